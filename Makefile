@@ -1,0 +1,85 @@
+# The door for people and CI. Each target makes .venv with the pinned versions if it is not there.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= $(shell nproc 2>/dev/null || echo 2)
+# As many test processes as cores, four at most: the pipelines they start are processes too.
+WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
+RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
+TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt
+
+.PHONY: help environment test-environment demo check test test-long bench format lint reference slurm-profile clean
+
+help:
+	@echo "make demo           simulate, train, segment, report: the main job on config.yaml"
+	@echo "make test           every check but the long ones"
+	@echo "make test-long      kills, full-size images, environments, short studies"
+	@echo "make bench          ratios against peers and limits, as a table"
+	@echo "make slurm-profile  after it, snakemake --profile slurm works from anywhere"
+	@echo "make format         repair the formatting;  make reference  regenerate schema, reference page and envs"
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "cellmill: expected Python 3.11 or later, found $$($(PYTHON) --version). Give another: make PYTHON=python3.11 …"; exit 1; }
+	$(PYTHON) -m venv $(VENV) || \
+	    { rm -rf $(VENV); echo "cellmill: Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
+
+# Bytecode at once: some machines forbid writing it later, and then every job would compile torch again.
+$(VENV)/.run-installed: $(VENV)/bin/python $(RUN_REQUIREMENTS)
+	@echo "cellmill: installing the pinned packages into $(VENV) (a few minutes, once)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@
+
+$(VENV)/.test-installed: $(VENV)/.run-installed $(TEST_REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@
+
+environment: $(VENV)/.run-installed
+
+test-environment: $(VENV)/.test-installed
+
+demo: environment
+	$(BIN)/snakemake --cores $(CORES)
+	@echo
+	@echo "Open the report: results/demo/report.html"
+
+check: environment
+	$(BIN)/snakemake --cores $(CORES) check
+
+lint: test-environment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/snakemake --lint
+
+format: test-environment
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow/rules
+
+# A file stays on one worker, since its tests share what they made; the long files come first.
+test: test-environment
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
+
+test-long: test-environment
+	$(BIN)/python -m pytest -m long
+
+bench: test-environment
+	$(BIN)/python tests/benchmarks/bench.py
+
+reference: test-environment
+	PYTHONPATH=workflow $(BIN)/python -m cellmill.reference
+
+slurm-profile:
+	@folder="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$folder"; \
+	if [ -e "$$folder/slurm" ] && [ ! -L "$$folder/slurm" ]; then \
+	    echo "cellmill: $$folder/slurm is there and is no link of ours. Move it away, then run make slurm-profile again."; exit 1; fi; \
+	ln -sfn "$(CURDIR)/profiles/slurm" "$$folder/slurm"; \
+	echo "Linked $$folder/slurm: run snakemake --profile slurm"
+
+clean:
+	rm -rf $(VENV) .snakemake
