@@ -1,0 +1,1 @@
+"""The library under the rules: stage functions, and the pure functions they call. It knows no Snakemake."""

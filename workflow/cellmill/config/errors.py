@@ -1,0 +1,135 @@
+"""Mistakes of a config file, each as one line that a person can act on."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+UNITS = {"_px": "px", "_um": "um", "_counts": "counts", "_s": "s", "_mb": "MB", "_deg": "degrees"}
+
+
+class ConfigError(ValueError):
+    """Every mistake found in the config and in the data it names."""
+
+    def __init__(self, mistakes: Iterable[str]) -> None:
+        self.mistakes = list(dict.fromkeys(mistakes))
+        many = len(self.mistakes) != 1
+        head = f"The config has {len(self.mistakes)} mistake{'s' if many else ''}; nothing was started:"
+        super().__init__("\n".join([head, *(f"  - {mistake}" for mistake in self.mistakes)]))
+
+
+def key_path(location: Iterable[str | int]) -> str:
+    """Write a place in the config as ``datasets.neurons.models[1].train.epochs``."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Say which known word a person may have meant, and the words there are."""
+    known = sorted(known)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    hint = f"Did you mean {close[0]}? " if close else ""
+    return f"{hint}Known: {', '.join(known)}"
+
+
+def describe_errors(error: ValidationError, *, model: type[BaseModel], prefix: tuple[str | int, ...] = ()) -> list[str]:
+    """Turn what pydantic found into lines with key path, expected, found, and what to do.
+
+    Parameters
+    ----------
+    error : ValidationError
+        Raised by ``model.model_validate``.
+    model : type
+        The model, to look up known keys and descriptions.
+    prefix : tuple
+        Place of the validated part in the config.
+    """
+    return [_describe(details, model=model, prefix=prefix) for details in error.errors(include_url=False)]
+
+
+def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[str | int, ...]) -> str:
+    # pydantic puts the members of a union into the place; a person wrote none of them.
+    location = tuple(part for part in details["loc"] if not re.search(r"[\[\]'() -]", str(part)))
+    location = tuple(part for part in location if part not in ("constrained-int", "constrained-str", "int", "str"))
+    path = key_path((*prefix, *location))
+    found = details.get("input")
+    if details["type"] == "extra_forbidden":
+        owner = _model_at(model, location[:-1])
+        known = [] if owner is None else list(_known_keys(owner))
+        return f"{path}: unknown key. {nearest(str(location[-1]), known)}."
+    if details["type"] == "missing":
+        return f"{path}: expected a value, found none. {_description(model, location)}"
+    message = details["msg"].removeprefix("Value error, ")
+    unit = next((f" [{unit}]" for end, unit in UNITS.items() if str(path).endswith(end)), "")
+    if message.startswith("Input should be "):
+        message = f"expected {message.removeprefix('Input should be ')}{unit}, found {_shown(found)}"
+    elif not message.startswith("expected"):
+        message = f"{message}{unit}" + ("" if details["type"] == "value_error" else f", found {_shown(found)}")
+    if details["type"] == "literal_error" and isinstance(found, str):
+        choices = str(details["ctx"]["expected"]).replace(" or ", ", ").split(", ")
+        message += f". {nearest(found, [choice.strip(chr(39)) for choice in choices])}"
+    elif details["type"] != "value_error" and (description := _description(model, location)):
+        message += f". {description.rstrip('.')}"
+    return f"{path}: {message.rstrip('.')}."
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _known_keys(model: type[BaseModel]) -> set[str]:
+    keys = set(model.model_fields)
+    if "overrides" in keys:
+        from cellmill.config.training import ModelPreset
+
+        keys = (keys - {"overrides"}) | set(ModelPreset.model_fields)
+    return keys
+
+
+def _description(model: type[BaseModel], location: tuple[str | int, ...]) -> str:
+    owner = _model_at(model, location[:-1])
+    field = owner.model_fields.get(str(location[-1])) if owner is not None and location else None
+    return (field.description or "") if field is not None else ""
+
+
+def _model_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel] | None:
+    """Follow a place in the config down to the section that stands there."""
+    current: Any = model
+    for part in location:
+        candidates = models_in(current)
+        if candidates and isinstance(part, str):
+            fields = [c.model_fields[part] for c in candidates if part in c.model_fields]
+            if not fields:
+                continue  # pydantic also puts the names of union members into its places
+            current = fields[0].annotation
+        else:
+            current = _element_of(current)
+    found = models_in(current)
+    return found[0] if found else None
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """List the sections that may stand where an annotation stands."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        return [model for member in typing.get_args(annotation) for model in models_in(member)]
+    return []
+
+
+def _element_of(annotation: Any) -> Any:
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+        for member in typing.get_args(annotation):
+            if typing.get_origin(member) in (list, dict, tuple):
+                return _element_of(member)
+        return annotation
+    arguments = typing.get_args(annotation)
+    return arguments[-1] if arguments else annotation

@@ -1,0 +1,130 @@
+"""Config sections `postprocess` and `evaluate`: the only place of their defaults."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Closed(BaseModel):
+    """A section that knows its keys: any other key is a mistake."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Threshold(Closed):
+    """Which probability makes a pixel foreground."""
+
+    method: Literal["mcc", "fixed"] = Field(
+        "mcc",
+        description="mcc: the best Matthews correlation on the validation images (0.5 without any). "
+        "fixed: the value given.",
+    )
+    value: float | None = Field(None, gt=0, lt=1, description="fixed: the threshold, a probability.")
+
+    @model_validator(mode="after")
+    def _value_goes_with_fixed(self) -> "Threshold":
+        if self.method == "fixed" and self.value is None:
+            raise ValueError("expected a value for method fixed, found none. Give one between 0 and 1")
+        if self.method == "mcc" and self.value is not None:
+            raise ValueError(f"expected no value for method mcc, found {self.value}. Set method to fixed")
+        return self
+
+
+class Closing(Closed):
+    """The closing of small gaps in the predicted mask, before and after boundary tuning."""
+
+    footprint: Literal["cross", "square", "disk"] = Field(
+        "cross", description="Shape of the neighbourhood. Paper 4 does not say; a cross is the library default."
+    )
+    radius_px: int = Field(
+        1, ge=0, le=50, description="Its reach in px of the preprocessed image; 0 switches the closing off."
+    )
+
+
+class Boundary(Closed):
+    """The classifier that decides the pixels along the borders of the predicted mask (paper 4)."""
+
+    classifier: Literal["svm", "bayes", "none"] = Field(
+        "svm",
+        description="svm: a support vector machine with a cubic kernel, kept as its exact polynomial. "
+        "bayes: Gaussian naive Bayes. none: borders stay as predicted.",
+    )
+    apply: Literal["if_better", "always"] = Field(
+        "if_better",
+        description="if_better: only where it raises the mean Dice of the validation images (without any: where "
+        "its accuracy on held-out images beats the labels that are there). always: as the paper.",
+    )
+    images: int = Field(200, ge=1, description="Training images to take boundary pixels from.")
+    pixels_per_image: int = Field(50, ge=1, description="Boundary pixels to take from each of them.")
+    standardise: bool = Field(
+        True,
+        description="Give grey value and Sobel magnitude mean 0 and variance 1 first. The paper: false.",
+    )
+    coef0: float = Field(
+        1.0,
+        ge=0,
+        description="svm: constant of the kernel. 1 gives a full cubic polynomial; the paper's (the library's) "
+        "0 a homogeneous one, whose result hangs on the origin of the features.",
+    )
+    cost: float = Field(1.0, gt=0, description="svm: C, the price of a pixel on the wrong side.")
+    repeats: int = Field(
+        10, ge=0, description="Random divisions behind the reported held-out accuracy; 0 leaves it out."
+    )
+    repeat_pixels: int = Field(
+        2000,
+        ge=10,
+        description="svm: pixels to train on in each of those divisions (time grows with the square). The paper: 8000.",
+    )
+
+
+class Instances(Closed):
+    """From a mask to objects. All sizes are of the preprocessed image."""
+
+    method: Literal["auto", "watershed", "components"] = Field(
+        "auto",
+        description="components: connected foreground is one object. watershed: touching cells are split at their "
+        "necks. auto: whichever has the better mean Kaggle AP on the validation images (watershed without any).",
+    )
+    split_depth_px: float | None = Field(
+        None,
+        gt=0,
+        description="watershed: a neck that is this much narrower, in radius, than the smaller part splits. Left "
+        "out: the best of a short list on the validation images (1 without any).",
+    )
+    min_area_px: int | None = Field(
+        None,
+        ge=0,
+        description="Smaller objects are dropped (px: number of pixels). Left out: the best of a short list on "
+        "the validation images, fractions of their median object (0 without any).",
+    )
+    fill_holes_px: int | None = Field(
+        None,
+        ge=0,
+        description="Holes up to this area (number of pixels) are filled; 0: none. Left out: a quarter of the "
+        "median object of the validation images (0 without any).",
+    )
+
+
+class Postprocess(Closed):
+    """From probabilities to objects."""
+
+    threshold: Threshold = Field(default_factory=Threshold, description="From probability to mask.")
+    closing: Closing = Field(default_factory=Closing, description="Closing of small gaps.")
+    boundary: Boundary = Field(default_factory=Boundary, description="Tuning of the borders.")
+    instances: Instances = Field(default_factory=Instances, description="From mask to objects.")
+    search_images: int = Field(
+        100,
+        ge=1,
+        description="Validation images on which sizes and the use of the boundary classifier are chosen; "
+        "the threshold is chosen on all.",
+    )
+
+
+class Evaluate(Closed):
+    """Scores and their intervals."""
+
+    bootstrap: int = Field(
+        1000,
+        ge=0,
+        description="Replicates of the bootstrap over images behind each 95 % interval; 0 leaves them out.",
+    )

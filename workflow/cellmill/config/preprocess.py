@@ -1,0 +1,106 @@
+"""Section `preprocess` of a dataset: which channel, which background, which size."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Side = Annotated[int, Field(ge=8, le=32768)]
+
+# which of the numbers each method reads
+NUMBERS_OF_METHOD: dict[str, set[str]] = {
+    "none": set(),
+    "rolling_ball": {"radius_px"},
+    "tophat": {"radius_px"},
+    "gaussian": {"sigma_px"},
+    "temporal_median": {"max_frames"},
+    "temporal_mode": {"max_frames"},
+}
+
+
+class Background(BaseModel):
+    """What is subtracted from every image before a network sees it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: Literal["none", "rolling_ball", "tophat", "gaussian", "temporal_median", "temporal_mode"] = Field(
+        default="none",
+        description="none: the counts as they are. rolling_ball, tophat: bright objects on a dark, uneven "
+        "background. gaussian: objects brighter or darker than their surroundings. temporal_median, "
+        "temporal_mode: what stands still in a sequence, from that sequence only; temporal_mode also levels "
+        "the mean of every frame.",
+    )
+    radius_px: float = Field(
+        default=50.0,
+        gt=0,
+        le=1000,
+        description="Radius of the ball or disk, px: larger than the largest object. Read by rolling_ball and tophat.",
+    )
+    sigma_px: float = Field(
+        default=50.0,
+        gt=0,
+        le=1000,
+        description="Standard deviation of the blur, px: several times the size of an object. Read by gaussian.",
+    )
+    max_frames: int = Field(
+        default=101,
+        ge=3,
+        le=1001,
+        description="Frames of a sequence used at most, evenly spaced. Read by temporal_median and temporal_mode.",
+    )
+
+    @model_validator(mode="after")
+    def _refuse_numbers_that_nobody_reads(self) -> Self:
+        defaults = type(self).model_fields
+        unread = sorted(
+            name
+            for name in set().union(*NUMBERS_OF_METHOD.values()) - NUMBERS_OF_METHOD[self.method]
+            if getattr(self, name) != defaults[name].default
+        )
+        if unread:
+            read = ", ".join(sorted(NUMBERS_OF_METHOD[self.method])) or "no number"
+            raise ValueError(
+                f"expected {read} beside method {self.method}, found {', '.join(unread)}. "
+                "Leave it out, or choose the method that reads it."
+            )
+        return self
+
+
+class Fit(BaseModel):
+    """The size of the images that networks see; results go back to the size of the raw images."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    mode: Literal["none", "resize", "crop_pad"] = Field(
+        default="none",
+        description="none: every image keeps its size. resize: stretched to `size`, each axis by itself. "
+        "crop_pad: the centre of a larger image, a margin of ignored pixels around a smaller one.",
+    )
+    size: tuple[Side, Side] | None = Field(
+        default=None, description="[rows, columns] in px, 8 to 32768; needed for resize and crop_pad."
+    )
+
+    @model_validator(mode="after")
+    def _size_belongs_to_mode(self) -> Self:
+        if self.mode == "none" and self.size is not None:
+            raise ValueError(
+                f"expected no size for mode none, found {list(self.size)}. Set mode to resize or crop_pad."
+            )
+        if self.mode != "none" and self.size is None:
+            raise ValueError(
+                f"expected a size for mode {self.mode}, found none. Give [rows, columns], such as [512, 512]."
+            )
+        return self
+
+
+class Preprocess(BaseModel):
+    """How raw images become what networks see."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    channel: Literal["luminance"] | Annotated[int, Field(ge=0, le=63)] = Field(
+        default="luminance",
+        description="luminance: grey images as they are, colours weighted by Rec. 601. "
+        "A number, 0 to 63: that channel of an image with several.",
+    )
+    background: Background = Field(default_factory=Background, description="What is subtracted.")
+    fit: Fit = Field(default_factory=Fit, description="The size that networks see.")

@@ -1,0 +1,30 @@
+"""Section `report`: what the page of a dataset shows."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Report(BaseModel):
+    """The page."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    title: str | None = Field(
+        None, min_length=1, max_length=200, description="Heading of the page; left out: the dataset's name."
+    )
+    gallery_images: int = Field(
+        24,
+        ge=0,
+        le=1000,
+        description="Test images shown with truth, prediction and errors (all images where nothing is annotated). "
+        "0 for none; many are shown smaller, so that the page stays below 15 MB.",
+    )
+    gallery_choice: Literal["worst", "spread"] = Field(
+        "worst",
+        description="Which images are shown where there are more: the ones with the lowest Dice, or some from the "
+        "lowest to the highest, evenly over their ranks.",
+    )
+    gallery_side_px: int = Field(
+        512, ge=64, le=2048, description="Longest side of a shown image; larger ones are scaled down."
+    )
