@@ -1,0 +1,41 @@
+"""Removes the folders of shards that are no longer in the sample table."""
+
+import re
+import shutil
+from pathlib import Path
+
+from cellmill.plan import RESULTS, Plan
+
+# A shard's folder, its file (train-0000.json), or its seal (.train-0000.sha256).
+SHARD_ENTRY = re.compile(r"\.?(?P<shard>[a-z0-9]+-\d{4,})(\.json|\.sha256)?")
+
+
+def remove_old_shards(plan: Plan, *, results_dir: str | Path = RESULTS) -> list[str]:
+    """Remove shard folders and files that the plan does not know, so that no old mask reaches a report.
+
+    Only names that look like shards, only below the datasets and runs of the plan: nothing else is touched.
+
+    Returns
+    -------
+    list of str
+        What was removed.
+    """
+    removed = []
+    for dataset in plan.samples:
+        shards = set(plan.shards(dataset))
+        root = Path(results_dir) / dataset
+        rooms = [root / room for room in ("raw", "images", "labels", "check")]
+        for run in plan.runs[dataset]:
+            rooms += [root / run.name / room for room in ("probabilities", "segmentation", "evaluation")]
+        for room in rooms:
+            for entry in sorted(room.iterdir()) if room.is_dir() else []:
+                name = SHARD_ENTRY.fullmatch(entry.name)
+                if name is None or name["shard"] in shards:
+                    continue
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+                if not entry.name.startswith("."):
+                    removed.append(entry.as_posix())
+    return removed

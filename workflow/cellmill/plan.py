@@ -1,0 +1,483 @@
+"""The plan of a run of the pipeline: config, runs and sample tables, and the settings of every job.
+
+Made once by the main process; the processes of jobs rebuild it from the frozen sample tables.
+Whatever a job gets from here is plain, canonical and no more than it uses: it decides what reruns.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pandas as pd
+from pydantic import BaseModel, ValidationError
+
+from cellmill.background import MIN_FRAMES, TEMPORAL_METHODS
+from cellmill.config.annotations import Annotations
+from cellmill.config.dataset import Config, Dataset, ModelEntry
+from cellmill.config.errors import ConfigError, describe_errors
+from cellmill.config.runs import EXPORT_SUFFIX, Run, read_export, resolve_preset, resolve_runs
+from cellmill.config.simulate import sample_names
+from cellmill.provenance import canonical, digest_of
+from cellmill.samples import (
+    UNLABELLED,
+    Sample,
+    SampleError,
+    attach_annotations,
+    attach_table,
+    dump_samples,
+    load_samples,
+    scan_images,
+    shard_samples,
+    some,
+    split_samples,
+)
+from cellmill.shards import atomic_path
+from cellmill.splits import PARTS
+from cellmill.tables import TableIndex, index_table, missing_table
+
+Model = TypeVar("Model", bound=BaseModel)
+
+CACHE_DIR = Path(".snakemake/cellmill")
+RESULTS = "results"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything the rules ask for."""
+
+    config: Config
+    runs: dict[str, list[Run]]
+    samples: dict[str, list[Sample]]
+    preprocess: dict[str, dict[str, Any]]
+    remarks: list[str]
+
+    # ---- names -----------------------------------------------------------------------------------
+
+    def run(self, dataset: str, name: str) -> Run:
+        """Find a run by its folder."""
+        return next(run for run in self.runs[dataset] if run.name == name)
+
+    def shards(self, dataset: str, *, parts: tuple[str, ...] | None = None) -> list[str]:
+        """List the shards of a dataset, or of some of its parts, in order."""
+        shards = self._rows_by_shard[dataset].items()
+        return sorted(shard for shard, rows in shards if parts is None or rows[0].split in parts)
+
+    def labelled_shards(self, dataset: str) -> list[str]:
+        """List the shards whose images have annotations."""
+        shards = self._rows_by_shard[dataset].items()
+        return sorted(shard for shard, rows in shards if rows[0].split != UNLABELLED)
+
+    def scored_shards(self, dataset: str, run: Run) -> list[str]:
+        """List the shards on which a run is scored."""
+        # With folds an image trains several runs of a model; counted in each it would look like several images.
+        roles = ("validation", "test") if self.config.datasets[dataset].split.folds else tuple(run.parts)
+        return self.shards(dataset, parts=tuple(part for role in roles for part in run.parts[role]))
+
+    def shown_shards(self, dataset: str) -> list[str]:
+        """List the shards that a report's gallery chooses from: test images, or all where nothing is scored."""
+        labelled = self.labelled_shards(dataset)
+        tests = {part for run in self.runs[dataset] for part in run.parts["test"]}
+        return self.shards(dataset, parts=tuple(tests)) if labelled else self.shards(dataset)
+
+    def role_of(self, dataset: str, run: Run, shard: str) -> str:
+        """Say whether a shard is train, validation or test for a run."""
+        part = self.rows(dataset, shard)[0].split
+        return next(role for role, parts in run.parts.items() if part in parts)
+
+    def is_simulated(self, dataset: str) -> bool:
+        """Say whether a dataset's raw images are made by the simulation."""
+        return self.config.datasets[dataset].simulate is not None
+
+    def rows(self, dataset: str, shard: str) -> list[Sample]:
+        """List the samples of a shard."""
+        return self._rows_by_shard[dataset][shard]
+
+    @cached_property
+    def _rows_by_shard(self) -> dict[str, dict[str, list[Sample]]]:
+        index: dict[str, dict[str, list[Sample]]] = {}
+        for dataset, rows in self.samples.items():
+            index[dataset] = {}
+            for row in rows:
+                index[dataset].setdefault(row.shard, []).append(row)
+        return index
+
+    def context(self, dataset: str, shard: str) -> list[Sample]:
+        """List the frames outside a shard that its temporal background is computed from.
+
+        Frames without annotation serve every shard of their sequence; a shard of such frames takes the whole
+        sequence. No frame of another part enters an image that is trained on or scored.
+        """
+        if self.preprocess[dataset]["background"]["method"] not in TEMPORAL_METHODS:
+            return []
+        own = self.rows(dataset, shard)
+        sequences = {row.sequence for row in own}
+        takes_all = own[0].split == UNLABELLED
+        return [
+            row
+            for row in self.samples[dataset]
+            if row.sequence in sequences and row.shard != shard and (takes_all or row.split == UNLABELLED)
+        ]
+
+    def source_of(self, run: Run) -> Run | None:
+        """Find the run whose weights a run uses: itself, the applied one, or None for an exported file."""
+        if run.apply is None:
+            return run
+        if run.apply.endswith(EXPORT_SUFFIX):
+            return None
+        return self.run(*run.apply.split("/", 1))
+
+    def architecture(self, run: Run) -> str:
+        """Name the module of cellmill.models that a run loads."""
+        source = self.source_of(run)
+        if source is None:
+            return str(read_export(str(run.apply))["network"]["architecture"])
+        return str(source.preset["network"]["architecture"])
+
+    def annotations(self, dataset: str, shard: str) -> Annotations | None:
+        """Give the annotations of a shard: those of the config, or what the simulation writes."""
+        section = self.config.datasets[dataset]
+        if section.simulate is not None:
+            return Annotations(
+                format="rle",
+                table=f"{RESULTS}/{dataset}/raw/{shard}/annotations.csv",
+                order="row",
+                repair="none",
+                missing="empty",  # an image without cells has no row
+            )
+        return section.annotations
+
+
+def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_DIR) -> Plan:
+    """Validate the config, look at the files once, and lay everything out.
+
+    Raises
+    ------
+    ConfigError
+        With every mistake of the config and of the files it names.
+    """
+    config, mistakes, damaged = _validate(raw)
+    sections = raw.get("datasets")
+    for name, section in sections.items() if isinstance(sections, Mapping) else ():
+        if (config is None or name not in config.datasets or name in damaged) and isinstance(section, Mapping):
+            mistakes += _other_mistakes(str(name), section, presets_dir=presets_dir)
+    if config is None:
+        raise ConfigError(mistakes)
+    runs, wrong_runs = resolve_runs(config, presets_dir=presets_dir)
+    mistakes += wrong_runs
+    samples: dict[str, list[Sample]] = {}
+    remarks: list[str] = []
+    for name, dataset in config.datasets.items():
+        try:
+            if name in damaged:
+                continue
+            rows, said = _scan(name, dataset, config=config, cache_dir=cache_dir)
+        except SampleError as error:
+            mistakes += error.mistakes
+        except ValueError as error:
+            mistakes.append(str(error))
+        else:
+            samples[name] = rows
+            remarks += said
+    preprocess = _preprocess_sections(config)
+    if not mistakes:
+        mistakes += _adopt_preprocessing(config, runs, preprocess)
+    plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks)
+    if not mistakes:
+        mistakes += _short_sequences(plan)
+    if mistakes:
+        raise ConfigError(mistakes)
+    return plan
+
+
+def _other_mistakes(name: str, section: Mapping[str, Any], *, presets_dir: Path) -> list[str]:
+    """Find what else is wrong with a dataset that failed its validation: files and models, each by itself."""
+    mistakes: list[str] = []
+    if isinstance(section.get("images"), str):
+        try:
+            scan_images(section["images"], where=f"datasets.{name}.images")
+        except SampleError as error:
+            mistakes += error.mistakes
+    annotations = section.get("annotations")
+    table = annotations.get("table") if isinstance(annotations, Mapping) else None
+    if isinstance(table, str) and not Path(table).is_file():
+        mistakes.append(missing_table(table, where=f"datasets.{name}.annotations.table"))
+    models = section.get("models")
+    for index, entry in enumerate(models if isinstance(models, list) else ()):
+        where = ("datasets", name, "models", index)
+        try:
+            found = ModelEntry.model_validate(entry)
+        except ValidationError as error:
+            mistakes += describe_errors(error, model=ModelEntry, prefix=where)
+        else:
+            if found.preset is not None:
+                mistakes += resolve_preset(found, presets_dir=presets_dir, where=where)[1]
+    return mistakes
+
+
+def _short_sequences(plan: Plan) -> list[str]:
+    """Name the datasets whose temporal background has too few frames, before a job finds out."""
+    mistakes = []
+    for dataset in plan.samples:
+        method = plan.preprocess[dataset]["background"]["method"]
+        if method not in TEMPORAL_METHODS:
+            continue
+        where = f"datasets.{dataset}.preprocess.background.method"
+        if not all(row.sequence for row in plan.samples[dataset]):
+            mistakes.append(
+                f"{where}: expected frames of sequences for {method}, found single images. Put {{sequence}} and "
+                "{frame} into the pattern of the images, or set another method."
+            )
+            continue
+        for shard in plan.shards(dataset):
+            frames = [*plan.rows(dataset, shard), *plan.context(dataset, shard)]
+            for sequence in sorted({row.sequence for row in plan.rows(dataset, shard)}):
+                count = sum(row.sequence == sequence for row in frames)
+                if count < MIN_FRAMES:
+                    part = plan.rows(dataset, shard)[0].split
+                    mistakes.append(
+                        f"{where}: expected at least {MIN_FRAMES} frames for {method}, found {count} in sequence "
+                        f"{sequence!r} ({part}). Give this part more frames, or choose a background of single frames."
+                    )
+    return mistakes
+
+
+def _preprocess_sections(config: Config) -> dict[str, dict[str, Any]]:
+    return {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
+
+
+def _validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[str], set[str]]:
+    """Validate each dataset by itself, and without its wrong keys again, so that one mistake hides no other.
+
+    Returns
+    -------
+    tuple
+        The config as far as it is sound, the mistakes, and the datasets that lost wrong keys.
+    """
+    mistakes: list[str] = []
+    damaged: set[str] = set()
+    top = dict(raw)
+    datasets = raw.get("datasets")
+    if isinstance(datasets, Mapping):
+        sound = {}
+        for name, section in datasets.items():
+            found = _validate_part(Dataset, section, mistakes, ("datasets", str(name)))
+            if found is not None:
+                sound[name] = found[0]
+                damaged |= {str(name)} if found[1] else set()
+        top["datasets"] = sound
+        if datasets and not sound:
+            del top["datasets"]
+            _validate_part(Config, {**top, "datasets": {"x": _PLACEHOLDER}}, mistakes, ())
+            return None, mistakes, damaged
+    found_config = _validate_part(Config, top, mistakes, ())
+    return (found_config[0] if found_config else None), mistakes, damaged
+
+
+_PLACEHOLDER = {"images": "x", "models": [{"apply": "x/x"}]}
+
+
+def _validate_part(
+    model: type[Model], raw: Any, mistakes: list[str], where: tuple[str, ...]
+) -> tuple[Model, bool] | None:
+    try:
+        return model.model_validate(raw), False
+    except ValidationError as error:
+        mistakes += describe_errors(error, model=model, prefix=where)
+        wrong = {details["loc"][0] for details in error.errors() if details["loc"]}
+    if not isinstance(raw, Mapping) or not wrong:
+        return None
+    try:
+        return model.model_validate({key: value for key, value in raw.items() if key not in wrong}), True
+    except ValidationError:
+        return None
+
+
+def _scan(name: str, dataset: Dataset, *, config: Config, cache_dir: Path) -> tuple[list[Sample], list[str]]:
+    where = f"datasets.{name}"
+    if dataset.simulate is not None:
+        found = [(Sample(sample=sample, image=""), {"sample": sample}) for sample in sample_names(dataset.simulate)]
+    else:
+        assert dataset.images is not None
+        found = scan_images(dataset.images, where=f"{where}.images")
+    samples = [sample for sample, _ in found]
+    index: TableIndex | None = None
+    section = dataset.annotations
+    if section is not None and section.table is not None:
+        columns = _table_columns(dataset, found[0][1])
+        index = index_table(
+            section.table,
+            samples={sample.sample for sample in samples},
+            sample_column=section.sample_column,
+            rle_column=section.rle_column,
+            value_columns=columns,
+            cache_dir=cache_dir,
+            where=f"{where}.annotations.table",
+        )
+        samples = attach_table(samples, index=index)
+    elif section is not None and section.path is not None:
+        many = section.format == "mask_folder"
+        samples = attach_annotations(found, path=section.path, many=many, where=f"{where}.annotations.path")
+    labelled = _labelled(samples, dataset, where=where)
+
+    def values_of(key: str | None, option: str) -> dict[str, str]:
+        return _values_of(key, found=found, index=index, where=f"{where}.{option}")
+
+    classes = values_of(dataset.class_column, "class_column")
+    samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
+    strata_key = dataset.split.stratify
+    strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
+    if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
+        # Nothing is trained or chosen here, so a few images are test images.
+        return _shard(
+            name, [replace(s, split="test" if s.sample in labelled else UNLABELLED) for s in samples], config
+        ), []
+    samples, remarks = split_samples(
+        samples,
+        labelled=labelled,
+        split=dataset.split.model_dump(mode="json"),
+        groups=values_of(dataset.split.group_by, "split.group_by"),
+        strata=strata,
+        where=f"{where}.split",
+    )
+    return _shard(name, samples, config), remarks
+
+
+def _shard(name: str, samples: list[Sample], config: Config) -> list[Sample]:
+    samples = shard_samples(samples, images_per_job=config.images_per_job)
+    if config.datasets[name].simulate is None:
+        return samples
+    return [replace(row, image=f"{RESULTS}/{name}/raw/{row.shard}/images/{row.sample}.tif") for row in samples]
+
+
+def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str]:
+    section = dataset.annotations
+    if dataset.simulate is not None:
+        return {sample.sample for sample in samples}
+    if section is None:
+        return set()
+    have = {sample.sample for sample in samples if sample.annotations or sample.rows_digest}
+    lack = [sample.sample for sample in samples if sample.sample not in have]
+    if not have:
+        source = section.table or section.path
+        raise ValueError(
+            f"{where}.annotations: expected annotations of the images (such as {some([s.sample for s in samples])}), "
+            f"found none in {source}. Check that names agree: {{sample}} is what ties them."
+        )
+    if lack and section.missing == "error":
+        raise ValueError(
+            f"{where}.annotations: expected annotations of every image, found none for {some(lack)} "
+            f"({len(lack)} of {len(samples)}). Add them, or set missing: unlabelled or empty."
+        )
+    return have if section.missing == "unlabelled" else {sample.sample for sample in samples}
+
+
+def _table_columns(dataset: Dataset, wildcards: Mapping[str, str]) -> list[str]:
+    wanted = {dataset.class_column, dataset.split.group_by}
+    # `stratify: class` means the values of class_column, where there is one.
+    if dataset.split.stratify != "class" or dataset.class_column is None:
+        wanted.add(dataset.split.stratify)
+    return sorted(key for key in wanted if key and key not in wildcards)
+
+
+def _values_of(
+    key: str | None, *, found: list[tuple[Sample, dict[str, str]]], index: TableIndex | None, where: str
+) -> dict[str, str]:
+    if key is None:
+        return {}
+    if key in found[0][1]:
+        return {sample.sample: values[key] for sample, values in found}
+    if index is not None and key in index.columns:
+        return {sample.sample: index.value(sample.sample, key) for sample, _ in found}
+    known = sorted({*found[0][1], *(index.columns if index else [])})
+    raise ValueError(
+        f"{where}: expected a wildcard of images or a column of the annotation table, found {key!r}. "
+        f"Known: {', '.join(known) or 'none'}."
+    )
+
+
+def _adopt_preprocessing(
+    config: Config, runs: Mapping[str, list[Run]], preprocess: dict[str, dict[str, Any]]
+) -> list[str]:
+    """Give a dataset the preprocessing of the models it applies; refuse what contradicts."""
+    mistakes = []
+    for name, dataset in config.datasets.items():
+        wanted: dict[str, dict[str, Any]] = {}
+        for run in runs[name]:
+            for reference in (run.apply,):
+                if reference is None:
+                    continue
+                if reference.endswith(EXPORT_SUFFIX):
+                    wanted[reference] = read_export(reference)["preprocess"]
+                else:
+                    wanted[reference] = preprocess[reference.split("/", 1)[0]]
+        trains = any(run.apply is None for run in runs[name])
+        if wanted and not trains and "preprocess" not in dataset.model_fields_set:
+            preprocess[name] = next(iter(wanted.values()))
+        for reference, settings in wanted.items():
+            if canonical(settings) != canonical(preprocess[name]):
+                differs = sorted(
+                    key for key in settings if canonical(settings[key]) != canonical(preprocess[name].get(key))
+                )
+                mistakes.append(
+                    f"datasets.{name}.preprocess: {reference} was trained with another {', '.join(differs)}. "
+                    "Put models that need different preprocessing into datasets of their own, or copy its "
+                    "preprocess section here."
+                )
+    return mistakes
+
+
+# ---- frozen tables ---------------------------------------------------------------------------------------
+
+
+def freeze(plan: Plan, raw: Mapping[str, Any], *, cache_dir: Path = CACHE_DIR) -> None:
+    """Store the sample tables for the processes of jobs, under the digest of the config they belong to."""
+    content = {
+        "samples": {name: dump_samples(rows) for name, rows in plan.samples.items()},
+        "remarks": plan.remarks,
+    }
+    with atomic_path(_frozen_path(raw, cache_dir)) as partial:
+        partial.write_text(json.dumps(content))
+
+
+def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_DIR) -> Plan:
+    """Rebuild the plan in the process of a job from the frozen tables, without a look at the folders."""
+    path = _frozen_path(raw, cache_dir)
+    if not path.is_file():
+        raise ConfigError(
+            [
+                f"{path}: expected the sample tables of this config, found none. The config was edited while "
+                "jobs were running: start snakemake again."
+            ]
+        )
+    content = json.loads(path.read_text())
+    config, mistakes, _ = _validate(raw)
+    assert config is not None, mistakes
+    runs, _ = resolve_runs(config, presets_dir=presets_dir)
+    preprocess = _preprocess_sections(config)
+    _adopt_preprocessing(config, runs, preprocess)
+    samples = {name: load_samples(text) for name, text in content["samples"].items()}
+    return Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=content["remarks"])
+
+
+def _frozen_path(raw: Mapping[str, Any], cache_dir: Path) -> Path:
+    return cache_dir / f"samples-{digest_of(raw)[:16]}.json"
+
+
+def write_sample_tables(plan: Plan) -> None:
+    """Write results/{dataset}/samples.csv: a copy to read, which no job takes as input."""
+    for name, rows in plan.samples.items():
+        table = pd.DataFrame(
+            [
+                {
+                    "sample": row.sample, "image": row.image, "annotation": ";".join(row.annotations[:1]),
+                    "sequence": row.sequence, "frame": row.frame, "class": row.class_name, "group": row.group,
+                    "split": row.split, "shard": row.shard,
+                }
+                for row in rows
+            ]
+        )  # fmt: skip
+        with atomic_path(f"{RESULTS}/{name}/samples.csv") as partial:
+            table.to_csv(partial, index=False)

@@ -1,0 +1,218 @@
+"""What a result depends on: canonical settings, digests of the code, and the record of a run.
+
+Snakemake compares the params of a rule. Every scripted rule carries `settings` (its part of the config,
+canonical) and `code` (a digest of its script and of every cellmill module that the script reaches), so
+that a job reruns when its result could change, and only then.
+See workflow/decisions/0001-settings-and-code.md.
+"""
+
+import ast
+import functools
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cellmill.runlog import package_versions
+
+LIBRARY_DIR = Path(__file__).resolve().parent
+PACKAGE = "cellmill"
+# A change in how things are logged changes no result; a test keeps this list to modules of that kind.
+EXEMPT_MODULES = frozenset({"cellmill.runlog"})
+
+
+def canonical(value: Any) -> Any:
+    """Bring settings into the one form in which equal settings are equal text.
+
+    Keys sorted, paths as strings, tuples as lists, whole floats as integers (5.0 is 5).
+
+    Raises
+    ------
+    TypeError
+        For a value that has no such form: it would be dropped from the comparison in silence.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
+    if isinstance(value, list | tuple):
+        return [canonical(item) for item in value]
+    if isinstance(value, Path):
+        return value.as_posix()
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"settings: expected plain values, found {type(value).__name__} {value!r}.")
+
+
+def digest_of(value: Any) -> str:
+    """Give the SHA-256 of the canonical form of settings."""
+    return hashlib.sha256(json.dumps(canonical(value), sort_keys=True).encode()).hexdigest()
+
+
+def describe_run(workflow_dir: str | Path) -> dict[str, Any]:
+    """Give what a page must say about the machine and the code that made it.
+
+    Parameters
+    ----------
+    workflow_dir : path
+        A folder inside the checkout, to ask git for its commit.
+
+    Returns
+    -------
+    dict
+        date (UTC), commit ("unknown" outside git, "+changes" appended for an edited checkout), versions, python,
+        machine, command.
+    """
+
+    def git(*words: str) -> str:
+        answer = subprocess.run(["git", "-C", str(workflow_dir), *words], capture_output=True, text=True, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "--short=12", "HEAD")
+        edited = bool(commit) and bool(git("status", "--porcelain", "--untracked-files=no"))
+    except FileNotFoundError:  # no git on this machine
+        commit, edited = "", False
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "command": "snakemake",
+        "python": platform.python_version(),
+        "commit": (commit + ("+changes" if edited else "")) or "unknown",
+        "versions": package_versions(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str, str]:
+    """Give a digest of a script and of every cellmill module that it reaches through imports.
+
+    Parameters
+    ----------
+    script : path
+        The script of a rule.
+    also : tuple of str
+        Modules that the rule loads by name, such as ``cellmill.models.unet``.
+
+    Returns
+    -------
+    dict
+        Name -> first 16 hex digits of a SHA-256; ``script`` for the script, a module's dotted name, or
+        the module's name with the path of a data file that it declares in ``DATA_FILES``.
+    """
+    script = Path(script)
+    digests = {"script": _source_digest(script)}
+    todo = [*_imported_modules(script), *also, PACKAGE]
+    seen: set[str] = set()
+    while todo:
+        module = todo.pop()
+        if module in seen or module in EXEMPT_MODULES:
+            continue
+        seen.add(module)
+        path = _module_path(module)
+        assert path is not None, f"{module} is no module of {PACKAGE}"
+        digests[module] = _source_digest(path)
+        for file in _declared_data_files(path):
+            data = (path.parent / file).read_bytes()
+            digests[f"{module}:{file}"] = hashlib.sha256(data).hexdigest()[:16]
+        todo.extend(_imported_modules(path))
+        if "." in module:
+            todo.append(module.rpartition(".")[0])  # importing a.b runs a/__init__.py too
+    return dict(sorted(digests.items()))
+
+
+def _module_path(module: str) -> Path | None:
+    parts = module.split(".")
+    if parts[0] != PACKAGE:
+        return None
+    base = LIBRARY_DIR.joinpath(*parts[1:])
+    if (base / "__init__.py").is_file():
+        return base / "__init__.py"
+    file = base.with_suffix(".py")
+    return file if len(parts) > 1 and file.is_file() else None
+
+
+@functools.cache
+def _parsed(path: Path, stamp: tuple[int, int]) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def _tree(path: Path) -> ast.Module:
+    stat = path.stat()
+    return _parsed(path, (stat.st_size, stat.st_mtime_ns))
+
+
+def _imported_modules(path: Path) -> list[str]:
+    modules: list[str] = []
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            if node.level:
+                raise ValueError(
+                    f"{path}:{node.lineno}: expected absolute imports, found a relative one. "
+                    f"Write `from {PACKAGE}.… import …`, so that the digest of the code sees it."
+                )
+            source = node.module or ""
+            names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        modules.extend(name for name in names if _module_path(name) is not None)
+    return modules
+
+
+def _declared_data_files(path: Path) -> list[str]:
+    for node in _tree(path).body:
+        if isinstance(node, ast.Assign) and any(
+            isinstance(target, ast.Name) and target.id == "DATA_FILES" for target in node.targets
+        ):
+            return list(ast.literal_eval(node.value))
+    return []
+
+
+def _source_digest(path: Path) -> str:
+    parts: list[str] = []
+    _write_node(_tree(path), parts)
+    return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
+
+
+# Fields of the tree that say nothing about what the code does.
+_SILENT_FIELDS = frozenset({"kind", "type_comment", "type_ignores"})
+
+
+def _write_node(node: Any, parts: list[str]) -> None:
+    """Append the meaning of a syntax node.
+
+    ast.dump is no use: its text differs between Python versions (new fields, empty lists left out).
+    """
+    if isinstance(node, ast.AST):
+        parts.append(type(node).__name__)
+        for name, value in ast.iter_fields(node):
+            if name in _SILENT_FIELDS or (value is None and not isinstance(node, ast.Constant)):
+                continue
+            if isinstance(value, list):
+                value = _without_docstring(node, name, value)
+                if not value:
+                    continue
+            parts.append(name)
+            _write_node(value, parts)
+        parts.append(")")
+    elif isinstance(node, list):
+        parts.append(f"[{len(node)}")
+        for item in node:
+            _write_node(item, parts)
+    else:
+        parts.append(f"{type(node).__name__} {node!r}")
+
+
+def _without_docstring(owner: ast.AST, field: str, body: list[Any]) -> list[Any]:
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    if field == "body" and isinstance(owner, documented) and body:
+        first = body[0]
+        is_constant = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+        if is_constant and isinstance(first.value.value, str):
+            return body[1:]
+    return body

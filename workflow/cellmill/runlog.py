@@ -1,0 +1,107 @@
+"""The log of one job: what ran, with what, and how it ended.
+
+Exempt from the code digests: nothing here may change a result.
+"""
+
+import atexit
+import json
+import logging
+import os
+import platform
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+MAX_SETTINGS_CHARACTERS = 4000
+RECORDED_PACKAGES = (
+    "numpy", "scipy", "scikit-image", "scikit-learn", "tifffile", "imagecodecs", "pandas", "torch",
+)  # fmt: skip
+
+
+def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None:
+    """Send this process's log records to a file, and its mistakes also to the terminal.
+
+    Parameters
+    ----------
+    path : path
+        The log file of the rule; replaced.
+    rule : str
+        Name of the rule.
+    params : mapping
+        `settings` and `code` of the job, written at the head of the log.
+
+    Notes
+    -----
+    A ``ValueError`` is a message for a person: it reaches the terminal without a traceback. Everything
+    else is a fault of ours and keeps its traceback. The log has the traceback of both.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
+    formatter.converter = time.gmtime  # logs of several machines side by side: one time zone, UTC
+    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.setLevel(logging.INFO)
+    root.addHandler(handler)
+    if os.environ.get("CELLMILL_PROGRESS", "1") == "1":
+        terminal = logging.StreamHandler(sys.stderr)
+        terminal.setFormatter(logging.Formatter(f"[{_short_name(path)}] %(message)s"))
+        terminal.addFilter(lambda record: record.levelno >= logging.WARNING or _is_progress(record))
+        root.addHandler(terminal)
+    logging.captureWarnings(True)
+    sys.excepthook = _excepthook
+
+    settings = json.dumps(params.get("settings", {}), ensure_ascii=False, sort_keys=True)
+    if len(settings) > MAX_SETTINGS_CHARACTERS:
+        settings = settings[:MAX_SETTINGS_CHARACTERS] + f"… ({len(settings)} characters)"
+    logger.info("rule %s", rule)
+    logger.info("settings %s", settings)
+    logger.info("code %s", json.dumps(params.get("code", {})))
+    logger.info("versions %s", json.dumps(package_versions()))
+    atexit.register(_log_loaded_modules)
+
+
+def _log_loaded_modules() -> None:
+    """Close the log with the modules of the library that the job loaded: what `code` must cover."""
+    logger.info("loaded %s", json.dumps(sorted(name for name in sys.modules if name.startswith("cellmill"))))
+
+
+def package_versions() -> dict[str, str]:
+    """Give the versions of Python and of the packages that touch pixels, as far as they are installed."""
+    versions = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _is_progress(record: logging.LogRecord) -> bool:
+    """Whether a record belongs on the terminal: one that its writer marked with ``extra={"progress": True}``."""
+    return bool(getattr(record, "progress", False))
+
+
+def _short_name(path: Path) -> str:
+    parts = path.with_suffix("").parts
+    return "/".join(parts[parts.index("logs") + 1 :] if "logs" in parts else parts[-2:])
+
+
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    text = "".join(traceback.format_exception(kind, error, trace))
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, logging.FileHandler):
+            handler.acquire()
+            with Path(handler.baseFilename).open("a", encoding="utf-8") as log:
+                log.write(text)
+            handler.release()
+    sys.stderr.write(f"\nError: {error}\n\n" if isinstance(error, ValueError) else text)
+    sys.stderr.flush()

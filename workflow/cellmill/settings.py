@@ -1,0 +1,203 @@
+"""The settings of every job: its own part of the plan, canonical, and no more than it uses. They decide what reruns."""
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from cellmill.config.runs import Run, read_export
+from cellmill.config.simulate import image_settings
+from cellmill.plan import RESULTS, Plan
+from cellmill.provenance import canonical
+from cellmill.samples import UNLABELLED, Sample
+
+
+def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
+    """Give the canonical settings of one job.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan of the run.
+    stage : str
+        Name of the rule.
+    **words : str
+        Wildcards of the job: dataset, run, shard.
+    """
+    settings: dict[str, Any] = canonical(STAGES[stage](plan, **words))
+    return settings
+
+
+def simulate_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    section = plan.config.datasets[dataset].simulate
+    assert section is not None
+    return {
+        "samples": _columns(plan.rows(dataset, shard), "sample"),
+        "seed": plan.config.seed,
+        "simulate": image_settings(section),
+    }
+
+
+def check_shard_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    return {
+        **rasterize_settings(plan, dataset, shard),
+        "channel": plan.preprocess[dataset]["channel"],
+    }
+
+
+def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    return {"dataset": dataset}
+
+
+def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    rows = _columns(plan.rows(dataset, shard), "sample", "image", "sequence", "frame")
+    context = _columns(plan.context(dataset, shard), "image", "sequence", "frame")
+    return {"samples": rows, "context": context, **plan.preprocess[dataset]}
+
+
+def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    rows = plan.rows(dataset, shard)
+    section = plan.annotations(dataset, shard)
+    settings = None if section is None or rows[0].split == UNLABELLED else section.model_dump(mode="json")
+    missing = settings.pop("missing") if settings else "unlabelled"
+    return {
+        "samples": _columns(rows, "sample", "image", "annotations", "rows_digest"),
+        "annotations": settings,
+        "missing": missing,
+    }
+
+
+def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    return {
+        "network": {**found.preset["network"], "width": found.preset["width"]},
+        "input": found.preset["input"],
+        "train": found.preset["train"],
+        "seed": found.seed,
+    }
+
+
+def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
+    source = plan.source_of(plan.run(dataset, run))
+    if source is None:
+        return {"predict": read_export(str(plan.run(dataset, run).apply))["predict"]}
+    return {"predict": source.preset["predict"]}
+
+
+def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {
+        "postprocess": _postprocess_section(plan, dataset, run),
+        "preprocess": plan.preprocess[dataset],
+        "predict": predict_settings(plan, dataset, run)["predict"],
+        "network": train_settings(plan, dataset, run)["network"],
+        "seed": plan.config.seed,
+    }
+
+
+def _postprocess_section(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    source = plan.source_of(found)
+    if source is None:  # an exported model carries its own
+        section: dict[str, Any] = read_export(str(found.apply))["postprocess"]
+        return section
+    return plan.config.datasets[source.dataset].postprocess.model_dump(mode="json")
+
+
+def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
+    section = plan.annotations(dataset, shard or "")
+    return {
+        "postprocess": _postprocess_section(plan, dataset, run),
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
+        "rle_order": (section.order if section else None) or "row",
+    }
+
+
+def postprocess_tables_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {}
+
+
+def evaluate_shard_settings(plan: Plan, dataset: str, run: str, shard: str) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    return {"split": plan.role_of(dataset, found, shard), "model": found.model, "seed": found.seed}
+
+
+def evaluate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    section = plan.config.datasets[dataset].evaluate.model_dump(mode="json")
+    return {**section, "seed": plan.config.seed}
+
+
+def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    section = plan.config.datasets[dataset]
+    shown, labelled = plan.shown_shards(dataset), plan.labelled_shards(dataset)
+    asked: dict[str, Any] = {
+        "seed": plan.config.seed,
+        "images_per_job": plan.config.images_per_job,
+        "datasets": {dataset: section.model_dump(mode="json", exclude_unset=True, exclude_none=True)},
+    }
+    for entry, model in zip(asked["datasets"][dataset].get("models", []), section.models, strict=False):
+        entry.update(entry.pop("overrides", {}))
+        if model.apply is not None and "name" not in model.model_fields_set:
+            entry.pop("name", None)
+    gallery = section.report.model_dump(mode="json")
+    return {
+        "dataset": dataset,
+        "title": gallery.pop("title", None) or dataset,
+        "config_text": yaml.safe_dump(canonical(asked), sort_keys=False, allow_unicode=True),
+        "runs": [_run_files(plan, run) for run in plan.runs[dataset]],
+        "samples": [
+            {
+                "sample": row.sample, "image": row.image, "split": row.split, "shard": row.shard,
+                "class": row.class_name, "sequence": row.sequence, "frame": row.frame,
+                "channel": plan.preprocess[dataset]["channel"],
+            }
+            for row in plan.samples[dataset]
+        ],
+        "images_dirs": {shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in shown},
+        "labels_dirs": {
+            shard: f"{RESULTS}/{dataset}/labels/{shard}" for shard in shown if shard in labelled
+        },
+        "gallery": gallery,
+        "remarks": [remark for remark in plan.remarks if remark.startswith(f"datasets.{dataset}.")],
+    }  # fmt: skip
+
+
+def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
+    folder = f"{RESULTS}/{run.dataset}/{run.name}"
+    source = plan.source_of(run)
+    files = {"run": run.name, "model": run.model, "seed": run.seed, "objects": f"{folder}/objects.csv"}
+    if run.apply is None:
+        files |= {"history": f"{folder}/history.csv", "summary": f"{folder}/train.json"}
+    else:
+        files["apply"] = run.apply
+    if source is not None:
+        files["postprocess"] = f"{RESULTS}/{source.dataset}/{source.name}/postprocess.json"
+    for room in ("probabilities", "segmentation"):
+        files[room] = {shard: f"{folder}/{room}/{shard}" for shard in plan.shown_shards(run.dataset)}
+    return files
+
+
+def index_settings(plan: Plan) -> dict[str, Any]:
+    return {"datasets": {name: len(rows) for name, rows in plan.samples.items()}, "order": list(plan.samples)}
+
+
+def _columns(rows: list[Sample], *names: str) -> list[dict[str, Any]]:
+    settings = [row.as_settings() for row in rows]
+    return [{name: row[name] for name in names if name in row} for row in settings]
+
+
+STAGES: dict[str, Callable[..., dict[str, Any]]] = {
+    "simulate": simulate_settings,
+    "check_shard": check_shard_settings,
+    "check_dataset": check_dataset_settings,
+    "preprocess": preprocess_settings,
+    "rasterize": rasterize_settings,
+    "train": train_settings,
+    "predict": predict_settings,
+    "postprocess_fit": postprocess_fit_settings,
+    "postprocess": postprocess_settings,
+    "postprocess_tables": postprocess_tables_settings,
+    "evaluate_shard": evaluate_shard_settings,
+    "evaluate": evaluate_settings,
+    "report": report_settings,
+    "index": index_settings,
+}

@@ -1,0 +1,218 @@
+"""Splits that stay put: a hash of a stable key decides, so that adding an image moves no other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pandas as pd
+
+from cellmill.shards import stable_hash
+
+PARTS = ("train", "validation", "test")
+GAP = "unlabelled"
+
+
+class Splittable(Protocol):
+    """What a split needs to know of a sample."""
+
+    @property
+    def sample(self) -> str: ...
+    @property
+    def sequence(self) -> str: ...
+    @property
+    def frame(self) -> int: ...
+
+
+def assign_splits(
+    samples: Sequence[Splittable],
+    *,
+    split: Mapping[str, Any],
+    groups: Mapping[str, str],
+    strata: Mapping[str, str],
+    where: str,
+) -> tuple[dict[str, str], list[str]]:
+    """Put each sample into train, validation, test or a fold.
+
+    Parameters
+    ----------
+    samples : sequence
+        Labelled samples.
+    split : mapping
+        The section `split` of the config.
+    groups : mapping
+        Sample -> group, where `group_by` is set; samples of one group stay together.
+    strata : mapping
+        Sample -> class, where `stratify` is set.
+    where : str
+        Key path of the section, for messages.
+
+    Returns
+    -------
+    tuple
+        Sample -> part, and remarks a person should read.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer groups than parts, or the split table does not fit the samples.
+    """
+    if not samples:
+        return {}, []
+    if split["table"] is not None:
+        return _from_table(samples, path=split["table"], where=where), []
+    if split["by"] == "sequence" and not any(sample.sequence for sample in samples):
+        raise ValueError(
+            f"{where}.by: expected {{sequence}} or {{frame}} in the path of the images to split by sequence, found "
+            "none. Mark it in `images`, or split by image."
+        )
+    if split["by"] == "blocks":
+        return _by_blocks(samples, split=split, where=where)
+    keys = {}
+    for sample in samples:
+        whole_sequence = split["by"] in ("auto", "sequence") and bool(sample.sequence)
+        keys[sample.sample] = groups.get(sample.sample) or (sample.sequence if whole_sequence else sample.sample)
+    members: dict[str, dict[str, None]] = {}
+    for name, key in keys.items():
+        members.setdefault(strata.get(name, ""), {})[key] = None
+    names = [f"fold{i}" for i in range(split["folds"])] if split["folds"] else list(PARTS)
+    bounds = _bounds(split, names)
+    placed: dict[str, str] = {}
+    remarks: list[str] = []
+    every = list(dict.fromkeys(keys.values()))
+    if len(every) < len(names):
+        raise ValueError(
+            f"{where}: expected at least {len(names)} groups to split into {', '.join(names)}, found {len(every)}. "
+            "Add images, use `by: blocks` for frames of one sequence, or freeze a split with `table`."
+        )
+    for stratum, group_keys in members.items():
+        fresh = [key for key in group_keys if key not in placed]
+        if stratum and len(fresh) >= len(names):
+            sides, said = _place(fresh, bounds=bounds, seed=split["seed"])
+            remarks += [f"{where}: class {stratum}: {text}" for text in said]
+            placed.update(sides)
+        else:
+            placed.update({key: _side(_position(key, seed=split["seed"]), bounds) for key in fresh})
+    sides, said = _fill_empty(placed, bounds=bounds, seed=split["seed"])
+    remarks += [f"{where}: {text}" for text in said]
+    return {name: sides[key] for name, key in keys.items()}, remarks
+
+
+def _bounds(split: Mapping[str, Any], names: list[str]) -> dict[str, tuple[float, float]]:
+    shares = [1 / len(names)] * len(names) if split["folds"] else [float(split[name]) for name in names]
+    bounds, start = {}, 0.0
+    for name, share in zip(names, shares, strict=True):
+        bounds[name] = (start, start + share)
+        start += share
+    return bounds
+
+
+def _position(key: str, *, seed: int) -> float:
+    return stable_hash(key, purpose=f"split {seed}") / 2**64
+
+
+def _side(position: float, bounds: Mapping[str, tuple[float, float]]) -> str:
+    for name, (_, stop) in bounds.items():
+        if position < stop:
+            return name
+    return next(reversed(list(bounds)))  # shares that make 0.9999999
+
+
+def _place(
+    keys: list[str], *, bounds: Mapping[str, tuple[float, float]], seed: int
+) -> tuple[dict[str, str], list[str]]:
+    return _fill_empty({key: _side(_position(key, seed=seed), bounds) for key in keys}, bounds=bounds, seed=seed)
+
+
+def _fill_empty(
+    placed: dict[str, str], *, bounds: Mapping[str, tuple[float, float]], seed: int
+) -> tuple[dict[str, str], list[str]]:
+    """Give each empty part the group whose position lies nearest to it, from a part that has others."""
+    placed = dict(placed)
+    remarks = []
+    for name, (start, stop) in bounds.items():
+        if name in placed.values():
+            continue
+        counts = {side: list(placed.values()).count(side) for side in bounds}
+        movable = [key for key, side in placed.items() if counts[side] > 1]
+
+        def distance(key: str, start: float = start, stop: float = stop) -> tuple[float, str]:
+            position = _position(key, seed=seed)
+            return max(start - position, position - stop, 0.0), key
+
+        nearest = min(movable, key=distance)
+        remarks.append(
+            f"{name} would have been empty and took {nearest} from {placed[nearest]}; more images can move it back, "
+            "so freeze the split with `table` once it counts"
+        )
+        placed[nearest] = name
+    return placed, remarks
+
+
+def _by_blocks(
+    samples: Sequence[Splittable], *, split: Mapping[str, Any], where: str
+) -> tuple[dict[str, str], list[str]]:
+    """Cut each sequence into train, validation and test along its frames, with a gap between them."""
+    sequences: dict[str, list[Splittable]] = {}
+    for sample in samples:
+        sequences.setdefault(sample.sequence or "all", []).append(sample)
+    sides: dict[str, str] = {}
+    gap = int(split["gap"])
+    for name, members in sequences.items():
+        # Images without frame numbers (a z-stack as 0.png, 1.png, …) are in natural order already.
+        members = sorted(members, key=lambda member: member.frame)
+        usable = len(members) - gap * (len(PARTS) - 1)
+        if usable < len(PARTS):
+            raise ValueError(
+                f"{where}: expected at least {len(PARTS) + gap * (len(PARTS) - 1)} frames to cut three blocks with "
+                f"gap {gap}, found {len(members)} in {name!r}. Lower the gap, or split by sequence."
+            )
+        sizes = _block_sizes(usable, [float(split[part]) for part in PARTS])
+        position = 0
+        for part, size in zip(PARTS, sizes, strict=True):
+            sides.update({member.sample: part for member in members[position : position + size]})
+            sides.update({m.sample: GAP for m in members[position + size : position + size + gap]})
+            position += size + gap
+    return sides, [
+        f"{where}: {len(sequences)} sequence(s) are cut into blocks: training and test frames come from the same "
+        "sequence, so the scores say little about a new one"
+    ]
+
+
+def _block_sizes(total: int, shares: list[float]) -> list[int]:
+    sizes = [max(1, round(total * share)) for share in shares]
+    while sum(sizes) != total:
+        largest = sizes.index(max(sizes))
+        sizes[largest] += 1 if sum(sizes) < total else -1
+    return sizes
+
+
+def _from_table(samples: Sequence[Splittable], *, path: str, where: str) -> dict[str, str]:
+    try:
+        table = pd.read_csv(
+            path, dtype=str, usecols=["sample", "split"], keep_default_na=False, encoding="utf-8-sig"
+        ).drop_duplicates()
+    except OSError as error:
+        raise ValueError(f"{where}.table: expected a CSV file, found none at {path} ({error.strerror}).") from None
+    except ValueError as error:
+        raise ValueError(
+            f"{where}.table: {path}: expected the columns sample and split, found something else ({error})."
+        ) from error
+    names = {sample.sample for sample in samples}
+    table = table[table["sample"].isin(names)]
+    mistakes = []
+    if twice := sorted(table.loc[table["sample"].duplicated(), "sample"]):
+        mistakes.append(f"two parts for {', '.join(twice[:5])}")
+    sides = dict(zip(table["sample"], table["split"], strict=True))
+    if wrong := sorted({side for side in sides.values() if side not in (*PARTS, GAP, "")}):
+        mistakes.append(f"the parts {wrong}")
+    if missing := [sample.sample for sample in samples if sample.sample not in sides]:
+        mistakes.append(f"no row for {', '.join(missing[:5])}")
+    # A table that the pipeline wrote itself names gaps; an empty cell leaves an image out in the same way.
+    sides = {name: side or GAP for name, side in sides.items()}
+    if not mistakes and (empty := [part for part in PARTS if part not in sides.values()]):
+        mistakes.append(f"no sample for {', '.join(empty)}")
+    if mistakes:
+        raise ValueError(
+            f"{where}.table: {path}: expected each sample once with train, validation or test, found "
+            f"{'; '.join(mistakes)}. Mend the rows."
+        )
+    return sides

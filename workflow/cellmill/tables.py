@@ -1,0 +1,138 @@
+"""Shared annotation tables: the rows of each sample, digested, so that one corrected row touches one shard."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from cellmill.annotations.table import find_columns, strip_suffix
+from cellmill.shards import atomic_path, file_digest
+
+CACHE_VERSION = 2
+
+
+class TableIndex:
+    """What the sample table needs of an annotation table: a digest and the first values of each sample."""
+
+    def __init__(self, digests: dict[str, str], values: dict[str, dict[str, str]], columns: list[str]) -> None:
+        self._digests = digests
+        self._values = values
+        self.columns = columns
+
+    def digest(self, sample: str) -> str:
+        """Give the digest of a sample's rows, "" where it has none."""
+        return self._digests.get(sample, "")
+
+    def value(self, sample: str, column: str) -> str:
+        """Give a column's value in the first row of a sample, "" where it has none."""
+        return self._values[column].get(sample, "")
+
+
+def index_table(
+    path: str,
+    *,
+    samples: set[str],
+    sample_column: str | None,
+    rle_column: str | None,
+    value_columns: Sequence[str],
+    cache_dir: Path,
+    where: str,
+) -> TableIndex:
+    """Read a CSV table once and remember the digests of its rows by path, size and time.
+
+    Parameters
+    ----------
+    path : str
+        CSV file with one row or several a sample.
+    samples : set of str
+        Names of the samples; a table may write them with the suffix of a file.
+    sample_column, rle_column : str or None
+        Columns that name the sample and hold its runs; None: those that are known by name.
+    value_columns : sequence of str
+        Columns whose value is the same in all rows of a sample: class, group.
+    cache_dir : Path
+        Folder of the cache.
+    where : str
+        Key path in the config, for messages.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing or no CSV, or a column is not there.
+    """
+    if not Path(path).is_file():
+        raise ValueError(missing_table(path, where=where))
+    stat = Path(path).stat()
+    key = hashlib.sha256(
+        json.dumps(
+            [
+                str(Path(path).absolute()),
+                sample_column,
+                rle_column,
+                sorted(value_columns),
+                sorted(samples),
+                CACHE_VERSION,
+            ]
+        ).encode()
+    ).hexdigest()
+    cache = cache_dir / f"table-{key[:16]}.json"
+    stamp = [stat.st_size, stat.st_mtime_ns]
+    if cache.is_file():
+        content = json.loads(cache.read_text())
+        if content["stamp"] == stamp:
+            return TableIndex(content["digests"], content["values"], content["columns"])
+        if content["stamp"][0] == stamp[0] and content["file"] == file_digest(path):
+            content["stamp"] = stamp  # touched, not changed
+            _store(cache, content)
+            return TableIndex(content["digests"], content["values"], content["columns"])
+    content = {"stamp": stamp, "file": file_digest(path)}
+    try:
+        columns = find_columns(Path(path), sample_column=sample_column, rle_column=rle_column)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where}: {path}: expected a CSV table, found something else ({error}).") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    content.update(_read(path, samples=samples, columns=columns, value_columns=value_columns, where=where))
+    _store(cache, content)
+    return TableIndex(content["digests"], content["values"], content["columns"])
+
+
+def missing_table(path: str, *, where: str) -> str:
+    """Say that an annotation table is not there."""
+    return f"{where}: expected a table, found no file {path}. Check the path."
+
+
+def _store(cache: Path, content: dict[str, object]) -> None:
+    with atomic_path(cache) as partial:
+        partial.write_text(json.dumps(content))
+
+
+def _read(
+    path: str, *, samples: set[str], columns: Sequence[str], value_columns: Sequence[str], where: str
+) -> dict[str, dict[str, str] | dict[str, dict[str, str]] | list[str]]:
+    """Digest what labels are made of: the runs and the size of the image, not what else a row says."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except pd.errors.ParserError as error:
+        raise ValueError(f"{where}: {path}: expected a CSV table, found something else ({error}).") from error
+    every = list(table.columns)
+    for name in value_columns:
+        if name not in every:
+            raise ValueError(
+                f"{where}: {path}: expected a column {name!r}, found {', '.join(every)}. "
+                "Name the right one (class_column, group_by, stratify)."
+            )
+    groups = table.groupby(strip_suffix(table[columns[0]], keep=samples), sort=False)
+    # Row order inside a sample is part of its digest: object numbers follow it.
+    text = table[list(columns[1:])].agg("\x1f".join, axis=1)
+    digests = {
+        str(sample): hashlib.sha256("\x1e".join(text.loc[rows]).encode()).hexdigest()[:16]
+        for sample, rows in groups.groups.items()
+    }
+    values = {
+        column: {str(sample): str(value) for sample, value in groups[column].first().items()}
+        for column in value_columns
+    }
+    return {"digests": digests, "values": values, "columns": every}
