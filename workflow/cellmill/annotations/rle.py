@@ -1,0 +1,199 @@
+"""Run-length encoding of masks as Kaggle's tables hold it: "start length start length ...", 1-based.
+
+Two orders are in use, and a table does not say which: `row` counts along the rows (Sartorius 2021),
+`column` down the columns (Data Science Bowl 2018). COCO's counts are another format.
+"""
+
+import numpy as np
+
+ORDERS = ("row", "column")
+
+
+def encode_rle(mask_yx: np.ndarray, *, order: str) -> str:
+    """Write a mask as runs.
+
+    Parameters
+    ----------
+    mask_yx : ndarray of bool, shape (rows, columns)
+        One object.
+    order : "row" or "column"
+        Which way pixels are counted.
+
+    Returns
+    -------
+    str
+        Canonical: ascending runs that neither touch nor overlap; empty for an empty mask. Runs may cross the
+        end of a row (of a column).
+    """
+    return encode_crop(mask_yx, order=order, row=0, column=0, shape=mask_yx.shape)
+
+
+def encode_crop(mask_yx: np.ndarray, *, order: str, row: int, column: int, shape: tuple[int, ...]) -> str:
+    """Write a mask that is known by its bounding box, without building the whole image.
+
+    Parameters
+    ----------
+    mask_yx : ndarray of bool
+        The object inside its box.
+    order : "row" or "column"
+        Which way pixels are counted.
+    row, column : int, >= 0
+        Place of the box's first pixel in the image, px.
+    shape : tuple of int
+        (rows, columns) of the image.
+
+    Returns
+    -------
+    str
+        As `encode_rle`.
+    """
+    assert order in ORDERS
+    rows, columns = shape
+    assert row >= 0
+    assert column >= 0
+    assert row + mask_yx.shape[0] <= rows
+    assert column + mask_yx.shape[1] <= columns
+    if order == "row":
+        y, x = np.nonzero(mask_yx)
+        pixels = (y + row) * columns + (x + column)
+    else:
+        x, y = np.nonzero(mask_yx.T)
+        pixels = (x + column) * rows + (y + row)
+    if pixels.size == 0:
+        return ""
+    breaks = np.flatnonzero(np.diff(pixels) > 1)
+    starts = pixels[np.concatenate(([0], breaks + 1))] + 1
+    ends = pixels[np.concatenate((breaks, [pixels.size - 1]))] + 1
+    return " ".join(map(str, np.stack((starts, ends - starts + 1), axis=1).ravel()))
+
+
+def decode_rle(text: str, *, shape: tuple[int, int], order: str, where: str) -> np.ndarray:
+    """Read runs as a mask.
+
+    Parameters
+    ----------
+    text : str
+        "start length start length ...", 1-based; empty for an empty mask.
+    shape : tuple of int
+        (rows, columns) of the image.
+    order : "row" or "column"
+        Which way pixels are counted.
+    where : str
+        Table and row, named in errors.
+
+    Returns
+    -------
+    ndarray of bool, shape (rows, columns)
+
+    Raises
+    ------
+    ValueError
+        If the text is not made of pairs of whole numbers, a start or a length is below 1, runs overlap or
+        descend, or a run ends past the last pixel.
+    """
+    mask_yx = np.zeros(shape, dtype=bool)
+    row, column, crop_yx = decode_crop(text, shape=shape, order=order, where=where)
+    mask_yx[row : row + crop_yx.shape[0], column : column + crop_yx.shape[1]] = crop_yx
+    return mask_yx
+
+
+def decode_crop(text: str, *, shape: tuple[int, int], order: str, where: str) -> tuple[int, int, np.ndarray]:
+    """Read runs as the bounding box of their mask: memory grows with the object, not with the image.
+
+    Parameters
+    ----------
+    text, shape, order, where
+        As in `decode_rle`.
+
+    Returns
+    -------
+    int, int
+        Row and column of the box's first pixel.
+    ndarray of bool
+        The mask inside its box; of shape (0, 0) for an empty text.
+
+    Raises
+    ------
+    ValueError
+        As `decode_rle`.
+    """
+    starts, lengths = parse_runs(text, shape=shape, where=where)
+    assert order in ORDERS
+    if starts.size == 0:
+        return 0, 0, np.zeros((0, 0), dtype=bool)
+    before = np.concatenate(([0], np.cumsum(lengths)[:-1]))
+    pixels = np.arange(lengths.sum()) + np.repeat(starts - 1 - before, lengths)
+    if order == "row":
+        y, x = np.divmod(pixels, shape[1])
+    else:
+        x, y = np.divmod(pixels, shape[0])
+    row, column = int(y.min()), int(x.min())
+    mask_yx = np.zeros((int(y.max()) - row + 1, int(x.max()) - column + 1), dtype=bool)
+    mask_yx[y - row, x - column] = True
+    return row, column, mask_yx
+
+
+def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
+    """Read runs and check them against the size of the image.
+
+    Parameters
+    ----------
+    text, shape, where
+        As in `decode_rle`.
+
+    Returns
+    -------
+    ndarray of int64, ndarray of int64
+        1-based starts and lengths, px.
+
+    Raises
+    ------
+    ValueError
+        As `decode_rle`.
+    """
+    numbers = _read_numbers(text, where=where)
+    if numbers.size % 2:
+        raise ValueError(
+            f"{where}: expected pairs of start and length, found {numbers.size} numbers. "
+            "The text is cut off: export the table again."
+        )
+    starts, lengths = numbers[0::2], numbers[1::2]
+    if (starts < 1).any():
+        raise ValueError(
+            f"{where}: expected starts that count from 1, found {starts[starts < 1][0]}. "
+            "Add 1 to the starts; counts of COCO belong to another format."
+        )
+    if (lengths < 1).any():
+        raise ValueError(
+            f"{where}: expected runs of at least one pixel, found a length of {lengths[lengths < 1][0]}. "
+            "Counts of COCO belong to another format; otherwise export the table again."
+        )
+    ends = starts + lengths
+    backward = np.flatnonzero(starts[1:] < ends[:-1])
+    if backward.size:
+        i = int(backward[0])
+        raise ValueError(
+            f"{where}: expected ascending runs that do not overlap, found '{starts[i + 1]} {lengths[i + 1]}' "
+            f"after '{starts[i]} {lengths[i]}'. Export the table again from masks."
+        )
+    pixels = shape[0] * shape[1]
+    if starts.size and ends[-1] - 1 > pixels:
+        raise ValueError(
+            f"{where}: expected runs inside the {pixels} pixels of an image of {shape[0]} rows and "
+            f"{shape[1]} columns, found one that ends at pixel {ends[-1] - 1}. "
+            "The annotation is of an image of another size, or of another image."
+        )
+    return starts, lengths
+
+
+def _read_numbers(text: str, *, where: str) -> np.ndarray:
+    numbers = []
+    for token in text.split():
+        # 18 digits fit into int64, and no image has so many pixels
+        if not (token.isascii() and token.removeprefix("-").isdigit() and len(token) <= 18):
+            raise ValueError(
+                f"{where}: expected whole numbers 'start length start length ...', found '{token[:20]}'. "
+                "Set annotations.format and annotations.rle_column to what the table holds."
+            )
+        numbers.append(int(token))
+    return np.array(numbers, dtype=np.int64)

@@ -1,0 +1,161 @@
+"""Annotations that are rows of a table shared by all images: one run-length encoded object a row."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from cellmill.annotations.masks import Instance
+from cellmill.annotations.rle import decode_crop
+
+# (sample column, annotation column) of the tables that are known by name: Sartorius 2021, Data Science Bowl 2018
+KNOWN_COLUMNS = (("id", "annotation"), ("ImageId", "EncodedPixels"))
+# rows read at a time, so that memory does not grow with the table
+CHUNK_ROWS = 50_000
+# sample 007 keeps its zeros, and a sample NA is no missing value
+AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+
+
+class TableRow(NamedTuple):
+    """One annotation of a table; `number` as a spreadsheet counts, the header being row 1."""
+
+    number: int
+    text: str
+    size: tuple[int, int] | None
+
+
+def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) -> dict[str, list[TableRow]]:
+    """Read the rows of some samples from a table of run-length encoded objects.
+
+    Parameters
+    ----------
+    annotations : mapping
+        The config section; `table` (path), `sample_column` and `rle_column` (names or None) are read.
+    samples : sequence of str
+        Samples of a shard. The table may name them with the suffix of their image file.
+
+    Returns
+    -------
+    dict
+        sample -> its rows in the order of the table; a sample without rows is missing.
+
+    Raises
+    ------
+    ValueError
+        If the table cannot be read, or its columns are not known.
+    """
+    path = Path(annotations["table"])
+    try:
+        columns = find_columns(path, sample_column=annotations["sample_column"], rle_column=annotations["rle_column"])
+        return _collect_rows(path, columns=columns, wanted=set(samples))
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(
+            f"{path}: expected a table with commas and one header row, found: {error}. Save the table as CSV in UTF-8."
+        ) from error
+
+
+def strip_suffix(names: pd.Series, *, keep: set[str]) -> pd.Series:
+    """Take the suffix of an image file off the names in a table, except off those that are samples as they are."""
+    stems = names.str.replace(r"\.(png|jpe?g|tiff?)$", "", regex=True, case=False)
+    return names.where(names.isin(keep), stems)
+
+
+def read_rle(
+    row: Mapping[str, Any],
+    *,
+    shape: tuple[int, int],
+    annotations: Mapping[str, Any],
+    table: Mapping[str, Sequence[TableRow]],
+) -> list[Instance]:
+    """Decode the objects of one sample.
+
+    Parameters
+    ----------
+    row : mapping
+        Row of the sample table; `sample` is read.
+    shape : tuple of int
+        (rows, columns) of the image.
+    annotations : mapping
+        The config section; `table` and `order` are read.
+    table : mapping
+        From `read_rle_table`.
+
+    Returns
+    -------
+    list of Instance
+        In the order of the table. One row without a text says that the image holds no object; among others it
+        is an empty instance.
+
+    Raises
+    ------
+    ValueError
+        If the table gives the image another size, or a text is not a mask of this size; a line for each row.
+    """
+    entries = table[row["sample"]]
+    where = f"sample {row['sample']}, {annotations['table']}, row"
+    for entry in entries:
+        if entry.size is not None and entry.size != tuple(shape):
+            raise ValueError(
+                f"{where} {entry.number}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the "
+                f"size of its image, found height {entry.size[0]} and width {entry.size[1]}. "
+                "Pair every image with its own annotation, at full size."
+            )
+    if len(entries) == 1 and not entries[0].text.strip():
+        return []
+    instances, problems = [], []
+    for entry in entries:
+        try:
+            top, left, mask_yx = decode_crop(
+                entry.text, shape=shape, order=annotations["order"], where=f"{where} {entry.number}"
+            )
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        instances.append(Instance(top, left, mask_yx, f"row {entry.number}"))
+    if problems:
+        raise ValueError("\n".join(problems))
+    return instances
+
+
+def find_columns(path: Path, *, sample_column: str | None, rle_column: str | None) -> list[str]:
+    """Give the columns of samples and of runs, then those of height and width if the table has both.
+
+    Raises
+    ------
+    ValueError
+        If there is no such pair of columns.
+    """
+    columns = [str(column) for column in pd.read_csv(path, nrows=0, **AS_TEXT).columns]
+    known = [pair for pair in KNOWN_COLUMNS if set(pair) <= set(columns)]
+    if sample_column is None and rle_column is None and known:
+        sample_column, rle_column = known[0]
+    if sample_column not in columns or rle_column not in columns:
+        pairs = " or ".join(f"{a} and {b}" for a, b in KNOWN_COLUMNS)
+        wanted = f"{sample_column} and {rle_column}" if sample_column and rle_column else pairs
+        raise ValueError(
+            f"{path}: expected the columns {wanted}, found {', '.join(columns[:12])}. "
+            "Set annotations.sample_column and annotations.rle_column to names in the table's first row."
+        )
+    size = [column for name in ("height", "width") for column in columns if column.lower() == name]
+    return [str(sample_column), str(rle_column), *(size if len(size) == 2 else [])]
+
+
+def _collect_rows(path: Path, *, columns: Sequence[str], wanted: set[str]) -> dict[str, list[TableRow]]:
+    found: dict[str, list[TableRow]] = {}
+    with pd.read_csv(path, usecols=list(columns), chunksize=CHUNK_ROWS, **AS_TEXT) as chunks:
+        for chunk in chunks:
+            names = strip_suffix(chunk[columns[0]], keep=wanted)
+            chunk = chunk[names.isin(wanted)]
+            fields = (chunk[column] for column in columns[1:])
+            for name, index, text, *size in zip(names[chunk.index], chunk.index, *fields, strict=True):
+                found.setdefault(name, []).append(TableRow(int(index) + 2, text, _read_size(size)))
+    return found
+
+
+def _read_size(texts: Sequence[str]) -> tuple[int, int] | None:
+    if not texts or not all(texts):
+        return None
+    height, width = (float(text) for text in texts)
+    return (int(height), int(width)) if np.isfinite([height, width]).all() else None

@@ -1,0 +1,257 @@
+"""Fitting frames to one size, and the way back to the geometry of the raw image.
+
+Labels go by nearest pixel, so that no label appears that was not there. Images and probabilities are averaged
+over the covered area where an axis shrinks, and interpolated linearly where it grows.
+"""
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from cellmill.images import IGNORE_LABEL
+
+MODES = ("none", "resize", "crop_pad")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How one raw frame became its fitted frame; a row of geometry.csv. All numbers in px.
+
+    `row_offset` and `column_offset` are the origin of the fitted frame in raw coordinates: positive where the
+    frame was cropped, negative where it was padded, 0 where it was resized.
+    """
+
+    raw_rows: int
+    raw_columns: int
+    mode: str
+    rows: int
+    columns: int
+    row_offset: int
+    column_offset: int
+
+    @property
+    def raw_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the raw frame."""
+        return self.raw_rows, self.raw_columns
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the fitted frame."""
+        return self.rows, self.columns
+
+
+def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | list[int] | None) -> Geometry:
+    """Plan how a frame is brought to one size.
+
+    Parameters
+    ----------
+    raw_shape : tuple of int
+        (rows, columns) of the raw frame.
+    mode : "none", "resize" or "crop_pad"
+        crop_pad cuts the centre out of a larger frame and pads a smaller one on both sides, each axis by
+        itself; where the difference is odd, one more pixel is cut or padded at the end.
+    size : (rows, columns) or None
+        Wanted size in px; not read for mode none.
+
+    Returns
+    -------
+    Geometry
+    """
+    assert mode in MODES
+    raw_rows, raw_columns = raw_shape
+    if mode == "none":
+        return Geometry(raw_rows, raw_columns, mode, raw_rows, raw_columns, 0, 0)
+    assert size is not None
+    rows, columns = (int(number) for number in size)
+    if mode == "resize":
+        return Geometry(raw_rows, raw_columns, mode, rows, columns, 0, 0)
+    return Geometry(raw_rows, raw_columns, mode, rows, columns, _offset(raw_rows, rows), _offset(raw_columns, columns))
+
+
+def fit_image(image_yx: np.ndarray, geometry: Geometry, *, pad_value: float) -> np.ndarray:
+    """Bring an image to its fitted size.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (raw rows, raw columns), any real dtype
+    geometry : Geometry
+        From `plan_fit`.
+    pad_value : float
+        For pixels outside the raw frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    _check_shape(image_yx, geometry.raw_shape)
+    if geometry.mode == "resize":
+        return resample(image_yx, geometry.shape)
+    fitted_yx = np.full(geometry.shape, pad_value, dtype=np.float32)
+    raw_part, fitted_part = _shared_part(geometry)
+    fitted_yx[fitted_part] = image_yx[raw_part]
+    return fitted_yx
+
+
+def fit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Bring a label image to its fitted size by nearest pixel; pixels outside the raw frame are ignored ones.
+
+    Parameters
+    ----------
+    labels_yx : ndarray of integers, shape (raw rows, raw columns)
+    geometry : Geometry
+        From `plan_fit`.
+
+    Returns
+    -------
+    ndarray of shape (rows, columns)
+        65535 where the frame was padded; the dtype is at least uint16.
+    """
+    _check_shape(labels_yx, geometry.raw_shape)
+    if geometry.mode == "resize":
+        return _take_nearest(labels_yx, geometry.shape)
+    fitted_yx = np.full(geometry.shape, IGNORE_LABEL, dtype=np.result_type(labels_yx.dtype, np.uint16))
+    raw_part, fitted_part = _shared_part(geometry)
+    fitted_yx[fitted_part] = labels_yx[raw_part]
+    return fitted_yx
+
+
+def unfit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Bring a fitted label image back to the raw frame by nearest pixel.
+
+    Parameters
+    ----------
+    labels_yx : ndarray of integers, shape (rows, columns)
+    geometry : Geometry
+        The one it was fitted with.
+
+    Returns
+    -------
+    ndarray of the same dtype, shape (raw rows, raw columns)
+        0 where the fitted frame did not reach.
+    """
+    _check_shape(labels_yx, geometry.shape)
+    if geometry.mode == "resize":
+        return _take_nearest(labels_yx, geometry.raw_shape)
+    return _paste_back(labels_yx, geometry)
+
+
+def unfit_probability(prob_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Bring a fitted probability map back to the raw frame.
+
+    Parameters
+    ----------
+    prob_yx : ndarray of float, shape (rows, columns)
+    geometry : Geometry
+        The one its image was fitted with.
+
+    Returns
+    -------
+    ndarray of float32, shape (raw rows, raw columns)
+        Linear interpolation after a resize; 0 where the fitted frame did not reach.
+    """
+    _check_shape(prob_yx, geometry.shape)
+    if geometry.mode == "resize":
+        return resample(prob_yx, geometry.raw_shape)
+    return _paste_back(prob_yx.astype(np.float32), geometry)
+
+
+def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize an image: each axis by the mean over the covered area where it shrinks, linearly where it grows.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (rows, columns), any real dtype
+    shape : tuple of int
+        New (rows, columns).
+
+    Returns
+    -------
+    ndarray of float32
+        Every value is a weighted mean of old ones: no overshoot, and the mean is kept where both axes shrink.
+    """
+    if image_yx.shape == tuple(shape):
+        return image_yx.astype(np.float32)
+    row_weights = _axis_weights(image_yx.shape[0], shape[0])
+    column_weights = _axis_weights(image_yx.shape[1], shape[1])
+    halfway = row_weights @ image_yx.astype(np.float32)
+    return np.ascontiguousarray((column_weights @ halfway.T).T, dtype=np.float32)
+
+
+def write_geometry(path: str | Path, geometries: Mapping[str, Geometry]) -> None:
+    """Write geometry.csv: one row a sample."""
+    with Path(path).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["sample", *(field.name for field in fields(Geometry))])
+        writer.writeheader()
+        writer.writerows({"sample": sample, **asdict(geometry)} for sample, geometry in geometries.items())
+
+
+def read_geometry(path: str | Path) -> dict[str, Geometry]:
+    """Read geometry.csv: sample -> Geometry."""
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return {
+            row.pop("sample"): Geometry(**{k: v if k == "mode" else int(v) for k, v in row.items()})  # type: ignore[arg-type]
+            for row in csv.DictReader(stream)
+        }
+
+
+def _offset(raw: int, wanted: int) -> int:
+    return (raw - wanted) // 2 if raw >= wanted else -((wanted - raw) // 2)
+
+
+def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Give the pixels that both frames have, as slices of the raw and of the fitted one."""
+    raw, fitted = [], []
+    for offset, raw_size, size in (
+        (geometry.row_offset, geometry.raw_rows, geometry.rows),
+        (geometry.column_offset, geometry.raw_columns, geometry.columns),
+    ):
+        first, last = max(offset, 0), min(offset + size, raw_size)
+        raw.append(slice(first, last))
+        fitted.append(slice(first - offset, last - offset))
+    return (raw[0], raw[1]), (fitted[0], fitted[1])
+
+
+def _paste_back(array_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    raw_yx = np.zeros(geometry.raw_shape, dtype=array_yx.dtype)
+    raw_part, fitted_part = _shared_part(geometry)
+    raw_yx[raw_part] = array_yx[fitted_part]
+    return raw_yx
+
+
+def _take_nearest(labels_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    # the old pixel under the centre of each new one; whole numbers, so that no rounding decides
+    row, column = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels_yx.shape, shape, strict=True))
+    return labels_yx[np.ix_(row, column)]
+
+
+def _axis_weights(old: int, new: int) -> csr_array:
+    """Give the (new, old) matrix that resamples one axis; each row sums to 1."""
+    if new < old:
+        edges = np.arange(new + 1) * (old / new)
+        first = np.minimum(edges[:-1].astype(int), old - 1)
+        reach = int(np.ceil(old / new)) + 1
+        pixels = first[:, np.newaxis] + np.arange(reach)
+        weights = np.minimum(pixels + 1, edges[1:, np.newaxis]) - np.maximum(pixels, edges[:-1, np.newaxis])
+        weights = np.clip(weights, 0, None)
+    else:
+        centres = (np.arange(new) + 0.5) * (old / new) - 0.5
+        first = np.floor(centres).astype(int)
+        pixels = first[:, np.newaxis] + np.arange(2)
+        weights = np.stack((first + 1 - centres, centres - first), axis=1)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    place = np.repeat(np.arange(new), pixels.shape[1])
+    return csr_array(
+        (weights.ravel().astype(np.float32), (place, np.clip(pixels, 0, old - 1).ravel())), shape=(new, old)
+    )
+
+
+def _check_shape(array_yx: np.ndarray, shape: tuple[int, int]) -> None:
+    if array_yx.shape != shape:
+        raise ValueError(
+            f"fit: expected a frame of {shape[0]} rows and {shape[1]} columns, found {array_yx.shape}. "
+            "The geometry belongs to another image: run preprocess again."
+        )
