@@ -1,0 +1,97 @@
+"""Light that is no cell: uneven illumination, autofluorescence, blotches in the background."""
+
+import math
+
+import numpy as np
+
+from cellmill.simcep.texture import draw_gradient_noise, draw_texture
+
+
+def parabolic_illumination(shape: tuple[int, int], *, centre_shift: tuple[float, float]) -> np.ndarray:
+    """Give a lamp's profile: a paraboloid, brightest at its centre.
+
+    Parameters
+    ----------
+    shape : (rows, columns)
+        Image in px, 2 pixels or more.
+    centre_shift : (rows, columns)
+        Distance of the brightest point from the middle, as a fraction of the image's rows and columns.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        In [0, 1]; both are reached.
+
+    Notes
+    -----
+    SOURCE SIMCEP: 1 - r**2, scaled to [0, 1]. ASSUME circular contours in px, also in a wide image.
+    """
+    rows, columns = shape
+    y = np.arange(rows) - (rows - 1) / 2 - centre_shift[0] * rows
+    x = np.arange(columns) - (columns - 1) / 2 - centre_shift[1] * columns
+    profile_yx = -(y[:, None] ** 2 + x[None, :] ** 2)
+    return (profile_yx - profile_yx.min()) / (profile_yx.max() - profile_yx.min())
+
+
+def draw_autofluorescence(shape: tuple[int, int], *, rng: np.random.Generator) -> np.ndarray:
+    """Draw the glow of medium and plastic: a coarse texture over the image, float64 in [0, 1]."""
+    # SOURCE SIMCEP: two octaves from the first on, equally strong, without a bias.
+    return draw_texture(shape, persistence=1, first_octave=1, octaves=2, bias=0, rng=rng)
+
+
+def scale_to_energy(background_yx: np.ndarray, ideal_yx: np.ndarray, *, ratio: float) -> np.ndarray:
+    """Scale a background so that its energy is `ratio` times the energy of the cells.
+
+    Parameters
+    ----------
+    background_yx, ideal_yx : ndarray of float, shape (rows, columns)
+        Profile to scale, and the cells before the lens.
+    ratio : float, >= 0
+        sum(result**2) / sum(ideal**2).
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        Zero where there are no cells or no background: an empty image has no energy to compare with.
+    """
+    energy = float(np.sum(background_yx**2))
+    if energy == 0:
+        return np.zeros(background_yx.shape)
+    return background_yx * math.sqrt(ratio * float(np.sum(ideal_yx**2)) / energy)
+
+
+def draw_background_noise(
+    shape: tuple[int, int],
+    *,
+    fraction: float,
+    period_px: tuple[float, float],
+    octaves: int,
+    persistence: float,
+    amplitude: tuple[float, float],
+    rng: np.random.Generator,
+) -> np.ndarray | None:
+    """Draw the blotches of one image, or none.
+
+    Parameters
+    ----------
+    shape : (rows, columns)
+        Image in px.
+    fraction : float, in [0, 1]
+        Probability that the image has blotches. It is compared with the first draw of the stream, so a
+        larger fraction adds blotches to more images and takes them from none.
+    period_px, amplitude : (low, high)
+        Uniform ranges of the distance between blotches and of their height.
+    octaves, persistence :
+        As in `draw_gradient_noise`.
+    rng : numpy.random.Generator
+        Stream of the image's blotches.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns), or None
+        In [0, amplitude].
+    """
+    if rng.random() >= fraction:
+        return None
+    period, height = rng.uniform(*period_px), rng.uniform(*amplitude)
+    return height * draw_gradient_noise(shape, period_px=period, octaves=octaves, persistence=persistence, rng=rng)

@@ -1,0 +1,249 @@
+"""Where the cells lie: single or in clusters, each overlapping any other no more than allowed."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellmill.simcep.shapes import Footprint
+
+
+@dataclass(frozen=True)
+class Body:
+    """A cell before it has a place: its footprints around a point inside pixel (0, 0).
+
+    Attributes
+    ----------
+    row_fraction, column_fraction : float, in [-0.5, 0.5)
+        Its centre within the pixel.
+    radius_px : float
+        Radius of the circle that its outline deforms.
+    cell, nucleus : Footprint
+        The nucleus has no pixel where none is simulated.
+    """
+
+    row_fraction: float
+    column_fraction: float
+    radius_px: float
+    cell: Footprint
+    nucleus: Footprint
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A placed cell; attributes as in `Body`, in the coordinates of the image.
+
+    `cluster` counts from 1 and is 0 for a cell outside clusters.
+    """
+
+    row: float
+    column: float
+    radius_px: float
+    cluster: int
+    cell: Footprint
+    nucleus: Footprint
+
+
+@dataclass(frozen=True)
+class Population:
+    """The cells of one image, in the order in which they were placed.
+
+    Attributes
+    ----------
+    cells : list of Cell
+        Numbered from 1 in the tables: cell i is `cells[i - 1]`.
+    failed : int
+        Cells that found no place.
+    cluster_centres : ndarray of shape (clusters, 2)
+        Row and column in px.
+    """
+
+    cells: list[Cell]
+    failed: int
+    cluster_centres: np.ndarray
+
+
+class Occupancy:
+    """The pixels that are taken, to test a new object against every earlier one."""
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self._boxes = np.empty((0, 4), dtype=int)  # first and end row, first and end column
+        self._masks: list[np.ndarray] = []
+        self._top_yx = np.zeros(shape, dtype=np.int32)  # number of the latest object on a pixel
+
+    def largest_overlap(self, footprint: Footprint) -> float:
+        """Give the largest overlap with any one earlier object, as a fraction of either of the two.
+
+        Notes
+        -----
+        SOURCE SIMCEP: as a fraction of the new object, and of the earlier one's visible pixels. We measure
+        full extents as well, so that the law also holds for the annotations: without it an object could
+        be hidden bit by bit, each time over pixels that another one covers already.
+        """
+        (rows, columns), mask_yx = footprint.clipped(self.shape)
+        starts = np.maximum(self._boxes[:, 0::2], [rows.start, columns.start])
+        stops = np.minimum(self._boxes[:, 1::2], [rows.stop, columns.stop])
+        largest = 0.0
+        for index in np.flatnonzero(np.all(starts < stops, axis=1)):
+            top, bottom, left, right = self._boxes[index]
+            earlier_yx = self._masks[index]
+            (first_row, first_column), (end_row, end_column) = starts[index], stops[index]
+            shared_yx = (
+                mask_yx[
+                    first_row - rows.start : end_row - rows.start,
+                    first_column - columns.start : end_column - columns.start,
+                ]
+                & earlier_yx[first_row - top : end_row - top, first_column - left : end_column - left]
+            )
+            shared = np.count_nonzero(shared_yx)
+            if shared == 0:
+                continue
+            is_top_yx = self._top_yx[first_row:end_row, first_column:end_column] == index + 1
+            visible = int(np.count_nonzero(self._top_yx[top:bottom, left:right] == index + 1))
+            largest = max(
+                largest,
+                shared / np.count_nonzero(mask_yx),
+                shared / np.count_nonzero(earlier_yx),
+                np.count_nonzero(shared_yx & is_top_yx) / max(visible, 1),
+            )
+        return largest
+
+    def add(self, footprint: Footprint) -> None:
+        """Take the pixels of a footprint."""
+        (rows, columns), mask_yx = footprint.clipped(self.shape)
+        self._boxes = np.vstack([self._boxes, [rows.start, rows.stop, columns.start, columns.stop]])
+        self._masks.append(mask_yx)
+        self._top_yx[rows, columns][mask_yx] = len(self._masks)
+
+
+def place_cells(
+    count: int,
+    *,
+    shape: tuple[int, int],
+    draw_body: Callable[[], Body],
+    clusters: int,
+    cluster_probability: float,
+    cluster_spread: float,
+    overlap_limit: float,
+    overlap_of: str,
+    attempts: int,
+    rng: np.random.Generator,
+) -> Population:
+    """Place cells one after another; one that finds no place is counted and left out.
+
+    Parameters
+    ----------
+    count : int, >= 0
+        Cells to place.
+    shape : (rows, columns)
+        Image in px; the centre of a cell always lies inside, its outline may not.
+    draw_body : function
+        Gives the next cell.
+    clusters : int, >= 0
+        Clusters of the image; their centres are uniform.
+    cluster_probability : float, in [0, 1]
+        Probability that a cell belongs to one of them.
+    cluster_spread : float, > 0
+        Standard deviation of the distance to the cluster's centre along each axis, as a fraction of the
+        image's shorter side.
+    overlap_limit : float, in [0, 1]
+        Largest overlap of two objects as a fraction of either; 1 allows everything.
+    overlap_of : {"cell", "nucleus"}
+        What may not overlap.
+    attempts : int, >= 1
+        Places tried for one cell.
+    rng : numpy.random.Generator
+        Stream of the image's places.
+
+    Returns
+    -------
+    Population
+    """
+    centres = rng.uniform(-0.5, np.array(shape) - 0.5, size=(clusters, 2))
+    # ASSUME the shorter side for both axes: clusters are as round in a wide image as in a square one.
+    spread_px = cluster_spread * min(shape)
+    taken = Occupancy(shape)
+    cells: list[Cell] = []
+    for _ in range(count):
+        body = draw_body()
+        clustered = rng.random() < cluster_probability and clusters > 0
+        for _ in range(attempts):
+            cluster = int(rng.integers(1, clusters + 1)) if clustered else 0
+            row, column = _draw_pixel(centres, cluster, shape=shape, spread_px=spread_px, rng=rng)
+            if not (0 <= row < shape[0] and 0 <= column < shape[1]):
+                continue
+            judged = body.cell if overlap_of == "cell" else body.nucleus
+            judged = judged.moved(row, column)
+            is_empty = not body.cell.moved(row, column).clipped(shape)[1].any()
+            if is_empty or taken.largest_overlap(judged) > overlap_limit:
+                continue
+            taken.add(judged)
+            cells.append(_placed(body, row, column, cluster))
+            break
+    return Population(cells, count - len(cells), centres)
+
+
+def _draw_pixel(
+    centres: np.ndarray, cluster: int, *, shape: tuple[int, int], spread_px: float, rng: np.random.Generator
+) -> tuple[int, int]:
+    if cluster == 0:
+        return int(rng.integers(shape[0])), int(rng.integers(shape[1]))
+    row, column = centres[cluster - 1] + spread_px * rng.standard_normal(2)
+    return math.floor(row + 0.5), math.floor(column + 0.5)
+
+
+def _placed(body: Body, row: int, column: int, cluster: int) -> Cell:
+    return Cell(
+        row=row + body.row_fraction,
+        column=column + body.column_fraction,
+        radius_px=body.radius_px,
+        cluster=cluster,
+        cell=body.cell.moved(row, column),
+        nucleus=body.nucleus.moved(row, column),
+    )
+
+
+def count_cover(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> np.ndarray:
+    """Count the objects on each pixel.
+
+    Parameters
+    ----------
+    footprints : sequence of Footprint
+        Full extents.
+    shape : (rows, columns)
+        Image in px.
+
+    Returns
+    -------
+    ndarray of int32, shape (rows, columns)
+        0 is background; the truth is where it is above 0.
+    """
+    count_yx = np.zeros(shape, dtype=np.int32)
+    for footprint in footprints:
+        window, mask_yx = footprint.clipped(shape)
+        count_yx[window] += mask_yx
+    return count_yx
+
+
+def visible_areas(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> np.ndarray:
+    """Count the pixels of each object that no later object covers.
+
+    Parameters
+    ----------
+    footprints : sequence of Footprint
+        Full extents, in the order of placing.
+    shape : (rows, columns)
+        Image in px.
+
+    Returns
+    -------
+    ndarray of int64, shape (objects,)
+        In px.
+    """
+    top_yx = np.zeros(shape, dtype=np.int32)
+    for number, footprint in enumerate(footprints, start=1):
+        window, mask_yx = footprint.clipped(shape)
+        top_yx[window][mask_yx] = number
+    return np.bincount(top_yx.ravel(), minlength=len(footprints) + 1)[1:]

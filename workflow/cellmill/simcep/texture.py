@@ -1,0 +1,154 @@
+"""Random fields: the texture of cells (octaves of smoothed noise) and gradient noise for backgrounds."""
+
+import functools
+
+import numpy as np
+
+SMALLEST_CUBIC_GRID = 3  # SOURCE SIMCEP: a grid below this size is interpolated linearly
+CUBIC_SHARPNESS = -0.5  # ASSUME the usual bicubic kernel; Keys 1981, doi:10.1109/TASSP.1981.1163711
+
+
+def draw_texture(
+    shape: tuple[int, int],
+    *,
+    persistence: float,
+    first_octave: int,
+    octaves: int,
+    bias: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
+    """Draw a texture: noise on ever finer grids, each finer one weaker by `persistence`.
+
+    Parameters
+    ----------
+    shape : (rows, columns)
+        Box of the object in px.
+    persistence : float, > 0
+        Octave k weighs persistence**k.
+    first_octave : int, >= 1
+        Octave k is noise on a grid of 2**k by 2**k over the whole box.
+    octaves : int, >= 1
+        Number of octaves: first_octave .. first_octave + octaves - 1.
+    bias : float, in [0, 1]
+        Lowest value of the texture; 1 is flat.
+    rng : numpy.random.Generator
+        4**k draws for octave k.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        In [bias, 1]; both are reached.
+
+    Raises
+    ------
+    ValueError
+        If no octave is asked for.
+
+    Notes
+    -----
+    SOURCE SIMCEP: uniform noise, 3x3 mean with replicated border, enlarged to the box; the third number of
+    its texture option is a count of octaves, though it is called the last octave.
+    """
+    if octaves < 1:
+        raise ValueError(f"texture: expected 1 octave or more, found {octaves}. Set octaves in the config.")
+    total = np.zeros(shape)
+    for octave in range(first_octave, first_octave + octaves):
+        noise = rng.random((2**octave, 2**octave))
+        total += persistence**octave * _smooth_and_enlarge(noise, shape)
+    low, high = total.min(), total.max()
+    if high <= low:  # a box of one pixel
+        return np.ones(shape)
+    return bias + (1 - bias) * (total - low) / (high - low)
+
+
+def _smooth_and_enlarge(noise: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    # The mean and the interpolation are separable and linear: both in one weighted sum along each axis,
+    # which costs little where the grid is finer than the box.
+    taps, weights = _smoothing_taps(noise.shape[0], shape[0])
+    rows = np.einsum("it,itx->ix", weights, noise[taps], optimize=False)
+    taps, weights = _smoothing_taps(noise.shape[1], shape[1])
+    return np.einsum("jt,ijt->ij", weights, rows[:, taps], optimize=False)
+
+
+@functools.lru_cache(maxsize=4096)
+def _smoothing_taps(grid: int, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give, for each of `length` pixels, the grid nodes it depends on and their weights (sum 1)."""
+    position = (np.arange(length) + 0.5) * grid / length - 0.5
+    if grid < SMALLEST_CUBIC_GRID:
+        offsets, kernel = np.arange(2), _linear
+    else:
+        offsets, kernel = np.arange(-1, 3), _cubic
+    nodes = np.floor(position).astype(int)[:, None] + offsets
+    weights = kernel(np.abs(position[:, None] - nodes))
+    nodes = np.clip(nodes, 0, grid - 1)
+    taps = np.clip(nodes[:, :, None] + np.arange(-1, 2), 0, grid - 1).reshape(length, -1)
+    weights = np.repeat(weights / 3, 3, axis=1)
+    taps.setflags(write=False)
+    weights.setflags(write=False)
+    return taps, weights
+
+
+def _linear(distance: np.ndarray) -> np.ndarray:
+    return np.clip(1 - distance, 0, None)
+
+
+def _cubic(distance: np.ndarray) -> np.ndarray:
+    a = CUBIC_SHARPNESS
+    near = (a + 2) * distance**3 - (a + 3) * distance**2 + 1
+    far = a * (distance**3 - 5 * distance**2 + 8 * distance - 4)
+    return np.where(distance <= 1, near, np.where(distance < 2, far, 0.0))
+
+
+def draw_gradient_noise(
+    shape: tuple[int, int], *, period_px: float, octaves: int, persistence: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw smooth noise with a preferred length: the blotches of stained debris and medium.
+
+    Parameters
+    ----------
+    shape : (rows, columns)
+        Image in px.
+    period_px : float, > 0
+        Distance of the lattice of the coarsest octave; each further octave halves it.
+    octaves : int, >= 1
+        Number of lattices.
+    persistence : float, > 0
+        Amplitude of an octave relative to the coarser one.
+    rng : numpy.random.Generator
+        Stream of the image's background.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        In [0, 1]; both are reached.
+
+    Notes
+    -----
+    Gradient noise, Perlin 1985, doi:10.1145/325165.325247, with the fade of Perlin 2002,
+    doi:10.1145/566654.566636. Each octave's lattice is shifted by a random fraction of its period.
+    """
+    total = np.zeros(shape)
+    for octave in range(octaves):
+        total += persistence**octave * _lattice_noise(shape, period_px=period_px / 2**octave, rng=rng)
+    low, high = total.min(), total.max()
+    if high <= low:
+        return np.zeros(shape)
+    return (total - low) / (high - low)
+
+
+def _lattice_noise(shape: tuple[int, int], *, period_px: float, rng: np.random.Generator) -> np.ndarray:
+    shift = rng.random(2)
+    y, x = (np.arange(size) / period_px + start for size, start in zip(shape, shift, strict=True))
+    row, column = np.floor(y).astype(int), np.floor(x).astype(int)
+    angle = rng.uniform(0, 2 * np.pi, size=(row[-1] + 2, column[-1] + 2))
+    slope_y, slope_x = np.sin(angle), np.cos(angle)
+    y, x = (y - row)[:, None], (x - column)[None, :]
+
+    def ramp(down: int, right: int) -> np.ndarray:
+        corner = np.ix_(row + down, column + right)
+        return slope_y[corner] * (y - down) + slope_x[corner] * (x - right)
+
+    fade_y, fade_x = (t**3 * (t * (6 * t - 15) + 10) for t in (y, x))
+    top = ramp(0, 0) * (1 - fade_x) + ramp(0, 1) * fade_x
+    bottom = ramp(1, 0) * (1 - fade_x) + ramp(1, 1) * fade_x
+    return top * (1 - fade_y) + bottom * fade_y
