@@ -1,0 +1,239 @@
+"""Checkpoints: how training survives a kill.
+
+A checkpoint is no output of the rule, because Snakemake deletes the outputs of a failed job. It lies beside
+the weights under a name that holds a digest of all that decides the result, so that a retry finds it and a
+changed setting does not.
+"""
+
+import hashlib
+import json
+import logging
+import math
+import os
+import pickle
+import signal
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+
+from cellmill.shards import atomic_path, read_manifest
+
+logger = logging.getLogger(__name__)
+
+# SLURM sends SIGTERM before it takes a job away (or SIGUSR1 where the user asked for it); SIGINT is Ctrl-C.
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+Row = dict[str, float | None]
+
+# An epoch may last hours: a machine that loses power loses no more than this.
+SAVE_EVERY_S = 600.0
+
+
+class Stopped(SystemExit):
+    """A signal ended the training; the exit status is 128 and the signal's number, as the shell gives it."""
+
+
+@dataclass
+class StopRequest:
+    """Which signal asked the process to stop; None while none did."""
+
+    number: int | None = None
+
+    def obey(self) -> None:
+        """End the process if it was asked to; its checkpoint is saved by then.
+
+        Raises
+        ------
+        Stopped
+        """
+        if self.number is not None:
+            logger.warning(
+                "stopped by %s; the next run continues from the checkpoint", signal.Signals(self.number).name
+            )
+            raise Stopped(128 + self.number)
+
+
+class Checkpoint:
+    """The checkpoint file of one training."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._saved = time.monotonic()
+
+    def is_due(self, stop: StopRequest) -> bool:
+        """Say whether to save between two steps: a signal asks for it, or the last time is long ago."""
+        return stop.number is not None or time.monotonic() - self._saved > SAVE_EVERY_S
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the state so that a kill at any moment leaves the old file or the new one, whole.
+
+        Parameters
+        ----------
+        state : dict
+            Tensors, numbers, strings, lists and dicts of these.
+        """
+        with atomic_path(self.path) as partial, partial.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        self._saved = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """Read the state, tensors on the CPU; None where there is none that can be read."""
+        if not self.path.exists():
+            return None
+        try:
+            # Without this check torch takes the file for one of an old format and fails in any way.
+            if not zipfile.is_zipfile(self.path):
+                raise EOFError("it is cut short")
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            logger.warning("%s cannot be read (%s): training starts from its beginning", self.path, error)
+            return None
+        return state
+
+
+@dataclass
+class Training:
+    """What changes while a network learns; a checkpoint holds all of it."""
+
+    model: nn.Module
+    optimiser: torch.optim.Optimizer
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    patches: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+    _clock: float = field(default_factory=time.monotonic)
+
+    NUMBERS = ("epoch", "step", "loss_sum", "patches", "seconds", "best_loss", "best_epoch", "history")
+
+    def state(self) -> dict[str, Any]:
+        """Give what `restore` needs to go on as if nothing had happened."""
+        self.read_clock()
+        return {
+            **{name: getattr(self, name) for name in self.NUMBERS},
+            "best_weights": self.best_weights,
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take over a state, on whatever device the model is."""
+        for name in (*self.NUMBERS, "best_weights"):
+            setattr(self, name, state[name])
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        torch.set_rng_state(state["random"])
+        if state["random_cuda"] is not None and torch.cuda.is_initialized():
+            torch.cuda.set_rng_state(state["random_cuda"])
+        logger.info("continuing in epoch %d after step %d", self.epoch + 1, self.step)
+
+    def read_clock(self) -> float:
+        """Give the seconds spent so far, those before an interruption included."""
+        now = time.monotonic()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+        return self.seconds
+
+    def close_epoch(self, *, rate: float, validation: tuple[float, float] | None) -> Row:
+        """Note an epoch that is done, keep its weights if it is the best so far, begin the next one."""
+        row: Row = {
+            "epoch": self.epoch + 1,
+            "learning_rate": rate,
+            "train_loss": self.loss_sum / self.patches,
+            "validation_loss": None if validation is None else validation[0],
+            "validation_dice": None if validation is None else validation[1],
+            "seconds": self.read_clock() - sum(float(row["seconds"] or 0) for row in self.history),
+        }
+        self.history.append(row)
+        self.epoch, self.step, self.loss_sum, self.patches = self.epoch + 1, 0, 0.0, 0
+        if validation is not None and validation[0] < self.best_loss:
+            self.best_loss, self.best_epoch = validation[0], self.epoch
+            self.best_weights = copy_weights(self.model)
+        return row
+
+
+def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Copy the weights as they are, to the CPU."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def checkpoint_key(*, settings: dict[str, Any], code: dict[str, str], shards: dict[str, list[str | Path]]) -> str:
+    """Digest all that decides the result of a training.
+
+    Parameters
+    ----------
+    settings : dict
+        Plain values; what does not change the result (threads, device) is not among them.
+    code : dict
+        Digest of each module.
+    shards : dict
+        Shard folders by their part in the training; their manifests enter, not their paths or their order.
+
+    Returns
+    -------
+    str
+        SHA-256 in hexadecimal.
+    """
+    manifests = {
+        part: sorted(json.dumps(read_manifest(folder), sort_keys=True) for folder in folders)
+        for part, folders in shards.items()
+    }
+    text = json.dumps({"settings": settings, "code": code, "shards": manifests}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def checkpoint_path(weights_path: str | Path, *, key: str) -> Path:
+    """Give where the checkpoint of a training lies: hidden, beside its weights."""
+    weights_path = Path(weights_path)
+    return weights_path.with_name(f".{weights_path.stem}.checkpoint-{key[:16]}.pt")
+
+
+def remove_checkpoints(weights_path: str | Path) -> None:
+    """Remove the checkpoints of a run that is finished, those of its earlier settings too."""
+    weights_path = Path(weights_path)
+    # The second pattern is what `atomic_path` leaves behind when the machine dies while it writes.
+    for pattern in (f".{weights_path.stem}.checkpoint-*.pt", f"..{weights_path.stem}.checkpoint-*.partial-*"):
+        for path in weights_path.parent.glob(pattern):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def stop_requests() -> Iterator[StopRequest]:
+    """Note SIGTERM, SIGUSR1 and SIGINT instead of dying from them; the loop asks between two steps.
+
+    Yields
+    ------
+    StopRequest
+        Outside the main thread, where Python delivers no signals, it stays empty.
+    """
+    request = StopRequest()
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        request.number = number
+
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    earlier = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

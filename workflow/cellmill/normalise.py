@@ -1,0 +1,109 @@
+"""What a network sees of an image: the same numbers in training, validation and prediction.
+
+Pixels that a crop-and-pad fit added are no part of the image: they enter no statistic and read as zero, the
+mean of a normalised image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellmill.fit import Geometry
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """Normalised value = (value - offset) / scale inside the valid box, 0 outside."""
+
+    offset: float
+    scale: float
+    valid_rows: tuple[int, int]
+    valid_columns: tuple[int, int]
+
+
+def valid_box(geometry: Geometry) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Find the part of a fitted image that the raw image covers.
+
+    Returns
+    -------
+    (first_row, last_row + 1), (first_column, last_column + 1)
+        In the fitted frame, px.
+    """
+    if geometry.mode != "crop_pad":
+        return (0, geometry.rows), (0, geometry.columns)
+    rows = _overlap(geometry.rows, geometry.raw_rows, geometry.row_offset)
+    columns = _overlap(geometry.columns, geometry.raw_columns, geometry.column_offset)
+    return rows, columns
+
+
+def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str) -> InputScale:
+    """Measure once for an image how its values are normalised.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float32, shape (rows, columns)
+        A preprocessed image; may be a memory map, of which one block of rows is in memory at a time.
+    geometry : Geometry
+        Tells which pixels the raw image covers.
+    normalise : str
+        `zscore`: mean 0 and standard deviation 1 over the valid pixels; `none`: values as they are.
+
+    Returns
+    -------
+    InputScale
+        Of a constant image the scale is 1.
+    """
+    (top, bottom), (left, right) = valid_box(geometry)
+    if normalise == "none":
+        return InputScale(0.0, 1.0, (top, bottom), (left, right))
+    assert normalise == "zscore", normalise
+    count, mean, squares = 0, 0.0, 0.0
+    for row in range(top, bottom, 512):
+        block = np.asarray(image_yx[row : min(row + 512, bottom), left:right], dtype=np.float64)
+        # Blocks are joined as in Chan et al. 1983, doi:10.1080/00031305.1983.10483115.
+        shift = block.mean() - mean
+        total = count + block.size
+        squares += ((block - block.mean()) ** 2).sum() + shift**2 * count * block.size / total
+        mean += shift * block.size / total
+        count = total
+    deviation = float(np.sqrt(squares / max(count, 1)))
+    return InputScale(float(mean), deviation if deviation > 0 else 1.0, (top, bottom), (left, right))
+
+
+def read_window(image_yx: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, scale: InputScale) -> np.ndarray:
+    """Cut a normalised window out of an image.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float32, shape (rows, columns)
+        May be a memory map.
+    rows, columns : ndarray of int
+        Where the window's rows and columns lie in the image, from `mirror`.
+    scale : InputScale
+        Of this image.
+
+    Returns
+    -------
+    ndarray of float32, shape (len(rows), len(columns))
+    """
+    window = np.asarray(image_yx[rows[:, None], columns[None, :]], dtype=np.float32)
+    window = (window - np.float32(scale.offset)) / np.float32(scale.scale)
+    window[(rows < scale.valid_rows[0]) | (rows >= scale.valid_rows[1]), :] = 0
+    window[:, (columns < scale.valid_columns[0]) | (columns >= scale.valid_columns[1])] = 0
+    return window
+
+
+def mirror(start: int, length: int, size: int) -> np.ndarray:
+    """Give the positions start .. start + length - 1, those outside 0 .. size - 1 mirrored at the edge.
+
+    The edge pixel is repeated (numpy's `symmetric`), so that an image of one row works too. A mirrored margin
+    has the image's own statistics, which batch normalisation in training would otherwise mix with a constant.
+    """
+    positions = np.arange(start, start + length) % (2 * size)
+    return np.where(positions < size, positions, 2 * size - 1 - positions)
+
+
+def _overlap(size: int, raw_size: int, offset: int) -> tuple[int, int]:
+    # Pixel p of the fitted frame is pixel p + offset of the raw image.
+    first = min(max(0, -offset), size)
+    return first, max(first, min(size, raw_size - offset))

@@ -1,0 +1,55 @@
+"""Optimisers by name, and the learning rate as a function of time alone: nothing of it needs a checkpoint."""
+
+import math
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def build_optimiser(model: nn.Module, *, optimiser: dict[str, Any]) -> torch.optim.Optimizer:
+    """Make the optimiser of a preset; `momentum` is the first beta of adam and adamw.
+
+    Parameters
+    ----------
+    model : nn.Module
+        On the device where it is trained.
+    optimiser : dict
+        name (`adam`, `adamw`, `sgd`), learning_rate, momentum, weight_decay.
+    """
+    rate, momentum = float(optimiser["learning_rate"]), float(optimiser["momentum"])
+    decay = float(optimiser["weight_decay"])
+    if optimiser["name"] == "sgd":
+        return torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimiser["name"]]
+    return kind(model.parameters(), lr=rate, betas=(momentum, 0.999), weight_decay=decay)
+
+
+def learning_rate_at(progress: float, *, train: dict[str, Any]) -> float:
+    """Give the learning rate at a time of the training.
+
+    Parameters
+    ----------
+    progress : float, >= 0
+        Epochs done, with the fraction of the present one.
+    train : dict
+        Section `train` of a preset: epochs, optimiser, schedule.
+
+    Returns
+    -------
+    float
+        `step` multiplies by `factor` every `every_epochs` epochs; `cosine` falls from the full rate to 0 over
+        all epochs. Before that the rate rises linearly over `warmup_epochs`.
+
+    Notes
+    -----
+    # SOURCE cosine: Loshchilov and Hutter 2017, arXiv:1608.03983, one period, applied at each step
+    """
+    schedule, rate = train["schedule"], float(train["optimiser"]["learning_rate"])
+    if schedule["name"] == "step":
+        rate *= float(schedule["factor"]) ** (progress // int(schedule["every_epochs"]))
+    elif schedule["name"] == "cosine":
+        rate *= (1 + math.cos(math.pi * progress / int(train["epochs"]))) / 2
+    if progress < schedule["warmup_epochs"]:
+        rate *= progress / float(schedule["warmup_epochs"])
+    return rate
