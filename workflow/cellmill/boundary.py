@@ -1,0 +1,274 @@
+"""Boundary tuning: a small classifier decides the pixels along the borders of a predicted mask.
+
+Features of a pixel are its grey value and the Sobel magnitude of the image, two numbers (x, y). A support
+vector machine with a cubic kernel is then exactly a cubic polynomial in x and y, and Gaussian Bayes a quadratic
+one. Both are kept as ten coefficients: no pickle, and a cost that does not grow with the support vectors.
+"""
+
+import warnings
+from collections.abc import Mapping
+from math import comb
+from typing import Any
+
+import numpy as np
+from skimage import filters, segmentation
+
+# Powers (i, j) of the term x**i * y**j, in the order of the coefficients.
+POWERS = tuple((m - j, j) for m in range(4) for j in range(m + 1))
+# ASSUME at most one pixel in a thousand on either side is a hot or a dead one
+GREY_PERCENTILES = (0.1, 99.9)
+# libsvm may crawl on features that do not separate; a machine stopped here is as good, and is marked.
+MAX_SVM_ITERATIONS = 1_000_000
+HELD_OUT_SHARE = 0.2
+
+
+def scale_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> np.ndarray:
+    """Bring an image to [0, 1] by its own robust range.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (rows, columns), any real dtype
+        Preprocessed image.
+    valid_yx : ndarray of bool, shape (rows, columns)
+        False where the frame was padded; padding does not enter the range.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        0 at the 0.1 and 1 at the 99.9 percentile, clipped; 0 everywhere for a constant image. The same image
+        in other units (8 bits, 16 bits, floats from 0 to 1) gives the same result.
+    """
+    image_yx = np.asarray(image_yx, dtype=np.float64)
+    low, high = np.percentile(image_yx[valid_yx], GREY_PERCENTILES) if valid_yx.any() else (0.0, 0.0)
+    if high <= low:
+        return np.zeros(image_yx.shape)
+    return np.clip((image_yx - low) / (high - low), 0.0, 1.0)
+
+
+def boundary_features(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> np.ndarray:
+    """Compute what the classifier sees of each pixel.
+
+    Parameters
+    ----------
+    image_yx, valid_yx
+        As for `scale_grey`.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns, 2)
+        Grey value in [0, 1] and the Sobel magnitude of that grey image.
+    """
+    grey_yx = scale_grey(image_yx, valid_yx=valid_yx)
+    # A float image: scikit-image would rescale integers, by a factor of 255 for 8 bits.
+    return np.stack([grey_yx, filters.sobel(grey_yx)], axis=-1)
+
+
+def find_boundary(mask_yx: np.ndarray, *, valid_yx: np.ndarray) -> np.ndarray:
+    """Mark the pixels on both sides of the borders of a mask, so that tuning can add and remove."""
+    return segmentation.find_boundaries(mask_yx, mode="thick") & valid_yx
+
+
+def fit_classifier(
+    features: np.ndarray,
+    is_object: np.ndarray,
+    *,
+    classifier: str,
+    standardise: bool,
+    coef0: float,
+    cost: float,
+) -> dict[str, Any]:
+    """Train a classifier of boundary pixels and write it as a polynomial.
+
+    Parameters
+    ----------
+    features : ndarray of float64, shape (pixels, 2)
+        From `boundary_features`.
+    is_object : ndarray of bool, shape (pixels,)
+        The truth; both values must occur.
+    classifier : "svm" or "bayes"
+        Cubic support vector machine or Gaussian naive Bayes.
+    standardise : bool
+        Give both features mean 0 and variance 1 first.
+    coef0 : float, >= 0
+        Constant of the kernel (gamma u.v + coef0)**3; read for svm only.
+    cost : float, > 0
+        C of the machine; read for svm only.
+
+    Returns
+    -------
+    dict
+        classifier, mean and scale of the features, powers, ten float64 coefficients (`decide` evaluates them),
+        support_vectors, converged. Plain values, for JSON.
+
+    Notes
+    -----
+    f(x, y) = b + sum over m of C(3, m) coef0**(3 - m) gamma**m sum over i + j = m of C(m, i) M_ij x**i y**j with
+    the moments M_ij = sum over support vectors k of a_k x_k**i y_k**j.
+    """
+    assert is_object.any()
+    assert not is_object.all()
+    mean = features.mean(axis=0) if standardise else np.zeros(2)
+    scale = features.std(axis=0) if standardise else np.ones(2)
+    scale = np.where(scale > 0, scale, 1.0)
+    scaled = (features - mean) / scale
+    if classifier == "svm":
+        coefficients, support_vectors, converged = _fit_svm(scaled, is_object, coef0=coef0, cost=cost)
+    else:
+        coefficients, support_vectors, converged = _fit_bayes(scaled, is_object), 0, True
+    return {
+        "classifier": classifier,
+        "mean": mean.tolist(),
+        "scale": scale.tolist(),
+        "powers": [list(power) for power in POWERS],
+        "coefficients": coefficients.tolist(),
+        "support_vectors": support_vectors,
+        "converged": converged,
+    }
+
+
+def decide(model: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
+    """Evaluate a fitted polynomial.
+
+    Parameters
+    ----------
+    model : mapping
+        From `fit_classifier`.
+    features : ndarray of float64, shape (..., 2)
+        From `boundary_features`.
+
+    Returns
+    -------
+    ndarray of float64, shape (...)
+        Positive means object.
+    """
+    scaled = (features - np.array(model["mean"])) / np.array(model["scale"])
+    x, y = scaled[..., 0], scaled[..., 1]
+    x_powers, y_powers = [np.ones_like(x), x, x * x, x * x * x], [np.ones_like(y), y, y * y, y * y * y]
+    value = np.zeros_like(x)
+    for (i, j), coefficient in zip(model["powers"], model["coefficients"], strict=True):
+        if coefficient:
+            value += coefficient * x_powers[i] * y_powers[j]
+    return value
+
+
+def tune_boundary(
+    mask_yx: np.ndarray, image_yx: np.ndarray, *, model: Mapping[str, Any], valid_yx: np.ndarray
+) -> np.ndarray:
+    """Let the classifier decide each boundary pixel of a predicted mask.
+
+    Parameters
+    ----------
+    mask_yx : ndarray of bool, shape (rows, columns)
+        Closed prediction.
+    image_yx : ndarray of shape (rows, columns), any real dtype
+        Preprocessed image, in any unit.
+    model : mapping
+        From `fit_classifier`.
+    valid_yx : ndarray of bool, shape (rows, columns)
+        False where the frame was padded.
+
+    Returns
+    -------
+    ndarray of bool, shape (rows, columns)
+        Equal to `mask_yx` away from its borders.
+    """
+    boundary_yx = find_boundary(mask_yx, valid_yx=valid_yx)
+    tuned_yx = mask_yx.copy()
+    if boundary_yx.any():
+        features = boundary_features(image_yx, valid_yx=valid_yx)[boundary_yx]
+        tuned_yx[boundary_yx] = decide(model, features) > 0
+    return tuned_yx
+
+
+def held_out_accuracy(
+    features: np.ndarray,
+    is_object: np.ndarray,
+    groups: np.ndarray,
+    *,
+    by: str,
+    repeats: int,
+    max_points: int,
+    rng: np.random.Generator,
+    **classifier: Any,
+) -> dict[str, Any]:
+    """Train on four fifths and score the rest, several times.
+
+    Parameters
+    ----------
+    features, is_object
+        As for `fit_classifier`, whose keywords follow in `classifier`.
+    groups : ndarray of int, shape (pixels,)
+        Number of the image of each pixel.
+    by : "pixel" or "image"
+        What is held out. Pixels of one image on both sides flatter the classifier.
+    repeats : int, >= 0
+        Number of random divisions.
+    max_points : int, > 0
+        Pixels to train on at most: the machine's cost grows with their square.
+    rng : numpy.random.Generator
+        Source of the divisions.
+
+    Returns
+    -------
+    dict
+        mean and std of the accuracy, and the number of repeats in which both classes were there to train on;
+        mean and std are None without any.
+    """
+    units = np.arange(len(features)) if by == "pixel" else np.unique(groups, return_inverse=True)[1]
+    n_units = int(units.max()) + 1
+    n_held_out = max(1, round(HELD_OUT_SHARE * n_units))
+    accuracies = []
+    for _ in range(repeats if n_units > 1 else 0):
+        is_held_out = np.zeros(n_units, dtype=bool)
+        is_held_out[rng.permutation(n_units)[:n_held_out]] = True
+        test = is_held_out[units]
+        train = rng.permutation(np.flatnonzero(~test))[:max_points]
+        if is_object[train].all() or not is_object[train].any():
+            continue
+        model = fit_classifier(features[train], is_object[train], **classifier)
+        accuracies.append(float(np.mean((decide(model, features[test]) > 0) == is_object[test])))
+    known = len(accuracies) > 0
+    return {
+        "mean": float(np.mean(accuracies)) if known else None,
+        "std": float(np.std(accuracies)) if known else None,
+        "repeats": len(accuracies),
+    }
+
+
+def _fit_svm(scaled: np.ndarray, is_object: np.ndarray, *, coef0: float, cost: float) -> tuple[np.ndarray, int, bool]:
+    # Imported where it is needed: applying a fitted model takes no scikit-learn and its second of import.
+    from sklearn.svm import SVC
+
+    variance = float(scaled.var())
+    gamma = 1.0 / (2 * variance) if variance > 0 else 1.0  # SOURCE scikit-learn, gamma="scale"
+    machine = SVC(
+        kernel="poly", degree=3, coef0=coef0, gamma=gamma, C=cost, cache_size=500, max_iter=MAX_SVM_ITERATIONS
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # ConvergenceWarning: recorded in the result
+        machine.fit(scaled, is_object)
+    dual = machine.dual_coef_[0]
+    x, y = machine.support_vectors_.T
+    coefficients = np.zeros(len(POWERS))
+    for term, (i, j) in enumerate(POWERS):
+        m = i + j
+        moment = float(np.sum(dual * x**i * y**j))
+        # Python's 0.0 ** 0 is 1: with coef0 = 0 only the cubic terms and the intercept are left.
+        coefficients[term] = comb(3, m) * float(coef0) ** (3 - m) * gamma**m * comb(m, i) * moment
+    coefficients[POWERS.index((0, 0))] += float(machine.intercept_[0])
+    return coefficients, len(dual), machine.fit_status_ == 0
+
+
+def _fit_bayes(scaled: np.ndarray, is_object: np.ndarray) -> np.ndarray:
+    from sklearn.naive_bayes import GaussianNB
+
+    model = GaussianNB().fit(scaled, is_object)
+    coefficients = np.zeros(len(POWERS))
+    for sign, mean, variance, prior in zip((-1, 1), model.theta_, model.var_, model.class_prior_, strict=True):
+        coefficients[POWERS.index((0, 0))] += sign * float(
+            np.log(prior) - 0.5 * np.sum(np.log(variance) + mean**2 / variance)
+        )
+        for feature, (linear, square) in enumerate((((1, 0), (2, 0)), ((0, 1), (0, 2)))):
+            coefficients[POWERS.index(linear)] += sign * mean[feature] / variance[feature]
+            coefficients[POWERS.index(square)] -= sign * 0.5 / variance[feature]
+    return coefficients
