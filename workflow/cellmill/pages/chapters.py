@@ -1,0 +1,268 @@
+"""Chapters of a report, as tables and figures: the data, the objects, and how to get the same again.
+
+No files are read here. A run is what `cellmill.pages.results.read_runs` gives.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import pandas as pd
+
+from cellmill.pages.comparison import final_scores
+from cellmill.pages.figures import Figure, Key, Point, draw_histogram, draw_scatter
+from cellmill.pages.wording import (
+    MAX_ROWS,
+    MISSING,
+    Cell,
+    Column,
+    Table,
+    count,
+    hide_folders,
+    say_count,
+    say_list,
+    say_range,
+    say_value,
+    score,
+    word,
+)  # fmt: skip
+
+Run = Mapping[str, Any]
+
+PART_ORDER = ("train", "validation", "test", "unlabelled")
+SEVERITIES = ("error", "warning", "note")
+MAX_NAMED = 5  # samples with the same finding
+MAX_AREAS = 100_000  # of a histogram; more are thinned evenly
+
+
+def describe_data(
+    samples: Sequence[Mapping[str, Any]],
+    *,
+    images: Mapping[str, Mapping[str, Any]],
+    annotations: Mapping[str, Mapping[str, Any]],
+) -> list[Table]:
+    """Tabulate images by split, and classes by split where there are any.
+
+    Parameters
+    ----------
+    samples : sequence of mappings
+        Rows of the sample table.
+    images, annotations : mapping
+        Sample -> its entry in the files of the stage check.
+
+    Returns
+    -------
+    list of Table
+    """
+    parts = sort_parts({row["split"] for row in samples})
+    has_sequences = any(row.get("sequence") for row in samples)
+    columns = [Column("Split"), Column("Images", True)]
+    columns += [Column("Sequences", True)] if has_sequences else []
+    columns += [Column("Objects", True, "annotated"), Column("Without objects", True, "images")] if annotations else []
+    columns += [
+        Column("Size", meaning="rows × columns, px"), Column("Pixel type"), Column("Values"),
+        Column("Saturated", True, "largest share of pixels at the largest value of an image's type"),
+    ]  # fmt: skip
+    rows = []
+    for part in parts:
+        chosen = [row for row in samples if row["split"] == part]
+        seen = [images[row["sample"]] for row in chosen if row["sample"] in images]
+        cells = [word(part), count(len(chosen))]
+        if has_sequences:
+            cells.append(count(len({row["sequence"] for row in chosen if row.get("sequence")})))
+        if annotations:
+            known = [annotations[row["sample"]] for row in chosen if row["sample"] in annotations]
+            cells.append(count(sum(entry["objects"] for entry in known) if known else None))
+            cells.append(count(sum(not entry["objects"] for entry in known) if known else None))
+        saturated = [entry.get("saturated_fraction") or 0.0 for entry in seen]
+        cells += [
+            word(f"{say_range(e['rows'] for e in seen)} × {say_range(e['columns'] for e in seen)}"),
+            word(say_list(sorted({str(entry["dtype"]) for entry in seen}), most=3)),
+            word(say_range(value for entry in seen for value in (entry["minimum"], entry["maximum"]))),
+            Cell(f"{max(saturated):.1%}", max(saturated)) if saturated else word(""),
+        ]
+        rows.append(cells)
+    tables = [Table("data", "Images by split", columns, rows)]
+    if any(row.get("class") for row in samples):
+        tally = Counter((row.get("class") or MISSING, row["split"]) for row in samples)
+        classes = sorted({name for name, _ in tally})
+        rows = [[word(name), *(count(tally[name, part]) for part in parts)] for name in classes]
+        tables.append(
+            Table("classes", "Images by class", [Column("Class"), *(Column(part, True) for part in parts)], rows)
+        )
+    return tables
+
+
+def list_findings(findings: Iterable[Mapping[str, Any]]) -> Table:
+    """Tabulate what the stage check found, equal findings together, the most severe first."""
+    groups: dict[tuple[str, str, str], list[str]] = {}
+    for entry in findings:
+        key = (entry["severity"], hide_folders(entry["finding"]), hide_folders(entry.get("advice") or ""))
+        groups.setdefault(key, []).append(str(entry.get("sample") or hide_folders(str(entry.get("where") or ""))))
+    order = {severity: index for index, severity in enumerate(SEVERITIES)}
+    ranked = sorted(groups.items(), key=lambda item: (order.get(item[0][0], len(order)), -len(item[1])))
+    columns = [Column("Severity"), Column("Image"), Column("Finding"), Column("What to do")]
+    rows = [
+        [
+            Cell(severity, order.get(severity, len(order)), style=f"severity {severity}"),
+            word(say_list(list(dict.fromkeys(names)), most=MAX_NAMED)),
+            word(finding),
+            word(advice),
+        ]
+        for (severity, finding, advice), names in ranked
+    ]
+    return Table("findings", "Findings", columns, rows[:MAX_ROWS], max(0, len(rows) - MAX_ROWS), "check/*.json")
+
+
+def sort_parts(parts: Iterable[str]) -> list[str]:
+    """Bring parts into the order train, validation, test, folds, unlabelled."""
+    order = {part: index for index, part in enumerate(PART_ORDER)}
+    return sorted(parts, key=lambda part: (order.get(part, 2.5), part))
+
+
+def shared_sequences(samples: Iterable[Mapping[str, Any]]) -> list[str]:
+    """List the sequences that have frames both to train on and to test on."""
+    parts: dict[str, set[str]] = {}
+    for row in samples:
+        if row.get("sequence") and row["split"] != "unlabelled":
+            parts.setdefault(str(row["sequence"]), set()).add(row["split"])
+    return sorted(sequence for sequence, found in parts.items() if len(found) > 1)
+
+
+def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: Sequence[float]) -> Figure | None:
+    """Draw how large the objects of some images are, predicted by each run and annotated.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        One for each model.
+    samples : sequence of str
+        The images; the annotated areas are of the same ones.
+    truth_areas_px : sequence of float
+        Areas of the annotated objects.
+
+    Returns
+    -------
+    Figure or None
+        None where there are no objects.
+    """
+    series: list[tuple[Key, Sequence[float]]] = []
+    scale, unit = _area_unit(runs)
+    if truth_areas_px:
+        series.append((Key("truth", "annotated", "area"), [scale * area for area in _thin(truth_areas_px)]))
+    for run in runs:
+        areas = [scale * float(area) for sample in samples for area in run["areas"].get(sample, ())]
+        if areas:
+            series.append((Key(run["style"], run["model"]), _thin(areas)))
+    if not series:
+        return None
+    medians = ", ".join(f"{key.label} {say_value(float(median(areas)))} {unit}" for key, areas in series)
+    return draw_histogram(
+        series, title="Size of the objects", x_label=f"area, {unit}", is_log=True, caption=f"Median: {medians}."
+    )
+
+
+def draw_counts(runs: Sequence[Run], *, scores: pd.DataFrame, samples: Sequence[str]) -> Figure:
+    """Draw how many objects the images have: predicted against annotated, or how the counts are distributed."""
+    points = []
+    for run in runs:
+        for row in final_scores(scores, run=run):
+            true, predicted = row["n_true"], row["n_predicted"]
+            says = f"{row['sample']}: {predicted:.0f} predicted by {run['model']}, {true:.0f} annotated"
+            points.append(Point(true, predicted, run["style"], says))
+    if points:
+        return draw_scatter(
+            points, title="Objects in each image", x_label="annotated", y_label="predicted", is_agreement=True,
+            legend=tuple(Key(run["style"], run["model"], "dot") for run in runs),
+            caption="One point a test image and model. On the line, both numbers agree.",
+        )  # fmt: skip
+    series = [
+        (Key(run["style"], run["model"]), [float(len(run["areas"].get(sample, ()))) for sample in samples])
+        for run in runs
+    ]
+    return draw_histogram(
+        series, title="Objects in each image", x_label="objects", is_log=False,
+        caption=f"{say_count(len(samples))} images.",
+    )  # fmt: skip
+
+
+def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], scores: pd.DataFrame) -> Table:
+    """Tabulate the images: objects and their median size for each model, and scores of the first.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Rows of the sample table.
+    runs : sequence of runs
+        One for each model, the best first.
+    scores : DataFrame
+        scores.csv.
+
+    Returns
+    -------
+    Table
+    """
+    has_class = any(row.get("class") for row in rows)
+    best, (scale, unit) = runs[0], _area_unit(runs)
+    of_best = {row["sample"]: row for row in final_scores(scores, run=best)}
+    columns = [Column("Image"), Column("Split")] + ([Column("Class")] if has_class else [])
+    columns += [Column("Annotated", True, "objects")] if of_best else []
+    columns += [Column(f"Found, {run['model']}" if len(runs) > 1 else "Found", True, "objects") for run in runs]
+    columns.append(Column(f"Median area, {unit}", True, f"of the objects found by {best['model']}"))
+    columns += [Column("Dice", True), Column("AP (Kaggle)", True)] if of_best else []
+    body = []
+    for row in rows[:MAX_ROWS]:
+        sample = row["sample"]
+        cells = [word(sample), word(row["split"])] + ([word(row.get("class"))] if has_class else [])
+        scored = of_best.get(sample, {})
+        if of_best:
+            cells.append(count(scored.get("n_true")))
+        cells += [count(len(run["areas"].get(sample, ()))) for run in runs]
+        areas = best["areas"].get(sample, ())
+        middle = scale * float(median(areas)) if len(areas) else None
+        cells.append(Cell(MISSING if middle is None else say_value(middle), middle))
+        if of_best:
+            cells += [score(scored.get("dice")), score(scored.get("ap_kaggle"))]
+        body.append(cells)
+    return Table(
+        "images", "Images", columns, body, max(0, len(rows) - MAX_ROWS), "scores.csv and objects.csv of the runs"
+    )
+
+
+def _area_unit(runs: Sequence[Run]) -> tuple[float, str]:
+    """Give what a pixel is worth, and the unit: µm² where the size of a pixel is known."""
+    scale = runs[0]["um2_per_px"]
+    return (1.0, "px") if scale is None else (float(scale), "µm²")
+
+
+def _thin(values: Sequence[float]) -> Sequence[float]:
+    return values[:: -(-len(values) // MAX_AREAS) or 1]
+
+
+def tabulate_versions(recorded: Mapping[str, Mapping[str, str]]) -> tuple[Table, list[str]]:
+    """Tabulate package versions, and name the packages that differ between stages.
+
+    Parameters
+    ----------
+    recorded : mapping
+        Place ("train unet") -> package -> version.
+
+    Returns
+    -------
+    tuple
+        The table, and the packages of which several versions took part.
+    """
+    packages: dict[str, dict[str, list[str]]] = {}
+    for place, of_place in recorded.items():
+        for package, version in sorted(of_place.items()):
+            packages.setdefault(package, {}).setdefault(str(version), []).append(place)
+    mixed = sorted(package for package, found in packages.items() if len(found) > 1)
+    rows = []
+    for package in sorted(packages, key=str.lower):
+        versions = packages[package]
+        said = [
+            f"{v} ({say_list(places, most=3)})" if package in mixed else v for v, places in sorted(versions.items())
+        ]
+        rows.append([word(package), word("; ".join(said))])
+    return Table("versions", "Package versions", [Column("Package"), Column("Version")], rows), mixed

@@ -1,0 +1,355 @@
+"""How the runs did: compared on the test images, and one by one.
+
+A run is what `cellmill.pages.results.read_runs` gives: its `run`, `model`, `seed`, `label` and `style` (its
+colour), and what was read of it, `history`, `summary`, `fit` and `areas`, each empty where there is none.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cellmill.pages.figures import (
+    SERIES,
+    Curve,
+    Dot,
+    Figure,
+    Point,
+    draw_changes,
+    draw_curves,
+    draw_dots,
+    draw_scatter,
+)  # fmt: skip
+from cellmill.pages.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, find_number
+from cellmill.pages.wording import (
+    MAX_ROWS,
+    MISSING,
+    Cell,
+    Column,
+    Table,
+    count,
+    hide_folders,
+    list_facts,
+    say_duration,
+    say_score,
+    say_value,
+    score,
+    word,
+)  # fmt: skip
+
+Run = Mapping[str, Any]
+
+# Heading and meaning of each score.
+METRICS = {
+    "dice": ("Dice", "twice the common area over the sum of both areas, all objects of an image together"),
+    "iou": ("IoU", "common area over the area of either, all objects of an image together"),
+    "precision": ("Precision", "share of the predicted pixels that are true"),
+    "recall": ("Recall", "share of the true pixels that are predicted"),
+    "mcc": ("MCC", "Matthews correlation of predicted and true pixels"),
+    "ap_kaggle": (
+        "AP (Kaggle)",
+        "objects right over objects right, false and missed: mean over ten IoU thresholds from 0.50 to 0.95",
+    ),
+    "ap_0.50": ("AP at 0.50", "the same where an IoU above 0.50 makes an object right"),
+    "ap_0.75": ("AP at 0.75", "the same where an IoU above 0.75 makes an object right"),
+    "count_error": ("Count error", "difference of predicted and true number of objects over the true one"),
+}
+DOT_METRICS = ("dice", "ap_kaggle", "ap_0.50")
+CHANGE_METRICS = ("dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50")
+
+
+def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Figure], Table]:
+    """Compare runs on the test images: a dot plot for each main score, and a table of all of them.
+
+    Parameters
+    ----------
+    scored : sequence of runs
+        One for each model and seed.
+    metrics : DataFrame
+        metrics.csv.
+
+    Returns
+    -------
+    tuple
+        Figures, and the table.
+    """
+    numbers = {
+        (index, metric): find_number(metrics, model=run["model"], seed=run["seed"], metric=metric)
+        for index, run in enumerate(scored)
+        for metric in METRICS
+    }
+    figures = []
+    for metric in DOT_METRICS:
+        known = [(run, numbers[index, metric]) for index, run in enumerate(scored)]
+        dots = [Dot(run["label"], run["style"], n.value, n.low, n.high) for run, n in known if n is not None]
+        if dots:
+            figures.append(draw_dots(dots, title=METRICS[metric][0], caption=""))
+    shown = [metric for metric in METRICS if any(numbers[index, metric] for index in range(len(scored)))]
+    has_seeds = len({run["model"] for run in scored}) < len(scored)
+    rows = []
+    for index, run in enumerate(scored):
+        cells = [word(run["model"], style=run["style"])] + ([word(run["seed"])] if has_seeds else [])
+        for metric in shown:
+            number = numbers[index, metric]
+            cells.append(score(number.value, low=number.low, high=number.high) if number else score(None))
+        rows.append(cells)
+    columns = [Column("Model"), *([Column("Seed", True)] if has_seeds else [])]
+    columns += [Column(METRICS[metric][0], True, METRICS[metric][1]) for metric in shown]
+    return figures, Table("scores_test", "Scores on the test images", columns, rows)
+
+
+def tabulate_costs(runs: Sequence[Run]) -> Table:
+    """Tabulate what each run cost: parameters, epochs, time, device, memory."""
+    columns = [
+        Column("Run"), Column("Parameters", True), Column("Epochs", True), Column("Chosen epoch", True),
+        Column("Training time", True), Column("Device"), Column("Peak memory, MB", True),
+        Column("Receptive field, px", True, "side of the square of pixels that decides one"),
+    ]  # fmt: skip
+    rows = []
+    for run in runs:
+        summary = run["summary"]
+        seconds = summary.get("seconds")
+        trained = word("not trained here" if not summary else say_device(summary))
+        rows.append(
+            [
+                word(run["run"], style=run["style"]),
+                count(summary.get("parameters")),
+                count(summary.get("epochs_done")),
+                count(summary.get("best_epoch")),
+                Cell(say_duration(seconds), seconds),
+                trained,
+                count(summary.get("peak_memory_mb")),
+                count(summary.get("receptive_field_px")),
+            ]
+        )
+    return Table("costs", "What the runs cost", columns, rows)
+
+
+def list_all_metrics(metrics: pd.DataFrame) -> Table:
+    """Show metrics.csv as it is."""
+    columns = [Column(str(name), name not in TEXT_COLUMNS) for name in metrics.columns]
+    rows = [
+        [_metric_cell(str(name), value) for name, value in zip(metrics.columns, row, strict=True)]
+        for row in metrics.head(MAX_ROWS).itertuples(index=False)
+    ]
+    return Table("metrics", "All scores", columns, rows, max(0, len(metrics) - MAX_ROWS), "metrics.csv")
+
+
+def _metric_cell(name: str, value: Any) -> Cell:
+    if isinstance(value, str):
+        return word(value)
+    if pd.isna(value):
+        return score(None)
+    return Cell(say_score(value) if name in ("value", "ci_low", "ci_high") else f"{value:.0f}", float(value))
+
+
+def say_device(summary: Mapping[str, Any]) -> str:
+    """Say where a run was trained."""
+    device = str(summary.get("device") or MISSING)
+    if summary.get("device_override"):
+        return "CPU (CELLMILL_DEVICE=cpu, although a GPU was asked for)"
+    return str(summary.get("gpu_name") or "") or {"cpu": "CPU", "cuda": "GPU"}.get(device, device)
+
+
+# ---- one model ---------------------------------------------------------------------------------------------
+
+
+def describe_model(runs: Sequence[Run], *, metrics: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Any]:
+    """Say how one model was trained, chosen and finished.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        The model's, one for each seed and fold; the first is the one whose details are shown.
+    metrics, scores : DataFrame
+        metrics.csv and scores.csv.
+
+    Returns
+    -------
+    dict
+        name, style, figures, training and finishing (facts), run.
+    """
+    first = runs[0]
+    figures = _training_curves(runs)
+    points = _score_points(first, scores)
+    if points:
+        figures.append(
+            draw_scatter(
+                points, title="Score and number of objects", x_label="annotated objects in the image", y_label="Dice",
+                is_agreement=False, legend=(), caption="One point a test image.",
+            )
+        )  # fmt: skip
+    changes = []
+    for metric in CHANGE_METRICS:
+        pair = [
+            find_number(metrics, model=first["model"], seed=first["seed"], metric=metric, stage=stage)
+            for stage in (FIRST_STAGE, FINAL_STAGE)
+        ]
+        if pair[0] and pair[1]:
+            changes.append((METRICS[metric][0], pair[0].value, pair[1].value))
+    if changes:
+        figures.append(
+            draw_changes(
+                changes, style=first["style"], title="Effect of postprocessing",
+                caption="Test images, mean over images.",
+            )
+        )  # fmt: skip
+    return {
+        "name": first["model"],
+        "run": first["run"],
+        "runs": len(runs),
+        "apply": hide_folders(str(first.get("apply") or "")),
+        "style": first["style"],
+        "figures": figures,
+        "training": _training_facts(first["summary"]),
+        "finishing": describe_fit(first["fit"]),
+    }
+
+
+def _training_curves(runs: Sequence[Run]) -> list[Figure]:
+    trained = [run for run in runs if run["history"]]
+    if not trained:
+        return []
+    is_one = len(trained) == 1
+    losses, dices, rates = [], [], []
+    for index, run in enumerate(trained):
+        rows, name = run["history"], run["short_label"]
+        epochs = [row["epoch"] for row in rows]
+        own, other = (run["style"], "muted") if is_one else (f"s{index % SERIES}", f"s{index % SERIES} dashed")
+        before, after = ("training", "validation") if is_one else ("", name)
+        losses.append(Curve(before, other, epochs, [row.get("train_loss") for row in rows]))
+        losses.append(Curve(after, own, epochs, [row.get("validation_loss") for row in rows]))
+        dices.append(Curve(name, own, epochs, [row.get("validation_dice") for row in rows]))
+        if index == 0:  # all runs of a model share their schedule
+            rates.append(Curve(name, own, epochs, [row.get("learning_rate") for row in rows]))
+    best = trained[0]["summary"].get("best_epoch") if is_one else None
+    note = "Full lines: validation. Dashed lines: training." if not is_one else ""
+    if best is not None:
+        note = "The vertical line is the epoch whose weights are used."
+    positive = [v for c in losses for v in c.y if v is not None and v > 0]
+    is_log = bool(positive) and max(positive) > 20 * min(positive)
+    panels = (("Loss", losses, is_log, note), ("Validation Dice", dices, False, ""), ("Learning rate", rates, True, ""))
+    return [
+        draw_curves(
+            curves, title=title, x_label="epoch", y_label="", is_log=is_logarithmic, mark_x=best, caption=caption
+        )
+        for title, curves, is_logarithmic, caption in panels
+    ]
+
+
+def _score_points(run: Run, scores: pd.DataFrame) -> list[Point]:
+    return [
+        Point(
+            x=row["n_true"],
+            y=row["dice"],
+            style=run["style"],
+            tooltip=f"{row['sample']}: Dice {row['dice']:.3f}, {row['n_true']:.0f} objects",
+        )
+        for row in final_scores(scores, run=run)
+        if math.isfinite(row["dice"])
+    ]
+
+
+def final_scores(scores: pd.DataFrame, *, run: Run) -> list[dict[str, Any]]:
+    """Take the rows of scores.csv that say how a run's final objects did on each test image."""
+    if scores.empty:
+        return []
+    rows = scores[
+        (scores["model"] == run["model"])
+        & (scores["seed"] == run["seed"])
+        & (scores["split"] == "test")
+        & (scores["stage"] == FINAL_STAGE)
+        & (scores["geometry"] == RAW)
+    ]
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+# What stands in postprocess.json, step by step: place, words, unit.
+FIT_FACTS = {
+    "Threshold": (
+        ("threshold", "value", "threshold", ""),
+        ("threshold", "method", "chosen by", ""),
+        ("threshold", "mcc", "Matthews correlation there", ""),
+        ("threshold", "mcc_at_half", "Matthews correlation at 0.5", ""),
+        ("threshold", "images", "validation images", ""),
+    ),
+    "Boundary classifier": (
+        ("boundary", "classifier", "classifier", ""),
+        ("boundary", "applied", "used", ""),
+        ("boundary", "validation_dice.without", "validation Dice without it", ""),
+        ("boundary", "validation_dice.with", "validation Dice with it", ""),
+        ("boundary", "held_out.by_image.mean", "accuracy on images held out", ""),
+        ("boundary", "held_out.by_image.std", "its standard deviation", ""),
+        ("boundary", "held_out.by_pixel.mean", "accuracy on pixels held out", ""),
+        ("boundary", "kept_accuracy", "accuracy of the prediction itself", ""),
+        ("boundary", "majority_rate", "share of the larger class", ""),
+        ("boundary", "pixels", "boundary pixels", ""),
+        ("boundary", "images", "training images", ""),
+    ),
+    "Objects": (
+        ("closing", "footprint", "closing", ""),
+        ("closing", "radius_px", "closing, radius", "px"),
+        ("instances", "method", "objects by", ""),
+        ("instances", "split_depth_px", "depth of a neck that splits", "px"),
+        ("instances", "min_area_px", "smallest object", "px"),
+        ("instances", "fill_holes_px", "holes filled up to", "px"),
+        ("instances", "median_area_px", "median annotated object", "px"),
+    ),
+}
+FIT_WORDS = {
+    "svm": "SVM, cubic kernel",
+    "bayes": "Gaussian Bayes",
+    "mcc": "Matthews correlation",
+    "fixed": "the config",
+}
+
+
+def describe_fit(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Say what postprocessing chose and why.
+
+    Parameters
+    ----------
+    fit : mapping
+        postprocess.json; empty where there is none.
+
+    Returns
+    -------
+    list of dict
+        title, reason and facts of each step.
+    """
+    groups = []
+    for title, wanted in FIT_FACTS.items():
+        facts = []
+        for step, key, name, unit in wanted:
+            value = fit.get(step)
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None:
+                if isinstance(value, str):
+                    says = FIT_WORDS.get(value, value)
+                else:
+                    says = say_value(value) if unit or not isinstance(value, float) else say_score(value)
+                facts.append((name, f"{says} {unit}".strip()))
+        if facts:
+            reason = str((fit.get(wanted[-1][0]) or {}).get("reason") or "")
+            groups.append({"title": title, "reason": reason[:1].upper() + reason[1:], "facts": facts})
+    return groups
+
+
+def fitted_threshold(fit: Mapping[str, Any]) -> float | None:
+    """Give the threshold of a run, None where there is no fit."""
+    step = fit.get("threshold")
+    return float(step["value"]) if isinstance(step, Mapping) and step.get("value") is not None else None
+
+
+def _training_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not summary:
+        return []
+    facts = [("device", say_device(summary)), ("training time", say_duration(summary.get("seconds")))]
+    for key, name in (("parameters", "parameters"), ("epochs_done", "epochs"), ("best_epoch", "chosen epoch"),
+                      ("threads", "threads"), ("seed", "seed")):  # fmt: skip
+        if summary.get(key) is not None:
+            facts.append((name, say_value(summary[key])))
+    settings = summary.get("settings") or {}
+    return facts + list_facts({key: settings[key] for key in ("network", "input", "train") if key in settings})

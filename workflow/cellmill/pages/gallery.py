@@ -1,0 +1,273 @@
+"""The gallery of a report: which images are shown, in which order, and what is said of each."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cellmill.fit import Geometry, read_geometry
+from cellmill.images import read_plane
+from cellmill.pages.comparison import final_scores
+from cellmill.pages.mistakes import describe_errors
+from cellmill.pages.pictures import (
+    ERROR_COLOURS,
+    VIEWS,
+    Picture,
+    Prediction,
+    Source,
+    choose_side,
+    draw_picture,
+    draw_thumbnail,
+    shown_shape,
+)  # fmt: skip
+from cellmill.pages.results import run_of_fold
+from cellmill.pages.wording import say_count, say_number_of, say_score
+
+Row = Mapping[str, Any]
+Run = Mapping[str, Any]
+
+EXAMPLES, EXAMPLE_SIDE_PX = 6, 240
+VIEW_LABELS = {
+    "raw": "Raw", "preprocessed": "Preprocessed", "truth": "Annotated", "probability": "Probability",
+    "prediction": "Predicted", "errors": "Errors",
+}  # fmt: skip
+ERROR_MEANINGS = {
+    "found": "annotated, and a predicted object matches it",
+    "missed": "annotated, nothing matches",
+    "false": "predicted, nothing annotated matches",
+    "split": "one annotated, two or more predicted within",
+    "merged": "one predicted, two or more annotated within",
+}
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """Folders of the shards that may be shown: shard -> folder."""
+
+    images: Mapping[str, str | Path]
+    labels: Mapping[str, str | Path]
+
+    def source(self, row: Row, *, side_px: int | None = None) -> Source:
+        """Give the files of one sample, with its raw plane where the sample table names a file.
+
+        Raises
+        ------
+        ValueError
+            If the shard lacks the sample.
+        """
+        folder, sample = Path(self.images[row["shard"]]), row["sample"]
+        geometries = read_geometry(folder / "geometry.csv")
+        if sample not in geometries:
+            raise ValueError(
+                f"{folder}: expected an image of sample {sample}, found none in geometry.csv. "
+                "The folder belongs to another sample table: run snakemake again."
+            )
+        labels = self.labels.get(row["shard"])
+        return Source(
+            sample=sample,
+            image_path=folder / f"{sample}.tif",
+            geometry=geometries[sample],
+            raw_yx=_read_raw(row, geometries[sample]),
+            truth_path=Path(labels) / f"{sample}.tif" if labels is not None else None,
+        )
+
+
+@dataclass(frozen=True)
+class Card:
+    """A picture with what stands below it; lists have one entry a model."""
+
+    picture: Picture
+    captions: list[list[str]]
+    dice: list[float | str]
+    note: str
+
+
+def judged_rows(rows: Sequence[Row], *, models: Sequence[Run], scores: pd.DataFrame) -> list[Row]:
+    """Take the images on which the models were tested; where nothing is scored, all of them.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Rows of the sample table whose shards may be shown.
+    models : sequence of runs
+        One for each model.
+    scores : DataFrame
+        scores.csv.
+
+    Returns
+    -------
+    list of mappings
+    """
+    tested = {row["sample"] for run in models for row in final_scores(scores, run=run)}
+    return [row for row in rows if row["sample"] in tested] if tested else list(rows)
+
+
+def choose_rows(rows: Sequence[Row], *, dice: Mapping[str, float], images: int, choice: str) -> list[Row]:
+    """Choose the images that are shown, the lowest Dice first; without scores evenly, in their own order.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Candidates.
+    dice : mapping
+        Sample -> Dice of the best model; images without one come last.
+    images : int
+        How many.
+    choice : "worst" or "spread"
+        The lowest, or some from the lowest to the highest.
+
+    Returns
+    -------
+    list of mappings
+    """
+    ranked = sorted(rows, key=lambda row: dice.get(row["sample"], 2.0)) if dice else list(rows)
+    if len(ranked) <= images or images <= 0:
+        return ranked[: max(images, 0)]
+    if choice == "worst" and dice:
+        return ranked[:images]
+    last = max(images - 1, 1)
+    return [ranked[index * (len(ranked) - 1) // last] for index in range(images)]
+
+
+def draw_gallery(
+    rows: Sequence[Row],
+    *,
+    models: Sequence[Run],
+    runs: Sequence[Run],
+    scores: pd.DataFrame,
+    rooms: Rooms,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Draw the gallery.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Images to choose from.
+    models : sequence of runs
+        One for each model, the best first.
+    runs : sequence of runs
+        All of them.
+    scores : DataFrame
+        scores.csv.
+    rooms : Rooms
+        Folders.
+    settings : mapping
+        gallery_images, gallery_choice, gallery_side_px.
+
+    Returns
+    -------
+    dict
+        cards, views, first_view, models, sentence, is_scored, error_keys.
+    """
+    found = [{row["sample"]: row for row in final_scores(scores, run=run)} for run in models]
+    best = found[0] if found else {}
+    dice = {sample: float(row["dice"]) for sample, row in best.items() if math.isfinite(row["dice"])}
+    choice = settings["gallery_choice"]
+    chosen = choose_rows(rows, dice=dice, images=settings["gallery_images"], choice=choice)
+    side_px = choose_side(len(chosen), models=len(models), side_px=settings["gallery_side_px"])
+    cards = []
+    for row in chosen:
+        predictions = [
+            _prediction(run_of_fold(runs, like=run, part=row["split"]), row=row, model=run["model"]) for run in models
+        ]
+        picture = draw_picture(rooms.source(row), predictions, side_px=side_px)
+        own_scores = [by_sample.get(row["sample"]) for by_sample in found]
+        cards.append(_card(picture, row=row, scores=own_scores, models=models))
+    used = {view for card in cards for layer in card.picture.layers if layer.kind == "mask" for view in layer.views}
+    used |= {"raw", "preprocessed", *(["probability"] if models else [])}
+    views = [{"name": view, "label": VIEW_LABELS[view]} for view in VIEWS if view in used]
+    first_view = next(view for view in ("errors", "prediction", "preprocessed") if view in used)
+    return {
+        "cards": cards,
+        "views": views,
+        "first_view": first_view,
+        "models": [run["model"] for run in models],
+        "is_scored": bool(dice),
+        "error_keys": [(name, colour, ERROR_MEANINGS[name]) for name, colour in ERROR_COLOURS.items()],
+        "sentence": _sentence(len(chosen), of=len(rows), is_scored=bool(dice), choice=choice),
+    }
+
+
+def draw_examples(rows: Sequence[Row], *, rooms: Rooms) -> list[dict[str, Any]]:
+    """Draw a few preprocessed images, of as many classes as there are.
+
+    Returns
+    -------
+    list of dict
+        sample, uri, rows, columns (as shown), note.
+    """
+    by_class: dict[str, list[Row]] = {}
+    for row in rows:
+        by_class.setdefault(str(row.get("class") or ""), []).append(row)
+    queues = [choose_rows(group, dice={}, images=EXAMPLES, choice="spread") for _, group in sorted(by_class.items())]
+    turns = [row for turn in range(EXAMPLES) for queue in queues for row in queue[turn : turn + 1]]
+    examples = []
+    for row in turns[:EXAMPLES]:
+        source = rooms.source({**row, "image": ""})
+        height, width = shown_shape(source.geometry.raw_shape, side_px=EXAMPLE_SIDE_PX)
+        examples.append(
+            {
+                "sample": row["sample"],
+                "uri": draw_thumbnail(source, side_px=EXAMPLE_SIDE_PX),
+                "rows": height,
+                "columns": width,
+                "note": row.get("class") or row["split"],
+            }
+        )
+    return examples
+
+
+def _card(picture: Picture, *, row: Row, scores: Sequence[Any], models: Sequence[Run]) -> Card:
+    captions: list[list[str]] = []
+    for run, score, errors in zip(models, scores, picture.errors, strict=True):
+        said = [] if score is None else [f"Dice {say_score(score['dice'])} · AP {say_score(score['ap_kaggle'])}"]
+        if errors is not None:
+            said.append(describe_errors(errors))
+        else:
+            said.append(say_number_of(len(run["areas"].get(picture.sample, ())), "object"))
+        captions.append(said)
+    note = [f"{picture.rows} × {picture.columns} px"]
+    if picture.shown_rows < picture.rows:
+        note.append(f"shown at {picture.shown_rows} × {picture.shown_columns}")
+    note += [str(row[key]) for key in ("class",) if row.get(key)]
+    dice = [
+        "" if score is None or not math.isfinite(score["dice"]) else round(float(score["dice"]), 6) for score in scores
+    ]
+    return Card(picture, captions, dice, " · ".join(note))
+
+
+def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
+    file = f"{row['sample']}.tif"
+    return Prediction(
+        model=model,
+        probability_path=Path(run["probabilities"][row["shard"]]) / file,
+        segmentation_path=Path(run["segmentation"][row["shard"]]) / file,
+    )
+
+
+def _read_raw(row: Row, geometry: Geometry) -> Any:
+    path = str(row.get("image") or "")
+    if not path or not Path(path).is_file():
+        return None
+    try:
+        image_yx = read_plane(path, channel=row.get("channel", "luminance"))
+    except ValueError:
+        if "channel" in row:
+            raise
+        return None  # several channels, and nobody said which one was taken
+    # A file of another size is not the image that was preprocessed: a table of names only, read elsewhere.
+    return image_yx if image_yx.shape == geometry.raw_shape else None
+
+
+def _sentence(shown: int, *, of: int, is_scored: bool, choice: str) -> str:
+    kind = "test image" if is_scored else "image"
+    if shown == of:
+        return f"All {say_number_of(of, kind)}" + (", the lowest Dice first." if is_scored else ".")
+    if not is_scored:
+        return f"{say_count(shown)} of {say_number_of(of, kind)}, evenly chosen."
+    which = "with the lowest Dice" if choice == "worst" else "from the lowest to the highest Dice"
+    return f"{say_count(shown)} of {say_number_of(of, kind)}, the ones {which}, the lowest first."

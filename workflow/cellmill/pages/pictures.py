@@ -1,0 +1,311 @@
+"""Pictures of a page: an image with what is true, what was predicted, and where the two differ.
+
+All layers of a picture share the raw image's frame, scaled to the size shown. Photographs are WebP, masks PNG with
+a palette, both as data URIs, so that the page needs no other file. Colours are those of Okabe and Ito
+(https://jfly.uni-koeln.de/color), which people with any colour vision can tell apart.
+"""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from PIL import Image
+
+from cellmill.fit import Geometry, resample, unfit_probability
+from cellmill.images import IGNORE_LABEL, read_labels, read_probabilities
+from cellmill.pages.mistakes import ErrorMap, describe_errors, find_errors
+
+# Noise does not compress: the first quality at which a photograph needs less than this, or the last, is taken.
+PHOTO_QUALITIES, PHOTO_BYTES_PER_PIXEL = (70, 45, 25), 0.25
+# Pixels of all pictures together; more or larger pictures are scaled down to it. One photograph and three masks
+# need about 0.35 bytes a pixel, so that this is about 4 MB with one model.
+PIXEL_BUDGET = 24 * 512 * 512
+SMALL_SIDE_PX = 256  # smaller images are enlarged, so that outlines are thin lines
+STRETCH_PERCENT = (0.5, 99.5)
+
+FILL_ALPHA, OUTLINE_ALPHA = 90, 255
+THICK_FROM_PX = 400  # longest side of a picture whose outlines are two pixels wide
+IGNORED_COLOUR = (127, 127, 127, 150)
+OBJECT_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
+ERROR_COLOURS = {
+    "found": "#009e73", "missed": "#d55e00", "false": "#56b4e9", "split": "#cc79a7", "merged": "#f0e442",
+}  # fmt: skip
+
+VIEWS = ("raw", "preprocessed", "truth", "probability", "prediction", "errors")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One image of a picture: the views it belongs to, the model whose it is (None: all), and the data."""
+
+    views: tuple[str, ...]
+    model: int | None
+    kind: str
+    uri: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The layers of one sample, the later ones on top, with its true size."""
+
+    sample: str
+    rows: int
+    columns: int
+    shown_rows: int
+    shown_columns: int
+    layers: tuple[Layer, ...]
+    errors: tuple[dict[str, int] | None, ...]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Files of one sample: its preprocessed image, and where there are any a raw plane and true labels."""
+
+    sample: str
+    image_path: Path
+    geometry: Geometry
+    raw_yx: np.ndarray | None
+    truth_path: Path | None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Files of one sample that a model made."""
+
+    model: str
+    probability_path: Path
+    segmentation_path: Path
+
+
+def choose_side(images: int, *, models: int, side_px: int) -> int:
+    """Give the longest side of the pictures, so that all of them together stay small.
+
+    Parameters
+    ----------
+    images, models : int
+        How many are shown. Each model adds a probability map and two masks to each picture.
+    side_px : int
+        The side that was asked for.
+
+    Returns
+    -------
+    int
+        At most `side_px`, at least 64.
+    """
+    share = PIXEL_BUDGET / max(images, 1) / (0.6 + 0.4 * max(models, 1))
+    return max(64, min(side_px, int(share**0.5)))
+
+
+def shown_shape(shape: tuple[int, int], *, side_px: int) -> tuple[int, int]:
+    """Give the size in which an image is shown: scaled down to `side_px`, or enlarged by a whole number.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (rows, columns) of the raw image.
+    side_px : int
+        Longest side.
+
+    Returns
+    -------
+    tuple of int
+        (rows, columns), in proportion.
+    """
+    longest = max(shape)
+    if longest > side_px:
+        return max(1, round(shape[0] * side_px / longest)), max(1, round(shape[1] * side_px / longest))
+    times = max(1, min(SMALL_SIDE_PX, side_px) // longest)
+    return shape[0] * times, shape[1] * times
+
+
+def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: int) -> Picture:
+    """Draw every layer of one sample.
+
+    Parameters
+    ----------
+    source : Source
+        Image and truth.
+    predictions : sequence of Prediction
+        What each model says of it.
+    side_px : int
+        Longest side of the picture.
+
+    Returns
+    -------
+    Picture
+    """
+    shape = shown_shape(source.geometry.raw_shape, side_px=side_px)
+    layers = _photo_layers(source, shape)
+    truth_yx = read_labels(source.truth_path) if source.truth_path else None
+    if truth_yx is not None:
+        alt = f"outlines of the annotated objects of {source.sample}"
+        layers.append(Layer(("truth",), None, "mask", paint_objects(_nearest(truth_yx, shape)), alt))
+    errors: list[dict[str, int] | None] = []
+    for number, prediction in enumerate(predictions):
+        prob_yx = unfit_probability(read_probabilities(prediction.probability_path)[0], source.geometry)
+        grey_yx = np.rint(np.clip(_rescale(prob_yx, shape), 0, 1) * 255).astype(np.uint8)
+        alt = f"foreground probability of {source.sample} by {prediction.model}, white is 1"
+        layers.append(Layer(("probability",), number, "photo", encode_photo(grey_yx), alt))
+        labels_yx = read_labels(prediction.segmentation_path)
+        alt = f"outlines of the objects that {prediction.model} predicts in {source.sample}"
+        layers.append(Layer(("prediction",), number, "mask", paint_objects(_nearest(labels_yx, shape)), alt))
+        if truth_yx is None:
+            errors.append(None)
+            continue
+        found = find_errors(labels_yx, truth_yx)
+        alt = f"errors of {prediction.model} in {source.sample}: {describe_errors(found.counts)}"
+        layers.append(Layer(("errors",), number, "mask", paint_errors(found, shape), alt))
+        errors.append(found.counts)
+    return Picture(source.sample, *source.geometry.raw_shape, *shape, tuple(layers), tuple(errors))
+
+
+def draw_thumbnail(source: Source, *, side_px: int) -> str:
+    """Draw a preprocessed image alone, as a data URI."""
+    return encode_photo(_preprocessed(source, shown_shape(source.geometry.raw_shape, side_px=side_px)))
+
+
+# ---- painting ----------------------------------------------------------------------------------------------
+
+
+def paint_objects(labels_yx: np.ndarray) -> str:
+    """Paint the objects of a label image in six colours, filled lightly, with outlines, as a data URI."""
+    kinds = len(OBJECT_COLOURS)
+    colour = 1 + labels_yx.astype(np.int64) % kinds
+    classes_yx = np.where(_outlines(labels_yx), colour + kinds, colour)
+    classes_yx[labels_yx == 0] = 0
+    classes_yx[labels_yx == IGNORE_LABEL] = 2 * kinds + 1
+    return encode_mask(classes_yx.astype(np.uint8), _palette(OBJECT_COLOURS))
+
+
+def paint_errors(found: ErrorMap, shape: tuple[int, int]) -> str:
+    """Paint what `find_errors` found in the size shown, as a data URI.
+
+    Found objects have an outline only. False and merged objects lie over missed and split ones.
+    """
+    names = tuple(ERROR_COLOURS)
+    classes_yx = np.zeros(shape, dtype=np.uint8)
+    for numbers_yx, kinds, painted in (
+        (found.truth_yx, found.truth_kinds, ("found", "missed", "split")),
+        (found.predicted_yx, found.predicted_kinds, ("false", "merged")),
+    ):
+        shown_yx = _nearest(numbers_yx, shape)
+        outline_yx = _outlines(shown_yx)
+        for kind in painted:
+            here = (kinds == kind)[shown_yx]
+            if kind != "found":
+                classes_yx[here & ~outline_yx] = 1 + names.index(kind)
+            classes_yx[here & outline_yx] = 1 + names.index(kind) + len(names)
+    classes_yx[_nearest(found.ignored_yx, shape)] = 2 * len(names) + 1
+    return encode_mask(classes_yx, _palette(tuple(ERROR_COLOURS.values())))
+
+
+def encode_photo(grey_yx: np.ndarray) -> str:
+    """Encode a uint8 image as WebP in a data URI."""
+    image = Image.fromarray(grey_yx).convert("RGB")
+    data = b""
+    for quality in PHOTO_QUALITIES:
+        stream = io.BytesIO()
+        image.save(stream, "WEBP", quality=quality, method=4)
+        data = stream.getvalue()
+        if len(data) <= PHOTO_BYTES_PER_PIXEL * grey_yx.size:
+            break
+    return _uri("webp", data)
+
+
+def encode_mask(classes_yx: np.ndarray, palette: Sequence[tuple[int, int, int, int]]) -> str:
+    """Encode a uint8 image of palette numbers as PNG in a data URI; `palette` is red, green, blue, alpha."""
+    rows, columns = classes_yx.shape
+    image = Image.frombytes("P", (columns, rows), np.ascontiguousarray(classes_yx).tobytes())
+    image.putpalette([channel for colour in palette for channel in colour[:3]])
+    stream = io.BytesIO()
+    image.save(stream, "PNG", transparency=bytes(colour[3] for colour in palette))
+    return _uri("png", stream.getvalue())
+
+
+def stretch(image_yx: np.ndarray, *, within_yx: np.ndarray | None = None) -> np.ndarray:
+    """Stretch an image to 0 .. 255 between its 0.5 and 99.5 percentiles.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (rows, columns), any real dtype
+    within_yx : ndarray of bool, same shape, or None
+        Pixels that decide the percentiles; the others become 0.
+
+    Returns
+    -------
+    ndarray of uint8
+        A constant image is grey.
+    """
+    values = image_yx.astype(np.float64)
+    inside = values if within_yx is None else values[within_yx]
+    low, high = np.percentile(inside, STRETCH_PERCENT) if inside.size else (0.0, 0.0)
+    if high <= low:
+        low, high = (float(inside.min()), float(inside.max())) if inside.size else (0.0, 0.0)
+    grey = np.full(values.shape, 0.5) if high <= low else np.clip((values - low) / (high - low), 0, 1)
+    if within_yx is not None:
+        grey[~within_yx] = 0
+    return np.rint(grey * 255).astype(np.uint8)
+
+
+def _photo_layers(source: Source, shape: tuple[int, int]) -> list[Layer]:
+    uri = encode_photo(_preprocessed(source, shape))
+    raw_uri = uri if source.raw_yx is None else encode_photo(stretch(_rescale(source.raw_yx, shape)))
+    under = tuple(view for view in VIEWS if view not in ("raw", "probability"))
+    name = f"image {source.sample}"
+    if raw_uri == uri:  # the same picture twice would double the page
+        return [Layer(("raw", *under), None, "photo", uri, name)]
+    return [
+        Layer(("raw",), None, "photo", raw_uri, f"{name}, raw"),
+        Layer(under, None, "photo", uri, f"{name}, preprocessed"),
+    ]
+
+
+def _preprocessed(source: Source, shape: tuple[int, int]) -> np.ndarray:
+    image_yx = tifffile.imread(source.image_path)
+    geometry = source.geometry
+    if geometry.mode == "none":
+        return stretch(_rescale(image_yx, shape))
+    shown_yx = _rescale(unfit_probability(image_yx, geometry), shape)
+    if geometry.mode == "resize":
+        return stretch(shown_yx)
+    covered_yx = unfit_probability(np.ones(geometry.shape, dtype=np.float32), geometry)
+    return stretch(shown_yx, within_yx=_nearest(covered_yx, shape) > 0)
+
+
+def _rescale(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Average where the image shrinks, repeat pixels where it grows."""
+    return resample(image_yx, shape) if image_yx.shape[0] > shape[0] else _nearest(image_yx, shape)
+
+
+def _nearest(array_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    row, column = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(array_yx.shape, shape, strict=True))
+    return array_yx[np.ix_(row, column)]
+
+
+def _outlines(labels_yx: np.ndarray) -> np.ndarray:
+    """Mark the pixels of objects beside a pixel of another object or of the background."""
+    edge_yx = np.zeros(labels_yx.shape, dtype=bool)
+    for width in (1, 2) if max(labels_yx.shape) >= THICK_FROM_PX else (1,):
+        down, right = labels_yx[width:] != labels_yx[:-width], labels_yx[:, width:] != labels_yx[:, :-width]
+        edge_yx[width:] |= down
+        edge_yx[:-width] |= down
+        edge_yx[:, width:] |= right
+        edge_yx[:, :-width] |= right
+    return edge_yx & (labels_yx > 0)
+
+
+def _palette(colours: Sequence[str]) -> list[tuple[int, int, int, int]]:
+    """Give transparency, a light fill and an outline of each colour, and grey for ignored pixels."""
+    rgb = [tuple(bytes.fromhex(colour[1:])) for colour in colours]
+    fills = [(r, g, b, FILL_ALPHA) for r, g, b in rgb]
+    outlines = [(r, g, b, OUTLINE_ALPHA) for r, g, b in rgb]
+    return [(0, 0, 0, 0), *fills, *outlines, IGNORED_COLOUR]
+
+
+def _uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

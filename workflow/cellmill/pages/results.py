@@ -1,0 +1,229 @@
+"""What the stages of a dataset left behind, read for its report."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellmill.exports import read_fit
+from cellmill.images import IGNORE_LABEL, read_labels
+from cellmill.pages.figures import SERIES
+from cellmill.pages.verdict import read_table
+from cellmill.shards import VERSIONS
+
+MAX_MEASURED_IMAGES = 300  # whose annotated objects are measured for the histogram of sizes
+
+
+def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Read the small files of each run.
+
+    Parameters
+    ----------
+    runs : sequence of mappings
+        As for `write_report`.
+
+    Returns
+    -------
+    list of dict
+        The run's own entries and: `label` (the model, with seed and fold where it has several), `short_label` (seed
+        and fold alone), `style` (CSS class of the model's colour), `history` (rows of numbers, None where a field is
+        empty), `summary` (train.json), `fit` (postprocess.json), `areas` (sample -> areas of its objects, px) and
+        `um2_per_px`.
+    """
+    models = list(dict.fromkeys(run["model"] for run in runs))
+    read = []
+    for run in runs:
+        siblings = [other for other in runs if other["model"] == run["model"]]
+        rest = re.sub(r"\.?([a-z]+)(\d+)", r" \1 \2", str(run["run"]).removeprefix(str(run["model"]))).strip()
+        areas, um2_per_px = _read_areas(run["objects"])
+        read.append(
+            {
+                **run,
+                "label": run["model"] if len(siblings) == 1 else f"{run['model']}, {rest or run['seed']}",
+                "short_label": rest or run["model"],
+                "style": f"s{models.index(run['model']) % SERIES}",
+                "history": _read_history(run.get("history")),
+                "summary": _read_json(run.get("summary")),
+                "fit": _read_fit(run),
+                "areas": areas,
+                "um2_per_px": um2_per_px,
+            }
+        )
+    return read
+
+
+def first_runs(
+    runs: Sequence[Mapping[str, Any]], *, order: Sequence[str], samples: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Take one run a model, that of its lowest seed.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        From `read_runs`.
+    order : sequence of str
+        Models that come first, in this order; the others follow as they are.
+    samples : sequence of mappings
+        Rows of the sample table.
+
+    Returns
+    -------
+    list of runs
+        With folds it is the run of the first fold, but `areas` are from the run that saw each image as a test
+        image.
+    """
+    firsts: dict[str, Mapping[str, Any]] = {}
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        firsts.setdefault(run["model"], run)
+    names = [name for name in order if name in firsts]
+    names += [name for name in dict.fromkeys(run["model"] for run in runs) if name not in names]
+    taken: list[Mapping[str, Any]] = []
+    for name in names:
+        run, areas = firsts[name], {}
+        for row in samples:
+            own = run_of_fold(runs, like=run, part=row["split"])["areas"].get(row["sample"])
+            if own is not None:
+                areas[row["sample"]] = own
+        taken.append({**run, "areas": areas})
+    return taken
+
+
+def run_of_fold(runs: Sequence[Mapping[str, Any]], *, like: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """Find the run that saw an image as a test image.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        All of them.
+    like : run
+        Gives model and seed.
+    part : str
+        The image's part; with folds, a model has a run for each.
+
+    Returns
+    -------
+    run
+        `like` itself where there are no folds.
+    """
+    for run in runs:
+        is_sibling = run["model"] == like["model"] and run["seed"] == like["seed"]
+        if is_sibling and str(run["run"]).endswith(f".{part}"):
+            return run
+    return like
+
+
+def read_checks(paths: Sequence[str | Path]) -> dict[str, Any]:
+    """Put the files of the stage check together: images and annotations by sample, and all findings."""
+    checked: dict[str, Any] = {"images": {}, "annotations": {}, "findings": []}
+    for path in paths:
+        content = _read_json(path)
+        for room in ("images", "annotations"):
+            checked[room].update({entry["sample"]: entry for entry in content.get(room, ())})
+        checked["findings"] += content.get("findings", ())
+    return checked
+
+
+def measure_truth(
+    rows: Sequence[Mapping[str, Any]], *, labels_dirs: Mapping[str, str | Path]
+) -> tuple[list[str], list[float]]:
+    """Measure the annotated objects of some images, of many evenly chosen ones.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Rows of the sample table.
+    labels_dirs : mapping
+        Shard -> folder of label images.
+
+    Returns
+    -------
+    tuple
+        The samples that were measured (all that could be, where nothing is annotated), and the areas in px.
+    """
+    labelled = [row for row in rows if row["shard"] in labels_dirs]
+    if not labelled:
+        return [row["sample"] for row in rows], []
+    chosen = labelled[:: -(-len(labelled) // MAX_MEASURED_IMAGES)]
+    areas: list[float] = []
+    for row in chosen:
+        labels_yx = read_labels(Path(labels_dirs[row["shard"]]) / f"{row['sample']}.tif")
+        sizes = np.bincount(labels_yx[(labels_yx > 0) & (labels_yx != IGNORE_LABEL)])
+        areas += sizes[sizes > 0].tolist()
+    return [row["sample"] for row in chosen], areas
+
+
+def recorded_versions(
+    runs: Sequence[Mapping[str, Any]], folders: Mapping[str, Sequence[str | Path]], here: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Gather the package versions that took part.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        From `read_runs`.
+    folders : mapping
+        Stage -> its shard folders.
+    here : mapping
+        Package -> version, of the process that writes the report.
+
+    Returns
+    -------
+    dict
+        Place ("train unet", "predict") -> package -> version; a stage whose shards differ has a place for each.
+    """
+    recorded = {f"train {run['run']}": dict(run["summary"].get("versions") or {}) for run in runs}
+    for stage, of_stage in folders.items():
+        variants: list[dict[str, str]] = []
+        for folder in of_stage:
+            path = Path(folder) / VERSIONS
+            versions = _read_json(path if path.is_file() else None)
+            if versions and versions not in variants:
+                variants.append(versions)
+        for number, versions in enumerate(variants):
+            recorded[stage if number == 0 else f"{stage} (shards, variant {number + 1})"] = versions
+    recorded["report"] = dict(here)
+    return {place: versions for place, versions in recorded.items() if versions}
+
+
+def _read_json(path: str | Path | None) -> dict[str, Any]:
+    if not path:
+        return {}
+    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return content
+
+
+def _read_fit(run: Mapping[str, Any]) -> dict[str, Any]:
+    path = run.get("postprocess") or run.get("apply")
+    return read_fit(path) if path and Path(path).is_file() else {}
+
+
+def _read_history(path: str | Path | None) -> list[dict[str, float | None]]:
+    if not path:
+        return []
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(stream)]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _read_areas(path: str | Path) -> tuple[dict[str, np.ndarray], float | None]:
+    """Read the areas in px of each sample's objects, and the area of a pixel in um² where it is known."""
+    table = read_table(path, columns=("sample", "area_px", "area_um2"))
+    if table.empty:
+        return {}, None
+    areas = table["area_px"].to_numpy(dtype=np.float64)
+    # The largest object: the table rounds, and small numbers suffer most.
+    largest = int(areas.argmax())
+    scale = float(table["area_um2"].iloc[largest] / areas[largest]) if "area_um2" in table else None
+    return {str(name): areas[rows] for name, rows in table.groupby("sample").indices.items()}, scale

@@ -1,0 +1,73 @@
+"""Axes of plots: where a value lies, and which values get a tick."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values of an axis to px of the drawing."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    is_log: bool = False
+
+    def at(self, value: float) -> float:
+        """Give the place of a value."""
+        low, high, value = self.low, self.high, min(max(value, self.low), self.high)
+        if self.is_log:
+            low, high, value = math.log(low), math.log(high), math.log(value)
+        return self.start + (value - low) / (high - low) * (self.end - self.start)
+
+    def ticks(self) -> list[tuple[float, str]]:
+        """Give three to eight round values with their text, all with the same number of decimals."""
+        if self.is_log:
+            return [(tick, _number(tick)) for tick in log_ticks(self.low, self.high)]
+        ticks = round_ticks(self.low, self.high)
+        decimals = max((len(f"{tick:.10g}".partition(".")[2]) for tick in ticks), default=0)
+        if decimals > 4 or max(map(abs, ticks), default=0) >= 1e6:
+            return [(tick, _number(tick)) for tick in ticks]
+        return [(tick, f"{tick:,.{decimals}f}".replace("-", "−")) for tick in ticks]
+
+
+def round_ticks(low: float, high: float) -> list[float]:
+    """Give the multiples of 1, 2 or 5 times a power of ten in an interval: three to eight."""
+    wanted = (high - low) / 5
+    power = 10.0 ** math.floor(math.log10(wanted))
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / wanted)))
+    first = math.ceil(low / step - 1e-9)
+    last = math.floor(high / step + 1e-9)
+    return [round(number * step, 12) for number in range(first, last + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Give powers of ten in an interval, with 2 and 5 times them where there are few."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for factors in ((1,), (1, 3), (1, 2, 5)):
+        ticks = [f * 10.0**power for power in range(first, last + 1) for f in factors]
+        ticks = [tick for tick in ticks if low * 0.999 <= tick <= high * 1.001]
+        if len(ticks) >= 3:
+            return ticks[:: max(1, len(ticks) // 6)]
+    return round_ticks(low, high)
+
+
+def span_of(values: Iterable[float], *, include: tuple[float, ...] = (), is_log: bool = False) -> tuple[float, float]:
+    """Give an axis that holds all values with a little room, (0, 1) where there are none."""
+    known = [value for value in values if math.isfinite(value) and not (is_log and value <= 0)]
+    known += include
+    if not known:
+        return (0.1, 1.0) if is_log else (0.0, 1.0)
+    low, high = min(known), max(known)
+    if is_log:
+        return (low / 1.2, high * 1.2)
+    room = (high - low) * 0.06 or abs(high) * 0.1 or 0.5
+    return (low if low in include else low - room), (high if high in include and high > low else high + room)
+
+
+def _number(value: float) -> str:
+    if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-3):
+        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+    return f"{value:,.6g}" if abs(value) < 1e4 else f"{value:,.0f}"

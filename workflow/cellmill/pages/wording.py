@@ -1,0 +1,167 @@
+"""How numbers, names and tables are written on a page."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+MISSING = "–"
+MAX_ROWS = 1000  # of a table on a page; the file it comes from has them all
+MAX_FACT_ITEMS = 6  # longer lists are data, not facts
+HEX_DIGEST = re.compile(r"[0-9a-f]{32,}")
+ABSOLUTE_PATH = re.compile(r"(?<![\w./\\])(?:/(?:[^\s/'\":,;<>|]+/)+|[A-Za-z]:\\(?:[^\s\\'\":,;<>|]+\\)+)(?=\S)")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, what it sorts by and what the CSV file gets, and a smaller second line."""
+
+    text: str
+    value: float | str | None = None
+    note: str = ""
+    style: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column: its heading, whether it holds numbers, and what it means."""
+
+    label: str
+    is_number: bool = False
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table that a reader can sort and download; `omitted` rows stand only in the file it comes from."""
+
+    name: str
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    omitted: int = 0
+    source: str = ""
+    labels: frozenset[str] = field(default_factory=frozenset)
+
+
+def word(text: Any, *, style: str = "") -> Cell:
+    """Make a cell of text."""
+    text = "" if text is None else str(text)
+    return Cell(text or MISSING, text, style=style)
+
+
+def count(number: float | None, *, note: str = "") -> Cell:
+    """Make a cell of a whole number."""
+    return Cell(say_count(number), None if number is None else float(number), note)
+
+
+def score(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
+    """Make a cell of a score with three decimals, its interval below."""
+    known = None if value is None or not math.isfinite(value) else float(value)
+    return Cell(say_score(known), known, "" if known is None else say_interval(low, high))
+
+
+def say_count(number: float | None) -> str:
+    """Write a whole number with thousands separators."""
+    return MISSING if number is None or not math.isfinite(number) else f"{number:,.0f}"
+
+
+def say_score(value: float | None) -> str:
+    """Write a score with three decimals."""
+    return MISSING if value is None or not math.isfinite(value) else f"{value:.3f}".replace("-", "−")
+
+
+def say_interval(low: float | None, high: float | None) -> str:
+    """Write an interval with an en dash, nothing where an end is unknown."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{say_score(low)} – {say_score(high)}" if low < 0 else f"{low:.3f}–{high:.3f}"
+
+
+def say_value(value: Any) -> str:
+    """Write a number or a word of a settings file."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None:
+        return MISSING
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    if isinstance(value, list | tuple):
+        return ", ".join(say_value(item) for item in value) or MISSING
+    return hide_folders(str(value))
+
+
+def say_duration(seconds: float | None) -> str:
+    """Write a time with two units at most: 41 s, 3 min 20 s, 5 h 12 min."""
+    if seconds is None or not math.isfinite(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,} h {minutes} min"
+
+
+def say_range(values: Iterable[float]) -> str:
+    """Write the smallest and the largest of some numbers, one where they are equal."""
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    if not known:
+        return MISSING
+    low, high = min(known), max(known)
+    texts = [say_value(int(value) if float(value).is_integer() else float(value)) for value in (low, high)]
+    return texts[0] if texts[0] == texts[1] else f"{texts[0]} to {texts[1]}"
+
+
+def say_list(words: Sequence[str], *, most: int) -> str:
+    """Write the first words of a list and how many follow."""
+    shown = ", ".join(words[:most])
+    return shown if len(words) <= most else f"{shown} and {len(words) - most:,} more"
+
+
+def say_number_of(number: int, singular: str, plural: str | None = None) -> str:
+    """Write a number with its noun: 1 image, 24 images."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def hide_folders(text: str) -> str:
+    """Replace the folders of absolute paths by …: a page is for others, a machine's folders are not.
+
+    Returns
+    -------
+    str
+        ``…/name`` in place of ``/folder/folder/name``. Relative paths and web addresses stay.
+    """
+    return ABSOLUTE_PATH.sub("…/", text)
+
+
+def list_facts(settings: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]]:
+    """Flatten nested settings to lines that a person can read.
+
+    Parameters
+    ----------
+    settings : mapping
+        Of numbers, words, lists and mappings.
+    prefix : str
+        Stands before every name.
+
+    Returns
+    -------
+    list of tuple
+        Names in words ("threshold · method") and values. Long lists, lists of mappings and digests are left out.
+    """
+    facts: list[tuple[str, str]] = []
+    for key, value in settings.items():
+        name = f"{prefix}{str(key).replace('_', ' ')}"
+        if isinstance(value, Mapping):
+            facts += list_facts(value, prefix=f"{name} · ")
+        elif isinstance(value, list | tuple):
+            if len(value) <= MAX_FACT_ITEMS and not any(isinstance(item, list | tuple | Mapping) for item in value):
+                facts.append((name, say_value(list(value))))
+        elif not (isinstance(value, str) and HEX_DIGEST.fullmatch(value)):
+            facts.append((name, say_value(value)))
+    return facts

@@ -1,0 +1,291 @@
+"""Stage `report`: the page of a dataset, and the index of all datasets.
+
+Reads   metrics.csv, scores.csv, history.csv, train.json, postprocess.json, objects.csv, check/*.json,
+        and images, labels, probabilities and segmentation of the shards that the gallery shows
+Writes  results/{dataset}/report.html, results/index.html      one file each, which opens offline
+"""
+
+import base64
+import hashlib
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from cellmill.pages import chapters, comparison, results, wording
+from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
+from cellmill.pages.verdict import Standing, count_wins, rank_models, read_table
+from cellmill.shards import atomic_path
+
+logger = logging.getLogger(__name__)
+
+DATA_FILES = (
+    "templates/report.html.jinja",
+    "templates/index.html.jinja",
+    "templates/macros.html.jinja",
+    "templates/report.css",
+    "templates/report.js",
+)
+TEMPLATES_DIR = Path(__file__).parent / "templates"
+ORIGIN = ("date", "commit", "machine", "python")
+
+
+def write_report(
+    *,
+    output_path: str | Path,
+    dataset: str,
+    title: str,
+    config_text: str,
+    runs: Sequence[Mapping[str, Any]],
+    samples: Sequence[Mapping[str, Any]],
+    check_paths: Sequence[str | Path],
+    metrics_path: str | Path,
+    scores_path: str | Path,
+    images_dirs: Mapping[str, str | Path],
+    labels_dirs: Mapping[str, str | Path],
+    gallery: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    remarks: Sequence[str] = (),
+) -> None:
+    """Write the page of one dataset: the same bytes for the same arguments and files.
+
+    Parameters
+    ----------
+    output_path : path
+        The HTML file.
+    dataset, title : str
+        Name of the dataset, and the heading.
+    config_text : str
+        The part of the config that was used, as YAML.
+    runs : sequence of mappings
+        run, model, seed; paths `history` and `summary` (missing for an applied model), `postprocess` (missing
+        for an exported one) and `objects`; `probabilities` and `segmentation` (shard -> folder); `apply`: where an
+        applied model is from.
+    samples : sequence of mappings
+        sample, image, split, shard, class, sequence, frame, and `channel` where it is not the luminance; one row an
+        image. The gallery has a raw view where `image` is a file.
+    check_paths : sequence of paths
+        Files of the stage check.
+    metrics_path, scores_path : path
+        metrics.csv and scores.csv, without rows where nothing is annotated.
+    images_dirs, labels_dirs : mapping
+        Shard -> folder, for the shards that may be shown; labels_dirs lacks the unlabelled ones.
+    gallery : mapping
+        gallery_images, gallery_choice, gallery_side_px.
+    provenance : mapping
+        date, commit, versions, python, machine, command; any may be missing. The function reads no clock.
+    remarks : sequence of str
+        What a person should know of the config.
+
+    Raises
+    ------
+    ValueError
+        If a table is no table, or a shard folder lacks an image of the sample table.
+    """
+    metrics, scores = read_table(metrics_path), read_table(scores_path)
+    standings = rank_models(metrics)
+    read_runs = results.read_runs(runs)
+    models = results.first_runs(read_runs, order=[one.model for one in standings], samples=samples)
+    rooms = Rooms(images=images_dirs, labels=labels_dirs)
+    shown = [row for row in samples if row["shard"] in images_dirs]
+    judged = judged_rows(shown, models=models, scores=scores)
+    page = {
+        "dataset": dataset,
+        "title": title,
+        "provenance": _known_origin(provenance),
+        "images": len(samples),
+        "is_annotated": not metrics.empty,
+        "config_text": wording.hide_folders(config_text),
+        "is_shortened": wording.hide_folders(config_text) != config_text,
+        "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
+        "verdict": _verdict(standings, models=models, scores=scores),
+        "models": [run["model"] for run in models],
+        "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
+        "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
+        **_data_chapter(samples, check_paths=check_paths, remarks=remarks),
+        "examples": draw_examples(shown, rooms=rooms),
+        **_comparison_chapter(read_runs, metrics=metrics),
+        "model_pages": [
+            comparison.describe_model(
+                [run for run in read_runs if run["model"] == first["model"]], metrics=metrics, scores=scores
+            )
+            for first in models
+        ],
+        "gallery": draw_gallery(judged, models=models, runs=read_runs, scores=scores, rooms=rooms, settings=gallery),
+        **_object_chapter(judged, models=models, scores=scores, labels_dirs=labels_dirs),
+        **_versions(read_runs, images_dirs=images_dirs, labels_dirs=labels_dirs, provenance=provenance),
+    }
+    text = render("report.html.jinja", page)
+    with atomic_path(output_path) as path:
+        path.write_text(text, encoding="utf-8")
+    logger.info("report of %s: %.1f MB", dataset, len(text) / 1e6, extra={"progress": True})
+
+
+def write_index(
+    *, output_path: str | Path, reports: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
+) -> None:
+    """Write the page that leads to the reports.
+
+    Parameters
+    ----------
+    output_path : path
+        The HTML file.
+    reports : sequence of mappings
+        From `summarize_for_index`; `path` is relative to the folder of `output_path`.
+    provenance : mapping
+        As for `write_report`.
+    """
+    with atomic_path(output_path) as path:
+        path.write_text(
+            render("index.html.jinja", {"reports": list(reports), "provenance": _known_origin(provenance)}),
+            encoding="utf-8",
+        )
+
+
+def summarize_for_index(*, dataset: str, images: int, metrics_path: str | Path) -> dict[str, Any]:
+    """Give a dataset's row of results/index.html.
+
+    Parameters
+    ----------
+    dataset : str
+        Its name; the link is ``{dataset}/report.html``.
+    images : int
+        Number of its images.
+    metrics_path : path
+        Its metrics.csv; without rows where nothing is annotated.
+
+    Returns
+    -------
+    dict
+        dataset, path, images, best_model, dice, ap, annotated; best_model is "" and dice and ap are None where
+        nothing is scored.
+    """
+    metrics = read_table(metrics_path)
+    standings = rank_models(metrics)
+    best = standings[0] if standings else None
+    return {
+        "dataset": dataset,
+        "path": f"{dataset}/report.html",
+        "images": images,
+        "best_model": best.model if best else "",
+        "dice": best.dice.value if best else None,
+        "ap": best.ap.value if best and best.ap else None,
+        "annotated": not metrics.empty,
+    }
+
+
+def render(template: str, page: Mapping[str, Any]) -> str:
+    """Fill a template; everything that enters is escaped, and only our own script may run."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES_DIR),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = (TEMPLATES_DIR / "report.js").read_text(encoding="utf-8")
+    script_hash = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    environment.globals.update(
+        css=Markup((TEMPLATES_DIR / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        script_hash=script_hash,
+        say_count=wording.say_count,
+        say_score=wording.say_score,
+        say_interval=wording.say_interval,
+        say_number_of=wording.say_number_of,
+        say_list=wording.say_list,
+    )
+    return environment.get_template(template).render(page)
+
+
+def _known_origin(provenance: Mapping[str, Any]) -> dict[str, str]:
+    return {key: str(provenance.get(key) or "") for key in ORIGIN}
+
+
+def _verdict(
+    standings: Sequence[Standing], *, models: Sequence[Mapping[str, Any]], scores: pd.DataFrame
+) -> dict[str, Any] | None:
+    """Put together what the first sentence says; None where nothing is scored."""
+    if not standings:
+        return None
+    best, second = standings[0], standings[1] if len(standings) > 1 else None
+    has_intervals = second is not None and len(best.seeds) == len(second.seeds) == 1
+    ends = (best.dice.low, second.dice.high) if second and has_intervals else (None, None)
+    run = next((run for run in models if run["model"] == best.model), None)
+    return {
+        "best": best,
+        "second": second,
+        "difference": best.dice.value - second.dice.value if second else None,
+        "intervals_overlap": None if ends[0] is None or ends[1] is None else ends[0] <= ends[1],
+        "wins": count_wins(scores, winner=best.model, other=second.model) if second else (0, 0),
+        "threshold": comparison.fitted_threshold(run["fit"]) if run else None,
+    }
+
+
+def _data_chapter(
+    samples: Sequence[Mapping[str, Any]], *, check_paths: Sequence[str | Path], remarks: Sequence[str]
+) -> dict[str, Any]:
+    checked = results.read_checks(check_paths)
+    return {
+        "remarks": [wording.hide_folders(remark) for remark in remarks],
+        "shared_sequences": chapters.shared_sequences(samples),
+        "data_tables": chapters.describe_data(samples, images=checked["images"], annotations=checked["annotations"]),
+        "findings": chapters.list_findings(checked["findings"]),
+    }
+
+
+def _comparison_chapter(runs: Sequence[Mapping[str, Any]], *, metrics: pd.DataFrame) -> dict[str, Any]:
+    one_per_seed = {(run["model"], run["seed"]): run for run in reversed(runs)}
+    scored = [run for run in runs if one_per_seed[run["model"], run["seed"]] is run]
+    figures, table = comparison.compare_runs(scored, metrics)
+    return {
+        "comparison": figures,
+        "score_table": table,
+        "cost_table": comparison.tabulate_costs(runs),
+        "metrics_table": comparison.list_all_metrics(metrics),
+        "metric_meanings": list(comparison.METRICS.values()),
+    }
+
+
+def _object_chapter(
+    judged: Sequence[Mapping[str, Any]],
+    *,
+    models: Sequence[Mapping[str, Any]],
+    scores: pd.DataFrame,
+    labels_dirs: Mapping[str, str | Path],
+) -> dict[str, Any]:
+    if not models:
+        return {"object_figures": [], "image_table": None}
+    measured, truth_areas_px = results.measure_truth(judged, labels_dirs=labels_dirs)
+    samples = [row["sample"] for row in judged]
+    figures = [
+        chapters.draw_sizes(models, samples=measured, truth_areas_px=truth_areas_px),
+        chapters.draw_counts(models, scores=scores, samples=samples),
+    ]
+    return {
+        "object_figures": [figure for figure in figures if figure],
+        "image_table": chapters.tabulate_images(judged, runs=models, scores=scores),
+    }
+
+
+def _versions(
+    runs: Sequence[Mapping[str, Any]],
+    *,
+    images_dirs: Mapping[str, str | Path],
+    labels_dirs: Mapping[str, str | Path],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    folders = {
+        "preprocess": list(images_dirs.values()),
+        "rasterize": list(labels_dirs.values()),
+        "predict": [folder for run in runs for folder in run["probabilities"].values()],
+        "postprocess": [folder for run in runs for folder in run["segmentation"].values()],
+    }
+    table, mixed = chapters.tabulate_versions(
+        results.recorded_versions(runs, folders, here=provenance.get("versions") or {})
+    )
+    return {"versions": table, "mixed_packages": mixed}

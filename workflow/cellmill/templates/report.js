@@ -1,0 +1,154 @@
+"use strict";
+document.documentElement.classList.add("has-script");
+
+// ---- tables: a click on a heading sorts, a button saves as CSV ----
+
+function compareCells(a, b) {
+  if (a === "" || b === "") return (a === "") - (b === ""); // what is missing comes last
+  const x = Number(a), y = Number(b);
+  return Number.isNaN(x) || Number.isNaN(y)
+    ? a.localeCompare(b, "en", { numeric: true })
+    : x - y;
+}
+
+function sortBy(heading) {
+  const row = heading.parentElement, body = heading.closest("table").tBodies[0];
+  const isRising = heading.getAttribute("aria-sort") !== "ascending";
+  const column = [...row.children].indexOf(heading);
+  for (const other of row.children) other.removeAttribute("aria-sort");
+  heading.setAttribute("aria-sort", isRising ? "ascending" : "descending");
+  const keyed = [...body.rows].map((line) => [line.cells[column].dataset.value, line]);
+  keyed.sort(([a], [b]) => (a === "" || b === "" || isRising ? compareCells(a, b) : compareCells(b, a)));
+  body.append(...keyed.map(([, line]) => line));
+}
+
+function saveCsv(block) {
+  const quote = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const lines = [...block.querySelectorAll("tr")].map((row) =>
+    [...row.cells].map((cell) => quote(cell.dataset.value ?? cell.textContent.trim())).join(","));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" }));
+  link.download = `${block.dataset.name}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+for (const button of document.querySelectorAll("thead button"))
+  button.addEventListener("click", () => sortBy(button.parentElement));
+for (const button of document.querySelectorAll("[data-csv]"))
+  button.addEventListener("click", () => saveCsv(button.closest(".table")));
+
+// ---- copying ----
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  const label = button.firstChild, text = label.data;
+  button.addEventListener("click", async () => {
+    const source = document.getElementById(button.dataset.copy);
+    try {
+      await navigator.clipboard.writeText(source.textContent);
+      label.data = "Copied";
+    } catch {
+      getSelection().selectAllChildren(source); // the clipboard is closed to this page: select, so that a key copies
+      label.data = "Selected";
+    }
+    setTimeout(() => { label.data = text; }, 1500);
+  });
+}
+
+// ---- the chapter in view ----
+
+const links = new Map([...document.querySelectorAll(".bar a")].map((link) => [link.hash.slice(1), link]));
+const watcher = new IntersectionObserver((entries) => {
+  for (const entry of entries) {
+    if (!entry.isIntersecting) continue;
+    for (const link of links.values()) link.removeAttribute("aria-current");
+    links.get(entry.target.id)?.setAttribute("aria-current", "true");
+  }
+}, { rootMargin: "-20% 0px -70% 0px" });
+for (const id of links.keys()) watcher.observe(document.getElementById(id));
+
+// ---- pictures ----
+
+const gallery = document.getElementById("gallery");
+
+if (gallery) {
+  const cards = gallery.querySelector(".cards");
+  const zoom = document.getElementById("zoom");
+  const place = zoom.querySelector(".zoom-picture");
+  const order = document.getElementById("gallery-order");
+  let shown = null; // the card that is enlarged
+
+  const show = (root) => {
+    const { view, model } = gallery.dataset;
+    for (const part of root.querySelectorAll("[data-views], .said")) {
+      const isOfModel = part.dataset.model === undefined || part.dataset.model === model;
+      const isOfView = part.dataset.views === undefined || part.dataset.views.split(" ").includes(view);
+      part.hidden = !(isOfModel && isOfView);
+    }
+  };
+
+  const setView = (view) => {
+    gallery.dataset.view = view;
+    for (const radio of gallery.querySelectorAll("[name=view]")) radio.checked = radio.value === view;
+    for (const button of zoom.querySelectorAll("[data-view]"))
+      button.setAttribute("aria-pressed", String(button.dataset.view === view));
+    show(cards);
+    show(place);
+  };
+
+  const sortCards = () => {
+    const model = Number(gallery.dataset.model);
+    const dice = (card) => card.dataset.dice.split(" ")[model] ?? "";
+    const items = [...cards.children];
+    items.sort((a, b) => {
+      if (order.value === "name") return compareCells(a.dataset.name, b.dataset.name);
+      const [x, y] = [dice(a), dice(b)];
+      const turn = order.value === "best" && x !== "" && y !== "" ? -1 : 1;
+      return turn * compareCells(x, y) || a.dataset.rank - b.dataset.rank;
+    });
+    cards.append(...items);
+  };
+
+  const enlarge = (card) => {
+    shown = card;
+    place.replaceChildren(card.querySelector(".stack").cloneNode(true));
+    const [width, height] = place.firstChild.style.aspectRatio.split("/").map(Number);
+    place.firstChild.style.setProperty("--ratio", String(width / height));
+    for (const image of place.querySelectorAll("img")) image.loading = "eager";
+    zoom.querySelector(".zoom-name").textContent = card.dataset.name;
+    zoom.querySelector(".zoom-said").textContent = card.querySelector(".said:not([hidden])")?.innerText.replaceAll("\n", " · ") ?? "";
+    show(place);
+    if (!zoom.open) zoom.showModal();
+  };
+
+  const step = (by) => {
+    const items = [...cards.children];
+    enlarge(items[(items.indexOf(shown) + by + items.length) % items.length]);
+  };
+
+  gallery.addEventListener("change", (event) => {
+    const { name, id, value } = event.target;
+    if (name === "view") setView(value);
+    if (id === "gallery-model") {
+      gallery.dataset.model = value;
+      show(cards);
+    }
+    if (id !== "" && order.value !== "name" || id === "gallery-order") sortCards();
+  });
+  cards.addEventListener("click", (event) => {
+    const card = event.target.closest(".picture")?.closest(".card");
+    if (card) enlarge(card);
+  });
+  zoom.addEventListener("click", (event) => {
+    const button = event.target.closest("button");
+    if (event.target === zoom || button?.dataset.close !== undefined) zoom.close();
+    else if (button?.dataset.step) step(Number(button.dataset.step));
+    else if (button?.dataset.view) setView(button.dataset.view);
+  });
+  zoom.addEventListener("keydown", (event) => {
+    if (event.key === "ArrowLeft") step(-1);
+    if (event.key === "ArrowRight") step(1);
+  });
+  zoom.addEventListener("close", () => shown?.querySelector(".picture").focus());
+  setView(gallery.dataset.view);
+}
