@@ -1,0 +1,60 @@
+"""cellmill: from raw microscope images to masks, numbers and a page. A table of contents.
+
+`snakemake` runs config.yaml; `snakemake --configfile FILE` runs FILE instead; `snakemake check` only looks.
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+if "datasets" not in config:
+
+    configfile: f"{workflow.basedir}/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/inputs.smk"
+include: "workflow/rules/simulate.smk"
+include: "workflow/rules/check.smk"
+include: "workflow/rules/preprocess.smk"
+include: "workflow/rules/rasterize.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/predict.smk"
+include: "workflow/rules/postprocess.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+wildcard_constraints:
+    dataset=r"[A-Za-z0-9][A-Za-z0-9_+-]*",
+    run=r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.seed\d+)?(\.fold\d+)?",
+    shard=r"[a-z0-9]+-\d\d\d\d+",
+
+
+onstart:
+    begin()
+
+
+onsuccess:
+    name_reports()
+
+
+localrules:
+    all,
+    check,
+
+
+rule all:
+    """A report, final masks and object tables for every dataset of the config."""
+    default_target: True
+    input:
+        "results/index.html",
+        [f"results/{dataset}/report.html" for dataset in PLAN.samples],
+        [f"results/{dataset}/check/summary.csv" for dataset in PLAN.samples],
+        [
+            f"results/{run.dataset}/{run.name}/{table}"
+            for runs in PLAN.runs.values()
+            for run in runs
+            for table in ("objects.csv", "rle.csv")
+        ],

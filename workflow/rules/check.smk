@@ -1,0 +1,67 @@
+"""Stage `check`: look at images and annotations, compute nothing expensive.
+
+Reads   raw images and annotations of a shard         as the lab has them
+Writes  results/{dataset}/check/{shard}.json          findings; what would spoil a result stops the run.
+        results/{dataset}/check/summary.csv           one row a finding
+"""
+
+
+rule check:
+    """Target `snakemake check`: look at the data of every dataset and stop there."""
+    input:
+        [f"results/{dataset}/check/summary.csv" for dataset in PLAN.samples],
+
+
+rule check_shard:
+    """Read the images and annotations of one shard and say what is odd and what is wrong."""
+    input:
+        unpack(raw_files_of_shard),
+    output:
+        findings="results/{dataset}/check/{shard}.json",
+    log:
+        "logs/{dataset}/check/{shard}.log",
+    benchmark:
+        "benchmarks/{dataset}/check/{shard}.tsv"
+    # First of all jobs that could start, so that a broken file stops the run before a training.
+    priority: 100
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+        gpu=0,
+    params:
+        settings=settings_of("check_shard"),
+        code=code_of("check_shard"),
+    script:
+        "../scripts/check_shard.py"
+
+
+rule check_dataset:
+    """Gather the findings of all shards and tell the terminal."""
+    input:
+        findings=lambda wildcards: [
+            f"results/{wildcards.dataset}/check/{shard}.json"
+            for shard in PLAN.shards(wildcards.dataset)
+        ],
+    output:
+        summary="results/{dataset}/check/summary.csv",
+    log:
+        "logs/{dataset}/check/summary.log",
+    benchmark:
+        "benchmarks/{dataset}/check/summary.tsv"
+    # First of all jobs that could start, so that a broken file stops the run before a training.
+    priority: 100
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        settings=settings_of("check_dataset"),
+        code=code_of("check_dataset"),
+    script:
+        "../scripts/check_dataset.py"

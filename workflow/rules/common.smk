@@ -1,0 +1,79 @@
+"""What the stages share: the plan of the run, and the params `settings` and `code` of every scripted job."""
+
+import sys
+from pathlib import Path
+
+WORKFLOW_DIR = Path(workflow.basedir) / "workflow"
+# Serves the Snakefile and, through the preamble that Snakemake writes, every script run from it.
+sys.path.insert(0, str(WORKFLOW_DIR))
+
+from snakemake.exceptions import WorkflowError
+
+from cellmill.cleanup import remove_old_shards
+from cellmill.config.errors import ConfigError
+from cellmill.plan import freeze, make_plan, thaw, write_sample_tables
+from cellmill.provenance import code_digests
+from cellmill.settings import job_settings
+from cellmill.shards import seal_path
+
+PRESETS_DIR = Path(workflow.basedir) / "resources" / "models"
+
+try:
+    if workflow.is_main_process:
+        PLAN = make_plan(config, presets_dir=PRESETS_DIR)
+    else:
+        PLAN = thaw(config, presets_dir=PRESETS_DIR)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
+
+def begin():
+    """Freeze the sample tables for the processes of jobs and remove what belongs to older ones."""
+    freeze(PLAN, config)
+    write_sample_tables(PLAN)
+    # A look at the data (snakemake check) removes nothing.
+    rules_of_run = {job.rule.name for job in workflow.dag.jobs}
+    for removed in remove_old_shards(PLAN) if "report" in rules_of_run else []:
+        print(
+            f"Removed {removed}: no image of it is left in the sample table.",
+            file=sys.stderr,
+        )
+
+
+def name_reports():
+    """Tell where the pages are."""
+    for dataset in PLAN.samples:
+        page = Path(f"results/{dataset}/report.html")
+        if page.is_file():
+            print(f"Report of {dataset}: {page}", file=sys.stderr)
+
+
+def settings_of(stage):
+    """Give the params function for `settings`: the canonical settings of a job, and no more."""
+
+    def settings(wildcards):
+        return job_settings(
+            PLAN, stage, **{key: wildcards[key] for key in wildcards.keys()}
+        )
+
+    return settings
+
+
+_CODE = {}
+
+
+def code_of(stage):
+    """Give the params function for `code`: digests of the script and of all that it imports."""
+
+    def code(wildcards):
+        also = ()
+        if stage in ("train", "predict"):
+            architecture = PLAN.architecture(PLAN.run(wildcards.dataset, wildcards.run))
+            also = (f"cellmill.models.{architecture}",)
+        if (stage, also) not in _CODE:
+            _CODE[stage, also] = code_digests(
+                WORKFLOW_DIR / "scripts" / f"{stage}.py", also=also
+            )
+        return _CODE[stage, also]
+
+    return code

@@ -1,0 +1,57 @@
+"""Stage `evaluate`: scores against the truth, with intervals.
+
+Reads   truth, probabilities and segmentation of a shard
+Writes  results/{dataset}/{run}/evaluation/{shard}.json   counts, histograms and matches of a shard
+        results/{dataset}/metrics.csv                     tidy: one row a number
+        results/{dataset}/scores.csv                      one row an image and run
+"""
+
+
+rule evaluate_shard:
+    """Count and match one shard of one run."""
+    input:
+        unpack(shard_inputs("images", "labels", "probabilities", "segmentation")),
+        fit=fit_of_run,
+    output:
+        counts="results/{dataset}/{run}/evaluation/{shard}.json",
+    log:
+        "logs/{dataset}/evaluate/{run}/{shard}.log",
+    benchmark:
+        "benchmarks/{dataset}/evaluate/{run}/{shard}.tsv"
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=60,
+        gpu=0,
+    params:
+        settings=settings_of("evaluate_shard"),
+        code=code_of("evaluate_shard"),
+    script:
+        "../scripts/evaluate_shard.py"
+
+
+rule evaluate:
+    """Summarise the shards of all runs of a dataset."""
+    input:
+        shards=evaluations_of_dataset,
+    output:
+        metrics="results/{dataset}/metrics.csv",
+        scores="results/{dataset}/scores.csv",
+    log:
+        "logs/{dataset}/evaluate/summary.log",
+    benchmark:
+        "benchmarks/{dataset}/evaluate/summary.tsv"
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=0,
+    params:
+        settings=settings_of("evaluate"),
+        code=code_of("evaluate"),
+    script:
+        "../scripts/evaluate.py"

@@ -1,0 +1,170 @@
+"""Which files a job reads: the input functions of the rules, in the order of the stages."""
+
+# A shard folder counts by its seal, a file with the digest of its manifest: Snakemake compares files by content
+# but folders by time stamp only. So consumers take the folder as ancient and the seal as an ordinary file.
+# See workflow/decisions/0003-seals.md.
+ROOMS = {
+    "raw": "results/{dataset}/raw/{shard}",
+    "images": "results/{dataset}/images/{shard}",
+    "labels": "results/{dataset}/labels/{shard}",
+    "probabilities": "results/{dataset}/{run}/probabilities/{shard}",
+    "segmentation": "results/{dataset}/{run}/segmentation/{shard}",
+}
+
+
+def folders(room, wildcards, shards):
+    """List the folders of some shards in one room; their time stamps do not count."""
+    return [
+        ancient(ROOMS[room].format(**{**dict(wildcards), "shard": shard}))
+        for shard in shards
+    ]
+
+
+def seals(rooms, wildcards, shards):
+    """List the files that stand for these folders."""
+    return [
+        str(seal_path(folder))
+        for room in rooms
+        for folder in folders(room, wildcards, shards)
+    ]
+
+
+def shard_inputs(*rooms):
+    """Give the input function of a job that reads one shard in some rooms."""
+
+    def inputs(wildcards):
+        shards = [wildcards.shard]
+        found = {room: folders(room, wildcards, shards) for room in rooms}
+        return {**found, "seals": seals(rooms, wildcards, shards)}
+
+    return inputs
+
+
+def raw_images_of_shard(wildcards):
+    """The raw images of a shard: files of the lab, or the folder that the simulation wrote."""
+    if PLAN.is_simulated(wildcards.dataset):
+        return shard_inputs("raw")(wildcards)
+    return {
+        "images": [row.image for row in PLAN.rows(wildcards.dataset, wildcards.shard)]
+    }
+
+
+def frames_of_shard(wildcards):
+    """The raw images of a shard, and the frames around them that a temporal background takes in."""
+    found = raw_images_of_shard(wildcards)
+    around = PLAN.context(wildcards.dataset, wildcards.shard)
+    return {**found, "context": [row.image for row in around]}
+
+
+def raw_files_of_shard(wildcards):
+    """Raw images and annotations of a shard. A shared table is ancient: the digest of its rows decides."""
+    found = raw_images_of_shard(wildcards)
+    if "images" in found:
+        rows = PLAN.rows(wildcards.dataset, wildcards.shard)
+        found["annotations"] = [path for row in rows for path in row.annotations]
+        section = PLAN.annotations(wildcards.dataset, wildcards.shard)
+        if section is not None and section.table is not None:
+            found["table"] = ancient(section.table)
+    return found
+
+
+def fit_path(run):
+    """What a run's postprocessing was fitted to: its own file, the applied run's, or an exported model."""
+    source = PLAN.source_of(run)
+    return (
+        run.apply
+        if source is None
+        else f"results/{source.dataset}/{source.name}/postprocess.json"
+    )
+
+
+def fit_of_run(wildcards):
+    """The same for the run of a job."""
+    return fit_path(PLAN.run(wildcards.dataset, wildcards.run))
+
+
+def training_data(wildcards):
+    """Images and labels of the training and validation shards, and the weights to start from."""
+    run = PLAN.run(wildcards.dataset, wildcards.run)
+    found = {"seals": []}
+    for role in ("train", "validation"):
+        shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
+        for room in ("images", "labels"):
+            found[f"{role}_{room}"] = folders(room, wildcards, shards)
+            found["seals"] += seals([room], wildcards, shards)
+    if run.init_from is not None:
+        is_file = run.init_from.endswith(".cellmill")
+        found["init_from"] = (
+            run.init_from if is_file else f"results/{run.init_from}/weights.pt"
+        )
+    return found
+
+
+def weights_of_run(wildcards):
+    """The weights that a run predicts with: its own, the applied run's, or an exported model's."""
+    run = PLAN.run(wildcards.dataset, wildcards.run)
+    source = PLAN.source_of(run)
+    return (
+        run.apply
+        if source is None
+        else f"results/{source.dataset}/{source.name}/weights.pt"
+    )
+
+
+def fitting_data(wildcards):
+    """Images, labels and probabilities of the training and validation shards of a run."""
+    run = PLAN.run(wildcards.dataset, wildcards.run)
+    rooms = ("images", "labels", "probabilities")
+    found = {"seals": []}
+    for role in ("train", "validation"):
+        shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
+        for room in rooms:
+            found[f"{role}_{room}"] = folders(room, wildcards, shards)
+        found["seals"] += seals(rooms, wildcards, shards)
+    return found
+
+
+def segmentation_of_run(wildcards):
+    """The segmentation of every shard of a dataset by one run."""
+    shards = PLAN.shards(wildcards.dataset)
+    return {
+        "segmentation": folders("segmentation", wildcards, shards),
+        "seals": seals(["segmentation"], wildcards, shards),
+    }
+
+
+def evaluations_of_dataset(wildcards):
+    """What was counted on each labelled shard for each run."""
+    return [
+        f"results/{wildcards.dataset}/{run.name}/evaluation/{shard}.json"
+        for run in PLAN.runs[wildcards.dataset]
+        for shard in PLAN.scored_shards(wildcards.dataset, run)
+    ]
+
+
+def report_data(wildcards):
+    """The tables of a dataset and of its runs, and the folders that the gallery chooses from."""
+    dataset = wildcards.dataset
+    runs = PLAN.runs[dataset]
+    trained = [run for run in runs if run.apply is None]
+    shown = PLAN.shown_shards(dataset)
+    labelled = [shard for shard in shown if shard in PLAN.labelled_shards(dataset)]
+    found = {
+        "metrics": f"results/{dataset}/metrics.csv",
+        "scores": f"results/{dataset}/scores.csv",
+        "findings": [
+            f"results/{dataset}/check/{shard}.json" for shard in PLAN.shards(dataset)
+        ],
+        "history": [f"results/{dataset}/{run.name}/history.csv" for run in trained],
+        "summary": [f"results/{dataset}/{run.name}/train.json" for run in trained],
+        "fit": [fit_path(run) for run in runs],
+        "objects": [f"results/{dataset}/{run.name}/objects.csv" for run in runs],
+        "images": folders("images", wildcards, shown),
+        "labels": folders("labels", wildcards, labelled),
+        "seals": seals(["images"], wildcards, shown)
+        + seals(["labels"], wildcards, labelled),
+    }
+    for run in runs:
+        words = {**dict(wildcards), "run": run.name}
+        found["seals"] += seals(["probabilities", "segmentation"], words, shown)
+    return found

@@ -1,0 +1,85 @@
+"""Stage `postprocess`: from probabilities to objects.
+
+Reads   probabilities and images of a shard; for the fit also the truth of training and validation shards
+Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boundary classifier, hashes of their folds
+        results/{dataset}/{run}/model.cellmill            the run as one file, for other images and machines
+        results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16, YX, geometry of the raw image
+        results/{dataset}/{run}/objects.csv, rle.csv      one row an object
+"""
+
+
+rule postprocess_fit:
+    """Choose threshold and sizes on validation shards, train the boundary classifier on training shards."""
+    input:
+        unpack(fitting_data),
+        weights="results/{dataset}/{run}/weights.pt",
+    output:
+        fit="results/{dataset}/{run}/postprocess.json",
+        export="results/{dataset}/{run}/model.cellmill",
+    log:
+        "logs/{dataset}/postprocess/{run}/fit.log",
+    benchmark:
+        "benchmarks/{dataset}/postprocess/{run}/fit.tsv"
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=0,
+    params:
+        settings=settings_of("postprocess_fit"),
+        code=code_of("postprocess_fit"),
+    script:
+        "../scripts/postprocess_fit.py"
+
+
+rule postprocess:
+    """Turn the probabilities of one shard into objects; never sees the truth."""
+    input:
+        unpack(shard_inputs("images", "probabilities")),
+        fit=fit_of_run,
+    output:
+        segmentation=directory("results/{dataset}/{run}/segmentation/{shard}"),
+        seal="results/{dataset}/{run}/segmentation/.{shard}.sha256",
+    log:
+        "logs/{dataset}/postprocess/{run}/{shard}.log",
+    benchmark:
+        "benchmarks/{dataset}/postprocess/{run}/{shard}.tsv"
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=120,
+        gpu=0,
+    params:
+        settings=settings_of("postprocess"),
+        code=code_of("postprocess"),
+    script:
+        "../scripts/postprocess.py"
+
+
+rule postprocess_tables:
+    """Gather the objects of all shards of a run."""
+    input:
+        unpack(segmentation_of_run),
+    output:
+        objects="results/{dataset}/{run}/objects.csv",
+        rle="results/{dataset}/{run}/rle.csv",
+    log:
+        "logs/{dataset}/postprocess/{run}/tables.log",
+    benchmark:
+        "benchmarks/{dataset}/postprocess/{run}/tables.tsv"
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=30,
+        gpu=0,
+    params:
+        settings=settings_of("postprocess_tables"),
+        code=code_of("postprocess_tables"),
+    script:
+        "../scripts/postprocess_tables.py"

@@ -1,0 +1,31 @@
+"""Stage `predict`: probability maps of every image.
+
+Reads   weights of a run, results/{dataset}/images/{shard}/
+Writes  results/{dataset}/{run}/probabilities/{shard}/    float16, CYX, geometry of the preprocessed image
+"""
+
+
+rule predict:
+    """Predict one shard with one run, tile by tile."""
+    input:
+        unpack(shard_inputs("images")),
+        weights=weights_of_run,
+    output:
+        probabilities=directory("results/{dataset}/{run}/probabilities/{shard}"),
+        seal="results/{dataset}/{run}/probabilities/.{shard}.sha256",
+    log:
+        "logs/{dataset}/predict/{run}/{shard}.log",
+    benchmark:
+        "benchmarks/{dataset}/predict/{run}/{shard}.tsv"
+    conda:
+        "../../envs/torch.yaml"
+    threads: 4
+    resources:
+        mem_mb=6000,
+        runtime=240,
+        gpu=0,
+    params:
+        settings=settings_of("predict"),
+        code=code_of("predict"),
+    script:
+        "../scripts/predict.py"

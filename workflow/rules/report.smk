@@ -1,0 +1,54 @@
+"""Stage `report`: the pages.
+
+Reads   tables, and the folders of the images that the gallery shows
+Writes  results/{dataset}/report.html                 one file, opens offline
+        results/index.html                            all datasets
+"""
+
+
+rule report:
+    """Write the page of one dataset."""
+    input:
+        unpack(report_data),
+    output:
+        page="results/{dataset}/report.html",
+    log:
+        "logs/{dataset}/report/report.log",
+    benchmark:
+        "benchmarks/{dataset}/report/report.tsv"
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=3000,
+        runtime=30,
+        gpu=0,
+    params:
+        settings=settings_of("report"),
+        code=code_of("report"),
+    script:
+        "../scripts/report.py"
+
+
+rule index:
+    """Write the page that leads to the reports of all datasets."""
+    input:
+        metrics=[f"results/{dataset}/metrics.csv" for dataset in PLAN.samples],
+    output:
+        page="results/index.html",
+    log:
+        "logs/index.log",
+    benchmark:
+        "benchmarks/index.tsv"
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+        gpu=0,
+    params:
+        settings=settings_of("index"),
+        code=code_of("index"),
+    script:
+        "../scripts/index.py"

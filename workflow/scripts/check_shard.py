@@ -1,0 +1,9 @@
+"""Rule check_shard. The work is in cellmill/check.py."""
+
+from cellmill.runlog import start_log
+
+start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
+
+from cellmill.check import check_shard
+
+check_shard(output_path=snakemake.output.findings, **snakemake.params.settings)

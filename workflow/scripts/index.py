@@ -1,0 +1,13 @@
+"""Rule index. The work is in cellmill/report.py."""
+
+from cellmill.runlog import start_log
+
+start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
+
+from cellmill.provenance import describe_run
+from cellmill.report import summarize_for_index, write_index
+
+counts = snakemake.params.settings["datasets"]
+tables = dict(zip(snakemake.params.settings["order"], snakemake.input.metrics, strict=True))
+rows = [summarize_for_index(dataset=name, images=counts[name], metrics_path=tables[name]) for name in tables]
+write_index(output_path=snakemake.output.page, reports=rows, provenance=describe_run(snakemake.scriptdir))

@@ -1,0 +1,12 @@
+"""Rule postprocess_tables. The work is in cellmill/postprocess.py."""
+
+from cellmill.runlog import start_log
+
+start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
+
+from cellmill.postprocess import gather_tables
+
+gather_tables(
+    objects_path=snakemake.output.objects, rle_path=snakemake.output.rle,
+    segmentation_dirs=list(snakemake.input.segmentation), **snakemake.params.settings,
+)  # fmt: skip

@@ -1,0 +1,9 @@
+"""Rule rasterize. The work is in cellmill/rasterize.py."""
+
+from cellmill.runlog import start_log
+
+start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
+
+from cellmill.rasterize import rasterize_shard
+
+rasterize_shard(output_dir=snakemake.output.labels, **snakemake.params.settings)

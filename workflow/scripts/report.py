@@ -1,0 +1,14 @@
+"""Rule report. The work is in cellmill/report.py."""
+
+from cellmill.runlog import start_log
+
+start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
+
+from cellmill.provenance import describe_run
+from cellmill.report import write_report
+
+write_report(
+    output_path=snakemake.output.page, check_paths=list(snakemake.input.findings),
+    metrics_path=snakemake.input.metrics, scores_path=snakemake.input.scores,
+    provenance=describe_run(snakemake.scriptdir), **snakemake.params.settings,
+)  # fmt: skip
