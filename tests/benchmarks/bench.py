@@ -1,0 +1,158 @@
+"""Speed and memory as ratios against a peer or a physical limit in the same run. `make bench` prints the table.
+
+Each row times both sides in turn and gives the median ratio; absolute times of a shared machine say little.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+
+REPEATS = 5
+
+
+class Row(NamedTuple):
+    """One line of the table: what, ours, theirs, the ratio theirs / ours and what it should be."""
+
+    what: str
+    ours_s: float
+    peer: str
+    peer_s: float
+    ratio: float
+    wanted: str
+
+
+def compare(
+    what: str, ours: Callable[[], object], peer: str, theirs: Callable[[], object], wanted: str, repeats: int = REPEATS
+) -> Row:
+    """Time two ways in turn and give the median of the pairwise ratios."""
+    pairs = []
+    ours()  # warm caches and compiled code
+    for _ in range(repeats):
+        start = time.perf_counter()
+        ours()
+        middle = time.perf_counter()
+        theirs()
+        pairs.append((middle - start, time.perf_counter() - middle))
+    ours_s, theirs_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return Row(what, ours_s, peer, theirs_s, statistics.median(b / a for a, b in pairs), wanted)
+
+
+def boundary_svm() -> Row:
+    """The classifier of boundary pixels: ten coefficients against libsvm's support vectors."""
+    from sklearn.svm import SVC
+
+    from cellmill.boundary import decide, fit_classifier
+
+    rng = np.random.default_rng(0)
+    features = rng.random((4000, 2))
+    is_object = features[:, 0] + 0.3 * rng.normal(size=4000) > 0.5
+    cubic = fit_classifier(features, is_object, classifier="svm", standardise=False, coef0=1.0, cost=1.0)
+    svm = SVC(kernel="poly", degree=3, coef0=1.0).fit(features, is_object)
+    pixels = rng.random((50_000, 2))
+    assert ((decide(cubic, pixels) > 0) == svm.predict(pixels)).all()
+    return compare(
+        "boundary SVM, 50,000 pixels", lambda: decide(cubic, pixels),
+        "libsvm", lambda: svm.decision_function(pixels), "> 500", repeats=3,
+    )  # fmt: skip
+
+
+def rolling_ball() -> Row:
+    """Background of one frame: on a shrunk image against scikit-image at full size."""
+    from skimage.restoration import rolling_ball as peer
+
+    from cellmill.background import subtract_rolling_ball
+
+    image = np.random.default_rng(0).gamma(4, 50, (512, 512)).astype(np.float32)
+    return compare(
+        "rolling ball r 40, 512 x 512", lambda: subtract_rolling_ball(image, radius_px=40.0),
+        "scikit-image", lambda: peer(image, radius=40), "> 10", repeats=3,
+    )  # fmt: skip
+
+
+def tiled_prediction() -> Row:
+    """Prediction in tiles against the network on the whole image at once: the limit."""
+    import torch
+
+    from cellmill.models import build_network
+    from cellmill.normalise import InputScale
+    from cellmill.tiling import predict_tiled
+
+    torch.set_num_threads(2)
+    network = build_network(
+        {"architecture": "unet", "base_channels": 32, "levels": 4, "norm": "batch", "dropout": 0.0,
+         "in_channels": 1, "out_channels": 1, "width": 0.25}
+    ).eval()  # fmt: skip
+    image = np.random.default_rng(0).random((1024, 1024), np.float32)
+
+    def tiles() -> None:
+        with torch.inference_mode():
+            predict_tiled(
+                network, image, scale=InputScale(0.0, 1.0, (0, 1024), (0, 1024)), tile=(512, 512), batch=1, device=torch.device("cpu"),
+                finish=torch.sigmoid,
+            )  # fmt: skip
+
+    def whole() -> None:
+        with torch.inference_mode():
+            torch.sigmoid(network(torch.from_numpy(image)[None, None]))
+
+    return compare(
+        "prediction of 1024 x 1024 in tiles of 512", tiles, "network on the whole image", whole, "> 0.5", repeats=3
+    )
+
+
+def run_lengths() -> Row:
+    """400 objects to run lengths: by bounding box against a mask of the whole image for each."""
+    from cellmill.annotations.rle import encode_rle
+    from cellmill.measurements import encode_objects
+
+    labels = np.zeros((520, 704), np.uint16)
+    for number in range(400):
+        row, column = divmod(number, 25)
+        labels[row * 32 + 4 : row * 32 + 24, column * 28 + 4 : column * 28 + 22] = number + 1
+    return compare(
+        "run lengths of 400 objects, 520 x 704", lambda: list(encode_objects(labels, order="row")),
+        "a whole mask each", lambda: [encode_rle(labels == n, order="row") for n in range(1, 401)], "> 3", repeats=3,
+    )  # fmt: skip
+
+
+def idle_run() -> Row:
+    """A second run with nothing to do, against the start of snakemake alone."""
+    from project import TINY, copy_project, snakemake, write_config
+
+    folder = Path(tempfile.mkdtemp())
+    project = copy_project(folder / "project")
+    config = {
+        "datasets": {"d": {"simulate": {"images": 6, "size": [64, 64]}, "models": [{"preset": "default", **TINY}]}}
+    }
+    write_config(project, config, "config.yaml")
+    snakemake(project, "--cores", "2")
+    version = [sys.executable, "-m", "snakemake", "--version"]
+    return compare(
+        "nothing to be done", lambda: snakemake(project, "--cores", "2"),
+        "snakemake --version", lambda: subprocess.run(version, check=True, capture_output=True), "> 0.2", repeats=3,
+    )  # fmt: skip
+
+
+def main() -> None:
+    """Run every benchmark and print the table."""
+    rows: list[Row] = []
+    for bench in (boundary_svm, rolling_ball, tiled_prediction, run_lengths, idle_run):
+        rows.append(bench())
+        print(f"{rows[-1].what} …", file=sys.stderr)
+    print("| what | ours [s] | against | theirs [s] | theirs / ours | wanted |\n|---|---|---|---|---|---|")
+    for row in rows:
+        print(f"| {row.what} | {row.ours_s:.3g} | {row.peer} | {row.peer_s:.3g} | {row.ratio:.3g} | {row.wanted} |")
+
+
+if __name__ == "__main__":
+    main()

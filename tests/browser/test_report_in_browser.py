@@ -1,0 +1,248 @@
+"""The page in a real browser: nothing breaks, nothing is fetched, and every control works, also by keyboard."""
+
+import csv
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from cellmill.report import summarize_for_index, write_index, write_report
+from report_example import build_example
+
+CHROMIUM = Path("/usr/bin/chromium")
+INSTALL = "apt-get install -y chromium fonts-dejavu-core"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+]  # fmt: skip
+
+
+def install_chromium() -> None:
+    """Install Debian's Chromium where that is ours to do, or skip and name the command."""
+    if CHROMIUM.exists():
+        return
+    may_install = os.geteuid() == 0 or bool(os.environ.get("CI"))
+    if not may_install or shutil.which("apt-get") is None:
+        pytest.skip(f"{CHROMIUM} is missing; install it with: sudo {INSTALL}")
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in ("apt-get update", INSTALL):
+        done = subprocess.run(
+            [*prefix, *command.split()], env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        if done.returncode:
+            pytest.skip(f"{CHROMIUM} is missing, and {command!r} failed: {done.stderr.strip()[-300:]}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    install_chromium()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """Index, a report of two models, and one without annotations, as they lie in results/."""
+    root = tmp_path_factory.mktemp("site")
+    reports = []
+    for dataset, is_annotated in (("cells", True), ("plate", False)):
+        arguments = build_example(root / dataset, dataset=dataset, is_annotated=is_annotated)
+        write_report(output_path=root / dataset / "report.html", **arguments)
+        reports.append(summarize_for_index(dataset=dataset, images=4, metrics_path=root / dataset / "metrics.csv"))
+    write_index(output_path=root / "index.html", reports=reports, provenance={})
+    return root
+
+
+@pytest.fixture
+def open_page(browser, site):
+    """Give a function that opens a file of the site; at the end nothing may have gone wrong or gone out."""
+    context = browser.new_context(accept_downloads=True)
+    problems: list[str] = []
+    requests: list[str] = []
+
+    def open_file(name: str, *, width: int = 1280, scheme: str = "light") -> Page:
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((site / name).as_uri())
+        return page
+
+    yield open_file
+    context.close()
+    assert not problems
+    assert [url for url in requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert len([url for url in requests if url.startswith("file:")]) <= 2
+
+
+def shown_views(page: Page) -> set[str]:
+    """Views of the layers that the first card shows."""
+    return set(
+        page.evaluate(
+            "[...document.querySelectorAll('.card')[0].querySelectorAll('.layer:not([hidden])')]"
+            ".map((layer) => layer.dataset.views)"
+        )
+    )
+
+
+def column(page: Page, table: str, heading: str) -> list[str]:
+    return page.evaluate(
+        """([name, heading]) => {
+            const table = document.querySelector(`.table[data-name=${name}] table`);
+            const at = [...table.tHead.rows[0].cells].findIndex((cell) => cell.textContent.trim() === heading);
+            return [...table.tBodies[0].rows].map((row) => row.cells[at].dataset.value);
+        }""",
+        [table, heading],
+    )
+
+
+@pytest.mark.parametrize("name", ["cells/report.html", "plate/report.html", "index.html"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_page_opens_and_fits_the_screen(open_page, name, width, scheme):
+    page = open_page(name, width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    broken = "[...document.images].filter((i) => i.checkVisibility() && i.complete && !i.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+
+
+def test_dark_page_is_dark(open_page):
+    light, dark = (
+        open_page("cells/report.html", scheme=scheme).evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]"
+        )
+        for scheme in ("light", "dark")
+    )
+    assert light > 200 > 60 > dark
+
+
+def test_a_click_on_a_heading_sorts_and_another_turns_round(open_page):
+    page = open_page("cells/report.html")
+    heading = page.locator(".table[data-name=images] th button", has_text="Dice")
+    heading.click()
+    assert column(page, "images", "Image") == ["a01", "a03", "a02"]
+    assert page.locator(".table[data-name=images] th[aria-sort=ascending]").inner_text() == "Dice"
+    heading.click()
+    assert column(page, "images", "Image") == ["a02", "a03", "a01"]
+
+
+def test_headings_sort_by_keyboard_and_numbers_as_numbers(open_page):
+    page = open_page("cells/report.html")
+    page.locator(".table[data-name=costs] th button", has_text="Parameters").focus()
+    page.keyboard.press("Enter")
+    assert page.locator(".table[data-name=costs] th[aria-sort=ascending]").count() == 1
+    page.evaluate(
+        "document.querySelectorAll('.table[data-name=costs] tbody td:nth-child(2)').forEach("
+        "(cell, i) => { cell.dataset.value = ['10000', '9'][i]; })"
+    )
+    page.keyboard.press("Enter")
+    assert column(page, "costs", "Parameters") == ["10000", "9"]
+
+
+def test_table_downloads_as_csv(open_page, tmp_path):
+    page = open_page("cells/report.html")
+    with page.expect_download() as download:
+        page.locator(".table[data-name=images] [data-csv]").click()
+    assert download.value.suggested_filename == "images.csv"
+    download.value.save_as(tmp_path / "images.csv")
+    with (tmp_path / "images.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["Image"] for row in rows] == ["a01", "a02", "a03"]
+    assert [float(row["Dice"]) for row in rows] == [0.7, 0.95, 0.9]
+
+
+def test_views_switch_by_keyboard(open_page):
+    page = open_page("cells/report.html")
+    assert "errors" in shown_views(page)
+    page.locator("#gallery input[name=view]:checked").focus()
+    page.keyboard.press("ArrowLeft")
+    assert "prediction" in shown_views(page)
+    page.keyboard.press("ArrowLeft")
+    assert shown_views(page) == {"probability"}
+    for _ in range(3):
+        page.keyboard.press("ArrowLeft")
+    assert shown_views(page) == {"raw"}
+
+
+def test_another_model_shows_its_own_pictures_and_scores(open_page):
+    page = open_page("cells/report.html")
+    caption = page.locator(".card").first.locator(".said:not([hidden])")
+    assert "2 found, 1 missed" in caption.inner_text().replace("\N{NO-BREAK SPACE}", " ")
+    page.locator("#gallery-model").select_option(label="narrow")
+    caption = page.locator(".card").first.locator(".said:not([hidden])")
+    # narrow is worst on a03
+    assert page.locator(".card").first.get_attribute("data-name") == "a03"
+    assert "1 found, 2 missed" in caption.inner_text().replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_pictures_sort_by_score_and_by_name(open_page):
+    page = open_page("cells/report.html")
+    names = "[...document.querySelectorAll('.card')].map((card) => card.dataset.name).join(' ')"
+    assert page.evaluate(names) == "a01 a03 a02"
+    page.locator("#gallery-order").select_option("best")
+    assert page.evaluate(names) == "a02 a03 a01"
+    page.locator("#gallery-order").select_option("name")
+    assert page.evaluate(names) == "a01 a02 a03"
+
+
+def test_picture_enlarges_and_closes_by_keyboard(open_page):
+    page = open_page("cells/report.html")
+    page.locator(".card .picture").first.focus()
+    page.keyboard.press("Enter")
+    zoom = page.locator("#zoom")
+    expect(zoom).to_be_visible()
+    assert zoom.locator(".zoom-name").inner_text() == "a01"
+    small = page.locator(".card .stack").first.bounding_box()
+    large = zoom.locator(".stack").bounding_box()
+    assert large["width"] > 2 * small["width"]
+    assert large["width"] / large["height"] == pytest.approx(64 / 48, rel=0.02)
+    page.keyboard.press("ArrowRight")
+    assert zoom.locator(".zoom-name").inner_text() == "a03"
+    page.keyboard.press("Escape")
+    expect(zoom).to_be_hidden()
+    # The browser tells the page of the closing a moment later; on a busy machine that moment is long. A locator waits
+    # for it without evaluating a string in the page, which the page's security policy forbids.
+    expect(page.locator(".card[data-name=a03] .picture")).to_be_focused(timeout=10_000)
+
+
+def test_view_chosen_in_the_enlarged_picture_stays(open_page):
+    page = open_page("cells/report.html")
+    page.locator(".card .picture").first.click()
+    page.locator("#zoom button[data-view=truth]").click()
+    assert page.locator("#zoom button[aria-pressed=true]").inner_text() == "Annotated"
+    page.locator("#zoom [data-close]").click()
+    assert page.locator("#gallery input[name=view]:checked").get_attribute("value") == "truth"
+    assert "truth" in shown_views(page)
+
+
+def test_every_control_has_a_name(open_page):
+    page = open_page("cells/report.html")
+    nameless = page.evaluate(
+        "[...document.querySelectorAll('button, select, input')].filter((part) =>"
+        " !(part.ariaLabel || part.textContent.trim() || part.labels?.[0]?.textContent.trim())).length"
+    )
+    assert nameless == 0
+    assert page.evaluate("[...document.querySelectorAll('[id]')].length === new Set("
+                         "[...document.querySelectorAll('[id]')].map((part) => part.id)).size")  # fmt: skip
+
+
+def test_index_leads_to_a_report(open_page):
+    page = open_page("index.html")
+    page.get_by_role("link", name="cells").click()
+    assert page.locator("h1").inner_text() == "Cells on glass"
+
+
+def test_page_is_readable_without_scripts(browser, site):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto((site / "cells" / "report.html").as_uri())
+    assert page.locator(".card .layer:visible").count() == 6  # a photograph and its errors on three cards
+    assert not page.locator("[data-csv]").first.is_visible()
+    context.close()

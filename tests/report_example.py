@@ -1,0 +1,185 @@
+"""A small finished dataset, as the stages before the report leave it, for the tests of the page."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from cellmill.fit import fit_image, plan_fit, write_geometry
+from cellmill.images import write_image, write_labels, write_probabilities
+from cellmill.shards import shard_folder
+
+METRIC_COLUMNS = (
+    ["model", "seed", "split", "stage", "geometry", "metric", "aggregation", "value", "ci_low", "ci_high", "n", "n_undefined"]
+)  # fmt: skip
+SCORE_COLUMNS = [
+    "model",
+    "seed",
+    "split",
+    "stage",
+    "geometry",
+    "sample",
+    "shard",
+    "dice",
+    "ap_kaggle",
+    "n_true",
+    "n_predicted",
+]
+SHAPE = (48, 64)
+# Model -> Dice of each test image; the first model is the better one.
+DICE = {"wide": (0.7, 0.95, 0.9), "narrow": (0.75, 0.8, 0.6)}
+SETTINGS = {"gallery_images": 24, "gallery_choice": "worst", "gallery_side_px": 512}
+PROVENANCE = {"date": "2026-03-14", "commit": "4f2a91c0d3be", "versions": {"numpy": "9.9.9"}}
+CONFIG = "seed: 7\ndatasets:\n  cells:\n    images: data/{sample}.tif\n"
+
+
+def make_labels(shape: tuple[int, int] = SHAPE) -> np.ndarray:
+    """Two objects of 8 x 8 px, one of 4 x 4 px."""
+    labels_yx = np.zeros(shape, dtype=np.uint16)
+    labels_yx[4:12, 4:12] = 1
+    labels_yx[30:38, 20:28] = 2
+    labels_yx[20:24, 50:54] = 3
+    return labels_yx
+
+
+def build_example(
+    root: Path, *, is_annotated: bool = True, mode: str = "none", size: tuple[int, int] | None = None,
+    test_names: tuple[str, ...] = ("a01", "a02", "a03"), shape: tuple[int, int] = SHAPE, **changes: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """Write a dataset below `root` and give the arguments of `write_report`, less output_path.
+
+    The image of a training part and the three test images hold the objects of `make_labels`; the prediction of the
+    model `wide` lacks the third, that of `narrow` also the second.
+    """
+    rng = np.random.default_rng(5)
+    part = "test" if is_annotated else "unlabelled"
+    samples = [_row("t01", "train", shard="train-0000")] if is_annotated else []
+    samples += [_row(name, part, shard=f"{part}-0000") for name in test_names]
+    shard = f"{part}-0000"
+    geometry = plan_fit(shape, mode=mode, size=size)
+    labels_yx = make_labels(shape)
+    image_yx = (100 + 50 * (labels_yx > 0) + rng.normal(0, 3, shape)).astype(np.float32)
+
+    with shard_folder(root / "images" / shard) as folder:
+        for name in test_names:
+            write_image(folder / f"{name}.tif", fit_image(image_yx, geometry, pad_value=0))
+        write_geometry(folder / "geometry.csv", dict.fromkeys(test_names, geometry))
+    if is_annotated:
+        with shard_folder(root / "labels" / shard) as folder:
+            for name in test_names:
+                write_labels(folder / f"{name}.tif", labels_yx)
+    (root / "raw").mkdir()
+    for row in samples:
+        row["image"] = str(root / "raw" / f"raw_{samples.index(row)}.tif")
+        tifffile.imwrite(row["image"], (image_yx * 10 + np.arange(shape[1]) * 5).astype(np.uint16))
+
+    runs = [
+        _write_run(root / model, model, kept=kept, labels_yx=labels_yx, geometry=geometry, shard=shard,
+                   names=test_names, is_trained=is_annotated)
+        for model, kept in (("narrow", 1), ("wide", 2))
+    ]  # fmt: skip
+    (root / "check.json").write_text(json.dumps(_check(samples, shape=shape, is_annotated=is_annotated)))
+    _write_scores(root, names=test_names if is_annotated else ())
+    return {
+        "dataset": "cells",
+        "title": "Cells on glass",
+        "config_text": CONFIG,
+        "runs": runs,
+        "samples": samples,
+        "check_paths": [root / "check.json"],
+        "metrics_path": root / "metrics.csv",
+        "scores_path": root / "scores.csv",
+        "images_dirs": {shard: root / "images" / shard},
+        "labels_dirs": {shard: root / "labels" / shard} if is_annotated else {},
+        "gallery": dict(SETTINGS),
+        "provenance": dict(PROVENANCE),
+        **changes,
+    }
+
+
+def _row(name: str, part: str, *, shard: str) -> dict[str, Any]:
+    return {"sample": name, "image": "", "split": part, "shard": shard, "class": "", "sequence": "", "frame": 0}
+
+
+def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, geometry: Any, shard: str,
+               names: tuple[str, ...], is_trained: bool) -> dict[str, Any]:  # fmt: skip
+    found_yx = np.where(labels_yx <= kept, labels_yx, 0).astype(np.uint16)
+    with shard_folder(folder / "probabilities" / shard) as output:
+        for name in names:
+            probability_yx = fit_image(np.where(found_yx > 0, 0.9, 0.1), geometry, pad_value=0)
+            write_probabilities(output / f"{name}.tif", probability_yx[np.newaxis])
+    with shard_folder(folder / "segmentation" / shard) as output:
+        for name in names:
+            write_labels(output / f"{name}.tif", found_yx)
+    areas = [int((found_yx == label).sum()) for label in range(1, kept + 1)]
+    _write_csv(
+        folder / "objects.csv", ("sample", "object", "area_px"),
+        [(name, number, area) for name in names for number, area in enumerate(areas, start=1)],
+    )  # fmt: skip
+    fit = {
+        "format": 1,
+        "threshold": {"value": 0.4375, "method": "mcc", "mcc": 0.81, "reason": "best on the validation images"},
+        "boundary": {"classifier": "svm", "applied": True, "held_out": {"by_image": {"mean": 0.674}}},
+        "instances": {"method": "watershed", "min_area_px": 12},
+    }
+    (folder / "postprocess.json").write_text(json.dumps(fit))
+    run = {
+        "run": model, "model": model, "seed": 7, "postprocess": folder / "postprocess.json",
+        "objects": folder / "objects.csv", "probabilities": {shard: folder / "probabilities" / shard},
+        "segmentation": {shard: folder / "segmentation" / shard},
+    }  # fmt: skip
+    if not is_trained:
+        return {**run, "apply": "/scratch/models/wide.cellmill"}
+    rows = [(epoch, 0.01 / epoch, 1 / epoch, 1.1 / epoch, 1 - 0.5 / epoch, 2.0) for epoch in range(1, 6)]
+    rows.append((6, 0.001, 0.2, "", "", 2.0))
+    header = ("epoch", "learning_rate", "train_loss", "validation_loss", "validation_dice", "seconds")
+    _write_csv(folder / "history.csv", header, rows)
+    summary = {
+        "parameters": 7_763_041, "epochs_done": 6, "best_epoch": 4, "seconds": 4000.0, "device": "cpu",
+        "gpu_name": "", "versions": {"numpy": "9.9.9"}, "settings": {"train": {"epochs": 6}},
+    }  # fmt: skip
+    (folder / "train.json").write_text(json.dumps(summary))
+    return {**run, "history": folder / "history.csv", "summary": folder / "train.json"}
+
+
+def _check(samples: list[dict[str, Any]], *, shape: tuple[int, int], is_annotated: bool) -> dict[str, Any]:
+    images = [
+        {"sample": row["sample"], "rows": shape[0], "columns": shape[1], "dtype": "uint16", "channels": 1,
+         "minimum": 850.0, "maximum": 2210.0, "mean": 1010.0, "saturated_fraction": 0.0}
+        for row in samples
+    ]  # fmt: skip
+    names = [row["sample"] for row in samples] if is_annotated else []
+    findings = [
+        {"severity": "note", "sample": "a02", "where": "masks", "finding": "object 3 is small", "advice": "Look"},
+        {"severity": "warning", "sample": "a01", "where": "masks", "finding": "two overlap", "advice": "Look"},
+        {"severity": "warning", "sample": "a03", "where": "masks", "finding": "two overlap", "advice": "Look"},
+    ]
+    return {
+        "images": images,
+        "findings": findings if is_annotated else [],
+        "annotations": [{"sample": name, "objects": 3, "median_area_px": 64.0} for name in names],
+    }
+
+
+def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
+    metrics, scores = [], []
+    for model, dice in DICE.items() if names else ():
+        values = [dice[number % len(dice)] for number in range(len(names))]
+        mean = sum(values) / len(values)
+        for stage, loss in (("postprocessed", 0.0), ("thresholded", 0.05)):
+            place = (model, 7, "test", stage, "raw")
+            for metric, value in (("dice", mean - loss), ("ap_kaggle", mean - 0.3 - loss)):
+                interval = (value - 0.02, value + 0.02)
+                metrics.append((*place, metric, "image_mean", value, *interval, len(names), 0))
+            for name, value in zip(names, values, strict=True):
+                scores.append((*place, name, "test-0000", value - loss, value - 0.3 - loss, 3, 2))
+    _write_csv(root / "metrics.csv", METRIC_COLUMNS, metrics)
+    _write_csv(root / "scores.csv", SCORE_COLUMNS, scores)
+
+
+def _write_csv(path: Path, header: Any, rows: Any) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        csv.writer(stream).writerows([header, *rows])

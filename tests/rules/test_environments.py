@@ -1,0 +1,89 @@
+"""Each conda environment holds what its rules import: tried by itself, without the packages of the others."""
+
+import subprocess
+import sys
+import venv
+from importlib.metadata import packages_distributions
+
+import pytest
+import yaml
+from packaging.utils import canonicalize_name
+
+from cellmill.provenance import code_digests
+from project import ROOT
+
+ENVIRONMENTS = {"image": [], "torch": [], "report": []}
+for rule_file in (ROOT / "workflow/rules").glob("*.smk"):
+    environment = None
+    for line in rule_file.read_text().splitlines():
+        if "envs/" in line:
+            environment = line.split("envs/")[1].split(".yaml")[0]
+        elif "../scripts/" in line and environment:
+            ENVIRONMENTS[environment].append(line.split("../scripts/")[1].split(".py")[0])
+
+
+def modules_of(name):
+    """The cellmill modules that the scripts of an environment reach, models loaded by name included."""
+    also = ("cellmill.models.unet",) if name == "torch" else ()
+    reached = {"cellmill.runlog"}
+    for script in ENVIRONMENTS[name]:
+        reached |= set(code_digests(ROOT / f"workflow/scripts/{script}.py", also=also))
+    return sorted(module for module in reached if module != "script" and ":" not in module)
+
+
+def packages_of(name):
+    content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())
+    return content["dependencies"][-1]["pip"]
+
+
+BLOCKER = """
+import importlib, sys
+allowed, owned, modules = {allowed!r}, {owned!r}, {modules!r}
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        if top in owned and top not in allowed:
+            raise ModuleNotFoundError(f"{{top}} is in no requirement of this environment", name=top)
+
+sys.meta_path.insert(0, Blocker())
+sys.path.insert(0, {workflow!r})
+for module in modules:
+    importlib.import_module(module)
+print("imported", len(modules))
+"""
+
+
+def test_every_scripted_rule_has_one_of_the_three_environments():
+    assert sum(len(scripts) for scripts in ENVIRONMENTS.values()) == len(list((ROOT / "workflow/scripts").glob("*.py")))
+
+
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_the_rules_import_nothing_that_their_environment_lacks(name):
+    wanted = {canonicalize_name(pin.split("==")[0]) for pin in packages_of(name)}
+    owners = packages_distributions()
+    owned = set(owners)
+    allowed = {module for module, names in owners.items() if wanted & {canonicalize_name(owner) for owner in names}}
+    program = BLOCKER.format(allowed=allowed, owned=owned, modules=modules_of(name), workflow=str(ROOT / "workflow"))
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout.startswith("imported")
+
+
+def test_the_blocker_blocks():
+    program = BLOCKER.format(allowed=set(), owned={"numpy"}, modules=["numpy"], workflow="")
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "numpy is in no requirement of this environment" in finished.stderr
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ENVIRONMENTS)
+def test_an_environment_made_from_its_file_imports_what_its_rules_need(name, tmp_path):
+    """The pip section in a fresh virtual environment; whether conda-forge resolves the rest is not shown by this."""
+    venv.create(tmp_path / "env", with_pip=True)
+    python = tmp_path / "env/bin/python"
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages_of(name)], check=True, timeout=1200)
+    program = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r})\n" + "\n".join(
+        f"import {module}" for module in modules_of(name)
+    )
+    subprocess.run([python, "-c", program], check=True, timeout=300)

@@ -1,0 +1,351 @@
+"""Exact reruns: each row of the design's table edits a finished project and compares the jobs of a dry run.
+
+The project is run once; each test works on a copy.
+"""
+
+import functools
+import os
+import shutil
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tifffile
+import yaml
+
+from project import (
+    TINY,
+    copy_project,
+    planned_jobs,
+    snakemake,
+    write_config,
+    write_label_dataset,
+    write_rle_dataset,
+)
+
+CELLS = [f"c{number:02d}" for number in range(9)]
+NUCLEI = [f"n{number:02d}" for number in range(9)]
+
+
+def the_config():
+    return {
+        "seed": 3,
+        "images_per_job": 4,
+        "datasets": {
+            "cells": {
+                "images": "data/cells/{sample}.tif",
+                "annotations": {"format": "rle", "table": "data/cells/train.csv", "order": "row"},
+                "class_column": "cell_type",
+                "models": [{"preset": "sartorius_unet", **TINY}, {"preset": "twin", **TINY}],
+                "postprocess": {"closing": {"radius_px": 1}},
+                "evaluate": {"bootstrap": 20},
+            },
+            "nuclei": {
+                "images": "data/nuclei/images/{sample}.tif",
+                "annotations": {"format": "label_image", "path": "data/nuclei/labels/{sample}.tif"},
+                "models": [{"preset": "sartorius_unet", **TINY}],
+                "evaluate": {"bootstrap": 20},
+            },
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """A project with a second architecture, run to its end once."""
+    project = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    library = project / "workflow/cellmill"
+    shutil.copy(library / "models/unet.py", library / "models/twin.py")
+    edit(library / "config/training.py", 'Literal["unet"]', 'Literal["unet", "twin"]')
+    preset = (project / "resources/models/sartorius_unet.yaml").read_text()
+    (project / "resources/models/twin.yaml").write_text(preset.replace("architecture: unet", "architecture: twin"))
+    write_rle_dataset(project / "data/cells", CELLS, seed=1)
+    write_label_dataset(project / "data/nuclei", NUCLEI, seed=2)
+    write_config(project, the_config(), "config.yaml")
+    snakemake(project, "--cores", "2")
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Path:
+    """A copy to edit, time stamps kept."""
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy, symlinks=True)
+    return copy
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path} no longer holds {old!r}"
+    path.write_text(text.replace(old, new))
+
+
+def edit_config(project: Path, change) -> None:
+    path = project / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    change(config)
+    path.write_text(yaml.safe_dump(config))
+
+
+@functools.cache
+def everything(finished: Path) -> frozenset[str]:
+    """Every job of the project."""
+    return frozenset(planned_jobs(finished, "--forceall"))
+
+
+def after(jobs: frozenset[str], *rules: str, dataset: str, run: str = "", shard: str = "") -> set[str]:
+    """Those jobs of some rules that belong to a dataset, a run, a shard."""
+    chosen = set()
+    for job in jobs:
+        rule, _, place = job.partition(" ")
+        parts = place.split("/")
+        if rule in rules and parts[0] == dataset and (not run or run in parts) and (not shard or shard in parts):
+            chosen.add(job)
+    return chosen
+
+
+PER_SHARD_OF_RUN = ("predict", "postprocess", "evaluate_shard")
+PER_RUN = ("train", "postprocess_fit", "postprocess_tables")
+SUMMARY = ("evaluate", "report")
+
+
+def of_run(finished, dataset, run):
+    jobs = everything(finished)
+    return (
+        after(jobs, *PER_SHARD_OF_RUN, *PER_RUN, dataset=dataset, run=run)
+        | after(jobs, *SUMMARY, dataset=dataset)
+        | {"index"}
+    )
+
+
+# ---- nothing ---------------------------------------------------------------------------------------------
+
+
+def test_nothing_changed_nothing_runs(project):
+    assert planned_jobs(project) == set()
+
+
+def test_touched_sources_and_data_run_nothing(project):
+    now = time.time() + 100
+    for folder in ("workflow", "resources", "data", "profiles", "envs"):
+        for path in (project / folder).rglob("*"):
+            os.utime(path, (now, now))
+    for name in ("Snakefile", "config.yaml"):
+        os.utime(project / name, (now, now))
+    assert planned_jobs(project) == set()
+
+
+def test_a_copy_that_kept_no_time_stamps_runs_nothing(finished, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(finished, copy, copy_function=shutil.copy)
+    assert planned_jobs(copy) == set()
+
+
+def test_comments_and_docstrings_run_nothing(project):
+    for module in ("train.py", "images.py", "models/unet.py", "report.py", "shards.py"):
+        path = project / "workflow/cellmill" / module
+        text = path.read_text()
+        end_of_docstring = text.index('"""', 3) + 3
+        path.write_text('"""Other words."""\n# a remark' + text[end_of_docstring:])
+    script = project / "workflow/scripts/train.py"
+    script.write_text("# a remark\n" + script.read_text())
+    assert planned_jobs(project) == set()
+
+
+def test_key_order_and_whole_floats_run_nothing(project):
+    def change(config):
+        cells = config["datasets"]["cells"]
+        cells["models"][0]["train"] = dict(reversed(cells["models"][0]["train"].items()))
+        cells["postprocess"]["closing"]["radius_px"] = 1.0
+        config["datasets"]["cells"] = dict(reversed(cells.items()))
+
+    edit_config(project, change)
+    assert planned_jobs(project) == set()
+
+
+def test_partition_memory_and_gpu_run_nothing(project):
+    assert planned_jobs(project, "--set-resources", "train:mem_mb=999", "train:gpu=1", "predict:gpu=1") == set()
+    assert planned_jobs(project, "--default-resources", "slurm_partition=x", "--set-threads", "train=1") == set()
+
+
+def test_conda_on_or_off_runs_nothing(project, tmp_path):
+    conda = tmp_path / "bin" / "conda"
+    conda.parent.mkdir()
+    # What a dry run asks of conda, and no more.
+    conda.write_text(
+        "#!/bin/sh\n"
+        'case "$1 $2" in\n'
+        '"info --json") echo \'{"conda_prefix": "/nowhere", "root_prefix": "/nowhere", "platform": "linux-64", '
+        '"virtual_pkgs": []}\' ;;\n'
+        "--version*) echo 'conda 26.1.0' ;;\n"
+        '"config --get") echo \'{"get": {"channel_priority": "strict"}}\' ;;\n'
+        "esac\n"
+    )
+    conda.chmod(0o755)
+    path = {"PATH": f"{conda.parent}{os.pathsep}{os.environ['PATH']}"}
+    finished = snakemake(project, "-n", "--sdm", "conda", env=path)
+    assert "Nothing to be done" in finished.stdout + finished.stderr
+
+
+# ---- code ------------------------------------------------------------------------------------------------
+
+
+def test_one_line_in_an_architecture_reruns_the_runs_of_that_architecture(project, finished):
+    path = project / "workflow/cellmill/models/twin.py"
+    path.write_text(path.read_text() + "\nREVISION = 2\n")
+    assert planned_jobs(project) == of_run(finished, "cells", "twin")
+
+
+def test_the_report_template_reruns_the_reports(project):
+    path = project / "workflow/cellmill/templates/report.html.jinja"
+    path.write_text(path.read_text() + "\n<!-- other -->\n")
+    assert planned_jobs(project) == {"report cells", "report nuclei", "index"} - (
+        {"index"} if not _index_shares(project) else set()
+    )
+
+
+def _index_shares(project: Path) -> bool:
+    """Whether the index page is made by the same module, with the same templates, as the reports."""
+    return "cellmill.report" in (project / "workflow/scripts/index.py").read_text()
+
+
+def test_logging_reruns_nothing(project):
+    path = project / "workflow/cellmill/runlog.py"
+    path.write_text(path.read_text() + "\nREVISION = 2\n")
+    assert planned_jobs(project) == set()
+
+
+# ---- config ----------------------------------------------------------------------------------------------
+
+
+def test_a_closing_footprint_reruns_postprocess_evaluate_and_report_of_that_dataset(project, finished):
+    edit_config(project, lambda c: c["datasets"]["cells"]["postprocess"]["closing"].update(radius_px=2))
+    jobs = everything(finished)
+    expected = after(
+        jobs,
+        "postprocess_fit",
+        "postprocess",
+        "postprocess_tables",
+        "evaluate_shard",
+        *SUMMARY,
+        dataset="cells",
+    )
+    assert planned_jobs(project) == expected | {"index"}
+
+
+def test_a_learning_rate_retrains_only_the_run_it_belongs_to(project, finished):
+    def change(config):
+        config["datasets"]["cells"]["models"][1]["train"]["optimiser"] = {"learning_rate": 0.003}
+
+    edit_config(project, change)
+    assert planned_jobs(project) == of_run(finished, "cells", "twin")
+
+
+def test_the_bootstrap_reruns_only_the_summary(project):
+    edit_config(project, lambda c: c["datasets"]["nuclei"]["evaluate"].update(bootstrap=30))
+    assert planned_jobs(project) == {"evaluate nuclei", "report nuclei", "index"}
+
+
+# ---- data ------------------------------------------------------------------------------------------------
+
+
+def shard_table(project: Path, dataset: str) -> dict[str, str]:
+    table = pd.read_csv(project / f"results/{dataset}/samples.csv")
+    return dict(zip(table["sample"], table["shard"], strict=True))
+
+
+def image_of(project: Path, dataset: str, part: str) -> tuple[str, str]:
+    return next((name, shard) for name, shard in shard_table(project, dataset).items() if shard.startswith(part))
+
+
+PER_SHARD = ("check_shard", "preprocess", "rasterize", *PER_SHARD_OF_RUN)
+
+
+def test_a_changed_test_image_reruns_its_shard_and_never_the_training(project, finished):
+    name, shard = image_of(project, "nuclei", "test")
+    path = project / f"data/nuclei/images/{name}.tif"
+    image = tifffile.imread(path)
+    tifffile.imwrite(path, image[::-1])
+    expected = after(everything(finished), *PER_SHARD, dataset="nuclei", shard=shard)
+    expected |= {"check_dataset nuclei", "postprocess_tables nuclei/sartorius_unet", *_summary("nuclei")}
+    assert planned_jobs(project) == expected
+
+
+def _summary(dataset: str) -> set[str]:
+    return {f"evaluate {dataset}", f"report {dataset}", "index"}
+
+
+def test_a_changed_training_image_retrains(project, finished):
+    name, shard = image_of(project, "nuclei", "train")
+    path = project / f"data/nuclei/images/{name}.tif"
+    tifffile.imwrite(path, tifffile.imread(path)[::-1])
+    expected = of_run(finished, "nuclei", "sartorius_unet")
+    expected |= after(everything(finished), "check_shard", "preprocess", "rasterize", dataset="nuclei", shard=shard)
+    assert planned_jobs(project) == expected | {"check_dataset nuclei"}
+
+
+def test_one_corrected_row_of_a_shared_table_reruns_its_shard_of_rasterize_and_what_follows(project, finished):
+    name, shard = image_of(project, "cells", "test")
+    path = project / "data/cells/train.csv"
+    table = pd.read_csv(path, dtype=str)
+    row = table.index[table["id"] == name][0]
+    start, length, *rest = table.loc[row, "annotation"].split()
+    table.loc[row, "annotation"] = " ".join([start, str(int(length) - 1 or 1), *rest])
+    if int(length) == 1:
+        table.loc[row, "annotation"] = " ".join(rest)
+    table.to_csv(path, index=False)
+    jobs = everything(finished)
+    expected = after(jobs, "check_shard", "rasterize", "evaluate_shard", dataset="cells", shard=shard)
+    assert planned_jobs(project) == expected | {"check_dataset cells", *_summary("cells")}
+
+
+def test_a_touched_shared_table_runs_nothing(project):
+    os.utime(project / "data/cells/train.csv", (time.time() + 50, time.time() + 50))
+    assert planned_jobs(project) == set()
+
+
+def test_a_new_test_image_touches_its_shard_and_at_most_the_one_that_splits(project, finished):
+    before = shard_table(project, "nuclei")
+    name = _name_that_falls_into(project, "test")
+    write_label_dataset(project / "data/nuclei", [name], seed=2)
+    jobs = planned_jobs(project)
+    assert not any(job.startswith("train") for job in jobs)
+    touched = {job.rpartition("/")[2] for job in jobs if job.startswith("preprocess ")}
+    assert all(shard.startswith("test-") for shard in touched)
+    assert len(touched & set(before.values())) <= 2
+    assert len(touched - set(before.values())) <= 1
+    assert {job for job in jobs if job.startswith("predict ")} == {
+        f"predict nuclei/sartorius_unet/{shard}" for shard in touched
+    }
+
+
+def _name_that_falls_into(project: Path, part: str) -> str:
+    from cellmill.config.dataset import Split
+    from cellmill.samples import Sample
+    from cellmill.splits import assign_splits
+
+    names = [*NUCLEI, *(f"x{number}" for number in range(40))]
+    sides, _ = assign_splits(
+        [Sample(sample=name, image="") for name in names],
+        split=Split().model_dump(),
+        groups={},
+        strata={},
+        where="",
+    )
+    return next(name for name in names if name.startswith("x") and sides[name] == part)
+
+
+def test_a_dataset_that_shrinks_leaves_no_old_masks_behind(project):
+    config = yaml.safe_load((project / "config.yaml").read_text())
+    del config["datasets"]["cells"]
+    write_config(project, config, "config.yaml")
+    gone = [name for name, shard in shard_table(project, "nuclei").items() if shard.startswith("train")][:3]
+    for name in gone:
+        (project / f"data/nuclei/images/{name}.tif").unlink()
+    snakemake(project, "--cores", "2")
+    shards = shard_table(project, "nuclei")
+    for room in ("images", "labels", "sartorius_unet/segmentation", "sartorius_unet/probabilities"):
+        found = {path.stem: path.parent.name for path in (project / f"results/nuclei/{room}").glob("*/*.tif")}
+        assert found == shards, room
+    assert not set(gone) & set(shards)

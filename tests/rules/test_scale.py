@@ -1,0 +1,29 @@
+"""25,000 images: a few hundred jobs for each stage at most, on a dry run."""
+
+from collections import Counter
+
+from project import copy_project, planned_jobs, write_config
+
+
+def test_25000_images_are_a_few_hundred_jobs(tmp_path):
+    project = copy_project(tmp_path / "project")
+    name = write_config(project, {"datasets": {"big": {"simulate": {"images": 25_000, "size": [32, 32]}}}})
+    jobs = planned_jobs(project, "--configfile", name)
+    by_rule = Counter(job.split()[0] for job in jobs)
+    # 25,000 / 200 images a job, and one begun shard more for each of the three parts at most.
+    assert 125 <= by_rule["preprocess"] <= 128
+    assert by_rule["predict"] == by_rule["preprocess"] == by_rule["rasterize"]
+    assert by_rule["train"] == 1
+    assert len(jobs) < 1000
+
+
+def test_the_number_of_jobs_follows_images_per_job(tmp_path):
+    project = copy_project(tmp_path / "project")
+    counts = []
+    for size in (50, 500):
+        config = {"images_per_job": size, "datasets": {"big": {"simulate": {"images": 5_000, "size": [32, 32]}}}}
+        name = write_config(project, config)
+        jobs = planned_jobs(project, "--configfile", name)
+        counts.append(sum(job.startswith("preprocess ") for job in jobs))
+    assert 100 <= counts[0] <= 103
+    assert 10 <= counts[1] <= 13

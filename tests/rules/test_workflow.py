@@ -1,0 +1,177 @@
+"""House rules, on the parsed workflow: one word in every room, exactly two params, thin scripts."""
+
+import ast
+import inspect
+import re
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
+
+from cellmill.plan import make_plan
+from cellmill.provenance import EXEMPT_MODULES, code_digests
+from cellmill.settings import job_settings
+from project import ROOT
+
+STAGES = (
+    "check",
+    "simulate",
+    "preprocess",
+    "rasterize",
+    "train",
+    "predict",
+    "postprocess",
+    "evaluate",
+    "report",
+)
+SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
+LIBRARY = ROOT / "workflow/cellmill"
+
+
+@pytest.fixture(scope="module")
+def rules(tmp_path_factory):
+    with SnakemakeApi(OutputSettings(verbose=False)) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=1),
+            config_settings=ConfigSettings(),
+            snakefile=ROOT / "Snakefile",
+            workdir=tmp_path_factory.mktemp("work"),
+        )
+        parsed = workflow._workflow
+        return [rule for rule in parsed.rules if rule.script]
+
+
+def test_every_rule_with_work_is_scripted(rules):
+    assert len(rules) == len(SCRIPTS)
+
+
+def test_settings_and_code_are_the_only_params(rules):
+    for rule in rules:
+        assert set(rule.params.keys()) == {"settings", "code"}, rule.name
+        assert len(rule.params) == 2, rule.name
+
+
+def test_every_rule_has_a_log_a_benchmark_an_environment_and_states_what_it_needs(rules):
+    for rule in rules:
+        assert rule.log, rule.name
+        assert rule.benchmark, rule.name
+        assert (ROOT / "envs" / Path(str(rule.conda_env)).name).is_file(), rule.name
+        assert {"mem_mb", "runtime", "gpu"} <= set(rule.resources), rule.name
+
+
+def test_logs_and_benchmarks_mirror_each_other(rules):
+    for rule in rules:
+        log = str(rule.log[0]).removeprefix("logs/").removesuffix(".log")
+        benchmark = str(rule.benchmark).removeprefix("benchmarks/").removesuffix(".tsv")
+        assert log == benchmark, rule.name
+
+
+def test_every_rule_says_what_it_does(rules):
+    for rule in rules:
+        assert rule.docstring, rule.name
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_one_word_in_every_room(stage):
+    assert (ROOT / f"workflow/rules/{stage}.smk").is_file()
+    assert (LIBRARY / f"{stage}.py").is_file()
+    assert any(script.stem.startswith(stage) for script in SCRIPTS)
+    assert list(ROOT.glob(f"tests/unit/test_{stage}*.py"))
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_is_thin(script):
+    lines = script.read_text().splitlines()
+    assert len(lines) <= 15, f"{script.name} has {len(lines)} lines"
+
+
+WORDS = {"dataset": "demo", "run": "sartorius_unet", "shard": "train-0000"}
+OF_RUN = ("train", "predict", "postprocess_fit", "postprocess", "postprocess_tables", "evaluate_shard")
+OF_DATASET = ("check_dataset", "evaluate", "report")
+
+
+@pytest.fixture(scope="module")
+def plan(tmp_path_factory):
+    config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    return make_plan(config, presets_dir=ROOT / "resources/models", cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def words_of(stage):
+    """The wildcards of a stage's rule."""
+    if stage == "index":
+        return {}
+    names = {"dataset"} | ({"run"} if stage in OF_RUN else set())
+    if stage not in OF_DATASET and stage not in ("train", "postprocess_fit", "postprocess_tables"):
+        names.add("shard")
+    return {name: WORDS[name] for name in names}
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_settings_and_paths_are_exactly_the_keywords_of_the_stage_function(script, plan):
+    tree = ast.parse(script.read_text())
+    call = tree.body[-1].value
+    assert isinstance(call, ast.Call)
+    name = call.func.id
+    [module] = [
+        node.module for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}
+    ]  # fmt: skip
+    parameters = inspect.signature(getattr(import_module(module), name)).parameters
+    assert not call.args
+    assert all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
+    given = {keyword.arg for keyword in call.keywords if keyword.arg is not None}
+    spread = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
+    if "snakemake.params.settings" in spread:
+        settings = set(job_settings(plan, script.stem, **words_of(script.stem)))
+        assert not settings & given, "a setting is given twice"
+        given |= settings
+    if script.stem == "evaluate_shard":  # spread from a list of rooms
+        given |= {"images_dir", "labels_dir", "probabilities_dir", "segmentation_dir"}
+    if script.stem == "postprocess_fit":
+        given |= {f"{r}_{k}" for r in ("train", "validation") for k in ("images", "labels", "probabilities")}
+    needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
+    assert needed <= given <= set(parameters)
+
+
+def test_config_is_read_in_one_place():
+    for path in (ROOT / "workflow/rules").glob("*.smk"):
+        if path.name != "common.smk":
+            assert not re.search(r"\bconfig\b\s*[\[.]", path.read_text()), path.name
+
+
+def test_no_stage_module_reaches_the_config_model():
+    for script in SCRIPTS:
+        reached = code_digests(script)
+        assert not [
+            module for module in reached if module.startswith(("cellmill.config", "cellmill.plan", "cellmill.settings"))
+        ]
+
+
+def test_the_library_knows_no_snakemake():
+    for path in LIBRARY.rglob("*.py"):
+        imports = [
+            node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        for node in imports:
+            names = [alias.name for alias in node.names]
+            module = getattr(node, "module", "") or ""
+            assert not any(name.split(".")[0] == "snakemake" for name in (*names, module)), path
+
+
+def test_only_logging_is_exempt_from_the_code_digests():
+    assert set(EXEMPT_MODULES) == {"cellmill.runlog"}
+    source = (LIBRARY / "runlog.py").read_text()
+    imported = {
+        alias.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Import) for alias in node.names
+    }
+    assert imported <= {"atexit", "json", "logging", "os", "platform", "sys", "time", "traceback"}
+
+
+def test_the_snakefile_is_a_table_of_contents():
+    text = (ROOT / "Snakefile").read_text()
+    included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
+    assert included[:2] == ["common", "inputs"]
+    assert set(included[2:]) == set(STAGES)

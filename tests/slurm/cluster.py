@@ -1,0 +1,195 @@
+"""A SLURM of one machine for the tests: munged, slurmctld and slurmd as root, without systemd and cgroups.
+
+It counts a fake GPU: an empty ordinary file stands for the device, so jobs can request it and none can use it.
+A SLURM that is already there is never touched.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("slurm-wlm", "munge")
+INSTALL = f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
+CONFIG_DIR = Path("/etc/slurm")
+CONFIG_FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
+MARK = "cellmill-slurm"
+NODE_CPUS, NODE_MEMORY_MB = 8, 64_000
+
+
+def unavailable() -> str:
+    """Say why the test cluster cannot be started here; "" where it can."""
+    if os.geteuid() != 0:
+        return f"a test SLURM needs root (or a machine with its packages: {INSTALL})"
+    theirs = [name for name in CONFIG_FILES if (CONFIG_DIR / name).exists() and not _is_ours(CONFIG_DIR / name)]
+    if theirs:
+        return f"a SLURM is configured here already ({CONFIG_DIR / theirs[0]}) and stays untouched"
+    if _missing_programs() and subprocess.run(["which", "apt-get"], capture_output=True, check=False).returncode:
+        return f"slurmctld is not installed and there is no apt-get to install it with: {INSTALL}"
+    return ""
+
+
+def install() -> None:
+    """Install the Debian packages where they are missing."""
+    if not _missing_programs():
+        return
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet, capture_output=True)
+    subprocess.run(INSTALL.split(), check=True, env=quiet, capture_output=True)
+
+
+def _missing_programs() -> list[str]:
+    return [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if _program(name) is None]
+
+
+def _program(name: str) -> str | None:
+    return shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", ""))
+
+
+def _is_ours(path: Path) -> bool:
+    return path.is_symlink() and MARK in str(path.readlink())
+
+
+class Cluster:
+    """One node with the partitions cpu and gpu and one counted GPU.
+
+    Parameters
+    ----------
+    root : Path
+        Empty folder for configuration, state and logs; readable by everybody, since munged is its own user.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.host = socket.gethostname().split(".")[0]
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def start(self) -> None:
+        """Start the daemons and wait until a job with a GPU has run."""
+        for name in ("etc", "state", "spool", "log", "run", "dev", "munge"):
+            (self.root / name).mkdir(parents=True)
+        self._start_munge()
+        self._write_config()
+        self._link_config()
+        for daemon in ("slurmctld", "slurmd"):
+            self._spawn(daemon, "-D", "-f", str(self.root / "etc/slurm.conf"))
+        self._wait("a registered idle node", ["sinfo", "-h", "-o", "%T"], answer="idle", seconds=60)
+        self._wait("a first job on the GPU", ["srun", "-Q", "-p", "gpu", "--gpus=1", "true"], seconds=60)
+
+    def stop(self) -> None:
+        """End every job and daemon and take the configuration away again."""
+        subprocess.run(["scancel", "--full", "-u", "root"], capture_output=True, timeout=30, check=False)
+        for process in reversed(self.processes):
+            process.terminate()
+        for process in reversed(self.processes):
+            try:
+                process.wait(timeout=15)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        for name in CONFIG_FILES:
+            if _is_ours(CONFIG_DIR / name):
+                (CONFIG_DIR / name).unlink()
+
+    def jobs(self) -> list[dict[str, str]]:
+        """List what the controller remembers of every job: scontrol's fields."""
+        text = subprocess.run(["scontrol", "-o", "show", "jobs"], capture_output=True, text=True, check=True).stdout
+        return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in text.splitlines() if line]
+
+    def _spawn(self, program: str, *arguments: str, user: str | None = None) -> None:
+        path = _program(program)
+        assert path is not None, program
+        account: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
+        with (self.root / "log" / f"{program}.out").open("wb") as log:
+            self.processes.append(
+                subprocess.Popen(
+                    [path, *arguments],
+                    stdout=log,
+                    stderr=log,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                    **account,
+                )
+            )
+
+    def _start_munge(self) -> None:
+        folder = self.root / "munge"
+        key = folder / "munge.key"
+        key.write_bytes(os.urandom(128))
+        for path, mode in ((folder, 0o755), (key, 0o400)):
+            shutil.chown(path, "munge", "munge")
+            path.chmod(mode)
+        self.socket = folder / "socket"
+        self._spawn(
+            "munged", "--foreground", "--force", f"--key-file={key}", f"--socket={self.socket}",
+            f"--pid-file={folder / 'pid'}", f"--log-file={folder / 'log'}", f"--seed-file={folder / 'seed'}",
+            user="munge",
+        )  # fmt: skip
+        self._wait("munge", ["munge", "-S", str(self.socket), "-n"], seconds=20)
+
+    def _write_config(self) -> None:
+        controller, daemon = _free_port(), _free_port()
+        settings = {
+            "ClusterName": "cellmill", "SlurmctldHost": f"{self.host}(127.0.0.1)", "SlurmUser": "root",
+            "SlurmdUser": "root", "AuthType": "auth/munge", "AuthInfo": f"socket={self.socket}",
+            "CredType": "cred/munge", "SlurmctldPort": controller, "SlurmdPort": daemon,
+            "StateSaveLocation": self.root / "state", "SlurmdSpoolDir": self.root / "spool",
+            "SlurmctldPidFile": self.root / "run/slurmctld.pid", "SlurmdPidFile": self.root / "run/slurmd.pid",
+            "SlurmctldLogFile": self.root / "log/slurmctld.log", "SlurmdLogFile": self.root / "log/slurmd.log",
+            "ProctrackType": "proctrack/linuxproc", "TaskPlugin": "task/none", "SwitchType": "switch/none",
+            "JobAcctGatherType": "jobacct_gather/none", "MpiDefault": "none", "ReturnToService": 2,
+            "SelectType": "select/cons_tres", "SelectTypeParameters": "CR_Core_Memory", "GresTypes": "gpu",
+            "DefMemPerCPU": 500, "MinJobAge": 300, "KillWait": 2,
+            # An impossible job is refused at once instead of waiting for ever.
+            "EnforcePartLimits": "ALL",
+            "SchedulerParameters": "sched_interval=1,bf_interval=2,batch_sched_delay=0,sched_min_interval=20000",
+            "AccountingStorageType": "accounting_storage/none",
+            # The node says it is larger than this machine, so that the profile's requests fit as they ship.
+            "SlurmdParameters": "config_overrides",
+        }  # fmt: skip
+        lines = [f"{key}={value}" for key, value in settings.items()]
+        lines.append(f"NodeName={self.host} NodeAddr=127.0.0.1 CPUs={NODE_CPUS} RealMemory={NODE_MEMORY_MB} Gres=gpu:1")
+        lines += [
+            f"PartitionName={name} Nodes={self.host} Default={default} MaxTime=INFINITE State=UP"
+            for name, default in (("cpu", "YES"), ("gpu", "NO"))
+        ]
+        (self.root / "etc/slurm.conf").write_text("\n".join(lines) + "\n")
+        device = self.root / "dev/fake-gpu"
+        device.touch()
+        # Count= alone leaves the node without a GPU; an ordinary file as device does.
+        (self.root / "etc/gres.conf").write_text(f"NodeName={self.host} Name=gpu File={device}\n")
+        (self.root / "etc/cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
+
+    def _link_config(self) -> None:
+        # The executor plugin removes every SLURM_* variable, so the clients must find the files in their place.
+        CONFIG_DIR.mkdir(exist_ok=True)
+        for name in CONFIG_FILES:
+            if _is_ours(CONFIG_DIR / name):
+                (CONFIG_DIR / name).unlink()
+            (CONFIG_DIR / name).symlink_to(self.root / "etc" / name)
+
+    def _wait(self, what: str, command: list[str], *, seconds: int, answer: str = "") -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            try:
+                tried = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
+            except subprocess.TimeoutExpired:
+                continue
+            if tried.returncode == 0 and (not answer or answer in tried.stdout.split()):
+                return
+            time.sleep(0.3)
+        logs = "".join(
+            f"\n== {log.name}\n{log.read_text(errors='replace')[-1500:]}"
+            for log in sorted((self.root / "log").iterdir())
+        )
+        raise RuntimeError(f"waited {seconds} s for {what}{logs}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,68 @@
+"""Devices: a job that asked for a GPU never runs on the CPU in silence."""
+
+import logging
+
+import pytest
+import torch
+
+from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
+
+
+@pytest.fixture
+def no_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.delenv("CELLMILL_DEVICE", raising=False)
+
+
+def test_a_job_without_gpu_runs_on_the_cpu(no_cuda):
+    assert choose_device(gpu=0).type == "cpu"
+
+
+def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_names_the_way_past(no_cuda):
+    with pytest.raises(ValueError, match=r"resource gpu=1: expected a CUDA device.*CELLMILL_DEVICE=cpu"):
+        choose_device(gpu=1)
+
+
+def test_a_gpu_that_is_there_is_taken(no_cuda, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(gpu=2).type == "cuda"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_the_override_is_obeyed_and_logged(no_cuda, monkeypatch, caplog, is_there):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    monkeypatch.setenv("CELLMILL_DEVICE", "cpu")
+    with caplog.at_level(logging.WARNING):
+        assert choose_device(gpu=1).type == "cpu"
+    assert "asked for a GPU and runs on the CPU" in caplog.text
+
+
+def test_only_a_job_that_asked_for_a_gpu_is_overridden(monkeypatch):
+    monkeypatch.setenv("CELLMILL_DEVICE", "cpu")
+    assert is_overridden(gpu=1)
+    assert not is_overridden(gpu=0)
+    monkeypatch.delenv("CELLMILL_DEVICE")
+    assert not is_overridden(gpu=1)
+
+
+def test_another_override_is_refused(no_cuda, monkeypatch):
+    monkeypatch.setenv("CELLMILL_DEVICE", "cuda:1")
+    with pytest.raises(ValueError, match="CELLMILL_DEVICE: expected cpu or nothing, found 'cuda:1'"):
+        choose_device(gpu=1)
+
+
+def test_the_seed_decides_torchs_numbers():
+    drawn = []
+    for _ in range(2):
+        make_repeatable(device=torch.device("cpu"), seed=5)
+        drawn.append(torch.rand(3))
+    assert torch.equal(*drawn)
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_the_cpu_has_no_gpu_name():
+    assert name_gpu(torch.device("cpu")) == ""
+
+
+def test_peak_memory_is_that_of_a_process_with_torch():
+    assert 50 < peak_memory_mb() < 100_000

@@ -1,0 +1,294 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from cellmill.evaluate import METRIC_COLUMNS, SCORE_COLUMNS, evaluate_shard, summarize_evaluation
+from cellmill.fit import fit_image, fit_labels, plan_fit, write_geometry
+from cellmill.images import (
+    IGNORE_LABEL,
+    read_labels,
+    read_probabilities,
+    write_labels,
+    write_probabilities,
+)
+from cellmill.shards import shard_folder
+
+SHAPE = (40, 56)
+ROWS, COLUMNS = np.indices(SHAPE)
+ROOMS = ("images", "labels", "probabilities", "segmentation")
+THRESHOLD = 0.4
+EXACT = 1e-9
+
+
+def draw_image(seed, cells=3):
+    """True labels, a probability, and a segmentation that misses a bit."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(SHAPE, dtype=np.int64)
+    for number in range(1, cells + 1):
+        row, column = rng.integers(8, 32), rng.integers(8, 48)
+        labels[(ROWS - row) ** 2 + (COLUMNS - column) ** 2 <= 36] = number
+    soft = ndimage.gaussian_filter((labels > 0).astype(float), 1.5)
+    probability = np.clip(soft + rng.normal(0, 0.1, SHAPE), 0, 1)
+    return labels, probability, np.roll(labels, 1, axis=0)
+
+
+def write_shard(root, shard, drawn, *, mode="none", size=None):
+    folders = {f"{room}_dir": root / room / shard for room in ROOMS}
+    geometries = {sample: plan_fit(SHAPE, mode=mode, size=size) for sample in drawn}
+    with shard_folder(folders["images_dir"]) as folder:
+        for sample in drawn:
+            (folder / f"{sample}.tif").touch()  # evaluation reads the geometry only
+        write_geometry(folder / "geometry.csv", geometries)
+    for room, part in (("labels", 0), ("segmentation", 2)):
+        with shard_folder(folders[f"{room}_dir"]) as folder:
+            for sample, arrays in drawn.items():
+                write_labels(folder / f"{sample}.tif", arrays[part])
+    with shard_folder(folders["probabilities_dir"]) as folder:
+        for sample, arrays in drawn.items():
+            fitted = fit_image(arrays[1], geometries[sample], pad_value=1.0)
+            write_probabilities(folder / f"{sample}.tif", np.clip(fitted, 0, 1)[None])
+    return folders
+
+
+def evaluate(root, folders, *, split="test", model="unet", seed=7, shard="test-0000"):
+    fit_path = root / "postprocess.json"
+    fit_path.write_text(json.dumps({"format": 1, "threshold": {"value": THRESHOLD}}))
+    output = root / f"{model}.{seed}" / f"{shard}.json"
+    evaluate_shard(output_path=output, fit_path=fit_path, split=split, model=model, seed=seed, **folders)
+    return output
+
+
+def summarize(root, paths, *, bootstrap=50, seed=1):
+    summarize_evaluation(
+        metrics_path=root / "metrics.csv", scores_path=root / "scores.csv", shard_paths=paths,
+        bootstrap=bootstrap, seed=seed,
+    )  # fmt: skip
+    return pd.read_csv(root / "metrics.csv"), pd.read_csv(root / "scores.csv")
+
+
+def drawn_images(count=4, first=0):
+    return {f"x{k}": draw_image(first + k) for k in range(count)}
+
+
+def pick(metrics, **words):
+    for column, word in words.items():
+        metrics = metrics[metrics[column] == word]
+    return metrics.set_index("metric")["value"]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    root = tmp_path_factory.mktemp("evaluation")
+    folders = write_shard(root, "test-0000", drawn_images())
+    return summarize(root, [evaluate(root, folders)])
+
+
+def test_tables_have_the_agreed_columns(tables):
+    metrics, scores = tables
+    assert tuple(metrics.columns) == METRIC_COLUMNS
+    assert tuple(scores.columns) == SCORE_COLUMNS
+    assert metrics[["model", "seed", "split", "geometry"]].drop_duplicates().values.tolist() == [
+        ["unet", 7, "test", "raw"]
+    ]
+    assert set(metrics["stage"]) == {"thresholded", "postprocessed"}
+    assert set(metrics["aggregation"]) == {"image_mean", "pooled"}
+
+
+def test_dice_and_iou_agree_in_every_row(tables):
+    metrics, scores = tables
+    assert len(scores) == 4 * 2
+    assert np.allclose(scores["dice"], 2 * scores["iou"] / (1 + scores["iou"]), atol=1e-7)
+    pooled = metrics[metrics["aggregation"] == "pooled"].pivot_table(index="stage", columns="metric", values="value")
+    assert np.allclose(pooled["dice"], 2 * pooled["iou"] / (1 + pooled["iou"]), atol=1e-7)
+    means = metrics[metrics["aggregation"] == "image_mean"].pivot_table(index="stage", columns="metric", values="value")
+    assert (means["dice"] >= means["iou"]).all()
+
+
+def test_thresholded_scores_are_those_of_the_stored_probabilities(tmp_path):
+    drawn = drawn_images(3)
+    folders = write_shard(tmp_path, "test-0000", drawn)
+    metrics, scores = summarize(tmp_path, [evaluate(tmp_path, folders)])
+    stored = {sample: read_probabilities(folders["probabilities_dir"] / f"{sample}.tif")[0] for sample in drawn}
+    expected = [f1_score((drawn[s][0] > 0).ravel(), (stored[s] >= THRESHOLD).ravel()) for s in drawn]
+    found = scores[scores["stage"] == "thresholded"]["dice"]
+    assert found.tolist() == pytest.approx(expected, abs=EXACT)
+    assert pick(metrics, stage="thresholded", aggregation="image_mean")["dice"] == pytest.approx(
+        np.mean(expected), abs=EXACT
+    )
+
+
+def test_threshold_free_scores_are_pooled_over_the_images(tmp_path):
+    drawn = drawn_images(3)
+    for sample, (labels, probability, segmented) in drawn.items():
+        drawn[sample] = labels, (probability * 255).astype(np.uint8) / 255, segmented
+    metrics, _ = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
+    truth = np.concatenate([(arrays[0] > 0).ravel() for arrays in drawn.values()])
+    # The stored probability is a float16; its bin, not the 8-bit one, is what counts.
+    stored = np.concatenate([arrays[1].astype(np.float16).ravel() for arrays in drawn.values()])
+    bins = np.minimum((stored.astype(np.float64) * 256).astype(int), 255)
+    pooled = pick(metrics, stage="thresholded", aggregation="pooled")
+    assert pooled["auc_roc"] == pytest.approx(roc_auc_score(truth, bins), abs=1e-8)
+    assert pooled["average_precision"] == pytest.approx(average_precision_score(truth, bins), abs=1e-8)
+
+
+def test_threshold_free_scores_stand_once(tables):
+    metrics, scores = tables
+    rows = metrics[metrics["metric"].isin(["auc_roc", "average_precision"])]
+    assert rows[["stage", "aggregation"]].drop_duplicates().values.tolist() == [["thresholded", "pooled"]]
+    assert scores[scores["stage"] == "postprocessed"]["auc_roc"].isna().all()
+
+
+def test_a_perfect_segmentation_scores_one(tmp_path):
+    drawn = {f"x{k}": (draw_image(k)[0], draw_image(k)[1], draw_image(k)[0]) for k in range(3)}
+    metrics, _ = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
+    for aggregation in ("image_mean", "pooled"):
+        found = pick(metrics, stage="postprocessed", aggregation=aggregation)
+        assert found.pop("count_error") == 0
+        assert (found == 1).all()
+
+
+def test_thresholded_objects_are_connected_components(tmp_path):
+    labels = np.zeros(SHAPE, dtype=np.int64)
+    labels[5:15, 5:15], labels[5:15, 15:25], labels[25:30, 40:45] = 1, 2, 3
+    drawn = {"x0": (labels, (labels > 0) * 1.0, labels)}
+    _, scores = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
+    counts = scores.set_index("stage")[["n_true", "n_predicted"]]
+    assert counts.loc["thresholded"].tolist() == [3, 2]
+    assert counts.loc["postprocessed"].tolist() == [3, 3]
+
+
+def test_ignored_pixels_change_no_score(tmp_path):
+    labels, probability, segmented = draw_image(3)
+    ignored = labels.copy()
+    ignored[:, 28:] = IGNORE_LABEL
+    wild = np.where(COLUMNS >= 28, np.random.default_rng(0).random(SHAPE), probability)
+    results = []
+    for name, prob in (("calm", probability), ("wild", wild)):
+        folders = write_shard(tmp_path / name, "test-0000", {"x0": (ignored, prob, segmented)})
+        path = evaluate(tmp_path / name, folders)
+        results.append(summarize(tmp_path / name, [path])[1].set_index("stage"))
+    pixel_scores = ["dice", "iou", "accuracy", "precision", "recall", "specificity", "mcc", "n_true"]
+    for stage in ("thresholded", "postprocessed"):
+        assert results[0].loc[stage, pixel_scores].tolist() == results[1].loc[stage, pixel_scores].tolist()
+
+
+def test_an_image_without_known_pixels_is_counted_as_undefined(tmp_path):
+    drawn = drawn_images(2)
+    drawn["x1"] = (np.full(SHAPE, IGNORE_LABEL), *drawn["x1"][1:])
+    metrics, _ = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
+    means = metrics[metrics["aggregation"] == "image_mean"]
+    assert set(zip(means["n"], means["n_undefined"], strict=True)) == {(1, 1)}
+
+
+def test_empty_images_are_counted_and_not_hidden(tmp_path):
+    nothing = np.zeros(SHAPE, dtype=np.int64)
+    drawn = {"x0": (nothing, nothing * 1.0, nothing), "x1": draw_image(1)}
+    metrics, scores = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
+    row = scores[(scores["sample"] == "x0") & (scores["stage"] == "postprocessed")].iloc[0]
+    assert (row["dice"], row["ap_kaggle"], row["mcc"], row["count_error"]) == (1, 1, 0, 0)
+    assert np.isnan(row["recall"])
+    means = metrics[(metrics["aggregation"] == "image_mean") & (metrics["stage"] == "postprocessed")]
+    undefined = means.set_index("metric")["n_undefined"]
+    assert undefined[undefined > 0].to_dict() == {"precision": 1, "recall": 1, "mcc": 1}
+
+
+@pytest.mark.parametrize(("mode", "size"), [("resize", (32, 64)), ("crop_pad", (48, 40))])
+def test_both_geometries_are_scored_where_they_differ(tmp_path, mode, size):
+    drawn = drawn_images(2)
+    folders = write_shard(tmp_path, "test-0000", drawn, mode=mode, size=size)
+    metrics, scores = summarize(tmp_path, [evaluate(tmp_path, folders)])
+    assert set(metrics["geometry"]) == {"raw", "fitted"}
+    sample = scores[(scores["sample"] == "x0") & (scores["stage"] == "thresholded")].set_index("geometry")
+    truth = fit_labels(drawn["x0"][0].astype(np.uint16), plan_fit(SHAPE, mode=mode, size=size))
+    stored = read_probabilities(folders["probabilities_dir"] / "x0.tif")[0]
+    known = truth != IGNORE_LABEL
+    expected = f1_score((truth > 0)[known], (stored >= THRESHOLD)[known])
+    assert sample.loc["fitted", "dice"] == pytest.approx(expected, abs=EXACT)
+    assert sample.loc["raw", "dice"] > 0.5
+
+
+def test_padding_holds_no_predicted_object(tmp_path):
+    # Probabilities are 1 in the padding of this shard.
+    folders = write_shard(tmp_path, "test-0000", drawn_images(1), mode="crop_pad", size=(80, 90))
+    _, scores = summarize(tmp_path, [evaluate(tmp_path, folders)])
+    thresholded = scores[scores["stage"] == "thresholded"].set_index("geometry")
+    columns = ["dice", "ap_kaggle", "n_true", "n_predicted"]
+    assert thresholded.loc["fitted", columns].tolist() == thresholded.loc["raw", columns].tolist()
+
+
+@pytest.mark.parametrize("room", ["probabilities", "segmentation"])
+@pytest.mark.parametrize(("kept", "said"), [(2, "missing x2"), (4, "extra x3")])
+def test_missing_and_extra_predictions_are_named(tmp_path, room, kept, said):
+    folders = write_shard(tmp_path / "truth", "test-0000", drawn_images(3))
+    other = write_shard(tmp_path / "other", "test-0000", drawn_images(kept))
+    message = rf"test-0000: expected {room} of the 3 samples in labels, found {said}\. Remove .* run snakemake"
+    with pytest.raises(ValueError, match=message):
+        evaluate(tmp_path, folders | {f"{room}_dir": other[f"{room}_dir"]})
+
+
+def test_a_segmentation_of_another_size_is_refused(tmp_path):
+    drawn = drawn_images(1)
+    folders = write_shard(tmp_path, "test-0000", drawn)
+    wrong = {"x0": (*drawn["x0"][:2], np.zeros((5, 5), dtype=np.int64))}
+    other = write_shard(tmp_path / "other", "test-0000", wrong)
+    with pytest.raises(ValueError, match=r"x0: expected a segmentation of 40 x 56 px as its labels, found 5 x 5\."):
+        evaluate(tmp_path, folders | {"segmentation_dir": other["segmentation_dir"]})
+
+
+def test_shards_of_one_part_are_one_row(tmp_path):
+    drawn = drawn_images(5)
+    whole = evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn), model="whole")
+    parts = [
+        evaluate(tmp_path, write_shard(tmp_path, shard, {s: drawn[s] for s in samples}), model="parts", shard=shard)
+        for shard, samples in (("test-0001", ["x0", "x1"]), ("test-0002", ["x2", "x3", "x4"]))
+    ]
+    metrics, scores = summarize(tmp_path, [whole, *parts])
+    values = metrics.pivot_table(index=["stage", "metric", "aggregation"], columns="model", values="value")
+    assert np.allclose(values["whole"], values["parts"], atol=1e-8)
+    assert scores[scores["model"] == "parts"]["shard"].unique().tolist() == ["test-0001", "test-0002"]
+
+
+def test_another_run_changes_no_row_of_this_one(tmp_path):
+    folders = write_shard(tmp_path, "test-0000", drawn_images(4))
+    first, second = (evaluate(tmp_path, folders, model=model) for model in ("a", "b"))
+    alone, _ = summarize(tmp_path, [second])
+    together, _ = summarize(tmp_path, [second, first])
+    mine = together[together["model"] == "b"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(mine, alone)
+
+
+def test_summary_does_not_depend_on_the_order_of_its_inputs(tmp_path):
+    paths = [
+        evaluate(tmp_path, write_shard(tmp_path, shard, {f"{shard}{k}": draw_image(k) for k in range(2)}), shard=shard)
+        for shard in ("test-0000", "test-0001")
+    ]
+    texts = []
+    for order in (paths, paths[::-1]):
+        summarize(tmp_path, order)
+        texts.append((tmp_path / "metrics.csv").read_text() + (tmp_path / "scores.csv").read_text())
+    assert texts[0] == texts[1]
+
+
+def test_another_seed_moves_the_intervals_and_not_the_values(tmp_path):
+    path = evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn_images(4)))
+    one, other = (summarize(tmp_path, [path], seed=seed)[0] for seed in (1, 2))
+    assert np.array_equal(one["value"], other["value"], equal_nan=True)
+    assert not np.array_equal(one["ci_low"], other["ci_low"], equal_nan=True)
+
+
+def test_without_shards_the_tables_have_a_header_only(tmp_path):
+    metrics, scores = summarize(tmp_path, [])
+    assert (len(metrics), len(scores)) == (0, 0)
+    assert tuple(metrics.columns) == METRIC_COLUMNS
+    assert tuple(scores.columns) == SCORE_COLUMNS
+
+
+def test_evaluation_leaves_its_inputs_alone(tmp_path):
+    folders = write_shard(tmp_path, "test-0000", drawn_images(1))
+    before = read_labels(folders["labels_dir"] / "x0.tif")
+    evaluate(tmp_path, folders)
+    assert np.array_equal(read_labels(folders["labels_dir"] / "x0.tif"), before)

@@ -1,0 +1,188 @@
+import numpy as np
+import pytest
+from scipy import ndimage
+from skimage import measure, morphology
+
+from cellmill.fitting import FALLBACK_SPLIT_DEPTH_PX, choose_sizes
+from cellmill.instances import find_necks, grow_components, join_parts, make_masks, split_objects
+from cellmill.morphology import close_mask, label_components, make_footprint
+
+ROWS, COLUMNS = np.indices((60, 90))
+PLAIN = {"applied": False}
+
+
+def disc(row, column, radius):
+    return (ROWS - row) ** 2 + (COLUMNS - column) ** 2 <= radius**2
+
+
+def blobs(seed, shape=(120, 150)):
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 3)
+    return noise > 0
+
+
+def count(labels):
+    return len(np.setdiff1d(labels, [0]))
+
+
+def test_closing_joins_no_two_cells():
+    core = np.zeros((12, 21), dtype=bool)
+    core[2:10, 2:10] = core[2:10, 11:19] = True
+    closed = close_mask(core, footprint=make_footprint("cross", radius_px=1))
+    assert count(label_components(closed)) == 1
+    objects = grow_components(core, closed)
+    assert count(objects) == 2
+    assert objects[5, 3] != objects[5, 15]
+
+
+@pytest.mark.parametrize("method", ["components", "watershed"])
+@pytest.mark.parametrize("seed", range(4))
+def test_closing_never_lowers_the_number_of_objects(method, seed):
+    core = np.random.default_rng(seed).random((60, 80)) < 0.25
+    closed = close_mask(core, footprint=make_footprint("square", radius_px=1))
+    objects = split_objects(core, closed, method=method, split_depth_px=1e6, min_area_px=0)
+    assert count(objects) == count(measure.label(core, connectivity=2))
+    assert count(objects) > count(label_components(closed))
+
+
+@pytest.mark.parametrize("method", ["components", "watershed"])
+def test_objects_cover_the_mask_and_nothing_else(method):
+    core = blobs(1)
+    mask = close_mask(core, footprint=make_footprint("disk", radius_px=2))
+    objects = split_objects(core, mask, method=method, split_depth_px=0.5, min_area_px=0)
+    assert np.array_equal(objects > 0, mask)
+
+
+def test_a_part_of_the_mask_without_a_core_is_an_object_of_its_own():
+    core, mask = disc(20, 20, 8) | disc(20, 38, 8), disc(20, 20, 9) | disc(20, 38, 9) | disc(45, 70, 4)
+    objects = grow_components(core, mask)
+    assert count(objects) == 3
+    assert objects[45, 70] not in (0, objects[20, 20], objects[20, 38])
+
+
+def test_touching_discs_are_split_by_watershed_only():
+    mask = disc(30, 25, 12) | disc(30, 46, 12)
+    assert count(split_objects(mask, mask, method="components", split_depth_px=None, min_area_px=0)) == 1
+    split = split_objects(mask, mask, method="watershed", split_depth_px=1.0, min_area_px=0)
+    assert count(split) == 2
+    assert split[30, 20] != split[30, 50]
+    middle = np.abs(COLUMNS - 35.5) > 1
+    assert np.array_equal((split == split[30, 20])[middle], (mask & (COLUMNS < 35.5))[middle])
+
+
+def test_an_ellipse_is_one_object():
+    mask = ((ROWS - 30) / 10) ** 2 + ((COLUMNS - 45) / 35) ** 2 <= 1
+    assert count(split_objects(mask, mask, method="watershed", split_depth_px=1.0, min_area_px=0)) == 1
+
+
+@pytest.mark.parametrize("depth", [0.55, 0.93, 1.37, 2.21])
+def test_objects_are_as_many_as_h_maxima(depth):
+    mask = blobs(2)
+    distance = ndimage.distance_transform_edt(mask)
+    flooded = morphology.reconstruction(distance - depth, distance)
+    peaks = measure.label(morphology.local_maxima(flooded, connectivity=2) & mask, connectivity=2)
+    components = label_components(mask)
+    lost = np.setdiff1d(components, components[peaks > 0])
+    expected = peaks.max() + count(lost)
+    objects = join_parts(find_necks(components), split_depth_px=depth)
+    assert count(objects) == expected
+
+
+def test_a_depth_beyond_all_necks_gives_the_components():
+    components = label_components(blobs(3))
+    assert np.array_equal(join_parts(find_necks(components), split_depth_px=1e6), components)
+
+
+def test_deeper_necks_are_asked_for_fewer_objects_are_found():
+    necks = find_necks(label_components(blobs(4)))
+    counts = [count(join_parts(necks, split_depth_px=depth)) for depth in (0.25, 0.5, 1, 2, 4)]
+    assert counts == sorted(counts, reverse=True)
+    assert counts[0] > counts[-1]
+
+
+@pytest.mark.parametrize("method", ["components", "watershed"])
+def test_empty_full_and_one_pixel_masks(method):
+    def objects(mask):
+        return split_objects(mask, mask, method=method, split_depth_px=1.0, min_area_px=0)
+
+    empty = np.zeros((8, 9), dtype=bool)
+    dot = empty.copy()
+    dot[4, 4] = True
+    assert not objects(empty).any()
+    assert np.array_equal(objects(~empty), np.ones((8, 9)))
+    assert np.array_equal(objects(dot), dot)
+
+
+def test_small_objects_are_dropped_after_splitting():
+    mask = disc(30, 25, 12) | disc(30, 42, 7)
+    areas = np.bincount(split_objects(mask, mask, method="watershed", split_depth_px=0.5, min_area_px=0).ravel())[1:]
+    assert len(areas) == 2
+    kept = split_objects(mask, mask, method="watershed", split_depth_px=0.5, min_area_px=int(areas.max()))
+    assert np.count_nonzero(kept) == areas.max()
+
+
+def test_padding_is_never_an_object():
+    valid = np.zeros((30, 30), dtype=bool)
+    valid[5:25, 5:25] = True
+    fitted = {
+        "threshold": {"value": 0.5}, "closing": {"footprint": "disk", "radius_px": 2}, "boundary": PLAIN,
+        "instances": {"fill_holes_px": 10},
+    }  # fmt: skip
+    core, mask = make_masks(np.ones((30, 30)), np.zeros((30, 30)), valid_yx=valid, fitted=fitted)
+    assert np.array_equal(core, valid)
+    assert np.array_equal(mask, valid)
+
+
+def test_a_pixel_at_the_threshold_is_foreground():
+    probability = np.array([[0.5, np.nextafter(0.5, 0)]])
+    fitted = {
+        "threshold": {"value": 0.5}, "closing": {"footprint": "cross", "radius_px": 0}, "boundary": PLAIN,
+        "instances": {"fill_holes_px": 0},
+    }  # fmt: skip
+    core, _ = make_masks(probability, probability, valid_yx=np.ones((1, 2), dtype=bool), fitted=fitted)
+    assert np.array_equal(core, [[True, False]])
+
+
+def frame_of(mask, truth):
+    return mask, mask, truth, np.ones(mask.shape, dtype=bool)
+
+
+def choose(frames, **changes):
+    settings = {"method": "auto", "split_depth_px": None, "min_area_px": None, "median_area_px": 400.0}
+    return choose_sizes(frames, **(settings | changes))
+
+
+def test_touching_cells_choose_the_watershed():
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    truth[disc(30, 46, 12)] = 2
+    chosen = choose([frame_of(truth > 0, truth)])
+    assert chosen["method"] == "watershed"
+    assert max(tried["ap_kaggle"] for tried in chosen["searched"]) > 0.8
+
+
+def test_dumbbell_cells_choose_the_components():
+    mask = disc(30, 25, 12) | disc(30, 46, 12)
+    chosen = choose([frame_of(mask, mask.astype(int))])
+    assert chosen["method"] == "components"
+    assert chosen["split_depth_px"] is None
+    assert chosen["min_area_px"] == 0
+
+
+def test_debris_chooses_a_smallest_area_between_it_and_the_cells():
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    mask = (truth > 0) | disc(10, 70, 2) | disc(50, 70, 2)
+    chosen = choose([frame_of(mask, truth)])
+    assert 13 < chosen["min_area_px"] <= 441
+
+
+def test_what_is_set_is_not_chosen():
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    chosen = choose([frame_of(truth > 0, truth)], method="watershed", split_depth_px=3.0, min_area_px=7)
+    assert (chosen["method"], chosen["split_depth_px"], chosen["min_area_px"]) == ("watershed", 3.0, 7)
+    assert chosen["searched"] == []
+
+
+def test_without_validation_images_the_sizes_fall_back_and_say_so():
+    chosen = choose([], median_area_px=None)
+    assert (chosen["method"], chosen["split_depth_px"]) == ("watershed", FALLBACK_SPLIT_DEPTH_PX)
+    assert chosen["min_area_px"] == 0
+    assert "no labelled validation image" in chosen["reason"]

@@ -1,0 +1,120 @@
+import csv
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellmill.annotations.rle import decode_rle, encode_rle
+from cellmill.measurements import ObjectTables, concatenate_tables, encode_objects, measure_objects
+
+
+def sample_labels():
+    labels = np.zeros((30, 50), dtype=np.int64)
+    labels[4:10, 6:18] = 1
+    labels[12:16, 46:] = 2
+    labels[20, 20] = 3
+    labels[25, 3:9] = 4
+    return labels
+
+
+def measured(pixel_size_um=None, labels=None):
+    labels = sample_labels() if labels is None else labels
+    image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
+    return measure_objects(labels, image, sample="a01", pixel_size_um=pixel_size_um)
+
+
+def test_a_rectangle_is_measured_by_hand():
+    row = measured().iloc[0]
+    assert (row["sample"], row["object"], row["area_px"]) == ("a01", 1, 6 * 12)
+    assert (row["centroid_row_px"], row["centroid_column_px"]) == (6.5, 11.5)
+    assert row["equivalent_diameter_px"] == pytest.approx(np.sqrt(4 * 72 / np.pi), abs=1e-4)
+    assert row["solidity"] == 1
+    assert tuple(row[f"bbox_{end}_px"] for end in ("row_start", "column_start", "row_stop", "column_stop")) == (
+        4, 6, 10, 18,
+    )  # fmt: skip
+    assert (row["intensity_min"], row["intensity_max"]) == (4 * 50 + 6, 9 * 50 + 17)
+    assert row["intensity_mean"] == 6.5 * 50 + 11.5
+
+
+def test_axes_of_an_ellipse_are_its_diameters():
+    rows, columns = np.indices((80, 120))
+    ellipse = ((rows - 40) / 15) ** 2 + ((columns - 60) / 40) ** 2 <= 1
+    row = measured(labels=ellipse.astype(np.int64)).iloc[0]
+    assert row["axis_major_px"] == pytest.approx(80, rel=0.01)
+    assert row["axis_minor_px"] == pytest.approx(30, rel=0.01)
+
+
+def test_one_pixel_and_a_line_are_measured_without_a_warning():
+    table = measured()
+    assert table["area_px"].tolist() == [72, 16, 1, 6]
+    assert np.isfinite(table.drop(columns="sample").to_numpy(dtype=float)).all()
+
+
+def test_objects_at_the_border_are_marked():
+    assert measured()["touches_border"].tolist() == [0, 1, 0, 0]
+
+
+def test_micrometres_follow_from_the_pixel_size():
+    table = measured(pixel_size_um=0.5)
+    assert table["area_um2"].tolist() == (table["area_px"] * 0.25).tolist()
+    assert table["axis_major_um"].to_numpy() == pytest.approx(table["axis_major_px"].to_numpy() * 0.5, abs=1e-4)
+    assert not [column for column in measured() if column.endswith(("_um", "_um2"))]
+
+
+def test_an_image_without_objects_has_the_same_columns():
+    empty = measured(pixel_size_um=1.0, labels=np.zeros((5, 5), dtype=np.int64))
+    assert len(empty) == 0
+    assert list(empty) == list(measured(pixel_size_um=1.0))
+
+
+@pytest.mark.parametrize("order", ["row", "column"])
+def test_runs_of_each_object_are_those_of_its_mask(order):
+    labels = np.random.default_rng(0).integers(0, 6, (13, 17))
+    expected = [encode_rle(labels == label, order=order) for label in range(1, 6)]
+    assert list(encode_objects(labels, order=order)) == expected
+
+
+def test_runs_skip_missing_labels():
+    labels = sample_labels()
+    labels[labels == 2] = 0
+    assert len(list(encode_objects(labels, order="row"))) == 3
+
+
+def test_tables_hold_every_object_of_every_image(tmp_path):
+    tables = ObjectTables(tmp_path, pixel_size_um=0.65, order="column")
+    labels = sample_labels()
+    tables.add("a", labels, labels.astype(np.float32))
+    tables.add("b", np.zeros_like(labels), labels.astype(np.float32))
+    tables.add("c", labels, labels.astype(np.float32))
+    objects = pd.read_csv(tmp_path / "objects.csv")
+    assert objects["sample"].tolist() == ["a"] * 4 + ["c"] * 4
+    assert objects["object"].tolist() == [1, 2, 3, 4] * 2
+    with (tmp_path / "rle.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["id"] for row in rows] == ["a"] * 4 + ["c"] * 4
+    rebuilt = np.zeros_like(labels)
+    for number, row in enumerate(rows[:4], start=1):
+        rebuilt[decode_rle(row["annotation"], shape=labels.shape, order="column", where="rle.csv")] = number
+    assert np.array_equal(rebuilt, labels)
+
+
+def test_tables_without_objects_have_a_header(tmp_path):
+    ObjectTables(tmp_path, pixel_size_um=None, order="row")
+    assert (tmp_path / "rle.csv").read_text() == "id,annotation\n"
+    assert (tmp_path / "objects.csv").read_text().startswith("sample,object,centroid_row_px")
+
+
+def test_tables_are_joined_under_one_header(tmp_path):
+    for number, text in enumerate(["a,b\n1,2\n", "a,b\n", "a,b\n3,4\n5,6\n"]):
+        (tmp_path / f"{number}.csv").write_text(text)
+    lines = concatenate_tables(tmp_path / "all.csv", [tmp_path / f"{number}.csv" for number in range(3)])
+    assert lines == 3
+    assert (tmp_path / "all.csv").read_text() == "a,b\n1,2\n3,4\n5,6\n"
+
+
+def test_tables_of_different_columns_are_not_joined(tmp_path):
+    (tmp_path / "1.csv").write_text("a,b\n")
+    (tmp_path / "2.csv").write_text("a,c\n")
+    with pytest.raises(ValueError, match=r"2\.csv: expected the columns a,b, found a,c\. .*--forcerun"):
+        concatenate_tables(tmp_path / "all.csv", [tmp_path / "1.csv", tmp_path / "2.csv"])
+    assert not (tmp_path / "all.csv").exists()

@@ -1,0 +1,77 @@
+"""What the network sees: statistics of the valid pixels only, equal in whole images and in windows."""
+
+import numpy as np
+import pytest
+
+from cellmill.fit import fit_image, plan_fit
+from cellmill.normalise import measure_input, mirror, read_window, valid_box
+
+
+def geometry_of(shape, *, mode="none", size=None):
+    return plan_fit(shape, mode=mode, size=size)
+
+
+def see(image_yx, geometry, *, normalise="zscore"):
+    """The whole image as the network sees it."""
+    scale = measure_input(image_yx, geometry=geometry, normalise=normalise)
+    rows, columns = (np.arange(size) for size in image_yx.shape)
+    return read_window(image_yx, rows=rows, columns=columns, scale=scale)
+
+
+@pytest.fixture
+def image_yx():
+    image_yx = np.random.default_rng(3).normal(40_000, 7, (1100, 50)).astype(np.float32)
+    image_yx.setflags(write=False)
+    return image_yx
+
+
+def test_an_image_gets_mean_zero_and_deviation_one(image_yx):
+    seen_yx = see(image_yx, geometry_of(image_yx.shape)).astype(np.float64)
+    assert seen_yx.dtype == np.float64
+    assert seen_yx.mean() == pytest.approx(0, abs=1e-3)
+    assert seen_yx.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_statistics_of_blocks_are_those_of_the_whole(image_yx):
+    scale = measure_input(image_yx, geometry=geometry_of(image_yx.shape), normalise="zscore")
+    assert scale.offset == pytest.approx(image_yx.mean(dtype=np.float64), rel=1e-9)
+    assert scale.scale == pytest.approx(image_yx.std(dtype=np.float64), rel=1e-6)
+
+
+def test_a_camera_with_another_gain_and_offset_shows_the_same(image_yx):
+    other_yx = (image_yx - 39_000) * np.float32(0.5)
+    geometry = geometry_of(image_yx.shape)
+    assert np.allclose(see(other_yx, geometry), see(image_yx, geometry), atol=2e-3)
+
+
+def test_a_constant_image_is_zero():
+    assert np.array_equal(see(np.full((8, 9), 700, np.float32), geometry_of((8, 9))), np.zeros((8, 9)))
+
+
+def test_none_leaves_the_values(image_yx):
+    assert np.array_equal(see(image_yx, geometry_of(image_yx.shape), normalise="none"), image_yx)
+
+
+@pytest.mark.parametrize("pad_value", [0, 1e6])
+def test_padding_enters_no_statistic_and_reads_as_the_mean(pad_value):
+    raw_yx = np.random.default_rng(5).normal(300, 20, (20, 31)).astype(np.float32)
+    geometry = geometry_of(raw_yx.shape, mode="crop_pad", size=[40, 24])
+    seen_yx = see(fit_image(raw_yx, geometry, pad_value=pad_value), geometry)
+    kept_yx = raw_yx[:, 3:27].astype(np.float64)
+    expected_yx = np.zeros((40, 24))
+    expected_yx[10:30] = (kept_yx - kept_yx.mean()) / kept_yx.std()
+    assert np.allclose(seen_yx, expected_yx, atol=1e-4)
+
+
+def test_the_valid_box_of_a_cropped_image_is_all_of_it():
+    assert valid_box(geometry_of((50, 60), mode="crop_pad", size=[32, 40])) == ((0, 32), (0, 40))
+
+
+def test_the_valid_box_of_a_resized_image_is_all_of_it():
+    assert valid_box(geometry_of((50, 60), mode="resize", size=[80, 90])) == ((0, 80), (0, 90))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_mirrored_positions_are_those_of_numpy(size):
+    expected = np.pad(np.arange(size), (7, 9), mode="symmetric")
+    assert np.array_equal(mirror(-7, 7 + size + 9, size), expected)

@@ -1,0 +1,75 @@
+"""Presets: closed, complete, contradictions refused; the shipped ones say where each number comes from."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+from training_shards import tiny_preset
+
+from cellmill.config.training import ModelPreset
+
+PRESETS = Path(__file__).resolve().parents[2] / "resources" / "models"
+
+
+def load(name):
+    return yaml.safe_load((PRESETS / f"{name}.yaml").read_text())
+
+
+def test_the_preset_of_paper_4_is_what_the_paper_says():
+    preset = ModelPreset.model_validate(load("sartorius_unet"))
+    assert (preset.train.epochs, preset.train.batch, preset.train.patch) == (50, 2, (512, 512))
+    assert (preset.train.optimiser.learning_rate, preset.train.schedule.factor) == (0.01, 0.5)
+    assert (preset.train.schedule.name, preset.train.schedule.every_epochs) == ("step", 10)
+    assert (preset.train.loss.name, preset.train.loss.positive_weight) == ("bce", 1)
+    assert not preset.train.augmentation.flip
+
+
+def test_each_number_of_a_preset_has_its_source():
+    for line in (PRESETS / "sartorius_unet.yaml").read_text().splitlines():
+        key, _, rest = line.strip().partition(":")
+        value, _, comment = rest.partition("#")
+        if value.strip()[:1].isdigit() or value.strip().startswith("["):
+            assert comment.strip().startswith(("SOURCE", "our default:")) or key in {
+                "affine_probability", "contrast", "brightness", "invert_probability", "noise",
+            }, line  # fmt: skip
+
+
+def test_the_default_is_an_alias_of_a_shipped_preset():
+    alias = load("default")
+    assert list(alias) == ["alias_of"]
+    assert (PRESETS / f"{alias['alias_of']}.yaml").exists()
+
+
+def test_what_a_preset_leaves_out_has_its_default():
+    assert ModelPreset.model_validate({"title": "x"}).train.epochs == 50
+
+
+def test_an_unknown_key_is_a_mistake():
+    with pytest.raises(ValidationError, match=r"train\.epoch\n.*Extra inputs"):
+        tiny_preset(train={"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"patch": [40, 40]}, "network": {"levels": 4}}, r"multiples of 16 px.*Take \[32, 32\]"),
+        ({"train": {"patch": [16, 64]}, "network": {"levels": 4}}, r"at least 32.*Take \[32, 64\]"),
+        ({"train": {"patch": [32, 64], "augmentation": {"rotate_90": True}}}, "expected a square patch"),
+        ({"train": {"schedule": {"warmup_epochs": 3}}}, "expected at most 2 epochs, found 3"),
+        ({"train": {"augmentation": {"zoom": [1.2, 0.8]}}}, r"found \[1\.2, 0\.8\]. Swap the two"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        tiny_preset(**changes)
+
+
+def test_every_field_is_described():
+    def fields(model):
+        for name, field in model.model_fields.items():
+            yield f"{model.__name__}.{name}", field
+            if hasattr(field.annotation, "model_fields"):
+                yield from fields(field.annotation)
+
+    assert [name for name, field in fields(ModelPreset) if not field.description] == []

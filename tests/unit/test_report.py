@@ -1,0 +1,595 @@
+"""The page of a dataset: what it says, what it shows, and what it must never hold."""
+
+import base64
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import ValidationError
+
+from cellmill.config.report import Report
+from cellmill.images import IGNORE_LABEL
+from cellmill.pages import chapters, comparison, figures, gallery, results, scales, wording
+from cellmill.pages.mistakes import describe_errors, find_errors
+from cellmill.pages.pictures import (
+    ERROR_COLOURS,
+    choose_side,
+    encode_mask,
+    encode_photo,
+    shown_shape,
+    stretch,
+)  # fmt: skip
+from cellmill.pages.verdict import count_wins, find_number, rank_models, read_table
+from cellmill.report import summarize_for_index, write_index, write_report
+from report_example import CONFIG, SETTINGS, SHAPE, build_example, make_labels
+
+VOID = {"meta", "link", "img", "input", "br"}
+
+
+class Page(HTMLParser):
+    """Elements of a page in their order: tag, attributes, and the text inside."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self._open
+        assert self._open.pop() == tag, f"</{tag}> closes another element"
+
+    def handle_data(self, data):
+        if not {"script", "style"} & set(self._open):
+            self.texts.append(data)
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", "".join(self.texts)).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def write(root: Path, arguments: dict) -> tuple[str, Page]:
+    write_report(output_path=root / "report.html", **arguments)
+    text = (root / "report.html").read_text(encoding="utf-8")
+    return text, Page(text)
+
+
+def decode(uri: str) -> np.ndarray:
+    data = base64.b64decode(uri.partition("base64,")[2])
+    return np.asarray(Image.open(io.BytesIO(data)).convert("RGBA"))
+
+
+@pytest.fixture(scope="module")
+def example(tmp_path_factory):
+    root = tmp_path_factory.mktemp("example")
+    arguments = build_example(root)
+    return root, arguments, *write(root, arguments)
+
+
+# ---- the page ----------------------------------------------------------------------------------------------
+
+
+def test_equal_arguments_make_equal_bytes(example, tmp_path):
+    root, arguments, _, _ = example
+    write_report(output_path=tmp_path / "again.html", **arguments)
+    assert (tmp_path / "again.html").read_bytes() == (root / "report.html").read_bytes()
+
+
+def test_page_asks_for_nothing_outside_itself(example):
+    _, _, text, page = example
+    for _, attributes in page.elements:
+        for name in ("src", "href", "action", "data", "poster", "srcset", "background"):
+            if attributes.get(name) is not None:
+                assert re.match(r"(data:|#)", attributes[name]), attributes
+    style = text[text.index("<style>") : text.index("</style>")]
+    assert "url(" not in style
+    assert "@import" not in style
+    assert "http:" not in text
+    assert "https:" not in text
+
+
+def test_only_our_script_may_run(example):
+    _, _, text, page = example
+    policy = next(a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy")
+    assert "default-src 'none'" in policy
+    assert "unsafe-inline" not in policy.partition("script-src")[2]
+    assert len(page.all("script")) == 1
+
+
+def test_page_names_no_folder_of_the_machine(tmp_path):
+    arguments = build_example(tmp_path, config_text=f"images: {tmp_path}/data/{{sample}}.tif\n")
+    arguments["remarks"] = [f"{tmp_path}/masks/a01.png: looks odd"]
+    arguments["provenance"]["command"] = f"snakemake --configfile {tmp_path}/config.yaml"
+    text, page = write(tmp_path, arguments)
+    assert str(tmp_path) not in text
+    assert "images: …/{sample}.tif" in page.text
+    assert "…/a01.png: looks odd" in page.text
+
+
+def test_every_image_has_alternative_text(example):
+    page = example[3]
+    assert page.all("img")
+    assert all(image.get("alt") for image in page.all("img"))
+    assert all(figure.get("aria-label") for figure in page.all("svg"))
+
+
+def test_first_sentence_names_the_best_model_and_its_scores(example):
+    # means of DICE by hand: wide 0.85, narrow 0.7166667; wide is ahead on two of three images
+    text = example[3].text
+    assert "Of 2 models, wide is the best on 3 test images" in text
+    assert "Dice 0.850 (95 % interval 0.830–0.870)" in text
+    assert "average precision of 0.550 (0.530–0.570), at a threshold of 0.438" in text
+    assert "Its Dice is 0.133 above that of narrow, and higher on 2 of 3 images" in text
+    assert "The two intervals do not overlap" in text
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "7,763,041", "1 h 6 min", "CPU", "2026-03-14", "4f2a91c0d3be", "48 × 64", "uint16", "850 to 2,210",
+        "accuracy on images held out", "0.674", "best on the validation images".capitalize(), "Learning rate",
+        "Effect of postprocessing", "a01, a03", "All 3 test images, the lowest Dice first",
+        "1 found, 2 missed", "snakemake results/cells/report.html", "numpy", CONFIG.split("\n")[0],
+    ],
+)  # fmt: skip
+def test_page_says(example, said):
+    assert said in example[3].text
+
+
+def test_worst_image_comes_first(example):
+    cards = [a["data-name"] for a in example[3].all("li") if a.get("class") == "card"]
+    assert cards == ["a01", "a03", "a02"]
+
+
+def test_names_with_markup_stay_text(tmp_path):
+    wicked = "<script>alert('1')</script>\"&"
+    arguments = build_example(tmp_path, title=wicked, config_text=f"# {wicked}\n")
+    for row in arguments["samples"]:
+        row["class"] = wicked
+    check = json.loads((tmp_path / "check.json").read_text())
+    check["findings"][0] |= {"finding": wicked, "advice": wicked, "sample": wicked}
+    (tmp_path / "check.json").write_text(json.dumps(check))
+    arguments["remarks"] = [wicked]
+    arguments["provenance"] |= {"date": wicked, "command": wicked, "versions": {wicked: wicked}}
+    text, page = write(tmp_path, arguments)
+    assert len(page.all("script")) == 1
+    assert text.count("<script") == 1
+    assert page.text.count("alert('1')") > 8
+
+
+def test_sample_name_with_quotes_reaches_every_attribute_whole(tmp_path):
+    name = "a'\"><b>01"
+    _, page = write(tmp_path, build_example(tmp_path, test_names=(name,)))
+    assert not page.all("b")
+    assert [a["data-name"] for a in page.all("li") if a.get("class") == "card"] == [name]
+    assert any(name in image["alt"] for image in page.all("img"))
+
+
+def test_page_without_annotations_shows_predictions_and_counts(tmp_path):
+    _, page = write(tmp_path, build_example(tmp_path, is_annotated=False))
+    views = [a["value"] for a in page.all("input") if a.get("name") == "view"]
+    assert views == ["raw", "preprocessed", "probability", "prediction"]
+    # each of three images: one object found by narrow, which stands first in the config
+    assert "narrow, wide found 3 objects (narrow) in 3 images. Nothing is annotated here" in page.text
+    assert "Trained elsewhere and applied as it is: …/wide.cellmill" in page.text
+    assert "Size of the objects" in page.text
+    assert "Comparison" not in page.text
+
+
+def test_page_says_where_no_score_is_defined(tmp_path):
+    arguments = build_example(tmp_path)
+    metrics = (tmp_path / "metrics.csv").read_text().splitlines()
+    undefined = [",".join([*line.split(",")[:7], "", "", "", "0", "3"]) for line in metrics[1:]]
+    (tmp_path / "metrics.csv").write_text("\n".join([metrics[0], *undefined]) + "\n")
+    _, page = write(tmp_path, arguments)
+    assert "No test image has a Dice." in page.text
+
+
+def test_page_without_gallery(tmp_path):
+    _, page = write(tmp_path, build_example(tmp_path, gallery={**SETTINGS, "gallery_images": 0}))
+    assert not any(a.get("class") == "card" for a in page.all("li"))
+
+
+def test_frames_of_one_sequence_on_both_sides_are_said(tmp_path):
+    arguments = build_example(tmp_path)
+    for row in arguments["samples"]:
+        row["sequence"] = "s1"
+    _, page = write(tmp_path, arguments)
+    assert "Within one sequence: s1 has frames in more than one split" in page.text
+
+
+def test_different_package_versions_are_said(example):
+    # the shards are written with the numpy of this process; the example's training and report say 9.9.9
+    text = example[3].text
+    assert "Package versions differ between stages: numpy." in text
+    assert "9.9.9 (train narrow, train wide, report)" in text
+    assert f"{np.__version__} (preprocess, rasterize, predict and 1 more)" in text
+
+
+def test_missing_image_is_named(tmp_path):
+    arguments = build_example(tmp_path)
+    arguments["samples"].append({**arguments["samples"][-1], "sample": "a99"})
+    arguments["scores_path"] = tmp_path / "metrics_only.csv"
+    header = (tmp_path / "scores.csv").read_text().splitlines()[0]
+    arguments["scores_path"].write_text(header + "\n")
+    with pytest.raises(ValueError, match=r"expected an image of sample a99, found none.*run snakemake again"):
+        write_report(output_path=tmp_path / "report.html", **arguments)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_noisy_gallery_stays_small(tmp_path):
+    # 4 of 24 images of 512 x 512 px that do not compress: a sixth of 5 MB
+    arguments = build_example(tmp_path, test_names=("a01", "a02", "a03", "a04"), shape=(512, 512))
+    write_report(output_path=tmp_path / "report.html", **arguments)
+    assert (tmp_path / "report.html").stat().st_size < 5e6 / 6
+
+
+# ---- pictures ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mode", "size"), [("none", None), ("resize", (24, 32)), ("crop_pad", (40, 80)), ("crop_pad", (60, 50))]
+)
+def test_every_layer_lies_in_the_raw_frame(tmp_path, mode, size):
+    _, page = write(tmp_path, build_example(tmp_path, mode=mode, size=size, test_names=("a01",)))
+    rows, columns = shown_shape(SHAPE, side_px=512)
+    times = rows // SHAPE[0]
+    inside, outside = (34 * times, 24 * times), (34 * times, 38 * times)  # of the second object, in raw px
+    layers = {
+        a["data-views"].split()[0]: decode(a["src"])
+        for a in page.all("img")
+        if a.get("data-views") and ("data-model" not in a or "wide" in a["alt"])
+    }
+    assert set(layers) == {"raw", "preprocessed", "truth", "probability", "prediction", "errors"}
+    assert {pixels.shape[:2] for pixels in layers.values()} == {(rows, columns)}
+    for view in ("raw", "preprocessed", "probability"):
+        assert layers[view][inside][0] > layers[view][outside][0] + 40, view
+    for view in ("truth", "prediction"):
+        assert layers[view][inside][3] > 0, view
+        assert layers[view][outside][3] == 0, view
+
+
+def test_large_image_is_shown_smaller_and_its_size_is_said(tmp_path):
+    arguments = build_example(tmp_path, test_names=("a01",), shape=(300, 1200))
+    _, page = write(tmp_path, arguments)
+    assert "300 × 1200 px · shown at 128 × 512" in page.text
+
+
+@pytest.mark.parametrize(
+    ("shape", "shown"), [((512, 512), (512, 512)), ((1000, 500), (512, 256)), ((40, 30), (240, 180)), ((1, 4000), (1, 512))]
+)  # fmt: skip
+def test_shown_shape_keeps_the_proportions(shape, shown):
+    assert shown_shape(shape, side_px=512) == shown
+
+
+@pytest.mark.parametrize(("images", "models"), [(24, 1), (24, 4), (200, 1), (1000, 2)])
+def test_more_pictures_are_smaller_pictures(images, models):
+    side_px = choose_side(images, models=models, side_px=512)
+    assert 64 <= side_px <= 512
+    assert images * side_px**2 * (0.6 + 0.4 * models) <= 24 * 512**2 or side_px == 64
+
+
+def test_usual_gallery_is_shown_in_full():
+    assert choose_side(24, models=1, side_px=512) == 512
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -3.0])
+def test_constant_image_is_grey(value):
+    assert (stretch(np.full((8, 8), value)) == 128).all()
+
+
+def test_photograph_survives_its_encoding():
+    image_yx = np.repeat(np.linspace(0, 255, 64).astype(np.uint8)[None], 64, axis=0)
+    assert np.abs(decode(encode_photo(image_yx))[:, :, 0].astype(int) - image_yx).max() < 12
+
+
+def test_mask_survives_its_encoding():
+    palette = [(0, 0, 0, 0), (255, 0, 0, 90), (0, 255, 0, 255)]
+    classes_yx = np.arange(12, dtype=np.uint8).reshape(3, 4) % 3
+    assert np.array_equal(decode(encode_mask(classes_yx, palette)), np.array(palette, dtype=np.uint8)[classes_yx])
+
+
+def test_error_colours_are_far_apart():
+    colours = np.array([list(bytes.fromhex(colour[1:])) for colour in ERROR_COLOURS.values()], dtype=float)
+    distance = np.linalg.norm(colours[:, None] - colours[None], axis=2) + 999 * np.eye(len(colours))
+    assert distance.min() > 90
+
+
+# ---- mistakes ----------------------------------------------------------------------------------------------
+
+
+def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
+    labels_yx = np.zeros((40, 40), dtype=np.uint16)
+    for label, (top, left, bottom, right) in enumerate(corners, start=1):
+        labels_yx[top:bottom, left:right] = label
+    return labels_yx
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "expected"),
+    [
+        ([(0, 0, 9, 9)], [(0, 0, 9, 9)], {"found": 1}),
+        ([(0, 0, 9, 9)], [(0, 0, 9, 8)], {"found": 1}),
+        ([(0, 0, 9, 9)], [], {"missed": 1}),
+        ([], [(0, 0, 9, 9)], {"false": 1}),
+        ([(0, 0, 9, 9)], [(20, 20, 29, 29)], {"missed": 1, "false": 1}),
+        ([(0, 0, 10, 10)], [(0, 0, 10, 5), (0, 5, 10, 10)], {"split": 1}),
+        ([(0, 0, 10, 5), (0, 5, 10, 10)], [(0, 0, 10, 10)], {"merged": 1}),
+        ([(0, 0, 10, 10)], [(0, 0, 10, 5)], {"missed": 1, "false": 1}),  # an IoU of exactly one half is no match
+        ([], [], {}),
+    ],
+)
+def test_mistakes_have_their_names(truth, predicted, expected):
+    counts = find_errors(boxes(*predicted), boxes(*truth)).counts
+    assert counts == {"found": 0, "missed": 0, "false": 0, "split": 0, "merged": 0, **expected}
+
+
+def test_ignored_pixels_are_nobodys_mistake():
+    truth_yx = boxes((0, 0, 9, 9))
+    truth_yx[20:, :] = IGNORE_LABEL
+    predicted_yx = boxes((0, 0, 9, 9), (25, 25, 35, 35), (17, 0, 24, 9))
+    assert find_errors(predicted_yx, truth_yx).counts == {"found": 1, "missed": 0, "false": 0, "split": 0, "merged": 0}
+
+
+def test_gaps_in_the_numbers_of_objects_change_nothing():
+    truth_yx, predicted_yx = make_labels(), np.where(make_labels() == 2, 0, make_labels())
+    renumbered_yx = np.array([0, 900, 40, 7], dtype=np.uint16)[truth_yx]
+    assert find_errors(predicted_yx, renumbered_yx).counts == find_errors(predicted_yx, truth_yx).counts
+
+
+def test_errors_in_words():
+    counts = {"found": 3, "missed": 0, "false": 2, "split": 0, "merged": 1}
+    assert describe_errors(counts).replace("\N{NO-BREAK SPACE}", " ") == "3 found, 0 missed, 2 false, 1 merged"
+
+
+# ---- gallery and runs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("images", "choice", "expected"),
+    [(2, "worst", "db"), (3, "spread", "dec"), (9, "worst", "dbeac"), (1, "spread", "d"), (0, "worst", "")],
+)
+def test_choice_of_images(images, choice, expected):
+    dice = {"a": 0.8, "b": 0.2, "c": 0.9, "d": 0.1, "e": 0.5}
+    rows = [{"sample": name} for name in "abcde"]
+    chosen = gallery.choose_rows(rows, dice=dice, images=images, choice=choice)
+    assert "".join(row["sample"] for row in chosen) == expected
+
+
+def test_image_is_shown_by_the_run_that_was_tested_on_it():
+    runs = [{"run": f"u.fold{fold}", "model": "u", "seed": 7} for fold in range(3)]
+    assert results.run_of_fold(runs, like=runs[0], part="fold2")["run"] == "u.fold2"
+    assert results.run_of_fold(runs[:1], like=runs[0], part="test")["run"] == "u.fold0"
+
+
+def test_runs_are_told_apart_by_seed_and_fold(tmp_path):
+    objects = tmp_path / "objects.csv"
+    objects.write_text("sample,area_px,area_um2\na,10,2.5\na,400,100\nNA,4,1\n")
+    names = (("u.seed1.fold0", "u"), ("u.seed1.fold1", "u"), ("v", "v"))
+    read = results.read_runs([{"run": run, "model": model, "seed": 1, "objects": objects} for run, model in names])
+    assert [run["label"] for run in read] == ["u, seed 1 fold 0", "u, seed 1 fold 1", "v"]
+    assert [run["style"] for run in read] == ["s0", "s0", "s1"]
+    assert {sample: list(areas) for sample, areas in read[0]["areas"].items()} == {"a": [10, 400], "NA": [4]}
+    assert read[0]["um2_per_px"] == pytest.approx(0.25)
+
+
+# ---- verdict -----------------------------------------------------------------------------------------------
+
+
+def metrics_of(tmp_path: Path, rows: list[str]) -> Path:
+    header = "model,seed,split,stage,geometry,metric,aggregation,value,ci_low,ci_high,n,n_undefined"
+    path = tmp_path / "metrics.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return path
+
+
+def test_models_are_ranked_by_the_mean_over_their_seeds(tmp_path):
+    rows = [f"{model},{seed},test,postprocessed,raw,dice,image_mean,{value},,,4,1"
+            for model, seed, value in (("a", 1, 0.6), ("a", 2, 0.9), ("b", 1, 0.7), ("b", 2, 0.7))]  # fmt: skip
+    rows.append("b,1,validation,postprocessed,raw,dice,image_mean,0.99,,,4,0")
+    first, second = rank_models(read_table(metrics_of(tmp_path, rows)))
+    assert (first.model, first.seeds, second.model) == ("a", (1, 2), "b")
+    assert (first.dice.value, first.dice.low, first.dice.high) == (pytest.approx(0.75), 0.6, 0.9)
+
+
+def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
+    rows = [f"{model},7,test,postprocessed,raw,dice,image_mean,0.5,0.4,0.6,4,0" for model in ("007", "NA", "nan")]
+    metrics = read_table(metrics_of(tmp_path, rows))
+    assert [standing.model for standing in rank_models(metrics)] == ["007", "NA", "nan"]
+    assert find_number(metrics, model="007", seed=7, metric="dice").value == 0.5
+    assert find_number(metrics, model="007", seed=8, metric="dice") is None
+
+
+def test_wins_count_only_images_that_both_have(tmp_path):
+    path = tmp_path / "scores.csv"
+    lines = ["model,seed,split,stage,geometry,sample,shard,dice"]
+    lines += [f"{m},7,test,postprocessed,raw,{s},test-0000,{d}" for m, s, d in
+              (("a", "x", 0.9), ("b", "x", 0.8), ("a", "y", 0.1), ("b", "y", 0.8), ("a", "z", 0.9), ("b", "z", ""))]  # fmt: skip
+    path.write_text("\n".join(lines) + "\n")
+    assert count_wins(read_table(path), winner="a", other="b") == (1, 2)
+
+
+def test_file_that_is_no_table_is_named(tmp_path):
+    (tmp_path / "metrics.csv").write_text("")
+    with pytest.raises(ValueError, match=r"metrics.csv: expected a CSV table, found.*run snakemake again"):
+        read_table(tmp_path / "metrics.csv")
+
+
+# ---- index -------------------------------------------------------------------------------------------------
+
+
+def test_index_links_to_the_reports(example, tmp_path):
+    root, _, _, _ = example
+    scored = summarize_for_index(dataset="cells", images=4, metrics_path=root / "metrics.csv")
+    assert scored == {
+        "dataset": "cells", "path": "cells/report.html", "images": 4, "best_model": "wide",
+        "dice": pytest.approx(0.85), "ap": pytest.approx(0.55), "annotated": True,
+    }  # fmt: skip
+    plain = summarize_for_index(dataset="plate", images=9, metrics_path=metrics_of(tmp_path, []))
+    assert (plain["best_model"], plain["dice"], plain["annotated"]) == ("", None, False)
+    write_index(output_path=tmp_path / "index.html", reports=[scored, plain], provenance={})
+    page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
+    assert [a["href"] for a in page.all("a")] == ["cells/report.html", "plate/report.html"]
+    assert "2 datasets, 13 images" in page.text
+    assert "0.850" in page.text
+    assert "not annotated" in page.text
+
+
+# ---- figures and words -------------------------------------------------------------------------------------
+
+
+WICKED = "a <b> & \"c\" 'd'"
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.draw_curves(
+            [figures.Curve(WICKED, "s0", [1, 2, 3, 4], [0.1, None, 0.3, float("nan")])],
+            title=WICKED, x_label=WICKED, y_label=WICKED, is_log=True, mark_x=2, caption="",
+        ),
+        figures.draw_dots([figures.Dot(WICKED, "s0", 0.5, 0.4, 0.6), figures.Dot("b", "s1", 0.5)], title=WICKED, caption=""),
+        figures.draw_changes([(WICKED, 0.1, 0.2)], style="s0", title=WICKED, caption=""),
+        figures.draw_scatter(
+            [figures.Point(1, 2, "s0", WICKED)], title=WICKED, x_label="x", y_label="y", is_agreement=True, legend=(),
+            caption="",
+        ),
+        figures.draw_scatter([], title="", x_label="", y_label="", is_agreement=False, legend=(), caption=""),
+        figures.draw_histogram([(figures.Key("s0", WICKED), [1.0, 2.0, 200.0])], title=WICKED, x_label=WICKED, is_log=True, caption=""),
+        figures.draw_histogram([(figures.Key("s0", "a"), [3.0])], title="", x_label="", is_log=False, caption=""),
+        figures.draw_histogram([], title="", x_label="", is_log=False, caption=""),
+    ],
+)  # fmt: skip
+def test_figures_are_well_formed(figure):
+    root = ElementTree.fromstring(str(figure.svg))
+    assert root.attrib["role"] == "img"
+    assert root.attrib["aria-label"] == figure.title
+    assert "nan" not in str(figure.svg)
+
+
+def test_missing_values_leave_a_gap_in_a_curve():
+    curve = figures.Curve("loss", "s0", [1, 2, 3, 4], [1.0, 2.0, None, 4.0])
+    drawn = figures.draw_curves([curve], title="", x_label="", y_label="", is_log=False, mark_x=None, caption="")
+    path = next(p.attrib["d"] for p in ElementTree.fromstring(str(drawn.svg)).iter("path"))
+    assert path.count("M") == 2
+
+
+def test_histogram_is_as_high_as_its_counts():
+    key = figures.Key("s0", "a")
+    drawn = figures.draw_histogram([(key, [1.0, 1.1, 9.0])], title="", x_label="", is_log=False, caption="")
+    path = next(p.attrib["d"] for p in ElementTree.fromstring(str(drawn.svg)).iter("path"))
+    heights = [float(number) for number in re.findall(r"V([\d.]+)", path)]
+    floor = heights[-1]
+    assert (floor - heights[0]) / (floor - heights[-2]) == pytest.approx(2, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(0.0, 1.0), (0.84, 0.97), (0, 73), (-0.2, 0.9), (1e-5, 3e-5), (990, 125_000)]
+)
+def test_ticks_are_round_and_within_the_axis(low, high):
+    ticks = scales.round_ticks(low, high)
+    assert 3 <= len(ticks) <= 8
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in ticks)
+    steps = np.diff(ticks)
+    assert np.allclose(steps, steps[0])
+    assert float(f"{steps[0]:.1g}") == pytest.approx(steps[0])
+
+
+@pytest.mark.parametrize(("low", "high"), [(1e-4, 0.01), (6e-4, 0.012), (3, 900), (0.5, 0.6)])
+def test_ticks_of_a_logarithmic_axis_lie_within_it(low, high):
+    ticks = scales.log_ticks(low, high)
+    assert 2 <= len(ticks) <= 8
+    assert all(low * 0.99 <= tick <= high * 1.01 for tick in ticks)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/ann/data/{sample}.tif", "…/{sample}.tif"),
+        ("images: /scratch/x/a.tif, b.tif", "images: …/a.tif, b.tif"),
+        ("'/a/b c.png'", "'…/b c.png'"),
+        (r"C:\Users\ann\a.tif", "…/a.tif"),
+        ("data/train.csv", "data/train.csv"),
+        ("../data/train.csv", "../data/train.csv"),
+        ("https://example.org/a/b", "https://example.org/a/b"),
+        ("counts/s and 1/2/3", "counts/s and 1/2/3"),
+    ],
+)
+def test_folders_of_absolute_paths_are_hidden(text, expected):
+    assert wording.hide_folders(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.4, "0.4 s"), (41, "41 s"), (200, "3 min 20 s"), (18_720, "5 h 12 min"), (None, "–"), (float("nan"), "–")],
+)
+def test_durations_in_words(seconds, expected):
+    assert wording.say_duration(seconds) == expected
+
+
+def test_facts_leave_out_data_and_digests():
+    settings = {
+        "train": {"patch": [512, 512], "loss": {"name": "bce"}},
+        "sha": "0f" * 32,
+        "long": list(range(9)),
+        "on": True,
+    }
+    assert wording.list_facts(settings) == [
+        ("train · patch", "512, 512"), ("train · loss · name", "bce"), ("on", "yes"),
+    ]  # fmt: skip
+
+
+def test_equal_findings_stand_together_the_most_severe_first():
+    findings = [{"severity": s, "sample": n, "finding": f, "advice": ""} for s, n, f in
+                (("note", "a", "x"), ("warning", "b", "y"), ("warning", "c", "y"), ("error", "d", "z"))]  # fmt: skip
+    rows = [[cell.text for cell in row[:3]] for row in chapters.list_findings(findings).rows]
+    assert rows == [["error", "d", "z"], ["warning", "b, c", "y"], ["note", "a", "x"]]
+
+
+def test_parts_have_an_order():
+    parts = ["unlabelled", "fold1", "test", "fold0", "train", "validation"]
+    assert chapters.sort_parts(parts) == ["train", "validation", "test", "fold0", "fold1", "unlabelled"]
+
+
+def test_threshold_of_a_run_without_a_fit_is_unknown():
+    assert comparison.fitted_threshold({}) is None
+    assert comparison.describe_fit({}) == []
+
+
+# ---- settings ----------------------------------------------------------------------------------------------
+
+
+def test_settings_of_the_page_have_defaults():
+    assert Report().model_dump() == {"title": None, **SETTINGS}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("gallery", 3), ("gallery_images", -1), ("gallery_images", 1001), ("gallery_side_px", 63), ("title", "")],
+)
+def test_wrong_settings_are_refused(key, value):
+    with pytest.raises(ValidationError, match=key):
+        Report.model_validate({key: value})
+
+
+def test_an_override_of_the_device_is_said():
+    assert "CELLMILL_DEVICE=cpu" in comparison.say_device({"device": "cpu", "device_override": True})
+    assert comparison.say_device({"device": "cpu", "device_override": False}) == "CPU"

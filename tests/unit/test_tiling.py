@@ -1,0 +1,115 @@
+"""Tiles: they cover every pixel once and give what the whole image gives."""
+
+import numpy as np
+import pytest
+import torch
+
+from cellmill.fit import plan_fit
+from cellmill.models import build_network
+from cellmill.normalise import measure_input
+from cellmill.tiling import plan_spans, predict_tiled
+
+LEVELS = 2  # sees 44 px, at most 23 px to one side
+
+
+@pytest.fixture(scope="module")
+def network():
+    """A network whose running statistics are not the initial ones."""
+    torch.manual_seed(1)
+    network = build_network(
+        {
+            "architecture": "unet",
+            "in_channels": 1,
+            "base_channels": 4,
+            "levels": LEVELS,
+            "norm": "batch",
+            "dropout": 0,
+            "out_channels": 1,
+            "width": 1,
+        }
+    )
+    for _ in range(20):
+        network(torch.randn(4, 1, 32, 32) * 2 + 1)
+    with torch.no_grad():
+        network.head.weight *= 10  # logits of a trained network's size
+    return network.eval()
+
+
+def predict(network, image_yx, *, tile, batch=1):
+    geometry = plan_fit(image_yx.shape, mode="none", size=None)
+    return predict_tiled(
+        network,
+        image_yx,
+        scale=measure_input(image_yx, geometry=geometry, normalise="zscore"),
+        tile=tile,
+        batch=batch,
+        device=torch.device("cpu"),
+        finish=torch.Tensor.float,
+    )
+
+
+def image_of(shape):
+    image_yx = np.random.default_rng(2).normal(500, 30, shape).astype(np.float32)
+    image_yx.setflags(write=False)
+    return image_yx
+
+
+@pytest.mark.parametrize("size", [1, 15, 16, 17, 160, 161, 1000])
+@pytest.mark.parametrize("tile", [16, 48, 100, 4096])
+def test_cores_cover_an_axis_once_and_keep_their_halo(size, tile):
+    spans = plan_spans(size, tile=tile, stride_px=16, halo_px=107)
+    covered = [pixel for span in spans for pixel in range(span.core_start, span.core_stop)]
+    assert covered == list(range(size))
+    padded = -(-size // 16) * 16
+    assert len({span.length for span in spans}) == 1
+    for span in spans:
+        assert span.start % 16 == 0
+        assert span.start >= 0
+        assert span.start + span.length <= padded
+        assert span.core_stop - span.core_start <= -(-tile // 16) * 16
+        assert span.start <= max(0, span.core_start - 107)
+        assert span.start + span.length >= min(padded, span.core_stop + 107)
+
+
+def test_an_image_up_to_the_tile_is_one_tile():
+    assert len(plan_spans(512, tile=512, stride_px=16, halo_px=107)) == 1
+
+
+def test_memory_of_a_tile_does_not_grow_with_the_image():
+    lengths = [plan_spans(size, tile=256, stride_px=16, halo_px=107)[0].length for size in (2_000, 200_000)]
+    assert lengths[0] <= 256 + 2 * 112
+    assert lengths[1] <= 256 + 2 * 112
+
+
+@pytest.mark.parametrize("shape", [(150, 211), (64, 300)])
+@pytest.mark.parametrize(("tile", "batch"), [((32, 32), 1), ((48, 64), 3)])
+def test_tiles_give_what_the_whole_image_gives(network, shape, tile, batch):
+    whole_cyx = predict(network, image_of(shape), tile=(4096, 4096))
+    tiled_cyx = predict(network, image_of(shape), tile=tile, batch=batch)
+    assert whole_cyx.std() > 0.1
+    assert np.abs(tiled_cyx - whole_cyx).max() < 1e-4
+
+
+def test_without_a_halo_they_would_not(network, monkeypatch):
+    monkeypatch.setattr(network, "halo_px", 4)
+    whole_cyx = predict(network, image_of((150, 211)), tile=(4096, 4096))
+    tiled_cyx = predict(network, image_of((150, 211)), tile=(32, 32))
+    assert np.abs(tiled_cyx - whole_cyx).max() > 1e-3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 50), (5, 7), (16, 16), (33, 65)])
+def test_output_has_the_shape_of_the_image(network, shape):
+    predicted_cyx = predict(network, image_of(shape), tile=(16, 16))
+    assert predicted_cyx.shape == (1, *shape)
+    assert np.isfinite(predicted_cyx).all()
+
+
+def test_far_from_the_border_a_crop_is_predicted_as_in_its_image(network):
+    image_yx = image_of((160, 160))
+    geometry = plan_fit(image_yx.shape, mode="none", size=None)
+    scale = measure_input(image_yx, geometry=geometry, normalise="none")
+    given = {"scale": scale, "tile": (512, 512), "batch": 1, "device": torch.device("cpu")}
+    whole_cyx = predict_tiled(network, image_yx, finish=torch.Tensor.float, **given)
+    crop_cyx = predict_tiled(network, image_yx[32:160, 16:144], finish=torch.Tensor.float, **given)
+    inner_cyx = whole_cyx[:, 32 + 24 : 160 - 24, 16 + 24 : 144 - 24]
+    assert np.abs(crop_cyx[:, 24:-24, 24:-24] - inner_cyx).max() < 1e-4

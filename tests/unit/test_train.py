@@ -1,0 +1,372 @@
+"""Stage train: it learns, it repeats itself exactly, and a kill changes nothing."""
+
+import csv
+import json
+import math
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from training_shards import tiny_preset, write_training_shard
+
+import cellmill.batches
+from cellmill.batches import ImageSet, find_labelled_images
+from cellmill.checkpoints import Stopped, StopRequest
+from cellmill.images import IGNORE_LABEL, read_labels, write_image, write_labels
+from cellmill.models import build_network, read_weights
+from cellmill.optimisers import build_optimiser, learning_rate_at
+from cellmill.train import train_model, validate
+
+WORKFLOW = Path(cellmill.batches.__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    train = write_training_shard(folder, "train", shapes=[(48, 48), (40, 70), (64, 64), (30, 30)])
+    validation = write_training_shard(folder, "validation", shapes=[(50, 40), (41, 47)], seed=9)
+    return {
+        "train_images": [train[0]],
+        "train_labels": [train[1]],
+        "validation_images": [validation[0]],
+        "validation_labels": [validation[1]],
+    }
+
+
+def keywords(folder, shards, *, seed=7, init_from=None, **changes):
+    preset = tiny_preset(**changes)
+    return {
+        "weights_path": folder / "weights.pt",
+        "history_path": folder / "history.csv",
+        "summary_path": folder / "train.json",
+        **shards,
+        "network": {**preset["network"], "width": preset["width"]},
+        "input": preset["input"],
+        "train": preset["train"],
+        "seed": seed,
+        "init_from": init_from,
+        "threads": 1,
+        "gpu": 0,
+        "code": {"cellmill.train": "abc"},
+    }
+
+
+def train(folder, shards, **changes):
+    folder.mkdir(exist_ok=True)
+    train_model(**keywords(folder, shards, **changes))
+    return read_weights(folder / "weights.pt")["state_dict"]
+
+
+def history_of(folder):
+    with (folder / "history.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def assert_equal(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+LEARNING = {
+    "width": 1 / 8,
+    "train": {
+        "epochs": 8,
+        "patches_per_image": 12,
+        "batch": 4,
+        "schedule": {"name": "cosine"},
+        "augmentation": {"flip": True, "rotate_90": True},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def learned(shards, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("learned")
+    train(folder, shards, **LEARNING)
+    return folder
+
+
+def test_it_learns_cells_on_an_uneven_background(learned):
+    rows = history_of(learned)
+    assert float(rows[-1]["train_loss"]) < 0.5 * float(rows[0]["train_loss"])
+    assert max(float(row["validation_dice"]) for row in rows) > 0.85
+
+
+def test_the_weights_are_those_of_the_best_epoch(learned, shards):
+    losses = [float(row["validation_loss"]) for row in history_of(learned)]
+    contents = read_weights(learned / "weights.pt")
+    model = build_network(contents["network"])
+    model.load_state_dict(contents["state_dict"])
+    found = find_labelled_images(shards["validation_images"], shards["validation_labels"])
+    loss, _ = validate(
+        model,
+        ImageSet(found, normalise="zscore"),
+        loss={"name": "bce", "positive_weight": 1},
+        device=torch.device("cpu"),
+        stop=StopRequest(),
+    )
+    assert loss == pytest.approx(min(losses), rel=1e-4)
+    summary = json.loads((learned / "train.json").read_text())
+    assert summary["best_epoch"] == losses.index(min(losses)) + 1
+
+
+def test_the_summary_says_what_was_done_on_what(learned):
+    summary = json.loads((learned / "train.json").read_text())
+    contents = read_weights(learned / "weights.pt")
+    weights = [v for k, v in contents["state_dict"].items() if k.endswith(("weight", "bias"))]
+    assert summary["parameters"] == sum(w.numel() for w in weights)
+    assert summary["receptive_field_px"] == 44
+    assert (summary["epochs_done"], summary["seed"], summary["threads"]) == (8, 7, 1)
+    assert (summary["device"], summary["gpu_name"]) == ("cpu", "")
+    assert summary["versions"]["torch"] == torch.__version__
+    assert summary["settings"]["train"]["patches_per_image"] == 12
+    assert summary["seconds"] == pytest.approx(sum(float(row["seconds"]) for row in history_of(learned)), rel=0.2)
+    assert summary["peak_memory_mb"] > 50
+
+
+def test_the_history_has_a_row_an_epoch(learned):
+    rows = history_of(learned)
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
+    assert list(rows[0]) == [
+        "epoch", "learning_rate", "train_loss", "validation_loss", "validation_dice", "seconds",
+    ]  # fmt: skip
+
+
+def test_no_checkpoint_is_left_behind(learned):
+    assert sorted(path.name for path in learned.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path, shards):
+    first, second = (train(tmp_path / name, shards) for name in ("one", "two"))
+    assert_equal(first, second)
+    assert (tmp_path / "one" / "weights.pt").read_bytes() == (tmp_path / "two" / "weights.pt").read_bytes()
+    other = train(tmp_path / "three", shards, seed=8)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+INTERRUPTED = {
+    "network": {"dropout": 0.1},
+    "train": {"epochs": 4, "patches_per_image": 3, "augmentation": {"flip": True, "noise": 0.1}},
+}
+
+
+def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(tmp_path, shards):
+    unbroken = train(tmp_path / "unbroken", shards, **INTERRUPTED)
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    # The child waits in the middle of its second epoch until the signal has come.
+    (tmp_path / "arguments.pickle").write_bytes(pickle.dumps(keywords(folder, shards, **INTERRUPTED)))
+    script = f"""
+import pickle, sys, time
+from pathlib import Path
+sys.path.insert(0, {str(WORKFLOW)!r})
+import cellmill.train as stage
+make = stage.iterate_batches
+def slow(*a, **k):
+    for number, batch in enumerate(make(*a, **k)):
+        if k["epoch"] == 1 and number == 2:
+            Path({str(tmp_path / "ready")!r}).touch()
+            while not Path({str(tmp_path / "go")!r}).exists():
+                time.sleep(0.01)
+        yield batch
+stage.iterate_batches = slow
+stage.train_model(**pickle.loads(Path({str(tmp_path / "arguments.pickle")!r}).read_bytes()))
+"""
+    child = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "ready").exists() and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGTERM)
+    (tmp_path / "go").touch()
+    assert child.wait(timeout=90) == 128 + signal.SIGTERM, child.stderr.read().decode()
+    child.stderr.close()
+    assert [path.suffix for path in folder.iterdir()] == [".pt"]
+    resumed = train(folder, shards, **INTERRUPTED)
+    assert_equal(resumed, unbroken)
+    columns = ("train_loss", "validation_loss", "validation_dice")
+    for row, expected in zip(history_of(folder), history_of(tmp_path / "unbroken"), strict=True):
+        assert [row[column] for column in columns] == [expected[column] for column in columns]
+    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+
+
+@pytest.mark.parametrize("place", ["step", "validation", "epoch"])
+def test_a_signal_at_any_place_resumes_to_the_same_weights(tmp_path, shards, monkeypatch, place):
+    unbroken = train(tmp_path / "unbroken", shards, **INTERRUPTED)
+    calls = {"step": 5, "validation": 1, "epoch": 2}
+    target = {
+        "step": "cellmill.train.segmentation_loss",
+        "validation": "cellmill.train.predict_tiled",
+        "epoch": "cellmill.train._log_epoch",
+    }[place]
+    module, _, name = target.rpartition(".")
+    real = getattr(sys.modules[module], name)
+
+    def interrupt(*args, **kwargs):
+        calls[place] -= 1
+        if calls[place] == 0:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(target, interrupt)
+    with pytest.raises(Stopped) as ended:
+        train(tmp_path / "broken", shards, **INTERRUPTED)
+    assert ended.value.code == 128 + signal.SIGUSR1
+    monkeypatch.undo()
+    assert_equal(train(tmp_path / "broken", shards, **INTERRUPTED), unbroken)
+
+
+def test_a_training_with_other_settings_does_not_take_the_checkpoint(tmp_path, shards, monkeypatch, caplog):
+    folder = tmp_path / "run"
+
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("cellmill.train._log_epoch", stop)
+    with pytest.raises(Stopped):
+        train(folder, shards)
+    monkeypatch.undo()
+    caplog.set_level("INFO")
+    changed = {"train": {"optimiser": {"learning_rate": 0.02}}}
+    resumed = train(folder, shards, **changed)
+    assert "continuing" not in caplog.text
+    assert_equal(resumed, train(tmp_path / "fresh", shards, **changed))
+    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+
+
+def test_last_keeps_the_last_weights_and_needs_no_validation(tmp_path, shards):
+    alone = {**shards, "validation_images": [], "validation_labels": []}
+    train(tmp_path / "run", alone, train={"select": "last"})
+    rows = history_of(tmp_path / "run")
+    assert [row["validation_loss"] for row in rows] == ["", ""]
+    assert json.loads((tmp_path / "run" / "train.json").read_text())["best_epoch"] == 2
+
+
+def test_choosing_the_best_epoch_without_validation_images_is_refused(tmp_path, shards):
+    alone = {**shards, "validation_images": [], "validation_labels": []}
+    with pytest.raises(ValueError, match=r"expected validation images.*select: last"):
+        train(tmp_path / "run", alone)
+
+
+def test_training_on_nothing_is_refused(tmp_path, shards):
+    with pytest.raises(ValueError, match="expected labelled training images, found none"):
+        train(tmp_path / "run", {**shards, "train_images": [], "train_labels": []})
+
+
+def test_a_loss_that_is_not_finite_names_the_images(tmp_path, shards):
+    images, labels = write_training_shard(tmp_path, "dark", shapes=[(40, 40)])
+    image_yx = tifffile.imread(images / "dark0.tif")
+    image_yx[3, 4] = np.nan
+    write_image(images / "dark0.tif", image_yx)
+    with pytest.raises(ValueError, match=r"expected a finite loss, found nan in epoch 1 .* images dark0\. Look"):
+        train(tmp_path / "run", {**shards, "train_images": [images], "train_labels": [labels]})
+
+
+def test_training_starts_from_given_weights(tmp_path, shards, learned):
+    """With a learning rate of next to nothing the given weights come out again."""
+    still = {"epochs": 1, "optimiser": {"name": "sgd", "learning_rate": 1e-30}}
+    started = train(tmp_path / "run", shards, init_from=learned / "weights.pt", width=1 / 8, train=still)
+    given = read_weights(learned / "weights.pt")["state_dict"]
+    for name, tensor in given.items():
+        if name.endswith(("weight", "bias")):
+            assert torch.equal(started[name], tensor), name
+
+
+def test_given_weights_of_another_network_are_refused(tmp_path, shards, learned):
+    with pytest.raises(ValueError, match=r"weights\.pt: expected the weights of the same network"):
+        train(tmp_path / "run", shards, init_from=learned / "weights.pt")
+
+
+def test_pixels_that_are_ignored_teach_nothing(tmp_path):
+    """Labels under the ignore value are the same whatever they were before."""
+    results = []
+    for name, hidden in (("a", 0), ("b", 5)):
+        images, labels = write_training_shard(tmp_path / name, "t", shapes=[(48, 48)] * 2)
+        for path in sorted(labels.glob("*.tif")):
+            labels_yx = read_labels(path).copy()
+            labels_yx[:20] = hidden
+            labels_yx[:20] = IGNORE_LABEL
+            write_labels(path, labels_yx)
+        folders = {"train_images": [images], "train_labels": [labels]}
+        folders |= {"validation_images": [images], "validation_labels": [labels]}
+        results.append(train(tmp_path / name / "run", folders))
+    assert_equal(*results)
+
+
+def test_validation_ignores_padding(tmp_path, shards):
+    """The same images, padded more: the same loss but for what the padding does to the pixels next to it."""
+    model = build_network({**tiny_preset()["network"], "width": 1 / 16}).eval()
+    losses = []
+    for size in ([120, 120], [160, 160]):
+        images, labels = write_training_shard(
+            tmp_path / str(size[0]), "t", shapes=[(64, 64)], mode="crop_pad", size=size
+        )
+        found = ImageSet(find_labelled_images([images], [labels]), normalise="zscore")
+        assert (found.target(0) != 255).sum() == 64 * 64
+        given = {"loss": {"name": "bce", "positive_weight": 1}, "device": torch.device("cpu")}
+        losses.append(validate(model, found, stop=StopRequest(), **given))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_validation_of_images_without_objects_has_no_dice(tmp_path):
+    images, labels = write_training_shard(tmp_path, "t", shapes=[(32, 32)])
+    write_labels(labels / "t0.tif", np.zeros((32, 32), np.uint16))
+    model = build_network({**tiny_preset()["network"], "width": 1 / 16})
+    with torch.no_grad():
+        model.head.bias.fill_(-50)
+    found = ImageSet(find_labelled_images([images], [labels]), normalise="zscore")
+    given = {"loss": {"name": "bce", "positive_weight": 1}, "device": torch.device("cpu")}
+    assert math.isnan(validate(model, found, stop=StopRequest(), **given)[1])
+
+
+def schedule_of(*, epochs=50, rate=0.01, **schedule):
+    return {"epochs": epochs, "optimiser": {"learning_rate": rate}, "schedule": {"warmup_epochs": 0, **schedule}}
+
+
+@pytest.mark.parametrize(("epoch", "rate"), [(0, 0.01), (9.99, 0.01), (10, 0.005), (29.5, 0.0025), (49, 0.000625)])
+def test_the_rate_of_paper_4_is_halved_every_ten_epochs(epoch, rate):
+    train = schedule_of(name="step", every_epochs=10, factor=0.5)
+    assert learning_rate_at(epoch, train=train) == pytest.approx(rate)
+
+
+def test_a_factor_of_a_tenth_every_twenty_epochs_gives_three_decades():
+    train = schedule_of(name="step", every_epochs=20, factor=0.1)
+    rates = [learning_rate_at(epoch, train=train) for epoch in (0, 20, 40)]
+    assert rates == pytest.approx([0.01, 0.001, 0.0001])
+
+
+def test_cosine_falls_from_the_full_rate_over_half_of_it_to_nothing():
+    train = schedule_of(name="cosine", epochs=8)
+    rates = [learning_rate_at(epoch, train=train) for epoch in (0, 4, 8)]
+    assert rates == pytest.approx([0.01, 0.005, 0])
+
+
+def test_warmup_rises_in_a_line():
+    train = schedule_of(name="none", warmup_epochs=2)
+    rates = [learning_rate_at(epoch, train=train) for epoch in (0, 0.5, 1, 2, 7)]
+    assert rates == pytest.approx([0, 0.0025, 0.005, 0.01, 0.01])
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+def test_each_optimiser_makes_a_loss_smaller(name):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(4, 1)
+    settings = {"name": name, "learning_rate": 0.05, "momentum": 0.5, "weight_decay": 0.01}
+    optimiser = build_optimiser(model, optimiser=settings)
+    x = torch.randn(64, 4)
+    losses = []
+    for _ in range(60):
+        optimiser.zero_grad()
+        loss = (model(x) - x[:, :1]).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.1 * losses[0]

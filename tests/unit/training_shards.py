@@ -1,0 +1,52 @@
+"""Small shards of images and labels for the tests of train and predict."""
+
+import numpy as np
+
+from cellmill.config.training import ModelPreset
+from cellmill.fit import fit_image, plan_fit, write_geometry
+from cellmill.images import write_image, write_labels
+from cellmill.shards import shard_folder
+
+TINY = {
+    "title": "tiny",
+    "width": 1 / 16,
+    "network": {"levels": 2},
+    "train": {"epochs": 2, "batch": 2, "patch": [32, 32]},
+}
+
+
+def tiny_preset(**changes):
+    """The settings of a preset that trains in a second, as the rules pass them."""
+    return ModelPreset.model_validate(merge(TINY, changes)).model_dump(mode="json")
+
+
+def merge(base, changes):
+    merged = dict(base)
+    for key, value in changes.items():
+        merged[key] = merge(base.get(key, {}), value) if isinstance(value, dict) else value
+    return merged
+
+
+def draw_cells(rng, shape, *, cells=4, radius_px=5):
+    """An image of bright discs on an uneven background, and its label image."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    labels_yx = np.zeros(shape, dtype=np.uint16)
+    for number in range(1, cells + 1):
+        centre = rng.uniform(0, 1, 2) * shape
+        labels_yx[(y - centre[0]) ** 2 + (x - centre[1]) ** 2 < radius_px**2] = number
+    image_yx = 100 + 20 * y / shape[0] + 60.0 * (labels_yx > 0) + rng.normal(0, 8, shape)
+    return image_yx.astype(np.float32), labels_yx
+
+
+def write_training_shard(folder, name, *, shapes, seed=0, mode="none", size=None):
+    """Write images/{name} and labels/{name} with an image of each shape; give both folders."""
+    rng = np.random.default_rng(seed)
+    cells = {f"{name}{number}": draw_cells(rng, shape) for number, shape in enumerate(shapes)}
+    geometries = {}
+    with shard_folder(folder / "images" / name) as images, shard_folder(folder / "labels" / name) as labels:
+        for sample, (image_yx, labels_yx) in cells.items():
+            geometries[sample] = plan_fit(image_yx.shape, mode=mode, size=size)
+            write_image(images / f"{sample}.tif", fit_image(image_yx, geometries[sample], pad_value=0))
+            write_labels(labels / f"{sample}.tif", labels_yx)
+        write_geometry(images / "geometry.csv", geometries)
+    return folder / "images" / name, folder / "labels" / name
