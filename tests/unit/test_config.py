@@ -98,6 +98,17 @@ def test_a_wrong_key_hides_neither_files_nor_models(data):
         assert part in text, part
 
 
+def test_an_unknown_key_hides_no_rule_between_its_neighbours():
+    text = "\n".join(mistakes({"datasets": {"d": dataset(split={"train": 0.5, "gaap": 4, "by": "blocks"})}}))
+    assert "datasets.d.split.gaap: unknown key. Did you mean gap?" in text
+    assert "datasets.d.split: expected train + validation + test to make 1, found 0.9" in text
+
+
+def test_a_misspelt_key_is_one_mistake_and_not_two():
+    [mistake] = mistakes({"datasets": {"d": dataset(split={"trian": 0.4, "validation": 0.3, "test": 0.3})}})
+    assert "datasets.d.split.trian: unknown key. Did you mean train?" in mistake
+
+
 def test_starting_weights_of_another_network_are_refused(data):
     models = [
         {"preset": "default", "name": "a", "width": 0.25},

@@ -4,7 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
-from cellmill.plan import RESULTS, Plan
+from cellmill.plan import Plan
+from cellmill.shards import RESULTS
 
 # A shard's folder, its file (train-0000.json), or its seal (.train-0000.sha256).
 SHARD_ENTRY = re.compile(r"\.?(?P<shard>[a-z0-9]+-\d{4,})(\.json|\.sha256)?")

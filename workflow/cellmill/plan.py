@@ -6,42 +6,25 @@ Whatever a job gets from here is plain, canonical and no more than it uses: it d
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ValidationError
 
 from cellmill.background import MIN_FRAMES, TEMPORAL_METHODS
 from cellmill.config.annotations import Annotations
-from cellmill.config.dataset import Config, Dataset, ModelEntry
-from cellmill.config.errors import ConfigError, describe_errors
-from cellmill.config.runs import EXPORT_SUFFIX, Run, read_export, resolve_preset, resolve_runs
-from cellmill.config.simulate import sample_names
+from cellmill.config.dataset import Config
+from cellmill.config.errors import ConfigError
+from cellmill.config.runs import EXPORT_SUFFIX, Run, read_export, resolve_runs
+from cellmill.config.validation import other_mistakes, validate_config
 from cellmill.provenance import canonical, digest_of
-from cellmill.samples import (
-    UNLABELLED,
-    Sample,
-    SampleError,
-    attach_annotations,
-    attach_table,
-    dump_samples,
-    load_samples,
-    scan_images,
-    shard_samples,
-    some,
-    split_samples,
-)
-from cellmill.shards import atomic_path
-from cellmill.splits import PARTS
-from cellmill.tables import TableIndex, index_table, missing_table
-
-Model = TypeVar("Model", bound=BaseModel)
+from cellmill.samples import UNLABELLED, Sample, SampleError, dump_samples, load_samples
+from cellmill.scan import scan_dataset
+from cellmill.shards import RESULTS, atomic_path
 
 CACHE_DIR = Path(".snakemake/cellmill")
-RESULTS = "results"
 
 
 @dataclass(frozen=True)
@@ -97,12 +80,7 @@ class Plan:
 
     @cached_property
     def _rows_by_shard(self) -> dict[str, dict[str, list[Sample]]]:
-        index: dict[str, dict[str, list[Sample]]] = {}
-        for dataset, rows in self.samples.items():
-            index[dataset] = {}
-            for row in rows:
-                index[dataset].setdefault(row.shard, []).append(row)
-        return index
+        return {dataset: _group(rows, by="shard") for dataset, rows in self.samples.items()}
 
     def context(self, dataset: str, shard: str) -> list[Sample]:
         """List the frames outside a shard that its temporal background is computed from.
@@ -113,13 +91,18 @@ class Plan:
         if self.preprocess[dataset]["background"]["method"] not in TEMPORAL_METHODS:
             return []
         own = self.rows(dataset, shard)
-        sequences = {row.sequence for row in own}
+        sequences = dict.fromkeys(row.sequence for row in own)
         takes_all = own[0].split == UNLABELLED
         return [
             row
-            for row in self.samples[dataset]
-            if row.sequence in sequences and row.shard != shard and (takes_all or row.split == UNLABELLED)
+            for sequence in sequences
+            for row in self._rows_by_sequence[dataset][sequence]
+            if row.shard != shard and (takes_all or row.split == UNLABELLED)
         ]
+
+    @cached_property
+    def _rows_by_sequence(self) -> dict[str, dict[str, list[Sample]]]:
+        return {dataset: _group(rows, by="sequence") for dataset, rows in self.samples.items()}
 
     def source_of(self, run: Run) -> Run | None:
         """Find the run whose weights a run uses: itself, the applied one, or None for an exported file."""
@@ -150,6 +133,13 @@ class Plan:
         return section.annotations
 
 
+def _group(rows: list[Sample], *, by: str) -> dict[str, list[Sample]]:
+    groups: dict[str, list[Sample]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, by), []).append(row)
+    return groups
+
+
 def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_DIR) -> Plan:
     """Validate the config, look at the files once, and lay everything out.
 
@@ -158,11 +148,11 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     ConfigError
         With every mistake of the config and of the files it names.
     """
-    config, mistakes, damaged = _validate(raw)
+    config, mistakes, damaged = validate_config(raw)
     sections = raw.get("datasets")
     for name, section in sections.items() if isinstance(sections, Mapping) else ():
         if (config is None or name not in config.datasets or name in damaged) and isinstance(section, Mapping):
-            mistakes += _other_mistakes(str(name), section, presets_dir=presets_dir)
+            mistakes += other_mistakes(str(name), section, presets_dir=presets_dir)
     if config is None:
         raise ConfigError(mistakes)
     runs, wrong_runs = resolve_runs(config, presets_dir=presets_dir)
@@ -173,7 +163,7 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         try:
             if name in damaged:
                 continue
-            rows, said = _scan(name, dataset, config=config, cache_dir=cache_dir)
+            rows, said = scan_dataset(name, dataset, config=config, cache_dir=cache_dir)
         except SampleError as error:
             mistakes += error.mistakes
         except ValueError as error:
@@ -190,31 +180,6 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     if mistakes:
         raise ConfigError(mistakes)
     return plan
-
-
-def _other_mistakes(name: str, section: Mapping[str, Any], *, presets_dir: Path) -> list[str]:
-    """Find what else is wrong with a dataset that failed its validation: files and models, each by itself."""
-    mistakes: list[str] = []
-    if isinstance(section.get("images"), str):
-        try:
-            scan_images(section["images"], where=f"datasets.{name}.images")
-        except SampleError as error:
-            mistakes += error.mistakes
-    annotations = section.get("annotations")
-    table = annotations.get("table") if isinstance(annotations, Mapping) else None
-    if isinstance(table, str) and not Path(table).is_file():
-        mistakes.append(missing_table(table, where=f"datasets.{name}.annotations.table"))
-    models = section.get("models")
-    for index, entry in enumerate(models if isinstance(models, list) else ()):
-        where = ("datasets", name, "models", index)
-        try:
-            found = ModelEntry.model_validate(entry)
-        except ValidationError as error:
-            mistakes += describe_errors(error, model=ModelEntry, prefix=where)
-        else:
-            if found.preset is not None:
-                mistakes += resolve_preset(found, presets_dir=presets_dir, where=where)[1]
-    return mistakes
 
 
 def _short_sequences(plan: Plan) -> list[str]:
@@ -246,156 +211,6 @@ def _short_sequences(plan: Plan) -> list[str]:
 
 def _preprocess_sections(config: Config) -> dict[str, dict[str, Any]]:
     return {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
-
-
-def _validate(raw: Mapping[str, Any]) -> tuple[Config | None, list[str], set[str]]:
-    """Validate each dataset by itself, and without its wrong keys again, so that one mistake hides no other.
-
-    Returns
-    -------
-    tuple
-        The config as far as it is sound, the mistakes, and the datasets that lost wrong keys.
-    """
-    mistakes: list[str] = []
-    damaged: set[str] = set()
-    top = dict(raw)
-    datasets = raw.get("datasets")
-    if isinstance(datasets, Mapping):
-        sound = {}
-        for name, section in datasets.items():
-            found = _validate_part(Dataset, section, mistakes, ("datasets", str(name)))
-            if found is not None:
-                sound[name] = found[0]
-                damaged |= {str(name)} if found[1] else set()
-        top["datasets"] = sound
-        if datasets and not sound:
-            del top["datasets"]
-            _validate_part(Config, {**top, "datasets": {"x": _PLACEHOLDER}}, mistakes, ())
-            return None, mistakes, damaged
-    found_config = _validate_part(Config, top, mistakes, ())
-    return (found_config[0] if found_config else None), mistakes, damaged
-
-
-_PLACEHOLDER = {"images": "x", "models": [{"apply": "x/x"}]}
-
-
-def _validate_part(
-    model: type[Model], raw: Any, mistakes: list[str], where: tuple[str, ...]
-) -> tuple[Model, bool] | None:
-    try:
-        return model.model_validate(raw), False
-    except ValidationError as error:
-        mistakes += describe_errors(error, model=model, prefix=where)
-        wrong = {details["loc"][0] for details in error.errors() if details["loc"]}
-    if not isinstance(raw, Mapping) or not wrong:
-        return None
-    try:
-        return model.model_validate({key: value for key, value in raw.items() if key not in wrong}), True
-    except ValidationError:
-        return None
-
-
-def _scan(name: str, dataset: Dataset, *, config: Config, cache_dir: Path) -> tuple[list[Sample], list[str]]:
-    where = f"datasets.{name}"
-    if dataset.simulate is not None:
-        found = [(Sample(sample=sample, image=""), {"sample": sample}) for sample in sample_names(dataset.simulate)]
-    else:
-        assert dataset.images is not None
-        found = scan_images(dataset.images, where=f"{where}.images")
-    samples = [sample for sample, _ in found]
-    index: TableIndex | None = None
-    section = dataset.annotations
-    if section is not None and section.table is not None:
-        columns = _table_columns(dataset, found[0][1])
-        index = index_table(
-            section.table,
-            samples={sample.sample for sample in samples},
-            sample_column=section.sample_column,
-            rle_column=section.rle_column,
-            value_columns=columns,
-            cache_dir=cache_dir,
-            where=f"{where}.annotations.table",
-        )
-        samples = attach_table(samples, index=index)
-    elif section is not None and section.path is not None:
-        many = section.format == "mask_folder"
-        samples = attach_annotations(found, path=section.path, many=many, where=f"{where}.annotations.path")
-    labelled = _labelled(samples, dataset, where=where)
-
-    def values_of(key: str | None, option: str) -> dict[str, str]:
-        return _values_of(key, found=found, index=index, where=f"{where}.{option}")
-
-    classes = values_of(dataset.class_column, "class_column")
-    samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
-    strata_key = dataset.split.stratify
-    strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
-    if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
-        # Nothing is trained or chosen here, so a few images are test images.
-        return _shard(
-            name, [replace(s, split="test" if s.sample in labelled else UNLABELLED) for s in samples], config
-        ), []
-    samples, remarks = split_samples(
-        samples,
-        labelled=labelled,
-        split=dataset.split.model_dump(mode="json"),
-        groups=values_of(dataset.split.group_by, "split.group_by"),
-        strata=strata,
-        where=f"{where}.split",
-    )
-    return _shard(name, samples, config), remarks
-
-
-def _shard(name: str, samples: list[Sample], config: Config) -> list[Sample]:
-    samples = shard_samples(samples, images_per_job=config.images_per_job)
-    if config.datasets[name].simulate is None:
-        return samples
-    return [replace(row, image=f"{RESULTS}/{name}/raw/{row.shard}/images/{row.sample}.tif") for row in samples]
-
-
-def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str]:
-    section = dataset.annotations
-    if dataset.simulate is not None:
-        return {sample.sample for sample in samples}
-    if section is None:
-        return set()
-    have = {sample.sample for sample in samples if sample.annotations or sample.rows_digest}
-    lack = [sample.sample for sample in samples if sample.sample not in have]
-    if not have:
-        source = section.table or section.path
-        raise ValueError(
-            f"{where}.annotations: expected annotations of the images (such as {some([s.sample for s in samples])}), "
-            f"found none in {source}. Check that names agree: {{sample}} is what ties them."
-        )
-    if lack and section.missing == "error":
-        raise ValueError(
-            f"{where}.annotations: expected annotations of every image, found none for {some(lack)} "
-            f"({len(lack)} of {len(samples)}). Add them, or set missing: unlabelled or empty."
-        )
-    return have if section.missing == "unlabelled" else {sample.sample for sample in samples}
-
-
-def _table_columns(dataset: Dataset, wildcards: Mapping[str, str]) -> list[str]:
-    wanted = {dataset.class_column, dataset.split.group_by}
-    # `stratify: class` means the values of class_column, where there is one.
-    if dataset.split.stratify != "class" or dataset.class_column is None:
-        wanted.add(dataset.split.stratify)
-    return sorted(key for key in wanted if key and key not in wildcards)
-
-
-def _values_of(
-    key: str | None, *, found: list[tuple[Sample, dict[str, str]]], index: TableIndex | None, where: str
-) -> dict[str, str]:
-    if key is None:
-        return {}
-    if key in found[0][1]:
-        return {sample.sample: values[key] for sample, values in found}
-    if index is not None and key in index.columns:
-        return {sample.sample: index.value(sample.sample, key) for sample, _ in found}
-    known = sorted({*found[0][1], *(index.columns if index else [])})
-    raise ValueError(
-        f"{where}: expected a wildcard of images or a column of the annotation table, found {key!r}. "
-        f"Known: {', '.join(known) or 'none'}."
-    )
 
 
 def _adopt_preprocessing(
@@ -453,7 +268,7 @@ def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_D
             ]
         )
     content = json.loads(path.read_text())
-    config, mistakes, _ = _validate(raw)
+    config, mistakes, _ = validate_config(raw)
     assert config is not None, mistakes
     runs, _ = resolve_runs(config, presets_dir=presets_dir)
     preprocess = _preprocess_sections(config)

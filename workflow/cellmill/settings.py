@@ -7,9 +7,10 @@ import yaml
 
 from cellmill.config.runs import Run, read_export
 from cellmill.config.simulate import image_settings
-from cellmill.plan import RESULTS, Plan
+from cellmill.plan import Plan
 from cellmill.provenance import canonical
 from cellmill.samples import UNLABELLED, Sample
+from cellmill.shards import RESULTS
 
 
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cellmill.runlog import package_versions
 
+RESULTS = "results"
 MANIFEST = "manifest.json"
 # Said in the report where they differ between shards; no part of the manifest, since an upgrade of a
 # package that leaves the pixels alone must leave the seal alone.

@@ -34,9 +34,19 @@ def key_path(location: Iterable[str | int]) -> str:
 def nearest(word: str, known: Iterable[str]) -> str:
     """Say which known word a person may have meant, and the words there are."""
     known = sorted(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    hint = f"Did you mean {close[0]}? " if close else ""
+    close = _closest(word, known)
+    hint = f"Did you mean {close}? " if close else ""
     return f"{hint}Known: {', '.join(known)}"
+
+
+def meant_key(location: tuple[str | int, ...], *, model: type[BaseModel]) -> str | None:
+    """Guess which known key of a section an unknown one stands for; None where none is like it."""
+    owner = _model_at(model, location[:-1])
+    return None if owner is None else _closest(str(location[-1]), sorted(_known_keys(owner)))
+
+
+def _closest(word: str, known: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.5)), None)
 
 
 def describe_errors(error: ValidationError, *, model: type[BaseModel], prefix: tuple[str | int, ...] = ()) -> list[str]:

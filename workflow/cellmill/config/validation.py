@@ -1,0 +1,119 @@
+"""Validation of a whole config: one mistake hides no other."""
+
+from collections.abc import Mapping
+from copy import deepcopy
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from cellmill.config.dataset import Config, Dataset, ModelEntry
+from cellmill.config.errors import describe_errors, meant_key
+from cellmill.config.runs import resolve_preset
+from cellmill.samples import SampleError, scan_images
+from cellmill.tables import missing_table
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def validate_config(raw: Mapping[str, Any]) -> tuple[Config | None, list[str], set[str]]:
+    """Validate each dataset by itself, and without its wrong keys again, so that one mistake hides no other.
+
+    Returns
+    -------
+    tuple
+        The config as far as it is sound, the mistakes, and the datasets that lost wrong keys.
+    """
+    mistakes: list[str] = []
+    damaged: set[str] = set()
+    top = dict(raw)
+    datasets = raw.get("datasets")
+    if isinstance(datasets, Mapping):
+        sound = {}
+        for name, section in datasets.items():
+            found = _validate_part(Dataset, section, mistakes, ("datasets", str(name)))
+            if found is not None:
+                sound[name] = found[0]
+                damaged |= {str(name)} if found[1] else set()
+        top["datasets"] = sound
+        if datasets and not sound:
+            del top["datasets"]
+            _validate_part(Config, {**top, "datasets": {"x": _PLACEHOLDER}}, mistakes, ())
+            return None, mistakes, damaged
+    found_config = _validate_part(Config, top, mistakes, ())
+    return (found_config[0] if found_config else None), mistakes, damaged
+
+
+_PLACEHOLDER = {"images": "x", "models": [{"apply": "x/x"}]}
+
+
+def _validate_part(
+    model: type[Model], raw: Any, mistakes: list[str], where: tuple[str, ...]
+) -> tuple[Model, bool] | None:
+    """Validate a section as it is, then with its unknown keys as they were meant, then without all that is wrong."""
+    try:
+        return model.model_validate(raw), False
+    except ValidationError as error:
+        mistakes += describe_errors(error, model=model, prefix=where)
+        found = error
+    if not isinstance(raw, Mapping):
+        return None
+    unknown = [details["loc"] for details in found.errors() if details["type"] == "extra_forbidden"]
+    known = _as_meant(raw, unknown, model=model)
+    try:
+        return model.model_validate(known), True
+    except ValidationError as error:
+        # Rules between keys are looked at once the keys are known.
+        mistakes += describe_errors(error, model=model, prefix=where)
+        wrong = {details["loc"][0] for details in error.errors() if details["loc"]}
+    try:
+        return model.model_validate({key: value for key, value in known.items() if key not in wrong}), True
+    except ValidationError:
+        return None
+
+
+def _as_meant(
+    raw: Mapping[str, Any], unknown: list[tuple[int | str, ...]], *, model: type[BaseModel]
+) -> dict[str, Any]:
+    """Copy a section with each unknown key under the name it was meant for, or left out.
+
+    Left out always, `split: {trian: 0.5}` would also be said to make no whole, which is no mistake of its own.
+    """
+    copied = deepcopy(dict(raw))
+    for location in unknown:
+        section: Any = copied
+        for part in location[:-1]:
+            # pydantic also puts the names of union members into its places.
+            is_there = isinstance(section, Mapping) and part in section
+            is_there = is_there or (isinstance(section, list) and isinstance(part, int) and part < len(section))
+            section = section[part] if is_there else section
+        if isinstance(section, dict) and location[-1] in section:
+            value, meant = section.pop(location[-1]), meant_key(location, model=model)
+            if meant is not None:
+                section.setdefault(meant, value)
+    return copied
+
+
+def other_mistakes(name: str, section: Mapping[str, Any], *, presets_dir: Path) -> list[str]:
+    """Find what else is wrong with a dataset that failed its validation: files and models, each by itself."""
+    mistakes: list[str] = []
+    if isinstance(section.get("images"), str):
+        try:
+            scan_images(section["images"], where=f"datasets.{name}.images")
+        except SampleError as error:
+            mistakes += error.mistakes
+    annotations = section.get("annotations")
+    table = annotations.get("table") if isinstance(annotations, Mapping) else None
+    if isinstance(table, str) and not Path(table).is_file():
+        mistakes.append(missing_table(table, where=f"datasets.{name}.annotations.table"))
+    models = section.get("models")
+    for index, entry in enumerate(models if isinstance(models, list) else ()):
+        where = ("datasets", name, "models", index)
+        try:
+            found = ModelEntry.model_validate(entry)
+        except ValidationError as error:
+            mistakes += describe_errors(error, model=ModelEntry, prefix=where)
+        else:
+            if found.preset is not None:
+                mistakes += resolve_preset(found, presets_dir=presets_dir, where=where)[1]
+    return mistakes

@@ -1,0 +1,149 @@
+"""The sample table of a dataset: images, annotations, classes, sides and shards, from one look at the files."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from cellmill.config.dataset import Config, Dataset
+from cellmill.config.simulate import sample_names
+from cellmill.samples import (
+    UNLABELLED,
+    Sample,
+    attach_annotations,
+    attach_table,
+    scan_images,
+    shard_samples,
+    some,
+    split_samples,
+)
+from cellmill.shards import RESULTS
+from cellmill.splits import PARTS
+from cellmill.tables import TableIndex, index_table
+
+
+def scan_dataset(name: str, dataset: Dataset, *, config: Config, cache_dir: Path) -> tuple[list[Sample], list[str]]:
+    """List the images of a dataset with all that the plan has to know of each.
+
+    Parameters
+    ----------
+    name : str
+        Of the dataset.
+    dataset : Dataset
+        Its section.
+    config : Config
+        The whole config, for the size of shards.
+    cache_dir : path
+        Where digests of annotation tables are kept.
+
+    Returns
+    -------
+    samples : list of Sample
+        Split and placed in shards.
+    remarks : list of str
+        What the split had to do to leave no part empty.
+
+    Raises
+    ------
+    SampleError, ValueError
+        With what is wrong with patterns, names, annotations or the split.
+    """
+    where = f"datasets.{name}"
+    if dataset.simulate is not None:
+        found = [(Sample(sample=sample, image=""), {"sample": sample}) for sample in sample_names(dataset.simulate)]
+    else:
+        assert dataset.images is not None
+        found = scan_images(dataset.images, where=f"{where}.images")
+    samples = [sample for sample, _ in found]
+    index: TableIndex | None = None
+    section = dataset.annotations
+    if section is not None and section.table is not None:
+        columns = _table_columns(dataset, found[0][1])
+        index = index_table(
+            section.table,
+            samples={sample.sample for sample in samples},
+            sample_column=section.sample_column,
+            rle_column=section.rle_column,
+            value_columns=columns,
+            cache_dir=cache_dir,
+            where=f"{where}.annotations.table",
+        )
+        samples = attach_table(samples, index=index)
+    elif section is not None and section.path is not None:
+        many = section.format == "mask_folder"
+        samples = attach_annotations(found, path=section.path, many=many, where=f"{where}.annotations.path")
+    labelled = _labelled(samples, dataset, where=where)
+
+    def values_of(key: str | None, option: str) -> dict[str, str]:
+        return _values_of(key, found=found, index=index, where=f"{where}.{option}")
+
+    classes = values_of(dataset.class_column, "class_column")
+    samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
+    strata_key = dataset.split.stratify
+    strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
+    if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
+        # Nothing is trained or chosen here, so a few images are test images.
+        return _shard(
+            name, [replace(s, split="test" if s.sample in labelled else UNLABELLED) for s in samples], config
+        ), []
+    samples, remarks = split_samples(
+        samples,
+        labelled=labelled,
+        split=dataset.split.model_dump(mode="json"),
+        groups=values_of(dataset.split.group_by, "split.group_by"),
+        strata=strata,
+        where=f"{where}.split",
+    )
+    return _shard(name, samples, config), remarks
+
+
+def _shard(name: str, samples: list[Sample], config: Config) -> list[Sample]:
+    samples = shard_samples(samples, images_per_job=config.images_per_job)
+    if config.datasets[name].simulate is None:
+        return samples
+    return [replace(row, image=f"{RESULTS}/{name}/raw/{row.shard}/images/{row.sample}.tif") for row in samples]
+
+
+def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str]:
+    section = dataset.annotations
+    if dataset.simulate is not None:
+        return {sample.sample for sample in samples}
+    if section is None:
+        return set()
+    have = {sample.sample for sample in samples if sample.annotations or sample.rows_digest}
+    lack = [sample.sample for sample in samples if sample.sample not in have]
+    if not have:
+        source = section.table or section.path
+        raise ValueError(
+            f"{where}.annotations: expected annotations of the images (such as {some([s.sample for s in samples])}), "
+            f"found none in {source}. Check that names agree: {{sample}} is what ties them."
+        )
+    if lack and section.missing == "error":
+        raise ValueError(
+            f"{where}.annotations: expected annotations of every image, found none for {some(lack)} "
+            f"({len(lack)} of {len(samples)}). Add them, or set missing: unlabelled or empty."
+        )
+    return have if section.missing == "unlabelled" else {sample.sample for sample in samples}
+
+
+def _table_columns(dataset: Dataset, wildcards: Mapping[str, str]) -> list[str]:
+    wanted = {dataset.class_column, dataset.split.group_by}
+    # `stratify: class` means the values of class_column, where there is one.
+    if dataset.split.stratify != "class" or dataset.class_column is None:
+        wanted.add(dataset.split.stratify)
+    return sorted(key for key in wanted if key and key not in wildcards)
+
+
+def _values_of(
+    key: str | None, *, found: list[tuple[Sample, dict[str, str]]], index: TableIndex | None, where: str
+) -> dict[str, str]:
+    if key is None:
+        return {}
+    if key in found[0][1]:
+        return {sample.sample: values[key] for sample, values in found}
+    if index is not None and key in index.columns:
+        return {sample.sample: index.value(sample.sample, key) for sample, _ in found}
+    known = sorted({*found[0][1], *(index.columns if index else [])})
+    raise ValueError(
+        f"{where}: expected a wildcard of images or a column of the annotation table, found {key!r}. "
+        f"Known: {', '.join(known) or 'none'}."
+    )
