@@ -128,9 +128,9 @@ README_DSB_MODEL = {
     "width": 0.25,
     "train": {
         "epochs": 20,
-        "patch": [128, 128],
-        "patches_per_image": 6,
-        "batch": 4,
+        "patch": [64, 64],
+        "patches_per_image": 24,
+        "batch": 16,
         "sampling": "balanced",
         "optimiser": {"learning_rate": 0.003},
         "schedule": {"name": "cosine"},

@@ -18,7 +18,8 @@ import torch
 from training_shards import tiny_preset, write_training_shard
 
 import cellmill.batches
-from cellmill.batches import ImageSet, find_labelled_images
+import cellmill.train
+from cellmill.batches import ImageSet, find_labelled_images, iterate_batches
 from cellmill.checkpoints import Stopped, StopRequest
 from cellmill.images import IGNORE_LABEL, read_labels, write_image, write_labels
 from cellmill.models import build_network, read_weights
@@ -283,6 +284,30 @@ def test_training_starts_from_given_weights(tmp_path, shards, learned):
 def test_given_weights_of_another_network_are_refused(tmp_path, shards, learned):
     with pytest.raises(ValueError, match=r"weights\.pt: expected the weights of the same network"):
         train(tmp_path / "run", shards, init_from=learned / "weights.pt")
+
+
+def test_running_statistics_are_plain_means_over_the_last_steps_of_an_epoch(tmp_path, shards, monkeypatch):
+    """Weights that stand still, so that what the first layer saw can be computed from the batches alone."""
+    monkeypatch.setattr(cellmill.train, "STATISTICS_STEPS", 3)
+    still = {
+        "epochs": 2,
+        "patches_per_image": 3,
+        "select": "last",
+        "optimiser": {"name": "sgd", "learning_rate": 1e-30},
+    }
+    weights = train(tmp_path / "run", shards, train=still)
+    given = keywords(tmp_path, shards, train=still)
+    images = ImageSet(find_labelled_images(shards["train_images"], shards["train_labels"]), normalise="zscore")
+    batches = list(iterate_batches(images, train=given["train"], seed=7, epoch=1, first_step=0, workers=1))
+    assert len(batches) > 3
+    means = []
+    for batch in batches[-3:]:
+        seen_bcyx = torch.from_numpy(batch.images_byx)[:, None]
+        convolved_bcyx = torch.nn.functional.conv2d(
+            seen_bcyx, weights["encoder.0.conv1.weight"], weights["encoder.0.conv1.bias"], padding=1
+        )
+        means.append(convolved_bcyx.mean(dim=(0, 2, 3)))
+    assert torch.allclose(weights["encoder.0.norm1.running_mean"], torch.stack(means).mean(dim=0), atol=1e-6)
 
 
 def test_pixels_that_are_ignored_teach_nothing(tmp_path):

@@ -140,4 +140,6 @@ def _norm(name: str, channels: int) -> nn.Module:
     if name == "none":
         return nn.Identity()
     assert name == "batch", name
-    return nn.BatchNorm2d(channels)
+    # No momentum: the running statistics are plain means since `restart_statistics`, and batches of few patches of
+    # different stains do not pull them to and fro.
+    return nn.BatchNorm2d(channels, momentum=None)
