@@ -107,7 +107,7 @@ def test_output_has_the_shape_of_the_image(network, shape):
 def test_far_from_the_border_a_crop_is_predicted_as_in_its_image(network):
     image_yx = image_of((160, 160))
     geometry = plan_fit(image_yx.shape, mode="none", size=None)
-    scale = measure_input(image_yx, geometry=geometry, normalise="none")
+    scale = measure_input(image_yx, geometry=geometry, normalise="zscore")
     given = {"scale": scale, "tile": (512, 512), "batch": 1, "device": torch.device("cpu")}
     whole_cyx = predict_tiled(network, image_yx, finish=torch.Tensor.float, **given)
     crop_cyx = predict_tiled(network, image_yx[32:160, 16:144], finish=torch.Tensor.float, **given)
