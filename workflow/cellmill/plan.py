@@ -163,7 +163,7 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         try:
             if name in damaged:
                 continue
-            rows, said = scan_dataset(name, dataset, config=config, cache_dir=cache_dir)
+            rows, said = scan_dataset(name, dataset, images_per_job=config.images_per_job, cache_dir=cache_dir)
         except SampleError as error:
             mistakes += error.mistakes
         except ValueError as error:
@@ -221,13 +221,12 @@ def _adopt_preprocessing(
     for name, dataset in config.datasets.items():
         wanted: dict[str, dict[str, Any]] = {}
         for run in runs[name]:
-            for reference in (run.apply,):
-                if reference is None:
-                    continue
-                if reference.endswith(EXPORT_SUFFIX):
-                    wanted[reference] = read_export(reference)["preprocess"]
-                else:
-                    wanted[reference] = preprocess[reference.split("/", 1)[0]]
+            if run.apply is None:
+                continue
+            if run.apply.endswith(EXPORT_SUFFIX):
+                wanted[run.apply] = read_export(run.apply)["preprocess"]
+            else:
+                wanted[run.apply] = preprocess[run.apply.split("/", 1)[0]]
         trains = any(run.apply is None for run in runs[name])
         if wanted and not trains and "preprocess" not in dataset.model_fields_set:
             preprocess[name] = next(iter(wanted.values()))

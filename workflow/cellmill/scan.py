@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cellmill.config.dataset import Config, Dataset
+from cellmill.config.dataset import Dataset
 from cellmill.config.simulate import sample_names
 from cellmill.samples import (
     UNLABELLED,
@@ -21,7 +21,9 @@ from cellmill.splits import PARTS
 from cellmill.tables import TableIndex, index_table
 
 
-def scan_dataset(name: str, dataset: Dataset, *, config: Config, cache_dir: Path) -> tuple[list[Sample], list[str]]:
+def scan_dataset(
+    name: str, dataset: Dataset, *, images_per_job: int, cache_dir: Path
+) -> tuple[list[Sample], list[str]]:
     """List the images of a dataset with all that the plan has to know of each.
 
     Parameters
@@ -30,8 +32,8 @@ def scan_dataset(name: str, dataset: Dataset, *, config: Config, cache_dir: Path
         Of the dataset.
     dataset : Dataset
         Its section.
-    config : Config
-        The whole config, for the size of shards.
+    images_per_job : int
+        Size of a shard.
     cache_dir : path
         Where digests of annotation tables are kept.
 
@@ -78,29 +80,25 @@ def scan_dataset(name: str, dataset: Dataset, *, config: Config, cache_dir: Path
 
     classes = values_of(dataset.class_column, "class_column")
     samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
+    remarks: list[str] = []
     strata_key = dataset.split.stratify
     strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
     if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
         # Nothing is trained or chosen here, so a few images are test images.
-        return _shard(
-            name, [replace(s, split="test" if s.sample in labelled else UNLABELLED) for s in samples], config
-        ), []
-    samples, remarks = split_samples(
-        samples,
-        labelled=labelled,
-        split=dataset.split.model_dump(mode="json"),
-        groups=values_of(dataset.split.group_by, "split.group_by"),
-        strata=strata,
-        where=f"{where}.split",
-    )
-    return _shard(name, samples, config), remarks
-
-
-def _shard(name: str, samples: list[Sample], config: Config) -> list[Sample]:
-    samples = shard_samples(samples, images_per_job=config.images_per_job)
-    if config.datasets[name].simulate is None:
-        return samples
-    return [replace(row, image=f"{RESULTS}/{name}/raw/{row.shard}/images/{row.sample}.tif") for row in samples]
+        samples = [replace(sample, split="test" if sample.sample in labelled else UNLABELLED) for sample in samples]
+    else:
+        samples, remarks = split_samples(
+            samples,
+            labelled=labelled,
+            split=dataset.split.model_dump(mode="json"),
+            groups=values_of(dataset.split.group_by, "split.group_by"),
+            strata=strata,
+            where=f"{where}.split",
+        )
+    samples = shard_samples(samples, images_per_job=images_per_job)
+    if dataset.simulate is not None:
+        samples = [replace(row, image=f"{RESULTS}/{name}/raw/{row.shard}/images/{row.sample}.tif") for row in samples]
+    return samples, remarks
 
 
 def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str]:
