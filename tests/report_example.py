@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tifffile
 
+from cellmill.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
 from cellmill.fit import fit_image, plan_fit, write_geometry
 from cellmill.images import write_image, write_labels, write_probabilities
 from cellmill.shards import shard_folder
@@ -81,7 +83,7 @@ def build_example(
                    names=test_names, is_trained=is_annotated)
         for model, kept in (("narrow", 1), ("wide", 2))
     ]  # fmt: skip
-    (root / "check.json").write_text(json.dumps(_check(samples, shape=shape, is_annotated=is_annotated)))
+    _write_check(root, samples, shape=shape, is_annotated=is_annotated)
     _write_scores(root, names=test_names if is_annotated else ())
     return {
         "dataset": "cells",
@@ -89,7 +91,7 @@ def build_example(
         "config_text": CONFIG,
         "runs": runs,
         "samples": samples,
-        "check_paths": [root / "check.json"],
+        "check_paths": [root / f"{name}.csv" for name in ("summary", "images", "annotations")],
         "metrics_path": root / "metrics.csv",
         "scores_path": root / "scores.csv",
         "images_dirs": {shard: root / "images" / shard},
@@ -145,23 +147,29 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
     return {**run, "history": folder / "history.csv", "summary": folder / "train.json"}
 
 
-def _check(samples: list[dict[str, Any]], *, shape: tuple[int, int], is_annotated: bool) -> dict[str, Any]:
-    images = [
-        {"sample": row["sample"], "rows": shape[0], "columns": shape[1], "dtype": "uint16", "channels": 1,
-         "minimum": 850.0, "maximum": 2210.0, "mean": 1010.0, "saturated_fraction": 0.0}
-        for row in samples
-    ]  # fmt: skip
-    names = [row["sample"] for row in samples] if is_annotated else []
+def _write_check(root: Path, samples: list[dict[str, Any]], *, shape: tuple[int, int], is_annotated: bool) -> None:
+    image = {
+        "rows": shape[0], "columns": shape[1], "dtype": "uint16", "channels": 1, "minimum": 850.0, "maximum": 2210.0,
+        "mean": 1010.0, "contrast": 90.0, "saturated_fraction": 0.02, "significant_bits": 12, "focus": 0.5,
+    }  # fmt: skip
+    truth = {
+        "objects": 3, "min_area_px": 16, "q05_area_px": 20.0, "median_area_px": 64.0, "q95_area_px": 64.0,
+        "max_area_px": 64, "touching_border": 2, "overlapping": 0, "contested_px": 0, "with_holes": 0, "in_parts": 0,
+        "empty": 0, "broken": 0, "ignored_px": 0, "covered_fraction": 0.05,
+    }  # fmt: skip
     findings = [
-        {"severity": "note", "sample": "a02", "where": "masks", "finding": "object 3 is small", "advice": "Look"},
-        {"severity": "warning", "sample": "a01", "where": "masks", "finding": "two overlap", "advice": "Look"},
-        {"severity": "warning", "sample": "a03", "where": "masks", "finding": "two overlap", "advice": "Look"},
-    ]
-    return {
-        "images": images,
-        "findings": findings if is_annotated else [],
-        "annotations": [{"sample": name, "objects": 3, "median_area_px": 64.0} for name in names],
-    }
+        {"severity": severity, "sample": sample, "where": "masks", "finding": finding, "advice": "Look"}
+        for severity, sample, finding in (
+            ("warning", "a01", "two overlap"), ("warning", "a03", "two overlap"), ("note", "a02", "object 3 is small"),
+        )
+    ]  # fmt: skip
+    names = [row["sample"] for row in samples]
+    for name, columns, rows in (
+        ("summary", COLUMNS, findings if is_annotated else []),
+        ("images", IMAGE_COLUMNS, [{"sample": sample, **image} for sample in names]),
+        ("annotations", ANNOTATION_COLUMNS, [{"sample": sample, **truth} for sample in names if is_annotated]),
+    ):
+        pd.DataFrame(rows, columns=columns).to_csv(root / f"{name}.csv", index=False)
 
 
 def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:

@@ -178,12 +178,12 @@ def test_probabilities_outside_the_fitted_frame_are_zero():
 def test_geometry_comes_back_from_its_table(tmp_path):
     geometries = {
         "a,b": plan_fit((520, 704), mode="crop_pad", size=[512, 1024]),
-        "c": Geometry(3, 4, "none", 3, 4, 0, 0),
+        "c": Geometry(3, 4, "none", 3, 4, 0, 0, pixel_size_um=0.65),
     }
     write_geometry(tmp_path / "geometry.csv", geometries)
     assert read_geometry(tmp_path / "geometry.csv") == geometries
     header = (tmp_path / "geometry.csv").read_text().splitlines()[0]
-    assert header == "sample,raw_rows,raw_columns,mode,rows,columns,row_offset,column_offset"
+    assert header == "sample,raw_rows,raw_columns,mode,rows,columns,row_offset,column_offset,pixel_size_um"
 
 
 def test_a_frame_of_another_size_is_refused():

@@ -145,7 +145,9 @@ def test_fluorescence_channels_are_not_mixed_into_a_luminance(tmp_path):
 )
 def test_a_stack_is_refused_with_its_axes(tmp_path, shape, options, axes):
     path = write_tiff(tmp_path / "a.tif", np.zeros(shape, np.uint16), **options)
-    with pytest.raises(ValueError, match=rf"a\.tif: expected one image with axes YX.*{axes}.*file of its own"):
+    with pytest.raises(
+        ValueError, match=rf"a\.tif: expected one image with axes YX.*{axes}.*Set stack\.axis.*file of its own"
+    ):
         read_plane(path, channel="luminance")
     with pytest.raises(ValueError, match="expected one image with axes YX"):
         read_shape(path)
@@ -156,7 +158,9 @@ def test_pages_of_several_sizes_are_refused(tmp_path):
     with tifffile.TiffWriter(path) as writer:
         writer.write(np.zeros((20, 31), np.uint8), metadata=None)
         writer.write(np.zeros((10, 12), np.uint8), metadata=None)
-    with pytest.raises(ValueError, match="found 2 images, the first with axes YX of 20 x 31"):
+    with pytest.raises(
+        ValueError, match=r"one stack of equal planes, found 2 images \(YX of 20 x 31; YX of 10 x 12\)\. Save each"
+    ):
         read_plane(path, channel="luminance")
 
 

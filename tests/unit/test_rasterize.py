@@ -8,18 +8,20 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
+from scipy.ndimage import label as scipy_label
 from skimage.draw import line, polygon
 
-from cellmill.annotations.masks import Instance, crop_instance
+from cellmill.annotations.masks import Instance, crop_instance, join_regions
 from cellmill.annotations.rle import encode_rle
 from cellmill.config.annotations import Annotations
 from cellmill.images import IGNORE_LABEL, read_labels
 from cellmill.rasterize import (
-    number_objects,
+    Drawing,
+    choose_numbers,
     rasterize_shard,
     repair_instances,
     repair_mask,
-    resolve_overlaps,
 )
 from cellmill.shards import read_manifest
 
@@ -29,6 +31,12 @@ SHAPE = (30, 43)
 def disc(row, column, radius, *, shape=SHAPE):
     y, x = np.mgrid[: shape[0], : shape[1]]
     return (y - row) ** 2 + (x - column) ** 2 <= radius**2
+
+
+def resolve_overlaps(instances, *, numbers, shape, max_pixels=2**24):
+    drawing = Drawing(shape, instances, numbers)
+    labels_yx = np.concatenate(list(drawing.bands(max_pixels)))
+    return labels_yx, drawing.contested()
 
 
 def instances_of(*masks):
@@ -193,7 +201,7 @@ def test_fill_close_closes_a_gap_that_opens_a_hole():
 
 def test_repairs_and_fragments_are_counted():
     ring, crumb = disc(14, 20, 10) & ~disc(14, 20, 7), disc(14, 40, 1)
-    _, faults = repair_instances(instances_of(ring | crumb), repair="fill")
+    _, faults = repair_instances(instances_of(ring | crumb), repair="fill", fragments="keep", min_object_px=0)
     hole = np.count_nonzero(disc(14, 20, 7))
     assert faults == [
         (1, "components", "2 parts", np.count_nonzero(crumb)),
@@ -203,7 +211,10 @@ def test_repairs_and_fragments_are_counted():
 
 def test_empty_annotations_are_listed_and_take_no_number():
     instances, faults = repair_instances(
-        instances_of(disc(5, 5, 2), np.zeros(SHAPE, bool), disc(20, 20, 2)), repair="none"
+        instances_of(disc(5, 5, 2), np.zeros(SHAPE, bool), disc(20, 20, 2)),
+        repair="none",
+        fragments="keep",
+        min_object_px=0,
     )
     assert [instance.source for instance in instances] == ["0", "2"]
     assert faults == [(0, "empty", "1", 0)]
@@ -213,7 +224,7 @@ def test_empty_annotations_are_listed_and_take_no_number():
 
 
 def test_the_ignore_value_is_never_an_object():
-    numbers = number_objects(70_000)
+    numbers = choose_numbers([crop_instance(np.ones((1, 1), bool), source="")] * 70_000)
     assert len(set(numbers)) == 70_000
     assert IGNORE_LABEL not in numbers
     assert numbers[:3] == [1, 2, 3]
@@ -296,17 +307,94 @@ def test_mask_folder_gives_each_file_a_number(tmp_path):
     assert read_rows(tmp_path / "out" / "faults.csv")[0]["detail"] == str(paths[2])
 
 
-def test_label_images_are_renumbered_in_order_and_remember_their_numbers(tmp_path):
+def test_the_numbers_of_a_label_image_are_kept(tmp_path):
     codes_yx = 900 * disc(6, 8, 5).astype(np.uint16) + 7 * disc(20, 30, 7).astype(np.uint16)
     path = write_png(tmp_path / "m" / "a.png", codes_yx)
     labels = rasterize(
         tmp_path / "out", [sample_row(tmp_path, "a", annotations=[path])], format="label_image", path="m"
     )
-    assert np.array_equal(labels["a"], 2 * disc(6, 8, 5).astype(int) + disc(20, 30, 7))
+    assert np.array_equal(labels["a"], codes_yx)
     assert [(row["object"], row["source"]) for row in read_rows(tmp_path / "out" / "objects.csv")] == [
-        ("1", "7"),
-        ("2", "900"),
+        ("7", "7"),
+        ("900", "900"),
     ]
+
+
+def test_numbers_that_16_bits_cannot_hold_are_given_anew(tmp_path):
+    codes_yx = 900_000 * disc(6, 8, 5).astype(np.uint32) + 7 * disc(20, 30, 7).astype(np.uint32)
+    path = tmp_path / "m.tif"
+    tifffile.imwrite(path, codes_yx)
+    labels = rasterize(
+        tmp_path / "out", [sample_row(tmp_path, "a", annotations=[path])], format="label_image", path="m"
+    )
+    assert np.array_equal(labels["a"], 2 * disc(6, 8, 5).astype(int) + disc(20, 30, 7))
+    assert [row["source"] for row in read_rows(tmp_path / "out" / "objects.csv")] == ["7", "900000"]
+
+
+def test_the_ignored_number_of_a_label_image_is_no_object(tmp_path):
+    codes_yx = 3 * disc(6, 8, 5).astype(np.uint8) + 255 * disc(20, 30, 7).astype(np.uint8)
+    path = write_png(tmp_path / "m" / "a.png", codes_yx)
+    labels = rasterize(
+        tmp_path / "out",
+        [sample_row(tmp_path, "a", annotations=[path])],
+        format="label_image",
+        path="m",
+        ignore_value=255,
+    )
+    assert np.array_equal(labels["a"], np.where(codes_yx == 255, IGNORE_LABEL, codes_yx.astype(int)))
+    assert read_rows(tmp_path / "out" / "faults.csv")[0]["fault"] == "ignored"
+    assert len(read_rows(tmp_path / "out" / "objects.csv")) == 1
+
+
+def test_an_ignored_region_lies_below_the_objects(tmp_path):
+    objects, unknown = disc(10, 12, 6), disc(14, 16, 9)
+    row = sample_row(tmp_path, "a", annotations=[write_png(tmp_path / "m" / "a.png", objects * np.uint8(1))])
+    row["extra"] = {"ignore": str(write_png(tmp_path / "m" / "ignore.png", unknown * np.uint8(255)))}
+    labels = rasterize(tmp_path / "out", [row], format="label_image", path="m")
+    assert np.array_equal(labels["a"], np.where(objects, 1, np.where(unknown, IGNORE_LABEL, 0)))
+
+
+@pytest.mark.parametrize("max_pixels", [1, 50, 43 * 7, 43 * 29, 10**6])
+def test_bands_draw_what_the_whole_image_shows(max_pixels):
+    rng = np.random.default_rng(3)
+    masks = [disc(*rng.integers(0, 30, 2), rng.integers(1, 9)) for _ in range(25)]
+    instances = [instance for instance in instances_of(*masks) if instance.area_px]
+    numbers = choose_numbers(instances)
+    whole_yx, contested = resolve_overlaps(instances, numbers=numbers, shape=SHAPE)
+    banded_yx, contested_in_bands = resolve_overlaps(instances, numbers=numbers, shape=SHAPE, max_pixels=max_pixels)
+    assert np.array_equal(banded_yx, whole_yx)
+    assert contested_in_bands == contested
+
+
+def test_bands_read_the_regions_and_numbers_of_the_whole_image():
+    rng = np.random.default_rng(5)
+    mask_yx = gaussian_filter(rng.normal(size=(60, 47)), 1.5) > 0
+    regions_yx, count = scipy_label(mask_yx)
+    for height in (1, 2, 7, 59, 60):
+        pieces = join_regions((slice(i, min(i + height, 60)), mask_yx[i : i + height]) for i in range(0, 60, height))
+        assert len(pieces) == count
+        for number, (row, column, part_yx) in enumerate(pieces, start=1):
+            drawn_yx = np.zeros(mask_yx.shape, bool)
+            drawn_yx[row : row + part_yx.shape[0], column : column + part_yx.shape[1]] = part_yx
+            assert np.array_equal(drawn_yx, regions_yx == number)
+
+
+def test_parts_become_objects_or_go():
+    body, part, crumb = disc(14, 12, 9), disc(14, 32, 5), disc(2, 40, 1)
+    given = instances_of(body | part | crumb)
+    split, faults = repair_instances(given, repair="none", fragments="split", min_object_px=0)
+    assert [instance.area_px for instance in split] == [np.count_nonzero(m) for m in (body, part, crumb)]
+    largest, _ = repair_instances(given, repair="none", fragments="largest", min_object_px=0)
+    assert [instance.area_px for instance in largest] == [np.count_nonzero(body)]
+    assert ("fragments", np.count_nonzero(part | crumb)) in [(fault, pixels) for _, fault, _, pixels in faults]
+
+
+def test_tiny_objects_are_dropped_and_listed():
+    kept, faults = repair_instances(
+        instances_of(disc(14, 12, 9), disc(2, 40, 1)), repair="none", fragments="keep", min_object_px=6
+    )
+    assert [instance.source for instance in kept] == ["0"]
+    assert faults == [(0, "tiny", "1", 5)]
 
 
 def test_a_label_image_without_background_keeps_all_objects(tmp_path):
@@ -316,7 +404,7 @@ def test_a_label_image_without_background_keeps_all_objects(tmp_path):
     labels = rasterize(
         tmp_path / "out", [sample_row(tmp_path, "a", annotations=[path])], format="label_image", path="m"
     )
-    assert np.array_equal(labels["a"], np.where(codes_yx == 5, 1, 2))
+    assert np.array_equal(labels["a"], codes_yx)
 
 
 @pytest.mark.parametrize(
@@ -458,8 +546,8 @@ def test_a_thousand_objects_do_not_take_a_thousand_images(tmp_path):
     instances = [Instance(row, column, small.copy(), "") for row, column in masks]
     tracemalloc.start()
     try:
-        repaired, _ = repair_instances(instances, repair="fill_close")
-        labels_yx, _ = resolve_overlaps(repaired, numbers=number_objects(len(repaired)), shape=shape)
+        repaired, _ = repair_instances(instances, repair="fill_close", fragments="keep", min_object_px=0)
+        labels_yx, _ = resolve_overlaps(repaired, numbers=choose_numbers(repaired), shape=shape)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -484,7 +572,7 @@ def test_a_thousand_objects_do_not_take_a_thousand_images(tmp_path):
             "sample_column and rle_column go together",
         ),
         ({"format": "rle", "table": "t", "order": "F"}, "'row' or 'column'"),
-        ({"format": "yaml"}, "'rle', 'mask_folder', 'label_image' or 'binary'"),
+        ({"format": "yaml"}, "'rle', 'coco', 'label_image', 'mask_folder'"),
         ({"format": "binary", "path": "x", "missing": "skip"}, "'error', 'unlabelled' or 'empty'"),
         ({"format": "binary", "path": "x", "colour": 1}, "colour"),
     ],
@@ -505,7 +593,7 @@ def test_holes_are_filled_only_where_each_object_was_drawn_by_itself():
         }.items()
     }
     assert repairs == {"rle": "fill", "mask_folder": "fill", "label_image": "none", "binary": "none"}
-    assert Annotations(format="binary", path="x", repair="fill").repair == "fill"
+    assert Annotations(format="binary", path="x", repair="fill", fragments="keep", min_object_px=0).repair == "fill"
 
 
 def test_a_resolved_section_is_valid_again():

@@ -2,20 +2,21 @@
 
 import base64
 import io
-import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from pydantic import ValidationError
 
 from cellmill.config.report import Report
+from cellmill.findings import read_tables
 from cellmill.images import IGNORE_LABEL
-from cellmill.pages import chapters, comparison, figures, gallery, results, scales, wording
+from cellmill.pages import chapters, comparison, data, figures, gallery, results, scales, wording
 from cellmill.pages.mistakes import describe_errors, find_errors
 from cellmill.pages.pictures import (
     ERROR_COLOURS,
@@ -164,9 +165,9 @@ def test_names_with_markup_stay_text(tmp_path):
     arguments = build_example(tmp_path, title=wicked, config_text=f"# {wicked}\n")
     for row in arguments["samples"]:
         row["class"] = wicked
-    check = json.loads((tmp_path / "check.json").read_text())
-    check["findings"][0] |= {"finding": wicked, "advice": wicked, "sample": wicked}
-    (tmp_path / "check.json").write_text(json.dumps(check))
+    findings = read_tables([tmp_path / "summary.csv"])["summary"]
+    findings[0] |= {"finding": wicked, "advice": wicked, "sample": wicked}
+    pd.DataFrame(findings).to_csv(tmp_path / "summary.csv", index=False)
     arguments["remarks"] = [wicked]
     arguments["provenance"] |= {"date": wicked, "command": wicked, "versions": {wicked: wicked}}
     text, page = write(tmp_path, arguments)
@@ -560,8 +561,38 @@ def test_facts_leave_out_data_and_digests():
 def test_equal_findings_stand_together_the_most_severe_first():
     findings = [{"severity": s, "sample": n, "finding": f, "advice": ""} for s, n, f in
                 (("note", "a", "x"), ("warning", "b", "y"), ("warning", "c", "y"), ("error", "d", "z"))]  # fmt: skip
-    rows = [[cell.text for cell in row[:3]] for row in chapters.list_findings(findings).rows]
-    assert rows == [["error", "d", "z"], ["warning", "b, c", "y"], ["note", "a", "x"]]
+    rows = [[cell.text for cell in row[:4]] for row in data.list_findings(findings).rows]
+    assert rows == [["error", "1", "d", "z"], ["warning", "2", "b, c", "y"], ["note", "1", "a", "x"]]
+
+
+def test_findings_with_one_remedy_stand_together_and_those_of_the_dataset_say_where():
+    findings = [
+        {"severity": "note", "sample": name, "where": "", "finding": f"{name} % saturated", "advice": "Expose shorter"}
+        for name in ("2", "9", "9")
+    ] + [{"severity": "note", "sample": "", "where": "cells", "finding": "12 twins", "advice": "Leave one out"}]
+    first, second = data.list_findings(findings).rows
+    assert [cell.text for cell in first[1:4]] == ["2", "2, 9", "2 % saturated"]
+    assert first[3].note == "others alike"
+    assert [cell.text for cell in second[1:4]] == ["–", "cells", "12 twins"]
+
+
+def test_a_remark_is_said_once(tmp_path):
+    arguments = build_example(tmp_path)
+    table = (tmp_path / "summary.csv").read_text()
+    (tmp_path / "summary.csv").write_text(table + "note,,datasets.cells.split,the parts are small,\n")
+    arguments["remarks"] = ["datasets.cells.split: the parts are small"]
+    _, page = write(tmp_path, arguments)
+    assert page.text.count("the parts are small") == 1
+
+
+def test_the_data_chapter_says_focus_saturation_and_objects_by_split(example):
+    # the example: focus 0.5, 2 % saturated; two objects at the border in each of three test images
+    page = example[3]
+    assert "Images by split" in page.text
+    assert "Annotations by split" in page.text
+    cells = [a["data-value"] for tag, a in page.elements if tag == "td" and a.get("data-value")]
+    assert {"0.5", "0.02", "6.0", "9.0"} <= set(cells)
+    assert page.text.index("Images by split") < page.text.index("Comparison of the models")
 
 
 def test_parts_have_an_order():

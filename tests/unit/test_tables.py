@@ -14,12 +14,12 @@ def index(tmp_path, rows, **options):
     table.write_text("\n".join(rows) + "\n")
     settings = {
         "samples": {"a", "b", "c"},
-        "sample_column": None,
-        "rle_column": None,
         "value_columns": ["cell_type"],
         "where": "datasets.x.annotations.table",
     }
-    return index_table(str(table), cache_dir=tmp_path / "cache", **{**settings, **options})
+    names = {name: options.pop(name, None) for name in ("sample_column", "rle_column", "object_column")}
+    section = {"format": "rle", "table": str(table), **names}
+    return index_table(section, cache_dir=tmp_path / "cache", **{**settings, **options})
 
 
 def test_a_corrected_row_changes_the_digest_of_its_sample_only(tmp_path):
@@ -80,10 +80,12 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path, options, 
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(ValueError, match="expected a table, found no file"):
         index_table(
-            str(tmp_path / "no.csv"),
+            {
+                "format": "rle",
+                "table": str(tmp_path / "no.csv"),
+                **dict.fromkeys(("sample_column", "rle_column", "object_column")),
+            },
             samples=set(),
-            sample_column=None,
-            rle_column=None,
             value_columns=[],
             cache_dir=tmp_path,
             where="x",

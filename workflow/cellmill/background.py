@@ -14,6 +14,8 @@ from cellmill.fit import resample
 
 TEMPORAL_METHODS = ("temporal_median", "temporal_mode")
 MIN_FRAMES = 3
+# The largest factor by which the rolling ball shrinks a frame
+BAND_STEP = 8
 
 
 def single_frame_method(*, method: str, radius_px: float, sigma_px: float) -> Callable[[np.ndarray], np.ndarray]:
@@ -39,6 +41,22 @@ def single_frame_method(*, method: str, radius_px: float, sigma_px: float) -> Ca
         "gaussian": lambda image_yx: subtract_gaussian(image_yx, sigma_px=sigma_px),
     }
     return methods[method]
+
+
+def reach_of_method(*, method: str, radius_px: float, sigma_px: float) -> int:
+    """Give how many rows away a pixel can have an influence on the background of another.
+
+    A band of rows with so many rows around it gets the background that the whole frame gives it; bands begin on
+    multiples of `BAND_STEP`, so that a shrunken frame is shrunk on the same grid.
+    """
+    if method == "rolling_ball":
+        # up and down a ball, both on the shrunken grid, and the interpolation back
+        reach = 2 * int(np.ceil(radius_px)) + 4 * _shrink_factor(radius_px)
+    elif method == "tophat":
+        reach = 2 * int(np.ceil(radius_px)) + 4
+    else:
+        reach = int(4 * sigma_px + 0.5) if method == "gaussian" else 0
+    return -(-reach // BAND_STEP) * BAND_STEP
 
 
 def subtract_rolling_ball(image_yx: np.ndarray, *, radius_px: float) -> np.ndarray:

@@ -2,33 +2,37 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellmill.annotations.masks import Instance
-from cellmill.annotations.rle import decode_crop, encode_crop
-from cellmill.images import raise_together, read_array, select_channel
+from cellmill.annotations.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
+from cellmill.images import Channel, has_alpha, raise_together, read_plane, select_channel
+from cellmill.quality import SATURATED_FRACTION, PixelDigest, measure_plane
 from cellmill.rasterize import explain_missing, has_annotation, open_table, read_instances
-from cellmill.shards import atomic_path, file_digest
+from cellmill.rasters import Raster, open_raster
+from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
 
-# Above this fraction of pixels at the top of the range, intensities are no measurements any more.
-SATURATED_FRACTION = 0.01
-# An object fills at least this part of its bounding box in most images; runs read in the wrong order do not.
-COMPACT_FRACTION = 0.2
-# Objects looked at for the order of runs.
-ORDER_OBJECTS = 25
+# Edges of pixels that differ by no more count as equal.
+PIXEL_TOLERANCE = 0.01
+# Objects on more of an image than this are taken for its background.
+MOST_COVERED = 0.95
+MOST_COVERED_BINARY = 0.5
+# Larger images are not held as a whole to look for the order of runs.
+ORDER_PIXELS = 2**24
 
 
 def check_shard(
     *,
     output_path: str | Path,
     samples: Sequence[Mapping[str, Any]],
-    channel: str | int,
+    channel: Channel,
+    pixel_size_um: float | None,
     annotations: Mapping[str, Any] | None,
     missing: str,
 ) -> None:
@@ -37,11 +41,13 @@ def check_shard(
     Parameters
     ----------
     output_path : path
-        JSON with `images` (size, type, range of each), `annotations` (objects of each) and `findings`.
+        JSON with `images` (size, type, range, focus of each), `annotations` (objects of each) and `findings`.
     samples : sequence of mappings
-        Rows of the sample table.
-    channel : "luminance" or int
+        Rows of the sample table; `sequence` and `plane` may be missing.
+    channel : "luminance", int or sequence of float
         Which plane of an image with several.
+    pixel_size_um : float or None
+        Edge of a pixel, as the config has it.
     annotations : mapping or None
         The config section; None for a dataset without.
     missing : "error", "unlabelled" or "empty"
@@ -57,52 +63,58 @@ def check_shard(
     findings: list[dict[str, str]] = []
     images: list[dict[str, Any]] = []
     truths: list[dict[str, Any]] = []
-    misordered: list[str] = []
+    readings: dict[str, TwoReadings] = {}
     if annotations is not None and missing == "error":
         problems += explain_missing(samples, annotations=annotations, table=table, missing=missing)
     for row in samples:
         try:
-            image, remarks = describe_image(row, channel=channel)
+            image, remarks = describe_image(row, channel=channel, pixel_size_um=pixel_size_um)
             images.append(image)
             findings += remarks
             if annotations is None or not (has_annotation(row, table=table) or missing == "empty"):
                 continue
             shape = (image["rows"], image["columns"])
             instances = read_instances(row, shape=shape, annotations=annotations, table=table)
+            if annotations["format"] == "rle":
+                readings[row["sample"]] = read_both_ways(
+                    row, instances, shape=shape, order=annotations["order"], channel=channel
+                )
         except ValueError as error:
             problems.append(str(error))
             continue
-        if annotations["format"] == "rle" and looks_misordered(instances, shape=shape, order=annotations["order"]):
-            misordered.append(row["sample"])
         truth, remarks = describe_objects(row, instances, shape=shape, annotations=annotations)
         truths.append(truth)
         findings += remarks
     if annotations is not None:
-        problems += explain_order(misordered, annotations=annotations)
+        problems += explain_order(readings, annotations=annotations)
     raise_together(problems, subject="data")
     for finding in findings:
         logger.info("%(severity)s: %(sample)s: %(finding)s. %(advice)s.", finding)
     logger.info("%d images, %d annotated, %d findings", len(images), len(truths), len(findings))
     with atomic_path(output_path) as partial:
         content = {"images": images, "findings": findings, "annotations": truths}
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 
-def describe_image(row: Mapping[str, Any], *, channel: str | int) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    """Measure one raw image.
+def describe_image(
+    row: Mapping[str, Any], *, channel: Channel, pixel_size_um: float | None
+) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """Measure one raw image, band by band.
 
     Parameters
     ----------
     row : mapping
-        Row of the sample table; `sample` and `image` are read.
-    channel : "luminance" or int
+        Row of the sample table; `sample`, `image`, `plane` and `sequence` are read.
+    channel : "luminance", int or sequence of float
         Which plane of an image with several.
+    pixel_size_um : float or None
+        Edge of a pixel, as the config has it.
 
     Returns
     -------
     dict
-        sample, rows, columns, dtype, channels, minimum, maximum, mean (counts of the chosen plane),
-        saturated_fraction (of pixels at the largest value of an integer type), sha256 of the file.
+        sample, sequence, rows, columns, dtype, channels, pixel_size_um ((row, column) of the metadata, or None), what
+        `measure_plane` gives for the chosen plane, and sha256 of its pixels.
     list of dict
         Findings.
 
@@ -111,51 +123,30 @@ def describe_image(row: Mapping[str, Any], *, channel: str | int) -> tuple[dict[
     ValueError
         If the image cannot be read.
     """
-    path = row["image"]
-    array, axes = read_array(path, palette="colours")
-    plane_yx = select_channel(array, axes=axes, channel=channel, where=path)
-    lowest, highest = float(plane_yx.min()), float(plane_yx.max())
-    saturated = _saturated_fraction(array, plane_yx)
+    raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    digest = PixelDigest()
+    # a weighted sum has no top
+    is_counted = raster.dtype.kind in "ui" and isinstance(channel, str | int)
     image = {
         "sample": row["sample"],
-        "rows": int(array.shape[0]),
-        "columns": int(array.shape[1]),
-        "dtype": str(array.dtype),
-        "channels": 1 if axes == "YX" else int(array.shape[2]),
-        "minimum": lowest,
-        "maximum": highest,
-        "mean": float(plane_yx.mean(dtype=np.float64)),
-        "saturated_fraction": saturated,
-        "sha256": file_digest(path),
+        "sequence": row.get("sequence", ""),
+        "rows": raster.shape[0],
+        "columns": raster.shape[1],
+        "dtype": raster.dtype.name,
+        "channels": raster.channels,
+        "pixel_size_um": list(raster.pixel_size_um) if raster.pixel_size_um else None,
+        **measure_plane(
+            _read_planes(raster, channel=channel, digest=digest),
+            shape=raster.shape,
+            top=int(np.iinfo(raster.dtype).max) if is_counted else None,
+        ),
+        "sha256": digest.result(raster.shape),
     }
-    findings = []
-    if lowest == highest:
-        findings.append(
-            _finding("warning", row, path, f"every pixel is {lowest:g}", "Leave the image out if it holds nothing")
-        )
-    elif saturated > SATURATED_FRACTION:
-        findings.append(
-            _finding(
-                "warning",
-                row,
-                path,
-                f"{saturated:.1%} of the pixels are at the top of {array.dtype}",
-                "Their intensities are no measurements; expose shorter, or read areas only",
-            )
-        )
-    if channel == "luminance" and axes == "YXS" and plane_yx.dtype != array.dtype:
-        findings.append(
-            _finding(
-                "note",
-                row,
-                path,
-                "colours become one luminance",
-                "Set preprocess.channel to a number where one dye is wanted",
-            )
-        )
-    if Path(path).suffix.lower() in (".jpg", ".jpeg"):
-        findings.append(_finding("note", row, path, "JPEG changes intensities", "Use the file from the microscope"))
-    return image, findings
+    remarks = _remark_on_intensities(image, is_mixed=channel == "luminance" and not digest.is_grey)
+    remarks += _remark_on_pixel_size(image["pixel_size_um"], pixel_size_um)
+    if Path(row["image"]).suffix.lower() in (".jpg", ".jpeg"):
+        remarks.append(("note", "JPEG changes intensities", "Use the file from the microscope"))
+    return image, _findings(remarks, row, row["image"])
 
 
 def describe_objects(
@@ -181,106 +172,96 @@ def describe_objects(
     Returns
     -------
     dict
-        sample, objects, median_area_px (None without objects), touching_border (objects), empty (annotations
-        without a pixel, which are not among the objects).
+        sample, and what `measure_objects` gives.
     list of dict
         Findings.
     """
-    where = str(annotations["table"] or annotations["path"])
-    objects = [instance for instance in instances if instance.area_px > 0]
-    areas = [instance.area_px for instance in objects]
-    truth = {
-        "sample": row["sample"],
-        "objects": len(objects),
-        "median_area_px": float(np.median(areas)) if areas else None,
-        "touching_border": sum(_touches_border(instance, shape) for instance in objects),
-        "empty": len(instances) - len(objects),
-    }
-    findings = []
+    truth = {"sample": row["sample"], **measure_objects(instances, shape=shape)}
+    remarks = []
     if truth["empty"]:
-        findings.append(
-            _finding(
-                "warning",
-                row,
-                where,
-                f"{truth['empty']} of {len(instances)} annotations hold no pixel",
-                "Draw them again, or delete them",
-            )
-        )
-    covered = sum(areas) / (shape[0] * shape[1])
-    if annotations["format"] == "binary" and covered > 0.5:
-        findings.append(
-            _finding(
-                "note",
-                row,
-                where,
-                f"objects cover {covered:.0%} of the image",
-                "If the background is meant, set annotations.foreground to "
-                + ("zero" if annotations["foreground"] == "nonzero" else "nonzero"),
-            )
-        )
-    return truth, findings
+        text = f"{truth['empty']} of {len(instances)} annotations hold no pixel"
+        remarks.append(("warning", text, "Draw them again, or delete them"))
+    if truth["broken"]:
+        phrases = sorted({instance.broken for instance in instances if instance.broken})
+        shown = "; ".join(phrases[:2]) + (f" and {len(phrases) - 2} other faults" if len(phrases) > 2 else "")
+        text = f"{truth['broken']} of {len(instances)} annotations are broken ({shown})"
+        remarks.append(("warning", text, "Draw them again; faults.csv of the labels lists them"))
+    is_binary = annotations["format"] == "binary"
+    if truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED):
+        other = "zero" if annotations["foreground"] == "nonzero" else "nonzero"
+        advice = f"If the background is meant, set annotations.foreground to {other}"
+        if not is_binary:
+            advice = "Look whether the background was annotated as an object"
+        remarks.append(("note", f"objects cover {truth['covered_fraction']:.0%} of the image", advice))
+    return truth, _findings(remarks, row, annotations["table"] or annotations["path"])
 
 
-def looks_misordered(instances: Sequence[Instance], *, shape: tuple[int, int], order: str) -> bool:
-    """Say whether run-length encoded objects become compact when they are read in the other order.
+def read_both_ways(
+    row: Mapping[str, Any],
+    instances: Sequence[Instance],
+    *,
+    shape: tuple[int, int],
+    order: str,
+    channel: Channel,
+) -> TwoReadings:
+    """Compare the two orders of runs on one image; on a very large one without a look at its pixels.
 
-    Parameters
-    ----------
-    instances : sequence of Instance
-        As read in `order`; the first 25 are looked at.
-    shape : tuple of int
-        (rows, columns) of the image.
-    order : "row" or "column"
-        How they were read.
-
-    Returns
-    -------
-    bool
-        Always False for a square image: there the wrong order transposes every mask.
+    Raises
+    ------
+    ValueError
+        If the image cannot be read.
     """
-    fractions, others = [], []
-    for instance in [instance for instance in instances if instance.area_px > 0][:ORDER_OBJECTS]:
-        text = encode_crop(instance.mask_yx, order=order, row=instance.row, column=instance.column, shape=shape)
-        _, _, other_yx = decode_crop(text, shape=shape, order=_other_order(order), where="check")
-        fractions.append(instance.mask_yx.mean())
-        others.append(other_yx.mean())
-    return bool(fractions) and np.median(fractions) < COMPACT_FRACTION < np.median(others)
+    is_small = shape[0] * shape[1] <= ORDER_PIXELS
+    image_yx = read_plane(row["image"], channel=channel, plane=row.get("plane", ())) if is_small else None
+    return compare_readings(instances, shape=shape, order=order, image_yx=image_yx)
 
 
-def explain_order(samples: Sequence[str], *, annotations: Mapping[str, Any]) -> list[str]:
-    """Say for which samples the runs were counted the other way: one message for all, or none."""
-    if not samples:
+def _read_planes(raster: Raster, *, channel: Channel, digest: PixelDigest) -> Iterator[np.ndarray]:
+    """Give the chosen plane band by band, and the digest what it needs of each."""
+    for _, band in raster.bands():
+        plane_yx = select_channel(band, axes=raster.axes, channel=channel, where=raster.path)
+        digest.add(band[:, :, :-1] if has_alpha(band, raster.axes) else band, plane_yx)
+        yield plane_yx
+
+
+def _remark_on_intensities(image: Mapping[str, Any], *, is_mixed: bool) -> list[tuple[str, str, str]]:
+    remarks = []
+    if image["minimum"] == image["maximum"]:
+        text = f"every pixel is {image['minimum']:g}"
+        remarks.append(("warning", text, "Leave the image out if it holds nothing"))
+    elif image["saturated_fraction"] > SATURATED_FRACTION:
+        top = f"at {image['maximum']:.0f}, the top of the camera's range"
+        if image["maximum"] > np.iinfo(image["dtype"]).max - 1:
+            top = f"at the top of {image['dtype']}"
+        text = f"{image['saturated_fraction']:.1%} of the pixels are {top}"
+        remarks.append(("warning", text, "Their intensities are no measurements; expose shorter, or read areas only"))
+    if is_mixed:
+        advice = "Set preprocess.channel to a number where one dye is wanted"
+        remarks.append(("note", "colours become one luminance", advice))
+    return remarks
+
+
+def _remark_on_pixel_size(found_um: Sequence[float] | None, given_um: float | None) -> list[tuple[str, str, str]]:
+    if found_um is None:
         return []
-    other = _other_order(annotations["order"])
-    names = ", ".join(samples[:5]) + (" and others" if len(samples) > 5 else "")
+    remarks = []
+    down_um, across_um = found_um
+    if not _is_close(down_um, across_um):
+        text = f"pixels of {down_um:.4g} um along rows and {across_um:.4g} um along columns are not square"
+        advice = "Resample the images to square pixels: shapes and areas are measured as if they were square"
+        remarks.append(("warning", text, advice))
+    if given_um is not None and not any(_is_close(edge_um, given_um) for edge_um in found_um):
+        text = f"the metadata say {down_um:.4g} um a pixel, the config says {given_um:.4g} um"
+        remarks.append(("warning", text, "Correct pixel_size_um, which areas and lengths follow, or leave it out"))
+    return remarks
+
+
+def _is_close(one: float, other: float) -> bool:
+    return abs(one - other) <= PIXEL_TOLERANCE * max(one, other)
+
+
+def _findings(remarks: Sequence[tuple[str, str, str]], row: Mapping[str, Any], where: Any) -> list[dict[str, str]]:
     return [
-        f"{annotations['table']}: expected compact objects, found streaks across {len(samples)} images ({names}) "
-        f"that are compact when runs are counted by {other}. Set annotations.order to {other}."
+        {"severity": severity, "sample": row["sample"], "where": str(where), "finding": text, "advice": advice}
+        for severity, text, advice in remarks
     ]
-
-
-def _finding(severity: str, row: Mapping[str, Any], where: str, finding: str, advice: str) -> dict[str, str]:
-    return {
-        "severity": severity,
-        "sample": row["sample"],
-        "where": str(where),
-        "finding": finding,
-        "advice": advice,
-    }
-
-
-def _saturated_fraction(array: np.ndarray, plane_yx: np.ndarray) -> float:
-    if array.dtype.kind not in "ui":
-        return 0.0
-    top = np.iinfo(array.dtype).max
-    return float(np.count_nonzero(plane_yx >= top) / plane_yx.size)
-
-
-def _touches_border(instance: Instance, shape: tuple[int, int]) -> bool:
-    rows, columns = instance.box
-    return rows.start == 0 or columns.start == 0 or rows.stop == shape[0] or columns.stop == shape[1]
-
-
-def _other_order(order: str) -> str:
-    return {"row": "column", "column": "row"}[order]

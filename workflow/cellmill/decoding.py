@@ -1,39 +1,45 @@
-"""Decoding PNG, TIFF and JPEG files: what kind a file is, how large, and its pixels with their axes.
+"""Decoding PNG and JPEG files, and telling by its first bytes what a file is.
 
-Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind.
+Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha).
 """
 
 import struct
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import imagecodecs
 import numpy as np
-import tifffile
 from PIL import Image
 
-MAX_PIXELS = 2**31
+from cellmill.layouts import MAX_DECODED_BYTES, Layout, check_size
+from cellmill.ome_zarr import is_store
 
 KIND_OF_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
+STORE = "OME-Zarr"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 # classic and BigTIFF, little and big endian
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+# SOURCE ISO/IEC 15948, table 11.1: samples of a pixel by colour type
+PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+PNG_PALETTE = 3
 
 
 def identify(path: Path) -> str:
-    """Give PNG, JPEG or TIFF, after comparing the suffix with the first bytes.
+    """Give PNG, JPEG, TIFF or OME-Zarr (a folder), after comparing the suffix with the first bytes.
 
     Raises
     ------
     ValueError
         If the file cannot be opened, its suffix is unknown, or it holds something else.
     """
+    if is_store(path):
+        return STORE
     expected = KIND_OF_SUFFIX.get(path.suffix.lower())
     if expected is None:
         raise ValueError(
-            f"{path}: expected one of {', '.join(KIND_OF_SUFFIX)}, found the suffix '{path.suffix}'. "
-            "Convert the image to TIFF or PNG."
+            f"{path}: expected one of {', '.join(KIND_OF_SUFFIX)}, or a folder of OME-Zarr, "
+            f"found the suffix '{path.suffix}'. Convert the image to TIFF or PNG."
         )
     try:
         with path.open("rb") as stream:
@@ -51,62 +57,58 @@ def identify(path: Path) -> str:
     return expected
 
 
-def image_shape(path: Path, *, kind: str) -> tuple[int, int]:
-    """Read (rows, columns) in px from a file's header.
+def read_layout(path: Path, *, kind: str) -> Layout:
+    """Say how large a PNG or JPEG file is and how many samples its pixels have, from its header only.
 
     Raises
     ------
     ValueError
-        If the header is damaged, the file is a stack, or the size is absurd.
+        If the size is absurd, or more than fits into memory: these formats are decoded as a whole.
     """
-    try:
-        rows, columns = {"PNG": _png_shape, "JPEG": _jpeg_shape, "TIFF": _tiff_shape}[kind](path)
-    except Exception as error:  # a broken header breaks in many ways
-        raise explain(error, path=path, kind=kind) from error
-    if not 0 < rows * columns <= MAX_PIXELS:
+    rows, columns, samples, bits = _png_header(path) if kind == "PNG" else _jpeg_header(path)
+    check_size(rows, columns, where=path)
+    if rows * columns * samples * max(1, bits // 8) > MAX_DECODED_BYTES:
         raise ValueError(
-            f"{path}: expected 1 to {MAX_PIXELS} pixels, found {rows} rows and {columns} columns. "
-            "Cut the image into tiles first."
+            f"{path}: expected a {kind} of at most {MAX_DECODED_BYTES >> 30} GiB of pixels, because it is decoded as a "
+            f"whole, found {rows} x {columns} px of {samples} samples. Save it as a tiled TIFF."
         )
-    return rows, columns
+    return Layout(
+        sizes={"Y": rows, "X": columns, **({"S": samples} if samples > 1 else {})},
+        dtype=np.dtype(np.uint16 if bits == 16 else np.uint8),
+        is_colour=samples > 1,
+        pixel_size_um=None,
+        bits=bits,
+    )
 
 
-def decode(path: Path, *, kind: str, palette: str) -> tuple[np.ndarray, str]:
-    """Read all pixels of a file.
+def decode(path: Path, *, kind: str, palette: str) -> np.ndarray:
+    """Read all pixels of a PNG or JPEG file.
 
     Parameters
     ----------
     path : Path
-    kind : "PNG", "JPEG" or "TIFF"
+    kind : "PNG" or "JPEG"
         From `identify`.
     palette : "colours" or "indices"
         What a PNG with a palette means: the colours that it shows, or the numbers that it stores.
 
     Returns
     -------
-    ndarray of shape (rows, columns) or (rows, columns, channels)
-        The file's own dtype.
-    str
-        "YX", "YXS" or "YXC".
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, or a stack.
+    ndarray of uint8 or uint16, shape (rows, columns) or (rows, columns, samples)
     """
     assert palette in ("colours", "indices")
-    try:
-        if kind == "TIFF":
-            with tifffile.TiffFile(path) as tif:
-                return _to_yx_first(tif.series[0].asarray(), tif.series[0].axes), _tiff_axes(tif, path)
-        if kind == "PNG" and palette == "indices" and _png_colour_type(path) == 3:
-            with Image.open(path) as image:
-                return np.array(image), "YX"
-        data = path.read_bytes()
-        array = imagecodecs.png_decode(data) if kind == "PNG" else _decode_jpeg(data)
-    except Exception as error:  # the decoders raise errors of many kinds
-        raise explain(error, path=path, kind=kind) from error
-    return array, "YX" if array.ndim == 2 else "YXS"
+    if kind == "PNG" and palette == "indices" and has_palette(path):
+        with Image.open(path) as image:
+            return np.array(image)
+    data = path.read_bytes()
+    array: np.ndarray = imagecodecs.png_decode(data) if kind == "PNG" else _decode_jpeg(data)
+    return array
+
+
+def has_palette(path: Path) -> bool:
+    """Say whether the numbers of a PNG stand for the colours of a palette."""
+    with path.open("rb") as stream:
+        return stream.read(26)[25] == PNG_PALETTE
 
 
 def explain(error: Exception, *, path: Path, kind: str) -> ValueError:
@@ -130,26 +132,33 @@ def _kind_of_bytes(head: bytes) -> str:
     return "TIFF" if head[:4] in TIFF_SIGNATURES else "something else"
 
 
-def _png_shape(path: Path) -> tuple[int, int]:
+def _png_header(path: Path) -> tuple[int, int, int, int]:
     # SOURCE ISO/IEC 15948, 11.2.2: signature, length and name of IHDR, width, height, depth, colour type
     with path.open("rb") as stream:
-        columns, rows = struct.unpack(">II", stream.read(24)[16:])
-    return rows, columns
+        columns, rows, bits, colour = struct.unpack(">IIBB", stream.read(26)[16:])
+        stream.seek(33)
+        has_transparency = _find_chunk(stream, b"tRNS")
+    return rows, columns, PNG_SAMPLES[colour] + has_transparency, bits
 
 
-def _png_colour_type(path: Path) -> int:
-    with path.open("rb") as stream:
-        return stream.read(26)[25]
+def _find_chunk(stream: BinaryIO, wanted: bytes) -> bool:
+    """Say whether a chunk stands before the pixels: with tRNS they come out with one more sample, alpha."""
+    while len(header := stream.read(8)) == 8:
+        length, name = struct.unpack(">I4s", header)
+        if name in (wanted, b"IDAT"):
+            return bool(name == wanted)
+        stream.seek(length + 4, 1)
+    return False
 
 
-def _jpeg_shape(path: Path) -> tuple[int, int]:
+def _jpeg_header(path: Path) -> tuple[int, int, int, int]:
     # SOURCE ITU-T T.81, annex B: segments of marker and length; start-of-frame holds precision, rows, columns
     with path.open("rb") as stream:
         stream.seek(2)
         while True:
             marker, length = struct.unpack(">HH", stream.read(4))
             if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
-                _, rows, columns, components = struct.unpack(">BHHB", stream.read(6))
+                bits, rows, columns, components = struct.unpack(">BHHB", stream.read(6))
                 break
             stream.seek(length - 2, 1)
     if components not in (1, 3):
@@ -157,7 +166,7 @@ def _jpeg_shape(path: Path) -> tuple[int, int]:
             f"{path}: expected a grey or RGB JPEG, found {components} colour components. "
             "Save it as RGB, better as PNG or TIFF."
         )
-    return rows, columns
+    return rows, columns, components, bits
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
@@ -165,40 +174,3 @@ def _decode_jpeg(data: bytes) -> np.ndarray:
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise EOFError("it ends before the image does")
     return imagecodecs.jpeg_decode(data)
-
-
-def _tiff_shape(path: Path) -> tuple[int, int]:
-    with tifffile.TiffFile(path) as tif:
-        _tiff_axes(tif, path)
-        series = tif.series[0]
-        sizes = dict(zip(series.axes, series.shape, strict=True))
-    return sizes["Y"], sizes["X"]
-
-
-def _tiff_axes(tif: Any, path: Path) -> str:
-    """Give YX, YXS or YXC; a stack is refused."""
-    series = tif.series[0]
-    sizes = {axis: size for axis, size in zip(series.axes, series.shape, strict=True) if size > 1}
-    if len(tif.series) > 1 or set(sizes) - set("YXSC") or {"S", "C"} <= set(sizes):
-        found = f"axes {series.axes} of {' x '.join(map(str, series.shape))}"
-        if len(tif.series) > 1:
-            found = f"{len(tif.series)} images, the first with {found}"
-        raise ValueError(
-            f"{path}: expected one image with axes YX, or YX and channels, found {found}. "
-            "Save every frame or section as a file of its own; {sequence} and {frame} tie them together."
-        )
-    if "C" in sizes:
-        return "YXC"
-    if "S" not in sizes:
-        return "YX"
-    is_colour = tif.pages[0].photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
-    return "YXS" if is_colour and sizes["S"] in (3, 4) else "YXC"
-
-
-def _to_yx_first(array: np.ndarray, axes: str) -> np.ndarray:
-    """Drop axes of size 1 and move the channels behind rows and columns."""
-    single = tuple(i for i, axis in enumerate(axes) if array.shape[i] == 1 and axis not in "YX")
-    array = array.squeeze(single)
-    kept = "".join(axis for i, axis in enumerate(axes) if i not in single)
-    order = [kept.index("Y"), kept.index("X")] + [i for i, axis in enumerate(kept) if axis not in "YX"]
-    return np.ascontiguousarray(array.transpose(order))

@@ -8,6 +8,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -22,7 +23,8 @@ class Geometry:
     """How one raw frame became its fitted frame; a row of geometry.csv. All numbers in px.
 
     `row_offset` and `column_offset` are the origin of the fitted frame in raw coordinates: positive where the
-    frame was cropped, negative where it was padded, 0 where it was resized.
+    frame was cropped, negative where it was padded, 0 where it was resized. `pixel_size_um` is the edge of a raw pixel
+    as the metadata of the image say it.
     """
 
     raw_rows: int
@@ -32,6 +34,12 @@ class Geometry:
     columns: int
     row_offset: int
     column_offset: int
+    pixel_size_um: float | None = None
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the fitted frame reaches beyond the raw one."""
+        return self.mode == "crop_pad" and (self.rows > self.raw_rows or self.columns > self.raw_columns)
 
     @property
     def raw_shape(self) -> tuple[int, int]:
@@ -88,11 +96,56 @@ def fit_image(image_yx: np.ndarray, geometry: Geometry, *, pad_value: float) -> 
     ndarray of float32, shape (rows, columns)
     """
     _check_shape(image_yx, geometry.raw_shape)
+    return fit_rows(
+        image_yx,
+        geometry,
+        rows=slice(0, geometry.rows),
+        raw_rows=slice(0, geometry.raw_rows),
+        pad_value=pad_value,
+    )
+
+
+def raw_rows_of(geometry: Geometry, rows: slice) -> slice:
+    """Give the rows of the raw frame that some rows of the fitted one are made of; an empty slice for padding."""
     if geometry.mode == "resize":
-        return resample(image_yx, geometry.shape)
-    fitted_yx = np.full(geometry.shape, pad_value, dtype=np.float32)
-    raw_part, fitted_part = _shared_part(geometry)
-    fitted_yx[fitted_part] = image_yx[raw_part]
+        used = _axis_weights(geometry.raw_rows, geometry.rows)[rows].indices
+        return slice(int(used.min()), int(used.max()) + 1)
+    first = min(max(rows.start + geometry.row_offset, 0), geometry.raw_rows)
+    return slice(first, max(first, min(rows.stop + geometry.row_offset, geometry.raw_rows)))
+
+
+def fit_rows(
+    raw_part_yx: np.ndarray, geometry: Geometry, *, rows: slice, raw_rows: slice, pad_value: float
+) -> np.ndarray:
+    """Bring some rows of an image to its fitted size, so that a large image is never held as a whole.
+
+    Parameters
+    ----------
+    raw_part_yx : ndarray of shape (raw rows of the part, raw columns), any real dtype
+    geometry : Geometry
+        Of the whole image.
+    rows : slice
+        Rows of the fitted frame.
+    raw_rows : slice
+        Rows of the raw frame that `raw_part_yx` holds, at least those of `raw_rows_of`.
+    pad_value : float
+        For pixels outside the raw frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns of the fitted frame)
+        The same numbers as from the whole image.
+    """
+    if geometry.mode == "resize":
+        row_weights = _axis_weights(geometry.raw_rows, geometry.rows)[rows][:, raw_rows]
+        return _resample_axes(raw_part_yx, row_weights, _axis_weights(geometry.raw_columns, geometry.columns))
+    fitted_yx = np.full((rows.stop - rows.start, geometry.columns), pad_value, dtype=np.float32)
+    (_, raw_columns), (_, columns) = _shared_part(geometry)
+    shift = geometry.row_offset
+    first, last = max(raw_rows.start, rows.start + shift), min(raw_rows.stop, rows.stop + shift)
+    if first < last:
+        part_yx = raw_part_yx[first - raw_rows.start : last - raw_rows.start, raw_columns]
+        fitted_yx[first - shift - rows.start : last - shift - rows.start, columns] = part_yx
     return fitted_yx
 
 
@@ -175,10 +228,9 @@ def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """
     if image_yx.shape == tuple(shape):
         return image_yx.astype(np.float32)
-    row_weights = _axis_weights(image_yx.shape[0], shape[0])
-    column_weights = _axis_weights(image_yx.shape[1], shape[1])
-    halfway = row_weights @ image_yx.astype(np.float32)
-    return np.ascontiguousarray((column_weights @ halfway.T).T, dtype=np.float32)
+    return _resample_axes(
+        image_yx, _axis_weights(image_yx.shape[0], shape[0]), _axis_weights(image_yx.shape[1], shape[1])
+    )
 
 
 def write_geometry(path: str | Path, geometries: Mapping[str, Geometry]) -> None:
@@ -193,9 +245,20 @@ def read_geometry(path: str | Path) -> dict[str, Geometry]:
     """Read geometry.csv: sample -> Geometry."""
     with Path(path).open(newline="", encoding="utf-8") as stream:
         return {
-            row.pop("sample"): Geometry(**{k: v if k == "mode" else int(v) for k, v in row.items()})  # type: ignore[arg-type]
+            row.pop("sample"): Geometry(**{name: _parse(name, text) for name, text in row.items()})
             for row in csv.DictReader(stream)
         }
+
+
+def _parse(name: str, text: str) -> Any:
+    if name == "pixel_size_um":
+        return float(text) if text else None
+    return text if name == "mode" else int(text)
+
+
+def _resample_axes(image_yx: np.ndarray, row_weights: csr_array, column_weights: csr_array) -> np.ndarray:
+    halfway = row_weights @ image_yx.astype(np.float32)
+    return np.ascontiguousarray((column_weights @ halfway.T).T, dtype=np.float32)
 
 
 def _offset(raw: int, wanted: int) -> int:

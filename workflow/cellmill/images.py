@@ -3,19 +3,29 @@
 Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind.
 """
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
-from cellmill.decoding import decode, explain, identify, image_shape
+from cellmill.decoding import explain
+from cellmill.layouts import PlaneIndex
+from cellmill.rasters import open_raster
 
 # Never the number of an object: pixels of which nobody knows what they are.
 IGNORE_LABEL = 65535
 MAX_PROBLEM_LINES = 20
+# What a strip of a compressed image holds: little enough to be decoded by itself, enough to compress well
+STRIP_BYTES = 2**18
+# A strip of an uncompressed image is only what is written at once.
+IMAGE_STRIP_BYTES = 2**25
 # SOURCE ITU-R BT.601, luma of R, G, B
 LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
+
+# A colour's luminance, one channel, or a weight for each channel
+Channel = str | int | Sequence[float]
 
 
 def raise_together(problems: Sequence[str], *, subject: str) -> None:
@@ -38,8 +48,14 @@ def raise_together(problems: Sequence[str], *, subject: str) -> None:
     raise ValueError(f"{len(lines)} problem{plural} with the {subject}:\n  " + "\n  ".join(shown))
 
 
-def read_shape(path: str | Path) -> tuple[int, int]:
+def read_shape(path: str | Path, *, plane: PlaneIndex = ()) -> tuple[int, int]:
     """Read how many rows and columns an image has, from its header only.
+
+    Parameters
+    ----------
+    path : path
+    plane : sequence of [axis, position, size]
+        The place in a stack, as in `cellmill.rasters.open_raster`.
 
     Returns
     -------
@@ -49,45 +65,45 @@ def read_shape(path: str | Path) -> tuple[int, int]:
     Raises
     ------
     ValueError
-        If the file is missing, unreadable, of another kind than its suffix says, a stack, or absurdly large.
+        As `cellmill.rasters.open_raster`.
     """
-    path = Path(path)
-    return image_shape(path, kind=identify(path))
+    return open_raster(path, palette="colours", plane=plane).shape
 
 
-def read_plane(path: str | Path, *, channel: str | int) -> np.ndarray:
-    """Read one plane of a PNG, TIFF or JPEG file.
+def read_plane(path: str | Path, *, channel: Channel, plane: PlaneIndex = ()) -> np.ndarray:
+    """Read one plane of an image file as a whole.
 
     Parameters
     ----------
     path : path
-        A grey, RGB or RGBA image, or one with several channels; no stack.
-    channel : "luminance" or int, >= 0
-        "luminance" takes a grey image as it is and weights colours by Rec. 601; a number picks one channel.
+        A grey, RGB or RGBA image, one with several channels, or a stack.
+    channel : "luminance", int >= 0, or sequence of float
+        "luminance" takes a grey image as it is and weights colours by Rec. 601; a number picks one channel; a sequence
+        holds the weight of each.
+    plane : sequence of [axis, position, size]
+        The place in a stack.
 
     Returns
     -------
     ndarray of shape (rows, columns)
-        The file's own dtype; float32 where colours were weighted.
+        The file's own dtype; float32 where channels were weighted.
 
     Raises
     ------
     ValueError
-        As `read_array`, and where `channel` does not fit what the file holds.
+        As `cellmill.rasters.open_raster`, and where `channel` does not fit what the file holds.
     """
-    array, axes = read_array(path, palette="colours")
+    array, axes = read_array(path, palette="colours", plane=plane)
     return select_channel(array, axes=axes, channel=channel, where=path)
 
 
-def read_array(path: str | Path, *, palette: str) -> tuple[np.ndarray, str]:
-    """Read a whole image file and say what its axes are.
+def read_array(path: str | Path, *, palette: str, plane: PlaneIndex = ()) -> tuple[np.ndarray, str]:
+    """Read all channels of one plane of an image file as a whole, and say what its axes are.
 
     Parameters
     ----------
-    path : path
-        PNG, TIFF or JPEG.
-    palette : "colours" or "indices"
-        What a PNG with a palette means: the colours that it shows, or the numbers that it stores.
+    path, palette, plane
+        As in `cellmill.rasters.open_raster`.
 
     Returns
     -------
@@ -99,31 +115,14 @@ def read_array(path: str | Path, *, palette: str) -> tuple[np.ndarray, str]:
     Raises
     ------
     ValueError
-        If the file is missing, unreadable, of another kind than its suffix says, a stack or of several pages,
-        absurdly large, or holds values that are not finite.
+        As `cellmill.rasters.open_raster`; and if the file is damaged, or holds values that are not finite.
     """
-    path = Path(path)
-    kind = identify(path)
-    image_shape(path, kind=kind)
-    array, axes = decode(path, kind=kind, palette=palette)
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    if array.dtype.kind not in "uif":
-        raise ValueError(
-            f"{path}: expected real numbers, found pixels of type {array.dtype}. "
-            "Save the image as integers or floating-point numbers."
-        )
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        count = int(np.count_nonzero(~np.isfinite(array)))
-        raise ValueError(
-            f"{path}: expected finite values, found {count} pixels that are NaN or infinite. "
-            "Replace them before the image enters the pipeline."
-        )
-    return array, axes
+    raster = open_raster(path, palette=palette, plane=plane)
+    return raster.read(0, raster.shape[0]), raster.axes
 
 
-def select_channel(array: np.ndarray, *, axes: str, channel: str | int, where: str | Path) -> np.ndarray:
-    """Take one plane out of an image.
+def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str | Path) -> np.ndarray:
+    """Take one plane out of an image, or out of a band of its rows.
 
     Parameters
     ----------
@@ -131,7 +130,7 @@ def select_channel(array: np.ndarray, *, axes: str, channel: str | int, where: s
         As `read_array` gives it.
     axes : "YX", "YXS" or "YXC"
         Its axes.
-    channel : "luminance" or int, >= 0
+    channel : "luminance", int >= 0, or sequence of float
         As in `read_plane`.
     where : path
         Named in errors.
@@ -144,8 +143,11 @@ def select_channel(array: np.ndarray, *, axes: str, channel: str | int, where: s
     Raises
     ------
     ValueError
-        If the channel does not exist, alpha varies, or luminance is asked of channels that are no colours.
+        If the channel does not exist, alpha varies, there is not a weight for each channel, or luminance is asked of
+        channels that are no colours.
     """
+    if not isinstance(channel, str | int):
+        return _mix(array, weights=channel, where=where)
     if axes == "YX":
         if channel in ("luminance", 0):
             return array
@@ -169,24 +171,46 @@ def select_channel(array: np.ndarray, *, axes: str, channel: str | int, where: s
     return _luminance(_drop_alpha(array, where=where))
 
 
+def _mix(array: np.ndarray, *, weights: Sequence[float], where: str | Path) -> np.ndarray:
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    if channels != len(weights):
+        raise ValueError(
+            f"{where}: expected {len(weights)} channels, one for each weight, found {channels}. "
+            "Give preprocess.channel a weight for each channel of the image, 0 for those that are left out."
+        )
+    mixed_yx = np.zeros(array.shape[:2], dtype=np.float32)
+    for weight, channel_yx in zip(weights, np.atleast_3d(array).transpose(2, 0, 1), strict=True):
+        if weight:
+            mixed_yx += np.float32(weight) * channel_yx.astype(np.float32)
+    return mixed_yx
+
+
 def has_alpha(array: np.ndarray, axes: str) -> bool:
     """Say whether the last sample of a colour image is its transparency."""
     return axes == "YXS" and array.shape[2] in (2, 4)
 
 
 def write_image(path: str | Path, image_yx: np.ndarray) -> None:
-    """Write a preprocessed image as uncompressed float32, so that `tifffile.memmap` can open it.
+    """Write a preprocessed image that is there as a whole: float32, shape (rows, columns)."""
+    assert image_yx.ndim == 2
+    assert image_yx.dtype == np.float32
+    write_image_bands(path, [image_yx], shape=image_yx.shape)
+
+
+def write_image_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
+    """Write a preprocessed image from top to bottom, uncompressed, so that `tifffile.memmap` can open it.
 
     Parameters
     ----------
     path : path
         Ends in ``.tif``.
-    image_yx : ndarray of float32, shape (rows, columns)
-        Counts, signed where a background was subtracted.
+    bands : iterable of ndarray of float32, shape (rows of the band, columns)
+        Together `shape`; counts, signed where a background was subtracted.
+    shape : tuple of int
+        (rows, columns) of the image.
     """
-    assert image_yx.ndim == 2
-    assert image_yx.dtype == np.float32
-    _write_tiff(path, image_yx, compression=None)
+    rows = min(max(1, IMAGE_STRIP_BYTES // (4 * shape[1])), shape[0])
+    _write_strips(path, bands, shape=shape, dtype=np.dtype(np.float32), rows=rows, compression=None)
 
 
 def write_labels(path: str | Path, labels_yx: np.ndarray) -> None:
@@ -211,8 +235,55 @@ def write_labels(path: str | Path, labels_yx: np.ndarray) -> None:
         raise ValueError(
             f"{path}: expected labels from 0 to {2**32 - 1}, found {lowest} to {highest}. Renumber the objects."
         )
-    dtype = np.uint16 if highest <= IGNORE_LABEL else np.uint32
-    _write_tiff(path, labels_yx.astype(dtype), compression="zlib")
+    write_label_bands(path, [labels_yx], shape=labels_yx.shape, highest=highest)
+
+
+def write_label_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], highest: int) -> None:
+    """Write a label image that is made from top to bottom, compressed without loss: the same bytes as `write_labels`.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.tif``.
+    bands : iterable of ndarray of integers, shape (rows of the band, columns)
+        Together `shape`.
+    shape : tuple of int
+        (rows, columns) of the image.
+    highest : int
+        Largest label that can occur: uint16, or uint32 where that is too small.
+    """
+    dtype = np.dtype(np.uint16 if highest <= IGNORE_LABEL else np.uint32)
+    rows = min(max(1, STRIP_BYTES // (dtype.itemsize * shape[1])), shape[0])
+    _write_strips(path, bands, shape=shape, dtype=dtype, rows=rows, compression="zlib")
+
+
+def _write_strips(
+    path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], dtype: np.dtype, rows: int,
+    compression: str | None,
+) -> None:  # fmt: skip
+    # tifffile takes strips one by one only as encoded bytes.
+    stored = (strip.tobytes() for strip in _strips(bands, rows=rows, dtype=dtype))
+    encoded = stored if compression is None else (zlib.compress(strip) for strip in stored)
+    # No description and no program name, so that equal pixels are equal bytes.
+    tifffile.imwrite(
+        path, encoded, shape=shape, dtype=dtype, rowsperstrip=rows, compression=compression,
+        photometric="minisblack", metadata=None, software=False,
+    )  # fmt: skip
+
+
+def _strips(bands: Iterable[np.ndarray], *, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Cut bands anew into strips of so many rows."""
+    rest: np.ndarray | None = None
+    for band in bands:
+        band = band.astype(dtype)
+        if rest is not None and rest.size:
+            band = np.concatenate((rest, band))
+        full = len(band) - len(band) % rows
+        for first in range(0, full, rows):
+            yield band[first : first + rows]
+        rest = band[full:]
+    if rest is not None and rest.size:
+        yield rest
 
 
 def read_labels(path: str | Path) -> np.ndarray:
@@ -274,9 +345,11 @@ def _drop_alpha(array: np.ndarray, *, where: str | Path) -> np.ndarray:
 
 def _luminance(colours: np.ndarray) -> np.ndarray:
     first_yx = colours[:, :, 0]
-    if all(np.array_equal(first_yx, colours[:, :, i]) for i in range(1, colours.shape[2])):
+    is_grey_yx = np.logical_and.reduce([colours[:, :, i] == first_yx for i in range(1, colours.shape[2])])
+    if np.all(is_grey_yx):
         return np.ascontiguousarray(first_yx)
     luminance_yx = np.zeros(first_yx.shape, dtype=np.float32)
     for i, weight in enumerate(LUMINANCE_WEIGHTS):
         luminance_yx += np.float32(weight) * colours[:, :, i].astype(np.float32)
-    return luminance_yx
+    # Pixel by pixel, so that a band of rows gives what the whole image gives
+    return np.where(is_grey_yx, first_yx.astype(np.float32), luminance_yx)

@@ -54,7 +54,7 @@ def measure_objects(
     sample : str
         Name of the image, for the first column.
     pixel_size_um : float or None
-        Edge of a pixel; without it there are no columns in um.
+        Edge of a pixel; without it the columns in um are empty.
 
     Returns
     -------
@@ -78,10 +78,10 @@ def measure_objects(
         | (table["bbox_row_stop_px"] == rows)
         | (table["bbox_column_stop_px"] == columns)
     ).astype(np.int64)
-    if pixel_size_um is not None:
-        table["area_um2"] = table["area_px"] * pixel_size_um**2
-        for length in LENGTHS_IN_UM:
-            table[f"{length}_um"] = table[f"{length}_px"] * pixel_size_um
+    edge_um = np.nan if pixel_size_um is None else pixel_size_um
+    table["area_um2"] = table["area_px"] * edge_um**2
+    for length in LENGTHS_IN_UM:
+        table[f"{length}_um"] = table[f"{length}_px"] * edge_um
     table.insert(0, "sample", sample)
     return table.round(DECIMALS)
 
@@ -119,25 +119,22 @@ class ObjectTables:
     ----------
     folder : path
         Where both files go; they have a header even without an object.
-    pixel_size_um : float or None
-        As for `measure_objects`.
     order : "row" or "column"
         As for `encode_objects`.
     """
 
-    def __init__(self, folder: str | Path, *, pixel_size_um: float | None, order: str) -> None:
+    def __init__(self, folder: str | Path, *, order: str) -> None:
         self._objects = Path(folder) / OBJECTS
         self._rle = Path(folder) / RLE
-        self._pixel_size_um = pixel_size_um
         self._order = order
         nothing = np.zeros((1, 1), dtype=np.int64)
-        header = measure_objects(nothing, nothing, sample="", pixel_size_um=pixel_size_um)
+        header = measure_objects(nothing, nothing, sample="", pixel_size_um=None)
         header.to_csv(self._objects, index=False, lineterminator="\n")
         self._write_runs("w", [RLE_COLUMNS])
 
-    def add(self, sample: str, labels_yx: np.ndarray, image_yx: np.ndarray) -> None:
+    def add(self, sample: str, labels_yx: np.ndarray, image_yx: np.ndarray, *, pixel_size_um: float | None) -> None:
         """Add the objects of one image to both tables."""
-        table = measure_objects(labels_yx, image_yx, sample=sample, pixel_size_um=self._pixel_size_um)
+        table = measure_objects(labels_yx, image_yx, sample=sample, pixel_size_um=pixel_size_um)
         table.to_csv(self._objects, mode="a", header=False, index=False, lineterminator="\n")
         self._write_runs("a", [(sample, runs) for runs in encode_objects(labels_yx, order=self._order)])
 

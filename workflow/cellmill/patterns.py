@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cellmill.ome_zarr import is_store
+
 _WILDCARD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -31,19 +33,31 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
 
 
 def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Find the files that fit a pattern, in the order of their paths.
+    """Find the files, and the folders of OME-Zarr, that fit a pattern, in the order of their paths.
 
     Yields
     ------
     tuple
         Path as the pattern writes it (relative stays relative), and the text of each wildcard.
+
+    Raises
+    ------
+    ValueError
+        If one of them is a symbolic link that leads nowhere.
     """
     parts = re.split(r"(\{[A-Za-z_][A-Za-z0-9_]*\}|\*)", pattern)
     globbed = "".join("*" if part == "*" or _WILDCARD.fullmatch(part) else glob.escape(part) for part in parts)
     regex = pattern_regex(pattern)
     for path in sorted(glob.iglob(globbed)):
         match = regex.fullmatch(path)
-        if match and Path(path).is_file():
+        if not match:
+            continue
+        if not Path(path).exists():
+            raise ValueError(
+                f"{path}: expected a readable file, found a symbolic link to {Path(path).readlink()}, which "
+                "is not there. Mend the link, or remove it."
+            )
+        if Path(path).is_file() or is_store(Path(path)):
             yield path, match.groupdict()
 
 

@@ -59,7 +59,7 @@ def postprocess_shard(
     postprocess : mapping
         Config section that the file was fitted with.
     pixel_size_um : float or None
-        Edge of a pixel of the raw image.
+        Edge of a pixel of the raw images; None: what the metadata of each say.
     rle_order : "row" or "column"
         Order of the runs in rle.csv.
 
@@ -77,7 +77,7 @@ def postprocess_shard(
     n_objects = 0
     frames = list_frames(images_dir, probabilities_dir)
     with shard_folder(output_dir) as folder:
-        tables = ObjectTables(folder, pixel_size_um=pixel_size_um, order=rle_order)
+        tables = ObjectTables(folder, order=rle_order)
         for frame in frames:
             image_yx = frame.read_image()
             labels_yx = segment_image(frame.read_probability(), image_yx, valid_yx=frame.find_valid(), fitted=fitted)
@@ -85,7 +85,8 @@ def postprocess_shard(
             write_labels(folder / f"{frame.sample}.tif", labels_yx)
             if frame.geometry.mode != "none":
                 image_yx = unfit_probability(image_yx, frame.geometry)
-            tables.add(frame.sample, labels_yx, image_yx)
+            edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
+            tables.add(frame.sample, labels_yx, image_yx, pixel_size_um=edge_um)
             n_objects += int(np.count_nonzero(np.bincount(labels_yx.ravel())[1:]))
     logger.info("%d images, %d objects", len(frames), n_objects, extra={"progress": True})
 

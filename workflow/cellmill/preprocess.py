@@ -1,22 +1,26 @@
 """Stage preprocess: one channel of every raw image, less its background, fitted to one size."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellmill.background import (
+    BAND_STEP,
     MIN_FRAMES,
     TEMPORAL_METHODS,
     choose_frames,
+    reach_of_method,
     single_frame_method,
     temporal_median,
     temporal_mode,
 )
-from cellmill.fit import Geometry, fit_image, plan_fit, write_geometry
-from cellmill.images import raise_together, read_plane, read_shape, write_image
+from cellmill.fit import Geometry, fit_rows, plan_fit, raw_rows_of, write_geometry
+from cellmill.images import Channel, raise_together, read_plane, read_shape, select_channel, write_image_bands
+from cellmill.rasters import open_raster
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
@@ -24,6 +28,11 @@ logger = logging.getLogger(__name__)
 # What a stack of frames may take while its background is computed: a longer or larger sequence is read in
 # bands of rows, so that memory does not grow with it.
 MAX_STACK_MB = 256
+# Pixels of a raw image that are preprocessed together: the memory of a job does not grow with its images.
+BAND_PIXELS = 2**23
+
+# From some rows of a raw frame, and the slice that they are of it, to float32 of the same shape
+Subtract = Callable[[np.ndarray, slice], np.ndarray]
 
 
 def preprocess_shard(
@@ -31,7 +40,7 @@ def preprocess_shard(
     output_dir: str | Path,
     samples: Sequence[Mapping[str, Any]],
     context: Sequence[Mapping[str, Any]],
-    channel: str | int,
+    channel: Channel,
     background: Mapping[str, Any],
     fit: Mapping[str, Any],
 ) -> None:
@@ -42,12 +51,12 @@ def preprocess_shard(
     output_dir : path
         Shard folder: {sample}.tif (float32, YX, counts above background), geometry.csv, manifest.json.
     samples : sequence of mappings
-        Rows of the sample table; `sample`, `image`, `sequence` and `frame` are read.
+        Rows of the sample table; `sample`, `image`, `plane`, `sequence` and `frame` are read.
     context : sequence of mappings
         Further frames of the same sequences: a temporal background is computed from them too, and nothing is
         written of them. Frames without annotation serve so, held-out ones never.
-    channel : "luminance" or int
-        Which plane of an image with several.
+    channel : "luminance", int or list of float
+        Which channel, or which mix, of an image with several.
     background : mapping
         method, radius_px, sigma_px, max_frames.
     fit : mapping
@@ -72,29 +81,138 @@ def preprocess_shard(
                 continue
             for row in rows:
                 try:
-                    raw_yx = read_plane(row["image"], channel=channel)
+                    geometry = preprocess_image(
+                        folder / f"{row['sample']}.tif", row, subtract=subtract, channel=channel,
+                        background=background, fit=fit,
+                    )  # fmt: skip
                 except ValueError as error:
                     problems.append(str(error))
                     continue
-                geometry = plan_fit(raw_yx.shape, mode=fit["mode"], size=fit["size"])
-                image_yx = subtract(raw_yx)
-                # Above a background 0 is empty; without one the frame's own level is.
-                pad_value = float(np.median(image_yx)) if background["method"] == "none" else 0.0
-                write_image(folder / f"{row['sample']}.tif", fit_image(image_yx, geometry, pad_value=pad_value))
                 geometries[row["sample"]] = geometry
-                logger.info(
-                    "%s: %d x %d px, %g to %g counts, %g to %g above background",
-                    *(
-                        row["sample"],
-                        *raw_yx.shape,
-                        raw_yx.min(),
-                        raw_yx.max(),
-                        image_yx.min(),
-                        image_yx.max(),
-                    ),
-                )
         raise_together(problems, subject="images")
         write_geometry(folder / "geometry.csv", geometries)
+
+
+def preprocess_image(
+    path: str | Path,
+    row: Mapping[str, Any],
+    *,
+    subtract: Subtract,
+    channel: Channel,
+    background: Mapping[str, Any],
+    fit: Mapping[str, Any],
+) -> Geometry:
+    """Preprocess one image band by band: memory does not grow with it.
+
+    Parameters
+    ----------
+    path : path
+        Where the fitted image goes.
+    row : mapping
+        Row of the sample table; `sample`, `image` and `plane` are read.
+    subtract : function
+        From `plan_subtraction`.
+    channel, background, fit
+        As in `preprocess_shard`.
+
+    Returns
+    -------
+    Geometry
+
+    Raises
+    ------
+    ValueError
+        If the image cannot be read.
+    """
+    raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    geometry = plan_fit(raster.shape, mode=fit["mode"], size=fit["size"])
+    if raster.pixel_size_um is not None:
+        geometry = replace(geometry, pixel_size_um=float(np.sqrt(np.prod(raster.pixel_size_um))))
+    reach = reach_of_method(
+        method=background["method"], radius_px=background["radius_px"], sigma_px=background["sigma_px"]
+    )
+    bands = list_bands(geometry, reach=reach)
+    read = raster.reader()
+    extremes = Extremes()
+
+    def subtracted(rows: slice) -> np.ndarray:
+        first = max(0, (rows.start - reach) // BAND_STEP * BAND_STEP)
+        last = min(raster.shape[0], -(-(rows.stop + reach) // BAND_STEP) * BAND_STEP)
+        raw_yx = select_channel(read(first, last), axes=raster.axes, channel=channel, where=row["image"])
+        clean_yx = subtract(raw_yx, slice(first, last))[rows.start - first : rows.stop - first]
+        extremes.see(raw_yx[rows.start - first : rows.stop - first], clean_yx)
+        return clean_yx
+
+    # Above a background 0 is empty; without one the frame's own level is.
+    pad_value = 0.0
+    if geometry.is_padded and background["method"] == "none":
+        pad_value = median_of_rows(subtracted, rows=raster.shape[0], columns=raster.shape[1])
+
+    def fitted() -> Iterator[np.ndarray]:
+        for rows in bands:
+            raw_rows = raw_rows_of(geometry, rows)
+            clean_yx = subtracted(raw_rows) if raw_rows.start < raw_rows.stop else np.zeros((0, raster.shape[1]))
+            yield fit_rows(clean_yx, geometry, rows=rows, raw_rows=raw_rows, pad_value=pad_value)
+
+    write_image_bands(path, fitted(), shape=geometry.shape)
+    logger.info(
+        "%s: %d x %d px, %g to %g counts, %g to %g above background",
+        *(row["sample"], *raster.shape, *extremes.raw, *extremes.clean),
+    )
+    return geometry
+
+
+class Extremes:
+    """Smallest and largest counts of an image that is seen band by band."""
+
+    def __init__(self) -> None:
+        self.raw = [float("inf"), float("-inf")]
+        self.clean = [float("inf"), float("-inf")]
+
+    def see(self, raw_yx: np.ndarray, clean_yx: np.ndarray) -> None:
+        """Take one band in."""
+        for seen, part_yx in ((self.raw, raw_yx), (self.clean, clean_yx)):
+            seen[:] = min(seen[0], float(part_yx.min())), max(seen[1], float(part_yx.max()))
+
+
+def list_bands(geometry: Geometry, *, reach: int) -> list[slice]:
+    """Cut the fitted frame into bands of rows that need no more than `BAND_PIXELS` of the raw frame, halo included.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    reach : int
+        Rows around a band that its background needs.
+
+    Returns
+    -------
+    list of slice
+        One band for all images but large ones.
+    """
+    if geometry.raw_rows * geometry.raw_columns <= BAND_PIXELS and geometry.rows * geometry.columns <= BAND_PIXELS:
+        return [slice(0, geometry.rows)]
+    # A band much lower than its halo would be computed mostly for nothing.
+    raw_height = max(BAND_PIXELS // geometry.raw_columns - 2 * reach, reach, 1)
+    height = max(1, int(raw_height * geometry.rows / geometry.raw_rows)) if geometry.mode == "resize" else raw_height
+    height = min(height, max(1, BAND_PIXELS // geometry.columns))
+    return [slice(first, min(first + height, geometry.rows)) for first in range(0, geometry.rows, height)]
+
+
+def median_of_rows(read_rows: Callable[[slice], np.ndarray], *, rows: int, columns: int) -> float:
+    """Give the median of an image; of a large one from rows spread evenly over it.
+
+    Parameters
+    ----------
+    read_rows : function
+        From a slice of rows to their pixels.
+    rows, columns : int
+        Size of the image, px.
+    """
+    if rows * columns <= BAND_PIXELS:
+        return float(np.median(read_rows(slice(0, rows))))
+    # ASSUME a level for padding needs no more than a million pixels
+    chosen = np.linspace(0, rows - 1, max(1, 2**20 // columns)).astype(int)
+    return float(np.median(np.concatenate([read_rows(slice(i, i + 1)) for i in chosen])))
 
 
 def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[list[Mapping[str, Any]]]:
@@ -107,9 +225,7 @@ def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[l
     return [sorted(rows, key=lambda row: int(row["frame"])) for rows in sequences.values()]
 
 
-def plan_subtraction(
-    rows: Sequence[Mapping[str, Any]], *, channel: str | int, background: Mapping[str, Any]
-) -> Callable[[np.ndarray], np.ndarray]:
+def plan_subtraction(rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any]) -> Subtract:
     """Give the function that removes the background from each frame of a group.
 
     Parameters
@@ -122,7 +238,7 @@ def plan_subtraction(
     Returns
     -------
     function
-        From a raw frame to float32 of the same shape.
+        From some rows of a raw frame, and the slice that they are of it, to float32 of the same shape.
 
     Raises
     ------
@@ -131,32 +247,31 @@ def plan_subtraction(
     """
     method = background["method"]
     if method not in TEMPORAL_METHODS:
-        return single_frame_method(method=method, radius_px=background["radius_px"], sigma_px=background["sigma_px"])
+        remove = single_frame_method(method=method, radius_px=background["radius_px"], sigma_px=background["sigma_px"])
+        return lambda raw_yx, part: remove(raw_yx)
     _check_sequence(rows, method=method)
-    background_yx = background_of_sequence(
-        [row["image"] for row in rows], channel=channel, method=method, max_frames=background["max_frames"]
-    )
+    background_yx = background_of_sequence(rows, channel=channel, method=method, max_frames=background["max_frames"])
     logger.info(
         "sequence %s: %s of %d frames, %g to %g counts",
         *(rows[0]["sequence"], method, len(rows), background_yx.min(), background_yx.max()),
     )
 
-    def subtract(raw_yx: np.ndarray) -> np.ndarray:
-        return raw_yx.astype(np.float32) - np.float32(_level(raw_yx, method=method)) - background_yx
+    def subtract(raw_yx: np.ndarray, part: slice) -> np.ndarray:
+        return raw_yx.astype(np.float32) - np.float32(_level(raw_yx, method=method)) - background_yx[part]
 
     return subtract
 
 
 def background_of_sequence(
-    paths: Sequence[str | Path], *, channel: str | int, method: str, max_frames: int
+    frames: Sequence[Mapping[str, Any]], *, channel: Channel, method: str, max_frames: int
 ) -> np.ndarray:
     """Compute the background of one sequence from its own frames.
 
     Parameters
     ----------
-    paths : sequence of path
-        Its frames in order of time, all of one size.
-    channel : "luminance" or int
+    frames : sequence of mappings
+        Its rows of the sample table in order of time; `image` and `plane` are read. All are of one size.
+    channel : "luminance", int or list of float
         As in `preprocess_shard`.
     method : "temporal_median" or "temporal_mode"
         The mode is taken of frames less their own mean.
@@ -168,17 +283,17 @@ def background_of_sequence(
     ndarray of float32, shape (rows, columns)
         Counts; relative to the mean of a frame for temporal_mode.
     """
-    chosen = [paths[i] for i in choose_frames(len(paths), max_frames=max_frames)]
+    chosen = [frames[i] for i in choose_frames(len(frames), max_frames=max_frames)]
     estimate = {"temporal_median": temporal_median, "temporal_mode": temporal_mode}[method]
-    rows, columns = read_shape(chosen[0])
+    rows, columns = read_shape(chosen[0]["image"], plane=chosen[0].get("plane", ()))
     bytes_per_row = 4 * columns * len(chosen)
     band = max(1, MAX_STACK_MB * 2**20 // bytes_per_row)
     background_yx = np.empty((rows, columns), dtype=np.float32)
     for first in range(0, rows, band):
         part = slice(first, min(first + band, rows))
         stack_tyx = np.empty((len(chosen), part.stop - part.start, columns), dtype=np.float32)
-        for i, path in enumerate(chosen):
-            raw_yx = read_plane(path, channel=channel)
+        for i, frame in enumerate(chosen):
+            raw_yx = read_plane(frame["image"], channel=channel, plane=frame.get("plane", ()))
             stack_tyx[i] = raw_yx[part].astype(np.float32) - np.float32(_level(raw_yx, method=method))
         background_yx[part] = estimate(stack_tyx)
     return background_yx
@@ -202,7 +317,7 @@ def _check_sequence(rows: Sequence[Mapping[str, Any]], *, method: str) -> None:
             f"{where}: expected at least {MIN_FRAMES} frames for {method}, found {len(rows)}. "
             "Choose a background of single frames, such as gaussian."
         )
-    shapes = {read_shape(row["image"]) for row in rows}
+    shapes = {read_shape(row["image"], plane=row.get("plane", ())) for row in rows}
     if len(shapes) > 1:
         sizes = ", ".join(f"{height} x {width}" for height, width in sorted(shapes))
         raise ValueError(

@@ -1,6 +1,6 @@
 """Stage `report`: the page of a dataset, and the index of all datasets.
 
-Reads   metrics.csv, scores.csv, history.csv, train.json, postprocess.json, objects.csv, check/*.json,
+Reads   metrics.csv, scores.csv, history.csv, train.json, postprocess.json, objects.csv, check/*.csv,
         and images, labels, probabilities and segmentation of the shards that the gallery shows
 Writes  results/{dataset}/report.html, results/index.html      one file each, which opens offline
 """
@@ -16,7 +16,8 @@ import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cellmill.pages import chapters, comparison, results, wording
+from cellmill.findings import read_tables
+from cellmill.pages import chapters, comparison, data, results, wording
 from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.pages.verdict import Standing, count_wins, rank_models, read_table
 from cellmill.shards import atomic_path
@@ -69,7 +70,7 @@ def write_report(
         sample, image, split, shard, class, sequence, frame, and `channel` where it is not the luminance; one row an
         image. The gallery has a raw view where `image` is a file.
     check_paths : sequence of paths
-        Files of the stage check.
+        summary.csv, images.csv and annotations.csv of the stage check.
     metrics_path, scores_path : path
         metrics.csv and scores.csv, without rows where nothing is annotated.
     images_dirs, labels_dirs : mapping
@@ -229,12 +230,15 @@ def _verdict(
 def _data_chapter(
     samples: Sequence[Mapping[str, Any]], *, check_paths: Sequence[str | Path], remarks: Sequence[str]
 ) -> dict[str, Any]:
-    checked = results.read_checks(check_paths)
+    tables = read_tables(check_paths)
+    images, annotations = ({row["sample"]: row for row in tables[name]} for name in ("images", "annotations"))
+    # a remark stands above the table already
+    findings = [row for row in tables["summary"] if f"{row['where']}: {row['finding']}" not in remarks]
     return {
         "remarks": [wording.hide_folders(remark) for remark in remarks],
         "shared_sequences": chapters.shared_sequences(samples),
-        "data_tables": chapters.describe_data(samples, images=checked["images"], annotations=checked["annotations"]),
-        "findings": chapters.list_findings(checked["findings"]),
+        "data_tables": data.describe_data(samples, images=images, annotations=annotations),
+        "findings": data.list_findings(findings),
     }
 
 

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,14 @@ class Sample:
     split: str = ""
     shard: str = ""
     rows_digest: str = ""
+    # the place in a stack: [axis, position or projection, size] for each of its axes
+    plane: list[list[Any]] = field(default_factory=list)
+    # whether its annotation is a stack of the same planes
+    is_annotated_as_stack: bool = False
+    # further files: ignore, markers, tracks
+    extra: dict[str, str] = field(default_factory=dict)
+    # of an image that is a folder
+    image_digest: str = ""
 
     def as_settings(self) -> dict[str, Any]:
         """Give the row as a job sees it: nothing in it that could change without changing the result."""
@@ -46,9 +55,15 @@ class Sample:
             "frame": self.frame,
             "class": self.class_name,
         }
-        if self.rows_digest:
-            row["rows_digest"] = self.rows_digest
+        # What most images lack is left out, so that a row says no more than it has to.
+        for name in ("rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest"):
+            if value := getattr(self, name):
+                row[name] = value
         return row
+
+
+# A sample and the text of its wildcards
+Found = tuple[Sample, dict[str, str]]
 
 
 class SampleError(ValueError):
@@ -59,7 +74,7 @@ class SampleError(ValueError):
         super().__init__("\n".join(mistakes))
 
 
-def scan_images(pattern: str, *, where: str) -> list[tuple[Sample, dict[str, str]]]:
+def scan_images(pattern: str, *, where: str) -> list[Found]:
     """Find the images of a pattern and name the samples.
 
     Parameters
@@ -95,7 +110,7 @@ def scan_images(pattern: str, *, where: str) -> list[tuple[Sample, dict[str, str
                 f"{_listing(folder)}. Check folders and suffix; upper and lower case differ."
             ]
         )
-    mistakes = []
+    mistakes = _double_frames(found, where=where)
     first: dict[str, str] = {}
     for sample, _ in found:
         if sample.sample in first:
@@ -111,15 +126,33 @@ def scan_images(pattern: str, *, where: str) -> list[tuple[Sample, dict[str, str
     return sorted(found, key=lambda item: natural_key(item[0].sample))
 
 
+def _double_frames(found: list[Found], *, where: str) -> list[str]:
+    """Name the frames that two files claim, such as t1 and t001."""
+    first: dict[tuple[str, int], str] = {}
+    mistakes = []
+    for sample, values in found:
+        twin = first.setdefault((sample.sequence, sample.frame), sample.image)
+        if "frame" in values and twin != sample.image and "sample" not in values:
+            mistakes.append(
+                f"{where}: expected one image for each frame, found {twin} and {sample.image} for frame {sample.frame} "
+                f"of sequence {sample.sequence!r}. Remove one, or put {{sequence}} where the paths differ."
+            )
+    return mistakes
+
+
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Sort key under which t2 comes before t10."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
+def _stem(path: str) -> str:
+    """Give a file's name without its suffix, be it .ome.tif or .ome.zarr."""
+    name = Path(path).name
+    stem = re.sub(r"\.ome\.(tiff?|zarr)$", "", name, flags=re.IGNORECASE)
+    return Path(name).stem if stem == name else stem
+
+
 def _named(path: str, values: Mapping[str, str], pattern: str, where: str) -> Sample:
-    stem = Path(path).name
-    stem = re.sub(r"\.ome\.tiff?$", "", stem, flags=re.IGNORECASE)
-    stem = Path(stem).stem if stem == Path(path).name else stem
     frame = 0
     if "frame" in values:
         digits = re.search(r"\d+", values["frame"])
@@ -134,7 +167,7 @@ def _named(path: str, values: Mapping[str, str], pattern: str, where: str) -> Sa
     elif "sequence" in values and "frame" in values:
         name = f"{sequence}_{values['frame']}"
     else:
-        name = stem
+        name = _stem(path)
     return Sample(sample=name, image=path, sequence=sequence, frame=frame)
 
 
@@ -146,9 +179,7 @@ def _wrong_name(name: str) -> str:
     return ""
 
 
-def attach_annotations(
-    found: list[tuple[Sample, dict[str, str]]], *, path: str, many: bool, where: str
-) -> list[Sample]:
+def attach_annotations(found: list[Found], *, path: str, many: bool, where: str) -> tuple[list[Sample], list[str]]:
     """Tie annotation files to their images through the wildcards that both paths share.
 
     Parameters
@@ -159,34 +190,107 @@ def attach_annotations(
         Pattern of the annotation files.
     many : bool
         Whether an image has several files (a mask for each object).
+    where : str
+        Key path of the pattern, for messages.
 
     Returns
     -------
-    list of Sample
+    samples : list of Sample
         A sample without annotation files has an empty list.
+    remarks : list of str
+        Annotations that belong to no image.
+
+    Raises
+    ------
+    SampleError
+        If the pattern has a wildcard that no image has, or one image has several files and may have one.
     """
-    unknown = [name for name in wildcards_of(path) if name != "sample" and name not in found[0][1]]
-    if unknown:
-        raise SampleError(
-            [
-                f"{where}: {{{'}, {'.join(unknown)}}} stands in no image path. "
-                f"Use the wildcards of images ({', '.join(sorted({*found[0][1], 'sample'}))})."
-            ]
-        )
-    samples = []
-    mistakes = []
+    samples, mistakes, used = [], [], set()
+    ties = FileTies(path, found, where=where)
     for sample, values in found:
-        filled = fill_pattern(path, {**values, "sample": sample.sample})
-        files = sorted(glob.glob(filled)) if "*" in filled else [filled] if Path(filled).is_file() else []
+        files, is_stack = ties.files(sample, values)
+        used.update(files)
         if len(files) > 1 and not many:
             mistakes.append(
                 f"{where}: expected one file for {sample.sample!r}, found {len(files)} ({files[0]}, {files[1]}, …). "
                 "Narrow the pattern, or use format: mask_folder."
             )
-        samples.append(replace(sample, annotations=files))
+        samples.append(replace(sample, annotations=files, is_annotated_as_stack=is_stack))
     if mistakes:
         raise SampleError(mistakes[:20])
-    return samples
+    orphans = [] if "*" in path else [file for file, _ in find_files(path) if file not in used]
+    return samples, [_explain_orphans(orphans, where=where)] if orphans else []
+
+
+def attach_extra(samples: list[Sample], found: list[Found], *, name: str, path: str, where: str) -> list[Sample]:
+    """Tie one further file to each image that has it, such as its ignored pixels."""
+    ties = FileTies(path, found, where=where)
+    tied = []
+    for sample, (_, values) in zip(samples, found, strict=True):
+        files, _ = ties.files(sample, values)
+        tied.append(replace(sample, extra={**sample.extra, name: files[0]}) if files else sample)
+    return tied
+
+
+class FileTies:
+    """The files of a pattern, found through the wildcards of an image.
+
+    Raises
+    ------
+    SampleError
+        If the pattern has a wildcard that no image has.
+    """
+
+    def __init__(self, path: str, found: list[Found], *, where: str) -> None:
+        unknown = [name for name in wildcards_of(path) if name != "sample" and name not in found[0][1]]
+        if unknown:
+            raise SampleError(
+                [
+                    f"{where}: {{{'}, {'.join(unknown)}}} stands in no image path. "
+                    f"Use the wildcards of images ({', '.join(sorted({*found[0][1], 'sample'}))})."
+                ]
+            )
+        self._path = path
+        self._where = where
+
+    def files(self, sample: Sample, values: Mapping[str, str]) -> tuple[list[str], bool]:
+        """Give the files of a sample, and whether they belong to the whole stack that it is a plane of."""
+        # The file of an image gives {sample}; a plane of a stack has a name of its own.
+        stem = values.get("sample", _stem(sample.image) if sample.plane else sample.sample)
+        if files := self._fill({**values, "sample": stem}):
+            is_plane = any(isinstance(place, int) for _, place, _ in sample.plane)
+            return files, is_plane and "frame" not in wildcards_of(self._path)
+        if stem != sample.sample and (files := self._fill({**values, "sample": sample.sample})):
+            return files, False
+        if "frame" in wildcards_of(self._path):
+            key = self._key({**values, "sample": stem, "frame": str(sample.frame)})
+            return self._by_number.get(key, []), False
+        return [], False
+
+    def _fill(self, values: Mapping[str, str]) -> list[str]:
+        filled = fill_pattern(self._path, dict(values))
+        if "*" in filled:
+            return sorted(file for file in glob.glob(filled) if Path(file).exists())
+        return [filled] if Path(filled).exists() else []
+
+    def _key(self, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+        return tuple(sorted((name, values[name]) for name in wildcards_of(self._path)))
+
+    @cached_property
+    def _by_number(self) -> dict[tuple[tuple[str, str], ...], list[str]]:
+        """The files by their wildcards, frames by number: man_seg001 belongs to t1."""
+        files: dict[tuple[tuple[str, str], ...], list[str]] = {}
+        for file, values in find_files(self._path):
+            if digits := re.search(r"\d+", values["frame"]):
+                files.setdefault(self._key({**values, "frame": str(int(digits.group()))}), []).append(file)
+        return files
+
+
+def _explain_orphans(files: list[str], *, where: str) -> str:
+    return (
+        f"{where}: {len(files)} annotation files belong to no image, such as {', '.join(files[:3])}. Check that "
+        "their names agree with those of the images"
+    )
 
 
 def attach_table(samples: list[Sample], *, index: TableIndex) -> list[Sample]:

@@ -1,24 +1,33 @@
 """The sample table of a dataset: images, annotations, classes, sides and shards, from one look at the files."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from cellmill.config.annotations import FOLDER_FORMATS, Annotations
 from cellmill.config.dataset import Dataset
 from cellmill.config.simulate import sample_names
+from cellmill.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.samples import (
+    MAX_NAMED,
     UNLABELLED,
+    Found,
     Sample,
     attach_annotations,
+    attach_extra,
     attach_table,
     scan_images,
     shard_samples,
     some,
     split_samples,
 )
-from cellmill.shards import RESULTS
+from cellmill.shards import RESULTS, atomic_path
 from cellmill.splits import PARTS
+from cellmill.stacks import expand_stacks
 from cellmill.tables import TableIndex, index_table
+
+TRACK_TABLES = ("man_track.txt", "res_track.txt")
 
 
 def scan_dataset(
@@ -55,24 +64,32 @@ def scan_dataset(
     else:
         assert dataset.images is not None
         found = scan_images(dataset.images, where=f"{where}.images")
-    samples = [sample for sample, _ in found]
+        found = expand_stacks(found, stack=dataset.stack.model_dump(mode="json"), where=where)
+    samples = digest_stores([sample for sample, _ in found], cache_dir=cache_dir)
+    remarks: list[str] = []
     index: TableIndex | None = None
     section = dataset.annotations
     if section is not None and section.table is not None:
         columns = _table_columns(dataset, found[0][1])
         index = index_table(
-            section.table,
+            section.model_dump(mode="json"),
             samples={sample.sample for sample in samples},
-            sample_column=section.sample_column,
-            rle_column=section.rle_column,
             value_columns=columns,
             cache_dir=cache_dir,
             where=f"{where}.annotations.table",
         )
         samples = attach_table(samples, index=index)
+        if others := index.others({sample.sample for sample in samples}):
+            remarks.append(
+                f"{where}.annotations.table: {len(others)} images of the table are not among the images, such as "
+                f"{some(others[:MAX_NAMED])}. Check that their names agree, or leave it if they are elsewhere"
+            )
     elif section is not None and section.path is not None:
-        many = section.format == "mask_folder"
-        samples = attach_annotations(found, path=section.path, many=many, where=f"{where}.annotations.path")
+        many = section.format in FOLDER_FORMATS
+        tied, remarks = attach_annotations(found, path=section.path, many=many, where=f"{where}.annotations.path")
+        samples = [replace(new, image_digest=old.image_digest) for new, old in zip(tied, samples, strict=True)]
+    if section is not None:
+        samples = _attach_extra(samples, found, section=section, where=f"{where}.annotations")
     labelled = _labelled(samples, dataset, where=where)
 
     def values_of(key: str | None, option: str) -> dict[str, str]:
@@ -80,14 +97,13 @@ def scan_dataset(
 
     classes = values_of(dataset.class_column, "class_column")
     samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
-    remarks: list[str] = []
     strata_key = dataset.split.stratify
     strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
     if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
         # Nothing is trained or chosen here, so a few images are test images.
         samples = [replace(sample, split="test" if sample.sample in labelled else UNLABELLED) for sample in samples]
     else:
-        samples, remarks = split_samples(
+        samples, said = split_samples(
             samples,
             labelled=labelled,
             split=dataset.split.model_dump(mode="json"),
@@ -95,10 +111,51 @@ def scan_dataset(
             strata=strata,
             where=f"{where}.split",
         )
+        remarks += said
     samples = shard_samples(samples, images_per_job=images_per_job)
     if dataset.simulate is not None:
         samples = [replace(row, image=f"{RESULTS}/{name}/raw/{row.shard}/images/{row.sample}.tif") for row in samples]
     return samples, remarks
+
+
+def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotations, where: str) -> list[Sample]:
+    """Tie ignored pixels, CTC markers and track tables to their images; a track table beside the masks is found."""
+    for name in ("ignore", "markers", "tracks"):
+        if path := getattr(section, name):
+            samples = attach_extra(samples, found, name=name, path=path, where=f"{where}.{name}")
+            if not any(name in sample.extra for sample in samples):
+                raise ValueError(
+                    f"{where}.{name}: expected files that match {path!r}, found none. Check folders and suffix."
+                )
+    if section.format == "ctc" and section.tracks is None:
+        beside = {
+            folder: next((folder / name for name in TRACK_TABLES if (folder / name).is_file()), None)
+            for folder in {Path(path).parent for sample in samples for path in sample.annotations}
+        }
+        samples = [
+            replace(sample, extra={**sample.extra, "tracks": str(table)})
+            if sample.annotations and (table := beside[Path(sample.annotations[0]).parent]) is not None
+            else sample
+            for sample in samples
+        ]
+    return samples
+
+
+def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:
+    """Digest the images that are folders (OME-Zarr), by what their listing remembers where that is as before."""
+    if not any(sample.image and is_store(Path(sample.image)) for sample in samples):
+        return samples
+    cache = cache_dir / "stores.json"
+    known: dict[str, list[str]] = json.loads(cache.read_text()) if cache.is_file() else {}
+    digests: dict[str, str] = {}
+    for image in {sample.image for sample in samples}:
+        stamp, key = stamp_store(Path(image)), str(Path(image).absolute())
+        if known.get(key, [""])[0] != stamp:
+            known[key] = [stamp, digest_store(Path(image))]
+        digests[image] = known[key][1]
+    with atomic_path(cache) as partial:
+        partial.write_text(json.dumps(known))
+    return [replace(sample, image_digest=digests[sample.image]) for sample in samples]
 
 
 def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str]:
@@ -131,9 +188,7 @@ def _table_columns(dataset: Dataset, wildcards: Mapping[str, str]) -> list[str]:
     return sorted(key for key in wanted if key and key not in wildcards)
 
 
-def _values_of(
-    key: str | None, *, found: list[tuple[Sample, dict[str, str]]], index: TableIndex | None, where: str
-) -> dict[str, str]:
+def _values_of(key: str | None, *, found: list[Found], index: TableIndex | None, where: str) -> dict[str, str]:
     if key is None:
         return {}
     if key in found[0][1]:

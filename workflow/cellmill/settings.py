@@ -12,6 +12,11 @@ from cellmill.provenance import canonical
 from cellmill.samples import UNLABELLED, Sample
 from cellmill.shards import RESULTS
 
+# What the stages that read annotations have to know of a sample
+ANNOTATED_COLUMNS = (
+    "sample", "image", "annotations", "frame", "rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest",
+)  # fmt: skip
+
 
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
     """Give the canonical settings of one job.
@@ -40,19 +45,30 @@ def simulate_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
 
 
 def check_shard_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    settings = rasterize_settings(plan, dataset, shard)
     return {
-        **rasterize_settings(plan, dataset, shard),
+        **settings,
+        "samples": _columns(plan.rows(dataset, shard), *ANNOTATED_COLUMNS, "sequence"),
         "channel": plan.preprocess[dataset]["channel"],
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
     }
 
 
 def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
-    return {"dataset": dataset}
+    return {
+        "dataset": dataset,
+        "parts": {shard: plan.rows(dataset, shard)[0].split for shard in plan.shards(dataset)},
+        "remarks": _remarks(plan, dataset),
+    }
+
+
+def _remarks(plan: Plan, dataset: str) -> list[str]:
+    return [remark for remark in plan.remarks if remark.startswith(f"datasets.{dataset}.")]
 
 
 def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
-    rows = _columns(plan.rows(dataset, shard), "sample", "image", "sequence", "frame")
-    context = _columns(plan.context(dataset, shard), "image", "sequence", "frame")
+    rows = _columns(plan.rows(dataset, shard), "sample", "image", "sequence", "frame", "plane", "image_digest")
+    context = _columns(plan.context(dataset, shard), "image", "sequence", "frame", "plane", "image_digest")
     return {"samples": rows, "context": context, **plan.preprocess[dataset]}
 
 
@@ -62,7 +78,7 @@ def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     settings = None if section is None or rows[0].split == UNLABELLED else section.model_dump(mode="json")
     missing = settings.pop("missing") if settings else "unlabelled"
     return {
-        "samples": _columns(rows, "sample", "image", "annotations", "rows_digest"),
+        "samples": _columns(rows, *ANNOTATED_COLUMNS),
         "annotations": settings,
         "missing": missing,
     }
@@ -149,7 +165,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
             {
                 "sample": row.sample, "image": row.image, "split": row.split, "shard": row.shard,
                 "class": row.class_name, "sequence": row.sequence, "frame": row.frame,
-                "channel": plan.preprocess[dataset]["channel"],
+                "channel": plan.preprocess[dataset]["channel"], "plane": row.plane,
             }
             for row in plan.samples[dataset]
         ],
@@ -158,7 +174,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
             shard: f"{RESULTS}/{dataset}/labels/{shard}" for shard in shown if shard in labelled
         },
         "gallery": gallery,
-        "remarks": [remark for remark in plan.remarks if remark.startswith(f"datasets.{dataset}.")],
+        "remarks": _remarks(plan, dataset),
     }  # fmt: skip
 
 

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from cellmill.annotations.coco import index_coco
 from cellmill.annotations.table import find_columns, strip_suffix
 from cellmill.shards import atomic_path, file_digest
 
-CACHE_VERSION = 2
+CACHE_VERSION = 3
 
 
 class TableIndex:
@@ -20,6 +22,10 @@ class TableIndex:
         self._digests = digests
         self._values = values
         self.columns = columns
+
+    def others(self, samples: set[str]) -> list[str]:
+        """List the images that the table annotates and that are no samples."""
+        return sorted(set(self._digests) - samples)
 
     def digest(self, sample: str) -> str:
         """Give the digest of a sample's rows, "" where it has none."""
@@ -31,25 +37,21 @@ class TableIndex:
 
 
 def index_table(
-    path: str,
+    section: Mapping[str, Any],
     *,
     samples: set[str],
-    sample_column: str | None,
-    rle_column: str | None,
     value_columns: Sequence[str],
     cache_dir: Path,
     where: str,
 ) -> TableIndex:
-    """Read a CSV table once and remember the digests of its rows by path, size and time.
+    """Read a table that all images share once, and remember the digests of its rows by path, size and time.
 
     Parameters
     ----------
-    path : str
-        CSV file with one row or several a sample.
+    section : mapping
+        The section `annotations`: format (rle or coco), table, sample_column, rle_column, object_column.
     samples : set of str
         Names of the samples; a table may write them with the suffix of a file.
-    sample_column, rle_column : str or None
-        Columns that name the sample and hold its runs; None: those that are known by name.
     value_columns : sequence of str
         Columns whose value is the same in all rows of a sample: class, group.
     cache_dir : Path
@@ -60,8 +62,10 @@ def index_table(
     Raises
     ------
     ValueError
-        If the file is missing or no CSV, or a column is not there.
+        If the file is missing or of another kind, or a column is not there.
     """
+    path = section["table"]
+    names = [section[key] for key in ("sample_column", "rle_column", "object_column")]
     if not Path(path).is_file():
         raise ValueError(missing_table(path, where=where))
     stat = Path(path).stat()
@@ -69,8 +73,8 @@ def index_table(
         json.dumps(
             [
                 str(Path(path).absolute()),
-                sample_column,
-                rle_column,
+                section["format"],
+                names,
                 sorted(value_columns),
                 sorted(samples),
                 CACHE_VERSION,
@@ -88,13 +92,12 @@ def index_table(
             _store(cache, content)
             return TableIndex(content["digests"], content["values"], content["columns"])
     content = {"stamp": stamp, "file": file_digest(path)}
-    try:
-        columns = find_columns(Path(path), sample_column=sample_column, rle_column=rle_column)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where}: {path}: expected a CSV table, found something else ({error}).") from error
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
-    content.update(_read(path, samples=samples, columns=columns, value_columns=value_columns, where=where))
+    if section["format"] == "coco":
+        digests, values, columns = index_coco(path, where=where)
+        content.update({"digests": digests, "values": _pick(values, value_columns, columns, path, where=where)})
+        content["columns"] = columns
+    else:
+        content.update(_index_csv(path, names=names, samples=samples, value_columns=value_columns, where=where))
     _store(cache, content)
     return TableIndex(content["digests"], content["values"], content["columns"])
 
@@ -102,6 +105,31 @@ def index_table(
 def missing_table(path: str, *, where: str) -> str:
     """Say that an annotation table is not there."""
     return f"{where}: expected a table, found no file {path}. Check the path."
+
+
+def _index_csv(
+    path: str, *, names: Sequence[str | None], samples: set[str], value_columns: Sequence[str], where: str
+) -> dict[str, Any]:
+    try:
+        columns = find_columns(Path(path), sample_column=names[0], rle_column=names[1], object_column=names[2])
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
+        raise ValueError(f"{where}: {path}: expected a CSV table, found something else ({error}).") from error
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    return dict(_read(path, samples=samples, columns=columns, value_columns=value_columns, where=where))
+
+
+def _pick(
+    values: Mapping[str, dict[str, str]], wanted: Sequence[str], columns: Sequence[str], path: str, *, where: str
+) -> dict[str, dict[str, str]]:
+    """Take the wanted columns; say which there are where one is missing."""
+    for name in wanted:
+        if name not in columns:
+            raise ValueError(
+                f"{where}: {path}: expected a column {name!r}, found {', '.join(columns)}. "
+                "Name the right one (class_column, group_by, stratify)."
+            )
+    return {name: values[name] for name in wanted}
 
 
 def _store(cache: Path, content: dict[str, object]) -> None:
@@ -118,12 +146,7 @@ def _read(
     except pd.errors.ParserError as error:
         raise ValueError(f"{where}: {path}: expected a CSV table, found something else ({error}).") from error
     every = list(table.columns)
-    for name in value_columns:
-        if name not in every:
-            raise ValueError(
-                f"{where}: {path}: expected a column {name!r}, found {', '.join(every)}. "
-                "Name the right one (class_column, group_by, stratify)."
-            )
+    _pick({name: {} for name in every}, value_columns, every, path, where=where)
     groups = table.groupby(strip_suffix(table[columns[0]], keep=samples), sort=False)
     # Row order inside a sample is part of its digest: object numbers follow it.
     text = table[list(columns[1:])].agg("\x1f".join, axis=1)

@@ -3,6 +3,8 @@
 Reads   raw images and annotations of a shard         as the lab has them
 Writes  results/{dataset}/check/{shard}.json          findings; what would spoil a result stops the run.
         results/{dataset}/check/summary.csv           one row a finding
+        results/{dataset}/check/images.csv            one row an image: size, type, range, saturation, focus
+        results/{dataset}/check/annotations.csv       one row an annotated image: objects, sizes, faults
 """
 
 
@@ -47,6 +49,8 @@ rule check_dataset:
         ],
     output:
         summary="results/{dataset}/check/summary.csv",
+        images="results/{dataset}/check/images.csv",
+        annotations="results/{dataset}/check/annotations.csv",
     log:
         "logs/{dataset}/check/summary.log",
     benchmark:

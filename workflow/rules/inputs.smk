@@ -44,16 +44,22 @@ def raw_images_of_shard(wildcards):
     """The raw images of a shard: files of the lab, or the folder that the simulation wrote."""
     if PLAN.is_simulated(wildcards.dataset):
         return shard_inputs("raw")(wildcards)
-    return {
-        "images": [row.image for row in PLAN.rows(wildcards.dataset, wildcards.shard)]
-    }
+    return {"images": image_files(PLAN.rows(wildcards.dataset, wildcards.shard))}
+
+
+def image_files(rows):
+    """List image files, a stack once. A folder of OME-Zarr is ancient: the digest of its chunks decides."""
+    digests = {row.image: row.image_digest for row in rows}
+    return [
+        ancient(image) if is_folder else image for image, is_folder in digests.items()
+    ]
 
 
 def frames_of_shard(wildcards):
     """The raw images of a shard, and the frames around them that a temporal background takes in."""
     found = raw_images_of_shard(wildcards)
     around = PLAN.context(wildcards.dataset, wildcards.shard)
-    return {**found, "context": [row.image for row in around]}
+    return {**found, "context": image_files(around)}
 
 
 def raw_files_of_shard(wildcards):
@@ -61,7 +67,13 @@ def raw_files_of_shard(wildcards):
     found = raw_images_of_shard(wildcards)
     if "images" in found:
         rows = PLAN.rows(wildcards.dataset, wildcards.shard)
-        found["annotations"] = [path for row in rows for path in row.annotations]
+        found["annotations"] = list(
+            dict.fromkeys(
+                path
+                for row in rows
+                for path in [*row.annotations, *row.extra.values()]
+            )
+        )
         section = PLAN.annotations(wildcards.dataset, wildcards.shard)
         if section is not None and section.table is not None:
             found["table"] = ancient(section.table)
@@ -153,7 +165,8 @@ def report_data(wildcards):
         "metrics": f"results/{dataset}/metrics.csv",
         "scores": f"results/{dataset}/scores.csv",
         "findings": [
-            f"results/{dataset}/check/{shard}.json" for shard in PLAN.shards(dataset)
+            f"results/{dataset}/check/{name}.csv"
+            for name in ("summary", "images", "annotations")
         ],
         "history": [f"results/{dataset}/{run.name}/history.csv" for run in trained],
         "summary": [f"results/{dataset}/{run.name}/train.json" for run in trained],

@@ -7,5 +7,7 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 from cellmill.findings import summarize_check
 
 summarize_check(
-    output_path=snakemake.output.summary, findings_paths=snakemake.input.findings, **snakemake.params.settings
-)
+    summary_path=snakemake.output.summary, images_path=snakemake.output.images,
+    annotations_path=snakemake.output.annotations, findings_paths=snakemake.input.findings,
+    **snakemake.params.settings,
+)  # fmt: skip

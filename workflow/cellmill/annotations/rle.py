@@ -7,6 +7,9 @@ Two orders are in use, and a table does not say which: `row` counts along the ro
 import numpy as np
 
 ORDERS = ("row", "column")
+# 18 digits fit into int64, and no image has so many pixels
+MAX_DIGITS = 18
+DIGITS_AND_BLANKS = b"0123456789 "
 
 
 def encode_rle(mask_yx: np.ndarray, *, order: str) -> str:
@@ -47,6 +50,25 @@ def encode_crop(mask_yx: np.ndarray, *, order: str, row: int, column: int, shape
     str
         As `encode_rle`.
     """
+    firsts, lengths = find_runs(mask_yx, order=order, row=row, column=column, shape=shape)
+    return " ".join(map(str, np.stack((firsts + 1, lengths), axis=1).ravel().tolist()))
+
+
+def find_runs(
+    mask_yx: np.ndarray, *, order: str, row: int, column: int, shape: tuple[int, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Find the runs of a mask that is known by its bounding box.
+
+    Parameters
+    ----------
+    mask_yx, order, row, column, shape
+        As in `encode_crop`.
+
+    Returns
+    -------
+    ndarray of int64, ndarray of int64
+        First pixels, 0-based and ascending, and lengths, px. Runs neither touch nor overlap.
+    """
     assert order in ORDERS
     rows, columns = shape
     assert row >= 0
@@ -59,12 +81,10 @@ def encode_crop(mask_yx: np.ndarray, *, order: str, row: int, column: int, shape
     else:
         x, y = np.nonzero(mask_yx.T)
         pixels = (x + column) * rows + (y + row)
-    if pixels.size == 0:
-        return ""
-    breaks = np.flatnonzero(np.diff(pixels) > 1)
-    starts = pixels[np.concatenate(([0], breaks + 1))] + 1
-    ends = pixels[np.concatenate((breaks, [pixels.size - 1]))] + 1
-    return " ".join(map(str, np.stack((starts, ends - starts + 1), axis=1).ravel()))
+    is_first = np.ones(pixels.size, dtype=bool)
+    is_first[1:] = np.diff(pixels) > 1
+    places = np.flatnonzero(is_first)
+    return pixels[places], np.diff(places, append=pixels.size)
 
 
 def decode_rle(text: str, *, shape: tuple[int, int], order: str, where: str) -> np.ndarray:
@@ -118,19 +138,50 @@ def decode_crop(text: str, *, shape: tuple[int, int], order: str, where: str) ->
         As `decode_rle`.
     """
     starts, lengths = parse_runs(text, shape=shape, where=where)
+    return draw_runs(starts - 1, lengths, shape=shape, order=order)
+
+
+def draw_runs(
+    firsts: np.ndarray, lengths: np.ndarray, *, shape: tuple[int, int], order: str
+) -> tuple[int, int, np.ndarray]:
+    """Draw runs as the bounding box of their mask.
+
+    Parameters
+    ----------
+    firsts, lengths : ndarray of int64
+        First pixels, 0-based, and lengths, px: ascending runs inside the image that do not overlap, none empty.
+    shape, order
+        As in `decode_rle`.
+
+    Returns
+    -------
+    int, int, ndarray of bool
+        As `decode_crop`.
+    """
     assert order in ORDERS
-    if starts.size == 0:
+    if firsts.size == 0:
         return 0, 0, np.zeros((0, 0), dtype=bool)
-    before = np.concatenate(([0], np.cumsum(lengths)[:-1]))
-    pixels = np.arange(lengths.sum()) + np.repeat(starts - 1 - before, lengths)
-    if order == "row":
-        y, x = np.divmod(pixels, shape[1])
-    else:
-        x, y = np.divmod(pixels, shape[0])
-    row, column = int(y.min()), int(x.min())
-    mask_yx = np.zeros((int(y.max()) - row + 1, int(x.max()) - column + 1), dtype=bool)
-    mask_yx[y - row, x - column] = True
-    return row, column, mask_yx
+    # a line is a row or a column of the image, whichever the pixels are counted along
+    line_px = shape[1] if order == "row" else shape[0]
+    lines = firsts // line_px
+    places = firsts - lines * line_px
+    stops = places + lengths
+    line, place = int(lines[0]), int(places.min())
+    stop = int(stops.max())
+    lines_held = int(lines[-1]) + 1 - line
+    if stop > line_px:
+        # a run goes on in the next line: the box is as wide as the image
+        place, stop = 0, line_px
+        lines_held = (int(firsts[-1]) + int(lengths[-1]) - 1) // line_px + 1 - line
+    # in the box, too, every run is one piece
+    edges = np.zeros(2 * firsts.size + 2, dtype=np.int64)
+    edges[1:-1:2] = (lines - line) * (stop - place) + (places - place)
+    edges[2:-1:2] = edges[1:-1:2] + lengths
+    edges[-1] = lines_held * (stop - place)
+    is_object = np.zeros(edges.size - 1, dtype=bool)
+    is_object[1::2] = True
+    box = np.repeat(is_object, np.diff(edges)).reshape(lines_held, stop - place)
+    return (line, place, box) if order == "row" else (place, line, np.ascontiguousarray(box.T))
 
 
 def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.ndarray, np.ndarray]:
@@ -187,13 +238,18 @@ def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.nda
 
 
 def _read_numbers(text: str, *, where: str) -> np.ndarray:
-    numbers = []
-    for token in text.split():
-        # 18 digits fit into int64, and no image has so many pixels
-        if not (token.isascii() and token.removeprefix("-").isdigit() and len(token) <= 18):
+    # Digits and blanks alone need no look at each token, unless one may be too long: by its zeros or by its value.
+    is_plain = text.isascii() and not text.encode().translate(None, DIGITS_AND_BLANKS)
+    # of blanks alone numpy makes the number -1
+    if is_plain and not text.isspace() and not text.startswith("0") and " 0" not in text:
+        numbers = np.fromstring(text, dtype=np.int64, sep=" ")
+        if numbers.size and numbers.max() < 10**MAX_DIGITS:
+            return numbers
+    tokens = text.split()
+    for token in tokens:
+        if not (token.isascii() and token.removeprefix("-").isdigit() and len(token) <= MAX_DIGITS):
             raise ValueError(
                 f"{where}: expected whole numbers 'start length start length ...', found '{token[:20]}'. "
                 "Set annotations.format and annotations.rle_column to what the table holds."
             )
-        numbers.append(int(token))
-    return np.array(numbers, dtype=np.int64)
+    return np.array([int(token) for token in tokens], dtype=np.int64)

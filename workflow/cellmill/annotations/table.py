@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cellmill.annotations.masks import Instance
+from cellmill.annotations.masks import Instance, merge_pieces
 from cellmill.annotations.rle import decode_crop
 
 # (sample column, annotation column) of the tables that are known by name: Sartorius 2021, Data Science Bowl 2018
@@ -19,11 +19,12 @@ AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "
 
 
 class TableRow(NamedTuple):
-    """One annotation of a table; `number` as a spreadsheet counts, the header being row 1."""
+    """One annotation of a table; `number` as a spreadsheet counts, the header being row 1. `name` of its object."""
 
     number: int
     text: str
     size: tuple[int, int] | None
+    name: str = ""
 
 
 def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) -> dict[str, list[TableRow]]:
@@ -32,7 +33,7 @@ def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) ->
     Parameters
     ----------
     annotations : mapping
-        The config section; `table` (path), `sample_column` and `rle_column` (names or None) are read.
+        The config section; `table` (path), `sample_column`, `rle_column` and `object_column` (names or None) are read.
     samples : sequence of str
         Samples of a shard. The table may name them with the suffix of their image file.
 
@@ -48,8 +49,14 @@ def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) ->
     """
     path = Path(annotations["table"])
     try:
-        columns = find_columns(path, sample_column=annotations["sample_column"], rle_column=annotations["rle_column"])
-        return _collect_rows(path, columns=columns, wanted=set(samples))
+        columns = find_columns(
+            path,
+            sample_column=annotations["sample_column"],
+            rle_column=annotations["rle_column"],
+            object_column=annotations["object_column"],
+        )
+        has_names = annotations["object_column"] is not None
+        return _collect_rows(path, columns=columns, wanted=set(samples), has_names=has_names)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
             f"{path}: expected a table with commas and one header row, found: {error}. Save the table as CSV in UTF-8."
@@ -116,11 +123,29 @@ def read_rle(
         instances.append(Instance(top, left, mask_yx, f"row {entry.number}"))
     if problems:
         raise ValueError("\n".join(problems))
-    return instances
+    if annotations["object_column"] is None:
+        return instances
+    return _join_rows(instances, names=[entry.name for entry in entries])
 
 
-def find_columns(path: Path, *, sample_column: str | None, rle_column: str | None) -> list[str]:
-    """Give the columns of samples and of runs, then those of height and width if the table has both.
+def _join_rows(instances: Sequence[Instance], *, names: Sequence[str]) -> list[Instance]:
+    """Make one object of the rows that name the same."""
+    parts: dict[str, list[Instance]] = {}
+    for name, instance in zip(names, instances, strict=True):
+        parts.setdefault(name, []).append(instance)
+    return [
+        Instance(
+            *merge_pieces([(part.row, part.column, part.mask_yx) for part in same]),
+            source=" and ".join([same[0].source, *(part.source.removeprefix("row ") for part in same[1:])]),
+        )
+        for same in parts.values()
+    ]
+
+
+def find_columns(
+    path: Path, *, sample_column: str | None, rle_column: str | None, object_column: str | None
+) -> list[str]:
+    """Give the columns of samples, of runs, of objects if they have one, then height and width if the table has both.
 
     Raises
     ------
@@ -138,19 +163,28 @@ def find_columns(path: Path, *, sample_column: str | None, rle_column: str | Non
             f"{path}: expected the columns {wanted}, found {', '.join(columns[:12])}. "
             "Set annotations.sample_column and annotations.rle_column to names in the table's first row."
         )
+    if object_column is not None and object_column not in columns:
+        raise ValueError(
+            f"{path}: expected the column {object_column}, found {', '.join(columns[:12])}. "
+            "Set annotations.object_column to a name in the table's first row, or leave it out."
+        )
     size = [column for name in ("height", "width") for column in columns if column.lower() == name]
-    return [str(sample_column), str(rle_column), *(size if len(size) == 2 else [])]
+    found = [str(sample_column), str(rle_column), *([] if object_column is None else [object_column])]
+    return [*found, *(size if len(size) == 2 else [])]
 
 
-def _collect_rows(path: Path, *, columns: Sequence[str], wanted: set[str]) -> dict[str, list[TableRow]]:
+def _collect_rows(
+    path: Path, *, columns: Sequence[str], wanted: set[str], has_names: bool
+) -> dict[str, list[TableRow]]:
     found: dict[str, list[TableRow]] = {}
     with pd.read_csv(path, usecols=list(columns), chunksize=CHUNK_ROWS, **AS_TEXT) as chunks:
         for chunk in chunks:
             names = strip_suffix(chunk[columns[0]], keep=wanted)
             chunk = chunk[names.isin(wanted)]
             fields = (chunk[column] for column in columns[1:])
-            for name, index, text, *size in zip(names[chunk.index], chunk.index, *fields, strict=True):
-                found.setdefault(name, []).append(TableRow(int(index) + 2, text, _read_size(size)))
+            for name, index, text, *rest in zip(names[chunk.index], chunk.index, *fields, strict=True):
+                object_name = rest.pop(0) if has_names else ""
+                found.setdefault(name, []).append(TableRow(int(index) + 2, text, _read_size(rest), object_name))
     return found
 
 

@@ -4,9 +4,26 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-TABLE_FORMATS = ("rle",)
+# one file for all images
+TABLE_FORMATS = ("rle", "coco")
+# an image may have several files
+FOLDER_FORMATS = ("mask_folder", "imagej_roi")
 # one mask an object, drawn by hand: a hole is a slip of the pen
 FILLED_FORMATS = ("rle", "mask_folder")
+# the keys that only some formats read
+READ_BY: dict[str, tuple[str, ...]] = {
+    "table": TABLE_FORMATS,
+    "path": ("mask_folder", "label_image", "binary", "ctc", "color_components", "imagej_roi"),
+    "order": ("rle",),
+    "sample_column": ("rle",),
+    "rle_column": ("rle",),
+    "object_column": ("rle",),
+    "foreground": ("binary",),
+    "ignore_value": ("label_image", "ctc"),
+    "tracks": ("ctc",),
+    "markers": ("ctc",),
+}
+NEEDED: dict[str, tuple[str, ...]] = {"rle": ("table", "order"), "coco": ("table",)}
 
 
 class Annotations(BaseModel):
@@ -14,19 +31,26 @@ class Annotations(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal["rle", "mask_folder", "label_image", "binary"] = Field(
-        description="rle: a table with one run-length encoded object a row. mask_folder: a binary file for each "
-        "object. label_image: one image of object numbers, 0 for background. binary: one image of two values, "
-        "objects are its 4-connected regions."
+    format: Literal["rle", "coco", "label_image", "mask_folder", "binary", "ctc", "color_components", "imagej_roi"] = (
+        Field(
+            description="rle: a table with one run-length encoded object a row. coco: one JSON file with polygons or "
+            "runs. label_image: one image of object numbers, 0 for background. mask_folder: a binary file for each "
+            "object. binary: one image of two values, objects are its 4-connected regions. ctc: label images of the "
+            "Cell Tracking Challenge (SEG, TRA or a result), for some frames or all. color_components: one image in "
+            "which objects that touch have different colours, black for background. imagej_roi: ROI files or "
+            "zip archives of them."
+        )
     )
     table: str | None = Field(
-        default=None, min_length=1, description="Path of the CSV table; needed for rle, refused for the others."
+        default=None,
+        min_length=1,
+        description="Path of the file that all images share: CSV for rle, JSON for coco (where `path` means the same).",
     )
     path: str | None = Field(
         default=None,
         min_length=1,
         description="Pattern of the annotation files with the same {sample}, {sequence} and {frame} as `images`; "
-        "needed for mask_folder, label_image and binary, refused for rle.",
+        "frames are tied by number, so t1 and t001 agree. Needed for the formats without a table.",
     )
     order: Literal["row", "column"] | None = Field(
         default=None,
@@ -43,42 +67,87 @@ class Annotations(BaseModel):
         min_length=1,
         description="Column of the table that holds the runs; left out: annotation or EncodedPixels.",
     )
+    object_column: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Column of the table that names the object within its image: rows of one name are parts of one "
+        "object. Left out: every row is an object.",
+    )
     foreground: Literal["nonzero", "zero"] = Field(
         default="nonzero", description="Which pixels of a binary image are objects. Read by binary."
+    )
+    tracks: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Pattern of the CTC track tables (man_track.txt, res_track.txt), one for each sequence: numbers, "
+        "first and last frames are checked against the masks. Left out: the one beside the masks, if any.",
+    )
+    markers: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Pattern of the CTC markers (TRA/man_track{frame}.tif): what is marked but not outlined in a frame "
+        "of SEG is ignored there and not taken for background. Read by ctc.",
+    )
+    ignore: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Pattern of binary images whose pixels other than 0 are neither trained on nor scored. An image "
+        "may lack one.",
+    )
+    ignore_value: int | None = Field(
+        default=None,
+        ge=1,
+        lt=2**32,
+        description="Number in a label image that marks ignored pixels and no object, such as 255 or 65535.",
     )
     repair: Literal["none", "fill", "fill_close"] | None = Field(
         default=None,
         description="Repair of every object's mask by itself, before objects are merged; all changes are listed. "
         "none: as annotated. fill: holes are filled. fill_close: closed by 3x3 px, filled, parts under a tenth of "
-        "the largest dropped. Left out: fill for rle and mask_folder, none for label_image and binary, where a hole "
-        "is what lies between objects.",
+        "the largest dropped. Left out: fill for rle and mask_folder, none for the others, where a hole is what lies "
+        "between objects, or was drawn.",
     )
-    missing: Literal["error", "unlabelled", "empty"] = Field(
-        default="error",
+    fragments: Literal["keep", "largest", "split"] = Field(
+        default="keep",
+        description="What the parts of an object are that do not touch. keep: one object. largest: only the largest "
+        "is kept. split: an object each.",
+    )
+    min_object_px: int = Field(default=0, ge=0, description="Objects of fewer pixels are dropped, and listed as tiny.")
+    missing: Literal["error", "unlabelled", "empty"] | None = Field(
+        default=None,
         description="What an image without annotation is. error: a mistake. unlabelled: predicted, but neither "
-        "trained on nor scored. empty: an image without objects.",
+        "trained on nor scored. empty: an image without objects. Left out: unlabelled for ctc, else error.",
     )
 
     @model_validator(mode="after")
-    def _choose_repair(self) -> Self:
+    def _fill_in_what_follows_from_the_format(self) -> Self:
+        if self.format == "coco" and self.table is None and self.path is not None:
+            self.table, self.path = self.path, None
         if self.repair is None:
             self.repair = "fill" if self.format in FILLED_FORMATS else "none"
+        if self.missing is None:
+            self.missing = "unlabelled" if self.format == "ctc" else "error"
         return self
 
     @model_validator(mode="after")
     def _keys_belong_to_format(self) -> Self:
-        is_table = self.format in TABLE_FORMATS
-        needed = ("table", "order") if is_table else ("path",)
-        refused = ["path"] if is_table else ["table", "order", "sample_column", "rle_column"]
+        needed = NEEDED.get(self.format, ("path",))
         wrong = [f"{key} is needed" for key in needed if getattr(self, key) is None]
-        wrong += [f"{key} is not read" for key in refused if getattr(self, key) is not None]
-        if self.format != "binary" and self.foreground != "nonzero":
-            wrong.append("foreground is not read")
+        wrong += [
+            f"{key} is not read"
+            for key, formats in READ_BY.items()
+            if self.format not in formats and getattr(self, key) != type(self).model_fields[key].default
+        ]
         if (self.sample_column is None) != (self.rle_column is None):
             wrong.append("sample_column and rle_column go together")
         if wrong:
             raise ValueError(
                 f"expected {' and '.join(needed)} for format {self.format}, found that {'; '.join(wrong)}. "
                 "Complete the section, or choose the format that the keys belong to."
+            )
+        if self.table is not None and "{" in self.table:
+            raise ValueError(
+                f"expected one file that all images share for format {self.format}, found the pattern "
+                f"{self.table!r}. Give the path of one file; its entries name their images."
             )
         return self

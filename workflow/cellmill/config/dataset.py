@@ -83,6 +83,22 @@ _WHY_PART = {
 }
 
 
+class Stack(Closed):
+    """What the planes of image files are that hold more than one."""
+
+    axis: Literal["auto", "time", "z", "channel"] = Field(
+        "auto",
+        description="auto: what the metadata of the files say (OME, ImageJ, OME-Zarr); where they say nothing, it is "
+        "an error. time: frames of one sequence. z: sections. channel: channels of one image. Anything but auto "
+        "overrules the metadata.",
+    )
+    z: Literal["sections", "maximum", "mean"] = Field(
+        "sections",
+        description="sections: each an image of its own, the sections of a file a sequence. maximum, mean: one image, "
+        "projected along z.",
+    )
+
+
 class ModelEntry(Closed):
     """One model of a dataset: a preset with overrides, or a trained model to apply."""
 
@@ -157,7 +173,12 @@ class Dataset(Closed):
     class_column: str | None = Field(
         None, description="Column of the annotation table, or wildcard of the image path, with the class."
     )
-    pixel_size_um: float | None = Field(None, gt=0, description="Edge of a pixel of the raw images in um.")
+    pixel_size_um: float | None = Field(
+        None,
+        gt=0,
+        description="Edge of a pixel of the raw images in um. Left out: what the metadata of each image say.",
+    )
+    stack: Stack = Field(default_factory=Stack, description="What the planes of multi-page files are.")
     preprocess: Preprocess = Field(default_factory=Preprocess, description="Channel, background, size.")
     split: Split = Field(default_factory=Split, description="Which images train, choose and judge.")
     models: list[ModelEntry] = Field(

@@ -97,10 +97,19 @@ class Preprocess(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    channel: Literal["luminance"] | Annotated[int, Field(ge=0, le=63)] = Field(
+    channel: Literal["luminance"] | Annotated[int, Field(ge=0, le=63)] | list[float] = Field(
         default="luminance",
         description="luminance: grey images as they are, colours weighted by Rec. 601. "
-        "A number, 0 to 63: that channel of an image with several.",
+        "A number, 0 to 63: that channel of an image with several. A list: the weight of each channel in a mix.",
     )
     background: Background = Field(default_factory=Background, description="What is subtracted.")
     fit: Fit = Field(default_factory=Fit, description="The size that networks see.")
+
+    @model_validator(mode="after")
+    def _weights_say_something(self) -> Self:
+        if isinstance(self.channel, list) and not any(self.channel):
+            raise ValueError(
+                f"expected a weight other than 0 for at least one channel, found {self.channel}. "
+                "Give a weight for each channel of the images, such as [0.5, 0, 0.5]."
+            )
+        return self

@@ -1,9 +1,8 @@
-"""Chapters of a report, as tables and figures: the data, the objects, and how to get the same again.
+"""Chapters of a report, as tables and figures: the objects, and how to get the same again.
 
 No files are read here. A run is what `cellmill.pages.results.read_runs` gives.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
@@ -19,10 +18,8 @@ from cellmill.pages.wording import (
     Column,
     Table,
     count,
-    hide_folders,
     say_count,
     say_list,
-    say_range,
     say_value,
     score,
     word,
@@ -31,88 +28,7 @@ from cellmill.pages.wording import (
 Run = Mapping[str, Any]
 
 PART_ORDER = ("train", "validation", "test", "unlabelled")
-SEVERITIES = ("error", "warning", "note")
-MAX_NAMED = 5  # samples with the same finding
 MAX_AREAS = 100_000  # of a histogram; more are thinned evenly
-
-
-def describe_data(
-    samples: Sequence[Mapping[str, Any]],
-    *,
-    images: Mapping[str, Mapping[str, Any]],
-    annotations: Mapping[str, Mapping[str, Any]],
-) -> list[Table]:
-    """Tabulate images by split, and classes by split where there are any.
-
-    Parameters
-    ----------
-    samples : sequence of mappings
-        Rows of the sample table.
-    images, annotations : mapping
-        Sample -> its entry in the files of the stage check.
-
-    Returns
-    -------
-    list of Table
-    """
-    parts = sort_parts({row["split"] for row in samples})
-    has_sequences = any(row.get("sequence") for row in samples)
-    columns = [Column("Split"), Column("Images", True)]
-    columns += [Column("Sequences", True)] if has_sequences else []
-    columns += [Column("Objects", True, "annotated"), Column("Without objects", True, "images")] if annotations else []
-    columns += [
-        Column("Size", meaning="rows × columns, px"), Column("Pixel type"), Column("Values"),
-        Column("Saturated", True, "largest share of pixels at the largest value of an image's type"),
-    ]  # fmt: skip
-    rows = []
-    for part in parts:
-        chosen = [row for row in samples if row["split"] == part]
-        seen = [images[row["sample"]] for row in chosen if row["sample"] in images]
-        cells = [word(part), count(len(chosen))]
-        if has_sequences:
-            cells.append(count(len({row["sequence"] for row in chosen if row.get("sequence")})))
-        if annotations:
-            known = [annotations[row["sample"]] for row in chosen if row["sample"] in annotations]
-            cells.append(count(sum(entry["objects"] for entry in known) if known else None))
-            cells.append(count(sum(not entry["objects"] for entry in known) if known else None))
-        saturated = [entry.get("saturated_fraction") or 0.0 for entry in seen]
-        cells += [
-            word(f"{say_range(e['rows'] for e in seen)} × {say_range(e['columns'] for e in seen)}"),
-            word(say_list(sorted({str(entry["dtype"]) for entry in seen}), most=3)),
-            word(say_range(value for entry in seen for value in (entry["minimum"], entry["maximum"]))),
-            Cell(f"{max(saturated):.1%}", max(saturated)) if saturated else word(""),
-        ]
-        rows.append(cells)
-    tables = [Table("data", "Images by split", columns, rows)]
-    if any(row.get("class") for row in samples):
-        tally = Counter((row.get("class") or MISSING, row["split"]) for row in samples)
-        classes = sorted({name for name, _ in tally})
-        rows = [[word(name), *(count(tally[name, part]) for part in parts)] for name in classes]
-        tables.append(
-            Table("classes", "Images by class", [Column("Class"), *(Column(part, True) for part in parts)], rows)
-        )
-    return tables
-
-
-def list_findings(findings: Iterable[Mapping[str, Any]]) -> Table:
-    """Tabulate what the stage check found, equal findings together, the most severe first."""
-    groups: dict[tuple[str, str, str], list[str]] = {}
-    for entry in findings:
-        key = (entry["severity"], hide_folders(entry["finding"]), hide_folders(entry.get("advice") or ""))
-        groups.setdefault(key, []).append(str(entry.get("sample") or hide_folders(str(entry.get("where") or ""))))
-    order = {severity: index for index, severity in enumerate(SEVERITIES)}
-    ranked = sorted(groups.items(), key=lambda item: (order.get(item[0][0], len(order)), -len(item[1])))
-    columns = [Column("Severity"), Column("Image"), Column("Finding"), Column("What to do")]
-    rows = [
-        [
-            Cell(severity, order.get(severity, len(order)), style=f"severity {severity}"),
-            word(say_list(list(dict.fromkeys(names)), most=MAX_NAMED)),
-            word(finding),
-            word(advice),
-        ]
-        for (severity, finding, advice), names in ranked
-    ]
-    return Table("findings", "Findings", columns, rows[:MAX_ROWS], max(0, len(rows) - MAX_ROWS), "check/*.json")
 
 
 def sort_parts(parts: Iterable[str]) -> list[str]:

@@ -254,7 +254,7 @@ def _read_raw(row: Row, geometry: Geometry) -> Any:
     if not path or not Path(path).is_file():
         return None
     try:
-        image_yx = read_plane(path, channel=row.get("channel", "luminance"))
+        image_yx = read_plane(path, channel=row.get("channel", "luminance"), plane=row.get("plane", ()))
     except ValueError:
         if "channel" in row:
             raise

@@ -117,17 +117,6 @@ def run_of_fold(runs: Sequence[Mapping[str, Any]], *, like: Mapping[str, Any], p
     return like
 
 
-def read_checks(paths: Sequence[str | Path]) -> dict[str, Any]:
-    """Put the files of the stage check together: images and annotations by sample, and all findings."""
-    checked: dict[str, Any] = {"images": {}, "annotations": {}, "findings": []}
-    for path in paths:
-        content = _read_json(path)
-        for room in ("images", "annotations"):
-            checked[room].update({entry["sample"]: entry for entry in content.get(room, ())})
-        checked["findings"] += content.get("findings", ())
-    return checked
-
-
 def measure_truth(
     rows: Sequence[Mapping[str, Any]], *, labels_dirs: Mapping[str, str | Path]
 ) -> tuple[list[str], list[float]]:
@@ -225,5 +214,5 @@ def _read_areas(path: str | Path) -> tuple[dict[str, np.ndarray], float | None]:
     areas = table["area_px"].to_numpy(dtype=np.float64)
     # The largest object: the table rounds, and small numbers suffer most.
     largest = int(areas.argmax())
-    scale = float(table["area_um2"].iloc[largest] / areas[largest]) if "area_um2" in table else None
+    scale = _number(str(table["area_um2"].iloc[largest] / areas[largest])) if "area_um2" in table else None
     return {str(name): areas[rows] for name, rows in table.groupby("sample").indices.items()}, scale

@@ -1,0 +1,293 @@
+"""Annotations of the Cell Tracking Challenge: label images of single frames, and a table of tracks beside them.
+
+SEG (man_seg*.tif) outlines some objects of some frames, TRA (man_track*.tif) marks every object of every frame, a
+result (mask*.tif) does both. A track table has a line "L B E P" for each number: label, first and last frame, parent.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cellmill.annotations.masks import Instance, read_label_image
+from cellmill.images import IGNORE_LABEL, write_labels
+from cellmill.shards import atomic_path
+
+TRACK_TABLE = "res_track.txt"
+NAMED_LABELS = 5
+# the last number that uint16 holds and that is no IGNORE_LABEL
+LAST_LABEL = IGNORE_LABEL - 1
+
+
+class Track(NamedTuple):
+    """One line of a track table: frames count from 0, both ends belong to the track, parent 0 is none."""
+
+    label: int
+    begin: int
+    end: int
+    parent: int
+
+
+def read_ctc(
+    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
+) -> list[Instance]:
+    """Read the objects of one frame of the Cell Tracking Challenge.
+
+    Parameters
+    ----------
+    row : mapping
+        Row of the sample table; `sample`, `annotations` (one path), `frame` (as the track table counts), the place
+        in a stack and, if there are any, the paths `markers` (a TRA label image) and `tracks` in `extra` are read.
+    shape : tuple of int
+        (rows, columns) of the image.
+    annotations : mapping
+        The config section; `ignore_value` is read.
+    table : None
+        For formats whose samples share a file.
+
+    Returns
+    -------
+    list of Instance
+        In the order of the numbers, which are kept; then a region to ignore for each marked object that nobody
+        outlined.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one file, a file is unreadable, of another size than the image or holds numbers that
+        cannot be objects, or the track table contradicts the numbers.
+
+    Notes
+    -----
+    The numbers of SEG and of TRA are independent: a track table fits the masks that it was made with, TRA or a
+    result. SOURCE Maska et al. 2023, doi:10.1038/s41592-023-01879-y.
+    """
+    extra = row.get("extra", {})
+    found = read_label_image(row, shape=shape, annotations=annotations, table=None)
+    instances = [replace(instance, source=f"label {instance.number}") for instance in found]
+    if "tracks" in extra:
+        labels = [instance.number for instance in instances if instance.number and not instance.is_ignored]
+        _check_tracks(row, labels=labels, table=extra["tracks"])
+    if "markers" in extra:
+        marked = {**row, "annotations": [extra["markers"]]}
+        markers = read_label_image(marked, shape=shape, annotations=annotations, table=None)
+        instances += find_unoutlined(markers, outlined=instances, shape=shape)
+    return instances
+
+
+def find_unoutlined(
+    markers: Sequence[Instance], *, outlined: Sequence[Instance], shape: tuple[int, int]
+) -> list[Instance]:
+    """List the marked objects that nobody outlined, as regions to ignore.
+
+    Parameters
+    ----------
+    markers : sequence of Instance
+        One marked object each, as drawn for TRA.
+    outlined : sequence of Instance
+        The outlined objects; ignored regions outline nothing.
+    shape : tuple of int
+        (rows, columns) of the image.
+
+    Returns
+    -------
+    list of Instance
+        The markers of which no pixel lies in an outlined object; all are ignored.
+    """
+    is_outlined_yx = np.zeros(shape, dtype=bool)
+    for instance in outlined:
+        if not instance.is_ignored:
+            is_outlined_yx[instance.box] |= instance.mask_yx
+    return [
+        replace(marker, source=f"marker {marker.number}", number=None, is_ignored=True)
+        for marker in markers
+        if not is_outlined_yx[marker.box][marker.mask_yx].any()
+    ]
+
+
+def read_tracks(path: str | Path) -> dict[int, Track]:
+    """Read a track table: four whole numbers a line, separated by blanks.
+
+    Parameters
+    ----------
+    path : path
+        man_track.txt or res_track.txt.
+
+    Returns
+    -------
+    dict
+        label -> Track, in the order of the table.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, a line does not hold four whole numbers from 0, a label is 0 or stands twice, a
+        track ends before it begins, or a parent is unknown or has not ended when its daughter begins.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path}: expected a text table of tracks, found: {error}. Check the path and the rights of the file."
+        ) from error
+    tracks: dict[int, Track] = {}
+    places: dict[int, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        track = _read_track(line, where=where)
+        if track.label in tracks:
+            raise ValueError(
+                f"{where}: expected every label once, found label {track.label} again, after "
+                f"{places[track.label].rsplit(', ', 1)[1]}. Give each track a label of its own."
+            )
+        tracks[track.label], places[track.label] = track, where
+    for track in tracks.values():
+        _check_parent(track, tracks, where=places[track.label])
+    return tracks
+
+
+def write_ctc(folder: str | Path, *, frames: Iterable[tuple[int, np.ndarray]]) -> None:
+    """Write the label images of one sequence as a result of the Cell Tracking Challenge.
+
+    Parameters
+    ----------
+    folder : path
+        Gets mask000.tif and so on (uint16; four digits in all names if a frame needs them) and res_track.txt, which
+        comes last. Should hold no masks yet.
+    frames : iterable of (int, ndarray of integers, shape (rows, columns))
+        Frame number from 0, ascending, and label image: 0 background, a number stands for the same object in every
+        frame, pixels of 65535 are ignored and written as background. One image at a time is held in memory.
+
+    Raises
+    ------
+    ValueError
+        If frames do not ascend, a label is negative or above 65535, or there are more than 65534 tracks.
+
+    Notes
+    -----
+    The format knows no gap in a track. An object that is missing in one frame or more ends there and goes on under
+    another label whose parent is the old one. Such labels are counted down from 65534, so that the others keep theirs.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tracks: dict[int, Track] = {}
+    current: dict[int, int] = {}
+    unused = iter(range(LAST_LABEL, 0, -1))
+    last_frame = -1
+    for frame, labels_yx in frames:
+        where = f"{folder}, frame {frame}"
+        if frame <= last_frame:
+            raise ValueError(
+                f"{where}: expected frame numbers that ascend from 0, found {frame} after "
+                f"{last_frame if last_frame >= 0 else 'the start'}. Sort the frames and number each once."
+            )
+        _write_frame(folder, frame, labels_yx, tracks=tracks, current=current, unused=unused, where=where)
+        last_frame = frame
+    if last_frame > 999:
+        for path in folder.glob("mask[0-9][0-9][0-9].tif"):
+            path.replace(folder / f"mask0{path.name[4:]}")
+    with atomic_path(folder / TRACK_TABLE) as partial:
+        partial.write_text("".join(f"{t.label} {t.begin} {t.end} {t.parent}\n" for _, t in sorted(tracks.items())))
+
+
+def _check_tracks(row: Mapping[str, Any], *, labels: Sequence[int], table: str) -> None:
+    tracks, frame = read_tracks(table), row["frame"]
+    where = f"sample {row['sample']}, {row['annotations'][0]}"
+    wrong = []
+    for label in labels:
+        if label not in tracks:
+            wrong.append(f"{label} (not listed)")
+        elif not tracks[label].begin <= frame <= tracks[label].end:
+            wrong.append(f"{label} (lives in frames {tracks[label].begin} to {tracks[label].end})")
+    if wrong:
+        names = ", ".join(wrong[:NAMED_LABELS]) + (" and others" if len(wrong) > NAMED_LABELS else "")
+        raise ValueError(
+            f"{where}: expected only labels that {table} lists for frame {frame}, found {len(wrong)} of {len(labels)} "
+            f"that it does not: {names}. Pair masks and tracks of one sequence and "
+            "frames that count as the table counts, or leave annotations.tracks out."
+        )
+
+
+def _read_track(line: str, *, where: str) -> Track:
+    fields = line.split()
+    # 18 digits fit into int64, and no label or frame has so many
+    if len(fields) != 4 or not all(re.fullmatch("-?[0-9]{1,18}", field) for field in fields):
+        raise ValueError(
+            f"{where}: expected four whole numbers 'label begin end parent', found '{line.strip()[:40]}'. "
+            "Save the table as the Cell Tracking Challenge defines it, without a header."
+        )
+    if "-" in line:
+        raise ValueError(f"{where}: expected numbers from 0, found '{line.strip()}'. Frames count from 0; correct it.")
+    track = Track(*map(int, fields))
+    if track.label == 0:
+        raise ValueError(f"{where}: expected labels from 1, found 0. 0 is the background: remove the line.")
+    if track.begin > track.end:
+        raise ValueError(
+            f"{where}: expected a track that begins before it ends, found frames {track.begin} to {track.end}. "
+            "The columns are label, begin, end, parent: correct the line."
+        )
+    return track
+
+
+def _check_parent(track: Track, tracks: Mapping[int, Track], *, where: str) -> None:
+    if track.parent == 0:
+        return
+    if track.parent not in tracks:
+        raise ValueError(
+            f"{where}: expected a parent that the table lists, or 0 for none, found {track.parent}. "
+            "Add the line of the parent, or set it to 0."
+        )
+    if tracks[track.parent].end >= track.begin:
+        raise ValueError(
+            f"{where}: expected a parent that ends before frame {track.begin}, where its daughter begins, found label "
+            f"{track.parent} with the last frame {tracks[track.parent].end}. Correct the frames of one of them."
+        )
+
+
+def _write_frame(
+    folder: Path,
+    frame: int,
+    labels_yx: np.ndarray,
+    *,
+    tracks: dict[int, Track],
+    current: dict[int, int],
+    unused: Iterator[int],
+    where: str,
+) -> None:
+    """Write one mask and go on with the tracks of its labels; `current` gives the track that a label is in."""
+    assert labels_yx.dtype.kind in "ui"
+    numbers = np.unique(labels_yx)
+    if numbers[0] < 0 or numbers[-1] > IGNORE_LABEL:
+        wrong = numbers[0] if numbers[0] < 0 else numbers[-1]
+        raise ValueError(
+            f"{where}: expected labels from 0 to {LAST_LABEL}, for the format holds 16 bits, found {wrong}. "
+            "Renumber the objects."
+        )
+    written = np.zeros(IGNORE_LABEL + 1, dtype=np.uint16)
+    for label in numbers[(numbers != 0) & (numbers != IGNORE_LABEL)].tolist():
+        number = current.get(label)
+        if number is not None and tracks[number].end == frame - 1:
+            tracks[number] = tracks[number]._replace(end=frame)
+        else:
+            parent = number or 0
+            number = label if label not in tracks else _next_unused(unused, tracks, where=where)
+            tracks[number] = Track(number, frame, frame, parent)
+            current[label] = number
+        written[label] = number
+    with atomic_path(folder / f"mask{frame:03d}.tif") as partial:
+        write_labels(partial, written[labels_yx])
+
+
+def _next_unused(unused: Iterator[int], tracks: Mapping[int, Track], *, where: str) -> int:
+    for label in unused:
+        if label not in tracks:
+            return label
+    raise ValueError(
+        f"{where}: expected at most {LAST_LABEL} tracks, for the format holds 16 bits, found more. "
+        "Write the sequence in parts."
+    )

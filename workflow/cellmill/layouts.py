@@ -1,0 +1,105 @@
+"""What the axes of an image file mean: rows, columns, channels, and the planes of a stack.
+
+Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind, T time,
+Z depth; every other letter is an axis of which the metadata do not say what it is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# One plane of an image. Each side of a 30,000 x 30,000 slide is far below it; what is above is damage or malice.
+MAX_PIXELS = 2**31
+# What a format that is decoded as a whole (PNG, JPEG, one strip of a TIFF) may take in memory.
+MAX_DECODED_BYTES = 2**32
+
+UNITS_UM = {
+    "um": 1.0, "µm": 1.0, "μm": 1.0, "micron": 1.0, "microns": 1.0, "micrometer": 1.0, "micrometre": 1.0,
+    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3, "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3,
+    "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6, "metre": 1e6, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4,
+}  # fmt: skip
+
+# A plane of a stack, as settings hold it: [axis, position or what is made of all, size of the axis] for each stack axis
+PlaneIndex = Sequence[Sequence[Any]]
+PROJECTIONS = ("maximum", "mean", "channel")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The axes of a file in their order, with their sizes, and what else its header says.
+
+    `dtype` is that of the pixels, `is_colour` whether S are red, green, blue (and alpha), `pixel_size_um` the edges
+    (row, column) of a pixel or None, `bits` those that a sample takes in the file.
+    """
+
+    sizes: dict[str, int]
+    dtype: np.dtype
+    is_colour: bool
+    pixel_size_um: tuple[float, float] | None
+    bits: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of a plane."""
+        return self.sizes["Y"], self.sizes["X"]
+
+    @property
+    def stack(self) -> dict[str, int]:
+        """The axes along which planes lie, with their sizes; empty for a single image."""
+        return {axis: size for axis, size in self.sizes.items() if axis not in "YXSC" and size > 1}
+
+    @property
+    def channels(self) -> int:
+        """Number of channels or samples of a plane."""
+        return self.sizes.get("S", 1) * self.sizes.get("C", 1)
+
+    @property
+    def axes(self) -> str:
+        """YX, YXS (colours) or YXC (channels) of a plane."""
+        if self.channels == 1:
+            return "YX"
+        return "YXS" if self.is_colour and self.sizes.get("C", 1) == 1 else "YXC"
+
+    def describe(self) -> str:
+        """Say axes and sizes in words."""
+        return f"axes {''.join(self.sizes)} of {' x '.join(map(str, self.sizes.values()))}"
+
+
+def check_axes(sizes: dict[str, int], *, where: str | Path) -> dict[str, int]:
+    """Refuse axes that make no plane, and planes that are empty or absurdly large.
+
+    Raises
+    ------
+    ValueError
+        Naming the file.
+    """
+    if "Y" not in sizes or "X" not in sizes or (sizes.get("S", 1) > 1 and sizes.get("C", 1) > 1):
+        raise ValueError(
+            f"{where}: expected rows, columns and at most one axis of channels, found axes {''.join(sizes)} of "
+            f"{' x '.join(map(str, sizes.values()))}. Save every channel in a file of its own, or RGB as channels."
+        )
+    check_size(sizes["Y"], sizes["X"], where=where)
+    return sizes
+
+
+def check_size(rows: int, columns: int, *, where: str | Path) -> None:
+    """Refuse a plane that is empty or absurdly large.
+
+    Raises
+    ------
+    ValueError
+        Naming the file and the limit.
+    """
+    if not 0 < rows * columns <= MAX_PIXELS:
+        raise ValueError(
+            f"{where}: expected 1 to {MAX_PIXELS} pixels, found {rows} rows and {columns} columns. "
+            "Cut the image into tiles first."
+        )
+
+
+def unit_in_um(name: str) -> float:
+    """Give the length of a unit in um; 0.0 for pixels and for a unit that nobody knows."""
+    return UNITS_UM.get(name.strip().lower(), 0.0)

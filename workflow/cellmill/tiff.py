@@ -1,0 +1,187 @@
+"""TIFF files: what their axes are, how large a pixel is, and any rows of any plane without reading the rest.
+
+Axes are named as tifffile names them: Y rows, X columns, S samples of one colour, C channels, T time, Z depth; I and Q
+are pages of which the metadata do not say what they are.
+"""
+
+import atexit
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from cellmill.layouts import Layout, check_axes, unit_in_um
+
+# 1 px of a microscope image: between 1 nm and 1 mm. Printers' resolutions (72 dpi) are no measurements.
+PLAUSIBLE_UM = (1e-3, 1e3)
+COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
+
+# The file that was opened last: the frames of a stack are read one after the other, and its directory only once.
+_opened: dict[tuple[str, int, int], tifffile.TiffFile] = {}
+
+
+def read_layout(path: Path) -> Layout:
+    """Say what the axes of a TIFF file are, from its header only.
+
+    Raises
+    ------
+    ValueError
+        If the file holds several images that are no stack, or axes that nobody can use.
+    """
+    with_series = _series(path)
+    series = with_series[0]
+    if len(with_series) > 1:
+        shapes = "; ".join(f"{each.axes} of {' x '.join(map(str, each.shape))}" for each in with_series[:3])
+        raise ValueError(
+            f"{path}: expected one image or one stack of equal planes, found {len(with_series)} images ({shapes}). "
+            "Save each as a file of its own."
+        )
+    sizes = {axis: int(size) for axis, size in zip(series.axes, series.shape, strict=True)}
+    is_colour = series.keyframe.photometric in COLOURS and sizes.get("S", 1) in (3, 4)
+    return Layout(
+        sizes=check_axes(sizes, where=path),
+        dtype=np.dtype(series.dtype).newbyteorder("="),
+        is_colour=is_colour,
+        pixel_size_um=_pixel_size_um(_parent(series)),
+        bits=int(series.keyframe.bitspersample),
+    )
+
+
+def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) -> np.ndarray:
+    """Read some rows of one plane, decoding no more of the file than holds them.
+
+    Parameters
+    ----------
+    path : Path
+    index : mapping
+        Axis -> position, for every axis of the stack but Y, X, S and C.
+    first, last : int
+        Rows, the last one excluded.
+
+    Returns
+    -------
+    ndarray of shape (rows, columns) or (rows, columns, channels)
+        The file's own dtype, in the byte order of the machine.
+    """
+    series = _series(path)[0]
+    place = tuple(_selection(axis, index, slice(first, last)) for axis in series.axes)
+    if series.dataoffset is not None:
+        stored = np.memmap(path, dtype=_stored_dtype(series), mode="r", offset=series.dataoffset, shape=series.shape)
+        array = np.array(stored[place])
+        del stored
+    elif all(size == 1 for axis, size in zip(series.axes, series.shape, strict=True) if axis not in "YXSC") and (
+        first == 0 and last == series.shape[series.axes.index("Y")]
+    ):
+        array = series.asarray()[place]
+    else:
+        import zarr  # slow to import, and only compressed stacks and bands of large images need it
+
+        array = np.asarray(zarr.open_array(series.aszarr(), mode="r")[place])
+    kept = "".join(axis for axis in series.axes if axis in "YXSC")
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return _rows_first(array, kept)
+
+
+def chunk_rows(path: Path) -> int:
+    """Give how many rows of a file are decoded together at least: a strip, a row of tiles; 1 where nothing is."""
+    series = _series(path)[0]
+    return 1 if series.dataoffset is not None else int(series.keyframe.chunks[0]) or 1
+
+
+def _selection(axis: str, index: Mapping[str, int], rows: slice) -> slice | int:
+    if axis == "Y":
+        return rows
+    return slice(None) if axis in "XSC" else index.get(axis, 0)
+
+
+def _stored_dtype(series: tifffile.TiffPageSeries) -> np.dtype:
+    return np.dtype(series.dtype).newbyteorder(_parent(series).byteorder)
+
+
+def _rows_first(array: np.ndarray, axes: str) -> np.ndarray:
+    """Move channels behind rows and columns; one channel is none."""
+    order = [axes.index("Y"), axes.index("X")] + [i for i, axis in enumerate(axes) if axis not in "YX"]
+    array = array.transpose(order)
+    single = tuple(i for i in range(2, array.ndim) if array.shape[i] == 1)
+    return np.ascontiguousarray(array.squeeze(single))
+
+
+def _series(path: Path) -> Sequence[tifffile.TiffPageSeries]:
+    tif = _open(path)
+    if len(tif.series) > 1 and tif.is_shaped and _are_equal(tif.series):
+        # frames that were appended one by one: a stack of pages
+        tif = _open(path, is_shaped=False)
+    return tif.series
+
+
+def _are_equal(series: Sequence[tifffile.TiffPageSeries]) -> bool:
+    return len({(each.shape, each.axes, str(each.dtype)) for each in series}) == 1
+
+
+def _parent(series: tifffile.TiffPageSeries) -> tifffile.TiffFile:
+    assert series.parent is not None
+    return series.parent
+
+
+def _open(path: Path, **flags: Any) -> tifffile.TiffFile:
+    stat = path.stat()
+    key = (f"{path.absolute()} {sorted(flags.items())}", stat.st_size, stat.st_mtime_ns)
+    if key not in _opened:
+        close_opened()
+        # OME metadata may name other files. They would be read unasked: every image stands for itself.
+        _opened[key] = tifffile.TiffFile(path, _multifile=False, **flags)
+    return _opened[key]
+
+
+def close_opened() -> None:
+    """Close the file that was opened last."""
+    for tif in _opened.values():
+        tif.close()
+    _opened.clear()
+
+
+atexit.register(close_opened)
+
+
+def _pixel_size_um(tif: tifffile.TiffFile) -> tuple[float, float] | None:
+    """Read the edge of a pixel along rows and columns in um: OME, ImageJ, or a resolution in cm."""
+    try:
+        size = _ome_pixel_size(tif.ome_metadata) if tif.is_ome and tif.ome_metadata else _resolution(tif)
+    except (ET.ParseError, ValueError, KeyError, ZeroDivisionError, TypeError):
+        return None  # metadata that cannot be read say nothing
+    if size is None or not all(PLAUSIBLE_UM[0] <= edge <= PLAUSIBLE_UM[1] for edge in size):
+        return None
+    return size
+
+
+def _ome_pixel_size(text: str) -> tuple[float, float] | None:
+    # SOURCE OME-XML schema 2016-06: Pixels/@PhysicalSizeX in @PhysicalSizeXUnit, um where it is left out
+    for element in ET.fromstring(text).iter():
+        if element.tag.endswith("}Pixels") and "PhysicalSizeX" in element.attrib:
+            column = float(element.attrib["PhysicalSizeX"]) * unit_in_um(element.get("PhysicalSizeXUnit", "um"))
+            row = float(element.get("PhysicalSizeY", element.attrib["PhysicalSizeX"]))
+            return row * unit_in_um(element.get("PhysicalSizeYUnit", element.get("PhysicalSizeXUnit", "um"))), column
+    return None
+
+
+def _resolution(tif: tifffile.TiffFile) -> tuple[float, float] | None:
+    """Read XResolution and YResolution, pixels per unit; ImageJ names the unit in its description."""
+    tags = tif.pages.first.tags
+    if "XResolution" not in tags or "YResolution" not in tags:
+        return None
+    unit = tags.get("ResolutionUnit")
+    factor = 1e4 if unit is not None and int(unit.value) == tifffile.RESUNIT.CENTIMETER else 0.0
+    if tif.is_imagej and (name := str((tif.imagej_metadata or {}).get("unit", ""))):
+        factor = unit_in_um(re.sub(r"\\u00b5", "u", name, flags=re.IGNORECASE))
+    if not factor:
+        return None
+    row, column = (_per_unit(tags[name].value) for name in ("YResolution", "XResolution"))
+    return factor / row, factor / column
+
+
+def _per_unit(fraction: Any) -> float:
+    return float(fraction[0]) / float(fraction[1])
