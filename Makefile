@@ -9,7 +9,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 ||
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt
 
-.PHONY: help environment test-environment demo check test test-long bench format lint reference slurm-profile clean
+.PHONY: help environment test-environment demo check test test-long full-size bench format lint reference slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment, report: the main job on config.yaml"
@@ -67,6 +67,10 @@ test: test-environment
 
 test-long: test-environment
 	$(BIN)/python -m pytest -m long
+
+# One image of 30,000 x 30,000 px through check, preprocess and rasterize within 4 GB: minutes, and 8 GB of disk.
+full-size: test-environment
+	$(BIN)/python tests/pipeline/large.py 30000
 
 bench: test-environment
 	$(BIN)/python tests/benchmarks/bench.py

@@ -19,7 +19,7 @@ OBJECTS = 2000
 
 # a child process, so that its peak is its own; it prints the peak in MB
 RASTERIZE = """
-import json, resource, sys
+import json, re, sys
 sys.path.insert(0, sys.argv[1])
 from cellmill.config.annotations import Annotations
 from cellmill.rasterize import rasterize_shard
@@ -28,8 +28,8 @@ section = Annotations.model_validate({"format": "rle", "order": "row", "table": 
 rasterize_shard(
     output_dir=job["output"], samples=job["samples"], annotations=section.model_dump(mode="json"), missing="error"
 )
-# UNIT Linux gives kB
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# UNIT kB; ru_maxrss would begin with the memory of the parent
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
 """
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tifffile
 from pydantic import ValidationError
+from scipy.ndimage import gaussian_filter
 
 from cellmill.background import temporal_median
 from cellmill.config.preprocess import Preprocess
@@ -216,3 +217,67 @@ def test_frames_around_a_shard_enter_its_background_and_are_not_written(tmp_path
     assert set(part) == {r["sample"] for r in own}
     for sample, image_yx in part.items():
         assert np.array_equal(image_yx, whole[sample])
+
+
+@pytest.mark.parametrize(
+    "fit",
+    [
+        {"mode": "none"},
+        {"mode": "resize", "size": [101, 57]},
+        {"mode": "resize", "size": [400, 333]},
+        {"mode": "crop_pad", "size": [120, 300]},
+        {"mode": "crop_pad", "size": [500, 100]},
+    ],
+    ids=["none", "smaller", "larger", "cut", "padded"],
+)
+@pytest.mark.parametrize(
+    "background",
+    [
+        {"method": "none"},
+        {"method": "gaussian", "sigma_px": 4.0},
+        {"method": "tophat", "radius_px": 7.0},
+        {"method": "rolling_ball", "radius_px": 9.0},
+        {"method": "rolling_ball", "radius_px": 12.0},
+    ],
+    ids=lambda section: f"{section['method']}{section.get('radius_px', '')}",
+)
+def test_bands_give_what_the_whole_image_gives(tmp_path, monkeypatch, fit, background):
+    rng = np.random.default_rng(0)
+    image = (200 + 100 * gaussian_filter(rng.normal(size=(311, 203)), 5) + rng.normal(size=(311, 203))).round()
+    tifffile.imwrite(tmp_path / "a.tif", image.astype(np.uint16), tile=(32, 32), compression="zlib")
+    whole = preprocess(tmp_path / "whole", [row("a", tmp_path / "a.tif")], background=background, fit=fit)["a"]
+    monkeypatch.setattr("cellmill.preprocess.BAND_PIXELS", 203 * 90)
+    banded = preprocess(tmp_path / "banded", [row("a", tmp_path / "a.tif")], background=background, fit=fit)["a"]
+    # The level of the margin comes from fewer pixels in a large image.
+    assert banded == pytest.approx(
+        whole, abs=1.0 if fit["mode"] == "crop_pad" and background["method"] == "none" else 0
+    )
+
+
+def test_large_frames_lose_the_mean_of_all_their_rows(tmp_path, monkeypatch, two_sequences):
+    rows, _ = two_sequences
+    whole = preprocess(tmp_path / "whole", rows, background={"method": "temporal_mode"})
+    monkeypatch.setattr("cellmill.preprocess.BAND_PIXELS", 44 * 7)
+    banded = preprocess(tmp_path / "banded", rows, background={"method": "temporal_mode"})
+    assert all(np.array_equal(banded[sample], whole[sample]) for sample in whole)
+
+
+def test_the_pixel_size_of_the_metadata_goes_with_the_geometry(tmp_path):
+    options = {"resolution": (4, 4), "metadata": {"unit": "um"}, "imagej": True}
+    tifffile.imwrite(tmp_path / "a.tif", np.arange(20, dtype=np.uint16).reshape(4, 5), **options)
+    tifffile.imwrite(tmp_path / "b.tif", np.arange(20, dtype=np.uint16).reshape(4, 5))
+    preprocess(tmp_path / "out", [row(name, tmp_path / f"{name}.tif") for name in "ab"])
+    geometries = read_geometry(tmp_path / "out" / "geometry.csv")
+    assert (geometries["a"].pixel_size_um, geometries["b"].pixel_size_um) == (0.25, None)
+
+
+def test_frames_of_a_stack_are_a_sequence(tmp_path, two_sequences):
+    rows, _ = two_sequences
+    own = [r for r in rows if r["sequence"] == "a"]
+    stack = np.stack([tifffile.imread(r["image"]) for r in own])
+    tifffile.imwrite(tmp_path / "stack.tif", stack, imagej=True, metadata={"axes": "TYX"})
+    planes = [{**r, "image": str(tmp_path / "stack.tif"), "plane": [["T", i, 12]]} for i, r in enumerate(own)]
+    background = {"method": "temporal_median"}
+    from_stack = preprocess(tmp_path / "stacked", planes, background=background)
+    from_files = preprocess(tmp_path / "single", own, background=background)
+    assert all(np.array_equal(from_stack[sample], from_files[sample]) for sample in from_files)

@@ -67,6 +67,23 @@ def test_a_sequence_stays_together():
         assert len({sides[f"{sequence}_{t}"] for t in range(5)}) == 1
 
 
+@pytest.mark.parametrize("options", [{"by": "image"}, {"group_by": "side"}], ids=["image", "group"])
+def test_frames_of_one_sequence_are_not_spread_over_parts(options):
+    items = [Item(f"{s}_{t}", sequence=f"{s}", frame=t) for s in range(4) for t in range(20)]
+    groups = {item.sample: f"g{item.frame % 10}" for item in items} if "group_by" in options else {}
+    with pytest.raises(
+        ValueError, match=r"expected all frames of a sequence in one part, found '0' in test and .*blocks"
+    ):
+        split(items, groups=groups, **options)
+
+
+def test_a_table_that_cuts_a_sequence_is_flagged(tmp_path):
+    table = tmp_path / "split.csv"
+    table.write_text("sample,split\n" + "".join(f"t{t},{('train', 'validation', 'test')[t // 4]}\n" for t in range(12)))
+    _, remarks = split([Item(f"t{t}", sequence="01", frame=t) for t in range(12)], table=str(table))
+    assert "1 sequence(s) are in several parts: training and test frames come from the same sequence" in remarks[0]
+
+
 def test_one_sequence_asks_for_blocks():
     items = [Item(f"t{t}", sequence="01", frame=t) for t in range(20)]
     with pytest.raises(ValueError, match=r"expected at least 3 groups .*, found 1.*by: blocks"):

@@ -20,7 +20,7 @@ MAX_PROBLEM_LINES = 20
 # What a strip of a compressed image holds: little enough to be decoded by itself, enough to compress well
 STRIP_BYTES = 2**18
 # A strip of an uncompressed image is only what is written at once.
-IMAGE_STRIP_BYTES = 2**25
+IMAGE_STRIP_BYTES = 2**23
 # SOURCE ITU-R BT.601, luma of R, G, B
 LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
 

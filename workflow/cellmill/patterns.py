@@ -52,13 +52,24 @@ def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
         match = regex.fullmatch(path)
         if not match:
             continue
-        if not Path(path).exists():
-            raise ValueError(
-                f"{path}: expected a readable file, found a symbolic link to {Path(path).readlink()}, which "
-                "is not there. Mend the link, or remove it."
-            )
+        refuse_dangling(path)
         if Path(path).is_file() or is_store(Path(path)):
             yield path, match.groupdict()
+
+
+def refuse_dangling(path: str) -> None:
+    """Refuse a symbolic link that leads nowhere: left out, an image or an object would be missing unseen.
+
+    Raises
+    ------
+    ValueError
+        Naming the link.
+    """
+    if not Path(path).exists():
+        raise ValueError(
+            f"{path}: expected a readable file, found a symbolic link to {Path(path).readlink()}, which "
+            "is not there. Mend the link, or remove it."
+        )
 
 
 def fill_pattern(pattern: str, values: dict[str, str]) -> str:

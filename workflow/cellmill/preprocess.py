@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 # bands of rows, so that memory does not grow with it.
 MAX_STACK_MB = 256
 # Pixels of a raw image that are preprocessed together: the memory of a job does not grow with its images.
-BAND_PIXELS = 2**23
+BAND_PIXELS = 2**22
 
 # From some rows of a raw frame, and the slice that they are of it, to float32 of the same shape
 Subtract = Callable[[np.ndarray, slice], np.ndarray]
@@ -131,7 +131,9 @@ def preprocess_image(
     reach = reach_of_method(
         method=background["method"], radius_px=background["radius_px"], sigma_px=background["sigma_px"]
     )
-    bands = list_bands(geometry, reach=reach)
+    # The background of a sequence is there as a whole, and a frame's own mean is that of all its rows.
+    is_temporal = background["method"] in TEMPORAL_METHODS
+    bands = [slice(0, geometry.rows)] if is_temporal else list_bands(geometry, reach=reach)
     read = raster.reader()
     extremes = Extremes()
 
@@ -192,7 +194,7 @@ def list_bands(geometry: Geometry, *, reach: int) -> list[slice]:
     if geometry.raw_rows * geometry.raw_columns <= BAND_PIXELS and geometry.rows * geometry.columns <= BAND_PIXELS:
         return [slice(0, geometry.rows)]
     # A band much lower than its halo would be computed mostly for nothing.
-    raw_height = max(BAND_PIXELS // geometry.raw_columns - 2 * reach, reach, 1)
+    raw_height = max(BAND_PIXELS // geometry.raw_columns - 2 * reach, 2 * reach, 1)
     height = max(1, int(raw_height * geometry.rows / geometry.raw_rows)) if geometry.mode == "resize" else raw_height
     height = min(height, max(1, BAND_PIXELS // geometry.columns))
     return [slice(first, min(first + height, geometry.rows)) for first in range(0, geometry.rows, height)]

@@ -41,7 +41,7 @@ TABLE_READERS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 # Pixels drawn together: a slide's labels take the memory of a band and of its objects.
-BAND_PIXELS = 2**24
+BAND_PIXELS = 2**22
 TOUCHING = np.ones((3, 3), dtype=bool)
 # SOURCE 11th place of Sartorius 2021: smaller parts of a broken mask are debris
 KEPT_PART = 0.1
@@ -133,7 +133,7 @@ def draw_sample(
     """
     shape = read_shape(row["image"], plane=row.get("plane", ()))
     instances = read_instances(row, shape=shape, annotations=annotations, table=table)
-    ignored = [instance for instance in instances if instance.is_ignored] + read_ignored(row, shape=shape)
+    ignored = [instance for instance in instances if instance.is_ignored]
     objects, faults = repair_instances(
         [instance for instance in instances if not instance.is_ignored],
         repair=annotations["repair"],
@@ -274,7 +274,7 @@ def read_instances(
     Returns
     -------
     list of Instance
-        In the order of the annotations; none where there is no annotation.
+        In the order of the annotations, ignored regions too; none where there is no annotation.
 
     Raises
     ------
@@ -283,7 +283,8 @@ def read_instances(
     """
     if not has_annotation(row, table=table):
         return []
-    return READERS[annotations["format"]](row, shape=shape, annotations=annotations, table=table)
+    instances = READERS[annotations["format"]](row, shape=shape, annotations=annotations, table=table)
+    return instances + read_ignored(row, shape=shape)
 
 
 def repair_instances(

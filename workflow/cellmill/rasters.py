@@ -13,8 +13,8 @@ from cellmill import decoding, ome_zarr, tiff
 from cellmill.decoding import STORE, explain, identify
 from cellmill.layouts import MAX_DECODED_BYTES, PROJECTIONS, Layout, PlaneIndex
 
-# What a band may hold: 64 MiB of 16-bit pixels, as many rows of a slide as make reading worth its overhead
-BAND_PIXELS = 2**25
+# What a band may hold: 8 MiB of 16-bit pixels, as many rows of a slide as make reading worth its overhead
+BAND_PIXELS = 2**22
 
 
 @dataclass(frozen=True)

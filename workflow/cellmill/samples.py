@@ -13,13 +13,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cellmill.patterns import fill_pattern, find_files, fixed_folder, wildcards_of
+from cellmill.patterns import fill_pattern, find_files, fixed_folder, refuse_dangling, wildcards_of
 from cellmill.shards import assign_shards
 from cellmill.splits import assign_splits
 from cellmill.tables import TableIndex
 
 UNLABELLED = "unlabelled"
 MAX_NAMED = 5  # of several samples with the same mistake, so many are named
+# file systems hold 255, and results add a suffix and, while they are written, more
+MAX_NAME_BYTES = 200
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,8 @@ def scan_images(pattern: str, *, where: str) -> list[Found]:
             )
         first.setdefault(sample.sample, sample.image)
         if wrong := _wrong_name(sample.sample):
-            mistakes.append(f"{where}: {sample.image}: {wrong}. Rename the file.")
+            shown = sample.image.encode(errors="backslashreplace").decode()
+            mistakes.append(f"{where}: {shown}: {wrong}. Rename the file.")
     if mistakes:
         raise SampleError(mistakes[:20])
     return sorted(found, key=lambda item: natural_key(item[0].sample))
@@ -142,7 +145,7 @@ def _double_frames(found: list[Found], *, where: str) -> list[str]:
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Sort key under which t2 comes before t10."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text) if part]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def _stem(path: str) -> str:
@@ -172,10 +175,14 @@ def _named(path: str, values: Mapping[str, str], pattern: str, where: str) -> Sa
 
 
 def _wrong_name(name: str) -> str:
-    if re.search(r"[\x00-\x1f\x7f/\\{}]", name):
-        return f"sample name {name!r} holds a character that no path may have (control, slash, brace)"
+    found = f"expected a name for a file, found the sample name {name!r}"
+    # a name that is no UTF-8 comes with surrogates, which no table can hold
+    if re.search(r"[\x00-\x1f\x7f/\\{}\ud800-\udfff]", name):
+        return f"{found}, which holds a character that no path may have (control, slash, brace, or none of UTF-8)"
     if name.startswith(".") or name in ("", "geometry", "manifest"):
-        return f"sample name {name!r} is hidden or reserved"
+        return f"{found}, which is hidden or reserved"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"{found}, which is longer than {MAX_NAME_BYTES} bytes"
     return ""
 
 
@@ -246,8 +253,8 @@ class FileTies:
         if unknown:
             raise SampleError(
                 [
-                    f"{where}: {{{'}, {'.join(unknown)}}} stands in no image path. "
-                    f"Use the wildcards of images ({', '.join(sorted({*found[0][1], 'sample'}))})."
+                    f"{where}: expected wildcards of the images, found that {{{'}, {'.join(unknown)}}} stands in no "
+                    f"image path. Use the wildcards of images ({', '.join(sorted({*found[0][1], 'sample'}))})."
                 ]
             )
         self._path = path
@@ -270,7 +277,10 @@ class FileTies:
     def _fill(self, values: Mapping[str, str]) -> list[str]:
         filled = fill_pattern(self._path, dict(values))
         if "*" in filled:
-            return sorted(file for file in glob.glob(filled) if Path(file).exists())
+            files = sorted(glob.glob(filled))
+            for file in files:
+                refuse_dangling(file)
+            return files
         return [filled] if Path(filled).exists() else []
 
     def _key(self, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -8,12 +8,14 @@ from pathlib import Path
 from cellmill.config.annotations import FOLDER_FORMATS, Annotations
 from cellmill.config.dataset import Dataset
 from cellmill.config.simulate import sample_names
+from cellmill.decoding import STORE, explain
 from cellmill.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.samples import (
     MAX_NAMED,
     UNLABELLED,
     Found,
     Sample,
+    SampleError,
     attach_annotations,
     attach_extra,
     attach_table,
@@ -27,6 +29,7 @@ from cellmill.splits import PARTS
 from cellmill.stacks import expand_stacks
 from cellmill.tables import TableIndex, index_table
 
+MAX_MISTAKES = 20
 TRACK_TABLES = ("man_track.txt", "res_track.txt")
 
 
@@ -148,11 +151,19 @@ def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:
     cache = cache_dir / "stores.json"
     known: dict[str, list[str]] = json.loads(cache.read_text()) if cache.is_file() else {}
     digests: dict[str, str] = {}
-    for image in {sample.image for sample in samples}:
-        stamp, key = stamp_store(Path(image)), str(Path(image).absolute())
-        if known.get(key, [""])[0] != stamp:
-            known[key] = [stamp, digest_store(Path(image))]
+    mistakes: list[str] = []
+    for image in dict.fromkeys(sample.image for sample in samples):
+        key = str(Path(image).absolute())
+        try:
+            stamp = stamp_store(Path(image))
+            if known.get(key, [""])[0] != stamp:
+                known[key] = [stamp, digest_store(Path(image))]
+        except Exception as error:  # broken metadata break in many ways
+            mistakes.append(str(explain(error, path=Path(image), kind=STORE)))
+            continue
         digests[image] = known[key][1]
+    if mistakes:
+        raise SampleError(mistakes[:MAX_MISTAKES])
     with atomic_path(cache) as partial:
         partial.write_text(json.dumps(known))
     return [replace(sample, image_digest=digests[sample.image]) for sample in samples]

@@ -58,7 +58,8 @@ def assign_splits(
     if not samples:
         return {}, []
     if split["table"] is not None:
-        return _from_table(samples, path=split["table"], where=where), []
+        frozen = _from_table(samples, path=split["table"], where=where)
+        return frozen, _remark_on_sequences(samples, frozen, where=where)
     if split["by"] == "sequence" and not any(sample.sequence for sample in samples):
         raise ValueError(
             f"{where}.by: expected {{sequence}} or {{frame}} in the path of the images to split by sequence, found "
@@ -93,7 +94,34 @@ def assign_splits(
             placed.update({key: _side(_position(key, seed=split["seed"]), bounds) for key in fresh})
     sides, said = _fill_empty(placed, bounds=bounds, seed=split["seed"])
     remarks += [f"{where}: {text}" for text in said]
-    return {name: sides[key] for name, key in keys.items()}, remarks
+    assigned = {name: sides[key] for name, key in keys.items()}
+    if spread := _spread_sequences(samples, assigned):
+        sequence, found = next(iter(spread.items()))
+        raise ValueError(
+            f"{where}: expected all frames of a sequence in one part, found {sequence!r} in {' and '.join(found)} "
+            f"({len(spread)} sequences are spread): neighbouring frames are nearly equal, and scores on them say "
+            "nothing. Split by sequence, or cut the sequences with `by: blocks`."
+        )
+    return assigned, remarks
+
+
+def _spread_sequences(samples: Sequence[Splittable], sides: Mapping[str, str]) -> dict[str, list[str]]:
+    """Give the sequences whose frames are in several parts, with these parts."""
+    parts: dict[str, set[str]] = {}
+    for sample in samples:
+        if sample.sequence and sides[sample.sample] != GAP:
+            parts.setdefault(sample.sequence, set()).add(sides[sample.sample])
+    return {sequence: sorted(found) for sequence, found in parts.items() if len(found) > 1}
+
+
+def _remark_on_sequences(samples: Sequence[Splittable], sides: Mapping[str, str], *, where: str) -> list[str]:
+    spread = _spread_sequences(samples, sides)
+    if not spread:
+        return []
+    return [
+        f"{where}: {len(spread)} sequence(s) are in several parts: training and test frames come from the same "
+        "sequence, so the scores say little about a new one"
+    ]
 
 
 def _bounds(split: Mapping[str, Any], names: list[str]) -> dict[str, tuple[float, float]]:

@@ -40,6 +40,7 @@ def read_layout(path: Path) -> Layout:
             f"{path}: expected one image or one stack of equal planes, found {len(with_series)} images ({shapes}). "
             "Save each as a file of its own."
         )
+    _refuse_missing_bytes(series)
     sizes = {axis: int(size) for axis, size in zip(series.axes, series.shape, strict=True)}
     is_colour = series.keyframe.photometric in COLOURS and sizes.get("S", 1) in (3, 4)
     return Layout(
@@ -116,6 +117,15 @@ def _series(path: Path) -> Sequence[tifffile.TiffPageSeries]:
         # frames that were appended one by one: a stack of pages
         tif = _open(path, is_shaped=False)
     return tif.series
+
+
+def _refuse_missing_bytes(series: tifffile.TiffPageSeries) -> None:
+    """Refuse a page that is larger than its bytes: tifffile would fill what is missing with zeros."""
+    page = series.keyframe
+    # a strip of no bytes is left out on purpose
+    is_plain = page.compression == tifffile.COMPRESSION.NONE and page.bitspersample % 8 == 0
+    if not series.shape or (is_plain and 0 not in page.databytecounts and sum(page.databytecounts) < page.nbytes):
+        raise EOFError("it has fewer bytes than its header promises")
 
 
 def _are_equal(series: Sequence[tifffile.TiffPageSeries]) -> bool:

@@ -69,9 +69,7 @@ def raw_files_of_shard(wildcards):
         rows = PLAN.rows(wildcards.dataset, wildcards.shard)
         found["annotations"] = list(
             dict.fromkeys(
-                path
-                for row in rows
-                for path in [*row.annotations, *row.extra.values()]
+                path for row in rows for path in [*row.annotations, *row.extra.values()]
             )
         )
         section = PLAN.annotations(wildcards.dataset, wildcards.shard)

@@ -8,11 +8,10 @@ import numpy as np
 from scipy.ndimage import find_objects
 from skimage.measure import label
 
-from cellmill.annotations.masks import Instance, only_path, stack_place
+from cellmill.annotations.masks import JPEG_SUFFIXES, Instance, only_path, stack_place
 from cellmill.images import has_alpha
 from cellmill.rasters import match_plane, open_raster
 
-JPEG_SUFFIXES = (".jpg", ".jpeg")
 # ASSUME a drawn mask has few objects of one pixel, smoothed edges and camera noise have little else
 MAX_SINGLE_PIXELS = 100
 MAX_SINGLE_SHARE = 0.01

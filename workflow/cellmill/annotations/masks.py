@@ -6,6 +6,7 @@ take the memory of their own pixels and not of a thousand images.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ from cellmill.layouts import PlaneIndex
 from cellmill.rasters import match_plane, open_raster
 
 # Pixels looked at together: an annotation as large as a slide takes the memory of a band and of its objects.
-BAND_PIXELS = 2**23
+BAND_PIXELS = 2**22
+JPEG_SUFFIXES = (".jpg", ".jpeg")
 # Up to here numbers are looked up in a list; above, only those that occur
 MAX_LISTED = 2**20
 
@@ -146,6 +148,12 @@ def read_label_image(
         cannot be objects.
     """
     path = only_path(row)
+    if Path(path).suffix.lower() in JPEG_SUFFIXES:
+        # its losses are whole numbers, too: every one of them would become an object
+        raise ValueError(
+            f"sample {row['sample']}, {path}: expected an image whose numbers are exact, found a JPEG. "
+            "Export the labels again as PNG or TIFF; saving the JPEG under another name does not help."
+        )
     ignore_value = annotations["ignore_value"]
     pieces: dict[int, list[Piece]] = {}
     for rows, codes_yx in read_codes(row["sample"], path, shape=shape, plane=stack_place(row)):

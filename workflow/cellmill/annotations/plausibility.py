@@ -188,7 +188,7 @@ def measure_objects(instances: Sequence[Instance], *, shape: tuple[int, int]) ->
     judged = [instance for instance in instances if not instance.is_ignored]
     objects = [instance for instance in judged if instance.area_px > 0]
     areas = np.sort([instance.area_px for instance in objects]).astype(int)
-    overlapping, contested = count_overlaps(objects)
+    overlapping, contested, repeated = _count_shared(objects)
     names = ("min_area_px", "q05_area_px", "median_area_px", "q95_area_px", "max_area_px")
     quantiles = np.quantile(areas, (0, 0.05, 0.5, 0.95, 1)).tolist() if areas.size else [None] * len(names)
     return {
@@ -199,7 +199,7 @@ def measure_objects(instances: Sequence[Instance], *, shape: tuple[int, int]) ->
         "contested_px": contested,
         "with_holes": sum(has_holes(instance.mask_yx) for instance in objects),
         "in_parts": sum(count_parts(instance.mask_yx) > 1 for instance in objects),
-        "covered_fraction": float(areas.sum() / (shape[0] * shape[1])),
+        "covered_fraction": float((areas.sum() - repeated) / (shape[0] * shape[1])),
         "empty": len(judged) - len(objects),
         "broken": sum(bool(instance.broken) for instance in judged),
         "ignored_px": sum(instance.area_px for instance in instances if instance.is_ignored),
@@ -220,18 +220,8 @@ def count_overlaps(objects: Sequence[Instance]) -> tuple[int, int]:
     int, int
         Objects; pixels, each counted once.
     """
-    sharing: set[int] = set()
-    contested = 0
-    for i, others in enumerate(_neighbours(objects)):
-        mask_yx = objects[i].mask_yx
-        earlier_yx, later_yx = np.zeros(mask_yx.shape, dtype=bool), np.zeros(mask_yx.shape, dtype=bool)
-        for j in others:
-            _draw_onto(earlier_yx if j < i else later_yx, objects[i], objects[j])
-        if (mask_yx & (earlier_yx | later_yx)).any():
-            sharing.add(i)
-            # a pixel counts for the first of its objects
-            contested += int(np.count_nonzero(mask_yx & later_yx & ~earlier_yx))
-    return len(sharing), contested
+    overlapping, contested, _ = _count_shared(objects)
+    return overlapping, contested
 
 
 def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Mapping[str, Any]) -> list[str]:
@@ -270,6 +260,23 @@ def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Mapping[s
 def _name_images(samples: Sequence[str]) -> str:
     names = ", ".join(samples[:5]) + (" and others" if len(samples) > 5 else "")
     return f"{len(samples)} {'image' if len(samples) == 1 else 'images'} ({names})"
+
+
+def _count_shared(objects: Sequence[Instance]) -> tuple[int, int, int]:
+    """Count as `count_overlaps` does, and the pixels that the sum of all areas has more than the objects cover."""
+    sharing: set[int] = set()
+    contested = repeated = 0
+    for i, others in enumerate(_neighbours(objects)):
+        mask_yx = objects[i].mask_yx
+        earlier_yx, later_yx = np.zeros(mask_yx.shape, dtype=bool), np.zeros(mask_yx.shape, dtype=bool)
+        for j in others:
+            _draw_onto(earlier_yx if j < i else later_yx, objects[i], objects[j])
+        if (mask_yx & (earlier_yx | later_yx)).any():
+            sharing.add(i)
+            repeated += int(np.count_nonzero(mask_yx & earlier_yx))
+            # a pixel counts for the first of its objects
+            contested += int(np.count_nonzero(mask_yx & later_yx & ~earlier_yx))
+    return len(sharing), contested, repeated
 
 
 def _neighbours(objects: Sequence[Instance]) -> Iterator[list[int]]:

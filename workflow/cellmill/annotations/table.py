@@ -184,12 +184,19 @@ def _collect_rows(
             fields = (chunk[column] for column in columns[1:])
             for name, index, text, *rest in zip(names[chunk.index], chunk.index, *fields, strict=True):
                 object_name = rest.pop(0) if has_names else ""
-                found.setdefault(name, []).append(TableRow(int(index) + 2, text, _read_size(rest), object_name))
+                size = _read_size(rest, where=f"{path}, row {int(index) + 2}")
+                found.setdefault(name, []).append(TableRow(int(index) + 2, text, size, object_name))
     return found
 
 
-def _read_size(texts: Sequence[str]) -> tuple[int, int] | None:
+def _read_size(texts: Sequence[str], *, where: str) -> tuple[int, int] | None:
     if not texts or not all(texts):
         return None
-    height, width = (float(text) for text in texts)
+    try:
+        height, width = (float(text) for text in texts)
+    except ValueError:
+        raise ValueError(
+            f"{where}: expected height and width in pixels, found {texts[0]!r} and {texts[1]!r}. "
+            "Correct them, or leave both out."
+        ) from None
     return (int(height), int(width)) if np.isfinite([height, width]).all() else None

@@ -31,7 +31,9 @@ class Split(Closed):
     by: Literal["auto", "image", "sequence", "blocks"] = Field(
         "auto",
         description="What stays together: image, sequence, or contiguous blocks of frames of each sequence "
-        "(flagged in the report as 'within one sequence'). auto: sequence where paths name one, else image.",
+        "(flagged in the report as 'within one sequence'; a longer sequence moves the cuts, so freeze them with "
+        "`table` once they count). auto: sequence where paths or stacks make one, else image. Frames of one sequence "
+        "are on two sides only as blocks.",
     )
     gap: int = Field(0, ge=0, description="by blocks: frames left out between two blocks (predicted, never scored).")
     group_by: str | None = Field(

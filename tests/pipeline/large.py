@@ -1,0 +1,120 @@
+"""Makes one large image with its annotations and runs check, preprocess and rasterize on it; prints the peak memory.
+
+``python tests/pipeline/large.py 30000`` does it at full size (`make full-size`), the tests with fewer pixels.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "workflow")]
+
+TILE = 512
+# nuclei of 12 px radius on a grid of 64 px
+STEP, RADIUS = 64, 12
+# At 30,000 x 30,000 px within 4 GB: bytes for each pixel
+BYTES_PER_PIXEL = 4 * 1000**3 / 30000**2
+
+
+def write_slide(path: Path, *, side: int, kind: str) -> int:
+    """Write a 16-bit image, or its labels or mask, tile by tile; returns the number of objects."""
+    import numpy as np
+    import tifffile
+
+    y, x = np.mgrid[:TILE, :TILE]
+    is_object = ((y % STEP - STEP // 2) ** 2 + (x % STEP - STEP // 2) ** 2) <= RADIUS**2
+    across = -(-side // TILE)
+    per_tile = TILE // STEP
+
+    def tiles() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        noise = rng.integers(0, 400, (TILE, TILE))
+        for row in range(across):
+            for column in range(across):
+                if kind == "image":
+                    yield (800 + 900 * is_object + noise).astype(np.uint16)
+                elif kind == "mask":
+                    yield (255 * is_object).astype(np.uint8)
+                else:
+                    place = (row * per_tile + y // STEP) * across * per_tile + column * per_tile + x // STEP
+                    yield np.where(is_object, place + 1 + (place + 1 >= 65535), 0).astype(np.uint32)
+
+    tifffile.imwrite(
+        path, tiles(), shape=(side, side), dtype={"image": "u2", "mask": "u1", "labels": "u4"}[kind],
+        tile=(TILE, TILE), compression="zlib", photometric="minisblack", metadata=None,
+        resolution=(20000, 20000), resolutionunit="CENTIMETER",
+    )  # fmt: skip
+    return len(range(STEP // 2 - RADIUS, side, STEP)) ** 2
+
+
+def run_stage(stage: str, folder: Path, form: str) -> None:
+    """Run one stage on the slide in `folder`, in this process, and print its peak memory in MB."""
+    from cellmill.config.annotations import Annotations
+    from cellmill.config.preprocess import Preprocess
+
+    rows = [
+        {"sample": "slide", "image": str(folder / "slide.tif"), "annotations": [str(folder / f"{form}.tif")],
+         "sequence": "", "frame": 0}
+    ]  # fmt: skip
+    annotations = Annotations.model_validate({"format": form, "path": "x"}).model_dump(mode="json")
+    start = time.perf_counter()
+    if stage == "check":
+        from cellmill.check import check_shard
+
+        check_shard(
+            output_path=folder / f"check_{form}.json", samples=rows, channel="luminance", pixel_size_um=None,
+            annotations=annotations, missing="error",
+        )  # fmt: skip
+    elif stage == "preprocess":
+        from cellmill.preprocess import preprocess_shard
+
+        section = {"background": {"method": "gaussian", "sigma_px": 20.0}} if form == "binary" else {}
+        settings = Preprocess.model_validate(section).model_dump(mode="json")
+        preprocess_shard(output_dir=folder / f"images_{form}", samples=rows, context=[], **settings)
+    else:
+        from cellmill.rasterize import rasterize_shard
+
+        rasterize_shard(output_dir=folder / f"labels_{form}", samples=rows, annotations=annotations, missing="error")
+    print(f"{stage} {form} {peak_memory_mb():.0f} {time.perf_counter() - start:.0f}")
+
+
+def peak_memory_mb() -> float:
+    """Give the largest resident memory of this process; ru_maxrss would begin with that of its parent."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
+
+
+def measure(side: int, folder: Path, form: str) -> Iterator[tuple[str, float, float]]:
+    """Run the stages in processes of their own: name, peak memory in MB, seconds."""
+    for stage in ("check", "preprocess", "rasterize"):
+        command = [sys.executable, __file__, stage, str(folder), form]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        _, _, peak_mb, seconds = done.stdout.split()
+        yield stage, float(peak_mb), float(seconds)
+
+
+def main(side: int) -> None:
+    """Show that a slide of this side stays within its memory."""
+    limit_mb = BYTES_PER_PIXEL * side**2 / 1e6
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_slide(folder / "slide.tif", side=side, kind="image")
+        for form, kind in (("label_image", "labels"), ("binary", "mask")):
+            objects = write_slide(folder / f"{form}.tif", side=side, kind=kind)
+            for stage, peak_mb, seconds in measure(side, folder, form):
+                print(
+                    f"{side} x {side} px, {objects} objects, {form}: {stage} {peak_mb:.0f} MB of {limit_mb:.0f}, {seconds:.0f} s"
+                )
+                assert peak_mb < limit_mb, f"{stage} took more than {limit_mb:.0f} MB"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        run_stage(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    else:
+        main(int(sys.argv[1]))
