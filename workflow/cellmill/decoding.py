@@ -136,6 +136,8 @@ def _png_header(path: Path) -> tuple[int, int, int, int]:
     # SOURCE ISO/IEC 15948, 11.2.2: signature, length and name of IHDR, width, height, depth, colour type
     with path.open("rb") as stream:
         columns, rows, bits, colour = struct.unpack(">IIBB", stream.read(26)[16:])
+        if colour not in PNG_SAMPLES:
+            raise ValueError(f"its colour type is {colour}")
         stream.seek(33)
         has_transparency = _find_chunk(stream, b"tRNS")
     return rows, columns, PNG_SAMPLES[colour] + has_transparency, bits

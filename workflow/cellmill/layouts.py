@@ -93,7 +93,7 @@ def check_size(rows: int, columns: int, *, where: str | Path) -> None:
     ValueError
         Naming the file and the limit.
     """
-    if not 0 < rows * columns <= MAX_PIXELS:
+    if min(rows, columns) < 1 or rows * columns > MAX_PIXELS:
         raise ValueError(
             f"{where}: expected 1 to {MAX_PIXELS} pixels, found {rows} rows and {columns} columns. "
             "Cut the image into tiles first."

@@ -22,6 +22,8 @@ UNLABELLED = "unlabelled"
 MAX_NAMED = 5  # of several samples with the same mistake, so many are named
 # file systems hold 255, and results add a suffix and, while they are written, more
 MAX_NAME_BYTES = 200
+# control characters, and the surrogates that stand for bytes that are no UTF-8: no table can hold them
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -122,8 +124,9 @@ def scan_images(pattern: str, *, where: str) -> list[Found]:
             )
         first.setdefault(sample.sample, sample.image)
         if wrong := _wrong_name(sample.sample):
-            shown = sample.image.encode(errors="backslashreplace").decode()
-            mistakes.append(f"{where}: {shown}: {wrong}. Rename the file.")
+            mistakes.append(f"{where}: {_printable(sample.image)}: {wrong}. Rename the file.")
+        elif wrong := _wrong_path(sample.image):
+            mistakes.append(f"{where}: {wrong}")
     if mistakes:
         raise SampleError(mistakes[:20])
     return sorted(found, key=lambda item: natural_key(item[0].sample))
@@ -176,14 +179,26 @@ def _named(path: str, values: Mapping[str, str], pattern: str, where: str) -> Sa
 
 def _wrong_name(name: str) -> str:
     found = f"expected a name for a file, found the sample name {name!r}"
-    # a name that is no UTF-8 comes with surrogates, which no table can hold
-    if re.search(r"[\x00-\x1f\x7f/\\{}\ud800-\udfff]", name):
+    if re.search(r"[/\\{}]", name) or UNPRINTABLE.search(name):
         return f"{found}, which holds a character that no path may have (control, slash, brace, or none of UTF-8)"
     if name.startswith(".") or name in ("", "geometry", "manifest"):
         return f"{found}, which is hidden or reserved"
     if len(name.encode()) > MAX_NAME_BYTES:
         return f"{found}, which is longer than {MAX_NAME_BYTES} bytes"
     return ""
+
+
+def _wrong_path(path: str) -> str:
+    if not UNPRINTABLE.search(path):
+        return ""
+    return (
+        f"{_printable(path)}: expected a path of printable characters in UTF-8, found one that is not. Rename the file, "
+        "or the folder that is called so."
+    )
+
+
+def _printable(path: str) -> str:
+    return UNPRINTABLE.sub(lambda match: repr(match.group())[1:-1], path)
 
 
 def attach_annotations(found: list[Found], *, path: str, many: bool, where: str) -> tuple[list[Sample], list[str]]:
@@ -280,6 +295,8 @@ class FileTies:
             files = sorted(glob.glob(filled))
             for file in files:
                 refuse_dangling(file)
+                if wrong := _wrong_path(file):
+                    raise ValueError(f"{self._where}: {wrong}")
             return files
         return [filled] if Path(filled).exists() else []
 
