@@ -63,7 +63,9 @@ def test_frames_of_a_sequence_are_alike_and_count_once_for_it_on_two_sides():
     frames = [image(f"t{i}", seed=7, sequence="s1") for i in range(6)]
     assert said(frames) == []
     parted = [{**frame, "split": "test" if i > 3 else "train"} for i, frame in enumerate(frames)]
-    assert said(parted) == [("warning", "6 frames of s1 have a nearly equal one on another side of the split")]
+    assert said(parted) == [
+        ("warning", "6 frames have a nearly equal one of the same sequence on another side of the split")
+    ]
 
 
 def test_signatures_that_hold_almost_nothing_are_not_compared():

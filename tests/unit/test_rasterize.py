@@ -12,17 +12,14 @@ from scipy.ndimage import gaussian_filter
 from scipy.ndimage import label as scipy_label
 from skimage.draw import line, polygon
 
-from cellmill.annotations.masks import Instance, crop_instance, join_regions
+from cellmill.annotations.drawing import Drawing, choose_numbers
+from cellmill.annotations.masks import Instance, crop_instance
+from cellmill.annotations.pieces import join_regions
+from cellmill.annotations.repair import repair_instances, repair_mask
 from cellmill.annotations.rle import encode_rle
 from cellmill.config.annotations import Annotations
 from cellmill.images import IGNORE_LABEL, read_labels
-from cellmill.rasterize import (
-    Drawing,
-    choose_numbers,
-    rasterize_shard,
-    repair_instances,
-    repair_mask,
-)
+from cellmill.rasterize import rasterize_shard
 from cellmill.shards import read_manifest
 
 SHAPE = (30, 43)

@@ -10,7 +10,8 @@ import numpy as np
 
 from cellmill.annotations.masks import Instance
 from cellmill.annotations.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
-from cellmill.images import Channel, has_alpha, raise_together, read_plane, select_channel
+from cellmill.channels import Channel, has_alpha, select_channel
+from cellmill.images import raise_together, read_plane
 from cellmill.quality import SATURATED_FRACTION, PixelDigest, measure_plane
 from cellmill.rasterize import explain_missing, has_annotation, open_table, read_instances
 from cellmill.rasters import Raster, open_raster
@@ -187,9 +188,12 @@ def describe_objects(
         text = f"{truth['broken']} of {len(instances)} annotations are broken ({shown})"
         remarks.append(("warning", text, "Draw them again; faults.csv of the labels lists them"))
     is_binary = annotations["format"] == "binary"
-    if truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED):
+    # a confluent field is covered by many objects, a background by one
+    largest = max(truth["areas_px"], default=0) / (shape[0] * shape[1])
+    is_covered = truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED)
+    if is_covered and (is_binary or largest > MOST_COVERED / 2):
         other = "zero" if annotations["foreground"] == "nonzero" else "nonzero"
-        advice = f"If the background is meant, set annotations.foreground to {other}"
+        advice = f"Tissue may be so; if these objects are the background, set annotations.foreground to {other}"
         if not is_binary:
             advice = "Look whether the background was annotated as an object"
         remarks.append(("note", f"objects cover {truth['covered_fraction']:.0%} of the image", advice))

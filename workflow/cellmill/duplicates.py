@@ -63,8 +63,8 @@ def find_duplicates(images: Sequence[Mapping[str, Any]], *, dataset: str) -> lis
                 "severity": "warning",
                 "sample": "",
                 "where": f"{dataset}, sequence {sequence}",
-                "finding": f"{count} frames of {sequence} have a nearly equal one on another side of the split",
-                "advice": "Split by sequence, or leave a gap between blocks: such scores hold for these sequences only",
+                "finding": f"{count} frames have a nearly equal one of the same sequence on another side of the split",
+                "advice": "Split by sequence, or leave a larger gap: scores hold for these sequences only",
             }
         )
     return findings

@@ -34,6 +34,11 @@ ENOUGH_IMAGES = 10
 OUTLIER = -3.5
 # Part of the median below which an outlier matters.
 LOW_SHARE = {"focus": 0.5, "contrast": 0.25, "mean": 0.25}
+LOW_ADVICE = {
+    "focus": "Look whether it is blurred, or whether one bright clump outshines sharp cells",
+    "contrast": "Look whether it holds nothing to learn from",
+    "mean": "Look whether the exposure failed, or whether the field is empty",
+}
 TINY_SHARE = 0.01
 TINY_PX = 4
 PIXEL_TOLERANCE = 0.01
@@ -259,9 +264,10 @@ def _find_low(images: Sequence[Mapping[str, Any]], key: str, text: str) -> list[
     scale = 1.4826 * float(np.median(np.abs(deviations)))
     usual = float(np.exp(np.median(logs)))
     is_low = (deviations <= OUTLIER * scale) & (deviations < np.log(LOW_SHARE[key]))
-    advice = "Look at these images, and leave out those that hold nothing to learn from"
     return [
-        _finding("note", text.format(value=image[key], usual=usual), advice, where="", sample=str(image["sample"]))
+        _finding(
+            "note", text.format(value=image[key], usual=usual), LOW_ADVICE[key], where="", sample=str(image["sample"])
+        )
         for image, low in zip(known, is_low, strict=True)
         if low
     ]

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from cellmill.channels import Channel, select_channel
 from cellmill.decoding import explain
 from cellmill.layouts import PlaneIndex
 from cellmill.rasters import open_raster
@@ -21,11 +22,6 @@ MAX_PROBLEM_LINES = 20
 STRIP_BYTES = 2**18
 # A strip of an uncompressed image is only what is written at once.
 IMAGE_STRIP_BYTES = 2**23
-# SOURCE ITU-R BT.601, luma of R, G, B
-LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
-
-# A colour's luminance, one channel, or a weight for each channel
-Channel = str | int | Sequence[float]
 
 
 def raise_together(problems: Sequence[str], *, subject: str) -> None:
@@ -119,75 +115,6 @@ def read_array(path: str | Path, *, palette: str, plane: PlaneIndex = ()) -> tup
     """
     raster = open_raster(path, palette=palette, plane=plane)
     return raster.read(0, raster.shape[0]), raster.axes
-
-
-def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str | Path) -> np.ndarray:
-    """Take one plane out of an image, or out of a band of its rows.
-
-    Parameters
-    ----------
-    array : ndarray of shape (rows, columns) or (rows, columns, channels)
-        As `read_array` gives it.
-    axes : "YX", "YXS" or "YXC"
-        Its axes.
-    channel : "luminance", int >= 0, or sequence of float
-        As in `read_plane`.
-    where : path
-        Named in errors.
-
-    Returns
-    -------
-    ndarray of shape (rows, columns)
-        Grey that is stored as three equal colours comes back exactly, in its own dtype.
-
-    Raises
-    ------
-    ValueError
-        If the channel does not exist, alpha varies, there is not a weight for each channel, or luminance is asked of
-        channels that are no colours.
-    """
-    if not isinstance(channel, str | int):
-        return _mix(array, weights=channel, where=where)
-    if axes == "YX":
-        if channel in ("luminance", 0):
-            return array
-        raise ValueError(
-            f"{where}: expected at least {int(channel) + 1} channels, found one. "
-            "Set preprocess.channel to luminance or to 0."
-        )
-    channels = array.shape[2]
-    if channel != "luminance":
-        if int(channel) < channels:
-            return np.ascontiguousarray(array[:, :, int(channel)])
-        raise ValueError(
-            f"{where}: expected at least {int(channel) + 1} channels, found {channels}. "
-            f"Set preprocess.channel to a number from 0 to {channels - 1}."
-        )
-    if axes == "YXC":
-        raise ValueError(
-            f"{where}: expected a grey or RGB image, found {channels} channels that are no colours. "
-            f"Set preprocess.channel to a number from 0 to {channels - 1}."
-        )
-    return _luminance(_drop_alpha(array, where=where))
-
-
-def _mix(array: np.ndarray, *, weights: Sequence[float], where: str | Path) -> np.ndarray:
-    channels = 1 if array.ndim == 2 else array.shape[2]
-    if channels != len(weights):
-        raise ValueError(
-            f"{where}: expected {len(weights)} channels, one for each weight, found {channels}. "
-            "Give preprocess.channel a weight for each channel of the image, 0 for those that are left out."
-        )
-    mixed_yx = np.zeros(array.shape[:2], dtype=np.float32)
-    for weight, channel_yx in zip(weights, np.atleast_3d(array).transpose(2, 0, 1), strict=True):
-        if weight:
-            mixed_yx += np.float32(weight) * channel_yx.astype(np.float32)
-    return mixed_yx
-
-
-def has_alpha(array: np.ndarray, axes: str) -> bool:
-    """Say whether the last sample of a colour image is its transparency."""
-    return axes == "YXS" and array.shape[2] in (2, 4)
 
 
 def write_image(path: str | Path, image_yx: np.ndarray) -> None:
@@ -329,27 +256,3 @@ def _read_own(path: str | Path) -> np.ndarray:
         return tifffile.imread(path)
     except Exception as error:  # the decoder raises errors of many kinds
         raise explain(error, path=Path(path), kind="TIFF") from error
-
-
-def _drop_alpha(array: np.ndarray, *, where: str | Path) -> np.ndarray:
-    if not has_alpha(array, "YXS"):
-        return array
-    alpha_yx = array[:, :, -1]
-    if alpha_yx.min() != alpha_yx.max():
-        raise ValueError(
-            f"{where}: expected an opaque image, found alpha from {alpha_yx.min()} to {alpha_yx.max()}. "
-            "Export the image without alpha, or set preprocess.channel to the number of one channel."
-        )
-    return array[:, :, :-1]
-
-
-def _luminance(colours: np.ndarray) -> np.ndarray:
-    first_yx = colours[:, :, 0]
-    is_grey_yx = np.logical_and.reduce([colours[:, :, i] == first_yx for i in range(1, colours.shape[2])])
-    if np.all(is_grey_yx):
-        return np.ascontiguousarray(first_yx)
-    luminance_yx = np.zeros(first_yx.shape, dtype=np.float32)
-    for i, weight in enumerate(LUMINANCE_WEIGHTS):
-        luminance_yx += np.float32(weight) * colours[:, :, i].astype(np.float32)
-    # Pixel by pixel, so that a band of rows gives what the whole image gives
-    return np.where(is_grey_yx, first_yx.astype(np.float32), luminance_yx)

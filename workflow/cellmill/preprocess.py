@@ -18,8 +18,9 @@ from cellmill.background import (
     temporal_median,
     temporal_mode,
 )
+from cellmill.channels import Channel, select_channel
 from cellmill.fit import Geometry, fit_rows, plan_fit, raw_rows_of, write_geometry
-from cellmill.images import Channel, raise_together, read_plane, read_shape, select_channel, write_image_bands
+from cellmill.images import raise_together, read_plane, read_shape, write_image_bands
 from cellmill.rasters import open_raster
 from cellmill.shards import shard_folder
 

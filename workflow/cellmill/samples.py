@@ -192,8 +192,8 @@ def _wrong_path(path: str) -> str:
     if not UNPRINTABLE.search(path):
         return ""
     return (
-        f"{_printable(path)}: expected a path of printable characters in UTF-8, found one that is not. Rename the file, "
-        "or the folder that is called so."
+        f"{_printable(path)}: expected a path of printable characters in UTF-8, found one that is not. "
+        "Rename the file, or the folder that is called so."
     )
 
 

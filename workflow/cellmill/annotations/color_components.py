@@ -9,7 +9,7 @@ from scipy.ndimage import find_objects
 from skimage.measure import label
 
 from cellmill.annotations.masks import JPEG_SUFFIXES, Instance, only_path, stack_place
-from cellmill.images import has_alpha
+from cellmill.channels import has_alpha
 from cellmill.rasters import match_plane, open_raster
 
 # ASSUME a drawn mask has few objects of one pixel, smoothed edges and camera noise have little else

@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
-from cellmill.annotations.masks import Instance, crop_instance, split_numbers
+from cellmill.annotations.masks import Instance, crop_instance
+from cellmill.annotations.pieces import split_numbers
 from cellmill.images import IGNORE_LABEL
 from cellmill.layouts import PROJECTIONS, PlaneIndex
 from cellmill.shards import atomic_path

@@ -4,26 +4,22 @@ Every format ends as a list of instances: the mask of each object inside its bou
 take the memory of their own pixels and not of a thousand images.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import find_objects
-from scipy.ndimage import label as label_components
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from cellmill.images import IGNORE_LABEL, has_alpha
+from cellmill.annotations.pieces import Piece, crop_piece, join_regions, merge_pieces, split_numbers
+from cellmill.channels import has_alpha
+from cellmill.images import IGNORE_LABEL
 from cellmill.layouts import PlaneIndex
 from cellmill.rasters import match_plane, open_raster
 
 # Pixels looked at together: an annotation as large as a slide takes the memory of a band and of its objects.
 BAND_PIXELS = 2**22
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-# Up to here numbers are looked up in a list; above, only those that occur
-MAX_LISTED = 2**20
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,30 +54,9 @@ class Instance:
         )
 
 
-# The part of an object that lies in one band: row and column of its box in the image, and its mask there.
-Piece = tuple[int, int, np.ndarray]
-
-
 def crop_instance(mask_yx: np.ndarray, *, source: str) -> Instance:
     """Cut a mask down to its bounding box; an empty mask becomes a box of shape (0, 0)."""
-    return _instance(_crop(mask_yx, row=0), source=source)
-
-
-def merge_pieces(pieces: Sequence[Piece]) -> Piece:
-    """Put the parts of one object together; no parts are an empty box."""
-    pieces = [piece for piece in pieces if piece[2].size]
-    if not pieces:
-        return 0, 0, np.zeros((0, 0), dtype=bool)
-    if len(pieces) == 1:
-        return pieces[0]
-    row, column = min(piece[0] for piece in pieces), min(piece[1] for piece in pieces)
-    bottom = max(top + mask_yx.shape[0] for top, _, mask_yx in pieces)
-    right = max(left + mask_yx.shape[1] for _, left, mask_yx in pieces)
-    merged_yx = np.zeros((bottom - row, right - column), dtype=bool)
-    for top, left, mask_yx in pieces:
-        view_yx = merged_yx[top - row : top - row + mask_yx.shape[0], left - column : left - column + mask_yx.shape[1]]
-        view_yx |= mask_yx
-    return row, column, merged_yx
+    return _instance(crop_piece(mask_yx, row=0), source=source)
 
 
 def read_mask_folder(
@@ -114,7 +89,7 @@ def read_mask_folder(
     for path in row["annotations"]:
         try:
             bands = read_two_values(row["sample"], path, shape=shape, plane=stack_place(row))
-            pieces = [_crop(band_yx, row=rows.start) for rows, band_yx in bands]
+            pieces = [crop_piece(band_yx, row=rows.start) for rows, band_yx in bands]
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -205,71 +180,6 @@ def read_binary(
     is_background = annotations["foreground"] == "zero"
     regions = join_regions((rows, ~band_yx if is_background else band_yx) for rows, band_yx in bands)
     return [_instance(piece, source=f"region {i}") for i, piece in enumerate(regions, start=1)]
-
-
-def join_regions(bands: Iterable[tuple[slice, np.ndarray]]) -> list[Piece]:
-    """Find the 4-connected regions of a mask that is read from top to bottom.
-
-    Parameters
-    ----------
-    bands : iterable of (slice, ndarray of bool)
-        Rows, and the mask there.
-
-    Returns
-    -------
-    list of (row, column, mask)
-        In the order in which the regions begin, row by row.
-    """
-    pieces: list[Piece] = []
-    seams: list[np.ndarray] = []
-    above = None
-    for rows, band_yx in bands:
-        regions_yx, _ = label_components(band_yx)
-        numbered_yx = np.where(band_yx, regions_yx + len(pieces), 0)
-        if above is not None:
-            meets = (above > 0) & (numbered_yx[0] > 0)
-            seams.append(np.unique(np.stack((above[meets], numbered_yx[0][meets])), axis=1))
-        above = numbered_yx[-1].copy()
-        pieces += [piece for _, piece in split_numbers(regions_yx, first_row=rows.start)]
-    if not pieces:
-        return []
-    first, second = np.concatenate(seams, axis=1) - 1 if seams else np.zeros((2, 0), dtype=int)
-    edges = coo_array((np.ones(first.size, dtype=bool), (first, second)), shape=(len(pieces), len(pieces)))
-    _, members = connected_components(edges, directed=False)
-    groups: dict[int, list[Piece]] = {}
-    for member, piece in zip(members, pieces, strict=True):
-        groups.setdefault(int(member), []).append(piece)
-    return sorted((merge_pieces(group) for group in groups.values()), key=_first_pixel)
-
-
-def split_numbers(numbers_yx: np.ndarray, *, first_row: int) -> Iterator[tuple[int, Piece]]:
-    """Cut the objects of a label image out of it, or those of a band that begins at a row.
-
-    Parameters
-    ----------
-    numbers_yx : ndarray of shape (rows, columns)
-        Whole numbers from 0 for background, of any real type.
-    first_row : int
-        Place of the first row in the image.
-
-    Yields
-    ------
-    int, (row, column, mask)
-        Number, and the object inside its box; in ascending order of the numbers.
-    """
-    highest = int(numbers_yx.max(initial=0))
-    if numbers_yx.dtype.kind in "ui" and highest <= MAX_LISTED:
-        codes = np.arange(highest + 1)
-    else:
-        codes, places = np.unique(numbers_yx, return_inverse=True)
-        if codes[0] != 0:
-            codes, places = np.concatenate(([0], codes)), places + 1
-        numbers_yx = places.reshape(numbers_yx.shape).astype(np.int32)
-    signed_yx = numbers_yx.astype(np.int32, copy=False)
-    for number, box in enumerate(find_objects(signed_yx), start=1):
-        if box is not None:
-            piece = box[0].start + first_row, box[1].start, signed_yx[box] == number
-            yield int(codes[number]), piece
 
 
 def read_codes(
@@ -365,7 +275,7 @@ def read_ignored(row: Mapping[str, Any], *, shape: tuple[int, int]) -> list[Inst
     if path is None:
         return []
     bands = read_two_values(row["sample"], path, shape=shape, plane=())
-    piece = merge_pieces([_crop(band_yx, row=rows.start) for rows, band_yx in bands])
+    piece = merge_pieces([crop_piece(band_yx, row=rows.start) for rows, band_yx in bands])
     return [_instance(piece, source=path, is_ignored=True)] if piece[2].size else []
 
 
@@ -391,20 +301,5 @@ def only_path(row: Mapping[str, Any]) -> str:
     return str(paths[0])
 
 
-def _crop(mask_yx: np.ndarray, *, row: int) -> Piece:
-    """Cut a mask whose first row is `row` of the image down to its bounding box."""
-    rows = np.flatnonzero(mask_yx.any(axis=1))
-    if rows.size == 0:
-        return 0, 0, np.zeros((0, 0), dtype=bool)
-    columns = np.flatnonzero(mask_yx.any(axis=0))
-    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
-    return row + box[0].start, box[1].start, mask_yx[box].copy()
-
-
 def _instance(piece: Piece, *, source: str, number: int | None = None, is_ignored: bool = False) -> Instance:
     return Instance(*piece, source, number=number, is_ignored=is_ignored)
-
-
-def _first_pixel(piece: Piece) -> tuple[int, int]:
-    row, column, mask_yx = piece
-    return row, column + int(np.argmax(mask_yx[0]))

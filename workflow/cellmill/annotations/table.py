@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cellmill.annotations.masks import Instance, merge_pieces
+from cellmill.annotations.masks import Instance
+from cellmill.annotations.pieces import merge_pieces
 from cellmill.annotations.rle import decode_crop
 
 # (sample column, annotation column) of the tables that are known by name: Sartorius 2021, Data Science Bowl 2018

@@ -1,0 +1,88 @@
+"""Many objects in one label image: their numbers, and whose a pixel is that several claim."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from cellmill.annotations.masks import Instance
+from cellmill.images import IGNORE_LABEL
+
+# Pixels drawn together: a slide's labels take the memory of a band and of its objects.
+BAND_PIXELS = 2**22
+
+
+@dataclass
+class Drawing:
+    """The objects of one image, to be drawn into one label image band by band; `contests` is filled while drawing.
+
+    A contested pixel goes to the smaller object, and of two objects of one size to the first. Ignored regions lie
+    below all objects. `contests` counts for (object, other) the pixels of `other` that went to `object`: the areas of
+    all objects less these pixels are the labelled pixels, so nothing is lost unseen.
+    """
+
+    shape: tuple[int, int]
+    instances: Sequence[Instance]
+    numbers: Sequence[int]
+    ignored: Sequence[Instance] = ()
+    faults: list[tuple[int, str, str, int]] = field(default_factory=list)
+    contests: Counter[tuple[int, int]] = field(default_factory=Counter)
+
+    def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[np.ndarray]:
+        """Draw from top to bottom.
+
+        Yields
+        ------
+        ndarray of uint32, shape (rows, columns)
+            0 where no object is, 65535 where nobody annotated.
+        """
+        self.contests.clear()
+        # SOURCE specification 4.4: the smaller instance is drawn later, over the larger one
+        areas = [instance.area_px for instance in self.instances]
+        order = sorted(range(len(areas)), key=lambda i: (areas[i], i), reverse=True)
+        tops = np.array([self.instances[i].row for i in order])
+        bottoms = tops + np.array([self.instances[i].mask_yx.shape[0] for i in order], dtype=int)
+        height = max(1, max_pixels // self.shape[1])
+        for first in range(0, self.shape[0], height):
+            last = min(first + height, self.shape[0])
+            band_yx = np.zeros((last - first, self.shape[1]), dtype=np.uint32)
+            for instance in self.ignored:
+                view_yx, mask_yx = _overlay(band_yx, instance, first=first)
+                view_yx[mask_yx] = IGNORE_LABEL
+            for place in np.flatnonzero((tops < last) & (bottoms > first)):
+                self._draw(band_yx, order[place], first=first)
+            yield band_yx
+
+    def contested(self) -> list[tuple[int, int, int]]:
+        """List (object, other, pixels), sorted, once all bands are drawn."""
+        return sorted((number, other, pixels) for (number, other), pixels in self.contests.items())
+
+    def _draw(self, band_yx: np.ndarray, i: int, *, first: int) -> None:
+        view_yx, mask_yx = _overlay(band_yx, self.instances[i], first=first)
+        owners, pixels = np.unique(view_yx[mask_yx], return_counts=True)
+        for owner, count in zip(owners, pixels, strict=True):
+            if owner not in (0, IGNORE_LABEL):
+                self.contests[self.numbers[i], int(owner)] += int(count)
+        view_yx[mask_yx] = self.numbers[i]
+
+
+def _overlay(band_yx: np.ndarray, instance: Instance, *, first: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the part of a band where an object's box lies, and the object's mask there."""
+    rows, columns = instance.box
+    top, bottom = max(rows.start, first), min(rows.stop, first + band_yx.shape[0])
+    if top >= bottom:
+        return band_yx[:0], np.zeros((0, band_yx.shape[1]), dtype=bool)
+    return band_yx[top - first : bottom - first, columns], instance.mask_yx[top - rows.start : bottom - rows.start]
+
+
+def choose_numbers(instances: Sequence[Instance]) -> list[int]:
+    """Number objects: as their annotation does where that numbers all of them, else 1, 2, 3 and so on.
+
+    Never 65535, which marks ignored pixels.
+    """
+    given = [instance.number for instance in instances]
+    usable = [number for number in given if number is not None and 0 < number < IGNORE_LABEL]
+    if len(set(usable)) == len(instances):
+        return usable
+    return [number + (number >= IGNORE_LABEL) for number in range(1, len(instances) + 1)]

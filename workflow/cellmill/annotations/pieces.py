@@ -1,0 +1,111 @@
+"""Objects of masks and label images that are read from top to bottom, put together from their parts in each band."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from scipy.ndimage import find_objects
+from scipy.ndimage import label as label_components
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+# Up to here numbers are looked up in a list; above, only those that occur
+MAX_LISTED = 2**20
+# The part of an object that lies in one band: row and column of its box in the image, and its mask there.
+Piece = tuple[int, int, np.ndarray]
+
+
+def crop_piece(mask_yx: np.ndarray, *, row: int) -> Piece:
+    """Cut a mask whose first row is `row` of the image down to its bounding box."""
+    rows = np.flatnonzero(mask_yx.any(axis=1))
+    if rows.size == 0:
+        return 0, 0, np.zeros((0, 0), dtype=bool)
+    columns = np.flatnonzero(mask_yx.any(axis=0))
+    box = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    return row + box[0].start, box[1].start, mask_yx[box].copy()
+
+
+def merge_pieces(pieces: Sequence[Piece]) -> Piece:
+    """Put the parts of one object together; no parts are an empty box."""
+    pieces = [piece for piece in pieces if piece[2].size]
+    if not pieces:
+        return 0, 0, np.zeros((0, 0), dtype=bool)
+    if len(pieces) == 1:
+        return pieces[0]
+    row, column = min(piece[0] for piece in pieces), min(piece[1] for piece in pieces)
+    bottom = max(top + mask_yx.shape[0] for top, _, mask_yx in pieces)
+    right = max(left + mask_yx.shape[1] for _, left, mask_yx in pieces)
+    merged_yx = np.zeros((bottom - row, right - column), dtype=bool)
+    for top, left, mask_yx in pieces:
+        view_yx = merged_yx[top - row : top - row + mask_yx.shape[0], left - column : left - column + mask_yx.shape[1]]
+        view_yx |= mask_yx
+    return row, column, merged_yx
+
+
+def join_regions(bands: Iterable[tuple[slice, np.ndarray]]) -> list[Piece]:
+    """Find the 4-connected regions of a mask that is read from top to bottom.
+
+    Parameters
+    ----------
+    bands : iterable of (slice, ndarray of bool)
+        Rows, and the mask there.
+
+    Returns
+    -------
+    list of (row, column, mask)
+        In the order in which the regions begin, row by row.
+    """
+    pieces: list[Piece] = []
+    seams: list[np.ndarray] = []
+    above = None
+    for rows, band_yx in bands:
+        regions_yx, _ = label_components(band_yx)
+        numbered_yx = np.where(band_yx, regions_yx + len(pieces), 0)
+        if above is not None:
+            meets = (above > 0) & (numbered_yx[0] > 0)
+            seams.append(np.unique(np.stack((above[meets], numbered_yx[0][meets])), axis=1))
+        above = numbered_yx[-1].copy()
+        pieces += [piece for _, piece in split_numbers(regions_yx, first_row=rows.start)]
+    if not pieces:
+        return []
+    first, second = np.concatenate(seams, axis=1) - 1 if seams else np.zeros((2, 0), dtype=int)
+    edges = coo_array((np.ones(first.size, dtype=bool), (first, second)), shape=(len(pieces), len(pieces)))
+    _, members = connected_components(edges, directed=False)
+    groups: dict[int, list[Piece]] = {}
+    for member, piece in zip(members, pieces, strict=True):
+        groups.setdefault(int(member), []).append(piece)
+    return sorted((merge_pieces(group) for group in groups.values()), key=_first_pixel)
+
+
+def split_numbers(numbers_yx: np.ndarray, *, first_row: int) -> Iterator[tuple[int, Piece]]:
+    """Cut the objects of a label image out of it, or those of a band that begins at a row.
+
+    Parameters
+    ----------
+    numbers_yx : ndarray of shape (rows, columns)
+        Whole numbers from 0 for background, of any real type.
+    first_row : int
+        Place of the first row in the image.
+
+    Yields
+    ------
+    int, (row, column, mask)
+        Number, and the object inside its box; in ascending order of the numbers.
+    """
+    highest = int(numbers_yx.max(initial=0))
+    if numbers_yx.dtype.kind in "ui" and highest <= MAX_LISTED:
+        codes = np.arange(highest + 1)
+    else:
+        codes, places = np.unique(numbers_yx, return_inverse=True)
+        if codes[0] != 0:
+            codes, places = np.concatenate(([0], codes)), places + 1
+        numbers_yx = places.reshape(numbers_yx.shape).astype(np.int32)
+    signed_yx = numbers_yx.astype(np.int32, copy=False)
+    for number, box in enumerate(find_objects(signed_yx), start=1):
+        if box is not None:
+            piece = box[0].start + first_row, box[1].start, signed_yx[box] == number
+            yield int(codes[number]), piece
+
+
+def _first_pixel(piece: Piece) -> tuple[int, int]:
+    row, column, mask_yx = piece
+    return row, column + int(np.argmax(mask_yx[0]))
