@@ -77,6 +77,7 @@ bench: test-environment
 
 reference: test-environment
 	PYTHONPATH=workflow $(BIN)/python -m cellmill.reference
+	$(BIN)/python tests/pipeline/bad_inputs/document.py
 
 slurm-profile:
 	@folder="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$folder"; \

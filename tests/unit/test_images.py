@@ -1,6 +1,8 @@
 """Reading images as labs store them, and the files that stages hand to one another."""
 
+import struct
 import warnings
+import zlib
 
 import imagecodecs
 import numpy as np
@@ -201,6 +203,31 @@ def test_a_palette_gives_colours_or_the_stored_numbers(tmp_path):
     indices, axes = read_array(path, palette="indices")
     assert axes == "YX"
     assert indices.tolist() == [[0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize(("mode", "stored"), [("1", [0, 1]), ("L", [0, 1, 2, 3])], ids=["1 bit", "2 bits"])
+def test_a_png_of_few_bits_gives_the_stored_numbers(tmp_path, mode, stored):
+    path = tmp_path / "a.png"
+    if mode == "1":
+        image = Image.new("1", (2, 1))
+        image.putdata(stored)
+        image.save(path)
+    else:
+        # two bits a sample by hand: four pixels are one byte behind the filter byte of their row
+        write_png_of_two_bits(path, bytes([0, 0b00011011]))
+    indices, axes = read_array(path, palette="indices")
+    assert axes == "YX"
+    assert indices.tolist() == [stored]
+    assert read_plane(path, channel="luminance").max() == 255
+
+
+def write_png_of_two_bits(path, rows):
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    header = struct.pack(">IIBBBBB", 4, 1, 2, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + body)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

@@ -627,3 +627,21 @@ def test_membranes_of_isbi_2012_are_twenty_two_percent(tmp_path, real_data):
     labels = rasterize(tmp_path / "out", rows, format="binary", path="label")
     membrane = np.mean([(labels_yx == 0).mean() for labels_yx in labels.values()])
     assert membrane == pytest.approx(0.22, abs=0.005)
+
+
+def test_rows_of_one_name_are_one_object(tmp_path):
+    left, right, other = disc(14, 10, 4), disc(14, 30, 4), disc(5, 20, 3)
+    lines = ["id,annotation,cell"]
+    lines += [f"a,{encode_rle(m, order='row')},{name}" for m, name in ((left, "1"), (other, "2"), (right, "1"))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    section = {"format": "rle", "table": str(tmp_path / "t.csv"), "order": "row", "object_column": "cell"}
+    labels = rasterize(tmp_path / "out", [sample_row(tmp_path, "a")], **section)
+    assert np.array_equal(labels["a"], np.where(left | right, 1, 0) + 2 * other)
+    assert [row["source"] for row in read_rows(tmp_path / "out" / "objects.csv")] == ["row 2 and 4", "row 3"]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    (tmp_path / "t.csv").write_text("id,annotation,annotation\na,1 3,5 2\n")
+    section = {"format": "rle", "table": str(tmp_path / "t.csv"), "order": "row"}
+    with pytest.raises(ValueError, match=r"t\.csv: expected one column annotation, found 2\. Remove or rename"):
+        rasterize(tmp_path / "out", [sample_row(tmp_path, "a")], **section)

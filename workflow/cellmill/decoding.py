@@ -90,7 +90,7 @@ def decode(path: Path, *, kind: str, palette: str) -> np.ndarray:
     kind : "PNG" or "JPEG"
         From `identify`.
     palette : "colours" or "indices"
-        What a PNG with a palette means: the colours that it shows, or the numbers that it stores.
+        What a PNG with a palette, or of fewer than 8 bits, means: what it shows, or the numbers that it stores.
 
     Returns
     -------
@@ -102,6 +102,9 @@ def decode(path: Path, *, kind: str, palette: str) -> np.ndarray:
             return np.array(image)
     data = path.read_bytes()
     array: np.ndarray = imagecodecs.png_decode(data) if kind == "PNG" else _decode_jpeg(data)
+    if kind == "PNG" and palette == "indices" and array.ndim == 2 and (bits := _png_header(path)[3]) < 8:
+        # the decoder stretches 1, 2 and 4 bits to 8; an object's number is what was stored
+        array = array // (255 // (2**bits - 1))
     return array
 
 

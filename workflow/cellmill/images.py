@@ -34,7 +34,8 @@ def raise_together(problems: Sequence[str], *, subject: str) -> None:
     subject : str
         What they are problems of, such as ``annotations``.
     """
-    lines = [line for problem in problems for line in problem.splitlines()]
+    # one broken stack is a problem of each of its planes
+    lines = list(dict.fromkeys(line for problem in problems for line in problem.splitlines()))
     if not lines:
         return
     shown = lines[:MAX_PROBLEM_LINES]

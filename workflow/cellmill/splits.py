@@ -219,10 +219,13 @@ def _from_table(samples: Sequence[Splittable], *, path: str, where: str) -> dict
             path, dtype=str, usecols=["sample", "split"], keep_default_na=False, encoding="utf-8-sig"
         ).drop_duplicates()
     except OSError as error:
-        raise ValueError(f"{where}.table: expected a CSV file, found none at {path} ({error.strerror}).") from None
+        raise ValueError(
+            f"{where}.table: expected a CSV file, found none at {path} ({error.strerror}). Check the path."
+        ) from None
     except ValueError as error:
         raise ValueError(
-            f"{where}.table: {path}: expected the columns sample and split, found something else ({error})."
+            f"{where}.table: {path}: expected the columns sample and split, found something else ({error}). "
+            "results/{dataset}/samples.csv of a run is such a table."
         ) from error
     names = {sample.sample for sample in samples}
     table = table[table["sample"].isin(names)]

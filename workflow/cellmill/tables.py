@@ -113,10 +113,17 @@ def _index_csv(
     try:
         columns = find_columns(Path(path), sample_column=names[0], rle_column=names[1], object_column=names[2])
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"{where}: {path}: expected a CSV table, found something else ({error}).") from error
+        raise ValueError(
+            f"{where}: {path}: expected a CSV table, found something else ({_reason(error)}). "
+            "Save the table as CSV in UTF-8."
+        ) from error
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
     return dict(_read(path, samples=samples, columns=columns, value_columns=value_columns, where=where))
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def _pick(
@@ -144,7 +151,10 @@ def _read(
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except pd.errors.ParserError as error:
-        raise ValueError(f"{where}: {path}: expected a CSV table, found something else ({error}).") from error
+        raise ValueError(
+            f"{where}: {path}: expected a CSV table, found something else ({_reason(error)}). "
+            "Save the table as CSV in UTF-8."
+        ) from error
     every = list(table.columns)
     _pick({name: {} for name in every}, value_columns, every, path, where=where)
     groups = table.groupby(strip_suffix(table[columns[0]], keep=samples), sort=False)

@@ -153,7 +153,8 @@ def find_columns(
     ValueError
         If there is no such pair of columns.
     """
-    columns = [str(column) for column in pd.read_csv(path, nrows=0, **AS_TEXT).columns]
+    names = pd.read_csv(path, nrows=1, header=None, **AS_TEXT).iloc[0]
+    columns = [str(name) for name in names]
     known = [pair for pair in KNOWN_COLUMNS if set(pair) <= set(columns)]
     if sample_column is None and rle_column is None and known:
         sample_column, rle_column = known[0]
@@ -163,6 +164,11 @@ def find_columns(
         raise ValueError(
             f"{path}: expected the columns {wanted}, found {', '.join(columns[:12])}. "
             "Set annotations.sample_column and annotations.rle_column to names in the table's first row."
+        )
+    needed = [name for name in (sample_column, rle_column, object_column) if name is not None]
+    if twice := [name for name in needed if columns.count(name) > 1]:
+        raise ValueError(
+            f"{path}: expected one column {twice[0]}, found {columns.count(twice[0])}. Remove or rename the others."
         )
     if object_column is not None and object_column not in columns:
         raise ValueError(

@@ -141,7 +141,10 @@ class ModelEntry(Closed):
     @model_validator(mode="after")
     def _one_origin(self) -> "ModelEntry":
         if (self.preset is None) == (self.apply is None):
-            raise ValueError("expected either preset or apply, found " + ("both" if self.preset else "neither"))
+            raise ValueError(
+                "expected either preset or apply, found "
+                + ("both. Leave one out" if self.preset else "neither. Give one")
+            )
         if self.apply is not None and (self.overrides or self.seeds or self.init_from):
             raise ValueError("apply uses a trained model as it is; leave out seeds, init_from and overrides")
         if self.apply is not None and self.name is None:
@@ -206,13 +209,18 @@ class Dataset(Closed):
         if pattern is not None:
             stripped = re.sub(r"\{[A-Za-z_][A-Za-z0-9_]*\}", "", pattern)
             if "{" in stripped or "}" in stripped:
-                raise ValueError(f"expected wildcards such as {{sample}}, found unmatched braces in {pattern!r}")
+                raise ValueError(
+                    f"expected wildcards such as {{sample}}, found unmatched braces in {pattern!r}. Close each brace"
+                )
         return pattern
 
     @model_validator(mode="after")
     def _one_source(self) -> "Dataset":
         if (self.images is None) == (self.simulate is None):
-            raise ValueError("expected either images or simulate, found " + ("both" if self.images else "neither"))
+            raise ValueError(
+                "expected either images or simulate, found "
+                + ("both. Leave one out" if self.images else "neither. Give one")
+            )
         if self.simulate is not None and self.annotations is not None:
             raise ValueError("simulated images bring their own annotations; leave out annotations")
         if self.simulate is None and self.annotations is None:

@@ -78,7 +78,9 @@ def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[st
         return f"{path}: expected a value, found none. {_description(model, location)}"
     message = details["msg"].removeprefix("Value error, ")
     unit = next((f" [{unit}]" for end, unit in UNITS.items() if str(path).endswith(end)), "")
-    if message.startswith("Input should be "):
+    if details["type"] == "string_pattern_mismatch":
+        message = f"expected a name of letters, digits, _, + and -, found {_shown(found)}"
+    elif message.startswith("Input should be "):
         message = f"expected {message.removeprefix('Input should be ')}{unit}, found {_shown(found)}"
     elif not message.startswith("expected"):
         message = f"{message}{unit}" + ("" if details["type"] == "value_error" else f", found {_shown(found)}")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Side = Annotated[int, Field(ge=8, le=32768)]
+Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 # which of the numbers each method reads
 NUMBERS_OF_METHOD: dict[str, set[str]] = {
@@ -97,7 +98,7 @@ class Preprocess(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    channel: Literal["luminance"] | Annotated[int, Field(ge=0, le=63)] | list[float] = Field(
+    channel: Literal["luminance"] | Annotated[int, Field(strict=True, ge=0, le=63)] | list[Weight] = Field(
         default="luminance",
         description="luminance: grey images as they are, colours weighted by Rec. 601. "
         "A number, 0 to 63: that channel of an image with several. A list: the weight of each channel in a mix.",

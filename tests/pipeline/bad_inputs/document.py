@@ -1,0 +1,156 @@
+"""Writes resources/inputs.md, what users read of images, annotations and bad input: the messages are those of cases.py.
+
+``python tests/pipeline/bad_inputs/document.py`` runs it; a test compares and names that command.
+"""
+
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+
+from cases import CASES, Case  # noqa: E402
+
+from cellmill.annotations.imagej_roi import MAX_ARCHIVE_BYTES, MAX_MEMBER_BYTES  # noqa: E402
+from cellmill.config.annotations import NEEDED, READ_BY  # noqa: E402
+from cellmill.decoding import KIND_OF_SUFFIX  # noqa: E402
+from cellmill.images import IGNORE_LABEL  # noqa: E402
+from cellmill.layouts import MAX_DECODED_BYTES, MAX_PIXELS  # noqa: E402
+
+COMMAND = ".venv/bin/python tests/pipeline/bad_inputs/document.py"
+PAGE = ROOT / "resources/inputs.md"
+MIB, GIB = 2**20, 2**30
+
+# kind (a value of KIND_OF_SUFFIX, or a folder) -> bits, axes, stacks, what else is to know
+IMAGE_FORMATS = {
+    "PNG": (
+        "8 and 16 bits; 1, 2 and 4 bits become 8, and stay the stored numbers in annotations",
+        "grey, RGB, each with or without alpha; a palette gives its colours, in annotations its numbers",
+        "no",
+        f"decoded as a whole: at most {MAX_DECODED_BYTES // GIB} GiB of pixels",
+    ),
+    "JPEG": (
+        "8 bits",
+        "grey, RGB",
+        "no",
+        f"decoded as a whole: at most {MAX_DECODED_BYTES // GIB} GiB. The check remarks that its intensities are "
+        "changed; refused for annotations of numbers or colours",
+    ),
+    "TIFF": (
+        "integers of 8, 12, 16, 32 and 64 bits, with sign or without, floats of 16, 32 and 64 bits, 1 bit",
+        "grey, RGB, RGBA, channels; strips or tiles, any usual compression, either byte order, BigTIFF; of a pyramid "
+        "the largest",
+        "time, z, channel: OME-TIFF and ImageJ say it, else `stack.axis`",
+        f"read by bands of rows; a strip or tile at most {MAX_DECODED_BYTES // GIB} GiB. The pixel size is that of "
+        "OME, of ImageJ, or a resolution in cm. Files that OME metadata name besides are not read",
+    ),
+    "OME-Zarr": (
+        "as TIFF",
+        "grey, channels; version 0.4 and 0.5, full resolution",
+        "time, z, channel",
+        "a folder that is one image; of a plate or collection name the images inside. Chunks of numbers only, no "
+        "pickle. A chunk that is missing is empty, as the format has it",
+    ),
+}
+
+# format -> what it reads, who writes it so
+ANNOTATION_FORMATS = {
+    "rle": (
+        "a CSV table, one run-length encoded object a row; `height` and `width`, if there, are compared",
+        "Kaggle: Sartorius 2021 (`order: row`), Data Science Bowl 2018 (`order: column`)",
+    ),
+    "coco": (
+        "one JSON file; outlines, runs and compressed runs; crowds are ignored pixels",
+        "LIVECell, pycocotools, exports of most annotation tools",
+    ),
+    "label_image": (
+        f"one image of object numbers, 0 for background; {IGNORE_LABEL} is never an object",
+        "Cellpose, StarDist, ilastik, CellProfiler, QuPath",
+    ),
+    "mask_folder": (
+        "a file for each object: zero, and one other value",
+        "Data Science Bowl 2018",
+    ),
+    "binary": (
+        "one image of two values; objects are its 4-connected regions",
+        "membranes of ISBI 2012, thresholded images of Fiji",
+    ),
+    "ctc": (
+        "label images of some frames or all, with a table of tracks and markers if there are any",
+        "Cell Tracking Challenge: SEG, TRA and results",
+    ),
+    "color_components": (
+        "one image; objects are 8-connected regions of one colour, black for background",
+        "BBBC039, masks painted by hand",
+    ),
+    "imagej_roi": (
+        f"`.roi` files and `.zip` archives of them, up to {MAX_MEMBER_BYTES // MIB} MiB a member and "
+        f"{MAX_ARCHIVE_BYTES // GIB} GiB in all; what encloses no area is listed and left out",
+        "ROI Manager of ImageJ and Fiji",
+    ),
+}
+ALWAYS_READ = ("ignore", "repair", "fragments", "min_object_px", "missing")
+FOUND = {"plan": "before any job", "check": "`snakemake check`"}
+
+
+def write_page() -> str:
+    """Give the text of the page."""
+    suffixes = {kind: [s for s, found in KIND_OF_SUFFIX.items() if found == kind] for kind in IMAGE_FORMATS}
+    lines = [
+        "# What cellmill reads, and what it says of what it cannot read",
+        "",
+        f"Made by `{COMMAND}`; do not edit. The messages are those that the tests compare word for word.",
+        "",
+        "## Images",
+        "",
+        f"A file is what its first bytes say, and they have to agree with its suffix. A plane has at most {MAX_PIXELS} "
+        "pixels, all of them finite real numbers.",
+        "",
+        "| format | suffix | numbers | axes | stacks | to know |",
+        "|---|---|---|---|---|---|",
+    ]
+    for kind, facts in IMAGE_FORMATS.items():
+        shown = ", ".join(f"`{suffix}`" for suffix in suffixes[kind]) or "a folder"
+        lines.append(f"| {kind} | {shown} | " + " | ".join(facts) + " |")
+    lines += [
+        "",
+        "Other formats (`.czi`, `.nd2`, `.lif`, …): convert them to OME-TIFF or OME-Zarr, as bioformats2raw and Fiji do.",
+        "",
+        "## Annotations",
+        "",
+        f"Every format also reads {', '.join(f'`{key}`' for key in ALWAYS_READ)}. What the keys mean: "
+        "[config.md](config.md).",
+        "",
+        "| format | keys, the needed ones in bold | reads | written by |",
+        "|---|---|---|---|",
+    ]
+    for name, facts in ANNOTATION_FORMATS.items():
+        needed = NEEDED.get(name, ("path",))
+        keys = [f"**`{key}`**" if key in needed else f"`{key}`" for key, formats in READ_BY.items() if name in formats]
+        lines.append(f"| `{name}` | {', '.join(keys)} | " + " | ".join(facts) + " |")
+    lines += [
+        "",
+        "## Bad input",
+        "",
+        "A mistake ends the run with one message: where, what was expected and found, what to do. What can be known from "
+        "the config, names and headers is said before any job starts, all of it at once. What stands in the files is found "
+        "by the first job that reads them, which lists what is wrong with all files of its shard; nothing is left "
+        "half-written. `…/` stands for the folder, `d` for the dataset, `<...>` for the words of a library.",
+    ]
+    for chapter in dict.fromkeys(case.chapter for case in CASES):
+        lines += ["", f"### {chapter}", "", "| case | found | message |", "|---|---|---|"]
+        lines += [describe(case) for case in CASES if case.chapter == chapter]
+    return "\n".join(lines) + "\n"
+
+
+def describe(case: Case) -> str:
+    """Give the row of a case; names that are long on purpose are cut."""
+    message = case.message.replace("{name}", "d").replace("{folder}/", "…/").replace("{folder}", "…")
+    message = message.replace(220 * "n", "nnn…").replace("|", r"\|")
+    # two backticks, because a message may hold one
+    return f"| {case.name.replace('_', ' ')} | {FOUND[case.when]} | `` {message} `` |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(write_page(), encoding="utf-8")
+    sys.stdout.write(f"Wrote {PAGE.relative_to(ROOT)}: {len(CASES)} cases\n")
