@@ -42,7 +42,7 @@ GAP_FRAMES = {"ctc_fluo_n2dl_hela": 4, "isbi2012_em": 2}
 
 # Everything that a check may say, with how often. What is not listed here is a false alarm.
 BLOCKS = "note: 1 sequence(s) are cut into blocks"
-TWINS = "have a nearly equal one on another side of the split"
+TWINS = "have a nearly equal one of the same sequence on another side of the split"
 FINDINGS: dict[str, dict[str, int]] = {
     "bbbc005_simcep": {},
     # One image shows no nucleus. Another is sharp, but for one bright clump of debris above the focal plane.

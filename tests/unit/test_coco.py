@@ -10,17 +10,9 @@ import pytest
 from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
-from cellmill.annotations.coco import (
-    MAX_OUTLINE_PX,
-    CocoEntry,
-    decode_counts,
-    encode_counts,
-    index_coco,
-    read_coco,
-    read_coco_table,
-    sample_of,
-    write_coco,
-)
+from cellmill.annotations.coco import CocoEntry, index_coco, read_coco, read_coco_table, write_coco
+from cellmill.annotations.coco_json import sample_of
+from cellmill.annotations.coco_masks import MAX_OUTLINE_PX, decode_counts, encode_counts
 from cellmill.images import IGNORE_LABEL
 
 # pycocotools' decoder itself

@@ -9,8 +9,9 @@ import pytest
 import tifffile
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
-from cellmill.annotations import imagej_roi
-from cellmill.annotations.imagej_roi import read_imagej_roi, trace_edges, write_rois
+from cellmill.annotations import imagej_roi, outlines
+from cellmill.annotations.imagej_roi import read_imagej_roi, write_rois
+from cellmill.annotations.outlines import trace_edges
 from cellmill.config.annotations import Annotations
 from cellmill.images import IGNORE_LABEL
 
@@ -405,7 +406,7 @@ def test_a_member_that_lies_about_its_size_is_refused(tmp_path):
 
 
 def test_an_outline_that_would_take_hours_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(imagej_roi, "MAX_CROSSINGS", 1000)
+    monkeypatch.setattr(outlines, "MAX_CROSSINGS", 1000)
     zigzag = np.array([(i % 29, 20 * (i % 2)) for i in range(60)])
     with pytest.raises(ValueError, match=r"cell\.roi: .* \(an outline that crosses pixel rows 1[12]00 times\)"):
         read(tmp_path, polygon_roi(zigzag))
@@ -416,7 +417,7 @@ def test_an_outline_is_filled_in_pieces_as_in_one(tmp_path, monkeypatch):
     roi = polygon_roi(rng.uniform(0, 20, (300, 2)).astype(np.float32))
     whole_yx = read_mask(tmp_path, roi)
     for size in (1, 7, 64):
-        monkeypatch.setattr(imagej_roi, "CHUNK_CROSSINGS", size)
+        monkeypatch.setattr(outlines, "CHUNK_CROSSINGS", size)
         assert np.array_equal(read_mask(tmp_path, roi), whole_yx)
 
 

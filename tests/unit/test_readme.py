@@ -35,7 +35,7 @@ def test_the_recipe_for_the_data_science_bowl_is_the_one_that_is_tested():
 
 def test_the_targets_and_files_that_it_names_are_there():
     makefile = (ROOT / "Makefile").read_text()
-    for target in set(re.findall(r"(?<!snake)make ([a-z][a-z-]*)", README)):
+    for target in set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", README, re.MULTILINE)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for path in re.findall(r"\]\(([^)h#][^)]*)\)", README):
         assert (ROOT / path).is_file(), path

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
 
-from cellmill.annotations.coco import CocoEntry, decode_counts, encode_counts, read_coco
+from cellmill.annotations.coco import CocoEntry, read_coco
+from cellmill.annotations.coco_masks import decode_counts, encode_counts
 from cellmill.annotations.rle import decode_crop, decode_rle, draw_runs, encode_crop, encode_rle, find_runs
 
 SHAPE = (7, 10)

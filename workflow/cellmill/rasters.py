@@ -134,7 +134,10 @@ class Raster:
             return tiff.read_rows(self.path, index=index, first=first, last=last)
         if self.kind == STORE:
             return ome_zarr.read_rows(self.path, index=index, first=first, last=last)
-        return decoding.decode(self.path, kind=self.kind, palette=self.palette)[first:last]
+        array = decoding.decode(self.path, kind=self.kind, palette=self.palette)
+        if array.shape[:2] != self.shape:
+            raise ValueError(f"its header says {self.shape}, its pixels are {array.shape[:2]}")
+        return array[first:last]
 
     def _project(self, first: int, last: int) -> np.ndarray:
         assert self.projected is not None

@@ -8,6 +8,7 @@ import atexit
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +123,15 @@ def _series(path: Path) -> Sequence[tifffile.TiffPageSeries]:
 def _refuse_missing_bytes(series: tifffile.TiffPageSeries) -> None:
     """Refuse a page that is larger than its bytes: tifffile would fill what is missing with zeros."""
     page = series.keyframe
+    if not all(isinstance(number, int) for number in (*page.dataoffsets, *page.databytecounts)):
+        raise ValueError("its list of strips is damaged")
+    if not series.shape or len(page.databytecounts) < prod(page.chunked):
+        raise EOFError("it has fewer strips or tiles than its header promises")
     # a strip of no bytes is left out on purpose
-    is_plain = page.compression == tifffile.COMPRESSION.NONE and page.bitspersample % 8 == 0
-    if not series.shape or (is_plain and 0 not in page.databytecounts and sum(page.databytecounts) < page.nbytes):
-        raise EOFError("it has fewer bytes than its header promises")
+    if page.compression == tifffile.COMPRESSION.NONE and 0 not in page.databytecounts:
+        bits = int(page.bitspersample) * prod(page.shape)
+        if 8 * sum(page.databytecounts) < bits:
+            raise EOFError("it has fewer bytes than its header promises")
 
 
 def _are_equal(series: Sequence[tifffile.TiffPageSeries]) -> bool:

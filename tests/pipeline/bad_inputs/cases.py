@@ -280,6 +280,15 @@ def a_tiff_header_that_promises_pixels(folder):
 
 
 @case("Image files", "check", "{folder}/images/bad.tif: expected a readable TIFF image, " + DAMAGED)
+def a_tiff_header_that_promises_more_strips_than_there_are(folder):
+    section = images(folder, suffix="tif")
+    path = put_tiff(folder / "images/bad.tif", pixels(), compression="zlib", rowsperstrip=4)
+    with tifffile.TiffFile(path, mode="r+b") as tif:
+        tif.pages.first.tags["ImageLength"].overwrite(30000)
+    return section
+
+
+@case("Image files", "check", "{folder}/images/bad.tif: expected a readable TIFF image, " + DAMAGED)
 def a_tiff_whose_directory_lies_nowhere(folder):
     return bad_image(folder, b"II*\x00\xff\xff\xff\x7f" + b"\0" * 40, suffix="tif")
 

@@ -1,0 +1,282 @@
+"""The JSON of COCO files: read entry by entry, its entries checked, packed and digested."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import ijson
+import numpy as np
+
+SUFFIX = re.compile(r"(\.ome)?\.[a-z][a-z0-9]{1,4}$", re.IGNORECASE)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+# COCO needs six levels; a file of nothing but brackets must not exhaust the stack
+MAX_DEPTH = 50
+NOT_COCO = "Export the annotations as COCO instances, or set annotations.format to what the file is."
+
+
+def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Iterator[tuple[str, Any]]:
+    """Read the entries of some lists of a JSON object, one at a time.
+
+    Parameters
+    ----------
+    path : path
+        JSON file.
+    lists : sequence of str
+        Keys of the object; it may lack `categories`.
+    where : str
+        What the file is called in errors.
+
+    Yields
+    ------
+    str, object
+        List, and entry as `json` gives it, with every number a float or an int, in the order of the file.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, is no JSON, lacks a list, or entries are nested too deep.
+    """
+    try:
+        with Path(path).open("rb") as stream:
+            if stream.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
+                stream.seek(0)
+            yield from _walk_lists(iter(ijson.basic_parse(stream, use_float=True)), lists, where=where)
+    except OSError as error:
+        raise ValueError(
+            f"{where}: expected a JSON file, found: {error.strerror or error}. Check the path and who may read it."
+        ) from error
+    except (ijson.JSONError, UnicodeDecodeError) as error:
+        # the parser's message goes on with a drawing of the place
+        found = re.split(r"\\n|\n", str(error).removeprefix("b'"))[0].strip()
+        raise ValueError(
+            f"{where}: expected JSON, found something else ({found}). "
+            "The file is cut off, holds NaN or Infinity, or is of another format: export it again."
+        ) from error
+
+
+def identify_image(entry: Any, *, known: Mapping[Any, str], where: str) -> tuple[Any, str]:
+    """Give the id and the file_name of an image.
+
+    Parameters
+    ----------
+    entry : object
+        Of the list `images`.
+    known : mapping
+        id -> sample of the images before it.
+    where : str
+        File, named in errors.
+
+    Raises
+    ------
+    ValueError
+        If it lacks one of them, or another image has its id.
+    """
+    key, file_name = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
+    if not isinstance(key, int | float | str) or not isinstance(file_name, str) or not file_name:
+        raise ValueError(
+            f"{where}: expected images with an id and a file_name, found {shorten(entry)}. "
+            "Add them; the name without suffix is what ties an image to its file."
+        )
+    if key in known:
+        raise ValueError(
+            f"{where}: expected an id of its own for every image, found {key} for {known[key]} and "
+            f"{sample_of(file_name)}. Give ids anew: annotations of one cannot be told from those of the other."
+        )
+    return key, file_name
+
+
+def identify_owner(entry: Any, *, where: str) -> Any:
+    """Give the id of the image that an entry of the list `annotations` belongs to.
+
+    Raises
+    ------
+    ValueError
+        If it has none.
+    """
+    key = entry.get("image_id") if isinstance(entry, dict) else None
+    if not isinstance(key, int | float | str):
+        raise ValueError(
+            f"{where}: expected annotations with an image_id, found {shorten(entry)}. "
+            "Export the annotations as COCO instances."
+        )
+    return key
+
+
+def refuse_strangers(strangers: Mapping[Any, int], images: int, *, where: str) -> None:
+    """Refuse annotations whose images are not among those of the file.
+
+    Parameters
+    ----------
+    strangers : mapping
+        id of an image that the file does not list -> number of its annotations.
+    images : int
+        Number of images that it lists.
+    where : str
+        File, named in errors.
+
+    Raises
+    ------
+    ValueError
+        If there are any.
+    """
+    if strangers:
+        raise ValueError(
+            f"{where}: expected annotations of the {images} images that the file lists, found "
+            f"{sum(strangers.values())} of images that it does not list, such as image_id {next(iter(strangers))}. "
+            "Add the images, or take their annotations out."
+        )
+
+
+def sample_of(file_name: str) -> str:
+    """Give the sample that an image's file belongs to: its name without folder and suffix."""
+    name = re.split(r"[/\\]", file_name)[-1]
+    return SUFFIX.sub("", name) or name
+
+
+def read_size(entry: Mapping[str, Any], *, where: str) -> tuple[int, int] | None:
+    """Give the (rows, columns) that an image's entry states, None where it does not.
+
+    Raises
+    ------
+    ValueError
+        If they are not two whole numbers from 1.
+    """
+    height, width = entry.get("height"), entry.get("width")
+    if height is None or width is None:
+        return None
+    size = as_numbers([height, width])
+    if size is None or (size < 1).any() or (size != np.floor(size)).any():
+        raise ValueError(
+            f"{where}: expected height and width in pixels, found {shorten(height)} and {shorten(width)}. "
+            "Correct them, or leave both out."
+        )
+    return int(size[0]), int(size[1])
+
+
+def keep_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Take what is drawn from an annotation, its numbers packed: as a list they need four times the memory."""
+    kept = {key: entry[key] for key in ("id", "segmentation", "iscrowd") if key in entry}
+    segmentation = kept.get("segmentation")
+    if isinstance(segmentation, list):
+        kept["segmentation"] = [_pack(part) for part in segmentation]
+    elif isinstance(segmentation, dict):
+        kept["segmentation"] = {key: _pack(part) for key, part in segmentation.items()}
+    return kept
+
+
+def as_numbers(values: Any) -> np.ndarray | None:
+    """Give a list of finite numbers as float64, None for anything else: numpy would read texts and true as numbers."""
+    if isinstance(values, np.ndarray):
+        return values
+    if not isinstance(values, list) or not set(map(type, values)) <= {int, float}:
+        return None
+    try:
+        numbers = np.array(values, dtype=np.float64)
+    except OverflowError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def as_text(value: Any) -> str:
+    """Give a value of JSON as the text of a column: without quotes, 5.0 as 5, null empty."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else value if isinstance(value, str) else json.dumps(value)
+
+
+def feed_digest(digest: Any, value: Any) -> None:
+    """Add a value of JSON to a digest of hashlib: equal for 5 and 5.0, different for any other two."""
+    numbers = as_numbers(value)
+    if numbers is not None:
+        # -0.0 and 0.0 are one number of two texts
+        digest.update(b"numbers %d:" % numbers.size + (numbers + 0.0).tobytes())
+    elif isinstance(value, list | tuple):
+        digest.update(b"list %d:" % len(value))
+        for item in value:
+            feed_digest(digest, item)
+    elif isinstance(value, dict):
+        digest.update(b"object %d:" % len(value))
+        for key in sorted(value):
+            feed_digest(digest, key)
+            feed_digest(digest, value[key])
+    else:
+        text = (as_text(value) if type(value) in (int, float) else json.dumps(value)).encode()
+        digest.update(b"text %d:" % len(text) + text)
+
+
+def shorten(value: Any) -> str:
+    """Give the text of a value of JSON for a message, of at most 60 characters and dots."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _walk_lists(events: Iterator[tuple[str, Any]], lists: Sequence[str], *, where: str) -> Iterator[tuple[str, Any]]:
+    """Go through the events of a file, no further than the end of the last of the lists."""
+    missing = set(lists)
+    keys = []
+    event, value = next(events)
+    if event != "start_map":
+        raise ValueError(
+            f"{where}: expected a JSON object with the lists images and annotations, found "
+            f"{'a list' if event == 'start_array' else repr(value)}. {NOT_COCO}"
+        )
+    for event, key in events:
+        if event == "end_map":
+            continue  # the parser has yet to see that nothing follows
+        keys.append(key)
+        event, value = next(events)
+        if key not in lists or event != "start_array":
+            _skip(events, event)
+            continue
+        missing.discard(key)
+        for event, value in events:
+            if event == "end_array":
+                break
+            yield key, _load(events, event, value, where=where, depth=1)
+        if not missing:
+            return
+    if lacking := [name for name in lists if name in missing and name != "categories"]:
+        raise ValueError(
+            f"{where}: expected a JSON object with the lists images and annotations, found no list "
+            f"{' and no list '.join(lacking)} but {', '.join(keys[:8]) or 'no key at all'}. {NOT_COCO}"
+        )
+
+
+def _load(events: Iterator[tuple[str, Any]], event: str, value: Any, *, where: str, depth: int) -> Any:
+    """Build the value that begins with an event."""
+    if depth > MAX_DEPTH:
+        raise ValueError(f"{where}: expected entries of COCO, found lists {MAX_DEPTH} deep in each other. {NOT_COCO}")
+    if event == "start_array":
+        items = []
+        for event, value in events:
+            if event == "number":
+                items.append(value)
+            elif event == "end_array":
+                break
+            else:
+                items.append(_load(events, event, value, where=where, depth=depth + 1))
+        return items
+    if event == "start_map":
+        entry = {}
+        for event, key in events:
+            if event == "end_map":
+                break
+            entry[key] = _load(events, *next(events), where=where, depth=depth + 1)
+        return entry
+    return value
+
+
+def _skip(events: Iterator[tuple[str, Any]], event: str) -> None:
+    depth = 0
+    while True:
+        depth += event.startswith("start") - event.startswith("end_")
+        if depth == 0:
+            return
+        event, _ = next(events)
+
+
+def _pack(part: Any) -> Any:
+    numbers = as_numbers(part)
+    return part if numbers is None else numbers
