@@ -2,7 +2,6 @@
 
 import json
 import zipfile
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from pydantic import ValidationError
 
 from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, key_path, nearest
+from cellmill.config.merging import merge
 from cellmill.config.training import ModelPreset
 
 RESERVED_NAMES = frozenset({"raw", "images", "labels", "check"})
@@ -75,7 +75,7 @@ def resolve_preset(
     except PresetError as error:
         return {}, [str(error)]
     try:
-        merged = ModelPreset.model_validate(_merge(content, entry.overrides))
+        merged = ModelPreset.model_validate(merge(content, entry.overrides))
     except ValidationError as error:
         return {}, describe_errors(error, model=ModelPreset, prefix=where)
     return merged.model_dump(mode="json"), []
@@ -250,13 +250,3 @@ def read_export(path: str | Path) -> dict[str, Any]:
             "cellmill: export it again."
         )
     return description
-
-
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    merged = deepcopy(base)
-    for key, value in changes.items():
-        if isinstance(value, dict) and isinstance(merged.get(key), dict):
-            merged[key] = _merge(merged[key], value)
-        else:
-            merged[key] = value
-    return merged

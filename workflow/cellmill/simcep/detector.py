@@ -1,8 +1,10 @@
-"""The camera: light becomes counts, with noise, an offset and a full scale."""
+"""The camera: light becomes counts, with noise, an offset, a full scale and perhaps a JPEG file."""
 
+import imagecodecs
 import numpy as np
 
 LARGEST_COUNT = np.iinfo(np.uint16).max
+LARGEST_OF_8_BITS = np.iinfo(np.uint8).max
 
 
 def expose(
@@ -11,6 +13,8 @@ def expose(
     full_scale_counts: float,
     offset_counts: float,
     noise: float,
+    photons: float | None = None,
+    jpeg_quality: int | None = None,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Record an image.
@@ -25,18 +29,23 @@ def expose(
         Counts of a dark pixel.
     noise : float, >= 0
         Standard deviation of the Gaussian noise, as a fraction of the full scale.
+    photons : float, > 0, or None
+        Photons of a pixel at 1, for shot noise; None for none. Where it equals full_scale_counts and noise is 0, a
+        count is a photon.
+    jpeg_quality : int, 1 to 100, or None
+        The counts are encoded and decoded again as a JPEG; 8 bits only.
     rng : numpy.random.Generator
-        Stream of the image's camera; one draw a pixel.
+        Stream of the image's camera; one normal draw a pixel, after one Poisson draw where there are photons.
 
     Returns
     -------
-    ndarray of uint16, shape (rows, columns)
-        Camera counts in [0, offset + full scale].
+    ndarray of uint8 or uint16, shape (rows, columns)
+        Camera counts in [0, offset + full scale]; 8 bits where all of them fit.
 
     Raises
     ------
     ValueError
-        If saturated pixels do not fit 16 bits.
+        If saturated pixels do not fit 16 bits, or a JPEG is asked for that does not fit 8.
 
     Notes
     -----
@@ -44,11 +53,18 @@ def expose(
     keeps the noise of dark pixels symmetric, as real cameras do.
     """
     saturated = offset_counts + full_scale_counts
-    if saturated > LARGEST_COUNT:
+    limit = LARGEST_COUNT if jpeg_quality is None else LARGEST_OF_8_BITS
+    if saturated > limit:
         raise ValueError(
-            f"camera: expected offset and full scale to make {LARGEST_COUNT} counts or fewer, found "
+            f"camera: expected offset and full scale to make {limit} counts or fewer, found "
             f"{saturated:g}. Lower full_scale_counts in the config."
         )
-    counts_yx = np.clip(light_yx, 0, 1) + noise * rng.standard_normal(light_yx.shape)
-    counts_yx = offset_counts + full_scale_counts * counts_yx
-    return np.rint(np.clip(counts_yx, 0, saturated)).astype(np.uint16)
+    signal_yx = np.clip(light_yx, 0, 1)
+    if photons is not None:
+        signal_yx = rng.poisson(photons * signal_yx) / photons
+    counts_yx = offset_counts + full_scale_counts * (signal_yx + noise * rng.standard_normal(light_yx.shape))
+    dtype = np.uint8 if saturated <= LARGEST_OF_8_BITS else np.uint16
+    counts_yx = np.rint(np.clip(counts_yx, 0, saturated)).astype(dtype)
+    if jpeg_quality is not None:
+        counts_yx = imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(counts_yx, level=jpeg_quality))
+    return counts_yx

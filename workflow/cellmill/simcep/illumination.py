@@ -39,25 +39,32 @@ def draw_autofluorescence(shape: tuple[int, int], *, rng: np.random.Generator) -
     return draw_texture(shape, persistence=1, first_octave=1, octaves=2, bias=0, rng=rng)
 
 
-def scale_to_energy(background_yx: np.ndarray, ideal_yx: np.ndarray, *, ratio: float) -> np.ndarray:
+def energy_of(light_yx: np.ndarray) -> float:
+    """Give the energy of an image: the sum of squares."""
+    return float(np.sum(light_yx**2))
+
+
+def scale_to_energy(background_yx: np.ndarray, *, energy: float, ratio: float) -> np.ndarray:
     """Scale a background so that its energy is `ratio` times the energy of the cells.
 
     Parameters
     ----------
-    background_yx, ideal_yx : ndarray of float, shape (rows, columns)
-        Profile to scale, and the cells before the lens.
+    background_yx : ndarray of float, shape (rows, columns)
+        Profile to scale.
+    energy : float, >= 0
+        Of the cells before the lens.
     ratio : float, >= 0
-        sum(result**2) / sum(ideal**2).
+        sum(result**2) / energy.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns)
         Zero where there are no cells or no background: an empty image has no energy to compare with.
     """
-    energy = float(np.sum(background_yx**2))
-    if energy == 0:
+    own = energy_of(background_yx)
+    if own == 0:
         return np.zeros(background_yx.shape)
-    return background_yx * math.sqrt(ratio * float(np.sum(ideal_yx**2)) / energy)
+    return background_yx * math.sqrt(ratio * energy / own)
 
 
 def draw_background_noise(

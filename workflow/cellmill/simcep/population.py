@@ -28,6 +28,7 @@ class Body:
     radius_px: float
     cell: Footprint
     nucleus: Footprint
+    organelles: tuple[Footprint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Cell:
     cluster: int
     cell: Footprint
     nucleus: Footprint
+    organelles: tuple[Footprint, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,9 +131,10 @@ def place_cells(
     overlap_limit: float,
     overlap_of: str,
     attempts: int,
+    no_place: str,
     rng: np.random.Generator,
 ) -> Population:
-    """Place cells one after another; one that finds no place is counted and left out.
+    """Place cells one after another.
 
     Parameters
     ----------
@@ -154,6 +157,9 @@ def place_cells(
         What may not overlap.
     attempts : int, >= 1
         Places tried for one cell.
+    no_place : {"leave_out", "stop", "place"}
+        What happens to a cell that found no place: the next one is tried, none is tried any more, or it takes the last
+        place tried. In the first two cases it is counted as failed, and so are those that are not tried.
     rng : numpy.random.Generator
         Stream of the image's places.
 
@@ -169,20 +175,31 @@ def place_cells(
     for _ in range(count):
         body = draw_body()
         clustered = rng.random() < cluster_probability and clusters > 0
+        last: tuple[int, int, int] | None = None
         for _ in range(attempts):
             cluster = int(rng.integers(1, clusters + 1)) if clustered else 0
             row, column = _draw_pixel(centres, cluster, shape=shape, spread_px=spread_px, rng=rng)
             if not (0 <= row < shape[0] and 0 <= column < shape[1]):
                 continue
-            judged = body.cell if overlap_of == "cell" else body.nucleus
-            judged = judged.moved(row, column)
-            is_empty = not body.cell.moved(row, column).clipped(shape)[1].any()
-            if is_empty or taken.largest_overlap(judged) > overlap_limit:
+            if not body.cell.moved(row, column).clipped(shape)[1].any():
                 continue
-            taken.add(judged)
-            cells.append(_placed(body, row, column, cluster))
-            break
+            last = (row, column, cluster)
+            if taken.largest_overlap(_judged(body, overlap_of).moved(row, column)) <= overlap_limit:
+                break
+        else:
+            if no_place == "stop":
+                break
+            if no_place == "leave_out" or last is None:
+                continue
+        assert last is not None
+        row, column, cluster = last
+        taken.add(_judged(body, overlap_of).moved(row, column))
+        cells.append(_placed(body, row, column, cluster))
     return Population(cells, count - len(cells), centres)
+
+
+def _judged(body: Body, overlap_of: str) -> Footprint:
+    return body.cell if overlap_of == "cell" else body.nucleus
 
 
 def _draw_pixel(
@@ -202,6 +219,7 @@ def _placed(body: Body, row: int, column: int, cluster: int) -> Cell:
         cluster=cluster,
         cell=body.cell.moved(row, column),
         nucleus=body.nucleus.moved(row, column),
+        organelles=tuple(organelle.moved(row, column) for organelle in body.organelles),
     )
 
 
@@ -227,8 +245,8 @@ def count_cover(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> n
     return count_yx
 
 
-def visible_areas(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> np.ndarray:
-    """Count the pixels of each object that no later object covers.
+def label_visible(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> np.ndarray:
+    """Number the pixels by the object that is visible there: the latest one.
 
     Parameters
     ----------
@@ -239,11 +257,11 @@ def visible_areas(footprints: Sequence[Footprint], *, shape: tuple[int, int]) ->
 
     Returns
     -------
-    ndarray of int64, shape (objects,)
-        In px.
+    ndarray of int32, shape (rows, columns)
+        0 background, 1 the first footprint.
     """
     top_yx = np.zeros(shape, dtype=np.int32)
     for number, footprint in enumerate(footprints, start=1):
         window, mask_yx = footprint.clipped(shape)
         top_yx[window][mask_yx] = number
-    return np.bincount(top_yx.ravel(), minlength=len(footprints) + 1)[1:]
+    return top_yx

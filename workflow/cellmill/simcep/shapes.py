@@ -46,6 +46,10 @@ class Footprint:
         window, own = self.window(shape)
         return window, self.mask_yx[own]
 
+    def padded(self, width: int) -> "Footprint":
+        """Give the same footprint in a box that is larger by `width` px on each side."""
+        return Footprint(self.row - width, self.column - width, np.pad(self.mask_yx, width))
+
     def within(self, other: "Footprint") -> "Footprint":
         """Give the part of this footprint that lies in another one."""
         local = self.moved(-other.row, -other.column)

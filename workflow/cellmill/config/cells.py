@@ -1,0 +1,193 @@
+"""Config sections of a simulation that say what the cells are and where they lie.
+
+Names in parentheses are those of SIMCEP's options file (Lehmussola et al. 2007).
+"""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from cellmill.config.ranges import CountRange, Fraction, FractionRange, LightRange, RadiusRange, Section
+
+LAST_OCTAVE = 10  # a grid of 1024 x 1024 for each cell
+
+
+class Texture(Section):
+    """Octaves of smoothed noise."""
+
+    persistence: float = Field(
+        default=0.9,
+        gt=0,
+        le=4,
+        description="Strength of each finer octave relative to the coarser one (texture, 1st number).",
+    )
+    first_octave: int = Field(
+        default=2,
+        ge=1,
+        le=LAST_OCTAVE,
+        description="Coarsest octave: octave k has 2^k blotches across the cell (texture, 2nd number).",
+    )
+    octaves: int = Field(
+        default=5,
+        ge=1,
+        le=LAST_OCTAVE,
+        description="How many octaves. SIMCEP calls it the last octave and uses it as a count "
+        "(texture, 3rd number; its cytoplasm has 8: slower, and finer than a pixel of a small cell).",
+    )
+    bias: Fraction = Field(
+        default=0.2,
+        description="Darkest place of a cell relative to its brightest; 1 is flat (texture, 4th number).",
+    )
+
+    @model_validator(mode="after")
+    def _octaves_end(self) -> "Texture":
+        last = self.first_octave + self.octaves - 1
+        if last > LAST_OCTAVE:
+            raise ValueError(
+                f"expected octaves up to {LAST_OCTAVE}, found {last} (first_octave + octaves - 1). Lower one of the two"
+            )
+        return self
+
+
+class Rim(Section):
+    """The edge of a cell, which refracts light in bright field and phase contrast."""
+
+    brightness: LightRange = Field(
+        default=(0.0, 0.0),
+        description="Light that the edge adds, as a fraction of the full scale; below 0 it takes light away; 0 for "
+        "none.",
+    )
+    width_px: float = Field(
+        default=2.0, gt=0, le=50, description="Distance from the outline at which this light has fallen to 1/e, in px."
+    )
+
+
+class CellBody(Section):
+    """The cells, which are what is annotated."""
+
+    radius_px: RadiusRange = Field(
+        default=(9.0, 15.0),
+        description="Radius in px, one number or [smallest, largest] (cytoplasm radius; 25 in SIMCEP, 10 for "
+        "its nuclei).",
+    )
+    radial_jitter: float = Field(
+        default=0.25,
+        ge=0,
+        le=0.6,
+        description="Displacement of the ten vertices of the outline, in radii (shape, 1st number; SIMCEP: "
+        "cytoplasm 0.3, nuclei 0.1).",
+    )
+    angular_jitter: float = Field(
+        default=0.1,
+        ge=0,
+        le=1.5,
+        description="Displacement of the vertices along the outline, in rad (shape, 2nd number; SIMCEP: "
+        "cytoplasm 0.05, nuclei 0.1).",
+    )
+    brightness: LightRange = Field(
+        default=(0.2, 0.9),
+        description="Brightest place of a cell as a fraction of the full scale; each cell draws its own from "
+        "[smallest, largest] (1 in SIMCEP). Below 0 the cell is darker than the background, whose level then has "
+        "to be above 0.",
+    )
+    texture: Texture = Field(default_factory=Texture, description="Stain within a cell (texture).")
+    rim: Rim = Field(default_factory=Rim, description="A brighter or darker edge, as in bright field.")
+
+
+class Nucleus(Section):
+    """Brighter nuclei within the cells, in the same channel. They are not annotated apart."""
+
+    include: bool = Field(default=False, description="Simulate nuclei (nucleus include).")
+    radius_px: RadiusRange = Field(
+        default=(4.0, 6.0),
+        description="Radius in px, one number or [smallest, largest] (nucleus radius; 10).",
+    )
+    radial_jitter: float = Field(
+        default=0.1,
+        ge=0,
+        le=0.6,
+        description="Displacement of the vertices of the outline, in radii (shape).",
+    )
+    angular_jitter: float = Field(
+        default=0.1,
+        ge=0,
+        le=1.5,
+        description="Displacement of the vertices along the outline, in rad (shape).",
+    )
+    brightness: FractionRange = Field(
+        default=(0.3, 0.5),
+        description="Light that a nucleus adds to its cell, as a fraction of the full scale.",
+    )
+    texture: Texture = Field(
+        default_factory=lambda: Texture(persistence=0.5), description="Stain within a nucleus (texture)."
+    )
+
+
+class Organelles(Section):
+    """Small bodies within the cells (subcellular objects). They are not annotated apart."""
+
+    count: CountRange = Field(
+        default=(0, 0),
+        description="Organelles of a cell, one number or [smallest, largest]; 0 for none (subcell ns; 4).",
+    )
+    radius_fraction: float = Field(
+        default=0.1,
+        gt=0,
+        le=0.5,
+        description="Radius relative to the cell's (0.1 in SIMCEP, which does not read its subcell radius).",
+    )
+    radial_jitter: float = Field(
+        default=0.1, ge=0, le=0.6, description="Displacement of the vertices of the outline, in radii (subcell shape)."
+    )
+    angular_jitter: float = Field(
+        default=0.1, ge=0, le=1.5, description="Displacement of the vertices along the outline, in rad (subcell shape)."
+    )
+    brightness: LightRange = Field(
+        default=(0.2, 0.4), description="Light that an organelle adds, as a fraction of the full scale."
+    )
+    texture: Texture = Field(
+        default_factory=lambda: Texture(persistence=3.0, first_octave=1, octaves=4, bias=0.0),
+        description="Stain within an organelle (fixed in SIMCEP: 3, 1, 4, 0).",
+    )
+
+
+class Clusters(Section):
+    """Cells that lie together."""
+
+    count: int = Field(default=4, ge=0, le=1000, description="Clusters in an image; 0 for none (clusters).")
+    probability: Fraction = Field(
+        default=0.3, description="Share of the cells that lie in a cluster (clustprob); 0 for none."
+    )
+    spread: float = Field(
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Standard deviation of the distance to the cluster's centre along each axis, as a "
+        "fraction of the image's shorter side (spatvar).",
+    )
+
+
+class Overlap(Section):
+    """How far cells may lie over each other."""
+
+    limit: Fraction = Field(
+        default=0.1,
+        description="Largest overlap of two objects as a fraction of either one: 0 keeps them apart, 1 "
+        "allows everything (overlap).",
+    )
+    of: Literal["cell", "nucleus"] = Field(
+        default="cell", description="What must not overlap: whole cells, or their nuclei only (2 and 1 in SIMCEP)."
+    )
+    attempts: int = Field(
+        default=50,
+        ge=1,
+        le=10000,
+        description="Places tried for a cell before it is left out and counted as failed (50 in SIMCEP, "
+        "which then stops).",
+    )
+    no_place: Literal["leave_out", "stop", "place"] = Field(
+        default="leave_out",
+        description="What happens to a cell whose attempts are used up. leave_out: it is counted as failed, and the "
+        "next one is tried. stop: no further cell of this image is tried. place: it takes the last place tried, "
+        "whatever it overlaps.",
+    )

@@ -1,0 +1,43 @@
+"""Config section `simulate.time_lapse`: sequences of frames instead of single images."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from cellmill.config.ranges import CountRange, Fraction, Section
+
+LongCount = Annotated[int, Field(ge=2, le=100_000)]
+
+
+class TimeLapse(Section):
+    """Cells that move, deform, grow, divide, enter and leave before a background that stands still."""
+
+    frames: LongCount = Field(default=40, description="Frames of a sequence.")
+    speed_px: float = Field(
+        default=2.0,
+        ge=0,
+        le=1000,
+        description="Root mean square of a cell's step from frame to frame along each axis, in px.",
+    )
+    persistence: Fraction = Field(
+        default=0.8,
+        lt=1,
+        description="Correlation of a step with the one before: 0 is Brownian motion, towards 1 cells go straight on.",
+    )
+    deformation: Fraction = Field(
+        default=0.1,
+        description="Share of an outline that is drawn anew from frame to frame: 0 is rigid, 1 a new one each frame.",
+    )
+    cycle_frames: CountRange = Field(
+        default=(40, 80),
+        description="Frames from a cell's birth to its division, one number or [smallest, largest]; a cell doubles its "
+        "area in this time. 0: no cell grows or divides.",
+    )
+    resting: Fraction = Field(
+        default=0.0, description="Share of the cells that stay where they are for a part of the sequence."
+    )
+    resting_frames: Fraction = Field(
+        default=0.6,
+        description="Part of the sequence for which they stay. A temporal background takes a cell that stays for more "
+        "than half of the frames for background; the check says so.",
+    )

@@ -1,0 +1,254 @@
+"""One image: cells are drawn, placed and stained, and their light goes through the lens to the camera."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cellmill.simcep.detector import expose
+from cellmill.simcep.illumination import energy_of
+from cellmill.simcep.optics import depth_to_sigma, draw_depths, group_of, label_groups, scatter
+from cellmill.simcep.organelles import OrganelleShape, draw_organelles
+from cellmill.simcep.population import Body, Population, count_cover, label_visible, place_cells
+from cellmill.simcep.shapes import Footprint, draw_outline, fill_outline
+from cellmill.simcep.staining import Light, stain_cells
+from cellmill.simcep.streams import open_streams
+from cellmill.simcep.surroundings import Surroundings, draw_surroundings
+
+
+@dataclass(frozen=True)
+class SimulatedImage:
+    """One image and everything that is known about it.
+
+    Attributes
+    ----------
+    counts : ndarray of uint8 or uint16, shape (rows, columns) or (stains, rows, columns)
+        Camera counts.
+    labels_yx : ndarray of int32, shape (rows, columns)
+        Number of the cell that is visible on each pixel, 0 background: of overlapping cells the later one.
+    population : Population
+        The cells in the order of their numbers, which start at 1.
+    objects : list of dict
+        A row of objects.csv a cell.
+    summary : dict
+        The row of images.csv.
+    """
+
+    counts: np.ndarray
+    labels_yx: np.ndarray
+    population: Population
+    objects: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+
+def simulate_image(sample: str, *, seed: int, simulate: Mapping[str, Any]) -> SimulatedImage:
+    """Simulate one image.
+
+    Parameters
+    ----------
+    sample : str
+        Name of the image; with the seed it decides every draw.
+    seed : int, >= 0
+        The config's seed.
+    simulate : mapping
+        The config section.
+
+    Returns
+    -------
+    SimulatedImage
+    """
+    rows, columns = simulate["size"]
+    shape = (int(rows), int(columns))
+    rngs = open_streams(sample, seed=seed)
+    population = _populate(shape, simulate=simulate, rngs=rngs)
+    cells = population.cells
+    light = stain_cells(cells, shape=shape, simulate=simulate, stream_of=lambda _, purpose: rngs[purpose])
+    surroundings = draw_surroundings(shape, energy=energy_of(light.cells_yx), simulate=simulate, rngs=rngs)
+
+    count_yx = count_cover([cell.cell for cell in cells], shape=shape)
+    # SOURCE SIMCEP: what touches lies at one depth, organelles that stick out included.
+    organelles = [organelle for cell in cells for organelle in cell.organelles]
+    groups_yx, groups = label_groups(count_yx + count_cover(organelles, shape=shape) if organelles else count_yx)
+    depths = draw_depths(groups, rng=rngs["focus"])
+    focus = simulate["focus"]
+    sigmas_px = depth_to_sigma(depths, sigma_px=focus["sigma_px"], scaling=focus["scaling"])
+    counts, saturated = photograph(
+        light,
+        count_yx > 0,
+        groups_yx,
+        sigmas_px=sigmas_px,
+        surroundings=surroundings,
+        simulate=simulate,
+        rng=rngs["camera"],
+    )
+
+    labels_yx = label_visible([cell.cell for cell in cells], shape=shape)
+    depth_of = {
+        number: (group, depths[group - 1], sigmas_px[group - 1])
+        for number, group in enumerate((group_of(cell.cell, groups_yx) for cell in cells), start=1)
+    }
+    objects = [
+        {"sample": sample, **row, **dict(zip(("group", "depth", "sigma_px"), depth_of[row["object"]], strict=True))}
+        for row in describe_cells(population, labels_yx, brightness=light.brightness)
+    ]
+    summary = {
+        "sample": sample,
+        "cells": len(cells),
+        "failed": population.failed,
+        "groups": groups,
+        "foreground_fraction": np.count_nonzero(count_yx) / count_yx.size,
+        "has_background_noise": surroundings.blotches_yx is not None,
+        "saturated_fraction": saturated,
+    }
+    return SimulatedImage(counts, labels_yx, population, objects, summary)
+
+
+def photograph(
+    light: Light,
+    is_cell_yx: np.ndarray,
+    groups_yx: np.ndarray,
+    *,
+    sigmas_px: np.ndarray,
+    surroundings: Surroundings,
+    simulate: Mapping[str, Any],
+    rng: np.random.Generator,
+) -> tuple[np.ndarray, float]:
+    """Send the light of cells through the lens, add the surroundings, and record.
+
+    Parameters
+    ----------
+    light : Light
+        Before the lens.
+    is_cell_yx : ndarray of bool, shape (rows, columns)
+        The truth: where a cell is.
+    groups_yx : ndarray of int, shape (rows, columns)
+        Which blur a pixel has, 0 for none; every pixel with light has one.
+    sigmas_px : ndarray of shape (groups,)
+        Blur of group 1, 2, ...
+    surroundings : Surroundings
+    simulate : mapping
+        The config section; focus and camera are read.
+    rng : numpy.random.Generator
+        Stream of the image's camera.
+
+    Returns
+    -------
+    counts : ndarray of uint8 or uint16, shape (rows, columns) or (3, rows, columns)
+        As in `SimulatedImage`.
+    saturated : float
+        Fraction of pixels at the full scale before the noise.
+    """
+    camera = {key: value for key, value in simulate["camera"].items() if key != "stains"}
+    planes = light.planes(stains=simulate["camera"]["stains"])
+    *blurred, cover_yx = scatter(
+        [*planes, is_cell_yx.astype(float)],
+        groups_yx,
+        sigmas_px=sigmas_px,
+        window_px=simulate["focus"]["window_px"],
+    )
+    recorded = [surroundings.add_to(plane_yx, cover_yx=cover_yx) for plane_yx in blurred]
+    counts = [expose(plane_yx, **camera, rng=rng) for plane_yx in recorded]
+    saturated = np.count_nonzero(np.stack(recorded) >= 1) / (len(recorded) * cover_yx.size)
+    return counts[0] if len(counts) == 1 else np.stack(counts), saturated
+
+
+def describe_cells(population: Population, labels_yx: np.ndarray, *, brightness: list[float]) -> list[dict[str, Any]]:
+    """Give what is known of each cell: sub-pixel place, radius, areas in px, brightness, cluster.
+
+    Parameters
+    ----------
+    population : Population
+    labels_yx : ndarray of int, shape (rows, columns)
+        From `label_visible`.
+    brightness : list of float
+        Of each cell.
+
+    Returns
+    -------
+    list of dict
+        A row a cell, in their order; the first numbers of a row of objects.csv.
+    """
+    shape = (labels_yx.shape[0], labels_yx.shape[1])
+    visible = np.bincount(labels_yx.ravel(), minlength=len(population.cells) + 1)[1:]
+    return [
+        {
+            "object": number,
+            "row": cell.row,
+            "column": cell.column,
+            "radius_px": cell.radius_px,
+            "area_px": _area(cell.cell, shape),
+            "visible_area_px": int(visible[number - 1]),
+            "nucleus_area_px": _area(cell.nucleus, shape),
+            "organelles": len(cell.organelles),
+            "brightness": brightness[number - 1],
+            "cluster": cell.cluster,
+        }
+        for number, cell in enumerate(population.cells, start=1)
+    ]
+
+
+def draw_body(simulate: Mapping[str, Any], *, rngs: Mapping[str, np.random.Generator]) -> Body:
+    """Draw a cell with what is in it, around a point within pixel (0, 0).
+
+    Parameters
+    ----------
+    simulate : mapping
+        The config section; cell, nucleus and organelles are read.
+    rngs : mapping
+        Streams "shape", "nucleus" and "organelle".
+    """
+    centre = rngs["shape"].uniform(-0.5, 0.5, size=2)  # within a pixel; whole pixels follow with the place
+    radius_px, cell = _draw_footprint(simulate["cell"], centre, rng=rngs["shape"])
+    nucleus = Footprint(0, 0, np.zeros((1, 1), dtype=bool))
+    if simulate["nucleus"]["include"]:
+        _, nucleus = _draw_footprint(simulate["nucleus"], centre, rng=rngs["nucleus"])
+        nucleus = nucleus.within(cell)
+    organelles: tuple[Footprint, ...] = ()
+    section = simulate["organelles"]
+    if section["count"][1] > 0:
+        organelles = draw_organelles(
+            cell,
+            count=section["count"],
+            cell_radius_px=radius_px,
+            shape=OrganelleShape(section["radius_fraction"], section["radial_jitter"], section["angular_jitter"]),
+            rng=rngs["organelle"],
+        )
+    return Body(float(centre[0]), float(centre[1]), radius_px, cell, nucleus, organelles)
+
+
+def _populate(
+    shape: tuple[int, int], *, simulate: Mapping[str, Any], rngs: Mapping[str, np.random.Generator]
+) -> Population:
+    fewest, most = simulate["cells"]
+    rng = rngs["population"]
+    return place_cells(
+        int(rng.integers(fewest, most + 1)),
+        shape=shape,
+        draw_body=lambda: draw_body(simulate, rngs=rngs),
+        clusters=simulate["clusters"]["count"],
+        cluster_probability=simulate["clusters"]["probability"],
+        cluster_spread=simulate["clusters"]["spread"],
+        overlap_limit=simulate["overlap"]["limit"],
+        overlap_of=simulate["overlap"]["of"],
+        attempts=simulate["overlap"]["attempts"],
+        no_place=simulate["overlap"]["no_place"],
+        rng=rng,
+    )
+
+
+def _draw_footprint(
+    section: Mapping[str, Any], centre: np.ndarray, *, rng: np.random.Generator
+) -> tuple[float, Footprint]:
+    radius_px = rng.uniform(*section["radius_px"])
+    outline_px = draw_outline(
+        radius_px=radius_px,
+        radial_jitter=section["radial_jitter"],
+        angular_jitter=section["angular_jitter"],
+        rng=rng,
+    )
+    return radius_px, fill_outline(outline_px + centre)
+
+
+def _area(footprint: Footprint, shape: tuple[int, int]) -> int:
+    return int(np.count_nonzero(footprint.clipped(shape)[1]))
