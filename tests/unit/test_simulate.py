@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from pydantic import ValidationError
 from scipy import ndimage
+from scipy.interpolate import CubicSpline
 from skimage.filters import threshold_otsu
 from skimage.transform import resize
 
@@ -28,7 +29,7 @@ from cellmill.simcep.illumination import (
 from cellmill.simcep.imaging import simulate_image
 from cellmill.simcep.optics import depth_to_sigma, draw_depths, gaussian_window, label_groups, scatter
 from cellmill.simcep.population import Body, Occupancy, count_cover, label_visible, place_cells
-from cellmill.simcep.shapes import Footprint, close_spline, draw_outline, draw_vertices, fill_outline
+from cellmill.simcep.shapes import Footprint, close_splines, draw_outline, draw_vertices, fill_outline
 from cellmill.simcep.texture import draw_gradient_noise, draw_texture
 from cellmill.simulate import simulate_shard
 
@@ -67,9 +68,8 @@ def place_discs(count, *, radius=6, shape=(64, 64), limit=0.1, clusters=0, proba
     nothing = Footprint(0, 0, np.zeros((1, 1), dtype=bool))
     body = Body(0.0, 0.0, radius, disc(radius), nothing)
     return place_cells(
-        count,
+        [body] * count,
         shape=shape,
-        draw_body=lambda: body,
         clusters=clusters,
         cluster_probability=probability,
         cluster_spread=options.get("spread", 0.05),
@@ -95,7 +95,7 @@ def write_shard(folder, names, section=None, seed=7):
 
 
 def test_outline_has_ten_vertices_on_the_circle_where_nothing_is_jittered():
-    vertices = draw_vertices(radial_jitter=0, angular_jitter=0, rng=np.random.default_rng(0))
+    [vertices] = draw_vertices(radial_jitter=0, angular_jitter=0, rng=np.random.default_rng(0))
     assert vertices.shape == (10, 2)
     assert np.hypot(*vertices.T) == pytest.approx(np.ones(10))
     turn = np.arctan2(vertices[:, 0], vertices[:, 1]) % (2 * np.pi)
@@ -105,7 +105,7 @@ def test_outline_has_ten_vertices_on_the_circle_where_nothing_is_jittered():
 def test_coordinates_of_a_vertex_are_displaced_independently():
     rng = np.random.default_rng(0)
     circle = draw_vertices(radial_jitter=0, angular_jitter=0, rng=rng)
-    shifts = np.array([draw_vertices(radial_jitter=0.3, angular_jitter=0, rng=rng) for _ in range(400)]) - circle
+    shifts = draw_vertices(radial_jitter=0.3, angular_jitter=0, rng=rng, outlines=400) - circle
     rows, columns = shifts[..., 0].ravel(), shifts[..., 1].ravel()
     assert abs(np.corrcoef(rows, columns)[0, 1]) < 0.05
     assert rows.std() == pytest.approx(0.3 / math.sqrt(3), rel=0.05)
@@ -113,18 +113,27 @@ def test_coordinates_of_a_vertex_are_displaced_independently():
 
 def test_closed_spline_has_no_kink_anywhere():
     rng = np.random.default_rng(1)
-    for _ in range(20):
-        spline = close_spline(draw_vertices(radial_jitter=0.3, angular_jitter=0.1, rng=rng))
-        step = np.diff(spline.x)
-        cubic, square, slope, _ = spline.c
-        left = 3 * cubic * step[:, None] ** 2 + 2 * square * step[:, None] + slope  # end of each piece
-        assert left == pytest.approx(np.roll(slope, -1, axis=0), abs=1e-6)  # start of the next, cyclically
-        assert spline(spline.x[0]) == pytest.approx(spline(spline.x[-1]), abs=1e-12)
+    spline = close_splines(draw_vertices(radial_jitter=0.3, angular_jitter=0.1, rng=rng, outlines=20))
+    cubic, square, slope, start = spline.c
+    step = np.diff(spline.x, axis=1)[..., None]
+    place = ((cubic * step + square) * step + slope) * step + start  # at the end of each piece
+    tangent = (3 * cubic * step + 2 * square) * step + slope
+    for at_end, at_start in ((place, start), (tangent, slope), (3 * cubic * step + square, square)):
+        assert at_end == pytest.approx(np.roll(at_start, -1, axis=1), abs=1e-9)  # the next piece, cyclically
+
+
+def test_closed_spline_is_that_of_scipy():
+    for vertices in draw_vertices(radial_jitter=0.3, angular_jitter=0.1, rng=np.random.default_rng(1), outlines=5):
+        spline = close_splines(vertices[None])
+        oracle = CubicSpline(spline.x[0], np.vstack([vertices, vertices[:1]]), bc_type="periodic")
+        assert spline.c[:, 0] == pytest.approx(oracle.c, abs=1e-12)
+        parameter = np.linspace(0, spline.x[0, -1], 200, endpoint=False)
+        assert spline.sample(200)[0] == pytest.approx(oracle(parameter), abs=1e-12)
 
 
 def test_spline_parameter_is_the_square_root_of_the_chord():
     vertices = np.array([[0.0, 0.0], [0.0, 4.0], [9.0, 4.0]])
-    assert close_spline(vertices).x == pytest.approx([0, 2, 5, 5 + math.sqrt(math.hypot(9, 4))])
+    assert close_splines(vertices[None]).x[0] == pytest.approx([0, 2, 5, 5 + math.sqrt(math.hypot(9, 4))])
 
 
 @pytest.mark.parametrize(
@@ -170,7 +179,7 @@ def test_radius_that_is_not_positive_is_refused(radius_px):
 
 def test_vertices_at_one_place_are_refused():
     with pytest.raises(ValueError, match=r"expected neighbouring vertices that differ.* Lower the jitter"):
-        close_spline(np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]))
+        close_splines(np.array([[[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]]]))
 
 
 def test_footprint_is_cut_at_every_border_and_vanishes_outside():

@@ -11,7 +11,7 @@ from cellmill.simcep.illumination import energy_of
 from cellmill.simcep.optics import depth_to_sigma, draw_depths, group_of, label_groups, scatter
 from cellmill.simcep.organelles import OrganelleShape, draw_organelles
 from cellmill.simcep.population import Body, Population, count_cover, label_visible, place_cells
-from cellmill.simcep.shapes import Footprint, draw_outline, fill_outline
+from cellmill.simcep.shapes import VERTICES, Footprint, draw_vertices, fill_outline, trace_outlines
 from cellmill.simcep.staining import Light, stain_cells
 from cellmill.simcep.streams import open_streams
 from cellmill.simcep.surroundings import Surroundings, draw_surroundings
@@ -188,33 +188,62 @@ def describe_cells(population: Population, labels_yx: np.ndarray, *, brightness:
     ]
 
 
-def draw_body(simulate: Mapping[str, Any], *, rngs: Mapping[str, np.random.Generator]) -> Body:
-    """Draw a cell with what is in it, around a point within pixel (0, 0).
+def draw_bodies(count: int, *, simulate: Mapping[str, Any], rngs: Mapping[str, np.random.Generator]) -> list[Body]:
+    """Draw cells with what is in them, each around a point within pixel (0, 0).
 
     Parameters
     ----------
+    count : int, >= 0
+        How many; more of them change none of the earlier ones.
     simulate : mapping
         The config section; cell, nucleus and organelles are read.
     rngs : mapping
         Streams "shape", "nucleus" and "organelle".
+
+    Returns
+    -------
+    list of Body
     """
-    centre = rngs["shape"].uniform(-0.5, 0.5, size=2)  # within a pixel; whole pixels follow with the place
-    radius_px, cell = _draw_footprint(simulate["cell"], centre, rng=rngs["shape"])
-    nucleus = Footprint(0, 0, np.zeros((1, 1), dtype=bool))
+    no_centres = np.zeros((count, 2))
+    centres, radii_px, cells = _draw_footprints(simulate["cell"], no_centres, rng=rngs["shape"], draws_centre=True)
+    nuclei = [Footprint(0, 0, np.zeros((1, 1), dtype=bool))] * count
     if simulate["nucleus"]["include"]:
-        _, nucleus = _draw_footprint(simulate["nucleus"], centre, rng=rngs["nucleus"])
-        nucleus = nucleus.within(cell)
-    organelles: tuple[Footprint, ...] = ()
+        _, _, drawn = _draw_footprints(simulate["nucleus"], centres, rng=rngs["nucleus"], draws_centre=False)
+        nuclei = [nucleus.within(cell) for nucleus, cell in zip(drawn, cells, strict=True)]
+    organelles: list[tuple[Footprint, ...]] = [()] * count
     section = simulate["organelles"]
     if section["count"][1] > 0:
+        shape = OrganelleShape(section["radius_fraction"], section["radial_jitter"], section["angular_jitter"])
         organelles = draw_organelles(
-            cell,
+            cells,
             count=section["count"],
-            cell_radius_px=radius_px,
-            shape=OrganelleShape(section["radius_fraction"], section["radial_jitter"], section["angular_jitter"]),
+            cell_radii_px=radii_px,
+            largest_px=simulate["cell"]["radius_px"][1],
+            shape=shape,
             rng=rngs["organelle"],
         )
-    return Body(float(centre[0]), float(centre[1]), radius_px, cell, nucleus, organelles)
+    return [
+        Body(float(centre[0]), float(centre[1]), radius_px, cell, nucleus, inside)
+        for centre, radius_px, cell, nucleus, inside in zip(centres, radii_px, cells, nuclei, organelles, strict=True)
+    ]
+
+
+def _draw_footprints(
+    section: Mapping[str, Any], centres: np.ndarray, *, rng: np.random.Generator, draws_centre: bool
+) -> tuple[np.ndarray, list[float], list[Footprint]]:
+    """Draw an outline for each centre, and the centre itself first where asked; all are filled at once."""
+    count = len(centres)
+    radii_px, vertices = [], np.zeros((count, VERTICES, 2))
+    centres = centres.copy()
+    for index in range(count):
+        if draws_centre:
+            centres[index] = rng.uniform(-0.5, 0.5, size=2)  # within a pixel; whole pixels follow with the place
+        radii_px.append(float(rng.uniform(*section["radius_px"])))
+        [vertices[index]] = draw_vertices(
+            radial_jitter=section["radial_jitter"], angular_jitter=section["angular_jitter"], rng=rng
+        )
+    outlines_px = trace_outlines(vertices, radii_px=np.array(radii_px), largest_px=section["radius_px"][1])
+    return centres, radii_px, [fill_outline(o + c) for o, c in zip(outlines_px, centres, strict=True)]
 
 
 def _populate(
@@ -223,9 +252,8 @@ def _populate(
     fewest, most = simulate["cells"]
     rng = rngs["population"]
     return place_cells(
-        int(rng.integers(fewest, most + 1)),
+        draw_bodies(int(rng.integers(fewest, most + 1)), simulate=simulate, rngs=rngs),
         shape=shape,
-        draw_body=lambda: draw_body(simulate, rngs=rngs),
         clusters=simulate["clusters"]["count"],
         cluster_probability=simulate["clusters"]["probability"],
         cluster_spread=simulate["clusters"]["spread"],
@@ -235,19 +263,6 @@ def _populate(
         no_place=simulate["overlap"]["no_place"],
         rng=rng,
     )
-
-
-def _draw_footprint(
-    section: Mapping[str, Any], centre: np.ndarray, *, rng: np.random.Generator
-) -> tuple[float, Footprint]:
-    radius_px = rng.uniform(*section["radius_px"])
-    outline_px = draw_outline(
-        radius_px=radius_px,
-        radial_jitter=section["radial_jitter"],
-        angular_jitter=section["angular_jitter"],
-        rng=rng,
-    )
-    return radius_px, fill_outline(outline_px + centre)
 
 
 def _area(footprint: Footprint, shape: tuple[int, int]) -> int:

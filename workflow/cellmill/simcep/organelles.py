@@ -1,10 +1,11 @@
 """Small bodies within cells, each with an outline and a place of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cellmill.simcep.shapes import Footprint, draw_outline, fill_outline
+from cellmill.simcep.shapes import Footprint, draw_vertices, fill_outline, trace_outlines
 
 
 @dataclass(frozen=True)
@@ -17,18 +18,26 @@ class OrganelleShape:
 
 
 def draw_organelles(
-    cell: Footprint, *, count: tuple[int, int], cell_radius_px: float, shape: OrganelleShape, rng: np.random.Generator
-) -> tuple[Footprint, ...]:
-    """Draw the organelles of one cell.
+    cells: Sequence[Footprint],
+    *,
+    count: tuple[int, int],
+    cell_radii_px: Sequence[float],
+    largest_px: float,
+    shape: OrganelleShape,
+    rng: np.random.Generator,
+) -> list[tuple[Footprint, ...]]:
+    """Draw the organelles of some cells.
 
     Parameters
     ----------
-    cell : Footprint
-        The cell; organelles are in the same coordinates.
+    cells : sequence of Footprint
+        The organelles of a cell are in the same coordinates.
     count : (fewest, most)
-        Uniform range of their number.
-    cell_radius_px : float, > 0
-        Radius of the circle that the cell's outline deforms.
+        Uniform range of their number in a cell.
+    cell_radii_px : sequence of float, > 0
+        Radii of the circles that the cells' outlines deform.
+    largest_px : float, > 0
+        Largest of these radii that there may be.
     shape : OrganelleShape
         As in the config.
     rng : numpy.random.Generator
@@ -36,29 +45,46 @@ def draw_organelles(
 
     Returns
     -------
-    tuple of Footprint
-        Each has one pixel at least; none where the cell has no pixel.
+    list of tuple of Footprint
+        Of each cell; every organelle has one pixel at least. None where a cell has no pixel.
 
     Notes
     -----
     SOURCE SIMCEP: centres are uniform pixels of the cytoplasm, the radius is a tenth of the cell's whatever its
     option says, and an organelle near the edge sticks out.
     """
-    number = int(rng.integers(count[0], count[1] + 1))
-    pixels = np.argwhere(cell.mask_yx) + np.array([cell.row, cell.column])
-    if len(pixels) == 0:
-        return ()
-    organelles = []
-    for _ in range(number):
-        row, column = pixels[int(rng.random() * len(pixels))]
-        outline_px = draw_outline(
-            radius_px=shape.radius_fraction * cell_radius_px,
-            radial_jitter=shape.radial_jitter,
-            angular_jitter=shape.angular_jitter,
-            rng=rng,
+    places, vertices, radii_px, numbers = [], [], [], []
+    for cell, radius_px in zip(cells, cell_radii_px, strict=True):
+        number = int(rng.integers(count[0], count[1] + 1))
+        pixels = np.argwhere(cell.mask_yx)
+        draws = rng.random((number, 3))
+        vertices.append(
+            draw_vertices(
+                radial_jitter=shape.radial_jitter, angular_jitter=shape.angular_jitter, rng=rng, outlines=number
+            )
         )
-        footprint = fill_outline(outline_px + rng.uniform(-0.5, 0.5, size=2))
-        if not footprint.mask_yx.any():
-            footprint = Footprint(0, 0, np.ones((1, 1), dtype=bool))
-        organelles.append(footprint.moved(int(row), int(column)))
-    return tuple(organelles)
+        numbers.append(number if len(pixels) else 0)
+        if len(pixels) == 0:
+            vertices.pop()
+            continue
+        pixels = pixels[(draws[:, 0] * len(pixels)).astype(int)]
+        places.append(pixels + np.array([cell.row, cell.column]) + draws[:, 1:] - 0.5)
+        radii_px += [shape.radius_fraction * radius_px] * number
+    if not radii_px:
+        return [()] * len(cells)
+    outlines_px = trace_outlines(
+        np.concatenate(vertices), radii_px=np.array(radii_px), largest_px=shape.radius_fraction * largest_px
+    )
+    organelles = [
+        _at_least_a_pixel(fill_outline(outline_px + place), place)
+        for outline_px, place in zip(outlines_px, np.concatenate(places), strict=True)
+    ]
+    ends = np.cumsum(numbers)
+    return [tuple(organelles[end - number : end]) for number, end in zip(numbers, ends, strict=True)]
+
+
+def _at_least_a_pixel(footprint: Footprint, place: np.ndarray) -> Footprint:
+    if footprint.mask_yx.any():
+        return footprint
+    row, column = np.floor(place + 0.5).astype(int)
+    return Footprint(int(row), int(column), np.ones((1, 1), dtype=bool))

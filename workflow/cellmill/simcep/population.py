@@ -1,7 +1,7 @@
 """Where the cells lie: single or in clusters, each overlapping any other no more than allowed."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,10 +121,9 @@ class Occupancy:
 
 
 def place_cells(
-    count: int,
+    bodies: Sequence[Body],
     *,
     shape: tuple[int, int],
-    draw_body: Callable[[], Body],
     clusters: int,
     cluster_probability: float,
     cluster_spread: float,
@@ -138,12 +137,10 @@ def place_cells(
 
     Parameters
     ----------
-    count : int, >= 0
-        Cells to place.
+    bodies : sequence of Body
+        Cells to place, in this order.
     shape : (rows, columns)
         Image in px; the centre of a cell always lies inside, its outline may not.
-    draw_body : function
-        Gives the next cell.
     clusters : int, >= 0
         Clusters of the image; their centres are uniform.
     cluster_probability : float, in [0, 1]
@@ -172,8 +169,7 @@ def place_cells(
     spread_px = cluster_spread * min(shape)
     taken = Occupancy(shape)
     cells: list[Cell] = []
-    for _ in range(count):
-        body = draw_body()
+    for body in bodies:
         clustered = rng.random() < cluster_probability and clusters > 0
         last: tuple[int, int, int] | None = None
         for _ in range(attempts):
@@ -195,7 +191,7 @@ def place_cells(
         row, column, cluster = last
         taken.add(_judged(body, overlap_of).moved(row, column))
         cells.append(_placed(body, row, column, cluster))
-    return Population(cells, count - len(cells), centres)
+    return Population(cells, len(bodies) - len(cells), centres)
 
 
 def _judged(body: Body, overlap_of: str) -> Footprint:

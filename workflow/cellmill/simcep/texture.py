@@ -5,6 +5,7 @@ import functools
 import numpy as np
 
 SMALLEST_CUBIC_GRID = 3  # SOURCE SIMCEP: a grid below this size is interpolated linearly
+LARGEST_MATRIX = 8192  # numbers; 64 kB each
 CUBIC_SHARPNESS = -0.5  # ASSUME the usual bicubic kernel; Keys 1981, doi:10.1109/TASSP.1981.1163711
 
 
@@ -62,12 +63,26 @@ def draw_texture(
 
 
 def _smooth_and_enlarge(noise: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    # The mean and the interpolation are separable and linear: both in one weighted sum along each axis,
-    # which costs little where the grid is finer than the box.
-    taps, weights = _smoothing_taps(noise.shape[0], shape[0])
-    rows = np.einsum("it,itx->ix", weights, noise[taps], optimize=False)
-    taps, weights = _smoothing_taps(noise.shape[1], shape[1])
-    return np.einsum("jt,ijt->ij", weights, rows[:, taps], optimize=False)
+    # The mean and the interpolation are separable and linear: both in one weighted sum along each axis.
+    rows = _along_rows(noise, shape[0])
+    return np.ascontiguousarray(_along_rows(rows.T, shape[1]).T)
+
+
+def _along_rows(grid: np.ndarray, length: int) -> np.ndarray:
+    if len(grid) * length <= LARGEST_MATRIX:
+        return _smoothing_matrix(len(grid), length) @ grid
+    # Where the grid is much finer than the box, most of a matrix would be zeros.
+    taps, weights = _smoothing_taps(len(grid), length)
+    return np.einsum("it,itx->ix", weights, grid[taps], optimize=False)
+
+
+@functools.lru_cache(maxsize=1024)
+def _smoothing_matrix(grid: int, length: int) -> np.ndarray:
+    taps, weights = _smoothing_taps(grid, length)
+    matrix = np.zeros((length, grid))
+    np.add.at(matrix, (np.arange(length)[:, None], taps), weights)
+    matrix.setflags(write=False)
+    return matrix
 
 
 @functools.lru_cache(maxsize=4096)
@@ -139,16 +154,20 @@ def draw_gradient_noise(
 def _lattice_noise(shape: tuple[int, int], *, period_px: float, rng: np.random.Generator) -> np.ndarray:
     shift = rng.random(2)
     y, x = (np.arange(size) / period_px + start for size, start in zip(shape, shift, strict=True))
-    row, column = np.floor(y).astype(int), np.floor(x).astype(int)
-    angle = rng.uniform(0, 2 * np.pi, size=(row[-1] + 2, column[-1] + 2))
-    slope_y, slope_x = np.sin(angle), np.cos(angle)
-    y, x = (y - row)[:, None], (x - column)[None, :]
+    angle = rng.uniform(0, 2 * np.pi, size=(int(y[-1]) + 2, int(x[-1]) + 2))
+    weight_y, ramp_y = _fade_and_ramp(y, nodes=angle.shape[0])
+    weight_x, ramp_x = _fade_and_ramp(x, nodes=angle.shape[1])
+    # the slopes of the lattice's nodes, each faded along both axes: two products of matrices
+    return ramp_y @ np.sin(angle) @ weight_x.T + weight_y @ np.cos(angle) @ ramp_x.T
 
-    def ramp(down: int, right: int) -> np.ndarray:
-        corner = np.ix_(row + down, column + right)
-        return slope_y[corner] * (y - down) + slope_x[corner] * (x - right)
 
-    fade_y, fade_x = (t**3 * (t * (6 * t - 15) + 10) for t in (y, x))
-    top = ramp(0, 0) * (1 - fade_x) + ramp(0, 1) * fade_x
-    bottom = ramp(1, 0) * (1 - fade_x) + ramp(1, 1) * fade_x
-    return top * (1 - fade_y) + bottom * fade_y
+def _fade_and_ramp(position: np.ndarray, *, nodes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Give the weights of the two nodes around each position, and the weights times the distance from the node."""
+    first = np.floor(position).astype(int)
+    part = position - first
+    fade = part**3 * (part * (6 * part - 15) + 10)
+    weight, ramp = np.zeros((2, len(position), nodes))
+    index = np.arange(len(position))
+    weight[index, first], weight[index, first + 1] = 1 - fade, fade
+    ramp[index, first], ramp[index, first + 1] = (1 - fade) * part, fade * (part - 1)
+    return weight, ramp
