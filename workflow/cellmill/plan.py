@@ -65,6 +65,11 @@ class Plan:
         tests = {part for run in self.runs[dataset] for part in run.parts["test"]}
         return self.shards(dataset, parts=tuple(tests)) if labelled else self.shards(dataset)
 
+    def temporal_shards(self, dataset: str) -> list[str]:
+        """List the shards whose background is computed over time: all of a dataset, or none."""
+        is_temporal = self.preprocess[dataset]["background"]["method"] in TEMPORAL_METHODS
+        return self.shards(dataset) if is_temporal else []
+
     def role_of(self, dataset: str, run: Run, shard: str) -> str:
         """Say whether a shard is train, validation or test for a run."""
         part = self.rows(dataset, shard)[0].split

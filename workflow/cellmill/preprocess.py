@@ -22,6 +22,8 @@ from cellmill.channels import Channel, select_channel
 from cellmill.fit import Geometry, fit_rows, plan_fit, raw_rows_of, write_geometry
 from cellmill.images import raise_together, read_plane, read_shape, write_image_bands
 from cellmill.rasters import open_raster
+from cellmill.resting import MIN_FRAMES as MIN_FRAMES_FOR_RESTING
+from cellmill.resting import RESTING_TABLE, Resting, Seen, find_resting, write_resting
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
@@ -50,7 +52,8 @@ def preprocess_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (float32, YX, counts above background), geometry.csv, manifest.json.
+        Shard folder: {sample}.tif (float32, YX, counts above background), geometry.csv, manifest.json; resting.csv
+        for a temporal background: objects that it took for background.
     samples : sequence of mappings
         Rows of the sample table; `sample`, `image`, `plane`, `sequence` and `frame` are read.
     context : sequence of mappings
@@ -70,13 +73,15 @@ def preprocess_shard(
     """
     problems: list[str] = []
     geometries: dict[str, Geometry] = {}
+    resting: list[tuple[str, Resting]] = []
     with shard_folder(output_dir) as folder:
         for rows in group_frames(samples, method=background["method"]):
             try:
                 frames = [*rows, *(row for row in context if row["sequence"] == rows[0]["sequence"])]
-                subtract = plan_subtraction(
+                subtract, rested = plan_subtraction(
                     sorted(frames, key=lambda row: int(row["frame"])), channel=channel, background=background
                 )
+                resting += [(rows[0]["sequence"], each) for each in rested]
             except ValueError as error:
                 problems.append(str(error))
                 continue
@@ -92,6 +97,8 @@ def preprocess_shard(
                 geometries[row["sample"]] = geometry
         raise_together(problems, subject="images")
         write_geometry(folder / "geometry.csv", geometries)
+        if background["method"] in TEMPORAL_METHODS:
+            write_resting(folder / RESTING_TABLE, resting)
 
 
 def preprocess_image(
@@ -228,8 +235,10 @@ def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[l
     return [sorted(rows, key=lambda row: int(row["frame"])) for rows in sequences.values()]
 
 
-def plan_subtraction(rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any]) -> Subtract:
-    """Give the function that removes the background from each frame of a group.
+def plan_subtraction(
+    rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any]
+) -> tuple[Subtract, list[Resting]]:
+    """Give the function that removes the background from each frame of a group, and what rests in this background.
 
     Parameters
     ----------
@@ -240,8 +249,10 @@ def plan_subtraction(rows: Sequence[Mapping[str, Any]], *, channel: Channel, bac
 
     Returns
     -------
-    function
+    subtract : function
         From some rows of a raw frame, and the slice that they are of it, to float32 of the same shape.
+    resting : list of Resting
+        Objects that a temporal background holds, because they stayed in most of the frames.
 
     Raises
     ------
@@ -251,24 +262,31 @@ def plan_subtraction(rows: Sequence[Mapping[str, Any]], *, channel: Channel, bac
     method = background["method"]
     if method not in TEMPORAL_METHODS:
         remove = single_frame_method(method=method, radius_px=background["radius_px"], sigma_px=background["sigma_px"])
-        return lambda raw_yx, part: remove(raw_yx)
+        return (lambda raw_yx, part: remove(raw_yx)), []
     _check_sequence(rows, method=method)
-    background_yx = background_of_sequence(rows, channel=channel, method=method, max_frames=background["max_frames"])
+    background_yx, resting = background_of_sequence(
+        rows, channel=channel, method=method, max_frames=background["max_frames"]
+    )
     logger.info(
         "sequence %s: %s of %d frames, %g to %g counts",
         *(rows[0]["sequence"], method, len(rows), background_yx.min(), background_yx.max()),
     )
+    for each in resting:
+        logger.warning(
+            "sequence %s: something rests at row %.0f, column %.0f in %.0f %% of the frames (%d px): it is background",
+            *(rows[0]["sequence"], each.row, each.column, 100 * each.share, each.area_px),
+        )
 
     def subtract(raw_yx: np.ndarray, part: slice) -> np.ndarray:
         return raw_yx.astype(np.float32) - np.float32(_level(raw_yx, method=method)) - background_yx[part]
 
-    return subtract
+    return subtract, resting
 
 
 def background_of_sequence(
     frames: Sequence[Mapping[str, Any]], *, channel: Channel, method: str, max_frames: int
-) -> np.ndarray:
-    """Compute the background of one sequence from its own frames.
+) -> tuple[np.ndarray, list[Resting]]:
+    """Compute the background of one sequence from its own frames, and find what it holds that is none.
 
     Parameters
     ----------
@@ -283,8 +301,10 @@ def background_of_sequence(
 
     Returns
     -------
-    ndarray of float32, shape (rows, columns)
+    background_yx : ndarray of float32, shape (rows, columns)
         Counts; relative to the mean of a frame for temporal_mode.
+    resting : list of Resting
+        Empty where there are fewer than 8 frames.
     """
     chosen = [frames[i] for i in choose_frames(len(frames), max_frames=max_frames)]
     estimate = {"temporal_median": temporal_median, "temporal_mode": temporal_mode}[method]
@@ -292,6 +312,7 @@ def background_of_sequence(
     bytes_per_row = 4 * columns * len(chosen)
     band = max(1, MAX_STACK_MB * 2**20 // bytes_per_row)
     background_yx = np.empty((rows, columns), dtype=np.float32)
+    seen = Seen.empty((rows, columns)) if len(chosen) >= MIN_FRAMES_FOR_RESTING else None
     for first in range(0, rows, band):
         part = slice(first, min(first + band, rows))
         stack_tyx = np.empty((len(chosen), part.stop - part.start, columns), dtype=np.float32)
@@ -299,7 +320,9 @@ def background_of_sequence(
             raw_yx = read_plane(frame["image"], channel=channel, plane=frame.get("plane", ()))
             stack_tyx[i] = raw_yx[part].astype(np.float32) - np.float32(_level(raw_yx, method=method))
         background_yx[part] = estimate(stack_tyx)
-    return background_yx
+        if seen is not None:
+            seen.add(part, stack_tyx, background_yx[part])
+    return background_yx, find_resting(seen, background_yx) if seen is not None else []
 
 
 def _level(raw_yx: np.ndarray, *, method: str) -> float:

@@ -20,6 +20,7 @@ from cellmill.findings import read_tables
 from cellmill.pages import chapters, comparison, data, results, wording
 from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.pages.verdict import Standing, count_wins, rank_models, read_table
+from cellmill.resting import describe_resting
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,7 @@ def write_report(
     gallery: Mapping[str, Any],
     provenance: Mapping[str, Any],
     remarks: Sequence[str] = (),
+    temporal_dirs: Mapping[str, str | Path] | None = None,
 ) -> None:
     """Write the page of one dataset: the same bytes for the same arguments and files.
 
@@ -81,6 +83,8 @@ def write_report(
         date, commit, versions, python, machine, command; any may be missing. The function reads no clock.
     remarks : sequence of str
         What a person should know of the config.
+    temporal_dirs : mapping, optional
+        Shard -> folder of images whose background is of a sequence, for all shards.
 
     Raises
     ------
@@ -107,7 +111,7 @@ def write_report(
         "models": [run["model"] for run in models],
         "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
         "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
-        **_data_chapter(samples, check_paths=check_paths, remarks=remarks),
+        **_data_chapter(samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}),
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(read_runs, metrics=metrics),
         "model_pages": [
@@ -228,7 +232,11 @@ def _verdict(
 
 
 def _data_chapter(
-    samples: Sequence[Mapping[str, Any]], *, check_paths: Sequence[str | Path], remarks: Sequence[str]
+    samples: Sequence[Mapping[str, Any]],
+    *,
+    check_paths: Sequence[str | Path],
+    remarks: Sequence[str],
+    temporal_dirs: Mapping[str, str | Path],
 ) -> dict[str, Any]:
     tables = read_tables(check_paths)
     images, annotations = ({row["sample"]: row for row in tables[name]} for name in ("images", "annotations"))
@@ -238,7 +246,7 @@ def _data_chapter(
         "remarks": [wording.hide_folders(remark) for remark in remarks],
         "shared_sequences": chapters.shared_sequences(samples),
         "data_tables": data.describe_data(samples, images=images, annotations=annotations),
-        "findings": data.list_findings(findings),
+        "findings": data.list_findings([*describe_resting(temporal_dirs), *findings]),
     }
 
 

@@ -175,6 +175,9 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         },
         "gallery": gallery,
         "remarks": _remarks(plan, dataset),
+        "temporal_dirs": {
+            shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in plan.temporal_shards(dataset)
+        },
     }  # fmt: skip
 
 

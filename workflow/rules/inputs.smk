@@ -172,7 +172,9 @@ def report_data(wildcards):
         "objects": [f"results/{dataset}/{run.name}/objects.csv" for run in runs],
         "images": folders("images", wildcards, shown),
         "labels": folders("labels", wildcards, labelled),
+        "temporal": folders("images", wildcards, PLAN.temporal_shards(dataset)),
         "seals": seals(["images"], wildcards, shown)
+        + seals(["images"], wildcards, PLAN.temporal_shards(dataset))
         + seals(["labels"], wildcards, labelled),
     }
     for run in runs:
