@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 from skimage.measure import block_reduce
 
+from cellmill.check import describe_places
 from cellmill.config.simulate import Simulate, densest_cover, image_settings
 from cellmill.images import read_plane
 from cellmill.simcep.detector import expose
@@ -292,6 +293,18 @@ def test_a_cell_without_a_place_is_left_out_or_ends_the_image_or_is_placed_never
     assert len(stopped.cells) < len(left_out.cells) < 40 == len(placed.cells)
     assert (stopped.failed, left_out.failed, placed.failed) == (40 - len(stopped.cells), 40 - len(left_out.cells), 0)
     assert [cell.row for cell in stopped.cells] == [cell.row for cell in left_out.cells][: len(stopped.cells)]
+
+
+def test_cells_without_a_place_are_a_finding_of_the_check(tmp_path):
+    section = settings(size=[64, 64], cells=12, cell={"radius_px": 10}, overlap={"limit": 0, "attempts": 3})
+    samples = [{"sample": name} for name in ("a", "b")]
+    simulate_shard(output_dir=tmp_path / "s", samples=samples, seed=1, simulate=section)
+    [finding] = describe_places(tmp_path / "s")
+    failed = [simulate_image(name, seed=1, simulate=section).summary["failed"] for name in ("a", "b")]
+    assert sum(failed) > 0
+    assert finding["finding"].startswith(f"{sum(failed)} of 24 simulated cells found no place, in")
+    simulate_shard(output_dir=tmp_path / "t", samples=samples, seed=1, simulate=settings(cells=1))
+    assert describe_places(tmp_path / "t") == []
 
 
 def test_discs_are_placed_up_to_the_density_that_is_refused():

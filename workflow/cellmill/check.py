@@ -1,5 +1,6 @@
 """Stage check: look at the images and annotations of a shard before anything expensive starts."""
 
+import csv
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ def check_shard(
     pixel_size_um: float | None,
     annotations: Mapping[str, Any] | None,
     missing: str,
+    raw_dir: str | Path | None = None,
 ) -> None:
     """Read every image and annotation of a shard once and write down what is remarkable.
 
@@ -53,6 +55,8 @@ def check_shard(
         The config section; None for a dataset without.
     missing : "error", "unlabelled" or "empty"
         What an image without annotation is.
+    raw_dir : path, optional
+        Folder that the stage simulate wrote, for simulated images.
 
     Raises
     ------
@@ -89,12 +93,34 @@ def check_shard(
     if annotations is not None:
         problems += explain_order(readings, annotations=annotations)
     raise_together(problems, subject="data")
+    if raw_dir is not None:
+        findings += describe_places(raw_dir)
     for finding in findings:
         logger.info("%(severity)s: %(sample)s: %(finding)s. %(advice)s.", finding)
     logger.info("%d images, %d annotated, %d findings", len(images), len(truths), len(findings))
     with atomic_path(output_path) as partial:
         content = {"images": images, "findings": findings, "annotations": truths}
         partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def describe_places(raw_dir: str | Path) -> list[dict[str, str]]:
+    """Say how many simulated cells found no place, if any: the images then hold fewer than the config asks for."""
+    with (Path(raw_dir) / "images.csv").open(newline="", encoding="utf-8") as stream:
+        rows = [(row["sample"], int(row["cells"]), int(row["failed"])) for row in csv.DictReader(stream)]
+    short = [row for row in rows if row[2] > 0]
+    if not short:
+        return []
+    failed, asked = sum(row[2] for row in short), sum(row[1] + row[2] for row in rows)
+    return [
+        {
+            "severity": "note",
+            "sample": "",
+            "where": str(raw_dir),
+            "finding": f"{failed} of {asked} simulated cells found no place, in {len(short)} of {len(rows)} images "
+            f"({', '.join(row[0] for row in short[:3])}{', …' if len(short) > 3 else ''})",
+            "advice": "Raise overlap.limit, overlap.attempts or size, or ask for fewer cells",
+        }
+    ]
 
 
 def describe_image(

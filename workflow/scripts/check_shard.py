@@ -6,4 +6,7 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
 from cellmill.check import check_shard
 
-check_shard(output_path=snakemake.output.findings, **snakemake.params.settings)
+check_shard(
+    output_path=snakemake.output.findings, raw_dir=next(iter(snakemake.input.get("raw", [])), None),
+    **snakemake.params.settings,
+)  # fmt: skip
