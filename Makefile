@@ -9,13 +9,14 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 ||
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt
 
-.PHONY: help environment test-environment demo check test test-long full-size bench format lint reference slurm-profile clean
+.PHONY: help environment test-environment demo check test test-long full-size bench worth format lint reference slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment, report: the main job on config.yaml"
 	@echo "make test           every check but the long ones"
 	@echo "make test-long      kills, full-size images, environments, short studies"
 	@echo "make bench          ratios against peers and limits, as a table"
+	@echo "make worth          is pre-training on simulated images worth it? Half an hour, on real images"
 	@echo "make slurm-profile  after it, snakemake --profile slurm works from anywhere"
 	@echo "make format         repair the formatting;  make reference  regenerate schema, reference page and envs"
 
@@ -74,6 +75,10 @@ full-size: test-environment
 
 bench: test-environment
 	$(BIN)/python tests/benchmarks/bench.py
+
+# Pre-training on simulated images against none, on real nuclei ($CELLMILL_DATA): 33 short trainings, half an hour.
+worth: test-environment
+	$(BIN)/python tests/benchmarks/worth.py
 
 reference: test-environment
 	PYTHONPATH=workflow $(BIN)/python -m cellmill.reference

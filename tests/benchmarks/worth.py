@@ -1,0 +1,354 @@
+"""Is pre-training on simulated images worth it, and more so where the simulation is like the real images?
+
+The study of paper 5 in small, on two cores: a U-Net of a quarter of the width is trained on few real images of
+fluorescent nuclei (2018 Data Science Bowl), from scratch, from weights that were trained on simulated nuclei, and from
+weights that were trained on simulated nuclei like the real ones. ``make worth`` runs it and prints the table.
+
+The protocol below was written, and committed, before the first of these trainings.
+
+- Real images: the fluorescence images of stage1_train in the project's data (grey, median below 100 counts; 44). A draw
+  of n of them for each seed, n of 5, 10 and 20, the smaller ones part of the larger ones; a fifth of them chooses the
+  epoch and the threshold, the others train.
+- Test images: the fluorescence images of stage1_test (31). None of them is looked at before the end.
+- Simulated images: 100 of 256 x 256 px. Unmatched: the scene simcep_nuclei, which paper 5 pre-trained on (nuclei of radius
+  10 px, background noise in half of the images). Matched: the same scene, like the 44 images of the pool, without their
+  annotations.
+- Budget: 400 steps of 8 patches of 96 x 96 px on simulated images, then 200 on real ones; from scratch 600 on real ones.
+  Adam, learning rate .003, for fine-tuning .001; cosine; flips and quarter turns; the best epoch of the validation images.
+- Score: Matthews' correlation of the pixels of all test images, at the threshold that is best on the validation images and
+  at .5. Intervals: 2.5 to 97.5 % of 2,000 bootstraps over test images, the three seeds being repeats whose mean is taken;
+  differences are paired by image and seed.
+"""
+
+import csv
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+import numpy as np  # noqa: E402  after the number of threads
+import pandas as pd  # noqa: E402
+import tifffile  # noqa: E402
+from PIL import Image  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+
+SEEDS = (1, 2, 3)
+COUNTS = (5, 10, 20)
+ARMS = {"scratch": None, "unmatched": "unmatched", "matched": "matched"}
+PRETRAINING_STEPS, FINE_TUNING_STEPS = 400, 200
+PATCHES_PER_EPOCH, BATCH, PATCH = 64, 8, 96
+LEARNING_RATE, FINE_TUNING_RATE = 0.003, 0.001
+SIMULATED_IMAGES, SIMULATED_SIDE = 100, 256
+WORKERS = 2
+THRESHOLDS = np.linspace(0.01, 0.99, 99)
+REPLICATES = 2000
+DARK_MEDIAN = 100
+
+
+def is_fluorescence(path: Path) -> bool:
+    """Say whether an image is grey on a dark ground."""
+    colours = np.array(Image.open(path))[..., :3]
+    return bool((colours == colours[..., :1]).all() and np.median(colours) < DARK_MEDIAN)
+
+
+def prepare(data: Path, folder: Path) -> None:
+    """Lay out the pool, the draws from it and the test images as links, with split tables and the test's run lengths."""
+    pool = sorted(p.parents[1] for p in data.glob("stage1_train/*/images/*.png") if is_fluorescence(p))
+    test = sorted(p.parents[1] for p in data.glob("stage1_test/*/images/*.png") if is_fluorescence(p))
+    link(pool, folder / "pool", rooms=["images"])
+    link(test, folder / "test", rooms=["images"])
+    solution = pd.read_csv(data / "stage1_solution.csv")
+    solution[solution["ImageId"].isin([p.name for p in test])].to_csv(folder / "test.csv", index=False)
+    for seed in SEEDS:
+        order = np.random.default_rng(seed).permutation(len(pool))
+        for count in COUNTS:
+            # the last one is the test part that a split table has to have; nothing is read from it
+            chosen = [pool[i] for i in [*order[:count], order[max(COUNTS)]]]
+            name = few(count, seed)
+            link(chosen, folder / name, rooms=["images", "masks"])
+            parts = ["validation"] * (count // 5) + ["train"] * (count - count // 5) + ["test"]
+            with (folder / f"{name}.csv").open("w", encoding="utf-8") as table:
+                table.write("sample,split\n")
+                table.writelines(f"{path.name},{part}\n" for path, part in zip(chosen, parts, strict=True))
+
+
+def link(sources: list[Path], folder: Path, *, rooms: list[str]) -> None:
+    for source in sources:
+        (folder / source.name).mkdir(parents=True)
+        for room in rooms:
+            (folder / source.name / room).symlink_to((source / room).resolve())
+
+
+def few(count: int, seed: int) -> str:
+    return f"few{count}_draw{seed}"
+
+
+def make_config() -> dict[str, Any]:
+    """Give the config; its paths start in the folder that `prepare` filled. It also runs under Snakemake."""
+    scene = {
+        "scene": "simcep_nuclei", "images": SIMULATED_IMAGES, "size": [SIMULATED_SIDE, SIMULATED_SIDE],
+        "cells": 13,  # the density of the scene's 50 in 500 x 500 px
+        "background_noise": {"fraction": 0.5},
+    }  # fmt: skip
+    training = SIMULATED_IMAGES * 8 // 10
+    simulated = {
+        "split": {"train": 0.8, "validation": 0.1, "test": 0.1},
+        "models": [{**model("unet", patches=1, steps=PRETRAINING_STEPS, images=training), "seeds": list(SEEDS)}],
+    }
+    datasets: dict[str, Any] = {
+        "unmatched": {"simulate": scene, **simulated},
+        "matched": {"simulate": {**scene, "like": "pool"}, **simulated},
+        "pool": {"images": "pool/{sample}/images/*.png", "models": [{"apply": "matched/unet.seed1"}]},
+        "test": {
+            "images": "test/{sample}/images/*.png",
+            "annotations": {"format": "rle", "table": "test.csv", "order": "column"},
+            "models": [
+                {"apply": f"{few(count, seed)}/{arm}.seed{seed}", "name": f"{arm}_{few(count, seed)}"}
+                for count in COUNTS
+                for seed in SEEDS
+                for arm in ARMS
+            ],
+        },
+    }
+    for seed in SEEDS:
+        for count in COUNTS:
+            name = few(count, seed)
+            datasets[name] = {
+                "images": f"{name}/{{sample}}/images/*.png",
+                "annotations": {"format": "mask_folder", "path": f"{name}/{{sample}}/masks/*.png"},
+                "split": {"table": f"{name}.csv"},
+                "models": [fine_tuned(arm, count=count, seed=seed) for arm in ARMS],
+            }
+    return {"seed": 0, "datasets": datasets}
+
+
+def fine_tuned(arm: str, *, count: int, seed: int) -> dict[str, Any]:
+    """Give the model of one arm on `count` real images."""
+    images = count - count // 5
+    patches = PATCHES_PER_EPOCH // images
+    if ARMS[arm] is None:
+        steps = PRETRAINING_STEPS + FINE_TUNING_STEPS
+        return {**model(arm, patches=patches, steps=steps, images=images), "seeds": [seed]}
+    entry = model(arm, patches=patches, steps=FINE_TUNING_STEPS, images=images)
+    entry["train"]["optimiser"] = {"learning_rate": FINE_TUNING_RATE}
+    return {**entry, "seeds": [seed], "init_from": f"{ARMS[arm]}/unet.seed{seed}"}
+
+
+def model(name: str, *, patches: int, steps: int, images: int) -> dict[str, Any]:
+    """Give a model that takes so many steps in all on so many images."""
+    return {
+        "preset": "sartorius_unet", "name": name, "width": 0.25,
+        "train": {
+            "batch": BATCH, "patch": [PATCH, PATCH], "patches_per_image": patches,
+            "epochs": steps * BATCH // (patches * images),
+            "optimiser": {"learning_rate": LEARNING_RATE}, "schedule": {"name": "cosine"},
+            "augmentation": {"flip": True, "rotate_90": True},
+        },
+    }  # fmt: skip
+
+
+# ---- stages ----------------------------------------------------------------------------------------------
+
+
+def run_all(folder: Path) -> None:
+    """Run the stages that the study needs, on two processes; what is there already is kept."""
+    os.chdir(folder)
+    plan = the_plan()
+    simulated, real = ["unmatched", "matched"], [few(count, seed) for count in COUNTS for seed in SEEDS]
+    with ProcessPoolExecutor(WORKERS) as pool:
+
+        def do(stage: str, jobs: list[dict[str, str]]) -> None:
+            start = time.perf_counter()
+            list(pool.map(run_job, [stage] * len(jobs), jobs))
+            print(f"{stage}: {len(jobs)} jobs, {time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+        do("match", [{"dataset": "matched"}])
+        do("simulate", [{"dataset": name, "shard": shard} for name in simulated for shard in plan.shards(name)])
+        for stage in ("preprocess", "rasterize"):
+            do(stage, [{"dataset": n, "shard": s} for n in [*simulated, *real, "test"] for s in plan.shards(n)])
+        do("train", [{"dataset": name, "run": f"unet.seed{seed}"} for name in simulated for seed in SEEDS])
+        do("train", [{"dataset": name, "run": run.name} for name in real for run in plan.runs[name]])
+        do(
+            "predict",
+            [
+                {"dataset": "test", "run": run.name, "shard": s}
+                for run in plan.runs["test"]
+                for s in plan.shards("test")
+            ],
+        )
+        do(
+            "predict",
+            [
+                {"dataset": name, "run": run.name, "shard": shard}
+                for name in real
+                for run in plan.runs[name]
+                for shard in plan.shards(name, parts=("validation",))
+            ],
+        )
+
+
+def the_plan() -> Any:
+    from cellmill.plan import make_plan
+
+    return make_plan(json.loads(Path("config.json").read_text()), presets_dir=ROOT / "resources/models")
+
+
+def run_job(stage: str, words: dict[str, str]) -> None:
+    """Run one job in a process of the pool."""
+    from cellmill import match, predict, preprocess, rasterize, simulate, train
+    from cellmill.settings import job_settings
+
+    plan = the_plan()
+    dataset, shard = words["dataset"], words.get("shard", "")
+    results = Path("results") / dataset
+    settings = job_settings(plan, stage, **words)
+    rooms = {room: results / room / shard for room in ("raw", "images", "labels")}
+    if stage == "match":
+        if not (results / "match.json").is_file():
+            match.match_dataset(references_path=results / "match.json", table_path=results / "match.csv", **settings)
+    elif stage == "simulate" and not rooms["raw"].is_dir():
+        path = results / "match.json"
+        simulate.simulate_shard(output_dir=rooms["raw"], match_path=path if path.is_file() else None, **settings)
+    elif stage == "preprocess" and not rooms["images"].is_dir():
+        preprocess.preprocess_shard(output_dir=rooms["images"], **settings)
+    elif stage == "rasterize" and not rooms["labels"].is_dir():
+        rasterize.rasterize_shard(output_dir=rooms["labels"], **settings)
+    elif stage == "train":
+        run = plan.run(dataset, words["run"])
+        folder = results / run.name
+        if (folder / "train.json").is_file():
+            return
+        shards = {role: plan.shards(dataset, parts=run.parts[role]) for role in ("train", "validation")}
+        train.train_model(
+            weights_path=folder / "weights.pt", history_path=folder / "history.csv", summary_path=folder / "train.json",
+            **{
+                f"{role}_{room}": [results / room / name for name in shards[role]]
+                for role in shards
+                for room in ("images", "labels")
+            },
+            init_from=None if run.init_from is None else f"results/{run.init_from}/weights.pt",
+            threads=1, gpu=0, code={}, **settings,
+        )  # fmt: skip
+    elif stage == "predict":
+        run = plan.run(dataset, words["run"])
+        source = plan.source_of(run)
+        output = results / run.name / "probabilities" / shard
+        if not output.is_dir():
+            predict.predict_shard(
+                output_dir=output, images_dir=rooms["images"],
+                weights_path=f"results/{source.dataset}/{source.name}/weights.pt", threads=1, gpu=0, **settings,
+            )  # fmt: skip
+
+
+# ---- scores ----------------------------------------------------------------------------------------------
+
+
+def judge(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Count the pixels of every test image for every arm, number of real images and seed.
+
+    Returns
+    -------
+    chosen, fixed : ndarray of int64, shape (arms, counts, seeds, images, 4)
+        True and false positives, false and true negatives at the threshold of the validation images and at .5.
+    thresholds : ndarray of float, shape (arms, counts, seeds)
+    """
+    os.chdir(folder)
+    plan = the_plan()
+    [shards] = [plan.shards("test")]
+    images = sum(len(plan.rows("test", shard)) for shard in shards)
+    shape = (len(ARMS), len(COUNTS), len(SEEDS))
+    chosen, fixed = np.zeros((2, *shape, images, 4), dtype=np.int64)
+    thresholds = np.zeros(shape)
+    for place in np.ndindex(shape):
+        arm, count, seed = list(ARMS)[place[0]], COUNTS[place[1]], SEEDS[place[2]]
+        name = few(count, seed)
+        validation = list(pixels(name, f"{arm}.seed{seed}", plan.shards(name, parts=("validation",))))
+        sweep = [sum(count_pixels(p, t, threshold) for p, t in validation) for threshold in THRESHOLDS]
+        thresholds[place] = THRESHOLDS[int(np.argmax([correlation(counts) for counts in sweep]))]
+        for i, (probability_yx, truth_yx) in enumerate(pixels("test", f"{arm}_{name}", shards)):
+            chosen[place][i] = count_pixels(probability_yx, truth_yx, thresholds[place])
+            fixed[place][i] = count_pixels(probability_yx, truth_yx, 0.5)
+    return chosen, fixed, thresholds
+
+
+def pixels(dataset: str, run: str, shards: list[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    for shard in shards:
+        for path in sorted(Path(f"results/{dataset}/{run}/probabilities/{shard}").glob("*.tif")):
+            labels_yx = tifffile.imread(f"results/{dataset}/labels/{shard}/{path.name}")
+            yield np.squeeze(tifffile.imread(path)).astype(np.float32), labels_yx > 0
+
+
+def count_pixels(probability_yx: np.ndarray, truth_yx: np.ndarray, threshold: float) -> np.ndarray:
+    found_yx = probability_yx >= threshold
+    both, truth, found = (int(np.count_nonzero(each)) for each in (found_yx & truth_yx, truth_yx, found_yx))
+    return np.array([both, found - both, truth - both, truth_yx.size - truth - found + both])
+
+
+def correlation(counts: np.ndarray) -> np.ndarray:
+    """Give Matthews' correlation of counts whose last axis is TP, FP, FN, TN."""
+    from cellmill.metrics.pixel import matthews_correlation
+
+    return np.asarray(matthews_correlation(*np.moveaxis(np.asarray(counts, dtype=float), -1, 0)))
+
+
+def tabulate(chosen: np.ndarray, fixed: np.ndarray, thresholds: np.ndarray) -> list[dict[str, str]]:
+    """Give the rows of the table: scores and paired differences with intervals."""
+    images = chosen.shape[3]
+    draws = np.random.default_rng(0).integers(images, size=(REPLICATES, images))
+    rows = []
+    for index, count in enumerate(COUNTS):
+        row = {"real images": str(count)}
+        scores = {}
+        for place, arm in enumerate(ARMS):
+            seeds = correlation(chosen[place, index].sum(axis=1))
+            replicates = np.stack([correlation(chosen[place, index][:, draw].sum(axis=1)).mean() for draw in draws])
+            scores[arm] = (seeds.mean(), replicates)
+            row[arm] = f"{say(seeds.mean(), replicates)} [{', '.join(f'{score:.3f}' for score in seeds)}]"
+            at_half = correlation(fixed[place, index].sum(axis=1)).mean()
+            row[f"{arm} at .5"] = f"{at_half:.3f}"
+            row[f"{arm} threshold"] = ", ".join(f"{threshold:.2f}" for threshold in thresholds[place, index])
+        for one, other in (("unmatched", "scratch"), ("matched", "scratch"), ("matched", "unmatched")):
+            (mean, replicates), (base, others) = scores[one], scores[other]
+            row[f"{one} - {other}"] = say(mean - base, replicates - others, sign="+")
+        rows.append(row)
+    return rows
+
+
+def say(value: float, replicates: np.ndarray, *, sign: str = "") -> str:
+    low, high = np.quantile(replicates, [0.025, 0.975])
+    return f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
+def main() -> None:
+    """Run the study in a folder and print its table."""
+    data = Path(os.environ.get("CELLMILL_DATA", ROOT.parent / "shared/data")) / "dsb2018"
+    if not data.is_dir():
+        raise SystemExit(f"worth: expected the images at {data}, found no folder. Set CELLMILL_DATA.")
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "worth").resolve()
+    if not folder.is_dir():
+        folder.mkdir(parents=True)
+        prepare(data, folder)
+    (folder / "config.json").write_text(json.dumps(make_config(), indent=2))
+    start = time.perf_counter()
+    run_all(folder)
+    rows = tabulate(*judge(folder))
+    with (folder / "worth.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    for key in rows[0]:
+        print("| " + " | ".join([key, *(row[key] for row in rows)]) + " |")
+    print(f"{time.perf_counter() - start:.0f} s", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
