@@ -7,16 +7,17 @@ import pytest
 import tifffile
 from pydantic import ValidationError
 from scipy import ndimage
-from skimage.measure import block_reduce
+from skimage.measure import block_reduce, regionprops
 
 from cellmill.check import describe_places
 from cellmill.config.simulate import Simulate, densest_cover, image_settings
 from cellmill.images import read_plane
 from cellmill.simcep.detector import expose
-from cellmill.simcep.imaging import simulate_image
+from cellmill.simcep.imaging import draw_bodies, simulate_image
 from cellmill.simcep.organelles import OrganelleShape, draw_organelles
 from cellmill.simcep.population import Body, place_cells
 from cellmill.simcep.shapes import Footprint
+from cellmill.simcep.streams import open_streams
 from cellmill.simcep.surroundings import draw_dirt
 from cellmill.simcep.texture import draw_texture
 from cellmill.simulate import simulate_shard
@@ -130,6 +131,30 @@ def test_organelles_that_stick_out_keep_their_light():
     image = simulate_image("a", seed=1, simulate=settings(**section))
     beyond = (image.counts > 0) & (image.labels_yx == 0)
     assert np.count_nonzero(ndimage.binary_erosion(beyond)) > 20
+
+
+# Long cells
+
+
+def test_long_cells_have_the_asked_ratio_and_the_area_of_round_ones():
+    cell = {"radius_px": 14, "radial_jitter": 0, "angular_jitter": 0}
+
+    def bodies(**more):
+        rngs = open_streams("a", seed=0)
+        return draw_bodies(300, simulate=settings(cell={**cell, **more}, nucleus={"include": True}), rngs=rngs)
+
+    long, round_ = bodies(elongation=[1.5, 2.5]), bodies()
+    ratios, turns = [], []
+    for body in long:
+        [region] = regionprops(body.cell.mask_yx.astype(np.uint8))
+        ratios.append(region.axis_major_length / region.axis_minor_length)
+        turns.append(region.orientation)
+        [inner] = regionprops(body.nucleus.mask_yx.astype(np.uint8))
+        assert inner.axis_major_length > 1.2 * inner.axis_minor_length
+    assert np.quantile(ratios, [0, 0.5, 1]) == pytest.approx([1.5, 2, 2.5], abs=0.12)
+    assert np.histogram(turns, bins=6, range=(-np.pi / 2, np.pi / 2))[0] == pytest.approx(50, abs=25)
+    areas = [[body.cell.mask_yx.sum() for body in side] for side in (long, round_)]
+    assert np.mean(areas[0]) == pytest.approx(np.mean(areas[1]), rel=0.01)
 
 
 # Edges, levels, focus

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from cellmill.config.ranges import CountRange, Fraction, FractionRange, LightRange, RadiusRange, Section
+from cellmill.config.ranges import CountRange, Fraction, FractionRange, LightRange, RadiusRange, RatioRange, Section
 
 LAST_OCTAVE = 10  # a grid of 1024 x 1024 for each cell
 
@@ -83,6 +83,11 @@ class CellBody(Section):
         le=1.5,
         description="Displacement of the vertices along the outline, in rad (shape, 2nd number; SIMCEP: "
         "cytoplasm 0.05, nuclei 0.1).",
+    )
+    elongation: RatioRange = Field(
+        default=(1.0, 1.0),
+        description="Length over width of a cell of the same area, in a direction of its own; 1 is round (SIMCEP). One "
+        "number, or [smallest, largest] of which each cell draws one. Nuclei are as long as their cells.",
     )
     brightness: LightRange = Field(
         default=(0.2, 0.9),

@@ -23,6 +23,7 @@ Period = Annotated[float, Field(ge=2, le=10000)]
 Shift = Annotated[float, Field(ge=-2, le=2)]
 Light = Annotated[float, Field(ge=-1, le=1)]
 Length = Annotated[float, Field(ge=0, le=1000)]
+Ratio = Annotated[float, Field(ge=1, le=10)]
 
 # One number, or [smallest, largest] of a uniform draw.
 CountRange = Annotated[
@@ -53,6 +54,11 @@ PeriodRange = Annotated[
 LightRange = Annotated[
     tuple[Light, Light],
     BeforeValidator(_pair_of, json_schema_input_type=Light | tuple[Light, Light]),
+    AfterValidator(_in_order),
+]
+RatioRange = Annotated[
+    tuple[Ratio, Ratio],
+    BeforeValidator(_pair_of, json_schema_input_type=Ratio | tuple[Ratio, Ratio]),
     AfterValidator(_in_order),
 ]
 LengthRange = Annotated[

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cellmill.config.ranges import CountRange, Fraction, Section
 
@@ -31,13 +31,25 @@ class TimeLapse(Section):
     cycle_frames: CountRange = Field(
         default=(40, 80),
         description="Frames from a cell's birth to its division, one number or [smallest, largest]; a cell doubles its "
-        "area in this time. 0: no cell grows or divides.",
+        "area in this time, and has cell.radius_px in the middle of it. 0: no cell grows or divides.",
     )
     resting: Fraction = Field(
-        default=0.0, description="Share of the cells that stay where they are for a part of the sequence."
+        default=0.0,
+        description="Share of the cells that stay where they are for a part of the sequence, neither deforming nor "
+        "dividing.",
     )
     resting_frames: Fraction = Field(
         default=0.6,
         description="Part of the sequence for which they stay. A temporal background takes a cell that stays for more "
         "than half of the frames for background; the check says so.",
     )
+
+    @model_validator(mode="after")
+    def _cycles_all_or_none(self) -> "TimeLapse":
+        shortest, longest = self.cycle_frames
+        if shortest == 0 < longest:
+            raise ValueError(
+                f"expected cycle_frames above 0, or 0 alone for cells that never divide, found [0, {longest}]. "
+                "Set the smaller number to 1 or more"
+            )
+        return self

@@ -30,6 +30,36 @@ def draw_organelles(
 
     Parameters
     ----------
+    cells, count, cell_radii_px, largest_px, shape, rng
+        As in `trace_organelles`.
+
+    Returns
+    -------
+    list of tuple of Footprint
+        Of each cell; every organelle has one pixel at least. None where a cell has no pixel.
+    """
+    traced = trace_organelles(
+        cells, count=count, cell_radii_px=cell_radii_px, largest_px=largest_px, shape=shape, rng=rng
+    )
+    return [
+        tuple(fill_organelle(outline_px, place) for place, outline_px in zip(places, outlines_px, strict=True))
+        for places, outlines_px in traced
+    ]
+
+
+def trace_organelles(
+    cells: Sequence[Footprint],
+    *,
+    count: tuple[int, int],
+    cell_radii_px: Sequence[float],
+    largest_px: float,
+    shape: OrganelleShape,
+    rng: np.random.Generator,
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Draw where the organelles of some cells lie and what their outlines are.
+
+    Parameters
+    ----------
     cells : sequence of Footprint
         The organelles of a cell are in the same coordinates.
     count : (fewest, most)
@@ -45,45 +75,41 @@ def draw_organelles(
 
     Returns
     -------
-    list of tuple of Footprint
-        Of each cell; every organelle has one pixel at least. None where a cell has no pixel.
+    list of (places, outlines)
+        Of each cell: ndarray of shape (organelles, 2), and of shape (organelles, points, 2) around the places, px.
+        No organelle where a cell has no pixel.
 
     Notes
     -----
     SOURCE SIMCEP: centres are uniform pixels of the cytoplasm, the radius is a tenth of the cell's whatever its
     option says, and an organelle near the edge sticks out.
     """
-    places, vertices, radii_px, numbers = [], [], [], []
+    places, vertices, radii_px = [], [], []
     for cell, radius_px in zip(cells, cell_radii_px, strict=True):
         number = int(rng.integers(count[0], count[1] + 1))
         pixels = np.argwhere(cell.mask_yx)
         draws = rng.random((number, 3))
-        vertices.append(
-            draw_vertices(
-                radial_jitter=shape.radial_jitter, angular_jitter=shape.angular_jitter, rng=rng, outlines=number
-            )
+        drawn = draw_vertices(
+            radial_jitter=shape.radial_jitter, angular_jitter=shape.angular_jitter, rng=rng, outlines=number
         )
-        numbers.append(number if len(pixels) else 0)
         if len(pixels) == 0:
-            vertices.pop()
-            continue
-        pixels = pixels[(draws[:, 0] * len(pixels)).astype(int)]
-        places.append(pixels + np.array([cell.row, cell.column]) + draws[:, 1:] - 0.5)
+            number = 0
+        pixels = pixels[(draws[:number, 0] * len(pixels)).astype(int)]
+        places.append(pixels + np.array([cell.row, cell.column]) + draws[:number, 1:] - 0.5)
+        vertices.append(drawn[:number])
         radii_px += [shape.radius_fraction * radius_px] * number
-    if not radii_px:
-        return [()] * len(cells)
+    if not places:
+        return []
     outlines_px = trace_outlines(
         np.concatenate(vertices), radii_px=np.array(radii_px), largest_px=shape.radius_fraction * largest_px
     )
-    organelles = [
-        _at_least_a_pixel(fill_outline(outline_px + place), place)
-        for outline_px, place in zip(outlines_px, np.concatenate(places), strict=True)
-    ]
-    ends = np.cumsum(numbers)
-    return [tuple(organelles[end - number : end]) for number, end in zip(numbers, ends, strict=True)]
+    ends = np.cumsum([len(place) for place in places])
+    return [(place, outlines_px[end - len(place) : end]) for place, end in zip(places, ends, strict=True)]
 
 
-def _at_least_a_pixel(footprint: Footprint, place: np.ndarray) -> Footprint:
+def fill_organelle(outline_px: np.ndarray, place: np.ndarray) -> Footprint:
+    """Fill the outline of an organelle around its place: one pixel at least."""
+    footprint = fill_outline(outline_px + place)
     if footprint.mask_yx.any():
         return footprint
     row, column = np.floor(place + 0.5).astype(int)

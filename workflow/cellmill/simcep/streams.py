@@ -24,6 +24,7 @@ PURPOSES = {
     "dirt": 11,
     "motion": 12,
     "reference": 13,
+    "elongation": 14,
 }
 
 
