@@ -9,7 +9,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 ||
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt
 
-.PHONY: help environment test-environment demo check test test-long full-size bench worth format lint reference slurm-profile clean
+.PHONY: help environment test-environment demo check test test-long full-size bench worth bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment, report: the main job on config.yaml"
@@ -17,8 +17,10 @@ help:
 	@echo "make test-long      kills, full-size images, environments, short studies"
 	@echo "make bench          ratios against peers and limits, as a table"
 	@echo "make worth          is pre-training on simulated images worth it? Half an hour, on real images"
+	@echo "make bbbc005        the simulator beside images of the original one, as tables and a figure"
 	@echo "make slurm-profile  after it, snakemake --profile slurm works from anywhere"
 	@echo "make format         repair the formatting;  make reference  regenerate schema, reference page and envs"
+	@echo "make scenes         draw the gallery of simulated scenes"
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -80,9 +82,16 @@ bench: test-environment
 worth: test-environment
 	$(BIN)/python tests/benchmarks/worth.py
 
+# Real images of BBBC005 beside simulated ones: four minutes. They lie where CELLMILL_DATA says, see tests/conftest.py.
+bbbc005: environment
+	$(BIN)/python tests/benchmarks/bbbc005.py
+
 reference: test-environment
 	PYTHONPATH=workflow $(BIN)/python -m cellmill.reference
 	$(BIN)/python tests/pipeline/bad_inputs/document.py
+
+scenes: environment
+	PYTHONPATH=workflow $(BIN)/python -m cellmill.gallery
 
 slurm-profile:
 	@folder="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$folder"; \

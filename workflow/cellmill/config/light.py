@@ -160,12 +160,13 @@ class Camera(Section):
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None,
         description="Quality of a JPEG file that the image has been, 1 to 100; 8-bit cameras only. Left out: none "
-        "(SIMCEP always compresses, with 100 (1 - comp)).",
+        "(SIMCEP always compresses, with 100 (1 - comp)). Separate stains are the colours of one file.",
     )
     stains: Literal["merged", "separate"] = Field(
         default="merged",
         description="merged: one channel holds the light of all stains. separate: one channel each for cells, "
-        "organelles and nuclei, in this order (SIMCEP's red, green and blue); choose one with preprocess.channel.",
+        "organelles and nuclei, in this order (SIMCEP's red, green and blue), dark without a stain; choose one with "
+        "preprocess.channel.",
     )
 
     @model_validator(mode="after")

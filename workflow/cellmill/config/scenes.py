@@ -1,5 +1,7 @@
 """Scenes: files of resources/scenes, each a `simulate` section that a config may start from."""
 
+from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -28,3 +30,40 @@ def read_scene(name: str) -> dict[str, Any]:
         raise ValueError(f"expected scene to be a file of resources/scenes, found {name!r}. {nearest(name, known)}")
     section: dict[str, Any] = yaml.safe_load((SCENES_DIR / f"{name}.yaml").read_text(encoding="utf-8"))
     return section
+
+
+def at_size(scene: Mapping[str, Any], size: Any) -> dict[str, Any]:
+    """Give a scene for images of another size: as dense, with clusters as wide.
+
+    Parameters
+    ----------
+    scene : mapping
+        From `read_scene`.
+    size : any
+        What the config says; what is no size is left to be found wrong.
+
+    Returns
+    -------
+    dict
+        A copy with other numbers of cells, clusters and specks, and another spread of the clusters.
+    """
+    scaled = deepcopy(dict(scene))
+    old = scene.get("size")
+    if not old or not isinstance(size, list | tuple) or len(size) != 2 or list(size) == list(old):
+        return scaled
+    if not all(isinstance(side, int) and side > 0 for side in size):
+        return scaled
+    area = size[0] * size[1] / (old[0] * old[1])
+    for *path, key in (("cells",), ("clusters", "count"), ("dirt", "count")):
+        part = scaled.get(path[0], {}) if path else scaled
+        if key in part:
+            part[key] = _times(part[key], area)
+    if "spread" in scaled.get("clusters", {}):
+        scaled["clusters"]["spread"] = min(scaled["clusters"]["spread"] * min(old) / min(size), 1.0)
+    return scaled
+
+
+def _times(count: int | list[int], factor: float) -> int | list[int]:
+    """Scale one number or both ends of a range; what there is stays at 1 at least."""
+    ends = [max(round(end * factor), 1) if end else 0 for end in (count if isinstance(count, list) else [count])]
+    return ends if isinstance(count, list) else ends[0]

@@ -7,6 +7,11 @@ LARGEST_COUNT = np.iinfo(np.uint16).max
 LARGEST_OF_8_BITS = np.iinfo(np.uint8).max
 
 
+# SOURCE Matlab's imwrite, which SIMCEP calls, keeps the colours of 2 x 2 px as one. BBBC005 bears it out: its noise
+# steps at every second pixel, and edges of the cell stain show in the other one (see resources/scenes/bbbc005.yaml).
+COLOUR_SUBSAMPLING = "420"
+
+
 def expose(
     light_yx: np.ndarray,
     *,
@@ -33,7 +38,7 @@ def expose(
         Photons of a pixel at 1, for shot noise; None for none. Where it equals full_scale_counts and noise is 0, a
         count is a photon.
     jpeg_quality : int, 1 to 100, or None
-        The counts are encoded and decoded again as a JPEG; 8 bits only.
+        The counts are encoded and decoded again as a grey JPEG; 8 bits only.
     rng : numpy.random.Generator
         Stream of the image's camera; one normal draw a pixel, after one Poisson draw where there are photons.
 
@@ -68,3 +73,23 @@ def expose(
     if jpeg_quality is not None:
         counts_yx = imagecodecs.jpeg_decode(imagecodecs.jpeg_encode(counts_yx, level=jpeg_quality))
     return counts_yx
+
+
+def pack_stains(counts_cyx: np.ndarray, *, jpeg_quality: int) -> np.ndarray:
+    """Give what is left of three stains that were red, green and blue of one colour JPEG.
+
+    Parameters
+    ----------
+    counts_cyx : ndarray of uint8, shape (3, rows, columns)
+        Cells, organelles, nuclei.
+    jpeg_quality : int, 1 to 100
+
+    Returns
+    -------
+    ndarray of uint8, shape (3, rows, columns)
+        Fine detail of one stain leaves traces in the others.
+    """
+    packed = imagecodecs.jpeg_encode(
+        np.ascontiguousarray(np.moveaxis(counts_cyx, 0, -1)), level=jpeg_quality, subsampling=COLOUR_SUBSAMPLING
+    )
+    return np.ascontiguousarray(np.moveaxis(imagecodecs.jpeg_decode(packed), -1, 0))

@@ -1,17 +1,18 @@
 """One image: cells are drawn, placed and stained, and their light goes through the lens to the camera."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cellmill.simcep.detector import expose
+from cellmill.simcep.detector import expose, pack_stains
 from cellmill.simcep.illumination import energy_of
 from cellmill.simcep.optics import depth_to_sigma, draw_depths, group_of, label_groups, scatter
 from cellmill.simcep.organelles import OrganelleShape, draw_organelles
 from cellmill.simcep.population import Body, Population, count_cover, label_visible, place_cells
-from cellmill.simcep.shapes import VERTICES, Footprint, draw_vertices, fill_outline, trace_outlines
+from cellmill.simcep.shapes import VERTICES, Footprint, draw_vertices, fill_outline, stretching, trace_outlines
 from cellmill.simcep.staining import Light, stain_cells
 from cellmill.simcep.streams import open_streams
 from cellmill.simcep.surroundings import Surroundings, draw_surroundings
@@ -141,16 +142,22 @@ def photograph(
     """
     camera = {key: value for key, value in simulate["camera"].items() if key != "stains"}
     planes = light.planes(stains=simulate["camera"]["stains"])
+    # SOURCE SIMCEP: the stains are the colours of one file, and one that is not simulated is dark, without noise.
+    jpeg_quality = camera.pop("jpeg_quality") if len(planes) > 1 else None
     *blurred, cover_yx = scatter(
-        [*planes, is_cell_yx.astype(float)],
+        [*(plane_yx for plane_yx in planes if plane_yx is not None), is_cell_yx.astype(float)],
         groups_yx,
         sigmas_px=sigmas_px,
         window_px=simulate["focus"]["window_px"],
     )
     recorded = [surroundings.add_to(plane_yx, cover_yx=cover_yx) for plane_yx in blurred]
-    counts = [expose(plane_yx, **camera, rng=rng) for plane_yx in recorded]
+    exposed = [expose(plane_yx, **camera, rng=rng) for plane_yx in recorded]
     saturated = np.count_nonzero(np.stack(recorded) >= 1) / (len(recorded) * cover_yx.size)
-    return counts[0] if len(counts) == 1 else np.stack(counts), saturated
+    if len(planes) == 1:
+        return exposed[0], saturated
+    dark_yx = np.full_like(exposed[0], round(camera["offset_counts"]))
+    counts_cyx = np.stack([dark_yx if plane_yx is None else exposed.pop(0) for plane_yx in planes])
+    return counts_cyx if jpeg_quality is None else pack_stains(counts_cyx, jpeg_quality=jpeg_quality), saturated
 
 
 def describe_cells(population: Population, labels_yx: np.ndarray, *, brightness: list[float]) -> list[dict[str, Any]]:
@@ -198,17 +205,20 @@ def draw_bodies(count: int, *, simulate: Mapping[str, Any], rngs: Mapping[str, n
     simulate : mapping
         The config section; cell, nucleus and organelles are read.
     rngs : mapping
-        Streams "shape", "nucleus" and "organelle".
+        Streams "shape", "elongation", "nucleus" and "organelle".
 
     Returns
     -------
     list of Body
     """
     no_centres = np.zeros((count, 2))
-    centres, radii_px, cells = _draw_footprints(simulate["cell"], no_centres, rng=rngs["shape"], draws_centre=True)
+    maps = _draw_stretches(count, elongation=simulate["cell"]["elongation"], rng=rngs["elongation"])
+    centres, radii_px, cells = _draw_footprints(
+        simulate["cell"], no_centres, maps=maps, rng=rngs["shape"], draws_centre=True
+    )
     nuclei = [Footprint(0, 0, np.zeros((1, 1), dtype=bool))] * count
     if simulate["nucleus"]["include"]:
-        _, _, drawn = _draw_footprints(simulate["nucleus"], centres, rng=rngs["nucleus"], draws_centre=False)
+        _, _, drawn = _draw_footprints(simulate["nucleus"], centres, maps=maps, rng=rngs["nucleus"], draws_centre=False)
         nuclei = [nucleus.within(cell) for nucleus, cell in zip(drawn, cells, strict=True)]
     organelles: list[tuple[Footprint, ...]] = [()] * count
     section = simulate["organelles"]
@@ -228,8 +238,23 @@ def draw_bodies(count: int, *, simulate: Mapping[str, Any], rngs: Mapping[str, n
     ]
 
 
+def _draw_stretches(count: int, *, elongation: tuple[float, float], rng: np.random.Generator) -> np.ndarray | None:
+    """Draw length over width and direction of each cell, as maps of shape (count, 2, 2); None for round cells."""
+    if elongation[1] == 1:
+        return None
+    draws = rng.random((count, 2))
+    ratios = elongation[0] + (elongation[1] - elongation[0]) * draws[:, 0]
+    maps = [stretching(math.sqrt(r), axis=math.pi * turn) for r, turn in zip(ratios, draws[:, 1], strict=True)]
+    return np.array(maps).reshape(count, 2, 2)
+
+
 def _draw_footprints(
-    section: Mapping[str, Any], centres: np.ndarray, *, rng: np.random.Generator, draws_centre: bool
+    section: Mapping[str, Any],
+    centres: np.ndarray,
+    *,
+    maps: np.ndarray | None,
+    rng: np.random.Generator,
+    draws_centre: bool,
 ) -> tuple[np.ndarray, list[float], list[Footprint]]:
     """Draw an outline for each centre, and the centre itself first where asked; all are filled at once."""
     count = len(centres)
@@ -243,6 +268,8 @@ def _draw_footprints(
             radial_jitter=section["radial_jitter"], angular_jitter=section["angular_jitter"], rng=rng
         )
     outlines_px = trace_outlines(vertices, radii_px=np.array(radii_px), largest_px=section["radius_px"][1])
+    if maps is not None:
+        outlines_px = outlines_px @ maps
     return centres, radii_px, [fill_outline(o + c) for o, c in zip(outlines_px, centres, strict=True)]
 
 

@@ -32,11 +32,13 @@ class Light:
     nuclei_yx: np.ndarray | None
     brightness: list[float]
 
-    def planes(self, *, stains: str) -> list[np.ndarray]:
-        """Give one plane of all stains ("merged"), or one each for cells, organelles and nuclei ("separate")."""
+    def planes(self, *, stains: str) -> list[np.ndarray | None]:
+        """Give one plane of all stains ("merged"), or one each for cells, organelles and nuclei ("separate").
+
+        None stands for a stain that is not simulated.
+        """
         if stains == "separate":
-            dark_yx = np.zeros_like(self.cells_yx)
-            return [plane if plane is not None else dark_yx for plane in self._all()]
+            return self._all()
         others = [plane for plane in self._all()[1:] if plane is not None]
         return [np.minimum(sum(others, self.cells_yx), 1) if others else self.cells_yx]
 
