@@ -15,6 +15,7 @@ if "datasets" not in config:
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/match.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/check.smk"
 include: "workflow/rules/preprocess.smk"

@@ -18,6 +18,7 @@ from project import ROOT
 
 STAGES = (
     "check",
+    "match",
     "simulate",
     "preprocess",
     "rasterize",
@@ -90,12 +91,13 @@ def test_a_script_is_thin(script):
 
 WORDS = {"dataset": "demo", "run": "sartorius_unet", "shard": "train-0000"}
 OF_RUN = ("train", "predict", "postprocess_fit", "postprocess", "postprocess_tables", "evaluate_shard")
-OF_DATASET = ("check_dataset", "evaluate", "report")
+OF_DATASET = ("check_dataset", "match", "evaluate", "report")
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
+    config["datasets"]["alike"] = {"simulate": {"like": "demo"}}
     return make_plan(config, presets_dir=ROOT / "resources/models", cache_dir=tmp_path_factory.mktemp("cache"))
 
 
@@ -103,6 +105,8 @@ def words_of(stage):
     """The wildcards of a stage's rule."""
     if stage == "index":
         return {}
+    if stage == "match":
+        return {"dataset": "alike"}
     names = {"dataset"} | ({"run"} if stage in OF_RUN else set())
     if stage not in OF_DATASET and stage not in ("train", "postprocess_fit", "postprocess_tables"):
         names.add("shard")

@@ -18,13 +18,14 @@ from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Config
 from cellmill.config.errors import ConfigError
 from cellmill.config.runs import EXPORT_SUFFIX, Run, read_export, resolve_runs
-from cellmill.config.validation import other_mistakes, validate_config
+from cellmill.config.validation import other_mistakes, validate_config, wrong_likes
 from cellmill.provenance import canonical, digest_of
 from cellmill.samples import UNLABELLED, Sample, SampleError, dump_samples, load_samples
 from cellmill.scan import scan_dataset
-from cellmill.shards import RESULTS, atomic_path
+from cellmill.shards import RESULTS, atomic_path, stable_hash
 
 CACHE_DIR = Path(".snakemake/cellmill")
+MOST_REFERENCES = 64  # images that a simulation is made like
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,27 @@ class Plan:
         """Say whether a dataset's raw images are made by the simulation."""
         return self.config.datasets[dataset].simulate is not None
 
+    def like_of(self, dataset: str) -> str | None:
+        """Name the dataset whose images a simulation is to be like; None for others."""
+        simulate = self.config.datasets[dataset].simulate
+        return None if simulate is None else simulate.like
+
+    def reference_rows(self, dataset: str) -> list[Sample]:
+        """List the images that a simulation is to be like, in a fixed order: training images, 64 at most.
+
+        Where nothing is annotated nothing is scored either, and all images serve.
+        """
+        like = self.like_of(dataset)
+        assert like is not None
+        source = self.config.datasets[like]
+        is_annotated = source.simulate is not None or source.annotations is not None
+        folds = tuple(f"fold{number}" for number in range(source.split.folds or 0))
+        parts = (folds or ("train",)) if is_annotated else (UNLABELLED,)
+        rows = [row for row in self.samples[like] if row.split in parts]
+        # A hash, not the first ones: of all shards alike, and one more image changes one reference at most.
+        chosen = sorted(rows, key=lambda row: stable_hash(row.sample, purpose="reference"))
+        return chosen[:MOST_REFERENCES]
+
     def rows(self, dataset: str, shard: str) -> list[Sample]:
         """List the samples of a shard."""
         return self._rows_by_shard[dataset][shard]
@@ -127,6 +149,15 @@ class Plan:
     def annotations(self, dataset: str, shard: str) -> Annotations | None:
         """Give the annotations of a shard: those of the config, or what the simulation writes."""
         section = self.config.datasets[dataset]
+        if section.simulate is not None and section.simulate.time_lapse is not None:
+            raw, truth = f"{RESULTS}/{dataset}/raw/{shard}", "{sequence}_GT"
+            return Annotations(
+                format="ctc",
+                path=f"{raw}/{truth}/SEG/man_seg{{frame}}.tif",
+                tracks=f"{raw}/{truth}/TRA/man_track.txt",
+                markers=f"{raw}/{truth}/TRA/man_track{{frame}}.tif",
+                missing="error",
+            )
         if section.simulate is not None:
             return Annotations(
                 format="rle",
@@ -176,15 +207,43 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         else:
             samples[name] = rows
             remarks += said
+    mistakes += wrong_likes(config, names=sections if isinstance(sections, Mapping) else ())
     preprocess = _preprocess_sections(config)
     if not mistakes:
         mistakes += _adopt_preprocessing(config, runs, preprocess)
     plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks)
     if not mistakes:
         mistakes += _short_sequences(plan)
+        mistakes += _likes_without_images(plan)
     if mistakes:
         raise ConfigError(mistakes)
+    remarks += _likes_of_folds(plan)
     return plan
+
+
+def _likes_without_images(plan: Plan) -> list[str]:
+    """Name the simulations that are to be like a dataset without an image to learn from."""
+    mistakes = []
+    for dataset in plan.samples:
+        like = plan.like_of(dataset)
+        if like is None or plan.reference_rows(dataset):
+            continue
+        parts = sorted({row.split for row in plan.samples[like]})
+        mistakes.append(
+            f"datasets.{dataset}.simulate.like: expected training images in {like}, found only {' and '.join(parts)}. "
+            f"Give datasets.{like}.split a train above 0, or name another dataset."
+        )
+    return mistakes
+
+
+def _likes_of_folds(plan: Plan) -> list[str]:
+    return [
+        f"datasets.{dataset}.simulate.like: {like} has folds, so the images of all folds are measured, also those that "
+        "a model is tested on which starts from this simulation. Sizes, contrast and noise are taken from them, no "
+        "pixel and no outline"
+        for dataset in plan.samples
+        if (like := plan.like_of(dataset)) is not None and plan.config.datasets[like].split.folds
+    ]
 
 
 def _short_sequences(plan: Plan) -> list[str]:

@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cellmill.findings import read_tables
-from cellmill.pages import chapters, comparison, data, results, wording
+from cellmill.pages import chapters, comparison, data, likeness, results, wording
 from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.pages.verdict import Standing, count_wins, rank_models, read_table
 from cellmill.resting import describe_resting
@@ -53,6 +53,7 @@ def write_report(
     provenance: Mapping[str, Any],
     remarks: Sequence[str] = (),
     temporal_dirs: Mapping[str, str | Path] | None = None,
+    match_path: str | Path | None = None,
 ) -> None:
     """Write the page of one dataset: the same bytes for the same arguments and files.
 
@@ -85,6 +86,8 @@ def write_report(
         What a person should know of the config.
     temporal_dirs : mapping, optional
         Shard -> folder of images whose background is of a sequence, for all shards.
+    match_path : path, optional
+        match.csv of a simulation that is like another dataset.
 
     Raises
     ------
@@ -111,6 +114,7 @@ def write_report(
         "models": [run["model"] for run in models],
         "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
         "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
+        "likeness": _likeness(match_path),
         **_data_chapter(samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}),
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(read_runs, metrics=metrics),
@@ -248,6 +252,14 @@ def _data_chapter(
         "data_tables": data.describe_data(samples, images=images, annotations=annotations),
         "findings": data.list_findings([*describe_resting(temporal_dirs), *findings]),
     }
+
+
+def _likeness(match_path: str | Path | None) -> dict[str, Any] | None:
+    if match_path is None:
+        return None
+    table = pd.read_csv(match_path).astype(object)
+    rows: list[Any] = table.where(table.notna(), None).to_dict("records")
+    return likeness.describe_likeness(rows)
 
 
 def _comparison_chapter(runs: Sequence[Mapping[str, Any]], *, metrics: pd.DataFrame) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cellmill.config.annotations import FOLDER_FORMATS, Annotations
 from cellmill.config.dataset import Dataset
-from cellmill.config.simulate import sample_names
+from cellmill.config.simulate import Simulate, name_samples
 from cellmill.decoding import STORE, explain
 from cellmill.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.samples import (
@@ -25,6 +25,7 @@ from cellmill.samples import (
     split_samples,
 )
 from cellmill.shards import RESULTS, atomic_path
+from cellmill.simcep.sequence_names import name_truth
 from cellmill.splits import PARTS
 from cellmill.stacks import expand_stacks
 from cellmill.tables import TableIndex, index_table
@@ -63,7 +64,7 @@ def scan_dataset(
     """
     where = f"datasets.{name}"
     if dataset.simulate is not None:
-        found = [(Sample(sample=sample, image=""), {"sample": sample}) for sample in sample_names(dataset.simulate)]
+        found = _simulated(dataset.simulate)
     else:
         assert dataset.images is not None
         found = scan_images(dataset.images, where=f"{where}.images")
@@ -117,8 +118,30 @@ def scan_dataset(
         remarks += said
     samples = shard_samples(samples, images_per_job=images_per_job)
     if dataset.simulate is not None:
-        samples = [replace(row, image=f"{RESULTS}/{name}/raw/{row.shard}/images/{row.sample}.tif") for row in samples]
+        samples = [_place_simulated(row, dataset.simulate, dataset=name) for row in samples]
     return samples, remarks
+
+
+def _simulated(simulate: Simulate) -> list[Found]:
+    """List the images that the simulation will make, as if their paths had been found."""
+    return [
+        (
+            Sample(sample=name.sample, image="", sequence=name.sequence, frame=name.frame),
+            {"sample": name.sample, **({"sequence": name.sequence} if name.sequence else {})},
+        )
+        for name in name_samples(simulate)
+    ]
+
+
+def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample:
+    """Say where the simulation writes an image, and its truth where each has a file of its own."""
+    raw = f"{RESULTS}/{dataset}/raw/{row.shard}"
+    row = replace(row, image=f"{raw}/images/{row.sample}.tif")
+    if simulate.time_lapse is None:
+        return row
+    truth = name_truth(row.sequence, row.frame, frames=simulate.time_lapse.frames)
+    paths = {kind: f"{raw}/{path}" for kind, path in truth.items()}
+    return replace(row, annotations=[paths["objects"]], extra={"tracks": paths["tracks"], "markers": paths["markers"]})
 
 
 def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotations, where: str) -> list[Sample]:

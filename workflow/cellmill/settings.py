@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from cellmill.config.runs import Run, read_export
-from cellmill.config.simulate import image_settings
+from cellmill.config.simulate import densest_cover, image_settings, setting_limits
 from cellmill.plan import Plan
 from cellmill.provenance import canonical
 from cellmill.samples import UNLABELLED, Sample
@@ -16,6 +16,10 @@ from cellmill.shards import RESULTS
 ANNOTATED_COLUMNS = (
     "sample", "image", "annotations", "frame", "rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest",
 )  # fmt: skip
+
+
+# Of cells that may lie over each other as they like: how often they cover the image at most.
+MOST_COVER = 100.0
 
 
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
@@ -37,10 +41,39 @@ def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
 def simulate_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     section = plan.config.datasets[dataset].simulate
     assert section is not None
+    columns = ("sample", "sequence", "frame") if section.time_lapse else ("sample",)
     return {
-        "samples": _columns(plan.rows(dataset, shard), "sample"),
+        "samples": _columns(plan.rows(dataset, shard), *columns),
         "seed": plan.config.seed,
         "simulate": image_settings(section),
+    }
+
+
+def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    section, like = plan.config.datasets[dataset].simulate, plan.like_of(dataset)
+    assert section is not None
+    assert like is not None
+    rows, source = plan.reference_rows(dataset), plan.config.datasets[like]
+    samples = _columns(rows, "sample", "image", "plane", "image_digest")
+    objects = "labels"
+    if source.annotations is not None and source.annotations.format == "binary":
+        objects = "components"  # touching objects are one there
+    if source.annotations is None and source.simulate is None:
+        objects = "otsu"
+    else:
+        for sample, row in zip(samples, rows, strict=True):
+            sample["labels"] = f"{RESULTS}/{like}/labels/{row.shard}/{row.sample}.tif"
+    return {
+        "like": like,
+        "samples": samples,
+        "objects": objects,
+        "channel": plan.preprocess[like]["channel"],
+        "simulate": image_settings(section),
+        "simulated_channel": plan.preprocess[dataset]["channel"],
+        "size": section.size if "size" in section.model_fields_set else None,
+        "limits": setting_limits(),
+        "most_cover": min(densest_cover(section.overlap.limit), MOST_COVER),
+        "seed": plan.config.seed,
     }
 
 
@@ -175,6 +208,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         },
         "gallery": gallery,
         "remarks": _remarks(plan, dataset),
+        "match_path": None if plan.like_of(dataset) is None else f"{RESULTS}/{dataset}/match.csv",
         "temporal_dirs": {
             shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in plan.temporal_shards(dataset)
         },
@@ -206,6 +240,7 @@ def _columns(rows: list[Sample], *names: str) -> list[dict[str, Any]]:
 
 
 STAGES: dict[str, Callable[..., dict[str, Any]]] = {
+    "match": match_settings,
     "simulate": simulate_settings,
     "check_shard": check_shard_settings,
     "check_dataset": check_dataset_settings,

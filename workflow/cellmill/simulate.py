@@ -1,17 +1,17 @@
 """Stage simulate: images of cells with a known truth, as a lab would have them."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import pandas as pd
-import tifffile
 
 from cellmill.annotations.rle import encode_crop
 from cellmill.images import write_labels
 from cellmill.shards import shard_folder
+from cellmill.simcep.files import write_counts, write_rows
 from cellmill.simcep.imaging import SimulatedImage, simulate_image
+from cellmill.simcep.references import choose_sections
+from cellmill.simcep.sequence_files import write_sequences
 
 logger = logging.getLogger(__name__)
 
@@ -27,21 +27,28 @@ IMAGE_COLUMNS = [
 
 
 def simulate_shard(
-    *, output_dir: str | Path, samples: Sequence[Mapping[str, Any]], seed: int, simulate: Mapping[str, Any]
+    *,
+    output_dir: str | Path,
+    samples: Sequence[Mapping[str, Any]],
+    seed: int,
+    simulate: Mapping[str, Any],
+    match_path: str | Path | None = None,
 ) -> None:
-    """Simulate the images of one shard.
+    """Simulate the images of one shard, single ones or frames of sequences.
 
     Parameters
     ----------
     output_dir : path
-        Folder of the shard; gets images/{sample}.tif (camera counts), visible/{sample}.tif (number of the object that
-        is visible on each pixel), annotations.csv (full extents), objects.csv and images.csv.
+        Folder of the shard; gets what `write_images` or, where the section has `time_lapse`, `write_sequences` writes.
     samples : sequence of mapping
-        Rows of the sample table; only `sample` is read.
+        Rows of the sample table; `sample` is read, of sequences `sequence` and `frame` too.
     seed : int, >= 0
         The config's seed.
     simulate : mapping
         The config section `simulate`; `images` in it is not read.
+    match_path : path or None
+        What the stage `match` wrote, where the simulation is to be like a dataset: each image or sequence takes the
+        settings of one reference.
 
     Raises
     ------
@@ -54,30 +61,48 @@ def simulate_shard(
             f"{output_dir}: expected each sample once, found {', '.join(twice)} twice or more. "
             "Remove the duplicates from the sample table."
         )
+    section_of = choose_sections(match_path, seed=seed, simulate=simulate)
+    with shard_folder(output_dir) as folder:
+        if simulate.get("time_lapse"):
+            write_sequences(folder, samples=samples, seed=seed, section_of=section_of)
+        else:
+            write_images(folder, names, seed=seed, section_of=section_of)
+
+
+def write_images(
+    folder: Path, names: Sequence[str], *, seed: int, section_of: Callable[[str], Mapping[str, Any]]
+) -> None:
+    """Simulate single images and write them.
+
+    Parameters
+    ----------
+    folder : path
+        Gets images/{sample}.tif (camera counts), visible/{sample}.tif (number of the object that is visible on each
+        pixel), annotations.csv (full extents), objects.csv and images.csv.
+    names : sequence of str
+        Samples, each once.
+    seed : int, >= 0
+        The config's seed.
+    section_of : function
+        From a sample to the section that it is simulated with.
+    """
     annotations: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
-    with shard_folder(output_dir) as folder:
-        for room in ("images", "visible"):
-            (folder / room).mkdir()
-        for name in names:
-            image = simulate_image(name, seed=seed, simulate=simulate)
-            tifffile.imwrite(
-                folder / "images" / f"{name}.tif",
-                image.counts,
-                metadata={"axes": "YX" if image.counts.ndim == 2 else "CYX"},
-                photometric="minisblack",
-                software="cellmill",
-            )
-            write_labels(folder / "visible" / f"{name}.tif", image.labels_yx)
-            annotations.extend(_annotation_rows(name, image))
-            objects.extend(image.objects)
-            images.append(image.summary)
-            level = logging.WARNING if image.summary["failed"] else logging.INFO
-            logger.log(level, "%s: %d cells, %d without a place", name, image.summary["cells"], image.summary["failed"])
-        _write_table(folder / "annotations.csv", annotations, columns=ANNOTATION_COLUMNS)
-        _write_table(folder / "objects.csv", objects, columns=OBJECT_COLUMNS)
-        _write_table(folder / "images.csv", images, columns=IMAGE_COLUMNS)
+    for room in ("images", "visible"):
+        (folder / room).mkdir()
+    for name in names:
+        image = simulate_image(name, seed=seed, simulate=section_of(name))
+        write_counts(folder / "images" / f"{name}.tif", image.counts)
+        write_labels(folder / "visible" / f"{name}.tif", image.labels_yx)
+        annotations.extend(_annotation_rows(name, image))
+        objects.extend(image.objects)
+        images.append(image.summary)
+        level = logging.WARNING if image.summary["failed"] else logging.INFO
+        logger.log(level, "%s: %d cells, %d without a place", name, image.summary["cells"], image.summary["failed"])
+    write_rows(folder / "annotations.csv", annotations, columns=ANNOTATION_COLUMNS)
+    write_rows(folder / "objects.csv", objects, columns=OBJECT_COLUMNS)
+    write_rows(folder / "images.csv", images, columns=IMAGE_COLUMNS)
 
 
 def _annotation_rows(sample: str, image: SimulatedImage) -> list[dict[str, Any]]:
@@ -88,8 +113,3 @@ def _annotation_rows(sample: str, image: SimulatedImage) -> list[dict[str, Any]]
         text = encode_crop(mask_yx, order="row", row=rows.start, column=columns.start, shape=shape)
         annotations.append({"id": sample, "annotation": text, "width": shape[1], "height": shape[0]})
     return annotations
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]], *, columns: list[str]) -> None:
-    table = pd.DataFrame(rows, columns=columns)
-    table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

@@ -40,6 +40,23 @@ def shard_inputs(*rooms):
     return inputs
 
 
+def reference_data(wildcards):
+    """Images to be like, and their labels where they have any."""
+    rows, like = PLAN.reference_rows(wildcards.dataset), PLAN.like_of(wildcards.dataset)
+    rooms = ["raw"] if PLAN.is_simulated(like) else []
+    rooms += ["labels"] if PLAN.labelled_shards(like) else []
+    place, shards = {"dataset": like}, sorted({row.shard for row in rows})
+    found = {room: folders(room, place, shards) for room in rooms}
+    files = {} if PLAN.is_simulated(like) else {"images": image_files(rows)}
+    return {**found, **files, "seals": seals(rooms, place, shards)}
+
+
+def match_of_dataset(wildcards):
+    """What a simulation is like, where it is like a dataset."""
+    is_like = PLAN.like_of(wildcards.dataset) is not None
+    return {"match": f"results/{wildcards.dataset}/match.json"} if is_like else {}
+
+
 def raw_images_of_shard(wildcards):
     """The raw images of a shard: files of the lab, or the folder that the simulation wrote."""
     if PLAN.is_simulated(wildcards.dataset):
@@ -59,6 +76,10 @@ def frames_of_shard(wildcards):
     """The raw images of a shard, and the frames around them that a temporal background takes in."""
     found = raw_images_of_shard(wildcards)
     around = PLAN.context(wildcards.dataset, wildcards.shard)
+    if PLAN.is_simulated(wildcards.dataset):
+        shards = sorted({row.shard for row in around})
+        found["seals"] += seals(["raw"], wildcards, shards)
+        return {**found, "context": folders("raw", wildcards, shards)}
     return {**found, "context": image_files(around)}
 
 
@@ -177,6 +198,8 @@ def report_data(wildcards):
         + seals(["images"], wildcards, PLAN.temporal_shards(dataset))
         + seals(["labels"], wildcards, labelled),
     }
+    if PLAN.like_of(dataset) is not None:
+        found["match"] = f"results/{dataset}/match.csv"
     for run in runs:
         words = {**dict(wildcards), "run": run.name}
         found["seals"] += seals(["probabilities", "segmentation"], words, shown)

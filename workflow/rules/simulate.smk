@@ -1,13 +1,17 @@
 """Stage `simulate`: microscope images with a known truth.
 
-Reads   nothing; settings and seed
-Writes  results/{dataset}/raw/{shard}/    images/*.tif uint16, YX, camera counts; annotations.csv (row-major RLE);
-                                          objects.csv (true parameters, px)
+Reads   nothing; settings and seed, and what the stage `match` found where the simulation is like a dataset
+Writes  results/{dataset}/raw/{shard}/    images/*.tif uint8 or uint16, (C)YX, camera counts; objects.csv (true
+                                          parameters, px); images.csv. Single images: annotations.csv (row-major RLE),
+                                          visible/*.tif. Sequences: {sequence}_GT/SEG and TRA as in the Cell Tracking
+                                          Challenge, tracks.csv (lineage)
 """
 
 
 rule simulate:
     """Simulate one shard of images, as a lab would have them."""
+    input:
+        unpack(match_of_dataset),
     output:
         raw=directory("results/{dataset}/raw/{shard}"),
         seal="results/{dataset}/raw/.{shard}.sha256",

@@ -6,4 +6,4 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
 from cellmill.simulate import simulate_shard
 
-simulate_shard(output_dir=snakemake.output.raw, **snakemake.params.settings)
+simulate_shard(output_dir=snakemake.output.raw, match_path=snakemake.input.get("match"), **snakemake.params.settings)

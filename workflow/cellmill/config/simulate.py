@@ -4,20 +4,24 @@ Names in parentheses are those of SIMCEP's options file (Lehmussola et al. 2007)
 """
 
 import math
-from typing import Annotated, Any
+import typing
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import Field, model_validator
+from pydantic import BaseModel, Field, model_validator
+from pydantic.fields import FieldInfo
 
 from cellmill.config.cells import CellBody, Clusters, Nucleus, Organelles, Overlap
 from cellmill.config.light import Autofluorescence, Background, BackgroundNoise, Camera, Dirt, Focus, Illumination
 from cellmill.config.merging import merge
 from cellmill.config.ranges import CountRange, Section
-from cellmill.config.scenes import read_scene
+from cellmill.config.scenes import at_size, read_scene
 from cellmill.config.time_lapse import TimeLapse
+from cellmill.simcep.sequence_names import name_frame
 
 # Cells cover about this share of an image where `cells` is left out.
 USUAL_COVER = (0.06, 0.20)
 LARGEST_COUNT_OF_CELLS = 65534
+EXCLUDED = 1e-6
 
 
 class Simulate(Section):
@@ -25,8 +29,8 @@ class Simulate(Section):
 
     scene: str | None = Field(
         default=None,
-        description="A file of resources/scenes, without .yaml; the keys beside it overrule it. Left out: the defaults "
-        "below.",
+        description="A file of resources/scenes, without .yaml; the keys beside it overrule it. Another size keeps the "
+        "scene's density unless cells are given. Left out: the defaults below.",
     )
     like: str | None = Field(
         default=None,
@@ -72,7 +76,7 @@ class Simulate(Section):
     def _take_scene(cls, section: Any) -> Any:
         if not isinstance(section, dict) or not isinstance(section.get("scene"), str):
             return section
-        return merge(read_scene(section["scene"]), section)
+        return merge(at_size(read_scene(section["scene"]), section.get("size")), section)
 
     @model_validator(mode="after")
     def _parts_agree(self) -> "Simulate":
@@ -160,15 +164,37 @@ def densest_cover(overlap_limit: float) -> float:
     return 0.547 / (far / 2) ** 2
 
 
-def sample_names(simulate: Simulate) -> list[str]:
-    """Name the images of a simulated dataset: ``sim_0000``, ``sim_0001``, ...
+class SampleName(NamedTuple):
+    """One image of a simulated dataset; single images have no sequence, and frame 0."""
+
+    sample: str
+    sequence: str
+    frame: int
+
+
+def name_samples(simulate: Simulate) -> list[SampleName]:
+    """Name the images of a simulated dataset, with their sequences and frames.
 
     Returns
     -------
-    list of str
-        One name an image; more images add names and change none.
+    list of SampleName
+        ``sim_0000``, ``sim_0001``, ...; of sequences these are the names, and ``sim_0000_t000`` is a frame. More
+        images or sequences add names and change none; a thousand frames more may add a digit to all.
     """
-    return [f"sim_{number:04d}" for number in range(simulate.images)]
+    names = [f"sim_{number:04d}" for number in range(simulate.images)]
+    if simulate.time_lapse is None:
+        return [SampleName(name, "", 0) for name in names]
+    frames = simulate.time_lapse.frames
+    return [
+        SampleName(name_frame(sequence, frame, frames=frames), sequence, frame)
+        for sequence in names
+        for frame in range(frames)
+    ]
+
+
+def sample_names(simulate: Simulate) -> list[str]:
+    """Name the images of a simulated dataset."""
+    return [name.sample for name in name_samples(simulate)]
 
 
 def image_settings(simulate: Simulate) -> dict[str, Any]:
@@ -177,3 +203,29 @@ def image_settings(simulate: Simulate) -> dict[str, Any]:
     A job that carries only this does not rerun when images are added.
     """
     return simulate.model_dump(mode="json", exclude={"images", "scene", "like"})
+
+
+def setting_limits(model: type[BaseModel] = Simulate, *, prefix: str = "") -> dict[str, tuple[float, float]]:
+    """List the smallest and the largest value of each number of the section, by its dotted name.
+
+    A stage that writes sections keeps to them. An end that is excluded is moved inwards by a millionth.
+    """
+    limits: dict[str, tuple[float, float]] = {}
+    for name, info in model.model_fields.items():
+        place = f"{prefix}{name}"
+        if isinstance(info.annotation, type) and issubclass(info.annotation, BaseModel):
+            limits |= setting_limits(info.annotation, prefix=f"{place}.")
+            continue
+        members = [*typing.get_args(info.annotation), info.annotation]
+        marks = [*info.metadata, *(mark for member in members for mark in getattr(member, "__metadata__", ()))]
+        marks += [mark for field in marks if isinstance(field, FieldInfo) for mark in field.metadata]
+        low = [getattr(mark, "ge", None) for mark in marks] + [
+            mark.gt + EXCLUDED for mark in marks if getattr(mark, "gt", None) is not None
+        ]
+        high = [getattr(mark, "le", None) for mark in marks] + [
+            mark.lt - EXCLUDED for mark in marks if getattr(mark, "lt", None) is not None
+        ]
+        lows, highs = ([float(end) for end in ends if end is not None] for ends in (low, high))
+        if lows and highs:
+            limits[place] = (max(lows), min(highs))
+    return limits

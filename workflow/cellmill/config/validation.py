@@ -1,6 +1,6 @@
 """Validation of a whole config: one mistake hides no other."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from cellmill.config.dataset import Config, Dataset, ModelEntry
-from cellmill.config.errors import describe_errors, meant_key
+from cellmill.config.errors import describe_errors, meant_key, nearest
 from cellmill.config.runs import resolve_preset
 from cellmill.samples import SampleError, scan_images
 from cellmill.tables import missing_table
@@ -92,6 +92,40 @@ def _as_meant(
             if meant is not None:
                 section.setdefault(meant, value)
     return copied
+
+
+def wrong_likes(config: Config, *, names: Iterable[str]) -> list[str]:
+    """Say which simulations cannot be like the dataset that they name.
+
+    Parameters
+    ----------
+    config : Config
+        As far as it is sound.
+    names : iterable of str
+        All datasets that the file has, also those with mistakes.
+    """
+    mistakes = []
+    known = {str(name) for name in names}
+    likes = {
+        name: dataset.simulate.like
+        for name, dataset in config.datasets.items()
+        if dataset.simulate is not None and dataset.simulate.like is not None
+    }
+    for name, like in likes.items():
+        where = f"datasets.{name}.simulate.like"
+        others = known - {name} - set(likes)
+        if like == name:
+            mistakes.append(f"{where}: expected another dataset, found {name} itself. Name the images to be like.")
+        elif like not in known:
+            advice = f"{nearest(like, others)}." if others else "Describe the images to be like as a dataset."
+            mistakes.append(f"{where}: expected a dataset of this config, found {like!r}. {advice}")
+        elif like in likes:
+            advice = f"Name {likes[like]}" if likes[like] in others else "Leave out like in one of the two"
+            mistakes.append(
+                f"{where}: expected images of a microscope, or a simulation with settings of its own, found {like}, "
+                f"which is itself like {likes[like]}. {advice}."
+            )
+    return mistakes
 
 
 def other_mistakes(name: str, section: Mapping[str, Any], *, presets_dir: Path) -> list[str]:

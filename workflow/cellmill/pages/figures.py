@@ -62,6 +62,17 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Change:
+    """One row of `draw_distances`: a value before and after, and the band in which it is to be expected."""
+
+    label: str
+    before: float | None
+    after: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
 class Point:
     """One point of `draw_scatter`, with the text of its tooltip."""
 
@@ -183,6 +194,45 @@ def draw_changes(rows: Sequence[tuple[str, float, float]], *, style: str, title:
             f'<circle class="dot {style}" cx="{right:.1f}" cy="{centre}" r="4.5"/></g>'
         )
     legend = (Key(style, "thresholded only", "open"), Key(style, "postprocessed", "dot"))
+    return Figure(title, _svg(parts, height=height, label=title), caption, legend)
+
+
+def draw_distances(rows: Sequence[Change], *, title: str, caption: str) -> Figure:
+    """Draw how far something lies off before and after, on a band of what is to be expected.
+
+    Parameters
+    ----------
+    rows : sequence of Change
+        From top to bottom; a value that is None is not drawn.
+    title, caption : str
+        Plain text.
+
+    Returns
+    -------
+    Figure
+    """
+    height = 26 * len(rows) + 34
+    values = [number for row in rows for number in (row.before, row.after, row.high) if number is not None]
+    x = Scale(*span_of(values, include=(0.0,)), 124, WIDTH - 12)
+    parts = []
+    for tick, says in x.ticks():
+        parts.append(_tick_line(x.at(tick), x.at(tick), 4, height - 28))
+        parts.append(_text(x.at(tick), height - 12, says, anchor="middle"))
+    for index, row in enumerate(rows):
+        centre = 26 * index + 18
+        says = f"{row.label}: " + ", ".join(
+            f"{value:.3f} {when}" for value, when in ((row.before, "before"), (row.after, "after")) if value is not None
+        )
+        parts.append(_text(116, centre + 4, row.label, anchor="end", style="row-label"))
+        parts.append(f"<g><title>{escape(says)}</title>")
+        if row.low is not None and row.high is not None:
+            left, right = x.at(row.low), x.at(row.high)
+            parts.append(f'<line class="band muted" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>')
+        for value, style in ((row.before, "open s1"), (row.after, "dot s0")):
+            if value is not None:
+                parts.append(f'<circle class="{style}" cx="{x.at(value):.1f}" cy="{centre}" r="4.5"/>')
+        parts.append("</g>")
+    legend = (Key("s1", "before", "open"), Key("s0", "after", "dot"))
     return Figure(title, _svg(parts, height=height, label=title), caption, legend)
 
 

@@ -1,0 +1,153 @@
+"""Noise, background and the length of what is in an image."""
+
+import math
+
+import numpy as np
+from scipy import fft, ndimage
+
+GRID = 8  # of the background's medians
+FEWEST_TILES = 5
+FEWEST_PIXELS = 20  # of background in a tile
+SMALLEST_SHARE = 0.1  # of a tile that is background
+MOST_CORRELATED_PX = 1024  # side of the middle of an image in which the autocorrelation is measured
+
+
+def measure_noise(image_yx: np.ndarray, *, is_known_yx: np.ndarray) -> float:
+    """Give the standard deviation of white noise.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float, shape (rows, columns)
+    is_known_yx : ndarray of bool, shape (rows, columns)
+        Pixels to look at.
+
+    Returns
+    -------
+    float
+        In the image's unit. Noise that a lens or a JPEG has smoothed counts by what is left of it in neighbouring
+        pixels.
+
+    Notes
+    -----
+    The difference of two Laplacians (Immerkaer 1996, doi:10.1006/cviu.1996.0060), which slopes and curvature leave at
+    0. The deviation is taken within four of its own, three times over, so that specks do not count and neither does
+    the step of whole numbers, as it would with the median of absolute deviations.
+    """
+    kernel = np.array([1.0, -2.0, 1.0])
+    fine_yx = ndimage.correlate1d(ndimage.correlate1d(image_yx, kernel, axis=0, mode="mirror"), kernel, axis=1)
+    values = np.abs(fine_yx[is_known_yx])
+    scale = float(values.mean()) * math.sqrt(math.pi / 2)
+    for _ in range(3):
+        scale = math.sqrt(float(np.mean(values[values <= 4 * scale] ** 2)))
+    return scale / 6
+
+
+def smooth_ground(image_yx: np.ndarray, *, is_ground_yx: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Carry the background under the objects: the mean of background pixels around, weighted by a Gaussian.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float, shape (rows, columns)
+    is_ground_yx : ndarray of bool, shape (rows, columns)
+        Background; one pixel at least.
+    sigma_px : float, > 0
+        Of the Gaussian.
+
+    Returns
+    -------
+    ndarray of float64, shape (rows, columns)
+        The median of the background where none is near.
+    """
+    level = float(np.median(image_yx[is_ground_yx]))
+    # coarse means first: a wide Gaussian needs no finer ones
+    step = max(1, int(sigma_px / 4))
+    shape = tuple(-(-size // step) for size in image_yx.shape)
+    bins_yx = (np.arange(image_yx.shape[0]) // step)[:, None] * shape[1] + np.arange(image_yx.shape[1]) // step
+    bins = bins_yx[is_ground_yx]
+    sums, counts = (
+        np.bincount(bins, weights=weights, minlength=shape[0] * shape[1]).reshape(shape)
+        for weights in (image_yx[is_ground_yx] - level, None)
+    )
+    light_yx, weight_yx = (
+        ndimage.gaussian_filter(part.astype(np.float64), sigma_px / step, mode="constant") for part in (sums, counts)
+    )
+    is_near_yx = weight_yx > 1e-6 * step**2
+    coarse_yx = np.zeros(shape)
+    np.divide(light_yx, weight_yx, out=coarse_yx, where=is_near_yx)
+    at = [
+        np.clip((np.arange(size) + 0.5) / step - 0.5, 0, limit - 1)
+        for size, limit in zip(image_yx.shape, shape, strict=True)
+    ]
+    return level + _interpolate(coarse_yx, at[0], at[1])
+
+
+def _interpolate(coarse_yx: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Interpolate linearly at the crossings of fractional rows and columns."""
+    top, left = rows.astype(int), columns.astype(int)
+    bottom, right = (np.minimum(first + 1, size - 1) for first, size in zip((top, left), coarse_yx.shape, strict=True))
+    down, across = (rows - top)[:, None], columns - left
+    lines_yx = coarse_yx[top] * (1 - down) + coarse_yx[bottom] * down
+    return lines_yx[:, left] * (1 - across) + lines_yx[:, right] * across
+
+
+def measure_unevenness(image_yx: np.ndarray, is_ground_yx: np.ndarray, *, noise: float) -> float:
+    """Give the sd of the medians of background on a grid, without what noise adds to them."""
+    medians, variances = [], []
+    for row in np.array_split(np.arange(image_yx.shape[0]), GRID):
+        for column in np.array_split(np.arange(image_yx.shape[1]), GRID):
+            if row.size == 0 or column.size == 0:
+                continue
+            tile = np.s_[row[0] : row[-1] + 1, column[0] : column[-1] + 1]
+            values = image_yx[tile][is_ground_yx[tile]]
+            if values.size >= max(FEWEST_PIXELS, SMALLEST_SHARE * row.size * column.size):
+                medians.append(float(np.median(values)))
+                variances.append(math.pi / 2 * noise**2 / values.size)  # of the median of Gaussian noise
+    if len(medians) < FEWEST_TILES:
+        return math.nan
+    return math.sqrt(max(float(np.var(medians)) - float(np.mean(variances)), 0.0))
+
+
+def autocorrelation_length(image_yx: np.ndarray, *, noise: float) -> float:
+    """Give the lag at which an image is correlated with itself by 1/e.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float, shape (rows, columns)
+        Its mean is taken off. Of a larger image the middle 1024 x 1024 px count.
+    noise : float, >= 0
+        Standard deviation of white noise, which is taken off the variance.
+
+    Returns
+    -------
+    float
+        In px, the mean over all directions, between whole lags by a straight line; NaN for an image without variance
+        beyond its noise, or correlated by more across half its shorter side.
+    """
+    middle = tuple(
+        slice((size - min(size, MOST_CORRELATED_PX)) // 2, (size + min(size, MOST_CORRELATED_PX)) // 2)
+        for size in image_yx.shape
+    )
+    part_yx = image_yx[middle] - image_yx[middle].mean()
+    variance = float(np.mean(part_yx**2)) - noise**2
+    if variance <= 1e-12 * max(1.0, float(np.mean(image_yx[middle] ** 2))):
+        return math.nan
+    reach = min(part_yx.shape) // 2
+    size = [fft.next_fast_len(side + reach, real=True) for side in part_yx.shape]
+    power = np.abs(fft.rfft2(part_yx, size)) ** 2
+    sums_yx = fft.irfft2(power, size)
+    down = np.arange(-reach, reach + 1)
+    sums_yx = sums_yx[np.ix_(down, down)]
+    overlap_yx = (part_yx.shape[0] - np.abs(down))[:, None] * (part_yx.shape[1] - np.abs(down))
+    lag_yx = np.rint(np.hypot(down[:, None], down)).astype(int)
+    is_near_yx = lag_yx <= reach
+    ring = lag_yx[is_near_yx]
+    pixels = np.bincount(ring)
+    profile = np.bincount(ring, weights=(sums_yx / overlap_yx)[is_near_yx]) / pixels / variance
+    lags = np.bincount(ring, weights=np.hypot(down[:, None], down)[is_near_yx]) / pixels
+    profile[0] = 1.0
+    below = np.flatnonzero(profile < math.exp(-1))
+    if below.size == 0:
+        return math.nan
+    last = int(below[0])
+    share = (profile[last - 1] - math.exp(-1)) / (profile[last - 1] - profile[last])
+    return float(lags[last - 1] + share * (lags[last] - lags[last - 1]))

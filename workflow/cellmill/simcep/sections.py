@@ -1,0 +1,193 @@
+"""From the traits of a reference image to the settings that it is simulated with."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from cellmill.simcep.traits import Reference
+
+Limits = Mapping[str, tuple[float, float]]
+
+# From the blur of the median group to the range of the blur; the median depth is a third of the range.
+FOCUS_RANGE = (0.8, 1.6)
+LENGTH_WIDTH = 0.5  # half width of the range of length over width, relative to what the median exceeds 1 by
+WINDOW_SIGMAS = 3  # that the light of a pixel reaches
+CELLS_IN_CLUSTER = 6
+CLUSTER_RADII = 2.5  # standard deviation of a cluster
+LARGEST_COUNT_OF_CELLS = 65534
+LARGEST_OF_8_BITS = 255  # beyond, there is no JPEG
+DARKEST_GROUND = 0.001  # of the full scale, from which dark cells may take light
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What all references share.
+
+    Attributes
+    ----------
+    section : mapping
+        The config section as it is written; what has no trait stays as it is there, in proportion to the cells.
+    top_counts : float
+        Largest count of the camera.
+    limits : mapping
+        Dotted name of a setting -> smallest and largest value that the config allows.
+    most_cover : float
+        Summed area of cells relative to the image at which no further one finds a place.
+    """
+
+    section: Mapping[str, Any]
+    top_counts: float
+    limits: Limits
+    most_cover: float
+
+
+def write_section(
+    traits: Mapping[str, float], *, reference: Reference, frame: Frame, size: tuple[int, int]
+) -> dict[str, Any]:
+    """Write the settings of one reference.
+
+    Parameters
+    ----------
+    traits : mapping
+        Trait -> value; NaN leaves the setting as it is written in the config.
+    reference : Reference
+        The image; its darkest counts are read.
+    frame : Frame
+    size : (rows, columns)
+        Image to simulate, px; the number of cells follows from it.
+
+    Returns
+    -------
+    dict
+        A whole section, within the limits of the config; numbers have six digits.
+    """
+    section: dict[str, Any] = deepcopy(dict(frame.section))
+    usual_radius, usual_light = _middle(section["cell"]["radius_px"]), abs(_middle(section["cell"]["brightness"]))
+    limits = frame.limits
+
+    def put(place: str, value: Any) -> None:
+        owner, last = _find(section, place)
+        ends = limits.get(place, (-math.inf, math.inf))
+        pair = isinstance(value, tuple)
+        numbers = [min(max(float(number), ends[0]), ends[1]) for number in (value if pair else (value,))]
+        numbers = [float(f"{number:.6g}") for number in numbers]
+        owner[last] = numbers if pair else numbers[0]
+
+    def known(*names: str) -> bool:
+        return all(math.isfinite(traits[name]) for name in names)
+
+    section["size"] = list(size)
+    section["clusters"] = {"count": 0, "probability": 0.0, "spread": 0.05}
+    put("autofluorescence.energy_ratio", 0.0)
+    put("background_noise.fraction", 0.0)
+    if known("radius_px"):
+        width = traits["radius_width"] if known("radius_width") else 0.0
+        widest = min(size) / 2
+        put("cell.radius_px", tuple(min(end, widest) for end in _around(traits["radius_px"], width)))
+    if known("jitter"):
+        put("cell.radial_jitter", traits["jitter"])
+    if known("length"):
+        half = LENGTH_WIDTH * (traits["length"] - 1)
+        put("cell.elongation", (traits["length"] - half, traits["length"] + half))
+    if known("texture"):
+        put("cell.texture.bias", (1 - traits["texture"]) / (1 + traits["texture"]))
+    if known("sigma_px"):
+        put("focus.sigma_px", tuple(share * traits["sigma_px"] for share in FOCUS_RANGE))
+        section["focus"]["scaling"] = "fixed"
+        reach = math.ceil(WINDOW_SIGMAS * section["focus"]["sigma_px"][1])
+        section["focus"]["window_px"] = int(min(2 * max(reach, 2) + 1, limits["focus.window_px"][1]))
+    _write_camera(put, traits, reference=reference, frame=frame, known=known)
+    if frame.top_counts > LARGEST_OF_8_BITS:
+        section["camera"]["jpeg_quality"] = None
+    if known("lamp"):
+        put("illumination.energy_ratio", traits["lamp"])
+    _keep_proportions(
+        section, put,
+        size_ratio=_middle(section["cell"]["radius_px"]) / usual_radius,
+        light_ratio=abs(_middle(section["cell"]["brightness"])) / usual_light if usual_light else 1.0,
+    )  # fmt: skip
+    _write_population(section, put, traits, frame=frame, size=size)
+    return section
+
+
+def _write_camera(
+    put: Callable[[str, Any], None],
+    traits: Mapping[str, float],
+    *,
+    reference: Reference,
+    frame: Frame,
+    known: Callable[..., bool],
+) -> None:
+    """Write what counts are made of: offset, full scale, brightness, noise, background."""
+    ground = max(traits["ground"], 0.0) if known("ground") else 0.0
+    is_dark = known("brightness") and traits["brightness"] < 0
+    # Dark cells take light away down to no count at all.
+    offset = 0.0 if is_dark else float(math.floor(min(max(reference.darkest_counts, 0.0), ground)))
+    full_scale = max(frame.top_counts - offset, 1.0)
+    put("camera.offset_counts", offset)
+    put("camera.full_scale_counts", full_scale)
+    level = (ground - offset) / full_scale
+    put("background.level", (max(level, DARKEST_GROUND) if is_dark else level,) * 2)
+    if known("brightness"):
+        width = traits["brightness_width"] if known("brightness_width") else 0.0
+        put("cell.brightness", tuple(sorted(end / full_scale for end in _around(traits["brightness"], width))))
+    if known("noise"):
+        put("camera.noise", traits["noise"] / full_scale)
+
+
+def _write_population(
+    section: dict[str, Any],
+    put: Callable[[str, Any], None],
+    traits: Mapping[str, float],
+    *,
+    frame: Frame,
+    size: tuple[int, int],
+) -> None:
+    """Write how many cells there are and how they lie together."""
+    cells = round(traits["density"] * size[0] * size[1] / 1e6)
+    if section["overlap"]["no_place"] != "place":
+        judged = section["cell" if section["overlap"]["of"] == "cell" else "nucleus"]["radius_px"]
+        low, high = judged
+        room = (size[0] + 2 * high) * (size[1] + 2 * high)
+        cells = min(cells, int(room * frame.most_cover / (math.pi * (low**2 + low * high + high**2) / 3)))
+    cells = min(cells, LARGEST_COUNT_OF_CELLS)
+    section["cells"] = [cells, cells]
+    clustered = traits["clustered"]
+    if math.isfinite(clustered) and clustered > 0 and cells > 0:
+        put("clusters.probability", clustered)
+        section["clusters"]["count"] = int(
+            min(max(round(cells / CELLS_IN_CLUSTER), 1), frame.limits["clusters.count"][1])
+        )
+        put("clusters.spread", CLUSTER_RADII * _middle(section["cell"]["radius_px"]) / min(size))
+
+
+def _keep_proportions(
+    section: dict[str, Any], put: Callable[[str, Any], None], *, size_ratio: float, light_ratio: float
+) -> None:
+    """Make what has no trait as much smaller and fainter as the cells are: nuclei, organelles, rims, dirt."""
+    smallest_cell = section["cell"]["radius_px"][0]
+    nucleus = tuple(min(size_ratio * end, smallest_cell) for end in section["nucleus"]["radius_px"])
+    put("nucleus.radius_px", nucleus)
+    put("cell.rim.width_px", size_ratio * section["cell"]["rim"]["width_px"])
+    for place in ("cell.rim.brightness", "nucleus.brightness", "organelles.brightness", "dirt.brightness"):
+        owner, last = _find(section, place)
+        put(place, tuple(light_ratio * end for end in owner[last]))
+
+
+def _find(section: dict[str, Any], place: str) -> tuple[dict[str, Any], str]:
+    """Find the part of a section that holds a setting, and the setting's name in it."""
+    *path, last = place.split(".")
+    owner = section
+    for part in path:
+        owner = owner[part]
+    return owner, last
+
+
+def _around(middle: float, width: float) -> tuple[float, float]:
+    return middle * (1 - width), middle * (1 + width)
+
+
+def _middle(pair: Sequence[float]) -> float:
+    return (pair[0] + pair[1]) / 2

@@ -1,0 +1,11 @@
+"""Rule match. The work is in cellmill/match.py."""
+
+from cellmill.runlog import start_log
+
+start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
+
+from cellmill.match import match_dataset
+
+match_dataset(
+    references_path=snakemake.output.references, table_path=snakemake.output.table, **snakemake.params.settings
+)
