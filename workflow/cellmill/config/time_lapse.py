@@ -41,7 +41,7 @@ class TimeLapse(Section):
     resting_frames: Fraction = Field(
         default=0.6,
         description="Part of the sequence for which they stay. A temporal background takes a cell that stays for more "
-        "than half of the frames for background; the check says so.",
+        "than half of the frames for background; the report says so.",
     )
 
     @model_validator(mode="after")
