@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import warnings
+from itertools import islice
 
 import imagecodecs
 import numpy as np
@@ -20,7 +21,7 @@ from cellmill.tiff import close_opened
 
 IMAGE = (np.arange(40 * 33).reshape(40, 33) * 7 % 251).astype(np.uint8)
 PROPERTIES = settings(
-    max_examples=200, deadline=5000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=200, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 
@@ -53,7 +54,8 @@ def read_whatever_it_is(path):
             layout = read_layout(path)
             plane = [[axis, 0, size] for axis, size in layout.stack.items()]
             raster = open_raster(path, palette="colours", plane=plane)
-            for _, band in raster.bands(500):
+            # damage may make an image of a gigapixel: its first rows say enough
+            for _, band in islice(raster.bands(20_000), 20):
                 assert band.shape[1] == raster.shape[1]
     except ValueError as error:
         said = str(error)
