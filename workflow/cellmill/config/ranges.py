@@ -1,8 +1,9 @@
 """Kinds of values of the config section `simulate`: one number, or [smallest, largest] of a uniform draw."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema, core_schema
 
 
 def _pair_of(value: Any) -> Any:
@@ -25,47 +26,28 @@ Light = Annotated[float, Field(ge=-1, le=1)]
 Length = Annotated[float, Field(ge=0, le=1000)]
 Ratio = Annotated[float, Field(ge=1, le=10)]
 
+
+class _Pair:
+    """Reads one number as a pair of equal ones, and refuses a pair in the wrong order."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        pair = handler(source)
+        written = core_schema.union_schema([pair["items_schema"][0], pair])
+        read = core_schema.no_info_before_validator_function(_pair_of, pair, json_schema_input_schema=written)
+        return core_schema.no_info_after_validator_function(_in_order, read)
+
+
+T = TypeVar("T")
 # One number, or [smallest, largest] of a uniform draw.
-CountRange = Annotated[
-    tuple[Count, Count],
-    BeforeValidator(_pair_of, json_schema_input_type=Count | tuple[Count, Count]),
-    AfterValidator(_in_order),
-]
-RadiusRange = Annotated[
-    tuple[Radius, Radius],
-    BeforeValidator(_pair_of, json_schema_input_type=Radius | tuple[Radius, Radius]),
-    AfterValidator(_in_order),
-]
-FractionRange = Annotated[
-    tuple[Fraction, Fraction],
-    BeforeValidator(_pair_of, json_schema_input_type=Fraction | tuple[Fraction, Fraction]),
-    AfterValidator(_in_order),
-]
-SigmaRange = Annotated[
-    tuple[Sigma, Sigma],
-    BeforeValidator(_pair_of, json_schema_input_type=Sigma | tuple[Sigma, Sigma]),
-    AfterValidator(_in_order),
-]
-PeriodRange = Annotated[
-    tuple[Period, Period],
-    BeforeValidator(_pair_of, json_schema_input_type=Period | tuple[Period, Period]),
-    AfterValidator(_in_order),
-]
-LightRange = Annotated[
-    tuple[Light, Light],
-    BeforeValidator(_pair_of, json_schema_input_type=Light | tuple[Light, Light]),
-    AfterValidator(_in_order),
-]
-RatioRange = Annotated[
-    tuple[Ratio, Ratio],
-    BeforeValidator(_pair_of, json_schema_input_type=Ratio | tuple[Ratio, Ratio]),
-    AfterValidator(_in_order),
-]
-LengthRange = Annotated[
-    tuple[Length, Length],
-    BeforeValidator(_pair_of, json_schema_input_type=Length | tuple[Length, Length]),
-    AfterValidator(_in_order),
-]
+Range = Annotated[tuple[T, T], _Pair()]
+CountRange = Range[Count]
+RadiusRange = Range[Radius]
+FractionRange = Range[Fraction]
+SigmaRange = Range[Sigma]
+PeriodRange = Range[Period]
+LightRange = Range[Light]
+RatioRange = Range[Ratio]
+LengthRange = Range[Length]
 
 
 class Section(BaseModel):
