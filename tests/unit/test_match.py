@@ -11,7 +11,7 @@ import tifffile
 from scipy import ndimage
 
 from cellmill.config.errors import ConfigError
-from cellmill.config.simulate import Simulate, densest_cover, image_settings, setting_limits
+from cellmill.config.simulate import Simulate, image_settings, setting_limits
 from cellmill.images import IGNORE_LABEL, read_plane, write_labels
 from cellmill.match import choose_size, match_dataset
 from cellmill.pages.likeness import describe_likeness
@@ -68,7 +68,7 @@ def match(folder: Path, samples: list[dict], *, section: dict | None = None, **c
     arguments = {
         "like": "cells", "samples": samples, "objects": "labels", "channel": "luminance",
         "simulate": image_settings(simulate), "simulated_channel": "luminance", "size": None,
-        "limits": setting_limits(), "most_cover": densest_cover(simulate.overlap.limit), "seed": 1, **changes,
+        "limits": setting_limits(), "seed": 1, **changes,
     }  # fmt: skip
     match_dataset(references_path=folder / "match.json", table_path=folder / "match.csv", **arguments)
     found = json.loads((folder / "match.json").read_text())
@@ -87,7 +87,7 @@ def make_reference(**changes) -> Reference:
 
 def make_frame(**section) -> Frame:
     simulate = Simulate.model_validate(section)
-    return Frame(image_settings(simulate), 4095.0, setting_limits(), densest_cover(simulate.overlap.limit))
+    return Frame(image_settings(simulate), 4095.0, setting_limits())
 
 
 def sections_of(reference: Reference, frame: Frame, size=(128, 128)) -> dict:

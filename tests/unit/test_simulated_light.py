@@ -10,8 +10,9 @@ from scipy import ndimage
 from skimage.measure import block_reduce, regionprops
 
 from cellmill.check import describe_places
-from cellmill.config.simulate import Simulate, densest_cover, image_settings
+from cellmill.config.simulate import Simulate, image_settings
 from cellmill.images import read_plane
+from cellmill.simcep.density import densest_cover
 from cellmill.simcep.detector import expose
 from cellmill.simcep.imaging import draw_bodies, simulate_image
 from cellmill.simcep.organelles import OrganelleShape, draw_organelles

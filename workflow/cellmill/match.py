@@ -48,7 +48,6 @@ def match_dataset(
     simulated_channel: Channel,
     size: Sequence[int] | None,
     limits: Mapping[str, Sequence[float]],
-    most_cover: float,
     seed: int,
 ) -> None:
     """Fit the simulation to real images, and say how like they are before and after.
@@ -73,8 +72,6 @@ def match_dataset(
         Of the simulated images in px; None for the commonest of the references, at most 1024 px a side.
     limits : mapping
         Dotted name of a setting -> smallest and largest value that the config allows.
-    most_cover : float
-        Summed area of cells relative to the image at which no further one finds a place.
     seed : int, >= 0
         The config's seed.
 
@@ -96,7 +93,7 @@ def match_dataset(
             f"simulate.like: expected objects in the images of {like} to be like, found none in {len(references)} "
             "images. Annotate some of them, or leave out like."
         )
-    frame = Frame(simulate, top_counts, {name: (low, high) for name, (low, high) in limits.items()}, most_cover)
+    frame = Frame(simulate, top_counts, {name: (low, high) for name, (low, high) in limits.items()})
     draw = partial(draw_statistics, seed=seed, channel=simulated_channel, objects=objects)
     history = calibrate(references, frame=frame, draw=draw, rounds=ROUNDS)
     best = min(range(len(history)), key=lambda number: (history[number].mean_distance, number))

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from cellmill.config.runs import Run, read_export
-from cellmill.config.simulate import densest_cover, image_settings, setting_limits
+from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.plan import Plan
 from cellmill.provenance import canonical
 from cellmill.samples import UNLABELLED, Sample
@@ -16,10 +16,6 @@ from cellmill.shards import RESULTS
 ANNOTATED_COLUMNS = (
     "sample", "image", "annotations", "frame", "rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest",
 )  # fmt: skip
-
-
-# Of cells that may lie over each other as they like: how often they cover the image at most.
-MOST_COVER = 100.0
 
 
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
@@ -72,7 +68,6 @@ def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "simulated_channel": plan.preprocess[dataset]["channel"],
         "size": section.size if "size" in section.model_fields_set else None,
         "limits": setting_limits(),
-        "most_cover": min(densest_cover(section.overlap.limit), MOST_COVER),
         "seed": plan.config.seed,
     }
 

@@ -3,7 +3,6 @@
 Names in parentheses are those of SIMCEP's options file (Lehmussola et al. 2007).
 """
 
-import math
 import typing
 from typing import Annotated, Any, NamedTuple
 
@@ -16,11 +15,11 @@ from cellmill.config.merging import merge
 from cellmill.config.ranges import CountRange, Section
 from cellmill.config.scenes import at_size, read_scene
 from cellmill.config.time_lapse import TimeLapse
+from cellmill.simcep.density import LARGEST_COUNT, mean_area, most_cells
 from cellmill.simcep.sequence_names import name_frame
 
 # Cells cover about this share of an image where `cells` is left out.
 USUAL_COVER = (0.06, 0.20)
-LARGEST_COUNT_OF_CELLS = 65534
 EXCLUDED = 1e-6
 
 
@@ -116,13 +115,11 @@ class Simulate(Section):
         area = self.size[0] * self.size[1]
         if self.cells is None:
             least, most = (round(share * area / mean_area(self.cell.radius_px)) for share in USUAL_COVER)
-            self.cells = (max(least, 1), min(max(most, 1), LARGEST_COUNT_OF_CELLS))
+            self.cells = (max(least, 1), min(max(most, 1), LARGEST_COUNT))
         if self.overlap.no_place == "place":
             return self
         judged = self.cell.radius_px if self.overlap.of == "cell" else self.nucleus.radius_px
-        # centres lie in the image, outlines may reach out
-        room = (self.size[0] + 2 * judged[1]) * (self.size[1] + 2 * judged[1])
-        most = int(min(room * densest_cover(self.overlap.limit) / mean_area(judged), LARGEST_COUNT_OF_CELLS))
+        most = most_cells(self.size, radius_px=judged, overlap_limit=self.overlap.limit)
         if self.cells[1] > most:
             what = "cells" if self.overlap.of == "cell" else "nuclei"
             raise ValueError(
@@ -132,36 +129,6 @@ class Simulate(Section):
                 "fewer, raise overlap.limit, or set overlap.no_place: place"
             )
         return self
-
-
-def mean_area(radius_px: tuple[float, float]) -> float:
-    """Give the mean area in px of discs whose radius is uniform."""
-    low, high = radius_px
-    return math.pi * (low**2 + low * high + high**2) / 3
-
-
-def densest_cover(overlap_limit: float) -> float:
-    """Give the summed area of discs, relative to the image, at which no further one finds a place.
-
-    Parameters
-    ----------
-    overlap_limit : float, in [0, 1]
-        Largest overlap of two discs as a fraction of one.
-
-    Returns
-    -------
-    float
-        Random sequential adsorption of discs ends at 0.547 (Feder 1980, doi:10.1016/0022-5193(80)90358-6). Discs that
-        may overlap are discs of half their least distance.
-    """
-    if overlap_limit >= 1:
-        return math.inf
-    near, far = 0.0, 2.0  # distance of two discs of radius 1
-    for _ in range(40):
-        middle = (near + far) / 2
-        lens = 2 * math.acos(middle / 2) - middle * math.sqrt(4 - middle**2) / 2
-        near, far = (middle, far) if lens / math.pi > overlap_limit else (near, middle)
-    return 0.547 / (far / 2) ** 2
 
 
 class SampleName(NamedTuple):

@@ -6,6 +6,7 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
+from cellmill.simcep.density import LARGEST_COUNT, most_cells
 from cellmill.simcep.traits import Reference
 
 Limits = Mapping[str, tuple[float, float]]
@@ -16,7 +17,6 @@ LENGTH_WIDTH = 0.5  # half width of the range of length over width, relative to 
 WINDOW_SIGMAS = 3  # that the light of a pixel reaches
 CELLS_IN_CLUSTER = 6
 CLUSTER_RADII = 2.5  # standard deviation of a cluster
-LARGEST_COUNT_OF_CELLS = 65534
 LARGEST_OF_8_BITS = 255  # beyond, there is no JPEG
 DARKEST_GROUND = 0.001  # of the full scale, from which dark cells may take light
 
@@ -33,14 +33,11 @@ class Frame:
         Largest count of the camera.
     limits : mapping
         Dotted name of a setting -> smallest and largest value that the config allows.
-    most_cover : float
-        Summed area of cells relative to the image at which no further one finds a place.
     """
 
     section: Mapping[str, Any]
     top_counts: float
     limits: Limits
-    most_cover: float
 
 
 def write_section(
@@ -149,10 +146,8 @@ def _write_population(
     cells = round(traits["density"] * size[0] * size[1] / 1e6)
     if section["overlap"]["no_place"] != "place":
         judged = section["cell" if section["overlap"]["of"] == "cell" else "nucleus"]["radius_px"]
-        low, high = judged
-        room = (size[0] + 2 * high) * (size[1] + 2 * high)
-        cells = min(cells, int(room * frame.most_cover / (math.pi * (low**2 + low * high + high**2) / 3)))
-    cells = min(cells, LARGEST_COUNT_OF_CELLS)
+        cells = min(cells, most_cells(size, radius_px=judged, overlap_limit=section["overlap"]["limit"]))
+    cells = min(cells, LARGEST_COUNT)
     section["cells"] = [cells, cells]
     clustered = traits["clustered"]
     if math.isfinite(clustered) and clustered > 0 and cells > 0:

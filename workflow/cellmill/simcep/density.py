@@ -1,0 +1,57 @@
+"""How many cells find a place: what the config refuses, and what a matched simulation keeps to."""
+
+import math
+from collections.abc import Sequence
+
+LARGEST_COUNT = 65534  # of cells in an image, the largest number of a label image of 16 bits
+
+
+def most_cells(size: Sequence[int], *, radius_px: Sequence[float], overlap_limit: float) -> int:
+    """Give about the largest number of cells that find a place in an image.
+
+    Parameters
+    ----------
+    size : (rows, columns)
+        Image in px. Centres lie in it, outlines may reach out.
+    radius_px : (smallest, largest)
+        Of what must not overlap.
+    overlap_limit : float, in [0, 1]
+        As in `densest_cover`.
+
+    Returns
+    -------
+    int
+        At most 65534.
+    """
+    room = (size[0] + 2 * radius_px[1]) * (size[1] + 2 * radius_px[1])
+    return int(min(room * densest_cover(overlap_limit) / mean_area(radius_px), LARGEST_COUNT))
+
+
+def mean_area(radius_px: Sequence[float]) -> float:
+    """Give the mean area in px of discs whose radius is uniform."""
+    low, high = radius_px
+    return math.pi * (low**2 + low * high + high**2) / 3
+
+
+def densest_cover(overlap_limit: float) -> float:
+    """Give the summed area of discs, relative to the image, at which no further one finds a place.
+
+    Parameters
+    ----------
+    overlap_limit : float, in [0, 1]
+        Largest overlap of two discs as a fraction of one.
+
+    Returns
+    -------
+    float
+        Random sequential adsorption of discs ends at 0.547 (Feder 1980, doi:10.1016/0022-5193(80)90358-6). Discs that
+        may overlap are discs of half their least distance.
+    """
+    if overlap_limit >= 1:
+        return math.inf
+    near, far = 0.0, 2.0  # distance of two discs of radius 1
+    for _ in range(40):
+        middle = (near + far) / 2
+        lens = 2 * math.acos(middle / 2) - middle * math.sqrt(4 - middle**2) / 2
+        near, far = (middle, far) if lens / math.pi > overlap_limit else (near, middle)
+    return 0.547 / (far / 2) ** 2
