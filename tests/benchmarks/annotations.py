@@ -1,8 +1,5 @@
 """Reading annotations: speed against pycocotools, and memory against the number of images."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,24 +9,17 @@ import numpy as np
 if TYPE_CHECKING:
     from bench import Row
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 # of Sartorius 2021
 SHAPE = (520, 704)
 OBJECTS = 2000
 
-# a child process, so that its peak is its own; it prints the peak in MB
 RASTERIZE = """
-import json, re, sys
-sys.path.insert(0, sys.argv[1])
 from cellmill.config.annotations import Annotations
 from cellmill.rasterize import rasterize_shard
-job = json.loads(open(sys.argv[2]).read())
 section = Annotations.model_validate({"format": "rle", "order": "row", "table": job["table"]})
 rasterize_shard(
     output_dir=job["output"], samples=job["samples"], annotations=section.model_dump(mode="json"), missing="error"
 )
-# UNIT kB; ru_maxrss would begin with the memory of the parent
-print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
@@ -78,6 +68,7 @@ def flat_rasterize() -> tuple[float, float]:
 
 def _peak_of_rasterize(images: int) -> float:
     import tifffile
+    from peaks import peak_mb
 
     from cellmill.annotations.rle import encode_crop
 
@@ -97,6 +88,4 @@ def _peak_of_rasterize(images: int) -> float:
                     text = encode_crop(disc_yx, order="row", row=row, column=column, shape=shape)
                     table.write(f"{sample['sample']},{text},256,256\n")
         job = {"table": str(folder / "train.csv"), "output": str(folder / "labels"), "samples": samples}
-        (folder / "job.json").write_text(json.dumps(job))
-        command = [sys.executable, "-c", RASTERIZE, str(WORKFLOW), str(folder / "job.json")]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return peak_mb(RASTERIZE, job)

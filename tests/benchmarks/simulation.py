@@ -1,8 +1,5 @@
 """The simulator: speed against a plain port of the same description, with two workers, and memory."""
 
-import json
-import subprocess
-import sys
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
@@ -14,7 +11,6 @@ import numpy as np
 if TYPE_CHECKING:
     from bench import Row
 
-WORKFLOW = Path(__file__).resolve().parents[2] / "workflow"
 NUCLEI = 20
 SIZE = (256, 256)
 ALL_STAGES: dict[str, Any] = {
@@ -32,18 +28,12 @@ LARGE: dict[str, Any] = {
     "size": (2048, 2048), "cells": 2000, "cell": {"radius_px": [8, 12]}, "clusters": {"count": 30},
 }  # fmt: skip
 
-# a child process, so that its peak is its own; it prints the peak in MB
 SHARD = """
-import json, re, sys
-sys.path.insert(0, sys.argv[1])
 from cellmill.config.simulate import Simulate, image_settings
 from cellmill.simulate import simulate_shard
-job = json.loads(open(sys.argv[2]).read())
 section = image_settings(Simulate.model_validate(job["section"]))
 samples = [{"sample": f"s{i}"} for i in range(job["images"])]
 simulate_shard(output_dir=job["output"], samples=samples, seed=0, simulate=section)
-# UNIT kB; ru_maxrss would begin with the memory of the parent
-print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
@@ -117,12 +107,10 @@ def flat_simulation() -> tuple[float, float]:
 
 
 def _peak_of_shard(images: int) -> float:
+    from peaks import peak_mb
+
     with tempfile.TemporaryDirectory() as name:
-        job = {"output": str(Path(name) / "raw"), "section": ALL_STAGES, "images": images}
-        path = Path(name) / "job.json"
-        path.write_text(json.dumps(job))
-        command = [sys.executable, "-c", SHARD, str(WORKFLOW), str(path)]
-        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        return peak_mb(SHARD, {"output": str(Path(name) / "raw"), "section": ALL_STAGES, "images": images})
 
 
 def plain_image(rng: np.random.Generator) -> np.ndarray:
