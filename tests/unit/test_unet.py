@@ -1,4 +1,4 @@
-"""The U-Net of paper 4: size, receptive field, independence of the images of a batch; weights files."""
+"""The U-Net of paper 4: size, receptive field, norms, classes behind the norm; weights files."""
 
 import zipfile
 
@@ -7,8 +7,11 @@ import pytest
 import torch
 from training_shards import tiny_preset
 
+from cellmill.config.networks import network_settings
 from cellmill.models import build_network, count_parameters, load_weights, read_weights, write_weights
-from cellmill.models.unet import measure_receptive_field
+from cellmill.models.layers import make_norm
+from cellmill.models.receptive_field import measure_receptive_field
+from cellmill.models.unet import list_layers
 
 PAPER = {
     "architecture": "unet",
@@ -17,7 +20,8 @@ PAPER = {
     "levels": 4,
     "norm": "batch",
     "dropout": 0,
-    "out_channels": 1,
+    "film": 0,
+    "output": "foreground",
     "width": 1,
 }
 
@@ -68,7 +72,7 @@ def test_the_receptive_field_is_the_support_of_the_gradient(levels):
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(0.1)
-    stride, size = 2**levels, 4 * measure_receptive_field(levels)[1]
+    stride, size = 2**levels, 4 * measure_receptive_field(list_layers(levels))[1]
     size += -size % stride
     centre = size // 2 - size // 2 % stride
     extents, reaches = set(), set()
@@ -81,7 +85,7 @@ def test_the_receptive_field_is_the_support_of_the_gradient(levels):
             seen |= set(torch.nonzero(image.grad[0, 0].abs().sum(dim=1)).flatten().tolist())
         extents.add(max(seen) - min(seen) + 1)
         reaches |= {pixel - min(seen), max(seen) - pixel}
-    assert (max(extents), max(reaches)) == measure_receptive_field(levels)
+    assert (max(extents), max(reaches)) == measure_receptive_field(list_layers(levels))
 
 
 def test_the_receptive_field_of_paper_4_is_that_of_its_specification():
@@ -127,7 +131,146 @@ def test_the_same_seed_gives_the_same_weights():
 
 def test_the_preset_describes_the_network_of_paper_4():
     settings = tiny_preset(width=1, network={"levels": 4})
-    assert count_parameters(build_network({**settings["network"], "width": settings["width"]})) == 7_765_409
+    assert count_parameters(build_network(network_settings(settings))) == 7_765_409
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "instance", "none"])
+@pytest.mark.parametrize("film", [0, 3])
+def test_every_norm_takes_images_of_one_pixel_in_the_depth(norm, film):
+    network = build(width=1 / 16, norm=norm, film=film, in_channels=4).eval()
+    assert torch.isfinite(network(torch.randn(1, 4, 16, 16))).all()
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(32, 8), (12, 6), (7, 7), (11, 1), (1, 1)])
+def test_groups_are_up_to_eight_and_divide_the_channels(channels, groups):
+    assert make_norm("group", channels).num_groups == groups
+
+
+def test_group_and_instance_norm_have_mean_0_and_variance_1_over_their_channels():
+    features_bcyx = 5 * torch.randn(2, 16, 8, 8) + 3
+    for name, groups in (("group", 8), ("instance", 16)):
+        grouped = make_norm(name, 16)(features_bcyx).unflatten(1, (groups, -1)).flatten(2)
+        assert torch.allclose(grouped.mean(dim=2), torch.zeros(2, groups), atol=1e-5)
+        assert torch.allclose(grouped.var(dim=2, unbiased=False), torch.ones(2, groups), atol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["group", "instance"])
+def test_with_group_or_instance_norm_companions_do_not_matter_in_training_either(norm):
+    network = build(width=1 / 8, norm=norm).train()
+    images = torch.randn(3, 1, 64, 64)
+    images[1] *= 100
+    assert torch.allclose(network(images)[:1], network(images[:1]), atol=1e-4)
+
+
+def test_an_unknown_norm_is_refused():
+    with pytest.raises(AssertionError, match="layer"):
+        build(norm="layer")
+
+
+def with_class(images_byx, number, *, classes=3):
+    """Images and their class planes: ones in the plane of the class, zeros in the others."""
+    planes_bcyx = torch.zeros(len(images_byx), classes, *images_byx.shape[1:])
+    if number is not None:
+        planes_bcyx[:, number] = 1
+    return torch.cat([images_byx[:, None], planes_bcyx], dim=1)
+
+
+def normed(network, images_bcyx):
+    """What leaves the first norm (and, with film, the gain and offset behind it)."""
+    block = network.encoder[0]
+    if not network.film:
+        return block.norm1(block.conv1(images_bcyx))
+    kept = []
+    hook = block.film1.register_forward_hook(lambda module, given, result: kept.append(result))
+    network(images_bcyx)
+    hook.remove()
+    return kept[0]
+
+
+def with_offset(**changes):
+    """A U-Net whose first convolution adds eleven standard deviations where the second class plane is 1."""
+    network = build(width=1 / 8, levels=1, in_channels=4, **changes)
+    with torch.no_grad():
+        conv = network.encoder[0].conv1
+        # Noise of variance 1 leaves a channel with the norm of its kernel as standard deviation.
+        spread_c = conv.weight[:, 0].flatten(1).norm(dim=1)
+        conv.weight[:, 1:] = 0
+        conv.weight[:, 2] = (11 * spread_c / 9)[:, None, None]
+    return network
+
+
+@pytest.mark.parametrize("padding_mode", ["zeros", "replicate"])
+def test_batch_norm_takes_the_offset_of_a_shared_class_away_in_training_but_not_in_evaluation(padding_mode):
+    # SOURCE paper 4, section C3: one-hot planes of the cell type beside the image
+    network = with_offset()
+    network.encoder[0].conv1.padding_mode = padding_mode
+    images_byx = torch.randn(2, 512, 512)
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    with torch.no_grad():
+        shift_bcyx = normed(network, with_class(images_byx, 1)) - normed(network, with_class(images_byx, 0))
+        shift_c = shift_bcyx[inner].mean(dim=(0, 2, 3)).abs()
+        assert shift_c.max() <= (0.15 if padding_mode == "zeros" else 1e-4)
+        network.encoder[0].norm1.reset_running_stats()
+        normed(network, with_class(images_byx, 0))
+        network.eval()
+        shift_bcyx = normed(network, with_class(images_byx, 1)) - normed(network, with_class(images_byx, 0))
+    assert torch.allclose(shift_bcyx[inner].mean(dim=(0, 2, 3)), torch.tensor(11.0), rtol=0.02)
+
+
+def test_an_offset_behind_the_norm_survives_training_and_evaluation():
+    network = build(width=1 / 8, levels=1, in_channels=4, film=3)
+    with torch.no_grad():
+        network.encoder[0].film1.offset_kc[1] = 11
+        images_byx = torch.randn(2, 64, 64)
+        for _ in range(2):
+            shift_bcyx = normed(network, with_class(images_byx, 1)) - normed(network, with_class(images_byx, 0))
+            assert torch.allclose(shift_bcyx, torch.tensor(11.0), atol=1e-3)
+            network.eval()
+
+
+def test_gain_and_offset_of_a_class_by_hand():
+    network = build(width=1 / 8, levels=1, in_channels=4, film=3)
+    with torch.no_grad():
+        film = network.encoder[0].film1
+        film.gain_kc[2], film.offset_kc[2] = torch.arange(4) / 4, -torch.arange(4.0)
+        images_byx = torch.randn(1, 16, 16)
+        plain_cyx = normed(network, with_class(images_byx, None))[0]
+        of_class_cyx = normed(network, with_class(images_byx, 2))[0]
+    for channel in range(4):
+        expected_yx = (1 + channel / 4) * plain_cyx[channel] - channel
+        assert torch.allclose(of_class_cyx[channel], expected_yx, atol=1e-5)
+
+
+def test_each_image_of_a_batch_gets_its_own_class():
+    network = build(width=1 / 8, levels=1, in_channels=4, film=3).eval()
+    for name, weights in network.named_parameters():
+        if "film" in name:
+            torch.nn.init.normal_(weights)
+    images_bcyx = torch.cat([with_class(torch.randn(1, 32, 32), number) for number in (0, 1, 2)])
+    together_bcyx = network(images_bcyx)
+    for place in range(3):
+        assert torch.allclose(together_bcyx[place], network(images_bcyx[place : place + 1])[0], atol=1e-5)
+
+
+def test_before_training_classes_behind_the_norm_change_nothing():
+    plain, filmed = build(width=1 / 8), build(width=1 / 8, in_channels=4, film=3)
+    images_byx = torch.randn(2, 32, 32)
+    assert torch.equal(filmed(with_class(images_byx, 1)), plain(images_byx[:, None]))
+
+
+def test_classes_behind_the_norm_add_a_gain_and_an_offset_to_each_normed_channel():
+    # Two convolutions at each of the nine blocks; the first one sees the image alone.
+    channels = 2 * (2 * (32 + 64 + 128 + 256) + 512)
+    assert count_parameters(build(in_channels=4, film=3)) == 7_765_409 + 3 * 2 * channels
+
+
+def test_without_classes_behind_the_norm_the_weights_have_the_names_they_always_had():
+    names = set(build(width=1 / 16, levels=1).state_dict())
+    norm = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+    block = [f"conv{i}.{name}" for i in (1, 2) for name in ("weight", "bias")]
+    block += [f"norm{i}.{name}" for i in (1, 2) for name in norm]
+    expected = {f"{part}.{name}" for part in ("encoder.0", "bottleneck", "decoder.0") for name in block}
+    assert names == expected | {f"{part}.{name}" for part in ("up.0", "head") for name in ("weight", "bias")}
 
 
 def test_weights_survive_the_file(tmp_path):

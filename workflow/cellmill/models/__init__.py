@@ -4,6 +4,8 @@ A network is a `torch.nn.Module` that maps images_bcyx (float32, normalised) to 
   stride_px             rows and columns of its input are multiples of this
   receptive_field_px    largest extent of the input that one output pixel sees
   halo_px               largest distance from an output pixel to an input pixel that it sees
+  is_recurrent          whether it maps (images_btcyx, state) to (logits_btcyx, state): a window of frames and the
+                        memory of those before, None at the start of a sequence
 """
 
 import importlib
@@ -16,6 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from cellmill.outputs import OUTPUT_CHANNELS
+
 WEIGHTS_KEYS = ("network", "input", "state_dict")
 MAX_DIFFERENCES = 5
 
@@ -26,8 +30,8 @@ def build_network(network: dict[str, Any]) -> nn.Module:
     Parameters
     ----------
     network : dict
-        Section `network` of a preset with its `width`; `architecture` names a module of this package,
-        the other keys are the keywords of its `build`.
+        `architecture` names a module of this package, `output` what its logits mean; the other keys (`width` and
+        `in_channels` among them) are the keywords of its `build`.
 
     Returns
     -------
@@ -35,8 +39,9 @@ def build_network(network: dict[str, Any]) -> nn.Module:
         In training mode, on the CPU.
     """
     keywords = dict(network)
-    architecture = keywords.pop("architecture")
-    built: nn.Module = importlib.import_module(f"cellmill.models.{architecture}").build(**keywords)
+    architecture, out_channels = keywords.pop("architecture"), OUTPUT_CHANNELS[keywords.pop("output")]
+    module = importlib.import_module(f"cellmill.models.{architecture}")
+    built: nn.Module = module.build(**keywords, out_channels=out_channels)
     return built
 
 
@@ -78,11 +83,14 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     try:
         source: Path | io.BytesIO = Path(path)
         with zipfile.ZipFile(path) as archive:
+            # torch does not look at the checksums: a flipped bit would be a wrong weight.
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
             if "weights.pt" in archive.namelist():
                 source = io.BytesIO(archive.read("weights.pt"))
         contents = torch.load(source, map_location="cpu", weights_only=True)
         missing = [key for key in WEIGHTS_KEYS if key not in contents]
-    except (pickle.UnpicklingError, RuntimeError, TypeError, zipfile.BadZipFile) as error:
+    except (pickle.UnpicklingError, RuntimeError, TypeError, LookupError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path}: expected a weights file of cellmill, found something that torch cannot load "
             f"({type(error).__name__}). Give the weights.pt of a run or an exported .cellmill file."
@@ -119,3 +127,29 @@ def load_weights(network: nn.Module, state_dict: dict[str, torch.Tensor], *, sou
             f"{shown}. Give both runs the same architecture, width, levels and norm."
         )
     network.load_state_dict(state_dict)
+
+
+def load_matching(
+    network: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str | Path
+) -> tuple[list[str], list[str]]:
+    """Put those weights into a network that have the name and the shape of one of its own.
+
+    Returns
+    -------
+    taken, left : list of str
+        Names of the network's weights that were taken, and of those that stay as they are.
+
+    Raises
+    ------
+    ValueError
+        If none fits.
+    """
+    wanted = network.state_dict()
+    taken = [name for name in wanted if name in state_dict and state_dict[name].shape == wanted[name].shape]
+    if not taken:
+        raise ValueError(
+            f"{source}: expected weights of which some fit this network, found none of the same name and shape. "
+            "Give both runs the same architecture and width."
+        )
+    network.load_state_dict({name: state_dict[name] for name in taken}, strict=False)
+    return taken, [name for name in wanted if name not in taken]

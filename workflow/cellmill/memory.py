@@ -1,0 +1,53 @@
+"""The memory of recurrent networks between two windows of frames: carried, cut from the graph, emptied, parted.
+
+Axes    b places of a batch, each of which follows a sequence, c channels, y rows, x columns
+"""
+
+import torch
+from torch import Tensor
+
+# One (h_bcyx, c_bcyx) for each C-LSTM layer, from the input to the deepest.
+State = list[tuple[Tensor, Tensor]]
+
+
+def detach_state(state: State | None) -> State | None:
+    """Cut a state from the graph of the window that made it; values stay.
+
+    # SOURCE Williams and Peng 1990, doi:10.1162/neco.1990.2.4.490: back-propagation through time, truncated
+    """
+    return None if state is None else [(hidden.detach(), cell.detach()) for hidden, cell in state]
+
+
+def reset_state(state: State | None, fresh_b: Tensor) -> State | None:
+    """Empty the memory of some places of a batch, where another sequence starts.
+
+    Parameters
+    ----------
+    state : list of (h_bcyx, c_bcyx) or None
+        Not changed.
+    fresh_b : Tensor of bool, shape (b,)
+        Places that start from zeros.
+
+    Returns
+    -------
+    list of (h_bcyx, c_bcyx) or None
+        None where there was no state yet: that is zeros everywhere.
+    """
+    if state is None:
+        return None
+    fresh_bcyx = fresh_b[:, None, None, None]
+    return [(hidden.masked_fill(fresh_bcyx, 0), cell.masked_fill(fresh_bcyx, 0)) for hidden, cell in state]
+
+
+def part_of_state(state: State | None, part: slice) -> State | None:
+    """Give the memory of some places of a batch."""
+    return None if state is None else [(hidden[part], cell[part]) for hidden, cell in state]
+
+
+def join_states(parts: list[State | None]) -> State:
+    """Put the memory of parts of a batch together again."""
+    states = [state for state in parts if state is not None]
+    return [
+        (torch.cat([hidden for hidden, _ in layer]), torch.cat([cell for _, cell in layer]))
+        for layer in zip(*states, strict=True)
+    ]

@@ -1,0 +1,122 @@
+"""What one output pixel of a network sees of its input, from the list of the network's layers.
+
+A list of layers goes from input to output and names only what widens the view: convolutions, poolings, upsamplings,
+and skip connections by name. Rows and columns are alike, so a line of pixels stands for both.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Window:
+    """A convolution or pooling: pixel p is made from pixels stride * p - before_px to stride * p + after_px."""
+
+    before_px: int
+    after_px: int
+    stride: int = 1
+
+
+@dataclass(frozen=True)
+class Upsample:
+    """Twice the pixels.
+
+    Pixel p is made from pixel p // 2 (repetition, transposed convolution 2x2 of stride 2, unpooling), or, bilinear,
+    from the two pixels around (p - 0.5) / 2.
+    """
+
+    is_bilinear: bool
+
+
+@dataclass(frozen=True)
+class Keep:
+    """The start of a skip connection."""
+
+    name: int
+
+
+@dataclass(frozen=True)
+class Join:
+    """The end of a skip connection: what was kept under this name is seen, too."""
+
+    name: int
+
+
+Layer = Window | Upsample | Keep | Join
+
+POOL = Window(before_px=0, after_px=1, stride=2)
+
+
+def convolution(kernel_px: int) -> Window:
+    """Describe a convolution with an odd kernel that keeps the size."""
+    return Window(before_px=kernel_px // 2, after_px=kernel_px // 2)
+
+
+def trace_back(layers: Sequence[Layer], *, pixel: int) -> tuple[int, int]:
+    """Follow a pixel of the last layer back to the input.
+
+    Parameters
+    ----------
+    layers : sequence of layers
+        From input to output.
+    pixel : int
+        Place on the grid of the last layer, far from the border.
+
+    Returns
+    -------
+    first, last : int
+        The outermost input pixels that it sees.
+    """
+    first = last = pixel
+    kept: dict[int, tuple[int, int]] = {}
+    for layer in reversed(layers):
+        if isinstance(layer, Window):
+            first, last = layer.stride * first - layer.before_px, layer.stride * last + layer.after_px
+        elif isinstance(layer, Upsample):
+            first, last = ((first - 1) // 2, (last + 1) // 2) if layer.is_bilinear else (first // 2, last // 2)
+        elif isinstance(layer, Join):
+            kept[layer.name] = (first, last)
+        elif layer.name in kept:
+            other_first, other_last = kept.pop(layer.name)
+            first, last = min(first, other_first), max(last, other_last)
+    assert not kept, kept
+    return first, last
+
+
+def measure_stride(layers: Sequence[Layer]) -> int:
+    """Give the largest number of input pixels that lie between neighbouring pixels of a layer."""
+    scale, deepest = 1, 1
+    for layer in layers:
+        if isinstance(layer, Window):
+            scale *= layer.stride
+        elif isinstance(layer, Upsample):
+            scale //= 2
+        deepest = max(deepest, scale)
+    assert scale == 1, scale
+    return deepest
+
+
+def measure_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
+    """Measure the view of each kind of output pixel.
+
+    Parameters
+    ----------
+    layers : sequence of layers
+        From input to output, which have the same size.
+
+    Returns
+    -------
+    extent_px, reach_px : int
+        Largest number of input pixels in a line that one output pixel sees, and the largest distance to one.
+
+    Notes
+    -----
+    What a pixel sees depends on its place in its cell of `measure_stride` pixels. The numbers hold for features; which
+    pixel of four an unpooling fills is decided among pixels that the pooled value sees anyway.
+    """
+    extent_px = reach_px = 0
+    for pixel in range(measure_stride(layers)):
+        first, last = trace_back(layers, pixel=pixel)
+        extent_px = max(extent_px, last - first + 1)
+        reach_px = max(reach_px, pixel - first, last - pixel)
+    return extent_px, reach_px
