@@ -1,48 +1,107 @@
 """Losses on logits with pixels that do not count.
 
-Axes    b batch, y rows, x columns
-Target  0 background, 1 foreground, IGNORED_TARGET where nothing is known: padding and ignored labels
+Axes     b batch, c channels, y rows, x columns
+Classes  0 background, 1 foreground, 2 contour, IGNORED_TARGET where nothing is known: padding and ignored labels
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
+from cellmill.outputs import FLOW_SCALE, OUTPUT_CHANNELS, foreground_logit
+
 IGNORED_TARGET = 255
 
 # Added to both sides of the Dice quotient: an empty patch that is predicted empty has loss 0, not 0/0.
 DICE_SMOOTHING_PX = 1.0
 
+# Of which outputs each loss can be measured.
+OUTPUTS_OF_LOSS: dict[str, tuple[str, ...]] = {
+    "bce": ("foreground", "two_classes"),
+    "dice": ("foreground", "two_classes"),
+    "bce_dice": ("foreground", "two_classes"),
+    "focal": ("foreground", "two_classes"),
+    "ce": ("two_classes", "contour"),
+    "mse": ("flow_gray",),
+    "distance": ("distance",),
+    "flow": ("flow",),
+}
 
-def segmentation_loss(logits_byx: Tensor, target_byx: Tensor, *, loss: dict[str, Any]) -> Tensor:
-    """Measure how far logits are from a target.
+
+@dataclass(frozen=True)
+class Truth:
+    """What a network is to give for a batch; the tensors of `cellmill.targets.Target`, stacked."""
+
+    classes_byx: Tensor  # uint8
+    values_bcyx: Tensor | None  # float32
+    weights_byx: Tensor | None  # float32
+
+    def to(self, device: torch.device) -> "Truth":
+        """Copy everything to a device."""
+        return Truth(*(None if part is None else part.to(device) for part in self._parts()))  # type: ignore[arg-type]
+
+    def __getitem__(self, patches: slice) -> "Truth":
+        """Take some patches of the batch."""
+        return Truth(*(None if part is None else part[patches] for part in self._parts()))  # type: ignore[arg-type]
+
+    def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        return self.classes_byx, self.values_bcyx, self.weights_byx
+
+
+def measure_loss(logits_bcyx: Tensor, truth: Truth, *, output: str, loss: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Measure how far logits are from the truth.
 
     Parameters
     ----------
-    logits_byx : Tensor of float32
-        Before the sigmoid.
-    target_byx : Tensor of uint8, same shape
-        0, 1 or IGNORED_TARGET.
+    logits_bcyx : Tensor of any float, shape (batch, channels, rows, columns)
+        Of a network; computed with in float32.
+    truth : Truth
+        Of the same batch, rows and columns.
+    output : str
+        `network.output` of a preset.
     loss : dict
-        name (`bce`, `dice` or `bce_dice`, their sum) and positive_weight.
+        `train.loss` of a preset: name, positive_weight, class_weights, normaliser, gamma, distance.
 
     Returns
     -------
-    Tensor
+    loss : Tensor of float32
         One number; 0 where every pixel is ignored.
+    weight : Tensor of float32
+        One number: what the sum over pixels was divided by. Parts of a batch, each times its weight, add up to the
+        whole. For losses with Dice, which is no sum over pixels, the number of patches that are not ignored as a
+        whole: parts then give the mean of parts. 0 where every pixel is ignored.
     """
-    logits_byx = logits_byx.float()
-    valid_byx = target_byx != IGNORED_TARGET
-    truth_byx = (target_byx == 1).to(logits_byx.dtype)
+    name = loss["name"]
+    assert output in OUTPUTS_OF_LOSS[name], (name, output)
+    assert logits_bcyx.shape[1] == OUTPUT_CHANNELS[output], (logits_bcyx.shape, output)
+    logits_bcyx = logits_bcyx.float()
+    valid_byx = truth.classes_byx != IGNORED_TARGET
+    if name == "ce":
+        weights_byx = _pixel_weights(truth, valid_byx, loss=loss)
+        return weighted_ce(logits_bcyx, truth.classes_byx, weights_byx, valid_byx, normaliser=loss["normaliser"])
+    pixels = valid_byx.sum().float()
+    if name == "mse":
+        return half_mean_square(logits_bcyx, _values_of(truth), valid_byx), pixels
+
+    logits_byx = foreground_logit(logits_bcyx, output=output)
+    truth_byx = (truth.classes_byx == 1).to(logits_byx.dtype)
+    positive_weight = float(loss["positive_weight"])
+    if name == "focal":
+        gamma = float(loss["gamma"])
+        return focal(logits_byx, truth_byx, valid_byx, positive_weight=positive_weight, gamma=gamma), pixels
     parts = []
-    if loss["name"] in ("bce", "bce_dice"):
-        parts.append(weighted_bce(logits_byx, truth_byx, valid_byx, positive_weight=float(loss["positive_weight"])))
-    if loss["name"] in ("dice", "bce_dice"):
+    if name in ("bce", "bce_dice", "distance", "flow"):
+        parts.append(weighted_bce(logits_byx, truth_byx, valid_byx, positive_weight=positive_weight))
+    if name in ("dice", "bce_dice"):
         parts.append(soft_dice(logits_byx, truth_byx, valid_byx))
-    assert parts, loss["name"]
-    return torch.stack(parts).sum()
+        pixels = valid_byx.flatten(1).any(dim=1).sum().float()
+    if name in ("distance", "flow"):
+        scale = FLOW_SCALE if name == "flow" else 1.0
+        parts.append(half_mean_square(logits_bcyx[:, 1:], scale * _values_of(truth), valid_byx))
+    return torch.stack(parts).sum(), pixels
 
 
 def weighted_bce(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor, *, positive_weight: float) -> Tensor:
@@ -53,7 +112,7 @@ def weighted_bce(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor, *, po
     per_pixel_byx = functional.binary_cross_entropy_with_logits(
         logits_byx, truth_byx, pos_weight=logits_byx.new_tensor(positive_weight), reduction="none"
     )
-    return torch.where(valid_byx, per_pixel_byx, 0.0).sum() / valid_byx.sum().clamp(min=1)
+    return _mean_over(per_pixel_byx, valid_byx)
 
 
 def soft_dice(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor) -> Tensor:
@@ -66,3 +125,79 @@ def soft_dice(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor) -> Tenso
     shared = (probability_byx * truth_byx).sum()
     total = probability_byx.sum() + truth_byx.sum()
     return 1 - (2 * shared + DICE_SMOOTHING_PX) / (total + DICE_SMOOTHING_PX)
+
+
+def focal(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor, *, positive_weight: float, gamma: float) -> Tensor:
+    """Cross-entropy times (1 - p)**gamma with p the probability of the truth: the mean over valid pixels.
+
+    Foreground pixels count `positive_weight` times, background pixels once; gamma 0 is `weighted_bce`.
+
+    # SOURCE Lin et al. 2017, doi:10.1109/ICCV.2017.324, whose alpha / (1 - alpha) is the positive weight, and whose
+    # divisor is the number of foreground anchors
+    """
+    is_foreground_byx = truth_byx > 0
+    towards_truth_byx = torch.where(is_foreground_byx, logits_byx, -logits_byx)
+    # A power of 1 - p has no finite slope at 0 for gamma below 1; the exponential of its logarithm has one.
+    share_byx = (gamma * functional.logsigmoid(-towards_truth_byx)).exp()
+    per_pixel_byx = -share_byx * functional.logsigmoid(towards_truth_byx)
+    return _mean_over(torch.where(is_foreground_byx, positive_weight * per_pixel_byx, per_pixel_byx), valid_byx)
+
+
+def weighted_ce(
+    logits_bcyx: Tensor, classes_byx: Tensor, weights_byx: Tensor, valid_byx: Tensor, *, normaliser: str
+) -> tuple[Tensor, Tensor]:
+    """Cross-entropy of classes with a weight for each pixel.
+
+    Parameters
+    ----------
+    logits_bcyx : Tensor of float32
+        One channel a class.
+    classes_byx : Tensor of uint8
+        Of each pixel.
+    weights_byx : Tensor of float32
+        0 at ignored pixels.
+    valid_byx : Tensor of bool
+        False at ignored pixels.
+    normaliser : "pixels" or "weights"
+        Divisor of the weighted sum: the number of valid pixels, or the sum of weights as torch's own loss has it.
+
+    Returns
+    -------
+    loss, weight : Tensors of float32
+        The quotient and its divisor.
+    """
+    classes_byx = torch.where(valid_byx, classes_byx, torch.zeros_like(classes_byx)).long()
+    per_pixel_byx = functional.cross_entropy(logits_bcyx, classes_byx, reduction="none")
+    total = (weights_byx * per_pixel_byx).sum()
+    divisor = valid_byx.sum().float() if normaliser == "pixels" else weights_byx.sum()
+    return total / torch.where(divisor > 0, divisor, 1.0), divisor
+
+
+def half_mean_square(values_bcyx: Tensor, truth_bcyx: Tensor, valid_byx: Tensor) -> Tensor:
+    """Half the square of the difference, the mean over channels and valid pixels.
+
+    # SOURCE paper 4, equation 4: the factor 1/2
+    """
+    return _mean_over(0.5 * (values_bcyx - truth_bcyx).square().mean(dim=1), valid_byx)
+
+
+def _mean_over(per_pixel_byx: Tensor, valid_byx: Tensor) -> Tensor:
+    return torch.where(valid_byx, per_pixel_byx, 0.0).sum() / valid_byx.sum().clamp(min=1)
+
+
+def _values_of(truth: Truth) -> Tensor:
+    assert truth.values_bcyx is not None
+    return truth.values_bcyx
+
+
+def _pixel_weights(truth: Truth, valid_byx: Tensor, *, loss: dict[str, Any]) -> Tensor:
+    """Weight of the class plus weight of the place, 0 at ignored pixels."""
+    # SOURCE paper 2, section 1.3: (w_c + w_d) times cross-entropy
+    weights_byx = torch.ones(valid_byx.shape, device=valid_byx.device)
+    if loss["class_weights"] is not None:
+        for number, weight in enumerate(loss["class_weights"]):
+            weights_byx = torch.where(truth.classes_byx == number, float(weight), weights_byx)
+    if loss["distance"] is not None:
+        assert truth.weights_byx is not None
+        weights_byx = weights_byx + truth.weights_byx
+    return torch.where(valid_byx, weights_byx, 0.0)
