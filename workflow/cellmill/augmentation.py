@@ -1,38 +1,43 @@
-"""Random changes of a training patch: the same geometry for image and target, the image's values alone.
+"""Random changes of a training patch: what a preset's settings draw, and how far they reach.
 
-Order   affine (rotation, zoom, shift), quarter turns, flips, then sign, contrast, brightness, noise
-Image   float32, normalised: values in standard deviations of the image, 0 its mean
-Target  uint8, copied from the nearest pixel, never interpolated; what lies outside the image is ignored
+Order    affine (zoom, shear, rotation, jitter, shift) and elastic in one resampling, quarter turns, flips, order of
+         the frames; then sign, contrast, brightness, noise
+Frames   float32, normalised: values in standard deviations of the image, 0 its mean
+Axes     c frames, y rows, x columns; `cellmill.warping` says what happens to labels and maps
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
-from cellmill.losses import IGNORED_TARGET
+from cellmill.warping import (
+    ELASTIC_REACH,
+    NODES_PER_SIGMA,
+    SMOOTHING_REACH,
+    Elastic,
+    Geometry,
+    Window,
+    back_matrix,
+    move,
+)
+
+__all__ = ["Geometry", "Values", "Window", "augment", "draw_geometry", "draw_values", "margin_px"]
 
 
 @dataclass(frozen=True)
-class Augmentation:
-    """What was drawn for one patch."""
+class Values:
+    """What was drawn for the grey values of one frame, or of all frames of a patch."""
 
-    affine: bool
-    rotation_deg: float
-    zoom: float
-    shift_yx_px: tuple[float, float]
-    quarter_turns: int
-    flip_rows: bool
-    flip_columns: bool
     gain: float
     offset: float
     noise: float
+    is_about_patch: bool  # the gain leaves the mean of each frame of the patch, otherwise that of the image: 0
 
 
-def margin_px(settings: dict[str, Any], *, patch: tuple[int, int]) -> int:
-    """Give how much further than the patch an affine change may reach, on each side.
+def margin_px(settings: dict[str, Any], *, patch: tuple[int, int], context_px: int) -> int:
+    """Give how much further than the patch and its context a change may reach, on each side.
 
     Parameters
     ----------
@@ -40,112 +45,182 @@ def margin_px(settings: dict[str, Any], *, patch: tuple[int, int]) -> int:
         Section `train.augmentation` of a preset.
     patch : (rows, columns)
         In px.
+    context_px : int, >= 0
+        What the result has around the patch, on each side.
 
     Returns
     -------
     int
-        0 where no affine change is drawn.
+        0 where no pixel is ever resampled.
     """
-    if settings["affine_probability"] == 0:
+    elastic = settings["elastic"]
+    is_elastic = elastic is not None and elastic["probability"] > 0
+    if settings["affine_probability"] == 0 and not is_elastic:
         return 0
-    margins = []
-    for along, across in (patch, patch[::-1]):
-        angle = min(math.radians(settings["rotation_deg"]), math.atan2(across, along))
-        reach = (along * math.cos(angle) + across * math.sin(angle)) / 2 / settings["zoom"][0]
-        margins.append(reach + along * settings["translation"] - along / 2)
-    return math.ceil(max(0.0, *margins)) + 1
+    halves = tuple(side / 2 + context_px for side in patch)
+    reaches = _affine_reaches(settings, patch=patch, halves=halves) if settings["affine_probability"] > 0 else halves
+    excess = max(reach - half for reach, half in zip(reaches, halves, strict=True))
+    bend = ELASTIC_REACH * elastic["displacement_px"] if is_elastic else 0.0
+    return math.ceil(max(0.0, excess) + bend) + 1
 
 
-def draw_augmentation(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.random.Generator) -> Augmentation:
-    """Draw the changes of one patch; every draw takes the same numbers from the stream.
+def draw_geometry(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.random.Generator) -> Geometry:
+    """Draw the geometry of one patch; for the same settings every draw takes as many numbers from the stream.
 
     Parameters
     ----------
     settings : dict
         Section `train.augmentation` of a preset.
     patch : (rows, columns)
-        In px.
+        In px, without context.
     rng : Generator
-        The stream of this patch.
+        The stream of this patch; `draw_values` follows on it.
     """
     coins = rng.random(5)
-    rotation, shift_y, shift_x, zoom, contrast, brightness = rng.uniform(-1, 1, size=6)
-    low, high = np.log(settings["zoom"])
-    affine = bool(coins[0] < settings["affine_probability"])
-    sign = -1.0 if coins[3] < settings["invert_probability"] else 1.0
-    return Augmentation(
-        affine=affine,
-        rotation_deg=float(rotation * settings["rotation_deg"]),
-        # Drawn on a logarithmic scale: half the size is as likely as double the size.
-        zoom=float(np.exp((low + high) / 2 + zoom * (high - low) / 2)),
-        shift_yx_px=(
-            float(shift_y * settings["translation"] * patch[0]),
-            float(shift_x * settings["translation"] * patch[1]),
-        ),
+    rotation, shift_y, shift_x, zoom_y = rng.uniform(-1, 1, size=4)
+    # What is off takes nothing from the stream: patches of a preset stay as they are when a setting is added here.
+    zoom_x = rng.uniform(-1, 1) if settings["zoom_axes"] == "independent" else zoom_y
+    shear = rng.uniform(-1, 1) if settings["shear_deg"] > 0 else 0.0
+    moves = rng.uniform(-1, 1, size=(3, 2)) if settings["jitter"] > 0 else None
+    elastic = _draw_elastic(settings["elastic"], patch=patch, rng=rng) if settings["elastic"] is not None else None
+    is_reversed = bool(settings["reverse_time"] and rng.random() < 0.5)
+
+    back_yx, shift_yx = None, np.zeros(2)
+    if coins[0] < settings["affine_probability"]:
+        low, high = np.log(settings["zoom"])
+        back_yx = back_matrix(
+            rotation_deg=float(rotation * settings["rotation_deg"]),
+            # Drawn on a logarithmic scale: half the size is as likely as double the size.
+            zoom_yx=tuple(float(np.exp((low + high) / 2 + zoom * (high - low) / 2)) for zoom in (zoom_y, zoom_x)),
+            shear_deg=float(shear * settings["shear_deg"]),
+        )
+        shift_yx = np.array((shift_y, shift_x)) * settings["translation"] * np.array(patch)
+        if moves is not None:
+            linear_yx, moved_yx = _jitter(moves * settings["jitter"], side_px=min(patch))
+            back_yx, shift_yx = linear_yx @ back_yx, shift_yx + moved_yx
+    return Geometry(
+        back_yx=back_yx,
+        shift_yx_px=(float(shift_yx[0]), float(shift_yx[1])),
+        elastic=elastic,
         quarter_turns=int(coins[4] * 4) if settings["rotate_90"] else 0,
-        flip_rows=bool(settings["flip"] and coins[1] < 0.5),
-        flip_columns=bool(settings["flip"] and coins[2] < 0.5),
-        gain=sign * float(np.exp(contrast * np.log1p(settings["contrast"]))),
+        flip_rows=bool(settings["flip"] in (True, "rows") and coins[1] < 0.5),
+        flip_columns=bool(settings["flip"] in (True, "columns") and coins[2] < 0.5),
+        reverse_time=is_reversed,
+        is_inverted=bool(coins[3] < settings["invert_probability"]),
+    )
+
+
+def draw_values(settings: dict[str, Any], *, rng: np.random.Generator) -> Values:
+    """Draw how the grey values of one frame change, or of all frames of a patch.
+
+    Parameters
+    ----------
+    settings : dict
+        Section `train.augmentation` of a preset; with `per_frame` one draw is wanted for each frame.
+    rng : Generator
+        The stream of this patch, after `draw_geometry`.
+    """
+    contrast, brightness = rng.uniform(-1, 1, size=2)
+    if settings["contrast_scale"] == "linear":
+        gain = 1 + contrast * settings["contrast"]
+    else:
+        gain = np.exp(contrast * np.log1p(settings["contrast"]))
+    return Values(
+        gain=float(gain),
         offset=float(brightness * settings["brightness"]),
         noise=float(settings["noise"]),
+        is_about_patch=settings["contrast_about"] == "patch",
     )
 
 
 def augment(
-    image_yx: np.ndarray,
-    target_yx: np.ndarray,
-    *,
-    drawn: Augmentation,
-    patch: tuple[int, int],
-    rng: np.random.Generator,
-) -> tuple[np.ndarray, np.ndarray]:
+    window: Window, *, geometry: Geometry, values: list[Values], shape: tuple[int, int], rng: np.random.Generator
+) -> Window:
     """Apply the changes that were drawn.
 
     Parameters
     ----------
-    image_yx, target_yx : ndarray of float32 and of uint8, one shape
-        A window: the patch with the margin of `margin_px` on each side.
-    drawn : Augmentation
-        From `draw_augmentation`.
-    patch : (rows, columns)
-        Shape of the result; square where quarter turns are drawn.
+    window : Window
+        The patch with its context, and around it the same number of pixels on each side: at least those of
+        `margin_px`, or any where `geometry.is_warped` is false.
+    geometry : Geometry
+        From `draw_geometry`.
+    values : list of Values
+        One for all frames, or one for each frame of the result.
+    shape : (rows, columns)
+        Of the result: the patch with its context. Square where there is an odd number of quarter turns.
     rng : Generator
         The stream of this patch, for the noise.
 
     Returns
     -------
-    image_yx, target_yx : ndarray of float32 and of uint8, of the patch's shape
+    Window
+        Of that shape, in arrays of its own. Maps are 0 where they were resampled and there is no object.
     """
-    if drawn.affine:
-        image_yx, target_yx = _warp(image_yx, target_yx, drawn=drawn, patch=patch)
-    else:
-        inner = tuple(
-            slice((length - part) // 2, (length - part) // 2 + part)
-            for length, part in zip(image_yx.shape, patch, strict=True)
-        )
-        image_yx, target_yx = image_yx[inner], target_yx[inner]
-    image_yx = _turn(image_yx, drawn) * np.float32(drawn.gain) + np.float32(drawn.offset)
-    if drawn.noise > 0:
-        image_yx = image_yx + drawn.noise * rng.standard_normal(image_yx.shape, dtype=np.float32)
-    return np.ascontiguousarray(image_yx, dtype=np.float32), np.ascontiguousarray(_turn(target_yx, drawn))
-
-
-def _turn(plane_yx: np.ndarray, drawn: Augmentation) -> np.ndarray:
-    plane_yx = np.rot90(plane_yx, drawn.quarter_turns)
-    return plane_yx[:: -1 if drawn.flip_rows else 1, :: -1 if drawn.flip_columns else 1]
-
-
-def _warp(
-    image_yx: np.ndarray, target_yx: np.ndarray, *, drawn: Augmentation, patch: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    angle = math.radians(drawn.rotation_deg)
-    # From a pixel of the patch, measured from its centre, to the place in the window it is taken from.
-    back = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]]) / drawn.zoom
-    patch_centre = (np.array(patch) - 1) / 2
-    window_centre = (np.array(image_yx.shape) - 1) / 2
-    offset = window_centre + np.array(drawn.shift_yx_px) - back @ patch_centre
-    warped_yx = ndimage.affine_transform(image_yx, back, offset, output_shape=patch, order=1, mode="nearest")
-    moved_yx = ndimage.affine_transform(
-        target_yx, back, offset, output_shape=patch, order=0, mode="constant", cval=IGNORED_TARGET
+    assert len(values) in (1, len(window.images_cyx))
+    moved = move(window, geometry=geometry, shape=shape)
+    return replace(
+        moved,
+        images_cyx=_change_values(moved.images_cyx, values=values, is_inverted=geometry.is_inverted, rng=rng),
+        labels_tyx=moved.labels_tyx.copy(),
+        maps_cyx=None if moved.maps_cyx is None else moved.maps_cyx.copy(),
     )
-    return warped_yx, moved_yx
+
+
+def _affine_reaches(
+    settings: dict[str, Any], *, patch: tuple[int, int], halves: tuple[float, ...]
+) -> tuple[float, ...]:
+    # The box that holds all places of the patch, from its centre, grows with each step of the map.
+    y, x = (half / settings["zoom"][0] for half in halves)
+    y += x * math.tan(math.radians(settings["shear_deg"]))
+    turned = []
+    for along, across in ((y, x), (x, y)):
+        angle = min(math.radians(settings["rotation_deg"]), math.atan2(across, along))
+        turned.append(along * math.cos(angle) + across * math.sin(angle))
+    y, x = turned
+    side = min(patch)
+    corners = np.array([(1, row, column) for row in (-y, y) for column in (-x, x)])
+    # Three moves within +-jitter move a place at most by the sum of the sizes of their weights there.
+    jitter_px = settings["jitter"] * side * np.abs(corners @ np.linalg.inv(_jitter_places(side))).sum(axis=1).max()
+    return tuple(
+        float(reach + jitter_px + length * settings["translation"]) for reach, length in zip((y, x), patch, strict=True)
+    )
+
+
+def _jitter_places(side_px: float) -> np.ndarray:
+    # SOURCE paper 2, code: three corners of a square around the centre, a third of the shorter side away from it.
+    third = side_px / 3
+    return np.array([(1, third, third), (1, third, -third), (1, -third, -third)])
+
+
+def _jitter(moves: np.ndarray, *, side_px: int) -> tuple[np.ndarray, np.ndarray]:
+    # The affine map that moves the three places; moves of shape (3, 2) in fractions of the side.
+    places = _jitter_places(side_px)
+    solved = np.linalg.solve(places, places[:, 1:] + moves * side_px)
+    return solved[1:].T, solved[0]
+
+
+def _draw_elastic(elastic: dict[str, Any], *, patch: tuple[int, int], rng: np.random.Generator) -> Elastic | None:
+    is_bent = rng.random() < elastic["probability"]
+    sigma_px = elastic["smoothness"] * min(patch)
+    spacing_px = sigma_px / NODES_PER_SIGMA
+    nodes = [2 * math.ceil((side / 2 + SMOOTHING_REACH * sigma_px) / spacing_px) + 1 for side in patch]
+    nodes_cyx = rng.standard_normal((2, *nodes))
+    if not is_bent:
+        return None
+    return Elastic(nodes_cyx, spacing_px=spacing_px, sigma_px=sigma_px, displacement_px=elastic["displacement_px"])
+
+
+def _change_values(
+    images_cyx: np.ndarray, *, values: list[Values], is_inverted: bool, rng: np.random.Generator
+) -> np.ndarray:
+    sign = -1.0 if is_inverted else 1.0
+    gains = np.array([sign * drawn.gain for drawn in values], dtype=np.float32)[:, None, None]
+    offsets = np.array([drawn.offset for drawn in values], dtype=np.float32)[:, None, None]
+    if values[0].is_about_patch:
+        means = images_cyx.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
+        offsets = (offsets + means * (1 - gains)).astype(np.float32)
+    changed_cyx = images_cyx * gains + offsets
+    if values[0].noise > 0:
+        changed_cyx = changed_cyx + values[0].noise * rng.standard_normal(changed_cyx.shape, dtype=np.float32)
+    return np.ascontiguousarray(changed_cyx, dtype=np.float32)
