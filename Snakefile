@@ -23,6 +23,7 @@ include: "workflow/rules/rasterize.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/postprocess.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 
@@ -59,3 +60,4 @@ rule all:
             for run in runs
             for table in ("objects.csv", "rle.csv")
         ],
+        exported_files(PLAN.config, PLAN.runs),

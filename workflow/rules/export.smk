@@ -1,0 +1,55 @@
+"""Stage `export`: a trained run in formats that other programs read; only where `export` asks for it.
+
+Reads   results/{dataset}/{run}/model.cellmill            network, weights, threshold, how its input is made
+Writes  results/{dataset}/{run}/model.onnx                float32, normalised images to probabilities
+        results/{dataset}/{run}/model.bioimageio.zip      the same graph, described for the tools of bioimage.io
+"""
+
+
+rule export_onnx:
+    """Write a run as an ONNX graph with its weights."""
+    input:
+        model="results/{dataset}/{run}/model.cellmill",
+    output:
+        graph="results/{dataset}/{run}/model.onnx",
+    log:
+        "logs/{dataset}/export/{run}/onnx.log",
+    benchmark:
+        "benchmarks/{dataset}/export/{run}/onnx.tsv"
+    conda:
+        "../../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=30,
+        gpu=0,
+    params:
+        settings=settings_of("export_onnx"),
+        code=code_of("export_onnx"),
+    script:
+        "../scripts/export_onnx.py"
+
+
+rule export_bioimageio:
+    """Describe the graph of a run, with a test image and its probabilities."""
+    input:
+        model="results/{dataset}/{run}/model.cellmill",
+        graph="results/{dataset}/{run}/model.onnx",
+    output:
+        package="results/{dataset}/{run}/model.bioimageio.zip",
+    log:
+        "logs/{dataset}/export/{run}/bioimageio.log",
+    benchmark:
+        "benchmarks/{dataset}/export/{run}/bioimageio.tsv"
+    conda:
+        "../../envs/export.yaml"
+    threads: 1
+    resources:
+        mem_mb=6000,
+        runtime=30,
+        gpu=0,
+    params:
+        settings=settings_of("export_bioimageio"),
+        code=code_of("export_bioimageio"),
+    script:
+        "../scripts/export_bioimageio.py"
