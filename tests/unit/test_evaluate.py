@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from cellmill.evaluate import METRIC_COLUMNS, SCORE_COLUMNS, evaluate_shard, summarize_evaluation
 from cellmill.fit import fit_image, fit_labels, plan_fit, write_geometry
@@ -12,9 +12,11 @@ from cellmill.images import (
     IGNORE_LABEL,
     read_labels,
     read_probabilities,
+    write_image,
     write_labels,
     write_probabilities,
 )
+from cellmill.metrics.isbi2012 import THRESHOLDS, compare_regions, label_cells, thin_membranes
 from cellmill.shards import shard_folder
 
 SHAPE = (40, 56)
@@ -40,8 +42,11 @@ def write_shard(root, shard, drawn, *, mode="none", size=None):
     folders = {f"{room}_dir": root / room / shard for room in ROOMS}
     geometries = {sample: plan_fit(SHAPE, mode=mode, size=size) for sample in drawn}
     with shard_folder(folders["images_dir"]) as folder:
-        for sample in drawn:
-            (folder / f"{sample}.tif").touch()  # evaluation reads the geometry only
+        for sample, arrays in drawn.items():
+            # Grey values that follow the labels; only the scores of ISBI 2012 read them.
+            write_image(
+                folder / f"{sample}.tif", fit_image(40.0 + 100 * (arrays[0] > 0), geometries[sample], pad_value=0)
+            )
         write_geometry(folder / "geometry.csv", geometries)
     for room, part in (("labels", 0), ("segmentation", 2)):
         with shard_folder(folders[f"{room}_dir"]) as folder:
@@ -54,11 +59,13 @@ def write_shard(root, shard, drawn, *, mode="none", size=None):
     return folders
 
 
-def evaluate(root, folders, *, split="test", model="unet", seed=7, shard="test-0000"):
+def evaluate(root, folders, *, split="test", model="unet", seed=7, shard="test-0000", isbi2012=False):
     fit_path = root / "postprocess.json"
     fit_path.write_text(json.dumps({"format": 1, "threshold": {"value": THRESHOLD}}))
     output = root / f"{model}.{seed}" / f"{shard}.json"
-    evaluate_shard(output_path=output, fit_path=fit_path, split=split, model=model, seed=seed, **folders)
+    evaluate_shard(
+        output_path=output, fit_path=fit_path, split=split, model=model, seed=seed, isbi2012=isbi2012, **folders
+    )  # fmt: skip
     return output
 
 
@@ -94,7 +101,7 @@ def test_tables_have_the_agreed_columns(tables):
     assert metrics[["model", "seed", "split", "geometry"]].drop_duplicates().values.tolist() == [
         ["unet", 7, "test", "raw"]
     ]
-    assert set(metrics["stage"]) == {"thresholded", "postprocessed"}
+    assert set(metrics["stage"]) == {"thresholded", "postprocessed", "at_0.50"}
     assert set(metrics["aggregation"]) == {"image_mean", "pooled"}
 
 
@@ -147,7 +154,7 @@ def test_a_perfect_segmentation_scores_one(tmp_path):
     metrics, _ = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
     for aggregation in ("image_mean", "pooled"):
         found = pick(metrics, stage="postprocessed", aggregation=aggregation)
-        assert found.pop("count_error") == 0
+        assert found.pop("count_error") == found.pop("fpr") == 0
         assert (found == 1).all()
 
 
@@ -292,3 +299,119 @@ def test_evaluation_leaves_its_inputs_alone(tmp_path):
     before = read_labels(folders["labels_dir"] / "x0.tif")
     evaluate(tmp_path, folders)
     assert np.array_equal(read_labels(folders["labels_dir"] / "x0.tif"), before)
+
+
+# ---- what the papers' tables have ----------------------------------------------------------------------------
+
+
+def test_rates_of_both_classes_follow_from_the_scores_of_each(tmp_path):
+    drawn = drawn_images(3)
+    metrics, _ = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
+    pairs = [((labels > 0).ravel(), (segmented > 0).ravel()) for labels, _, segmented in drawn.values()]
+    pairs_of = {"image_mean": pairs, "pooled": [tuple(np.concatenate(side) for side in zip(*pairs, strict=True))]}
+    for aggregation, known in pairs_of.items():
+        found = pick(metrics, stage="postprocessed", aggregation=aggregation)
+        macro = [f1_score(truth, predicted, average="macro") for truth, predicted in known]
+        rate = [np.mean(predicted[~truth]) for truth, predicted in known]
+        assert found["f1_macro"] == pytest.approx(np.mean(macro), abs=1e-8)
+        assert found["fpr"] == pytest.approx(np.mean(rate), abs=1e-8)
+
+
+def test_scores_at_one_half_do_not_follow_the_fitted_threshold(tmp_path):
+    drawn = drawn_images(2)
+    folders = write_shard(tmp_path, "test-0000", drawn)
+    metrics, scores = summarize(tmp_path, [evaluate(tmp_path, folders)])
+    stored = {sample: read_probabilities(folders["probabilities_dir"] / f"{sample}.tif")[0] for sample in drawn}
+    truth = np.concatenate([(drawn[sample][0] > 0).ravel() for sample in drawn])
+    above = np.concatenate([stored[sample].ravel() >= 0.5 for sample in drawn])
+    pooled = pick(metrics, stage="at_0.50", aggregation="pooled")
+    assert pooled["mcc"] == pytest.approx(matthews_corrcoef(truth, above), abs=1e-8)
+    assert pooled["accuracy"] == pytest.approx(np.mean(truth == above), abs=1e-8)
+    assert pooled["mcc"] != pick(metrics, stage="thresholded", aggregation="pooled")["mcc"]
+    assert "at_0.50" not in set(scores["stage"])
+
+
+def test_intervals_of_all_scores_rest_on_the_same_draws(tables):
+    metrics = tables[0][tables[0]["aggregation"] == "pooled"].set_index(["stage", "metric"])
+    for stage in ("thresholded", "postprocessed"):
+        rate, specificity = metrics.loc[(stage, "fpr")], metrics.loc[(stage, "specificity")]
+        assert rate["ci_low"] == pytest.approx(1 - specificity["ci_high"], abs=1e-8)
+        assert rate["ci_high"] == pytest.approx(1 - specificity["ci_low"], abs=1e-8)
+
+
+def sectioned(root, *, split="test", shard="test-0000", model="unet", first=0, **words):
+    drawn = {f"{split}{k}": draw_image(first + k) for k in range(3)}
+    folders = write_shard(root / shard, shard, drawn, **words)
+    return drawn, folders, evaluate(root, folders, split=split, model=model, shard=shard, isbi2012=True)
+
+
+def test_sections_are_scored_only_where_it_is_asked(tables):
+    assert not set(tables[0]["metric"]) & {"v_rand", "v_info"}
+    assert "baseline" not in set(tables[0]["stage"])
+
+
+def test_sections_have_their_best_threshold_per_stack_and_per_slice(tmp_path):
+    drawn, folders, path = sectioned(tmp_path)
+    metrics, _ = summarize(tmp_path, [path])
+    stored = {sample: read_probabilities(folders["probabilities_dir"] / f"{sample}.tif")[0] for sample in drawn}
+
+    def rand(sample, threshold):
+        return compare_regions(thin_membranes(stored[sample] >= threshold), label_cells(drawn[sample][0] > 0))[0]
+
+    swept = np.array([[rand(sample, threshold) for threshold in THRESHOLDS] for sample in drawn])
+    expected = {
+        "best_per_stack": swept.mean(axis=0).max(),
+        "best_per_slice": swept.max(axis=1).mean(),
+        "image_mean": np.mean([rand(sample, THRESHOLD) for sample in drawn]),
+    }
+    rows = metrics[(metrics["metric"] == "v_rand") & (metrics["stage"] == "thresholded")].set_index("aggregation")
+    assert rows["value"].to_dict() == pytest.approx(expected, abs=1e-8)
+    assert set(rows["n"]) == {3}
+    assert ((rows["ci_low"] <= rows["value"]) & (rows["value"] <= rows["ci_high"])).all()
+
+
+def test_sections_are_scored_in_both_geometries(tmp_path):
+    _, _, path = sectioned(tmp_path, mode="resize", size=(32, 64))
+    metrics, _ = summarize(tmp_path, [path])
+    assert set(metrics.loc[metrics["metric"] == "v_info", "geometry"]) == {"raw", "fitted"}
+
+
+def test_constant_predictor_has_the_share_of_the_foreground_as_accuracy(tmp_path):
+    drawn, _, path = sectioned(tmp_path)
+    metrics, _ = summarize(tmp_path, [path])
+    found = pick(metrics, model="(constant)", stage="baseline", aggregation="pooled")
+    share = np.mean([labels > 0 for labels, _, _ in drawn.values()])
+    assert found["accuracy"] == pytest.approx(share, abs=1e-8)
+    assert (found["recall"], found["specificity"]) == (1, 0)
+
+
+def test_grey_threshold_is_chosen_on_training_images(tmp_path):
+    _, _, trained = sectioned(tmp_path, split="train", shard="train-0000", first=5)
+    drawn, folders, tested = sectioned(tmp_path)
+    # In the test images objects are dark: a threshold of the training images is wrong there.
+    for sample, arrays in drawn.items():
+        write_image(folders["images_dir"] / f"{sample}.tif", (140.0 - 100 * (arrays[0] > 0)).astype(np.float32))
+    tested = evaluate(tmp_path, folders, isbi2012=True)
+    metrics, _ = summarize(tmp_path, [trained, tested])
+    accuracy = metrics[(metrics["model"] == "(grey)") & (metrics["metric"] == "accuracy")]
+    of = accuracy[accuracy["aggregation"] == "pooled"].set_index("split")["value"]
+    assert of["train"] > 0.97  # the blur moves a pixel of the border at most
+    assert of["test"] < 0.1
+
+
+def test_baselines_do_not_depend_on_the_number_of_runs(tmp_path):
+    drawn, folders, first = sectioned(tmp_path)
+    second = evaluate(tmp_path, folders, model="other", isbi2012=True)
+    one, two = (summarize(tmp_path, paths)[0] for paths in ([first], [first, second]))
+    kept = [table[table["stage"] == "baseline"].reset_index(drop=True) for table in (one, two)]
+    pd.testing.assert_frame_equal(*kept)
+
+
+def test_section_without_a_cell_is_counted_as_undefined(tmp_path):
+    drawn = drawn_images(2)
+    drawn["x1"] = (np.zeros(SHAPE, dtype=np.int64), *drawn["x1"][1:])
+    folders = write_shard(tmp_path, "test-0000", drawn)
+    metrics, _ = summarize(tmp_path, [evaluate(tmp_path, folders, isbi2012=True)])
+    rows = metrics[metrics["metric"].isin(["v_rand", "v_info"])]
+    assert set(zip(rows["n"], rows["n_undefined"], strict=True)) == {(1, 1)}
+    assert rows["value"].notna().all()

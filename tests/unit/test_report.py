@@ -609,7 +609,7 @@ def test_threshold_of_a_run_without_a_fit_is_unknown():
 
 
 def test_settings_of_the_page_have_defaults():
-    assert Report().model_dump() == {"title": None, **SETTINGS}
+    assert Report().model_dump() == {"title": None, "paper": None, **SETTINGS}
 
 
 @pytest.mark.parametrize(
@@ -624,3 +624,31 @@ def test_wrong_settings_are_refused(key, value):
 def test_an_override_of_the_device_is_said():
     assert "CELLMILL_DEVICE=cpu" in comparison.say_device({"device": "cpu", "device_override": True})
     assert comparison.say_device({"device": "cpu", "device_override": False}) == "CPU"
+
+
+# ---- beside the paper --------------------------------------------------------------------------------------
+
+
+def test_page_sets_the_figures_of_a_paper_beside_its_own(tmp_path):
+    arguments = build_example(tmp_path, paper="sartorius")
+    for run in arguments["runs"]:
+        run["made_from"] = {"preset": "sartorius_unet", "settings": {}, "overrides": {"width": 0.5}, "how": "trained"}
+    _, page = write(tmp_path, arguments)
+    assert "Beside the paper" in page.text
+    assert "#paper" in [a["href"] for a in page.all("a")]
+    assert {"table-paper_results", "table-paper_postprocessing"} <= {a.get("id") for a in page.all("h3")}
+    assert "1 of the 5 systems of the paper is measured here." in page.text
+    assert "wide: width 0.5" in page.text
+    # Dice of the one image before and after postprocessing: DICE of `wide` by hand, less 0.05 before
+    assert "0.800" in page.text
+    assert "not run" in page.text
+
+
+def test_page_without_a_paper_has_no_such_chapter(example):
+    assert "Beside the paper" not in example[3].text
+    assert "#paper" not in [a["href"] for a in example[3].all("a")]
+
+
+def test_unknown_paper_is_refused():
+    with pytest.raises(ValidationError, match="isbi2012"):
+        Report(paper="isbi2013")

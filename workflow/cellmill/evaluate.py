@@ -5,7 +5,8 @@ probability. Then the counts of all shards of a dataset become scores, each as a
 with an interval from the bootstrap over images.
 
 `thresholded` is the mask of all pixels with at least the fitted threshold and its connected components, nothing
-else; `postprocessed` is the final segmentation. Pixels with the ignore label, and padding, count nowhere.
+else; `at_0.50` the mask at a probability of one half; `postprocessed` is the final segmentation. Pixels with the
+ignore label, and padding, count nowhere.
 """
 
 import csv
@@ -13,18 +14,20 @@ import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cellmill.exports import read_fit
+from cellmill.archives import read_fit
 from cellmill.fit import fit_labels, unfit_probability
 from cellmill.frames import Frame, list_frames, match_samples
 from cellmill.images import IGNORE_LABEL, read_labels
 from cellmill.metrics.instance import IOU_PERCENT, count_matches, count_overlaps
 from cellmill.metrics.pixel import (
     BACKGROUND,
+    BINS,
     COUNTS,
     FOREGROUND,
     SWEEP_METRICS,
@@ -32,6 +35,18 @@ from cellmill.metrics.pixel import (
     histogram_classes,
 )
 from cellmill.morphology import label_components
+from cellmill.paper_scores import (
+    ALL_PIXEL_METRICS,
+    BASELINE,
+    HALF,
+    RATE_METRICS,
+    count_at_half,
+    count_section,
+    read_sections,
+    summarize_baselines,
+    summarize_rates,
+    summarize_sections,
+)
 from cellmill.shards import atomic_path, stable_hash
 from cellmill.statistics import METRICS, score_counts, summarize_counts
 
@@ -60,6 +75,7 @@ def evaluate_shard(
     split: str,
     model: str,
     seed: int,
+    isbi2012: bool,
 ) -> None:
     """Count and match one shard of one run.
 
@@ -76,6 +92,8 @@ def evaluate_shard(
         Part that the shard plays for this run: train, validation or test.
     model, seed : str and int
         Of the run.
+    isbi2012 : bool
+        Score the images as sections of ISBI 2012 too; see `count_section`.
 
     Raises
     ------
@@ -92,6 +110,7 @@ def evaluate_shard(
                 frame,
                 segmented_yx=read_labels(Path(segmentation_dir) / f"{frame.sample}.tif"),
                 threshold=threshold,
+                isbi2012=isbi2012,
             ),
         }
         for frame in frames
@@ -105,7 +124,7 @@ def evaluate_shard(
     logger.info("%d images counted", len(images), extra={"progress": True})
 
 
-def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float) -> dict[str, Any]:
+def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float, isbi2012: bool) -> dict[str, Any]:
     """Count one image in the geometry of the raw image, and in the fitted one where it differs.
 
     Parameters
@@ -116,6 +135,8 @@ def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float) -> 
         Final segmentation, geometry of the raw image.
     threshold : float
         Of the stage `thresholded`.
+    isbi2012 : bool
+        Add the result of `count_section`.
 
     Returns
     -------
@@ -133,14 +154,19 @@ def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float) -> 
         )
     # Interpolation in float32 may pass 0 and 1 by an ulp.
     raw_yx = np.clip(unfit_probability(probability_yx, frame.geometry), 0, 1)
-    counted = {"raw": count_image(raw_yx, truth_yx, segmented_yx, threshold=threshold)}
+    views = {"raw": (raw_yx, truth_yx, segmented_yx)}
     if frame.geometry.mode != "none":
-        counted["fitted"] = count_image(
+        views["fitted"] = (
             np.where(frame.find_valid(), probability_yx, 0),
             fit_labels(truth_yx, frame.geometry),
             fit_labels(segmented_yx, frame.geometry),
-            threshold=threshold,
         )
+    counted = {geometry: count_image(*arrays, threshold=threshold) for geometry, arrays in views.items()}
+    if isbi2012:
+        image_yx = frame.read_image()
+        images = {"raw": unfit_probability(image_yx, frame.geometry), "fitted": image_yx}
+        for geometry, (shown_yx, known_yx, _) in views.items():
+            counted[geometry] |= count_section(shown_yx, known_yx, images[geometry], threshold=threshold)
     return counted
 
 
@@ -192,6 +218,7 @@ class Group:
     samples: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
     numbers: list[np.ndarray] = field(default_factory=list)
+    sections: list[np.ndarray] = field(default_factory=list)
 
     def add(self, sample: str, shard: str, counted: Mapping[str, Any], stage: str) -> None:
         """Add one image; see `score_counts` for the order of its numbers."""
@@ -200,6 +227,8 @@ class Group:
         self.shards.append(shard)
         row = [*(at[name] for name in COUNTS), at["n_true"], at["n_predicted"], *at["matches"]]
         self.numbers.append(np.array([*row, *counted["background"], *counted["foreground"]], dtype=np.float64))
+        if stage == THRESHOLDED and "grey" in counted:
+            self.sections.append(read_sections(counted))
 
 
 def summarize_evaluation(
@@ -215,9 +244,11 @@ def summarize_evaluation(
     Parameters
     ----------
     metrics_path : path
-        Tidy table, one row a number: each of METRICS as image_mean and pooled, the threshold-free ones pooled
-        for the stage `thresholded`. `n` images stand behind a value, `n_undefined` were left out because the
-        score is undefined for them. An mcc of 0/0 stands as 0 in the mean and is counted in `n_undefined` too.
+        Tidy table, one row a number: each of METRICS and RATE_METRICS as image_mean and pooled, the threshold-free
+        ones pooled for the stage `thresholded`; the pixel scores also for the stage `at_0.50`. `n` images stand
+        behind a value, `n_undefined` were left out because the score is undefined for them. An mcc of 0/0 stands as
+        0 in the mean and is counted in `n_undefined` too. Images that were scored as sections have v_rand and v_info
+        (see `summarize_sections`) and rows of the stage `baseline` (see `summarize_baselines`).
     scores_path : path
         One row an image, run, stage and geometry.
     shard_paths : sequence of path
@@ -228,19 +259,27 @@ def summarize_evaluation(
     seed : int
         Of the config; each run and split has draws of its own, whatever other runs there are.
     """
-    groups = _read_groups(shard_paths)
+    groups, sections = _read_groups(shard_paths)
     with atomic_path(metrics_path) as metrics, atomic_path(scores_path) as scores:
-        _write_rows(metrics, METRIC_COLUMNS, _metric_rows(groups, bootstrap=bootstrap, seed=seed))
+        rows = [_metric_rows(groups, bootstrap=bootstrap, seed=seed)]
+        rows += [_baseline_rows(sections, bootstrap=bootstrap, seed=seed)]
+        _write_rows(metrics, METRIC_COLUMNS, chain(*rows))
         _write_rows(scores, SCORE_COLUMNS, _score_rows(groups))
     logger.info("%d counts of %d shards", len(groups), len(shard_paths))
 
 
 Key = tuple[str, int, str, str, str]
+# geometry -> split -> sample -> what was counted
+Sections = dict[str, dict[str, dict[str, Any]]]
 
 
-def _read_groups(paths: Sequence[str | Path]) -> dict[Key, Group]:
-    """Gather the images of all shards by model, seed, split, stage and geometry; shards in order of name."""
+def _read_groups(paths: Sequence[str | Path]) -> tuple[dict[Key, Group], Sections]:
+    """Gather the images of all shards by model, seed, split, stage and geometry; shards in order of name.
+
+    Images that were scored as sections are gathered once more, each once whatever the number of runs.
+    """
     groups: dict[Key, Group] = {}
+    sections: Sections = {}
     for path in sorted(map(str, paths)):
         contents = json.loads(Path(path).read_text(encoding="utf-8"))
         for image in contents["images"]:
@@ -248,19 +287,44 @@ def _read_groups(paths: Sequence[str | Path]) -> dict[Key, Group]:
                 for stage in (THRESHOLDED, POSTPROCESSED):
                     key = (contents["model"], contents["seed"], contents["split"], stage, geometry)
                     groups.setdefault(key, Group()).add(image["sample"], contents["shard"], counted, stage)
-    return groups
+                if "grey" in counted:
+                    of_split = sections.setdefault(geometry, {}).setdefault(contents["split"], {})
+                    of_split.setdefault(image["sample"], counted)
+    return groups, sections
 
 
 def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
     for key, group in groups.items():
         model, run_seed, split, stage, geometry = key
-        # One stream for both stages and geometries: their intervals rest on the same draws of images.
-        stream = stable_hash(f"{model}/{run_seed}/{split}", purpose="bootstrap")
-        rng = np.random.default_rng(np.random.SeedSequence([seed, stream]))
+        # One stream for all stages and geometries: their intervals rest on the same draws of images.
+        seeds = _seeds(f"{model}/{run_seed}/{split}", seed=seed)
         names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
-        for row in summarize_counts(np.stack(group.numbers), bootstrap=bootstrap, rng=rng):
+        numbers = np.stack(group.numbers)
+        for row in summarize_counts(numbers, bootstrap=bootstrap, rng=np.random.default_rng(seeds)):
             if row["metric"] not in SWEEP_METRICS or stage == THRESHOLDED:
                 yield names | row
+        counts = numbers[:, : len(COUNTS)]
+        for row in summarize_rates(counts, metrics=RATE_METRICS, bootstrap=bootstrap, seeds=seeds):
+            yield names | row
+        if stage == THRESHOLDED:
+            at_half = count_at_half(numbers[:, -2 * BINS :].reshape(-1, 2, BINS))
+            for row in summarize_rates(at_half, metrics=ALL_PIXEL_METRICS, bootstrap=bootstrap, seeds=seeds):
+                yield names | {"stage": HALF} | row
+        if group.sections:
+            scores = np.stack(group.sections)[:, :, :-1]
+            for row in summarize_sections(scores, bootstrap=bootstrap, seeds=seeds):
+                yield names | row
+
+
+def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
+    for geometry, of_geometry in sections.items():
+        seeds = {split: _seeds(f"{BASELINE}/{split}", seed=seed) for split in of_geometry}
+        for row in summarize_baselines(of_geometry, bootstrap=bootstrap, seeds=seeds):
+            yield {"seed": 0, "stage": BASELINE, "geometry": geometry} | row
+
+
+def _seeds(name: str, *, seed: int) -> np.random.SeedSequence:
+    return np.random.SeedSequence([seed, stable_hash(name, purpose="bootstrap")])
 
 
 def _score_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:

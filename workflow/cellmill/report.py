@@ -17,8 +17,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cellmill.findings import read_tables
-from cellmill.pages import chapters, comparison, data, likeness, results, wording
+from cellmill.pages import chapters, comparison, data, likeness, papers, results, wording
 from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
+from cellmill.pages.published import load_paper
 from cellmill.pages.verdict import Standing, count_wins, rank_models, read_table
 from cellmill.resting import describe_resting
 from cellmill.shards import atomic_path
@@ -54,6 +55,7 @@ def write_report(
     remarks: Sequence[str] = (),
     temporal_dirs: Mapping[str, str | Path] | None = None,
     match_path: str | Path | None = None,
+    paper: str | None = None,
 ) -> None:
     """Write the page of one dataset: the same bytes for the same arguments and files.
 
@@ -68,7 +70,7 @@ def write_report(
     runs : sequence of mappings
         run, model, seed; paths `history` and `summary` (missing for an applied model), `postprocess` (missing
         for an exported one) and `objects`; `probabilities` and `segmentation` (shard -> folder); `apply`: where an
-        applied model is from.
+        applied model is from; `made_from`, with `paper`: see `compare_with_paper`.
     samples : sequence of mappings
         sample, image, split, shard, class, sequence, frame, and `channel` where it is not the luminance; one row an
         image. The gallery has a raw view where `image` is a file.
@@ -88,6 +90,8 @@ def write_report(
         Shard -> folder of images whose background is of a sequence, for all shards.
     match_path : path, optional
         match.csv of a simulation that is like another dataset.
+    paper : str, optional
+        A file of resources/papers whose figures are set beside the scores.
 
     Raises
     ------
@@ -118,6 +122,7 @@ def write_report(
         **_data_chapter(samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}),
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(read_runs, metrics=metrics),
+        "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [
             comparison.describe_model(
                 [run for run in read_runs if run["model"] == first["model"]], metrics=metrics, scores=scores

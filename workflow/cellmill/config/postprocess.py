@@ -128,3 +128,9 @@ class Evaluate(Closed):
         ge=0,
         description="Replicates of the bootstrap over images behind each 95 % interval; 0 leaves them out.",
     )
+    isbi2012: bool = Field(
+        False,
+        description="Score cells in tissue as ISBI 2012 does too: V_rand and V_info of the regions that the predicted "
+        "membranes separate, once these are thinned to a line; and two predictors without a network, all foreground "
+        "and one grey threshold. Foreground is the inside of cells.",
+    )

@@ -28,3 +28,8 @@ class Report(BaseModel):
     gallery_side_px: int = Field(
         512, ge=64, le=2048, description="Longest side of a shown image; larger ones are scaled down."
     )
+    paper: Literal["stemnet", "clstm_unet", "isbi2012", "sartorius", "simcep"] | None = Field(
+        None,
+        description="Set the scores beside the published ones of a paper (resources/papers), with what must be known "
+        "to read those. Its rows are filled by the models that were made from its presets.",
+    )

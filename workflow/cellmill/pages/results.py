@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.exports import read_fit
+from cellmill.archives import read_fit
 from cellmill.images import IGNORE_LABEL, read_labels
 from cellmill.pages.figures import SERIES
 from cellmill.pages.verdict import read_table
