@@ -25,6 +25,7 @@ from cellmill.rasterize import rasterize_shard
 from cellmill.settings import job_settings
 from cellmill.shards import read_manifest
 from cellmill.simcep.crowding import Claim, Crowd, contact_of, push_apart
+from cellmill.simcep.fading import draw_fades, light_in
 from cellmill.simcep.growth import deform, draw_latent, stretching, trace_bodies, vertices_of
 from cellmill.simcep.lineage import Lineage
 from cellmill.simcep.motion import lay_out_world, move_population
@@ -631,6 +632,79 @@ def test_sequence_without_cells_is_recorded(tmp_path):
     assert len(pd.read_csv(folder / "objects.csv")) == 0
     assert pd.read_csv(folder / "images.csv")["cells"].tolist() == [0] * FRAMES
     assert tifffile.imread(folder / "images/s0_t003.tif").std() > 0
+
+
+# ---- fading ----------------------------------------------------------------------------------------------
+
+
+def fades(count: int = 400, frames: int = 60, is_founder: bool = True, **fading) -> list:
+    section = {"probability": 0.1, "frames": (2, 4), "light": (0, 0.2), **fading}
+    return [
+        draw_fades(section, birth=0, frames=frames, is_founder=is_founder, rng=np.random.default_rng(number))
+        for number in range(count)
+    ]
+
+
+def test_share_of_the_cells_is_faint_in_every_frame():
+    shown = np.array([[light_in(found, frame) for frame in range(60)] for found in fades()])
+    # full light lasts 1 / .1 frames, a fade 3 of them; the standard error of a frame is .02
+    for frame in (0, 1, 30, 59):
+        assert np.mean(shown[:, frame] < 1) == pytest.approx(3 / 13, abs=0.07)
+    assert np.mean(shown < 1) == pytest.approx(3 / 13, abs=0.01)
+    lights = shown[shown < 1]
+    assert (lights.min(), lights.max()) == pytest.approx((0, 0.2), abs=0.005)
+
+
+def test_a_cell_is_faint_for_its_frames_and_in_full_light_between():
+    for found in fades():
+        assert all(2 <= fade.end - fade.first <= 4 for fade in found)
+        assert all(later.first > earlier.end for earlier, later in itertools.pairwise(found))
+        assert [light_in(found, fade.first) for fade in found if fade.first >= 0] == [
+            fade.light for fade in found if fade.first >= 0
+        ]
+        assert all(light_in(found, fade.end) == 1 for fade in found)
+
+
+def test_a_daughter_is_born_in_full_light_and_more_frames_change_no_fade():
+    assert all(light_in(found, 0) == 1 for found in fades(is_founder=False))
+    for short, long in zip(fades(frames=20), fades(frames=60), strict=True):
+        assert [light_in(short, frame) for frame in range(20)] == [light_in(long, frame) for frame in range(20)]
+    certain = {"probability": 1, "frames": (1, 1), "light": (0, 0)}
+    found = draw_fades(certain, birth=5, frames=12, is_founder=False, rng=np.random.default_rng(0))
+    assert [fade.first for fade in found] == [6, 8, 10]
+    assert draw_fades(None, birth=0, frames=9, is_founder=True, rng=np.random.default_rng(0)) == ()
+
+
+def test_a_faint_cell_shows_its_part_of_the_light_and_nothing_else_changes():
+    lapse, quiet = {"frames": 8, "cycle_frames": 0}, {**DARK, "focus": {"sigma_px": 0.1, "window_px": 3}}
+    parts = {"cell": {"radius_px": (5, 8)}, "nucleus": {"include": True, "radius_px": 3}, "overlap": {"limit": 0}}
+    bright, _ = render(settings(lapse, **parts, **quiet))
+    faint, _ = render(settings({**lapse, "fading": {"probability": 0.3, "light": 0.25}}, **parts, **quiet))
+    seen = set()
+    for before, after in zip(bright, faint, strict=True):
+        assert np.array_equal(before.labels_yx, after.labels_yx)
+        for row, other in zip(after.objects, before.objects, strict=True):
+            assert {**row, "light": 1} == other
+            own_yx = after.labels_yx == row["track"]
+            if own_yx.any():
+                assert after.counts[own_yx] == pytest.approx(row["light"] * before.counts[own_yx], abs=1)
+                seen.add(row["light"])
+    assert seen == {0.25, 1}
+
+
+def test_objects_table_says_how_much_light_is_left_where_cells_fade(tmp_path):
+    fading = {"probability": 0.2, "frames": 2, "light": 0.5}
+    folder = write_shard(tmp_path / "faint", rows_of(1), settings({"fading": fading}))
+    light = pd.read_csv(folder / "objects.csv")["light"]
+    assert set(light) == {0.5, 1}
+    assert "light" not in pd.read_csv(write_shard(tmp_path / "plain", rows_of(1)) / "objects.csv")
+
+
+def test_a_fade_lasts_a_frame_at_least():
+    assert Simulate(time_lapse={}).time_lapse.fading is None
+    assert Simulate(time_lapse={"fading": {"frames": 3}}).time_lapse.fading.frames == (3, 3)
+    with pytest.raises(ValidationError, match=r"frames of 1 or more, found \[0, 2\]\. .* leave fading out"):
+        Simulate(time_lapse={"fading": {"frames": [0, 2]}})
 
 
 # ---- tracks ----------------------------------------------------------------------------------------------

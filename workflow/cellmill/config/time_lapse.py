@@ -4,9 +4,33 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from cellmill.config.ranges import CountRange, Fraction, Section
+from cellmill.config.ranges import CountRange, Fraction, FractionRange, Section
 
 LongCount = Annotated[int, Field(ge=2, le=100_000)]
+
+
+class Fading(Section):
+    """Cells that are faint for some frames, as where a stain flickers; the truth has them all along."""
+
+    probability: float = Field(
+        default=0.05, gt=0, le=1, description="Of a cell in its full light to be faint in the next frame."
+    )
+    frames: CountRange = Field(
+        default=(2, 5), description="Frames for which it is faint, one number or [smallest, largest], 1 or more."
+    )
+    light: FractionRange = Field(
+        default=(0.0, 0.3),
+        description="Part of its light that is left, one number or [smallest, largest] of which each time draws one.",
+    )
+
+    @model_validator(mode="after")
+    def _faint_for_a_frame(self) -> "Fading":
+        if self.frames[0] == 0:
+            raise ValueError(
+                f"expected frames of 1 or more, found {list(self.frames)}. For cells that are never faint leave fading "
+                "out"
+            )
+        return self
 
 
 class TimeLapse(Section):
@@ -42,6 +66,9 @@ class TimeLapse(Section):
         default=0.6,
         description="Part of the sequence for which they stay. A temporal background takes a cell that stays for more "
         "than half of the frames for background; the report says so.",
+    )
+    fading: Fading | None = Field(
+        default=None, description="Frames in which cells are faint; left out: each has the same light all the time."
     )
 
     @model_validator(mode="after")

@@ -64,7 +64,9 @@ def simulate_image(sample: str, *, seed: int, simulate: Mapping[str, Any]) -> Si
     rngs = open_streams(sample, seed=seed)
     population = _populate(shape, simulate=simulate, rngs=rngs)
     cells = population.cells
-    light = stain_cells(cells, shape=shape, simulate=simulate, stream_of=lambda _, purpose: rngs[purpose])
+    light = stain_cells(
+        cells, lights=[1.0] * len(cells), shape=shape, simulate=simulate, stream_of=lambda _, purpose: rngs[purpose]
+    )
     surroundings = draw_surroundings(shape, energy=energy_of(light.cells_yx), simulate=simulate, rngs=rngs)
 
     count_yx = count_cover([cell.cell for cell in cells], shape=shape)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cellmill.simcep.fading import Fade, draw_fades
 from cellmill.simcep.growth import deform, draw_latent, scale_at, stretch_at, trace_bodies, vertices_of
 from cellmill.simcep.optics import DEPTH_SD
 from cellmill.simcep.shapes import Footprint, draw_vertices, fill_outline
@@ -55,6 +56,8 @@ class Life:
         Along its axis, where it is not about to divide.
     rest : (first, end)
         Frames in which it stands still; equal for none. A cell that is born meanwhile rests for what is left.
+    fades : tuple of Fade
+        When it is faint.
     """
 
     number: int
@@ -69,6 +72,7 @@ class Life:
     axis: float
     stretch: float
     rest: tuple[int, int]
+    fades: tuple[Fade, ...]
 
     def rests(self, frame: int) -> bool:
         """Say whether it is at rest in a frame."""
@@ -312,6 +316,13 @@ def _draw(
         axis=math.pi * turn,
         stretch=math.sqrt(elongation),
         rest=(first, first + resting_frames),
+        fades=draw_fades(
+            lapse["fading"],
+            birth=birth,
+            frames=lapse["frames"],
+            is_founder=mother is None,
+            rng=open_stream(sequence, "fading", seed=seed, part=(number,)),
+        ),
     )
     drawn = Individual(
         life=life,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cellmill.simcep.fading import light_in
 from cellmill.simcep.growth import scale_at, trace_bodies, vertices_of
 from cellmill.simcep.illumination import energy_of
 from cellmill.simcep.imaging import photograph
@@ -115,7 +116,8 @@ class _Recorder:
         """
         shape = self._world.shape
         cells = [self._furnish(one) for one in seen]
-        light = self._stain(cells, seen, shape=shape)
+        lights = [light_in(one.life.fades, moment.frame) for one in seen]
+        light = self._stain(cells, seen, lights=lights, shape=shape)
         sigmas_px = self._blur(seen)
         groups_yx, groups = _split_blur(cells, order_yx)
         counts, saturated = photograph(
@@ -138,9 +140,10 @@ class _Recorder:
                 "visible_area_px": int(area),
                 "brightness": brightness,
                 "sigma_px": float(sigma_px),
+                "light": shown,
             }
-            for one, cell, track, area, brightness, sigma_px in zip(
-                seen, cells, tracks[1:], visible, light.brightness, sigmas_px, strict=True
+            for one, cell, track, area, brightness, sigma_px, shown in zip(
+                seen, cells, tracks[1:], visible, light.brightness, sigmas_px, lights, strict=True
             )
         ]
         summary = {
@@ -173,20 +176,24 @@ class _Recorder:
         """Give the energy to which the background is scaled: that of all cells of the first frame, for one image.
 
         Not that of the cells in the image, which would make a background that stands still depend on where they are.
+        No cell is faint in it.
         """
         margin, (rows, columns) = self._world.margin_px, self._world.size
         # cells at the world's border reach out of it
         cells = [_moved(self._furnish(one), 2 * margin) for one in self._first]
-        light = self._stain(cells, self._first, shape=(rows + 2 * margin, columns + 2 * margin))
+        lights = [1.0] * len(cells)
+        light = self._stain(cells, self._first, lights=lights, shape=(rows + 2 * margin, columns + 2 * margin))
         return energy_of(light.cells_yx) / self._world.share
 
-    def _stain(self, cells: list[Cell], individuals: list[Individual], *, shape: tuple[int, int]) -> Light:
+    def _stain(
+        self, cells: list[Cell], individuals: list[Individual], *, lights: list[float], shape: tuple[int, int]
+    ) -> Light:
         def stream_of(index: int, purpose: str) -> np.random.Generator:
             # ASSUME daughters look like their mother: neither brightness nor texture jumps when a cell divides.
             founder = individuals[index].life.founder
             return open_stream(self._sequence, purpose, seed=self._seed, part=(founder,))
 
-        return stain_cells(cells, shape=shape, simulate=self._simulate, stream_of=stream_of)
+        return stain_cells(cells, lights=lights, shape=shape, simulate=self._simulate, stream_of=stream_of)
 
     def _blur(self, individuals: list[Individual]) -> np.ndarray:
         """Give the blur of each cell, px."""

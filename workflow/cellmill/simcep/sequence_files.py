@@ -18,6 +18,8 @@ OBJECT_COLUMNS = [
     *("visible_area_px", "full_area_px", "first_row", "last_row", "first_column", "last_column", "nucleus_area_px"),
     *("organelles", "brightness", "depth", "sigma_px", "is_resting"),
 ]
+# Part of its light that a cell shows, where cells are faint in some frames.
+LIGHT_COLUMN = "light"
 IMAGE_COLUMNS = [
     *("sample", "sequence", "frame", "cells", "cells_of_world", "failed", "held", "put_off", "squeezed"),
     *("foreground_fraction", "has_background_noise", "saturated_fraction"),
@@ -36,6 +38,7 @@ def write_sequences(
         Gets images/{sample}.tif (camera counts), {sequence}_GT/SEG/man_seg{frame}.tif and
         {sequence}_GT/TRA/man_track{frame}.tif (number of the track that is visible on each pixel: the same in both),
         {sequence}_GT/TRA/man_track.txt and tracks.csv (all tracks of the whole sequence), objects.csv and images.csv.
+        Where cells are faint in some frames objects.csv says how much of its light each shows.
     samples : sequence of mapping
         Rows of the sample table; `sample`, `sequence` and `frame` are read.
     seed : int, >= 0
@@ -47,9 +50,11 @@ def write_sequences(
     objects: list[dict[str, Any]] = []
     images: list[dict[str, Any]] = []
     tracks: list[dict[str, Any]] = []
+    is_fading = False
     for sequence in sorted({str(row["sequence"]) for row in samples}):
         names = {int(row["frame"]): str(row["sample"]) for row in samples if row["sequence"] == sequence}
         simulate, lineage = section_of(sequence), Lineage(sequence)
+        is_fading |= simulate["time_lapse"]["fading"] is not None
         for frame in simulate_sequence(sequence, seed=seed, simulate=simulate, frames=names, lineage=lineage):
             name = names[frame.frame]
             write_counts(folder / "images" / f"{name}.tif", frame.counts)
@@ -70,7 +75,8 @@ def write_sequences(
             *(min(row["cells"] for row in own), max(row["cells"] for row in own)),
             *(len(lineage.tracks()), failed, squeezed),
         )
-    write_rows(folder / "objects.csv", objects, columns=OBJECT_COLUMNS)
+    columns = [*OBJECT_COLUMNS, LIGHT_COLUMN] if is_fading else OBJECT_COLUMNS
+    write_rows(folder / "objects.csv", objects, columns=columns)
     write_rows(folder / "images.csv", images, columns=IMAGE_COLUMNS)
     write_rows(folder / "tracks.csv", tracks, columns=TRACK_COLUMNS)
 

@@ -24,7 +24,7 @@ class Light:
     cells_yx, organelles_yx, nuclei_yx : ndarray
         The two last are None where the stain is not simulated.
     brightness : list of float
-        What each cell drew.
+        What each cell drew, its full light.
     """
 
     cells_yx: np.ndarray
@@ -47,7 +47,12 @@ class Light:
 
 
 def stain_cells(
-    cells: Sequence[Cell], *, shape: tuple[int, int], simulate: Mapping[str, Any], stream_of: StreamOf
+    cells: Sequence[Cell],
+    *,
+    lights: Sequence[float],
+    shape: tuple[int, int],
+    simulate: Mapping[str, Any],
+    stream_of: StreamOf,
 ) -> Light:
     """Stain the cells of one image.
 
@@ -55,6 +60,8 @@ def stain_cells(
     ----------
     cells : sequence of Cell
         In the coordinates of the image.
+    lights : sequence of float
+        Part of its light that each cell shows, in [0, 1].
     shape : (rows, columns)
         Image in px.
     simulate : mapping
@@ -75,15 +82,15 @@ def stain_cells(
     nuclei_yx = np.zeros(shape) if has_nuclei else None
     organelles_yx = np.zeros(shape) if has_organelles else None
     brightness = []
-    for index, cell in enumerate(cells):
+    for index, (cell, light) in enumerate(zip(cells, lights, strict=True)):
         rng = stream_of(index, "texture")
-        brightness.append(_add(cells_yx, cell.cell, simulate["cell"], rng=rng))
+        brightness.append(_add(cells_yx, cell.cell, simulate["cell"], light=light, rng=rng))
         if nuclei_yx is not None:
-            _add(nuclei_yx, cell.nucleus, simulate["nucleus"], rng=rng)
+            _add(nuclei_yx, cell.nucleus, simulate["nucleus"], light=light, rng=rng)
         if organelles_yx is not None:
             rng = stream_of(index, "organelle_texture")
             for organelle in cell.organelles:
-                _add(organelles_yx, organelle, simulate["organelles"], rng=rng)
+                _add(organelles_yx, organelle, simulate["organelles"], light=light, rng=rng)
     cells_yx /= np.maximum(count_cover([cell.cell for cell in cells], shape=shape), 1)
     if nuclei_yx is not None:
         nuclei_yx /= np.maximum(count_cover([cell.nucleus for cell in cells], shape=shape), 1)
@@ -93,7 +100,9 @@ def stain_cells(
     return Light(cells_yx, organelles_yx, nuclei_yx, brightness)
 
 
-def _add(light_yx: np.ndarray, footprint: Footprint, section: Mapping[str, Any], *, rng: np.random.Generator) -> float:
+def _add(
+    light_yx: np.ndarray, footprint: Footprint, section: Mapping[str, Any], *, light: float, rng: np.random.Generator
+) -> float:
     brightness = float(rng.uniform(*section["brightness"]))
     texture_yx = draw_texture(footprint.mask_yx.shape, **section["texture"], rng=rng)
     own_yx = brightness * texture_yx
@@ -101,7 +110,7 @@ def _add(light_yx: np.ndarray, footprint: Footprint, section: Mapping[str, Any],
     if rim is not None and any(rim["brightness"]):
         own_yx += float(rng.uniform(*rim["brightness"])) * _edge_weight(footprint.mask_yx, width_px=rim["width_px"])
     window, own = footprint.window(light_yx.shape)
-    light_yx[window] += own_yx[own] * footprint.mask_yx[own]
+    light_yx[window] += light * own_yx[own] * footprint.mask_yx[own]
     return brightness
 
 

@@ -25,6 +25,7 @@ PURPOSES = {
     "motion": 12,
     "reference": 13,
     "elongation": 14,
+    "fading": 15,
 }
 
 
