@@ -28,3 +28,9 @@ def real_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"real images are not at {folder}; set CELLMILL_DATA to their folder")
     return folder
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--regenerate-golden", action="store_true", help="write tests/unit/golden_losses.json anew and print the change"
+    )

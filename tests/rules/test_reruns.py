@@ -46,6 +46,7 @@ def the_config():
                 "annotations": {"format": "label_image", "path": "data/nuclei/labels/{sample}.tif"},
                 "models": [{"preset": "sartorius_unet", **TINY}],
                 "evaluate": {"bootstrap": 20},
+                "export": ["onnx", "bioimageio"],
             },
         },
     }
@@ -57,7 +58,7 @@ def finished(tmp_path_factory) -> Path:
     project = copy_project(tmp_path_factory.mktemp("finished") / "project")
     library = project / "workflow/cellmill"
     shutil.copy(library / "models/unet.py", library / "models/twin.py")
-    edit(library / "config/training.py", 'Literal["unet"]', 'Literal["unet", "twin"]')
+    edit(library / "config/networks.py", 'Literal["unet"]', 'Literal["unet", "twin"]')
     preset = (project / "resources/models/sartorius_unet.yaml").read_text()
     (project / "resources/models/twin.yaml").write_text(preset.replace("architecture: unet", "architecture: twin"))
     write_rle_dataset(project / "data/cells", CELLS, seed=1)
@@ -106,7 +107,7 @@ def after(jobs: frozenset[str], *rules: str, dataset: str, run: str = "", shard:
 
 
 PER_SHARD_OF_RUN = ("predict", "postprocess", "evaluate_shard")
-PER_RUN = ("train", "postprocess_fit", "postprocess_tables")
+PER_RUN = ("train", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio")
 SUMMARY = ("evaluate", "report")
 
 
@@ -240,6 +241,18 @@ def test_a_learning_rate_retrains_only_the_run_it_belongs_to(project, finished):
 
     edit_config(project, change)
     assert planned_jobs(project) == of_run(finished, "cells", "twin")
+
+
+def test_a_format_that_is_asked_for_later_is_written_and_nothing_is_computed_again(project):
+    edit_config(project, lambda c: c["datasets"]["cells"].update(export=["onnx"]))
+    runs = ("sartorius_unet", "twin")
+    assert planned_jobs(project) == {*(f"export_onnx cells/{run}" for run in runs), "report cells"}
+
+
+def test_another_title_is_written_into_the_exports_and_the_report(project):
+    edit_config(project, lambda c: c["datasets"]["nuclei"]["models"][0].update(title="Another"))
+    run = "nuclei/sartorius_unet"
+    assert planned_jobs(project) == {f"export_onnx {run}", f"export_bioimageio {run}", "report nuclei"}
 
 
 def test_the_bootstrap_reruns_only_the_summary(project):

@@ -25,6 +25,7 @@ STAGES = (
     "train",
     "predict",
     "postprocess",
+    "export",
     "evaluate",
     "report",
 )
@@ -90,7 +91,8 @@ def test_a_script_is_thin(script):
 
 
 WORDS = {"dataset": "demo", "run": "sartorius_unet", "shard": "train-0000"}
-OF_RUN = ("train", "predict", "postprocess_fit", "postprocess", "postprocess_tables", "evaluate_shard")
+ONCE_A_RUN = ("train", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio")
+OF_RUN = (*ONCE_A_RUN, "predict", "postprocess", "evaluate_shard")
 OF_DATASET = ("check_dataset", "match", "evaluate", "report")
 
 
@@ -108,7 +110,7 @@ def words_of(stage):
     if stage == "match":
         return {"dataset": "alike"}
     names = {"dataset"} | ({"run"} if stage in OF_RUN else set())
-    if stage not in OF_DATASET and stage not in ("train", "postprocess_fit", "postprocess_tables"):
+    if stage not in OF_DATASET and stage not in ONCE_A_RUN:
         names.add("shard")
     return {name: WORDS[name] for name in names}
 

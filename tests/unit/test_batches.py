@@ -2,22 +2,16 @@
 
 import numpy as np
 import pytest
-from training_shards import tiny_preset, write_training_shard
+from training_shards import image_set, tiny_preset, write_training_shard
 
-from cellmill import batches
-from cellmill.batches import (
-    ImageSet,
-    choose_images,
-    draw_patch,
-    find_labelled_images,
-    foreground_target,
-    iterate_batches,
-    steps_per_epoch,
-)
-from cellmill.fit import plan_fit
-from cellmill.images import IGNORE_LABEL
+from cellmill import imagesets
+from cellmill.batches import draw_origin, draw_patch, iterate_batches, steps_per_epoch
+from cellmill.images import IGNORE_LABEL, write_labels
+from cellmill.imagesets import choose_images, find_labelled_images
 from cellmill.losses import IGNORED_TARGET
+from cellmill.team import Team
 
+ALONE = Team()
 SHAPES = [(40, 60), (64, 64), (20, 100), (50, 33)]
 
 
@@ -27,16 +21,25 @@ def shard(tmp_path_factory):
 
 
 def open_images(shard):
-    return ImageSet(find_labelled_images([shard[0]], [shard[1]]), normalise="zscore")
+    return image_set(shard)
 
 
 def settings_of(**changes):
     return tiny_preset(train=changes)["train"]
 
 
-def epoch_of(images, train, *, epoch=0, first_step=0, workers=1, seed=7):
-    drawn = list(iterate_batches(images, train=train, seed=seed, epoch=epoch, first_step=first_step, workers=workers))
-    return [(batch.images_byx.tobytes(), batch.target_byx.tobytes(), tuple(batch.samples)) for batch in drawn]
+def epoch_of(images, train, *, epoch=0, first_step=0, workers=1, seed=7, team=ALONE):
+    given = {"epoch": epoch, "first_step": first_step, "workers": workers, "team": team}
+    drawn = list(iterate_batches(images, train=train, seed=seed, **given))
+    return [(batch.images.tobytes(), batch.target.classes_yx.tobytes(), tuple(batch.samples)) for batch in drawn]
+
+
+def test_the_members_of_a_team_share_each_batch_among_them(shard):
+    train = settings_of(patches_per_image=3, batch=4)
+    whole = epoch_of(open_images(shard), train)
+    parts = [epoch_of(open_images(shard), train, team=Team(member, 2)) for member in range(2)]
+    for batch, first, second in zip(whole, *parts, strict=True):
+        assert batch == tuple(a + b for a, b in zip(first, second, strict=True))
 
 
 AUGMENTED = {
@@ -74,30 +77,29 @@ def test_an_epoch_shows_each_image_as_often_as_asked(shard):
 def test_the_order_of_the_shards_changes_no_batch(tmp_path):
     a = write_training_shard(tmp_path, "a", shapes=SHAPES[:2])
     b = write_training_shard(tmp_path, "b", shapes=SHAPES[2:], seed=1)
-    forth = ImageSet(find_labelled_images([a[0], b[0]], [a[1], b[1]]), normalise="zscore")
-    back = ImageSet(find_labelled_images([b[0], a[0]], [b[1], a[1]]), normalise="zscore")
-    assert epoch_of(forth, settings_of()) == epoch_of(back, settings_of())
+    assert epoch_of(image_set(a, b), settings_of()) == epoch_of(image_set(b, a), settings_of())
 
 
 def test_targets_beyond_the_memory_for_them_are_read_again(shard, monkeypatch):
     train = settings_of()
     kept = epoch_of(open_images(shard), train)
-    monkeypatch.setattr(batches, "TARGET_CACHE_MB", 0)
+    monkeypatch.setattr(imagesets, "CACHE_MB", 0)
     images = open_images(shard)
     assert epoch_of(images, train) == kept
-    assert not images._targets
+    assert not images._kept
 
 
 def test_an_image_smaller_than_the_patch_is_all_there_once_and_the_rest_ignored(shard):
     images = open_images(shard)
     index = next(i for i, image in enumerate(images.images) if image.sample == "train2")  # 20 x 100
     train = settings_of(patch=[128, 128])
-    image_yx, target_yx = draw_patch(images, index, train=train, rng=np.random.default_rng(0))
+    (image_yx,), target = draw_patch(images, index, train=train, rng=np.random.default_rng(0))
+    target_yx = target.classes_yx
     valid_yx = target_yx != IGNORED_TARGET
     rows, columns = np.flatnonzero(valid_yx.any(axis=1)), np.flatnonzero(valid_yx.any(axis=0))
     assert valid_yx.sum() == 20 * 100
     assert (np.ptp(rows), np.ptp(columns)) == (19, 99)
-    assert np.array_equal(target_yx[valid_yx].reshape(20, 100), images.target(index))
+    assert np.array_equal(target_yx[valid_yx].reshape(20, 100), images.target(index).classes_yx)
     # Mirrored, so that batch statistics see no constant; the image itself has mean 0.
     assert image_yx[~valid_yx].std() > 0.5
     assert image_yx[valid_yx].mean() == pytest.approx(0, abs=1e-4)
@@ -106,50 +108,53 @@ def test_an_image_smaller_than_the_patch_is_all_there_once_and_the_rest_ignored(
 def test_a_patch_within_an_image_ignores_nothing(shard):
     images = open_images(shard)
     for seed in range(20):
-        target_yx = draw_patch(images, 1, train=settings_of(), rng=np.random.default_rng(seed))[1]
+        target_yx = draw_patch(images, 1, train=settings_of(), rng=np.random.default_rng(seed))[1].classes_yx
         assert not (target_yx == IGNORED_TARGET).any()
 
 
 def test_balanced_patches_hold_foreground_at_least_every_second_time(tmp_path):
     images_dir, labels_dir = write_training_shard(tmp_path, "rare", shapes=[(600, 600)])
-    images = ImageSet(find_labelled_images([images_dir], [labels_dir]), normalise="zscore")
+    images = image_set((images_dir, labels_dir))
     shares = {}
     for sampling in ("uniform", "balanced"):
         train = settings_of(sampling=sampling)
         hits = [
-            (draw_patch(images, 0, train=train, rng=np.random.default_rng(seed))[1] == 1).any() for seed in range(200)
+            (draw_patch(images, 0, train=train, rng=np.random.default_rng(seed))[1].classes_yx == 1).any()
+            for seed in range(200)
         ]
         shares[sampling] = np.mean(hits)
     assert shares["uniform"] < 0.15
     assert 0.4 < shares["balanced"] < 0.65
 
 
-def test_balanced_patches_of_an_empty_image_are_uniform(tmp_path):
-    rng = np.random.default_rng(1)
-    target_yx = np.zeros((50, 70), np.uint8)
-    origins = [batches._draw_origin(target_yx, patch=(32, 32), sampling="balanced", rng=rng) for _ in range(2000)]
+def test_balanced_patches_of_an_empty_image_are_uniform():
+    rng, train = np.random.default_rng(1), settings_of(sampling="balanced")
+    empty_yx = np.zeros((50, 70), bool)
+    origins = [draw_origin(lambda _: empty_yx, 0, train=train, shape=(50, 70), rng=rng) for _ in range(2000)]
     assert {top for top, _ in origins} == set(range(19))
     assert {left for _, left in origins} == set(range(39))
 
 
-def test_the_target_is_one_in_objects_and_ignores_the_ignored_label():
-    labels_yx = np.array([[0, 3, IGNORE_LABEL], [65534, 0, 1]], dtype=np.uint16)
-    target_yx = foreground_target(labels_yx, plan_fit((2, 3), mode="none", size=None))
+def test_the_target_ignores_the_ignored_label(tmp_path):
+    shard = write_training_shard(tmp_path, "t", shapes=[(2, 3)])
+    write_labels(shard[1] / "t0.tif", np.array([[0, 3, IGNORE_LABEL], [65534, 0, 1]], dtype=np.uint16))
+    target_yx = image_set(shard).target(0).classes_yx
     assert target_yx.tolist() == [[0, 1, IGNORED_TARGET], [1, 0, 1]]
     assert target_yx.dtype == np.uint8
 
 
-def test_the_target_of_a_padded_image_ignores_the_padding():
-    geometry = plan_fit((2, 3), mode="crop_pad", size=[4, 3])
-    target_yx = foreground_target(np.ones((2, 3), np.uint16), geometry)
+def test_the_target_of_a_padded_image_ignores_the_padding(tmp_path):
+    shard = write_training_shard(tmp_path, "t", shapes=[(2, 3)], mode="crop_pad", size=[4, 3])
+    write_labels(shard[1] / "t0.tif", np.ones((2, 3), np.uint16))
+    target_yx = image_set(shard).target(0).classes_yx
     assert (target_yx[1:3] == 1).all()
     assert (target_yx[[0, 3]] == IGNORED_TARGET).all()
 
 
 def test_labels_follow_images_through_a_resize(tmp_path):
     images_dir, labels_dir = write_training_shard(tmp_path, "t", shapes=[(60, 40)], mode="resize", size=[96, 96])
-    images = ImageSet(find_labelled_images([images_dir], [labels_dir]), normalise="zscore")
-    target_yx, image_yx = images.target(0), images.image(0)
+    images = image_set((images_dir, labels_dir))
+    target_yx, image_yx = images.target(0).classes_yx, images.view(0).frames[0][0]
     assert target_yx.shape == image_yx.shape == (96, 96)
     assert image_yx[target_yx == 1].mean() - image_yx[target_yx == 0].mean() > 40  # discs are 60 counts brighter
 

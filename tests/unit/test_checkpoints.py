@@ -20,6 +20,8 @@ from cellmill.checkpoints import (
     remove_checkpoints,
     stop_requests,
 )
+from cellmill.stepping import Stepper
+from cellmill.team import Team
 
 STATE = {"epoch": 3, "model": {"w": torch.arange(5.0)}, "history": [{"epoch": 1, "loss": None}]}
 
@@ -27,22 +29,25 @@ STATE = {"epoch": 3, "model": {"w": torch.arange(5.0)}, "history": [{"epoch": 1,
 def train_a_little(*, steps):
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 1)
-    training = Training(model, torch.optim.Adam(model.parameters(), lr=0.1))
+    settings = {"precision": "fp32", "ema": None}
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
+    stepper = Stepper(model, model, optimiser, torch.device("cpu"), "foreground", settings, None, Team())
+    training = Training(stepper)
     run(training, steps=steps)
     return training
 
 
 def run(training, *, steps):
     for _ in range(steps):
-        training.optimiser.zero_grad()
+        training.stepper.optimiser.zero_grad()
         training.model(torch.randn(8, 3)).square().mean().backward()
-        training.optimiser.step()
+        training.stepper.optimiser.step()
         training.step += 1
 
 
 def test_a_state_survives_the_file(tmp_path):
     checkpoint = Checkpoint(tmp_path / "a.pt")
-    checkpoint.save(STATE)
+    checkpoint.save(STATE, team=Team())
     state = checkpoint.load()
     assert state["epoch"] == 3
     assert state["history"] == STATE["history"]
@@ -61,14 +66,14 @@ def test_a_file_that_cannot_be_read_starts_training_anew_with_a_warning(tmp_path
 
 def test_a_save_that_fails_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "a.pt")
-    checkpoint.save(STATE)
+    checkpoint.save(STATE, team=Team())
 
     def no_space(*_):
         raise OSError("no space left")
 
     monkeypatch.setattr(checkpoints.torch, "save", no_space)
     with pytest.raises(OSError, match="no space"):
-        checkpoint.save({"epoch": 4})
+        checkpoint.save({"epoch": 4}, team=Team())
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
     assert checkpoint.load()["epoch"] == 3
 
@@ -76,7 +81,7 @@ def test_a_save_that_fails_keeps_the_checkpoint_before_it(tmp_path, monkeypatch)
 def test_training_goes_on_from_a_state_as_if_nothing_had_happened(tmp_path):
     unbroken = train_a_little(steps=9)
     broken = train_a_little(steps=4)
-    Checkpoint(tmp_path / "a.pt").save(broken.state())
+    Checkpoint(tmp_path / "a.pt").save(broken.state(), team=Team())
     torch.manual_seed(99)
     fresh = train_a_little(steps=0)
     fresh.restore(Checkpoint(tmp_path / "a.pt").load())
@@ -169,7 +174,7 @@ def test_outside_the_main_thread_training_runs_without_signals():
 
 def test_a_long_epoch_is_saved_on_the_way(tmp_path, monkeypatch):
     checkpoint = Checkpoint(tmp_path / "a.pt")
-    assert not checkpoint.is_due(StopRequest())
-    assert checkpoint.is_due(StopRequest(signal.SIGTERM))
+    assert not checkpoint.is_due(StopRequest(), team=Team())
+    assert checkpoint.is_due(StopRequest(signal.SIGTERM), team=Team())
     monkeypatch.setattr(checkpoints, "SAVE_EVERY_S", 0)
-    assert checkpoint.is_due(StopRequest())
+    assert checkpoint.is_due(StopRequest(), team=Team())

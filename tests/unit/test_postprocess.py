@@ -11,8 +11,8 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from cellmill.annotations.rle import decode_rle
+from cellmill.archives import read_fit
 from cellmill.config.postprocess import Evaluate, Postprocess
-from cellmill.exports import read_fit
 from cellmill.fit import fit_image, plan_fit, write_geometry
 from cellmill.images import IGNORE_LABEL, read_labels, write_image, write_labels, write_probabilities
 from cellmill.postprocess import fit_postprocess, gather_tables, postprocess_shard
@@ -75,7 +75,7 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
         postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
-        network={"architecture": "unet"}, seed=seed, **roles,
+        network={"architecture": "unet"}, input={"frames": 1}, seed=seed, **roles,
     )  # fmt: skip
     return read_fit(tmp_path / name)
 
@@ -349,7 +349,7 @@ def test_the_exported_model_carries_weights_fit_and_settings(shards, tmp_path):
         assert archive.read("postprocess.json") == (tmp_path / "postprocess.json").read_bytes()
         description = json.loads(archive.read("model.json"))
     assert description == {
-        "format": 1, "network": {"architecture": "unet"}, "preprocess": {"channel": 0}, "predict": {"batch": 4},
+        "format": 2, "network": {"architecture": "unet"}, "input": {"frames": 1}, "preprocess": {"channel": 0}, "predict": {"batch": 4},
         "postprocess": settings(),
     }  # fmt: skip
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from training_shards import tiny_preset, write_training_shard
+from training_shards import network_of, tiny_preset, write_training_shard
 
 from cellmill.fit import read_geometry
 from cellmill.images import read_probabilities, sample_paths
@@ -19,7 +19,7 @@ SHAPES = [(70, 90), (5, 7), (64, 64)]
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     preset = tiny_preset()
-    settings = {**preset["network"], "width": preset["width"]}
+    settings = network_of(preset)
     torch.manual_seed(3)
     network = build_network(settings)
     for _ in range(20):
@@ -38,8 +38,11 @@ def predict(folder, images_dir, weights, *, tile=(1024, 1024), batch=1):
     predict_shard(
         output_dir=folder,
         images_dir=images_dir,
+        around_dirs=[],
         weights_path=weights[0],
         predict={"tile": list(tile), "batch": batch},
+        passages=None,
+        classes=None,
         threads=1,
         gpu=0,
     )

@@ -1,5 +1,7 @@
 """Tiles: they cover every pixel once and give what the whole image gives."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from cellmill.fit import plan_fit
 from cellmill.models import build_network
 from cellmill.normalise import measure_input
 from cellmill.tiling import plan_spans, predict_tiled
+from cellmill.views import View
 
 LEVELS = 2  # sees 44 px, at most 23 px to one side
 
@@ -24,7 +27,8 @@ def network():
             "levels": LEVELS,
             "norm": "batch",
             "dropout": 0,
-            "out_channels": 1,
+            "film": 0,
+            "output": "foreground",
             "width": 1,
         }
     )
@@ -36,16 +40,19 @@ def network():
 
 
 def predict(network, image_yx, *, tile, batch=1):
-    geometry = plan_fit(image_yx.shape, mode="none", size=None)
     return predict_tiled(
         network,
-        image_yx,
-        scale=measure_input(image_yx, geometry=geometry, normalise="zscore"),
+        view_of(image_yx),
         tile=tile,
         batch=batch,
         device=torch.device("cpu"),
         finish=torch.Tensor.float,
     )
+
+
+def view_of(image_yx):
+    geometry = plan_fit(image_yx.shape, mode="none", size=None)
+    return View(((image_yx, measure_input(image_yx, geometry=geometry, normalise="zscore")),))
 
 
 def image_of(shape):
@@ -106,10 +113,10 @@ def test_output_has_the_shape_of_the_image(network, shape):
 
 def test_far_from_the_border_a_crop_is_predicted_as_in_its_image(network):
     image_yx = image_of((160, 160))
-    geometry = plan_fit(image_yx.shape, mode="none", size=None)
-    scale = measure_input(image_yx, geometry=geometry, normalise="zscore")
-    given = {"scale": scale, "tile": (512, 512), "batch": 1, "device": torch.device("cpu")}
-    whole_cyx = predict_tiled(network, image_yx, finish=torch.Tensor.float, **given)
-    crop_cyx = predict_tiled(network, image_yx[32:160, 16:144], finish=torch.Tensor.float, **given)
+    ((_, scale),) = view_of(image_yx).frames
+    crop = View(((image_yx[32:160, 16:144], replace(scale, valid_rows=(0, 128), valid_columns=(0, 128))),))
+    given = {"tile": (512, 512), "batch": 1, "device": torch.device("cpu"), "finish": torch.Tensor.float}
+    whole_cyx = predict_tiled(network, view_of(image_yx), **given)
+    crop_cyx = predict_tiled(network, crop, **given)
     inner_cyx = whole_cyx[:, 32 + 24 : 160 - 24, 16 + 24 : 144 - 24]
     assert np.abs(crop_cyx[:, 24:-24, 24:-24] - inner_cyx).max() < 1e-4

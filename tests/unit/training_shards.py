@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from cellmill.config.networks import network_settings
 from cellmill.config.training import ModelPreset
 from cellmill.fit import fit_image, plan_fit, write_geometry
 from cellmill.images import write_image, write_labels
+from cellmill.imagesets import ImageSet, find_images, find_labelled_images
 from cellmill.shards import shard_folder
 
 TINY = {
@@ -18,6 +20,25 @@ TINY = {
 def tiny_preset(**changes):
     """The settings of a preset that trains in a second, as the rules pass them."""
     return ModelPreset.model_validate(merge(TINY, changes)).model_dump(mode="json")
+
+
+def network_of(preset):
+    """The network of a preset as the rules pass it."""
+    return network_settings(preset)
+
+
+def image_set(*shards, preset=None, around=(), passages=None, classes=None):
+    """The images of some (images, labels) folders, opened as training opens them."""
+    preset = preset or tiny_preset()
+    return ImageSet(
+        find_labelled_images([images for images, _ in shards], [labels for _, labels in shards]),
+        around=find_images(around),
+        input=preset["input"],
+        output=preset["network"]["output"],
+        loss=preset["train"]["loss"],
+        passages=passages,
+        classes=classes,
+    )
 
 
 def merge(base, changes):
@@ -38,13 +59,16 @@ def draw_cells(rng, shape, *, cells=4, radius_px=5):
     return image_yx.astype(np.float32), labels_yx
 
 
-def write_training_shard(folder, name, *, shapes, seed=0, mode="none", size=None):
+def write_training_shard(folder, name, *, shapes, seed=0, mode="none", size=None, cells=4, radius_px=5):
     """Write images/{name} and labels/{name} with an image of each shape; give both folders."""
     rng = np.random.default_rng(seed)
-    cells = {f"{name}{number}": draw_cells(rng, shape) for number, shape in enumerate(shapes)}
+    drawn = {
+        f"{name}{number}": draw_cells(rng, shape, cells=cells, radius_px=radius_px)
+        for number, shape in enumerate(shapes)
+    }
     geometries = {}
     with shard_folder(folder / "images" / name) as images, shard_folder(folder / "labels" / name) as labels:
-        for sample, (image_yx, labels_yx) in cells.items():
+        for sample, (image_yx, labels_yx) in drawn.items():
             geometries[sample] = plan_fit(image_yx.shape, mode=mode, size=size)
             write_image(images / f"{sample}.tif", fit_image(image_yx, geometries[sample], pad_value=0))
             write_labels(labels / f"{sample}.tif", labels_yx)

@@ -220,7 +220,10 @@ def _change_values(
     if values[0].is_about_patch:
         means = images_cyx.mean(axis=(1, 2), keepdims=True, dtype=np.float64)
         offsets = (offsets + means * (1 - gains)).astype(np.float32)
-    changed_cyx = images_cyx * gains + offsets
+    changed_cyx = images_cyx * gains
+    changed_cyx += offsets
     if values[0].noise > 0:
-        changed_cyx = changed_cyx + values[0].noise * rng.standard_normal(changed_cyx.shape, dtype=np.float32)
+        noise_cyx = rng.standard_normal(changed_cyx.shape, dtype=np.float32)
+        noise_cyx *= values[0].noise
+        changed_cyx += noise_cyx
     return np.ascontiguousarray(changed_cyx, dtype=np.float32)

@@ -1,146 +1,38 @@
 """Patches of training images, drawn the same whatever the number of workers and wherever training resumes.
 
-Images are memory-mapped; targets are kept as one byte a pixel while TARGET_CACHE_MB lasts, and made again
-from the label images beyond that. An image smaller than a patch is mirrored at its edges; what was added is
-ignored.
+An image smaller than a patch is mirrored at its edges; what was added is ignored.
 """
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
-from cellmill.augmentation import augment, draw_augmentation, margin_px
-from cellmill.fit import Geometry, fit_labels, read_geometry
-from cellmill.images import IGNORE_LABEL, read_labels, sample_paths
-from cellmill.losses import IGNORED_TARGET
-from cellmill.normalise import InputScale, measure_input, mirror, read_window
-
-TARGET_CACHE_MB = 512
+from cellmill.augmentation import Window, augment, draw_geometry, draw_values, margin_px
+from cellmill.images import IGNORE_LABEL
+from cellmill.imagesets import ImageSet, as_labels
+from cellmill.normalise import cut, mirror
+from cellmill.targets import Target, context_px, make_target
+from cellmill.team import Team
 
 # Numbers that keep the random streams of two purposes apart. None of them is zero: SeedSequence([7, 1]) and
-# SeedSequence([7, 1, 0]) are one stream.
-ORDER_STREAM, PATCH_STREAM, SUBSET_STREAM = 1, 2, 3
-
-
-@dataclass(frozen=True)
-class LabelledImage:
-    """A preprocessed image and its label image, which has the geometry of the raw image."""
-
-    sample: str
-    image_path: Path
-    labels_path: Path
-    geometry: Geometry
+# SeedSequence([7, 1, 0]) are one stream. 3 is in imagesets.py, 4 and 5 are in streams.py.
+ORDER_STREAM, PATCH_STREAM = 1, 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Patches that one step of training sees."""
+    """What one step of training sees."""
 
-    images_byx: np.ndarray  # float32, normalised
-    target_byx: np.ndarray  # uint8: 0, 1, IGNORED_TARGET
+    images: np.ndarray  # float32, normalised: b c y x, or b t c y x for windows of frames
+    target: Target  # with a leading axis, for windows b and t in one
     samples: list[str]
-
-
-class ImageSet:
-    """Labelled images that are opened when they are needed."""
-
-    def __init__(self, images: list[LabelledImage], *, normalise: str) -> None:
-        self.images = images
-        self._normalise = normalise
-        self._scales: dict[int, InputScale] = {}
-        self._targets: dict[int, np.ndarray] = {}
-        self._room = TARGET_CACHE_MB * 2**20
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def image(self, index: int) -> np.ndarray:
-        """Map one image, float32 YX."""
-        image_yx: np.ndarray = tifffile.memmap(self.images[index].image_path, mode="r")
-        return image_yx
-
-    def scale(self, index: int) -> InputScale:
-        """Give how an image is normalised; measured at its first use."""
-        if index not in self._scales:
-            geometry = self.images[index].geometry
-            self._scales[index] = measure_input(self.image(index), geometry=geometry, normalise=self._normalise)
-        return self._scales[index]
-
-    def target(self, index: int) -> np.ndarray:
-        """Give the target of one image in its fitted frame: 0, 1 or IGNORED_TARGET."""
-        if index in self._targets:
-            return self._targets[index]
-        image = self.images[index]
-        target_yx = foreground_target(read_labels(image.labels_path), image.geometry)
-        # What is in stays in: in a shuffled epoch an image is as likely to be needed next as any other.
-        if target_yx.nbytes <= self._room:
-            self._room -= target_yx.nbytes
-            self._targets[index] = target_yx
-        return target_yx
-
-
-def find_labelled_images(images_dirs: list[str | Path], labels_dirs: list[str | Path]) -> list[LabelledImage]:
-    """Pair the images of some shards with their labels.
-
-    Parameters
-    ----------
-    images_dirs, labels_dirs : lists of paths
-        Shard folders of the stages preprocess and rasterize.
-
-    Returns
-    -------
-    list of LabelledImage
-        Sorted by sample, so that the order of the shards does not matter.
-
-    Raises
-    ------
-    ValueError
-        If an image has no labels.
-    """
-    labels = {sample: path for folder in labels_dirs for sample, path in sample_paths(folder).items()}
-    found, missing = [], []
-    for folder in images_dirs:
-        geometries = read_geometry(Path(folder) / "geometry.csv")
-        for sample, path in sample_paths(folder).items():
-            if sample in labels:
-                found.append(LabelledImage(sample, path, labels[sample], geometries[sample]))
-            else:
-                missing.append(sample)
-    if missing:
-        raise ValueError(
-            f"{images_dirs[0]}: expected a label image for each image, found none for {len(missing)}: "
-            f"{', '.join(sorted(missing)[:5])}. Run snakemake again, so that rasterize makes them."
-        )
-    return sorted(found, key=lambda image: image.sample)
-
-
-def choose_images(images: list[LabelledImage], *, limit: int | None, seed: int) -> list[LabelledImage]:
-    """Keep at most `limit` images, the same ones for the same seed; all of them for None."""
-    if limit is None or len(images) <= limit:
-        return images
-    rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSET_STREAM]))
-    return [images[index] for index in sorted(rng.permutation(len(images))[:limit])]
-
-
-def foreground_target(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Make the target of a network from a label image in raw geometry.
-
-    Returns
-    -------
-    ndarray of uint8, shape (geometry.rows, geometry.columns)
-        1 in any object, 0 in the background, IGNORED_TARGET where labels say ignore and in padding.
-    """
-    fitted_yx = fit_labels(labels_yx, geometry)
-    target_yx = (fitted_yx > 0).astype(np.uint8)
-    target_yx[fitted_yx == IGNORE_LABEL] = IGNORED_TARGET
-    return target_yx
+    patches: int  # of the whole batch, of which a member of a team has a part
+    fresh_b: np.ndarray | None = None  # of windows: whether a sequence begins, so that nothing is remembered
 
 
 def steps_per_epoch(images: int, *, train: dict[str, Any]) -> int:
@@ -150,7 +42,7 @@ def steps_per_epoch(images: int, *, train: dict[str, Any]) -> int:
 
 def draw_patch(
     images: ImageSet, index: int, *, train: dict[str, Any], rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, Target]:
     """Draw one patch of one image.
 
     Parameters
@@ -166,29 +58,100 @@ def draw_patch(
 
     Returns
     -------
-    image_yx, target_yx : ndarray of float32 and of uint8, of the patch's shape
+    image_cyx, target : ndarray of float32 and Target, of the patch's shape
     """
-    patch = (int(train["patch"][0]), int(train["patch"][1]))
-    image_yx, target_yx = images.image(index), images.target(index)
-    top, left = _draw_origin(target_yx, patch=patch, sampling=train["sampling"], rng=rng)
-    drawn = draw_augmentation(train["augmentation"], patch=patch, rng=rng)
-    margin = margin_px(train["augmentation"], patch=patch) if drawn.affine else 0
-    starts = (top - margin, left - margin)
-    lengths = (patch[0] + 2 * margin, patch[1] + 2 * margin)
+    patch = patch_of(train)
+    origin = draw_origin(images.foreground, index, train=train, shape=images.view(index).shape, rng=rng)
+    geometry = draw_geometry(train["augmentation"], patch=patch, rng=rng)
+    draws = images.frames_seen if train["augmentation"]["per_frame"] else 1
+    values = [draw_values(train["augmentation"], rng=rng) for _ in range(draws)]
+    around = context_px(output=images.output, loss=images.loss)
+    window, planes = cut_window(images, [index], origin=origin, train=train, is_warped=geometry.is_warped)
+    shape = (patch[0] + 2 * around, patch[1] + 2 * around)
+    moved = augment(window, geometry=geometry, values=values, shape=shape, rng=rng)
+    target = make_target(moved.labels_tyx[0], moved.maps_cyx, output=images.output, loss=images.loss, context_px=around)
+    inner = slice(around, around + patch[0]), slice(around, around + patch[1])
+    return add_planes(moved.images_cyx[:, *inner], planes), target
+
+
+def patch_of(train: dict[str, Any]) -> tuple[int, int]:
+    """Give rows and columns of a patch, px."""
+    return int(train["patch"][0]), int(train["patch"][1])
+
+
+def cut_window(
+    images: ImageSet, frames: list[int | str], *, origin: tuple[int, int], train: dict[str, Any], is_warped: bool
+) -> tuple[Window, tuple[float, ...]]:
+    """Cut the window that the patch at `origin` is made of, with what an augmentation may need around it.
+
+    Parameters
+    ----------
+    images : ImageSet
+    frames : list of int or str
+        Images of one size: numbers within the set, names around it (their labels are ignored everywhere).
+    origin : (row, column)
+        Of the patch, px; negative for an image smaller than the patch.
+    train : dict
+        Section `train` of a preset.
+    is_warped : bool
+        Whether an affine or elastic change was drawn, which needs a margin.
+
+    Returns
+    -------
+    window : Window
+        Images of all frames, one after the other, and their labels; maps of the first frame.
+    planes : tuple of float
+        Values of the constant planes, which no augmentation changes.
+    """
+    patch, around = patch_of(train), context_px(output=images.output, loss=images.loss)
+    margin = margin_px(train["augmentation"], patch=patch, context_px=around) if is_warped else 0
+    views = [images.view(frame) if isinstance(frame, int) else images.view_around(frame) for frame in frames]
+    starts = [start - around - margin for start in origin]
+    lengths = [side + 2 * (around + margin) for side in patch]
     rows, columns = (
-        mirror(start, length, size) for start, length, size in zip(starts, lengths, image_yx.shape, strict=True)
+        mirror(start, length, size) for start, length, size in zip(starts, lengths, views[0].shape, strict=True)
     )
-    window_yx = read_window(image_yx, rows=rows, columns=columns, scale=images.scale(index))
-    truth_yx = target_yx[rows[:, None], columns[None, :]]
-    for axis in range(2):
-        places = np.arange(starts[axis], starts[axis] + lengths[axis])
-        outside = (places < 0) | (places >= image_yx.shape[axis])
-        truth_yx[(outside, slice(None)) if axis == 0 else (slice(None), outside)] = IGNORED_TARGET
-    return augment(window_yx, truth_yx, drawn=drawn, patch=patch, rng=rng)
+    outside = [
+        (places < 0) | (places >= size)
+        for places, size in zip(
+            (np.arange(start, start + length) for start, length in zip(starts, lengths, strict=True)),
+            views[0].shape,
+            strict=True,
+        )
+    ]
+    labels_tyx = np.full((len(frames), *lengths), IGNORE_LABEL, dtype=np.uint16)
+    maps_cyx = None
+    for number, frame in enumerate(frames):
+        if isinstance(frame, int):
+            truth_yx, maps = images.truth(frame)
+            labels_tyx[number] = as_labels(cut(truth_yx, rows=rows, columns=columns))
+            if number == 0 and maps is not None:
+                maps_cyx = cut(maps, rows=rows, columns=columns)
+    if any(places.any() for places in outside):
+        labels_tyx[:, outside[0]] = IGNORE_LABEL
+        labels_tyx[:, :, outside[1]] = IGNORE_LABEL
+        if maps_cyx is not None:
+            is_outside_yx = outside[0][:, None] | outside[1][None, :]
+            maps_cyx = np.where(is_outside_yx, np.float32(0), maps_cyx)
+    planes = views[0].planes
+    read = [view.read(rows, columns)[: len(view.frames)] for view in views]
+    window = Window(
+        images_cyx=np.concatenate(read),
+        labels_tyx=labels_tyx,
+        maps_cyx=maps_cyx,
+        is_vector=images.output in ("flow", "flow_gray"),
+    )
+    return window, planes
+
+
+def add_planes(images_cyx: np.ndarray, planes: tuple[float, ...]) -> np.ndarray:
+    """Put constant planes behind the others."""
+    constant = np.broadcast_to(np.array(planes, np.float32)[:, None, None], (len(planes), *images_cyx.shape[1:]))
+    return np.concatenate([images_cyx, constant]) if planes else images_cyx
 
 
 def iterate_batches(
-    images: ImageSet, *, train: dict[str, Any], seed: int, epoch: int, first_step: int, workers: int
+    images: ImageSet, *, train: dict[str, Any], seed: int, epoch: int, first_step: int, workers: int, team: Team
 ) -> Iterator[Batch]:
     """Give the batches of one epoch in order, made ahead by threads.
 
@@ -204,6 +167,8 @@ def iterate_batches(
         Steps that were done before: those batches are not made.
     workers : int, > 0
         Threads; their number changes nothing in the batches.
+    team : Team
+        Each member gets its part of every batch.
 
     Yields
     ------
@@ -214,43 +179,86 @@ def iterate_batches(
     size = int(train["batch"])
 
     def make_batch(step: int) -> Batch:
-        numbers = range(step * size, min((step + 1) * size, len(order)))
+        whole = range(step * size, min((step + 1) * size, len(order)))
+        numbers = team.part_of(whole)
         patches = [
             draw_patch(
                 images,
-                order[number],
+                int(order[number]),
                 train=train,
                 rng=np.random.default_rng(np.random.SeedSequence([seed, PATCH_STREAM, epoch, number])),
             )
             for number in numbers
         ]
         return Batch(
-            images_byx=np.stack([image_yx for image_yx, _ in patches]),
-            target_byx=np.stack([target_yx for _, target_yx in patches]),
+            images=np.stack([image_cyx for image_cyx, _ in patches]),
+            target=stack_targets([target for _, target in patches]),
             samples=[images.images[order[number]].sample for number in numbers],
+            patches=len(whole),
         )
 
-    steps = iter(range(first_step, steps_per_epoch(len(images), train=train)))
+    yield from make_ahead(make_batch, range(first_step, steps_per_epoch(len(images), train=train)), workers=workers)
+
+
+def make_ahead(make: Callable[[int], Batch], steps: range, *, workers: int) -> Iterator[Batch]:
+    """Make the batches of some steps by threads, and give them in order."""
+    todo = iter(steps)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="batches") as pool:
-        ahead: deque[Future[Batch]] = deque(
-            pool.submit(make_batch, step) for step in itertools.islice(steps, workers + 1)
-        )
+        ahead: deque[Future[Batch]] = deque(pool.submit(make, step) for step in itertools.islice(todo, workers + 1))
         while ahead:
             batch = ahead.popleft().result()
-            ahead.extend(pool.submit(make_batch, step) for step in itertools.islice(steps, 1))
+            ahead.extend(pool.submit(make, step) for step in itertools.islice(todo, 1))
             yield batch
 
 
-def _draw_origin(
-    target_yx: np.ndarray, *, patch: tuple[int, int], sampling: str, rng: np.random.Generator
+def stack_targets(targets: list[Target]) -> Target:
+    """Put targets of one kind behind one another along a leading axis."""
+
+    def stack(planes: list[np.ndarray | None]) -> np.ndarray | None:
+        return None if planes[0] is None else np.stack([plane for plane in planes if plane is not None])
+
+    return Target(
+        classes_yx=np.stack([target.classes_yx for target in targets]),
+        values_cyx=stack([target.values_cyx for target in targets]),
+        weights_yx=stack([target.weights_yx for target in targets]),
+    )
+
+
+def draw_origin(
+    foreground_of: Callable[[int], np.ndarray],
+    index: int,
+    *,
+    train: dict[str, Any],
+    shape: tuple[int, int],
+    rng: np.random.Generator,
 ) -> tuple[int, int]:
-    # An image smaller than the patch lies anywhere within it: the origin is then negative.
-    lows = [min(0, size - side) for size, side in zip(target_yx.shape, patch, strict=True)]
-    highs = [max(0, size - side) for size, side in zip(target_yx.shape, patch, strict=True)]
-    foreground = np.flatnonzero(target_yx == 1) if sampling == "balanced" and rng.random() < 0.5 else ()
+    """Draw where a patch begins.
+
+    Parameters
+    ----------
+    foreground_of : callable
+        From the number of an image to its foreground, bool YX; asked only where it matters.
+    index : int
+        Which image.
+    train : dict
+        Section `train` of a preset: patch and sampling.
+    shape : (rows, columns)
+        Of the image.
+    rng : Generator
+
+    Returns
+    -------
+    row, column : int
+        An image smaller than the patch lies anywhere within it: the origin is then negative.
+    """
+    patch = patch_of(train)
+    lows = [min(0, size - side) for size, side in zip(shape, patch, strict=True)]
+    highs = [max(0, size - side) for size, side in zip(shape, patch, strict=True)]
+    is_chosen = train["sampling"] == "balanced" and rng.random() < 0.5
+    foreground = np.flatnonzero(foreground_of(index)) if is_chosen else ()
     if len(foreground):
-        chosen = np.unravel_index(foreground[rng.integers(len(foreground))], target_yx.shape)
+        chosen = np.unravel_index(foreground[rng.integers(len(foreground))], shape)
         lows = [max(low, int(pixel) - side + 1) for low, pixel, side in zip(lows, chosen, patch, strict=True)]
         highs = [min(high, int(pixel)) for high, pixel in zip(highs, chosen, strict=True)]
-    top, left = (int(rng.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
-    return top, left
+    row, column = (int(rng.integers(low, high + 1)) for low, high in zip(lows, highs, strict=True))
+    return row, column

@@ -15,7 +15,7 @@ import signal
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ import torch
 from torch import nn
 
 from cellmill.shards import atomic_path, read_manifest
+from cellmill.stepping import Stepper
+from cellmill.team import Team
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +51,11 @@ class StopRequest:
 
     number: int | None = None
 
+    def agree(self, team: Team) -> bool:
+        """Say whether one member of a team was asked to stop; then all are."""
+        self.number = int(team.largest(self.number or 0)) or None
+        return self.number is not None
+
     def obey(self) -> None:
         """End the process if it was asked to; its checkpoint is saved by then.
 
@@ -70,23 +77,28 @@ class Checkpoint:
         self.path = path
         self._saved = time.monotonic()
 
-    def is_due(self, stop: StopRequest) -> bool:
+    def is_due(self, stop: StopRequest, *, team: Team) -> bool:
         """Say whether to save between two steps: a signal asks for it, or the last time is long ago."""
-        return stop.number is not None or time.monotonic() - self._saved > SAVE_EVERY_S
+        is_due = stop.agree(team) or time.monotonic() - self._saved > SAVE_EVERY_S
+        return bool(team.largest(is_due))
 
-    def save(self, state: dict[str, Any]) -> None:
+    def save(self, state: dict[str, Any], *, team: Team) -> None:
         """Write the state so that a kill at any moment leaves the old file or the new one, whole.
 
         Parameters
         ----------
         state : dict
             Tensors, numbers, strings, lists and dicts of these.
+        team : Team
+            Its first member writes.
         """
+        self._saved = time.monotonic()
+        if not team.leads:
+            return
         with atomic_path(self.path) as partial, partial.open("wb") as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
-        self._saved = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
         """Read the state, tensors on the CPU; None where there is none that can be read."""
@@ -107,8 +119,7 @@ class Checkpoint:
 class Training:
     """What changes while a network learns; a checkpoint holds all of it."""
 
-    model: nn.Module
-    optimiser: torch.optim.Optimizer
+    stepper: Stepper
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
@@ -122,27 +133,62 @@ class Training:
 
     NUMBERS = ("epoch", "step", "loss_sum", "patches", "seconds", "best_loss", "best_epoch", "history")
 
+    @property
+    def model(self) -> nn.Module:
+        """The network itself, not wrapped for a team."""
+        return self.stepper.bare_model
+
+    @property
+    def kept_model(self) -> nn.Module:
+        """The network that is validated and kept: the mean of the weights where there is one."""
+        return self.model if self.stepper.averaged is None else self.stepper.averaged
+
     def state(self) -> dict[str, Any]:
-        """Give what `restore` needs to go on as if nothing had happened."""
+        """Give what `restore` needs to go on as if nothing had happened; all members of a team ask together."""
         self.read_clock()
+        stepper = self.stepper
+        own = {
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "memory": stepper.memory,
+        }
         return {
             **{name: getattr(self, name) for name in self.NUMBERS},
             "best_weights": self.best_weights,
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "averaged": None if stepper.averaged is None else stepper.averaged.state_dict(),
+            "optimiser": stepper.optimiser.state_dict(),
+            "scaler": stepper.scaler.state_dict(),
+            "parts": stepper.parts,
+            "members": stepper.team.gather(own),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a state, on whatever device the model is."""
         for name in (*self.NUMBERS, "best_weights"):
             setattr(self, name, state[name])
+        stepper = self.stepper
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        torch.set_rng_state(state["random"])
-        if state["random_cuda"] is not None and torch.cuda.is_initialized():
-            torch.cuda.set_rng_state(state["random_cuda"])
+        if stepper.averaged is not None:
+            stepper.averaged.load_state_dict(state["averaged"])
+        stepper.optimiser.load_state_dict(state["optimiser"])
+        if state["scaler"]:
+            stepper.scaler.load_state_dict(state["scaler"])
+        stepper.parts = state["parts"]
+        if len(state["members"]) == stepper.team.size:
+            own = state["members"][stepper.team.member]
+            torch.set_rng_state(own["random"])
+            if own["random_cuda"] is not None and torch.cuda.is_initialized():
+                torch.cuda.set_rng_state(own["random_cuda"])
+            if own["memory"] is not None:
+                stepper.memory = [
+                    (hidden.to(stepper.device), cell.to(stepper.device)) for hidden, cell in own["memory"]
+                ]
+        else:
+            logger.warning(
+                "the checkpoint is of %d GPUs and there are %d: dropout is drawn anew, and sequences begin afresh",
+                len(state["members"]), stepper.team.size,
+            )  # fmt: skip
         logger.info("continuing in epoch %d after step %d", self.epoch + 1, self.step)
 
     def read_clock(self) -> float:
@@ -163,10 +209,15 @@ class Training:
         }
         self.history.append(row)
         self.epoch, self.step, self.loss_sum, self.patches = self.epoch + 1, 0, 0.0, 0
+        self.stepper.memory = None
         if validation is not None and validation[0] < self.best_loss:
             self.best_loss, self.best_epoch = validation[0], self.epoch
-            self.best_weights = copy_weights(self.model)
+            self.best_weights = copy_weights(self.kept_model)
         return row
+
+    def is_done(self, *, epochs: int, patience: int | None) -> bool:
+        """Say whether all epochs are done, or the last `patience` ones brought no lower validation loss."""
+        return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -174,7 +225,9 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
-def checkpoint_key(*, settings: dict[str, Any], code: dict[str, str], shards: dict[str, list[str | Path]]) -> str:
+def checkpoint_key(
+    *, settings: dict[str, Any], code: dict[str, str], shards: Mapping[str, Sequence[str | Path]]
+) -> str:
     """Digest all that decides the result of a training.
 
     Parameters

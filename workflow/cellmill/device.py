@@ -54,7 +54,7 @@ def is_overridden(*, gpu: int) -> bool:
     return gpu > 0 and os.environ.get(VARIABLE) == "cpu"
 
 
-def make_repeatable(*, device: torch.device, seed: int) -> None:
+def make_repeatable(*, device: torch.device, seed: int, deterministic: bool) -> None:
     """Make this process train to the same numbers each time.
 
     Parameters
@@ -63,13 +63,18 @@ def make_repeatable(*, device: torch.device, seed: int) -> None:
         On the CPU all operations of our networks are deterministic; on CUDA those that are not warn.
     seed : int
         Of torch's global generators: initial weights and dropout.
+    deterministic : bool
+        False lets a GPU choose faster operations whose last digits change from run to run.
     """
+    torch.manual_seed(seed)
+    if not deterministic and device.type == "cuda":
+        torch.backends.cudnn.benchmark = True
+        return
     # Read by cuBLAS when its first handle is made.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    torch.manual_seed(seed)
 
 
 def name_gpu(device: torch.device) -> str:

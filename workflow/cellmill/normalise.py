@@ -86,11 +86,34 @@ def read_window(image_yx: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, 
     -------
     ndarray of float32, shape (len(rows), len(columns))
     """
-    window = np.asarray(image_yx[rows[:, None], columns[None, :]], dtype=np.float32)
-    window = (window - np.float32(scale.offset)) / np.float32(scale.scale)
+    window = cut(image_yx, rows=rows, columns=columns).astype(np.float32, copy=False) - np.float32(scale.offset)
+    window /= np.float32(scale.scale)
     window[(rows < scale.valid_rows[0]) | (rows >= scale.valid_rows[1]), :] = 0
     window[:, (columns < scale.valid_columns[0]) | (columns >= scale.valid_columns[1])] = 0
     return window
+
+
+def cut(planes: np.ndarray, *, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Cut rows and columns, the last two axes, out of one or more planes.
+
+    Parameters
+    ----------
+    planes : ndarray of any dtype, shape (..., rows, columns)
+        May be a memory map, of which only the part that is needed is read.
+    rows, columns : ndarray of int
+        Positions from `mirror`.
+
+    Returns
+    -------
+    ndarray, shape (..., len(rows), len(columns))
+        A view of the planes where nothing is mirrored.
+    """
+    found = np.asarray(planes)[..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    for axis, places in ((-2, rows), (-1, columns)):
+        # Picking single rows and columns takes ten times as long as a slice.
+        if not (np.diff(places) == 1).all():
+            found = np.take(found, places - places.min(), axis=axis)
+    return found
 
 
 def mirror(start: int, length: int, size: int) -> np.ndarray:

@@ -8,21 +8,32 @@ from torch import nn
 
 
 def build_optimiser(model: nn.Module, *, optimiser: dict[str, Any]) -> torch.optim.Optimizer:
-    """Make the optimiser of a preset; `momentum` is the first beta of adam and adamw.
+    """Make the optimiser of a preset.
 
     Parameters
     ----------
     model : nn.Module
         On the device where it is trained.
     optimiser : dict
-        name (`adam`, `adamw`, `sgd`), learning_rate, momentum, weight_decay.
+        name (`adam`, `adamw`, `sgd`, `adagrad`, `rmsprop`), learning_rate, momentum (the first beta of adam and
+        adamw), weight_decay, decay (`all`, or `weights` for the kernels alone).
     """
     rate, momentum = float(optimiser["learning_rate"]), float(optimiser["momentum"])
     decay = float(optimiser["weight_decay"])
+    groups: list[Any] = [{"params": list(model.parameters())}]
+    if optimiser["decay"] == "weights":
+        # Kernels have two axes or more; biases and the gains of normalisation have one.
+        kernels = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+        others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+        groups = [{"params": kernels}, {"params": others, "weight_decay": 0.0}]
     if optimiser["name"] == "sgd":
-        return torch.optim.SGD(model.parameters(), lr=rate, momentum=momentum, weight_decay=decay)
+        return torch.optim.SGD(groups, lr=rate, momentum=momentum, weight_decay=decay)
+    if optimiser["name"] == "rmsprop":
+        return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, weight_decay=decay)
+    if optimiser["name"] == "adagrad":
+        return torch.optim.Adagrad(groups, lr=rate, weight_decay=decay)
     kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimiser["name"]]
-    return kind(model.parameters(), lr=rate, betas=(momentum, 0.999), weight_decay=decay)
+    return kind(groups, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
 
 
 def learning_rate_at(progress: float, *, train: dict[str, Any]) -> float:

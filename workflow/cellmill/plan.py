@@ -8,17 +8,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from cellmill.background import MIN_FRAMES, TEMPORAL_METHODS
+from cellmill.background import TEMPORAL_METHODS
 from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Config
 from cellmill.config.errors import ConfigError
+from cellmill.config.export import wrong_exports
+from cellmill.config.networks import sees_sequences
 from cellmill.config.runs import EXPORT_SUFFIX, Run, read_export, resolve_runs
 from cellmill.config.validation import other_mistakes, validate_config, wrong_likes
+from cellmill.contradictions import contradictions, likes_of_folds
 from cellmill.provenance import canonical, digest_of
 from cellmill.samples import UNLABELLED, Sample, SampleError, dump_samples, load_samples
 from cellmill.scan import scan_dataset
@@ -110,13 +114,16 @@ class Plan:
         return {dataset: _group(rows, by="shard") for dataset, rows in self.samples.items()}
 
     def context(self, dataset: str, shard: str) -> list[Sample]:
-        """List the frames outside a shard that its temporal background is computed from.
+        """List the frames outside a shard that its temporal background is computed from."""
+        is_temporal = self.preprocess[dataset]["background"]["method"] in TEMPORAL_METHODS
+        return self.neighbours(dataset, shard) if is_temporal else []
+
+    def neighbours(self, dataset: str, shard: str) -> list[Sample]:
+        """List the frames outside a shard that may enter what is made of the shard's own.
 
         Frames without annotation serve every shard of their sequence; a shard of such frames takes the whole
         sequence. No frame of another part enters an image that is trained on or scored.
         """
-        if self.preprocess[dataset]["background"]["method"] not in TEMPORAL_METHODS:
-            return []
         own = self.rows(dataset, shard)
         sequences = dict.fromkeys(row.sequence for row in own)
         takes_all = own[0].split == UNLABELLED
@@ -126,6 +133,64 @@ class Plan:
             for row in self._rows_by_sequence[dataset][sequence]
             if row.shard != shard and (takes_all or row.split == UNLABELLED)
         ]
+
+    def _frames_around(self, dataset: str, shard: str) -> list[Sample]:
+        """List the frames outside a shard that a network may see with those of the shard.
+
+        Frames of a gap are annotated and left out on purpose: seen from both sides, the same images would enter what
+        is learnt and what is scored. Only among themselves they are seen, with all others.
+        """
+        found = self.neighbours(dataset, shard)
+        if self.rows(dataset, shard)[0].split == UNLABELLED:
+            return found
+        section = self.config.datasets[dataset].annotations
+        if section is None or section.missing != "unlabelled":  # then what has no part is of a gap
+            return []
+        return [row for row in found if not row.annotations and not row.rows_digest]
+
+    def sees_sequences(self, run: Run) -> bool:
+        """Say whether a run's network sees more than one frame: a window of them, or all before."""
+        source = self.source_of(run)
+        if source is None:
+            export = read_export(str(run.apply))
+            return sees_sequences(export["network"], export["input"])
+        return sees_sequences(source.preset["network"], source.preset["input"])
+
+    def input_of(self, run: Run) -> dict[str, Any]:
+        """Give the section `input` of the preset of a run's network."""
+        source = self.source_of(run)
+        section: dict[str, Any] = read_export(str(run.apply))["input"] if source is None else source.preset["input"]
+        return section
+
+    def sees_classes(self, run: Run) -> bool:
+        """Say whether a run is told the class of an image."""
+        return bool(self.input_of(run).get("class_planes"))
+
+    def seen_shards(self, dataset: str, run: Run, shards: list[str]) -> list[str]:
+        """List the other shards of which a run sees frames while it works on some shards."""
+        if not self.sees_sequences(run):
+            return []
+        seen = {row.shard for shard in shards for row in self._frames_around(dataset, shard)}
+        return sorted(seen - set(shards))
+
+    def passages(self, dataset: str, shard: str) -> list[list[str]]:
+        """List the frames that are seen with those of a shard, in order, one list for each unbroken passage.
+
+        Where frames of another part or of a gap lie between two frames, a passage ends: nothing is seen across them.
+        """
+        own = {row.sample for row in self.rows(dataset, shard)}
+        seen = own | {row.sample for row in self._frames_around(dataset, shard)}
+        found: list[list[str]] = []
+        for sequence in dict.fromkeys(row.sequence for row in self.rows(dataset, shard)):
+            rows = sorted(self._rows_by_sequence[dataset][sequence], key=lambda row: row.frame)
+            if not sequence:  # single images
+                rows = self.rows(dataset, shard)
+            for is_seen, passage in groupby(rows, key=lambda row: row.sample in seen):
+                names = [row.sample for row in passage]
+                for part in [names] if sequence else [[name] for name in names]:
+                    if is_seen and own.intersection(part):
+                        found.append(part)
+        return found
 
     @cached_property
     def _rows_by_sequence(self) -> dict[str, dict[str, list[Sample]]]:
@@ -193,6 +258,7 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         raise ConfigError(mistakes)
     runs, wrong_runs = resolve_runs(config, presets_dir=presets_dir)
     mistakes += wrong_runs
+    mistakes += wrong_exports(config, runs)
     samples: dict[str, list[Sample]] = {}
     remarks: list[str] = []
     for name, dataset in config.datasets.items():
@@ -213,64 +279,11 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         mistakes += _adopt_preprocessing(config, runs, preprocess)
     plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks)
     if not mistakes:
-        mistakes += _short_sequences(plan)
-        mistakes += _likes_without_images(plan)
+        mistakes += contradictions(plan)
     if mistakes:
         raise ConfigError(mistakes)
-    remarks += _likes_of_folds(plan)
+    remarks += likes_of_folds(plan)
     return plan
-
-
-def _likes_without_images(plan: Plan) -> list[str]:
-    """Name the simulations that are to be like a dataset without an image to learn from."""
-    mistakes = []
-    for dataset in plan.samples:
-        like = plan.like_of(dataset)
-        if like is None or plan.reference_rows(dataset):
-            continue
-        parts = sorted({row.split for row in plan.samples[like]})
-        mistakes.append(
-            f"datasets.{dataset}.simulate.like: expected training images in {like}, found only {' and '.join(parts)}. "
-            f"Give datasets.{like}.split a train above 0, or name another dataset."
-        )
-    return mistakes
-
-
-def _likes_of_folds(plan: Plan) -> list[str]:
-    return [
-        f"datasets.{dataset}.simulate.like: {like} has folds, so the images of all folds are measured, also those that "
-        "a model is tested on which starts from this simulation. Sizes, contrast and noise are taken from them, no "
-        "pixel and no outline"
-        for dataset in plan.samples
-        if (like := plan.like_of(dataset)) is not None and plan.config.datasets[like].split.folds
-    ]
-
-
-def _short_sequences(plan: Plan) -> list[str]:
-    """Name the datasets whose temporal background has too few frames, before a job finds out."""
-    mistakes = []
-    for dataset in plan.samples:
-        method = plan.preprocess[dataset]["background"]["method"]
-        if method not in TEMPORAL_METHODS:
-            continue
-        where = f"datasets.{dataset}.preprocess.background.method"
-        if not all(row.sequence for row in plan.samples[dataset]):
-            mistakes.append(
-                f"{where}: expected frames of sequences for {method}, found single images. Put {{sequence}} and "
-                "{frame} into the pattern of the images, or set another method."
-            )
-            continue
-        for shard in plan.shards(dataset):
-            frames = [*plan.rows(dataset, shard), *plan.context(dataset, shard)]
-            for sequence in sorted({row.sequence for row in plan.rows(dataset, shard)}):
-                count = sum(row.sequence == sequence for row in frames)
-                if count < MIN_FRAMES:
-                    part = plan.rows(dataset, shard)[0].split
-                    mistakes.append(
-                        f"{where}: expected at least {MIN_FRAMES} frames for {method}, found {count} in sequence "
-                        f"{sequence!r} ({part}). Give this part more frames, or choose a background of single frames."
-                    )
-    return mistakes
 
 
 def _preprocess_sections(config: Config) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.exports import FORMAT, export_model, read_fit
+from cellmill.archives import FORMAT, MODEL_FORMAT, export_model, read_fit
 from cellmill.fit import unfit_labels, unfit_probability
 from cellmill.fitting import (
     choose_sizes,
@@ -120,6 +120,7 @@ def fit_postprocess(
     postprocess: Mapping[str, Any],
     preprocess: Mapping[str, Any],
     predict: Mapping[str, Any],
+    input: Mapping[str, Any],
     network: Mapping[str, Any],
     seed: int,
 ) -> None:
@@ -140,7 +141,7 @@ def fit_postprocess(
         Shard folders for threshold and sizes; may be empty.
     postprocess : mapping
         Config section.
-    preprocess, predict, network : mapping
+    preprocess, predict, input, network : mapping
         Settings that the exported model carries along.
     seed : int
         Of the config.
@@ -175,8 +176,8 @@ def fit_postprocess(
     with atomic_path(output_path) as partial:
         partial.write_text(text, encoding="utf-8")
     description = {
-        "format": FORMAT, "network": network, "preprocess": preprocess, "predict": predict,
-        "postprocess": postprocess,
+        "format": MODEL_FORMAT, "network": network, "preprocess": preprocess, "predict": predict,
+        "input": input, "postprocess": postprocess,
     }  # fmt: skip
     export_model(export_path, weights_path=weights_path, postprocess_text=text, description=description)
 

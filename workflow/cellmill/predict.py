@@ -1,25 +1,30 @@
 """Stage `predict`: foreground probabilities of the images of one shard.
 
 Reads   results/{dataset}/images/{shard}/                   float32 YX; weights.pt
-Writes  results/{dataset}/{run}/probabilities/{shard}/      float16 CYX, geometry of the preprocessed image
+Writes  results/{dataset}/{run}/probabilities/{shard}/      float16 CYX, geometry of the preprocessed image; channel 0
+        is the foreground, the others what the network's output has besides (contour, distance, flow y and x)
 """
 
 import logging
+import tempfile
 import time
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 import torch
+from torch import nn
 
 from cellmill.device import choose_device
-from cellmill.fit import read_geometry
-from cellmill.images import sample_paths, write_probabilities
+from cellmill.images import write_probabilities
+from cellmill.imagesets import find_images
 from cellmill.models import build_network, load_weights, read_weights
-from cellmill.normalise import measure_input
+from cellmill.outputs import to_probabilities
 from cellmill.shards import shard_folder
-from cellmill.tiling import predict_tiled
+from cellmill.tiling import predict_passage, predict_tiled
+from cellmill.views import Frames, StoredImage, View, class_planes
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +33,11 @@ def predict_shard(
     *,
     output_dir: str | Path,
     images_dir: str | Path,
+    around_dirs: Sequence[str | Path],
     weights_path: str | Path,
-    predict: dict[str, Any],
+    predict: Mapping[str, Any],
+    passages: Sequence[Sequence[str]] | None,
+    classes: Mapping[str, str] | None,
     threads: int,
     gpu: int,
 ) -> None:
@@ -41,17 +49,23 @@ def predict_shard(
         Folder of the shard's probability maps; put in place whole.
     images_dir : path
         Shard folder of the stage preprocess.
+    around_dirs : sequence of path
+        Shard folders with further frames of the same sequences.
     weights_path : path
-        A weights.pt or a .cellmill file; it tells the network and how its input is normalised.
-    predict : dict
+        A weights.pt or a .cellmill file; it tells the network and how its input is made.
+    predict : mapping
         Section `predict` of a preset: tile (rows, columns, px) and batch.
+    passages : sequence of sequences of str, or None
+        Frames in their order, for networks that see more than one.
+    classes : mapping or None
+        Class of each image, for networks that are told it.
     threads, gpu : int
         The job's resources.
 
     Notes
     -----
     Memory holds one probability map in float16 and a batch of tiles with the network's features; the image is
-    mapped and read tile by tile.
+    mapped and read tile by tile. Maps of recurrent networks wait on disk until their passage is done.
     """
     device = choose_device(gpu=gpu)
     torch.set_num_threads(threads)
@@ -62,25 +76,94 @@ def predict_shard(
     load_weights(network, weights["state_dict"], source=weights_path)
     network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    geometries = read_geometry(Path(images_dir) / "geometry.csv")
-    with shard_folder(output_dir) as folder:
-        for sample, path in sample_paths(images_dir).items():
-            started = time.monotonic()
-            image_yx: np.ndarray = tifffile.memmap(path, mode="r")
-            scale = measure_input(image_yx, geometry=geometries[sample], normalise=weights["input"]["normalise"])
-            prob_cyx = predict_tiled(
-                network,
-                image_yx,
-                scale=scale,
-                tile=(int(predict["tile"][0]), int(predict["tile"][1])),
-                batch=int(predict["batch"]),
-                device=device,
-                finish=_to_probability,
-            )
+    own = find_images([images_dir])
+    stored = {
+        image.sample: StoredImage(image.image_path, image.geometry) for image in [*find_images(around_dirs), *own]
+    }
+    frames = Frames(stored, normalise=weights["input"]["normalise"], passages=passages)
+    run = partial(
+        _predict_sequences if network.is_recurrent else _predict_images,
+        network,
+        frames=frames,
+        input=weights["input"],
+        given={
+            "tile": (int(predict["tile"][0]), int(predict["tile"][1])),
+            "batch": int(predict["batch"]),
+            "device": device,
+            "finish": partial(_to_probability, output=weights["network"]["output"]),
+        },
+    )
+    with shard_folder(output_dir) as folder, tempfile.TemporaryDirectory(dir=folder) as room:
+        started = time.monotonic()
+        samples = [image.sample for image in own]
+        for sample, prob_cyx in run(samples, passages=passages, classes=classes, room=Path(room)):
             write_probabilities(folder / f"{sample}.tif", prob_cyx)
-            rows, columns = image_yx.shape
+            rows, columns = prob_cyx.shape[1:]
             logger.info("%s: %d x %d px, %.2f s", sample, rows, columns, time.monotonic() - started)
+            started = time.monotonic()
 
 
-def _to_probability(logits_bcyx: torch.Tensor) -> torch.Tensor:
-    return logits_bcyx.sigmoid().half()
+def _predict_images(
+    network: nn.Module,
+    samples: Sequence[str],
+    *,
+    frames: Frames,
+    input: Mapping[str, Any],
+    given: dict[str, Any],
+    classes: Mapping[str, str] | None,
+    passages: object,
+    room: object,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Predict images by a feed-forward network: with the class that is given, or the mean over the classes."""
+    for sample in samples:
+        names = input["class_planes"]
+        told = [(classes or {}).get(sample, "")] if input["class_at_prediction"] == "oracle" else names
+        total_cyx: np.ndarray | None = None
+        for name in told if names else [""]:
+            planes = class_planes(name, classes=names, sample=sample)
+            view = frames.view(sample, count=int(input["frames"]), planes=planes)
+            prob_cyx = predict_tiled(network, view, **given)
+            if len(names) <= 1 or len(told) == 1:
+                total_cyx = prob_cyx
+            else:
+                share_cyx = prob_cyx.astype(np.float32) / len(told)
+                total_cyx = share_cyx if total_cyx is None else total_cyx + share_cyx
+        assert total_cyx is not None
+        yield sample, total_cyx.astype(np.float16, copy=False)
+
+
+def _predict_sequences(
+    network: nn.Module,
+    samples: Sequence[str],
+    *,
+    frames: Frames,
+    input: Mapping[str, Any],
+    given: dict[str, Any],
+    classes: object,
+    passages: Sequence[Sequence[str]] | None,
+    room: Path,
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Predict frames by a recurrent network, each passage from its beginning."""
+    wanted = set(samples)
+    known = {sample for passage in passages or () for sample in passage}
+    for passage in [*(passages or ()), *([sample] for sample in samples if sample not in known)]:
+        # What comes after the last frame that is wanted is not looked at.
+        last = max((number for number, sample in enumerate(passage) if sample in wanted), default=-1)
+        if last < 0:
+            continue
+        views: list[View] = [frames.view(sample, count=1, planes=()) for sample in passage[: last + 1]]
+        maps_tcyx = predict_passage(
+            network, views, warmup=int(input["warmup"]), empty=partial(_map_array, room / "passage.bin"), **given
+        )
+        for number, sample in enumerate(passage[: last + 1]):
+            if sample in wanted:
+                yield sample, maps_tcyx[number]
+        del maps_tcyx
+
+
+def _map_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return np.memmap(path, mode="w+", shape=shape, dtype=dtype)
+
+
+def _to_probability(logits_bcyx: torch.Tensor, *, output: str) -> torch.Tensor:
+    return to_probabilities(logits_bcyx, output=output).half()

@@ -24,7 +24,12 @@ from cellmill.config.training import ModelPreset
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "make reference"
 # Environment -> groups of requirements.txt, by rate of change: a plotting upgrade must not retrain a network.
-ENVIRONMENTS = {"image": ("image",), "torch": ("image", "torch"), "report": ("image", "report")}
+ENVIRONMENTS = {
+    "image": ("image",),
+    "torch": ("image", "torch"),
+    "report": ("image", "report"),
+    "export": ("image", "torch", "export"),
+}
 PYTHON = "3.11"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import yaml
 
+from cellmill.config.networks import network_settings
 from cellmill.config.runs import Run, read_export
 from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.plan import Plan
@@ -114,27 +115,44 @@ def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
 
 def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     found = plan.run(dataset, run)
+    shards = plan.shards(dataset, parts=(*found.parts["train"], *found.parts["validation"]))
     return {
-        "network": {**found.preset["network"], "width": found.preset["width"]},
+        "network": network_settings(found.preset),
         "input": found.preset["input"],
         "train": found.preset["train"],
+        "init_weights": found.init_weights,
         "seed": found.seed,
+        **_seen(plan, dataset, found, shards),
+    }
+
+
+def _seen(plan: Plan, dataset: str, run: Run, shards: list[str]) -> dict[str, Any]:
+    """Give what a run needs to know of the images of some shards: their neighbours and their classes."""
+    passages = [names for shard in shards for names in plan.passages(dataset, shard)]
+    rows = [row for shard in shards for row in plan.rows(dataset, shard)]
+    return {
+        "passages": passages if plan.sees_sequences(run) else None,
+        "classes": {row.sample: row.class_name for row in rows} if plan.sees_classes(run) else None,
     }
 
 
 def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
-    source = plan.source_of(plan.run(dataset, run))
-    if source is None:
-        return {"predict": read_export(str(plan.run(dataset, run).apply))["predict"]}
-    return {"predict": source.preset["predict"]}
+    found = plan.run(dataset, run)
+    source = plan.source_of(found)
+    predict = read_export(str(found.apply))["predict"] if source is None else source.preset["predict"]
+    seen = _seen(plan, dataset, found, [shard] if shard else [])
+    if plan.input_of(found).get("class_at_prediction") != "oracle":
+        seen["classes"] = None  # each image is predicted as every class
+    return {"predict": predict, **seen}
 
 
 def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {
         "postprocess": _postprocess_section(plan, dataset, run),
         "preprocess": plan.preprocess[dataset],
-        "predict": predict_settings(plan, dataset, run)["predict"],
-        "network": train_settings(plan, dataset, run)["network"],
+        "predict": plan.run(dataset, run).preset["predict"],
+        "input": plan.run(dataset, run).preset["input"],
+        "network": network_settings(plan.run(dataset, run).preset),
         "seed": plan.config.seed,
     }
 
@@ -161,14 +179,27 @@ def postprocess_tables_settings(plan: Plan, dataset: str, run: str) -> dict[str,
     return {}
 
 
+def export_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    preset = plan.run(dataset, run).preset
+    return {"title": preset["title"], "cite": preset["cite"]}
+
+
+def export_bioimageio_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {**export_settings(plan, dataset, run), "dataset": dataset, "run": run}
+
+
 def evaluate_shard_settings(plan: Plan, dataset: str, run: str, shard: str) -> dict[str, Any]:
     found = plan.run(dataset, run)
-    return {"split": plan.role_of(dataset, found, shard), "model": found.model, "seed": found.seed}
+    return {
+        "split": plan.role_of(dataset, found, shard),
+        "model": found.model,
+        "seed": found.seed,
+        "isbi2012": plan.config.datasets[dataset].evaluate.isbi2012,
+    }
 
 
 def evaluate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
-    section = plan.config.datasets[dataset].evaluate.model_dump(mode="json")
-    return {**section, "seed": plan.config.seed}
+    return {"bootstrap": plan.config.datasets[dataset].evaluate.bootstrap, "seed": plan.config.seed}
 
 
 def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
@@ -187,6 +218,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "title": gallery.pop("title", None) or dataset,
+        "paper": gallery.pop("paper", None),
         "config_text": yaml.safe_dump(canonical(asked), sort_keys=False, allow_unicode=True),
         "runs": [_run_files(plan, run) for run in plan.runs[dataset]],
         "samples": [
@@ -220,9 +252,21 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
         files["apply"] = run.apply
     if source is not None:
         files["postprocess"] = f"{RESULTS}/{source.dataset}/{source.name}/postprocess.json"
+    if plan.config.datasets[run.dataset].report.paper is not None:
+        files["made_from"] = _origin(plan, run)
     for room in ("probabilities", "segmentation"):
         files[room] = {shard: f"{folder}/{room}/{shard}" for shard in plan.shown_shards(run.dataset)}
     return files
+
+
+def _origin(plan: Plan, run: Run) -> dict[str, Any]:
+    """Say which preset a run was made from and how, for the page that sets it beside a paper."""
+    source = plan.source_of(run)
+    if source is None:
+        return {"preset": "", "settings": {}, "overrides": {}, "how": "applied"}
+    entry = next(entry for entry in plan.config.datasets[source.dataset].models if entry.run_name == source.model)
+    how = "applied" if run.apply is not None else "fine_tuned" if run.init_from is not None else "trained"
+    return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": how}
 
 
 def index_settings(plan: Plan) -> dict[str, Any]:
@@ -246,6 +290,8 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "postprocess_fit": postprocess_fit_settings,
     "postprocess": postprocess_settings,
     "postprocess_tables": postprocess_tables_settings,
+    "export_onnx": export_settings,
+    "export_bioimageio": export_bioimageio_settings,
     "evaluate_shard": evaluate_shard_settings,
     "evaluate": evaluate_settings,
     "report": report_settings,

@@ -5,14 +5,15 @@ start at multiples of the network's stride, so that poolings fall on the same pi
 halo is at least as wide as the network sees. What remains of a difference is the rounding of float32.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cellmill.normalise import InputScale, mirror, read_window
+from cellmill.normalise import mirror
+from cellmill.views import View
 
 
 @dataclass(frozen=True)
@@ -63,24 +64,21 @@ def plan_spans(size: int, *, tile: int, stride_px: int, halo_px: int) -> list[Sp
 
 def predict_tiled(
     network: nn.Module,
-    image_yx: np.ndarray,
+    view: View,
     *,
-    scale: InputScale,
     tile: tuple[int, int],
     batch: int,
     device: torch.device,
     finish: Callable[[Tensor], Tensor],
 ) -> np.ndarray:
-    """Run a network over an image of any size.
+    """Run a feed-forward network over an image of any size.
 
     Parameters
     ----------
     network : nn.Module
         In evaluation mode, on `device`; as `cellmill.models` describes.
-    image_yx : ndarray of float32, shape (rows, columns)
-        A preprocessed image, not normalised; a memory map is read a batch of tiles at a time.
-    scale : InputScale
-        How this image is normalised.
+    view : View
+        What the network sees of the image; a memory map is read a batch of tiles at a time.
     tile : (rows, columns)
         Largest core, px; an image up to this size is predicted at once.
     batch : int, > 0
@@ -95,34 +93,90 @@ def predict_tiled(
     ndarray, shape (channels, rows, columns)
         With the dtype that `finish` gives.
     """
-    rows, columns = image_yx.shape
-    geometry = {"stride_px": int(network.stride_px), "halo_px": int(network.halo_px)}  # type: ignore[arg-type]
-    tiles = [
-        (down, across)
-        for down in plan_spans(rows, tile=tile[0], **geometry)
-        for across in plan_spans(columns, tile=tile[1], **geometry)
-    ]
     result_cyx: np.ndarray | None = None
     with torch.inference_mode():
-        for group in _batches(tiles, batch):
-            windows_byx = np.stack([_read_tile(image_yx, spans, scale=scale) for spans in group])
-            images_bcyx = torch.from_numpy(windows_byx)[:, None].to(device, memory_format=torch.channels_last)
+        for group in _batches(_plan_tiles(network, view.shape, tile=tile), batch):
+            windows_bcyx = np.stack([_read_tile(view, spans) for spans in group])
+            images_bcyx = torch.from_numpy(windows_bcyx).to(device, memory_format=torch.channels_last)
             kept_bcyx = finish(network(images_bcyx)).cpu().numpy()
             if result_cyx is None:
-                result_cyx = np.empty((kept_bcyx.shape[1], rows, columns), dtype=kept_bcyx.dtype)
-            for (down, across), kept_cyx in zip(group, kept_bcyx, strict=True):
-                target = (slice(down.core_start, down.core_stop), slice(across.core_start, across.core_stop))
-                source = (_within(down), _within(across))
-                result_cyx[:, *target] = kept_cyx[:, *source]
+                result_cyx = np.empty((kept_bcyx.shape[1], *view.shape), dtype=kept_bcyx.dtype)
+            _keep_cores(result_cyx, kept_bcyx, group)
     assert result_cyx is not None
     return result_cyx
 
 
-def _read_tile(image_yx: np.ndarray, spans: tuple[Span, Span], *, scale: InputScale) -> np.ndarray:
+def predict_passage(
+    network: nn.Module,
+    views: Sequence[View],
+    *,
+    warmup: int,
+    tile: tuple[int, int],
+    batch: int,
+    device: torch.device,
+    finish: Callable[[Tensor], Tensor],
+    empty: Callable[[tuple[int, ...], np.dtype], np.ndarray],
+) -> np.ndarray:
+    """Run a recurrent network over the frames of a passage, tile by tile through the time.
+
+    Parameters
+    ----------
+    network, tile, batch, device, finish
+        As for `predict_tiled`.
+    views : sequence of View
+        The frames in their order, of one size.
+    warmup : int, >= 0
+        So many first frames are played backwards before the first one, so that its memory is not empty.
+    empty : callable
+        Makes the array of the result from its shape and dtype, such as a memory map.
+
+    Returns
+    -------
+    ndarray, shape (frames, channels, rows, columns)
+
+    Notes
+    -----
+    A tile remembers what it saw itself: at its seams the memory of what lies beyond its halo is missing, since what a
+    network with memory sees grows with each frame.
+    """
+    result_tcyx: np.ndarray | None = None
+    first = list(range(min(warmup, len(views)) - 1, -1, -1))
+    with torch.inference_mode():
+        for group in _batches(_plan_tiles(network, views[0].shape, tile=tile), batch):
+            state = None
+            for number, is_kept in [*((n, False) for n in first), *((n, True) for n in range(len(views)))]:
+                windows_bcyx = np.stack([_read_tile(views[number], spans) for spans in group])
+                logits_btcyx, state = network(torch.from_numpy(windows_bcyx)[:, None].to(device), state)
+                if not is_kept:
+                    continue
+                kept_bcyx = finish(logits_btcyx[:, 0]).cpu().numpy()
+                if result_tcyx is None:
+                    result_tcyx = empty((len(views), kept_bcyx.shape[1], *views[0].shape), kept_bcyx.dtype)
+                _keep_cores(result_tcyx[number], kept_bcyx, group)
+    assert result_tcyx is not None
+    return result_tcyx
+
+
+def _plan_tiles(network: nn.Module, shape: tuple[int, int], *, tile: tuple[int, int]) -> list[tuple[Span, Span]]:
+    geometry = {"stride_px": int(network.stride_px), "halo_px": int(network.halo_px)}  # type: ignore[arg-type]
+    return [
+        (down, across)
+        for down in plan_spans(shape[0], tile=tile[0], **geometry)
+        for across in plan_spans(shape[1], tile=tile[1], **geometry)
+    ]
+
+
+def _keep_cores(result_cyx: np.ndarray, kept_bcyx: np.ndarray, group: list[tuple[Span, Span]]) -> None:
+    for (down, across), kept_cyx in zip(group, kept_bcyx, strict=True):
+        target = (slice(down.core_start, down.core_stop), slice(across.core_start, across.core_stop))
+        result_cyx[:, *target] = kept_cyx[:, _within(down), _within(across)]
+
+
+def _read_tile(view: View, spans: tuple[Span, Span]) -> np.ndarray:
     down, across = spans
-    rows = mirror(down.start, down.length, image_yx.shape[0])
-    columns = mirror(across.start, across.length, image_yx.shape[1])
-    return read_window(image_yx, rows=rows, columns=columns, scale=scale)
+    rows = mirror(down.start, down.length, view.shape[0])
+    columns = mirror(across.start, across.length, view.shape[1])
+    return view.read(rows, columns)
 
 
 def _within(span: Span) -> slice:

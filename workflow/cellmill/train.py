@@ -4,21 +4,23 @@ Reads   images and labels of training and validation shards   float32 YX, and la
 Writes  weights.pt, history.csv, train.json                   weights, one row an epoch, what was done on what
 """
 
+import copy
 import csv
 import json
 import logging
 import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from cellmill.batches import ImageSet, choose_images, find_labelled_images, iterate_batches, steps_per_epoch
+from cellmill.batches import Batch, iterate_batches, steps_per_epoch
 from cellmill.checkpoints import (
     Checkpoint,
     Row,
-    StopRequest,
     Training,
     checkpoint_key,
     checkpoint_path,
@@ -27,17 +29,18 @@ from cellmill.checkpoints import (
     stop_requests,
 )
 from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
-from cellmill.losses import IGNORED_TARGET, segmentation_loss
-from cellmill.models import build_network, count_parameters, load_weights, read_weights, write_weights
+from cellmill.imagesets import ImageSet, choose_images, find_images, find_labelled_images
+from cellmill.models import build_network, count_parameters, load_matching, load_weights, read_weights, write_weights
 from cellmill.optimisers import build_optimiser, learning_rate_at
 from cellmill.runlog import package_versions
 from cellmill.shards import atomic_path, file_digest
-from cellmill.tiling import predict_tiled
+from cellmill.stepping import Stepper
+from cellmill.streams import iterate_windows, windows_per_epoch
+from cellmill.team import Team, form_team
+from cellmill.validation import validate
+from cellmill.watching import Watcher
 
 logger = logging.getLogger(__name__)
-
-# Larger validation images are predicted in tiles; the numbers do not depend on it.
-VALIDATION_TILE_PX = (1024, 1024)
 
 # Steps at the end of an epoch over which batch normalisation takes its running statistics.
 STATISTICS_STEPS = 200
@@ -46,38 +49,75 @@ STATISTICS_STEPS = 200
 MAX_WORKERS = 4
 
 
+@dataclass(frozen=True)
+class Job:
+    """What `train_model` was given, for each member of a team."""
+
+    weights_path: str | Path
+    history_path: str | Path
+    summary_path: str | Path
+    train_images: Sequence[str | Path]
+    train_labels: Sequence[str | Path]
+    validation_images: Sequence[str | Path]
+    validation_labels: Sequence[str | Path]
+    around_images: Sequence[str | Path]
+    network: dict[str, Any]
+    input: dict[str, Any]
+    train: dict[str, Any]
+    seed: int
+    init_from: str | Path | None
+    init_weights: str
+    passages: Sequence[Sequence[str]] | None
+    classes: Mapping[str, str] | None
+    threads: int
+    gpu: int
+    code: dict[str, str]
+
+
 def train_model(
     *,
     weights_path: str | Path,
     history_path: str | Path,
     summary_path: str | Path,
-    train_images: list[str | Path],
-    train_labels: list[str | Path],
-    validation_images: list[str | Path],
-    validation_labels: list[str | Path],
+    train_images: Sequence[str | Path],
+    train_labels: Sequence[str | Path],
+    validation_images: Sequence[str | Path],
+    validation_labels: Sequence[str | Path],
+    around_images: Sequence[str | Path],
     network: dict[str, Any],
     input: dict[str, Any],
     train: dict[str, Any],
     seed: int,
     init_from: str | Path | None,
+    init_weights: str,
+    passages: Sequence[Sequence[str]] | None,
+    classes: Mapping[str, str] | None,
     threads: int,
     gpu: int,
     code: dict[str, str],
 ) -> None:
-    """Train one network, from its checkpoint where there is one.
+    """Train one network, from its checkpoint where there is one, on the GPUs that the job was given.
 
     Parameters
     ----------
     weights_path, history_path, summary_path : path
         What is written: weights.pt, history.csv, train.json.
-    train_images, train_labels, validation_images, validation_labels : lists of paths
+    train_images, train_labels, validation_images, validation_labels : sequences of paths
         Shard folders of preprocess and rasterize.
+    around_images : sequence of paths
+        Shard folders with further frames of the same sequences: seen beside the others, never learnt or scored.
     network, input, train : dicts
-        Parts of a preset, `network` with its `width`.
+        Parts of a preset, `network` as `build_network` takes it.
     seed : int
         Decides initial weights, patches, augmentation and dropout.
     init_from : path or None
         Weights to start from: a weights.pt or a .cellmill file.
+    init_weights : "all" or "matching"
+        Whether all of them must fit.
+    passages : sequence of sequences of str, or None
+        Frames in their order, for networks that see more than one.
+    classes : mapping or None
+        Class of each image, for networks that are told it.
     threads, gpu : int
         The job's resources; they do not enter the checkpoint's key.
     code : dict
@@ -86,174 +126,206 @@ def train_model(
     Raises
     ------
     ValueError
-        If there are no images to train on or to choose on, if weights do not fit, if a loss is not finite.
+        If there are no images to train on or to choose on, if weights do not fit, if a loss is not finite, if there
+        are more GPUs than patches in a batch.
     Stopped
         After SIGTERM, SIGUSR1 or SIGINT, when the checkpoint is saved.
     """
-    device = choose_device(gpu=gpu)
-    torch.set_num_threads(threads)
-    make_repeatable(device=device, seed=seed)
-    folders = {
-        "train_images": train_images,
-        "train_labels": train_labels,
-        "validation_images": validation_images,
-        "validation_labels": validation_labels,
-    }
-    images, validation = _open_images(folders, input=input, train=train, seed=seed)
-    model = build_network(network)
-    if init_from is not None:
-        load_weights(model, read_weights(init_from)["state_dict"], source=init_from)
-        logger.info("starts from the weights of %s", init_from)
-    training = Training(model.to(device), build_optimiser(model, optimiser=train["optimiser"]))
+    job = Job(**locals())
+    kind = choose_device(gpu=gpu).type
+    size = gpu if kind == "cuda" else 1
+    if size > int(train["batch"]):
+        raise ValueError(
+            f"resource gpu={size}: expected at most as many GPUs as a batch has patches, found {train['batch']}. "
+            "Raise train.batch, or ask for fewer GPUs."
+        )
+    with form_team(size, train_member, {"job": job}, kind=kind) as team:
+        train_member(team=team, job=job)
 
-    settings = {"network": network, "input": input, "train": train, "seed": seed}
-    start = None if init_from is None else file_digest(init_from)
-    key = checkpoint_key(settings={**settings, "init_from": start}, code=code, shards=folders)
-    checkpoint = Checkpoint(checkpoint_path(weights_path, key=key))
+
+def train_member(*, team: Team, job: Job) -> None:
+    """Train as one member of a team, of which the first writes."""
+    device = choose_device(gpu=job.gpu)
+    if team.size > 1 and device.type == "cuda":
+        device = torch.device("cuda", team.member)
+    torch.set_num_threads(job.threads)
+    make_repeatable(device=device, seed=job.seed, deterministic=job.train["deterministic"])
+    folders = {
+        "train_images": job.train_images,
+        "train_labels": job.train_labels,
+        "validation_images": job.validation_images,
+        "validation_labels": job.validation_labels,
+        "around_images": job.around_images,
+    }
+    settings = {"network": job.network, "input": job.input, "train": job.train, "seed": job.seed}
+    seen = {"passages": job.passages, "classes": job.classes}
+    images, validation = _open_images(folders, settings=settings, seen=seen)
+    model = build_network(job.network)
+    start = None if job.init_from is None else file_digest(job.init_from)
+    if job.init_from is not None:
+        _load_start(model, job.init_from, init_weights=job.init_weights)
+    training = Training(_make_stepper(model, team=team, device=device, output=job.network["output"], train=job.train))
+
+    key = checkpoint_key(
+        settings={**settings, **seen, "init_from": start, "init_weights": job.init_weights},
+        code=job.code,
+        shards=folders,
+    )
+    checkpoint = Checkpoint(checkpoint_path(job.weights_path, key=key))
+    if team.size > 1:
+        # Members draw different dropout; their weights are those of the first one.
+        torch.manual_seed(job.seed + team.member)
     if (state := checkpoint.load()) is not None:
         training.restore(state)
 
-    epochs, steps = int(train["epochs"]), steps_per_epoch(len(images), train=train)
-    workers = min(threads, MAX_WORKERS) if device.type == "cuda" else 1
-    is_mixed = train["precision"] == "bf16" and device.type == "cuda"
-    _log_start(model, images=images, validation=validation, steps=steps, epochs=epochs, device=device)
+    epochs = int(job.train["epochs"])
+    steps = count_steps(images, train=job.train, is_recurrent=bool(model.is_recurrent))
+    workers = min(job.threads, MAX_WORKERS) if device.type == "cuda" else 1
+    _log_start(model, images=images, validation=validation, steps=steps, epochs=epochs, device=device, team=team)
 
-    with stop_requests() as stop:
-        while training.epoch < epochs:
+    with stop_requests() as stop, Watcher(job.weights_path, rank=team.member) as watcher:
+        while not training.is_done(epochs=epochs, patience=job.train["patience"]):
             epoch = training.epoch
             model.train()
-            for batch in iterate_batches(
-                images, train=train, seed=seed, epoch=epoch, first_step=training.step, workers=workers
-            ):
-                rate = learning_rate_at(epoch + training.step / steps, train=train)
-                for group in training.optimiser.param_groups:
+            for batch in _batches_of(images, settings=settings, training=training, workers=workers):
+                rate = learning_rate_at(epoch + training.step / steps, train=job.train)
+                for group in training.stepper.optimiser.param_groups:
                     group["lr"] = rate
                 if training.step == max(0, steps - STATISTICS_STEPS):
                     restart_statistics(model)
-                images_bcyx = torch.from_numpy(batch.images_byx)[:, None].to(device)
-                target_byx = torch.from_numpy(batch.target_byx).to(device)
-                with torch.autocast(device.type, torch.bfloat16, enabled=is_mixed):
-                    logits_byx = model(images_bcyx)[:, 0]
-                loss = segmentation_loss(logits_byx, target_byx, loss=train["loss"])
-                _check_finite(loss.item(), epoch=epoch, rate=rate, samples=batch.samples)
-                training.optimiser.zero_grad()
-                loss.backward()
-                training.optimiser.step()
+                loss = training.stepper.take(batch)
+                _check_finite(loss, epoch=epoch, rate=rate, samples=batch.samples)
 
                 training.step += 1
-                training.loss_sum += loss.item() * len(batch.samples)
-                training.patches += len(batch.samples)
-                if checkpoint.is_due(stop):
-                    checkpoint.save(training.state())
+                training.loss_sum += loss * batch.patches
+                training.patches += batch.patches
+                watcher.note_step(training, steps=steps, epochs=epochs, rate=rate)
+                if checkpoint.is_due(stop, team=team):
+                    checkpoint.save(training.state(), team=team)
                     stop.obey()
 
-            scores = validate(model, validation, loss=train["loss"], device=device, stop=stop)
+            scores = None
+            if team.leads:
+                scores = validate(
+                    training.kept_model, validation, warmup=int(job.input["warmup"]), device=device, stop=stop
+                )
             # A signal during validation leaves the epoch open: the next run validates again.
-            if stop.number is None:
-                rate = learning_rate_at(epoch + (steps - 1) / steps, train=train)
+            if not stop.agree(team):
+                rate = learning_rate_at(epoch + (steps - 1) / steps, train=job.train)
+                scores = team.share(scores)
                 if scores is not None:
                     _check_finite(scores[0], epoch=epoch, rate=rate, samples=["of the validation"])
-                _log_epoch(training.close_epoch(rate=rate, validation=scores), epochs=epochs)
-            checkpoint.save(training.state())
+                row = training.close_epoch(rate=rate, validation=scores)
+                watcher.note_epoch(row, epochs=epochs)
+            checkpoint.save(training.state(), team=team)
             stop.obey()
 
-    is_best = train["select"] == "best"
-    weights = training.best_weights if is_best else copy_weights(model)
-    with atomic_path(weights_path) as path:
-        write_weights(path, network=network, input=input, state_dict=weights)
-    with atomic_path(history_path) as path:
+    if not team.leads:
+        return
+    is_best = job.train["select"] == "best"
+    weights = training.best_weights if is_best else copy_weights(training.kept_model)
+    with atomic_path(job.weights_path) as path:
+        write_weights(path, network=job.network, input=job.input, state_dict=weights)
+    with atomic_path(job.history_path) as path:
         _write_history(path, training.history)
-    with atomic_path(summary_path) as path:
+    with atomic_path(job.summary_path) as path:
         _write_summary(
             path,
             training=training,
-            best_epoch=training.best_epoch if is_best else epochs,
+            best_epoch=training.best_epoch if is_best else training.epoch,
             settings=settings,
-            threads=threads,
+            threads=job.threads,
             device=device,
-            device_override=is_overridden(gpu=gpu),
+            device_override=is_overridden(gpu=job.gpu),
         )
-    remove_checkpoints(weights_path)
+    remove_checkpoints(job.weights_path)
+
+
+def count_steps(images: ImageSet, *, train: dict[str, Any], is_recurrent: bool) -> int:
+    """Count the steps of an epoch."""
+    return windows_per_epoch(images, train=train) if is_recurrent else steps_per_epoch(len(images), train=train)
+
+
+def _batches_of(images: ImageSet, *, settings: dict[str, Any], training: Training, workers: int) -> Iterator[Batch]:
+    """Give what is left of the present epoch."""
+    make = iterate_windows if training.model.is_recurrent else iterate_batches
+    yield from make(
+        images,
+        train=settings["train"],
+        seed=settings["seed"],
+        epoch=training.epoch,
+        first_step=training.step,
+        workers=workers,
+        team=training.stepper.team,
+    )
+
+
+def _make_stepper(model: nn.Module, *, team: Team, device: torch.device, output: str, train: dict[str, Any]) -> Stepper:
+    model.to(device)
+    if train["channels_last"]:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wrapped = team.wrap(model, device=device)
+    return Stepper(
+        model=torch.compile(wrapped) if train["compile"] and device.type == "cuda" else wrapped,  # type: ignore[arg-type]
+        bare_model=model,
+        optimiser=build_optimiser(model, optimiser=train["optimiser"]),
+        device=device,
+        output=output,
+        train=train,
+        averaged=None if train["ema"] is None else copy.deepcopy(model),
+        team=team,
+    )
+
+
+def _load_start(model: nn.Module, path: str | Path, *, init_weights: str) -> None:
+    state = read_weights(path)["state_dict"]
+    if init_weights == "all":
+        load_weights(model, state, source=path)
+        logger.info("starts from the weights of %s", path)
+        return
+    taken, left = load_matching(model, state, source=path)
+    logger.info("starts from %d of the weights of %s; drawn anew: %s", len(taken), path, "; ".join(left) or "none")
 
 
 def restart_statistics(model: nn.Module) -> None:
     """Forget the running statistics of batch normalisation, so that they are means over the steps to come.
 
     The usual exponential mean looks back over about ten steps; with few patches a step, of images that differ, it
-    moves so much that scores swing from epoch to epoch at a learning rate of nearly zero. # SOURCE Wu and Johnson
+    moves so much that scores swing from epoch to epoch at a learning rate of nearly zero. Layers that have a momentum
+    of their own, because their paper has one, are left alone. # SOURCE Wu and Johnson
     2021, arXiv:2105.07576, section 3, which computes them afresh; here the steps of the epoch serve, at no cost.
     """
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.BatchNorm2d) and module.momentum is None:
             module.reset_running_stats()
 
 
-def validate(
-    model: nn.Module, images: ImageSet, *, loss: dict[str, Any], device: torch.device, stop: StopRequest
-) -> tuple[float, float] | None:
-    """Measure loss and Dice coefficient on whole images.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Put into evaluation mode: running statistics, no dropout.
-    images : ImageSet
-        Validation images.
-    loss : dict
-        Section `train.loss`.
-    device : torch.device
-        Where the model is.
-    stop : StopRequest
-        Ends the work between two images.
-
-    Returns
-    -------
-    loss, dice : float or None
-        Means over images; Dice at probability .5, NaN where truth and prediction of all images are empty.
-        None without images, or when asked to stop.
-    """
-    model.eval()
-    losses, dices = [], []
-    for index in range(len(images)):
-        if stop.number is not None:
-            return None
-        logits_cyx = predict_tiled(
-            model,
-            images.image(index),
-            scale=images.scale(index),
-            tile=VALIDATION_TILE_PX,
-            batch=1,
-            device=device,
-            finish=torch.Tensor.float,
-        )
-        logits_byx = torch.from_numpy(logits_cyx)
-        target_byx = torch.from_numpy(images.target(index))[None]
-        losses.append(segmentation_loss(logits_byx, target_byx, loss=loss).item())
-        predicted_byx = (logits_byx >= 0) & (target_byx != IGNORED_TARGET)
-        truth_byx = target_byx == 1
-        if total := int(predicted_byx.sum() + truth_byx.sum()):
-            dices.append(2 * int((predicted_byx & truth_byx).sum()) / total)
-    if not losses:
-        return None
-    return sum(losses) / len(losses), sum(dices) / len(dices) if dices else math.nan
-
-
 def _open_images(
-    folders: dict[str, list[str | Path]], *, input: dict[str, Any], train: dict[str, Any], seed: int
+    folders: dict[str, Sequence[str | Path]], *, settings: dict[str, Any], seen: dict[str, Any]
 ) -> tuple[ImageSet, ImageSet]:
+    train = settings["train"]
     found = find_labelled_images(folders["train_images"], folders["train_labels"])
     chosen = find_labelled_images(folders["validation_images"], folders["validation_labels"])
     if not found:
         raise ValueError(
             "train: expected labelled training images, found none. Label some, or raise split.train in the config."
         )
-    if not chosen and train["select"] == "best":
+    if not chosen and (train["select"] == "best" or train["patience"] is not None):
         raise ValueError(
             "train: expected validation images to choose the best epoch on, found none. "
-            "Raise split.validation, or set train.select: last in the config."
+            "Raise split.validation, or set train.select: last and leave out train.patience in the config."
         )
-    chosen = choose_images(chosen, limit=train["validation_images"], seed=seed)
-    return ImageSet(found, normalise=input["normalise"]), ImageSet(chosen, normalise=input["normalise"])
+    around = find_images(folders["around_images"])
+    some = choose_images(chosen, limit=train["validation_images"], seed=settings["seed"])
+    names = {image.sample for image in some}
+    given = {
+        "input": settings["input"],
+        "output": settings["network"]["output"],
+        "loss": train["loss"],
+        **seen,
+    }
+    others = [image for image in chosen if image.sample not in names]
+    return ImageSet(found, around=around, **given), ImageSet(some, around=[*around, *others], **given)
 
 
 def _check_finite(loss: float, *, epoch: int, rate: float, samples: list[str]) -> None:
@@ -265,25 +337,19 @@ def _check_finite(loss: float, *, epoch: int, rate: float, samples: list[str]) -
 
 
 def _log_start(
-    model: nn.Module, *, images: ImageSet, validation: ImageSet, steps: int, epochs: int, device: torch.device
+    model: nn.Module,
+    *,
+    images: ImageSet,
+    validation: ImageSet,
+    steps: int,
+    epochs: int,
+    device: torch.device,
+    team: Team,
 ) -> None:
     logger.info(
-        "%s parameters, %d training and %d validation images, %d epochs of %d steps, device %s %s",
+        "%s parameters, %d training and %d validation images, %d epochs of %d steps, device %s %s%s",
         f"{count_parameters(model):,}", len(images), len(validation), epochs, steps, device, name_gpu(device),
-    )  # fmt: skip
-
-
-def _log_epoch(row: Row, *, epochs: int) -> None:
-    done, seconds = int(row["epoch"] or 0), float(row["seconds"] or 0)
-    scores = ", ".join(
-        f"{name.replace('_', ' ')} {row[name]:.4f}"
-        for name in ("train_loss", "validation_loss", "validation_dice")
-        if row[name] is not None
-    )
-    logger.info(
-        "epoch %d/%d: %s, rate %.3g, %.1f s, %.0f s left",
-        done, epochs, scores, row["learning_rate"], seconds, seconds * (epochs - done),
-        extra={"progress": True},
+        f", one of {team.size}" if team.size > 1 else "",
     )  # fmt: skip
 
 
@@ -314,6 +380,8 @@ def _write_summary(
         "device_override": device_override,
         "gpu_name": name_gpu(device),
         "threads": threads,
+        "gpus": training.stepper.team.size if device.type == "cuda" else 0,
+        "parts_of_a_batch": training.stepper.parts,
         "peak_memory_mb": round(peak_memory_mb(), 1),
         "seed": settings["seed"],
         "settings": {name: settings[name] for name in ("network", "input", "train")},

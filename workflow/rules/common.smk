@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 from cellmill.cleanup import remove_old_shards
 from cellmill.config.errors import ConfigError
+from cellmill.config.export import exported_files
 from cellmill.plan import freeze, make_plan, thaw, write_sample_tables
 from cellmill.provenance import code_digests
 from cellmill.settings import job_settings
@@ -67,7 +68,7 @@ def code_of(stage):
 
     def code(wildcards):
         also = ()
-        if stage in ("train", "predict"):
+        if stage in ("train", "predict", "export_onnx", "export_bioimageio"):
             architecture = PLAN.architecture(PLAN.run(wildcards.dataset, wildcards.run))
             also = (f"cellmill.models.{architecture}",)
         if (stage, also) not in _CODE:

@@ -99,14 +99,16 @@ def raw_files_of_shard(wildcards):
     return found
 
 
-def fit_path(run):
-    """What a run's postprocessing was fitted to: its own file, the applied run's, or an exported model."""
+def file_of_source(run, name):
+    """A file of the run itself, of the one that it applies, or the exported model that holds it."""
     source = PLAN.source_of(run)
-    return (
-        run.apply
-        if source is None
-        else f"results/{source.dataset}/{source.name}/postprocess.json"
-    )
+    is_file = source is None
+    return run.apply if is_file else f"results/{source.dataset}/{source.name}/{name}"
+
+
+def fit_path(run):
+    """What a run's postprocessing was fitted to."""
+    return file_of_source(run, "postprocess.json")
 
 
 def fit_of_run(wildcards):
@@ -123,6 +125,12 @@ def training_data(wildcards):
         for room in ("images", "labels"):
             found[f"{role}_{room}"] = folders(room, wildcards, shards)
             found["seals"] += seals([room], wildcards, shards)
+    parts = (*run.parts["train"], *run.parts["validation"])
+    around = PLAN.seen_shards(
+        wildcards.dataset, run, PLAN.shards(wildcards.dataset, parts=parts)
+    )
+    found["around"] = folders("images", wildcards, around)
+    found["seals"] += seals(["images"], wildcards, around)
     if run.init_from is not None:
         is_file = run.init_from.endswith(".cellmill")
         found["init_from"] = (
@@ -132,14 +140,17 @@ def training_data(wildcards):
 
 
 def weights_of_run(wildcards):
-    """The weights that a run predicts with: its own, the applied run's, or an exported model's."""
+    """The weights that a run predicts with."""
+    return file_of_source(PLAN.run(wildcards.dataset, wildcards.run), "weights.pt")
+
+
+def frames_to_predict(wildcards):
+    """The images of a shard, and those of other shards that the network sees with them."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
-    source = PLAN.source_of(run)
-    return (
-        run.apply
-        if source is None
-        else f"results/{source.dataset}/{source.name}/weights.pt"
-    )
+    found = shard_inputs("images")(wildcards)
+    around = PLAN.seen_shards(wildcards.dataset, run, [wildcards.shard])
+    found["seals"] += seals(["images"], wildcards, around)
+    return {**found, "around": folders("images", wildcards, around)}
 
 
 def fitting_data(wildcards):

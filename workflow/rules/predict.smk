@@ -1,6 +1,7 @@
 """Stage `predict`: probability maps of every image.
 
-Reads   weights of a run, results/{dataset}/images/{shard}/
+Reads   weights of a run, results/{dataset}/images/{shard}/, and the neighbours of its frames where the network
+        sees more than one
 Writes  results/{dataset}/{run}/probabilities/{shard}/    float16, CYX, geometry of the preprocessed image
 """
 
@@ -8,7 +9,7 @@ Writes  results/{dataset}/{run}/probabilities/{shard}/    float16, CYX, geometry
 rule predict:
     """Predict one shard with one run, tile by tile."""
     input:
-        unpack(shard_inputs("images")),
+        unpack(frames_to_predict),
         weights=weights_of_run,
     output:
         probabilities=directory("results/{dataset}/{run}/probabilities/{shard}"),

@@ -118,6 +118,11 @@ class ModelEntry(Closed):
     init_from: str | None = Field(
         None, description="Start from the weights of dataset/run, or of an exported .cellmill file."
     )
+    init_weights: Literal["all", "matching"] = Field(
+        "all",
+        description="Of init_from. all: every weight must fit. matching: those of the same name and shape are taken, "
+        "and the log lists the others.",
+    )
     overrides: dict[str, Any] = Field(
         default_factory=dict,
         description="Fields of the preset that differ here; written beside `preset` (width, train, input, …).",
@@ -147,6 +152,8 @@ class ModelEntry(Closed):
             )
         if self.apply is not None and (self.overrides or self.seeds or self.init_from):
             raise ValueError("apply uses a trained model as it is; leave out seeds, init_from and overrides")
+        if self.init_weights != "all" and self.init_from is None:
+            raise ValueError("init_weights says how init_from is taken; give init_from, or leave it out")
         if self.apply is not None and self.name is None:
             source = self.apply.removesuffix(".cellmill").split("/")[-1]
             cleaned = re.sub(r"[^A-Za-z0-9_+-]", "_", source)
@@ -194,6 +201,11 @@ class Dataset(Closed):
     postprocess: Postprocess = Field(default_factory=Postprocess, description="From probabilities to objects.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their intervals.")
     report: Report = Field(default_factory=Report, description="The page.")
+    export: list[Literal["onnx", "bioimageio"]] = Field(
+        default_factory=list,
+        description="Formats of other programs that trained models are written in besides model.cellmill. onnx: "
+        "model.onnx. bioimageio: model.bioimageio.zip, for networks that see images only.",
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -68,7 +68,7 @@ def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[st
     # pydantic puts the members of a union into the place; a person wrote none of them.
     location = tuple(part for part in details["loc"] if not re.search(r"[\[\]'() -]", str(part)))
     location = tuple(part for part in location if part not in ("constrained-int", "constrained-str", "int", "str"))
-    path = key_path((*prefix, *location))
+    path = key_path((*prefix, *_without_tags(model, location)))
     found = details.get("input")
     if details["type"] == "extra_forbidden":
         owner = _model_at(model, location[:-1])
@@ -114,18 +114,45 @@ def _description(model: type[BaseModel], location: tuple[str | int, ...]) -> str
 
 def _model_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel] | None:
     """Follow a place in the config down to the section that stands there."""
+    found = _candidates_at(model, location)
+    return found[0] if found else None
+
+
+def _candidates_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[type[BaseModel]]:
     current: Any = model
     for part in location:
         candidates = models_in(current)
-        if candidates and isinstance(part, str):
+        if (tagged := _tagged(candidates, part)) is not None:
+            current = tagged
+        elif candidates and isinstance(part, str):
             fields = [c.model_fields[part] for c in candidates if part in c.model_fields]
             if not fields:
                 continue  # pydantic also puts the names of union members into its places
             current = fields[0].annotation
         else:
             current = _element_of(current)
-    found = models_in(current)
-    return found[0] if found else None
+    return models_in(current)
+
+
+def _tagged(candidates: list[type[BaseModel]], part: str | int) -> type[BaseModel] | None:
+    """Find the member of a union that pydantic tells from the others by a key of one value."""
+    if len(candidates) < 2:
+        return None
+    for candidate in candidates:
+        annotations = [field.annotation for field in candidate.model_fields.values()]
+        if any(typing.get_origin(a) is typing.Literal and typing.get_args(a) == (part,) for a in annotations):
+            return candidate
+    return None
+
+
+def _without_tags(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Leave out what a person did not write: the names of the members of a union."""
+    kept: list[str | int] = []
+    for number, part in enumerate(location):
+        candidates = _candidates_at(model, location[:number])
+        if _tagged(candidates, part) is None:
+            kept.append(part)
+    return tuple(kept)
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:

@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,18 +13,21 @@ from pydantic import ValidationError
 from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, key_path, nearest
 from cellmill.config.merging import merge
+from cellmill.config.networks import network_settings
 from cellmill.config.training import ModelPreset
 
 RESERVED_NAMES = frozenset({"raw", "images", "labels", "check"})
 EXPORT_SUFFIX = ".cellmill"
+EXPORT_FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Run:
     """One folder results/{dataset}/{name}.
 
-    `parts` says which parts of the dataset play train, validation and test; `apply` and `init_from`
-    are "dataset/run" or the path of an exported file.
+    `parts` says which parts of the dataset play train, validation and test; `preset_name` is the file of
+    resources/models, nothing for an applied model; `apply` and `init_from` are "dataset/run" or the path of an
+    exported file; `init_weights` says whether all of its weights must fit.
     """
 
     dataset: str
@@ -31,9 +35,11 @@ class Run:
     model: str
     seed: int
     parts: dict[str, tuple[str, ...]]
+    preset_name: str = ""
     preset: dict[str, Any] = field(default_factory=dict)
     apply: str | None = None
     init_from: str | None = None
+    init_weights: str = "all"
 
 
 class PresetError(ValueError):
@@ -41,7 +47,7 @@ class PresetError(ValueError):
 
 
 def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
-    """Read a preset file, through aliases.
+    """Read a preset file; one that is based on another says only what is different.
 
     Raises
     ------
@@ -55,9 +61,19 @@ def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
         raise PresetError(f"{path}: expected the fields of a preset, found {type(content).__name__}.")
-    if "alias_of" in content:
-        return load_preset(content["alias_of"], presets_dir=presets_dir, where=str(path))
+    if "based_on" in content:
+        base = load_preset(content.pop("based_on"), presets_dir=presets_dir, where=str(path))
+        return merge_preset(base, content)
     return content
+
+
+def merge_preset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay changes over a preset; another architecture has other keys and takes none of the base's network."""
+    network = changes.get("network")
+    architecture = network.get("architecture") if isinstance(network, Mapping) else None
+    if architecture not in (None, base.get("network", {}).get("architecture", "unet")):
+        base = {**base, "network": {}}
+    return merge(base, changes)
 
 
 def resolve_preset(
@@ -75,7 +91,7 @@ def resolve_preset(
     except PresetError as error:
         return {}, [str(error)]
     try:
-        merged = ModelPreset.model_validate(merge(content, entry.overrides))
+        merged = ModelPreset.model_validate(merge_preset(content, entry.overrides))
     except ValidationError as error:
         return {}, describe_errors(error, model=ModelPreset, prefix=where)
     return merged.model_dump(mode="json"), []
@@ -131,10 +147,12 @@ def _runs_of(dataset_name: str, dataset: Dataset, entry: ModelEntry, *, preset: 
                     name=entry.run_name + suffix,
                     model=entry.run_name,
                     seed=seed if entry_seed is None else entry_seed,
+                    preset_name=entry.preset or "",
                     parts=_parts_of_fold(fold, folds),
                     preset=preset,
                     apply=entry.apply,
                     init_from=entry.init_from,
+                    init_weights=entry.init_weights,
                 )
             )
     return runs
@@ -185,12 +203,12 @@ def _unlike_networks(known: dict[str, Run]) -> list[str]:
     """Name the runs that start from weights of another network, before those are trained."""
     mistakes = []
     for name, run in known.items():
-        if run.init_from is None or not run.preset:
+        if run.init_from is None or not run.preset or run.init_weights == "matching":
             continue
-        own = {**run.preset["network"], "width": run.preset["width"]}
+        own = network_settings(run.preset)
         if run.init_from in known:
             source = known[run.init_from].preset
-            theirs = {**source["network"], "width": source["width"]} if source else own
+            theirs = network_settings(source) if source else own
         else:
             try:
                 theirs = read_export(run.init_from)["network"]
@@ -200,7 +218,7 @@ def _unlike_networks(known: dict[str, Run]) -> list[str]:
             found = ", ".join(f"{key} {theirs.get(key)} instead of {own.get(key)}" for key in differs)
             mistakes.append(
                 f"{name}: expected weights of its own network in init_from {run.init_from}, found {found}. "
-                "Give both the same network and width."
+                "Give both the same network and width, or set init_weights: matching."
             )
     return mistakes
 
@@ -243,10 +261,10 @@ def read_export(path: str | Path) -> dict[str, Any]:
             f"{path}: expected an exported model, found something else ({error}). "
             "Take the model.cellmill of a run's folder."
         ) from error
-    needed = {"format", "network", "preprocess", "predict", "postprocess"}
-    if not isinstance(description, dict) or description.get("format") != 1 or needed - set(description):
+    needed = {"format", "network", "input", "preprocess", "predict", "postprocess"}
+    if not isinstance(description, dict) or description.get("format") != EXPORT_FORMAT or needed - set(description):
         raise ValueError(
-            f"{path}: expected an exported model of format 1, found another. It was written by another version of "
-            "cellmill: export it again."
+            f"{path}: expected an exported model of format {EXPORT_FORMAT}, found another. "
+            "It was written by another version of cellmill: export it again."
         )
     return description

@@ -1,8 +1,12 @@
 """Presets: architecture, input, training and prediction of a network, with all their defaults and ranges."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cellmill.config.augmentation import Augmentation
+from cellmill.config.consistency import contradictions_of
+from cellmill.config.networks import Network, UNet
 
 Pixels = Annotated[int, Field(ge=16, le=16384)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -12,56 +16,103 @@ class _Closed(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Network(_Closed):
-    """The network before `width` is applied."""
-
-    architecture: Literal["unet"] = Field("unet", description="A module of cellmill.models.")
-    in_channels: Literal[1] = Field(1, description="Planes of the input: the preprocessed image.")
-    base_channels: int = Field(
-        32, ge=1, le=1024, description="Channels of the first level; each deeper level has twice as many."
-    )
-    levels: int = Field(
-        4, ge=1, le=6, description="Poolings. Each doubles what a pixel sees: 4 see 204 px, 3 see 100 px."
-    )
-    norm: Literal["batch", "none"] = Field("batch", description="Normalisation after each convolution.")
-    dropout: float = Field(
-        0.0, ge=0, lt=1, description="Probability that a feature is set to zero after each convolution."
-    )
-    out_channels: Literal[1] = Field(1, description="Planes of the output: the foreground.")
-
-
 class Input(_Closed):
     """What the network sees of an image."""
 
     normalise: Literal["zscore", "none"] = Field(
         "zscore", description="zscore: mean 0, standard deviation 1 over each image, without its padding."
     )
+    frames: int = Field(
+        1,
+        ge=1,
+        le=99,
+        description="Frames that are seen at once, an odd number: the image and its neighbours of the same sequence. "
+        "Where a neighbour is missing the nearest one stands for it.",
+    )
+    class_planes: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Values of class_column: the network gets a plane for each, 1 for the class of the image, 0 else.",
+    )
+    class_at_prediction: Literal["average", "oracle"] = Field(
+        "average",
+        description="average: the mean of the predictions for each class, since that of a new image is not known. "
+        "oracle: the class that the table gives, which the report says.",
+    )
+
+    warmup: int = Field(
+        4,
+        ge=0,
+        le=1000,
+        description="Of recurrent networks: so many first frames are played backwards before a prediction begins, so "
+        "that the first frame is not seen with an empty memory.",
+    )
+
+    @model_validator(mode="after")
+    def _frames_have_a_middle(self) -> "Input":
+        if self.frames % 2 == 0:
+            raise ValueError(
+                f"frames: expected an odd number, so that the image is in the middle, found {self.frames}. "
+                f"Take {self.frames - 1} or {self.frames + 1}"
+            )
+        if len(set(self.class_planes)) != len(self.class_planes):
+            raise ValueError(f"class_planes: expected different classes, found {self.class_planes}. Leave one out")
+        return self
+
+
+class DistanceWeight(_Closed):
+    """More weight between cells that nearly touch: weight * exp(-(d1 + d2)^2 / (factor * sigma^2))."""
+
+    weight: float = Field(10.0, gt=0, le=1000, description="Added where both distances are 0.")
+    sigma_px: float = Field(5.0, gt=0, le=100, description="How quickly it falls with the distances (px).")
+    factor: Literal[1, 2] = Field(1, description="1: as in paper 2. 2: as in Ronneberger et al. 2015.")
+    reading: Literal["to_border", "to_cell"] = Field(
+        "to_border", description="Distance to the cell's outermost pixels, or to the cell (0 inside of it)."
+    )
+    inside: bool = Field(False, description="Whether pixels of cells get it too.")
 
 
 class Loss(_Closed):
     """What the network is trained to make small."""
 
-    name: Literal["bce", "dice", "bce_dice"] = Field(
+    name: Literal["bce", "dice", "bce_dice", "focal", "ce", "mse", "distance", "flow"] = Field(
         "bce",
         description="bce: binary cross-entropy, mean over the valid pixels. dice: one minus the Dice "
-        "coefficient of the batch, for rare foreground. bce_dice: their sum.",
+        "coefficient of the batch, for rare foreground. bce_dice: their sum. focal: bce with less weight on what is "
+        "right already. ce: cross-entropy of the classes. mse: half the mean square (flow_gray). distance, flow: half "
+        "the mean square of the map, and bce of the foreground.",
     )
     positive_weight: float = Field(
         1.0,
         gt=0,
         le=1000,
-        description="Weight of foreground pixels in bce; above 1 finds more and predicts larger objects.",
+        description="Weight of foreground pixels in bce and focal; above 1 finds more and predicts larger objects.",
     )
+    class_weights: list[Annotated[float, Field(ge=0, le=1000)]] | None = Field(
+        None, description="Of ce: a weight for each class, background first; left out: 1."
+    )
+    normaliser: Literal["pixels", "weights"] = Field(
+        "pixels", description="Of ce: what the weighted sum is divided by, the number of pixels or the sum of weights."
+    )
+    gamma: float = Field(2.0, ge=0, le=10, description="Of focal: 0 is bce.")
+    distance: DistanceWeight | None = Field(None, description="Of ce: more weight between cells that nearly touch.")
 
 
 class Optimiser(_Closed):
     """How weights follow the gradient."""
 
-    name: Literal["adam", "adamw", "sgd"] = Field("adam", description="Rule of the update.")
+    name: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = Field("adam", description="Rule of the update.")
     learning_rate: float = Field(0.01, gt=0, le=10, description="Largest rate of the schedule.")
-    momentum: float = Field(0.9, ge=0, lt=1, description="Of sgd; the first beta of adam and adamw.")
+    momentum: float = Field(
+        0.9, ge=0, lt=1, description="Of sgd and rmsprop; the first beta of adam and adamw; adagrad has none."
+    )
     weight_decay: float = Field(
-        0.0, ge=0, le=1, description="Pull towards zero: within the gradient for adam and sgd, beside it for adamw."
+        0.0, ge=0, le=1, description="Pull towards zero: beside the gradient for adamw, within it for the others."
+    )
+    decay: Literal["all", "weights"] = Field(
+        "all", description="What weight_decay pulls: all parameters, or the kernels of convolutions alone."
+    )
+    clip_norm: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Longest gradient (norm over all parameters); longer ones are shortened. Left out: any."
     )
 
 
@@ -78,40 +129,14 @@ class Schedule(_Closed):
     )
 
 
-class Augmentation(_Closed):
-    """Random changes of a patch; image and labels move together."""
+class Streams(_Closed):
+    """How recurrent networks follow sequences: windows of frames, one after the other, memory carried along."""
 
-    flip: bool = Field(False, description="Flip rows and columns, each with probability 0.5.")
-    rotate_90: bool = Field(False, description="Turn by a multiple of 90 degrees; needs square patches.")
-    affine_probability: Probability = Field(
-        0.0, description="How often a patch is rotated, zoomed and shifted by the three settings below."
+    unroll: int = Field(5, ge=1, le=1000, description="Frames of a window, through which the gradient flows back.")
+    max_step: int = Field(
+        1, ge=1, le=100, description="Frames from one to the next: 1 to this number, drawn for each pass of a sequence."
     )
-    rotation_deg: float = Field(15.0, ge=0, le=180, description="Largest rotation to either side (degrees).")
-    zoom: tuple[
-        Annotated[float, Field(ge=0.25, le=4)],
-        Annotated[float, Field(ge=0.25, le=4)],
-    ] = Field((0.9, 1.1), description="Smallest and largest magnification.")
-    translation: float = Field(0.05, ge=0, le=0.5, description="Largest shift to either side (fraction of the patch).")
-    contrast: float = Field(
-        0.0, ge=0, le=4, description="Values times 1/(1 + contrast) to 1 + contrast, about the image's mean."
-    )
-    brightness: float = Field(
-        0.0, ge=0, le=4, description="Largest number added or taken away (standard deviations of the image)."
-    )
-    invert_probability: Probability = Field(
-        0.0, description="How often bright and dark change places: for data with both kinds of contrast."
-    )
-    noise: float = Field(
-        0.0, ge=0, le=4, description="Gaussian noise added to a patch (standard deviations of the image)."
-    )
-
-    @model_validator(mode="after")
-    def _zoom_is_in_order(self) -> "Augmentation":
-        if self.zoom[0] > self.zoom[1]:
-            raise ValueError(
-                f"zoom: expected [smallest, largest], found [{self.zoom[0]:g}, {self.zoom[1]:g}]. Swap the two"
-            )
-        return self
+    reverse: bool = Field(False, description="Half of the passes go through their sequence backwards.")
 
 
 class Train(_Closed):
@@ -133,8 +158,28 @@ class Train(_Closed):
     optimiser: Optimiser = Field(default_factory=Optimiser, description="How weights follow the gradient.")
     schedule: Schedule = Field(default_factory=Schedule, description="How the learning rate changes.")
     augmentation: Augmentation = Field(default_factory=Augmentation, description="Random changes of patches.")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="bf16: faster on recent GPUs, two to three digits; the CPU always takes fp32."
+    streams: Streams = Field(default_factory=Streams, description="How recurrent networks follow sequences.")
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32",
+        description="bf16: faster on recent GPUs, two to three digits. fp16: for older GPUs, the loss is scaled. "
+        "The CPU always takes fp32.",
+    )
+    channels_last: bool = Field(
+        False, description="Order of the features in memory; faster for many networks on GPUs, last digits may differ."
+    )
+    compile: bool = Field(
+        False, description="torch.compile: minutes at the start, faster steps; pays for long trainings on a GPU."
+    )
+    deterministic: bool = Field(
+        True, description="false: faster on a GPU, and no two trainings are equal. On the CPU they always are."
+    )
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="Exponential mean of the weights, which is validated and kept: its decay for each step, such as "
+        "0.999. Left out: the weights themselves.",
+    )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Stop after so many epochs without a lower validation loss. Left out: never."
     )
     select: Literal["best", "last"] = Field(
         "best", description="The epoch whose weights are kept: that of the lowest validation loss, or the last."
@@ -159,7 +204,8 @@ class ModelPreset(_Closed):
     """A named system: one file of resources/models, or one with some fields changed."""
 
     title: str = Field(min_length=1, description="What the report calls it.")
-    network: Network = Field(default_factory=Network, description="The architecture.")
+    cite: str | None = Field(None, description="Where the system comes from.")
+    network: Network = Field(default_factory=UNet, description="The architecture.")
     width: float = Field(
         1.0, gt=0, le=16, description="Multiplies the channels of every layer; time goes with its square."
     )
@@ -167,26 +213,16 @@ class ModelPreset(_Closed):
     train: Train = Field(default_factory=Train, description="Patches, loss, optimiser, schedule.")
     predict: Predict = Field(default_factory=Predict, description="Tiles of the prediction.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _unet_is_meant(cls, preset: Any) -> Any:
+        # A network section without a name is a U-Net's: pydantic wants the name to tell the sections apart.
+        if isinstance(preset, dict) and isinstance(preset.get("network"), dict):
+            return {**preset, "network": {"architecture": "unet", **preset["network"]}}
+        return preset
+
     @model_validator(mode="after")
     def _parts_fit(self) -> "ModelPreset":
-        stride, patch = 2**self.network.levels, self.train.patch
-        mistakes = []
-        if any(side % stride or side < 2 * stride for side in patch):
-            near = [max(2, round(side / stride)) * stride for side in patch]
-            mistakes.append(
-                f"train.patch: expected multiples of {stride} px, at least {2 * stride}, for "
-                f"{self.network.levels} levels, found {list(patch)}. Take {near}, or change network.levels"
-            )
-        if self.train.augmentation.rotate_90 and patch[0] != patch[1]:
-            mistakes.append(
-                f"train.augmentation.rotate_90: expected a square patch, found {list(patch)}. "
-                "Set train.patch to a square or rotate_90 to false"
-            )
-        if self.train.schedule.warmup_epochs > self.train.epochs:
-            mistakes.append(
-                f"train.schedule.warmup_epochs: expected at most {self.train.epochs} epochs, "
-                f"found {self.train.schedule.warmup_epochs:g}. Lower it, or raise train.epochs"
-            )
-        if mistakes:
+        if mistakes := contradictions_of(self):
             raise ValueError("; ".join(mistakes))
         return self

@@ -1,0 +1,139 @@
+"""Settings of a preset that contradict each other, each with a setting that would work."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from cellmill.config.networks import RECURRENT, stride_px
+
+if TYPE_CHECKING:
+    from cellmill.config.training import ModelPreset
+
+# The losses that an output can be trained with; the first one is proposed.
+LOSSES: dict[str, tuple[str, ...]] = {
+    "foreground": ("bce", "dice", "bce_dice", "focal"),
+    "two_classes": ("ce", "bce", "dice", "bce_dice", "focal"),
+    "contour": ("ce",),
+    "distance": ("distance",),
+    "flow": ("flow",),
+    "flow_gray": ("mse",),
+}
+# The slope of a displacement d that is smooth over s has a standard deviation of d / (sqrt(2) s); where it is a
+# quarter, the slope of 1 that folds is four of them away.
+FOLDS_BELOW = 2.8
+CLASSES = {"two_classes": 2, "contour": 3}
+# Of recurrent networks: maps of whole cells would have to be made for each frame.
+RECURRENT_OUTPUTS = ("foreground", "two_classes", "contour")
+
+
+def contradictions_of(preset: ModelPreset) -> list[str]:
+    """Name what does not fit together in a preset, as lines for a person."""
+    return [
+        *_wrong_patch(preset),
+        *_wrong_loss(preset),
+        *_wrong_frames(preset),
+        *_wrong_bends(preset),
+        *_wrong_times(preset),
+    ]
+
+
+def _wrong_patch(preset: ModelPreset) -> list[str]:
+    stride, patch = stride_px(preset.network), preset.train.patch
+    mistakes = []
+    if any(side % stride or side < 2 * stride for side in patch):
+        near = [max(2, round(side / stride)) * stride for side in patch]
+        key = "levels" if hasattr(preset.network, "levels") else "architecture"
+        mistakes.append(
+            f"train.patch: expected multiples of {stride} px, at least {2 * stride}, for the poolings of "
+            f"{preset.network.architecture}, found {list(patch)}. Take {near}, or change network.{key}"
+        )
+    if preset.train.augmentation.rotate_90 and patch[0] != patch[1]:
+        mistakes.append(
+            f"train.augmentation.rotate_90: expected a square patch, found {list(patch)}. "
+            "Set train.patch to a square or rotate_90 to false"
+        )
+    return mistakes
+
+
+def _wrong_loss(preset: ModelPreset) -> list[str]:
+    output, loss = preset.network.output, preset.train.loss
+    mistakes = []
+    is_impossible = preset.network.architecture in RECURRENT and output not in RECURRENT_OUTPUTS
+    if loss.name not in LOSSES[output] and not is_impossible:
+        mistakes.append(
+            f"train.loss.name: expected {' or '.join(LOSSES[output])} for network.output {output}, found {loss.name}. "
+            f"Set train.loss.name to {LOSSES[output][0]}, or change network.output"
+        )
+    for key in ("class_weights", "distance"):
+        if getattr(loss, key) is not None and loss.name != "ce":
+            mistakes.append(
+                f"train.loss.{key}: expected train.loss.name ce, which alone takes it, found {loss.name}. Leave it "
+                "out, or set network.output to two_classes and train.loss.name to ce"
+            )
+    wanted = CLASSES.get(output, 0)
+    if loss.class_weights is not None and loss.name == "ce" and wanted and len(loss.class_weights) != wanted:
+        mistakes.append(
+            f"train.loss.class_weights: expected {wanted} numbers for network.output {output}, found "
+            f"{loss.class_weights}. Give one for each class, background first"
+        )
+    return mistakes
+
+
+def _wrong_frames(preset: ModelPreset) -> list[str]:
+    mistakes = []
+    architecture, augmentation = preset.network.architecture, preset.train.augmentation
+    is_recurrent = architecture in RECURRENT
+    if is_recurrent and preset.input.frames > 1:
+        mistakes.append(
+            f"input.frames: expected 1 for {architecture}, which follows the sequence itself, found "
+            f"{preset.input.frames}. Set it to 1"
+        )
+    if is_recurrent and preset.network.output not in RECURRENT_OUTPUTS:
+        mistakes.append(
+            f"network.output: expected {', '.join(RECURRENT_OUTPUTS)} for {architecture}, found "
+            f"{preset.network.output}. Set it to two_classes and train.loss.name to ce"
+        )
+    if is_recurrent and preset.input.class_planes:
+        mistakes.append(
+            f"input.class_planes: expected none for {architecture}, found {preset.input.class_planes}. Leave it out, "
+            "or take an architecture for single images"
+        )
+    if augmentation.reverse_time and preset.input.frames == 1:
+        instead = "set train.streams.reverse, which turns whole sequences" if is_recurrent else "raise input.frames"
+        mistakes.append(
+            f"train.augmentation.reverse_time: expected input.frames above 1, found 1. Leave it out, or {instead}"
+        )
+    if getattr(preset.network, "conditioning", "planes") == "film" and not preset.input.class_planes:
+        mistakes.append(
+            "network.conditioning: expected input.class_planes for film, found none. Name the classes, or set it to "
+            "planes"
+        )
+    return mistakes
+
+
+def _wrong_bends(preset: ModelPreset) -> list[str]:
+    """Say where an elastic change would fold cells: the field changes too quickly for its size."""
+    elastic = preset.train.augmentation.elastic
+    if elastic is None:
+        return []
+    sigma_px = elastic.smoothness * min(preset.train.patch)
+    if sigma_px >= FOLDS_BELOW * elastic.displacement_px:
+        return []
+    # Rounded down, or the number that is proposed would fold cells too.
+    largest_px = math.floor(100 * sigma_px / FOLDS_BELOW) / 100
+    return [
+        f"train.augmentation.elastic.displacement_px: expected at most {largest_px:g} px for a field "
+        f"that is smooth over {sigma_px:.3g} px (smoothness of a patch of {list(preset.train.patch)}), found "
+        f"{elastic.displacement_px:g}, which would fold cells. Lower it, or raise smoothness"
+    ]
+
+
+def _wrong_times(preset: ModelPreset) -> list[str]:
+    mistakes = []
+    if preset.train.schedule.warmup_epochs > preset.train.epochs:
+        mistakes.append(
+            f"train.schedule.warmup_epochs: expected at most {preset.train.epochs} epochs, "
+            f"found {preset.train.schedule.warmup_epochs:g}. Lower it, or raise train.epochs"
+        )
+    return mistakes

@@ -1,0 +1,183 @@
+"""Images with their truth, opened when they are needed.
+
+Images are memory-mapped. Labels, and the maps that are made of the labels of a whole image, are kept while
+CACHE_MB lasts and made again beyond that.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellmill.fit import Geometry, fit_labels, read_geometry
+from cellmill.images import IGNORE_LABEL, read_labels, sample_paths
+from cellmill.losses import IGNORED_TARGET
+from cellmill.targets import Target, image_maps, make_target
+from cellmill.views import Frames, StoredImage, View, class_planes
+
+CACHE_MB = 512
+
+# Keeps this stream apart from those of batches.py.
+SUBSET_STREAM = 3
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """A preprocessed image and its label image, which has the geometry of the raw image; None without labels."""
+
+    sample: str
+    image_path: Path
+    labels_path: Path | None
+    geometry: Geometry
+
+
+class ImageSet:
+    """Images to train or to choose on, with what the network sees of each and what it is to say of it."""
+
+    def __init__(
+        self,
+        images: Sequence[LabelledImage],
+        *,
+        around: Sequence[LabelledImage],
+        input: Mapping[str, Any],
+        output: str,
+        loss: Mapping[str, Any],
+        passages: Sequence[Sequence[str]] | None,
+        classes: Mapping[str, str] | None,
+    ) -> None:
+        self.images = list(images)
+        self.output = output
+        self.loss = dict(loss)
+        self.frames_seen = int(input["frames"])
+        self._planes = [
+            class_planes((classes or {}).get(image.sample, ""), classes=input["class_planes"], sample=image.sample)
+            for image in images
+        ]
+        stored = {image.sample: StoredImage(image.image_path, image.geometry) for image in (*around, *images)}
+        self._frames = Frames(stored, normalise=input["normalise"], passages=passages)
+        # A mask takes half the memory of labels, and nothing else is asked of it.
+        self._is_mask = output in ("foreground", "two_classes") and loss["distance"] is None
+        self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._room = CACHE_MB * 2**20
+        numbers = {image.sample: number for number, image in enumerate(self.images)}
+        # Passages through images of this set and around it; a frame of another set is none of ours.
+        self.passages = [
+            [numbers.get(sample, sample) for sample in passage if sample in stored]
+            for passage in passages or ()
+            if any(sample in numbers for sample in passage)
+        ]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def view(self, index: int) -> View:
+        """Give what the network sees of an image."""
+        return self._frames.view(self.images[index].sample, count=self.frames_seen, planes=self._planes[index])
+
+    def view_around(self, sample: str) -> View:
+        """Give what the network sees of a frame without labels."""
+        return self._frames.view(sample, count=self.frames_seen, planes=())
+
+    def truth(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Give the labels of one image in its fitted frame, and the maps that are made of them.
+
+        Returns
+        -------
+        labels_yx : ndarray of uint8 or uint16
+            uint8: 0, 1 or IGNORED_TARGET, where the network learns a mask; uint16: labels, IGNORE_LABEL.
+        maps_cyx : ndarray of float32 or None
+            As `targets.image_maps` gives them.
+        """
+        if index in self._kept:
+            return self._kept[index]
+        image = self.images[index]
+        assert image.labels_path is not None
+        labels_yx = fit_labels(read_labels(image.labels_path), image.geometry)
+        maps_cyx = image_maps(labels_yx, output=self.output)
+        found = (_as_mask(labels_yx) if self._is_mask else labels_yx, maps_cyx)
+        # What is in stays in: in a shuffled epoch an image is as likely to be needed next as any other.
+        size = found[0].nbytes + (0 if maps_cyx is None else maps_cyx.nbytes)
+        if size <= self._room:
+            self._room -= size
+            self._kept[index] = found
+        return found
+
+    def foreground(self, index: int) -> np.ndarray:
+        """Find the pixels of objects, bool YX."""
+        labels_yx, _ = self.truth(index)
+        ignored = IGNORED_TARGET if labels_yx.dtype == np.uint8 else IGNORE_LABEL
+        found: np.ndarray = (labels_yx > 0) & (labels_yx != ignored)
+        return found
+
+    def target(self, index: int) -> Target:
+        """Give what the network is to say of a whole image."""
+        labels_yx, maps_cyx = self.truth(index)
+        return make_target(as_labels(labels_yx), maps_cyx, output=self.output, loss=self.loss, context_px=0)
+
+
+def as_labels(labels_yx: np.ndarray) -> np.ndarray:
+    """Give a mask as a label image of one object; a label image as it is."""
+    if labels_yx.dtype != np.uint8:
+        return labels_yx
+    wide_yx = labels_yx.astype(np.uint16)
+    wide_yx[labels_yx == IGNORED_TARGET] = IGNORE_LABEL
+    return wide_yx
+
+
+def _as_mask(labels_yx: np.ndarray) -> np.ndarray:
+    mask_yx = (labels_yx > 0).astype(np.uint8)
+    mask_yx[labels_yx == IGNORE_LABEL] = IGNORED_TARGET
+    return mask_yx
+
+
+def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequence[str | Path]) -> list[LabelledImage]:
+    """Pair the images of some shards with their labels.
+
+    Parameters
+    ----------
+    images_dirs, labels_dirs : sequences of paths
+        Shard folders of the stages preprocess and rasterize.
+
+    Returns
+    -------
+    list of LabelledImage
+        Sorted by sample, so that the order of the shards does not matter.
+
+    Raises
+    ------
+    ValueError
+        If an image has no labels.
+    """
+    labels = {sample: path for folder in labels_dirs for sample, path in sample_paths(folder).items()}
+    found = [
+        LabelledImage(image.sample, image.image_path, labels.get(image.sample), image.geometry)
+        for image in find_images(images_dirs)
+    ]
+    missing = [image.sample for image in found if image.labels_path is None]
+    if missing:
+        raise ValueError(
+            f"{images_dirs[0]}: expected a label image for each image, found none for {len(missing)}: "
+            f"{', '.join(missing[:5])}. Run snakemake again, so that rasterize makes them."
+        )
+    return found
+
+
+def find_images(images_dirs: Sequence[str | Path]) -> list[LabelledImage]:
+    """List the images of some shards without labels, sorted by sample."""
+    found = []
+    for folder in images_dirs:
+        geometries = read_geometry(Path(folder) / "geometry.csv")
+        found += [
+            LabelledImage(sample, path, None, geometries[sample]) for sample, path in sample_paths(folder).items()
+        ]
+    return sorted(found, key=lambda image: image.sample)
+
+
+def choose_images(images: list[LabelledImage], *, limit: int | None, seed: int) -> list[LabelledImage]:
+    """Keep at most `limit` images, the same ones for the same seed; all of them for None."""
+    if limit is None or len(images) <= limit:
+        return images
+    rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSET_STREAM]))
+    return [images[index] for index in sorted(rng.permutation(len(images))[:limit])]

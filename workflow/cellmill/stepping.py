@@ -1,0 +1,181 @@
+"""One step of training: forward, backward, update; split into parts where a GPU's memory does not hold the batch."""
+
+import logging
+import math
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cellmill.batches import Batch
+from cellmill.losses import Truth, measure_loss
+from cellmill.memory import State, detach_state, join_states, part_of_state, reset_state
+from cellmill.team import Team
+
+logger = logging.getLogger(__name__)
+
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class Stepper:
+    """How steps are taken on one device.
+
+    `model` is `bare_model`, wrapped for a team and compiled as the case may be. `parts` is the number of pieces that a
+    batch is cut into: 1 until memory runs out, then 2, 4, and so on. `memory` is what a recurrent network remembers of
+    the sequences that the slots of the batch follow.
+    """
+
+    model: nn.Module
+    bare_model: nn.Module
+    optimiser: torch.optim.Optimizer
+    device: torch.device
+    output: str
+    train: dict[str, Any]
+    averaged: nn.Module | None
+    team: Team
+    parts: int = 1
+    memory: State | None = None
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        is_fp16 = self.train["precision"] == "fp16" and self.device.type == "cuda"
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_fp16)
+
+    def take(self, batch: Batch) -> float:
+        """Take one step; give the loss of the batch before it.
+
+        Raises
+        ------
+        ValueError
+            If the GPU's memory does not hold a single patch.
+        """
+        while True:
+            try:
+                return self._take(batch)
+            except torch.OutOfMemoryError as error:
+                size = len(batch.images)
+                parts = min(self.parts, size)
+                if self.team.size > 1:
+                    raise ValueError(
+                        f"train: expected {size} patches of {batch.images.shape[-2]} x {batch.images.shape[-1]} px to "
+                        f"fit into the memory of each of {self.team.size} GPUs, and they do not. Lower train.batch, or "
+                        "take one GPU, where a batch is worked off in parts."
+                    ) from error
+                if parts >= size:
+                    raise ValueError(
+                        f"train: expected a patch of {batch.images.shape[-2]} x {batch.images.shape[-1]} px to fit "
+                        "into the memory of the GPU, and it does not. Lower train.patch or width."
+                    ) from error
+                self.parts = min(2 * parts, size)
+                logger.warning(
+                    "out of memory: a batch of %d is worked off in %d parts; their gradients are added, "
+                    "normalisation sees each part by itself", size, self.parts,
+                )  # fmt: skip
+            # Outside the except clause, so that the failed step's tensors are no longer held by the error.
+            self.optimiser.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _take(self, batch: Batch) -> float:
+        self.optimiser.zero_grad()
+        memory = None if batch.fresh_b is None else self._recall(batch.fresh_b)
+        # The last batch of an epoch may have fewer patches than there are parts.
+        pieces = np.array_split(np.arange(len(batch.images)), min(self.parts, len(batch.images)))
+        is_whole = len(pieces) == 1 and self.team.size == 1
+        usual_weight = self._usual_weight(batch)
+        losses, weights, remembered = [], [], []
+        for number, piece in enumerate(pieces, start=1):
+            part = slice(int(piece[0]), int(piece[-1]) + 1)
+            images, truth = self._load(batch, part)
+            # Gradients are exchanged with the other GPUs once a step, with the last part.
+            with self.team.no_exchange(self.model) if number < len(pieces) else nullcontext():
+                with self._autocast():
+                    logits_bcyx, state = self._run(images, part_of_state(memory, part))
+                loss, weight = measure_loss(logits_bcyx, truth, output=self.output, loss=self.train["loss"])
+                # Parts count by their weights. The sum of these is known at the end only; a number that is the same
+                # for all parts and members stands for it till then.
+                scaled = loss if is_whole else loss * (weight / usual_weight)
+                self.scaler.scale(scaled).backward()
+            losses.append(loss.detach())
+            weights.append(weight.detach())
+            remembered.append(state)
+        if batch.fresh_b is not None:
+            self.memory = join_states(remembered)
+        sums = torch.stack([(torch.stack(losses) * torch.stack(weights)).sum(), torch.stack(weights).sum()])
+        total, total_weight = self.team.sum(sums).tolist()
+        if total == 0 and total_weight == 0:  # nothing is known of any pixel: momentum alone would move the weights
+            return 0.0
+        total_weight = max(total_weight, 1e-12)
+        if not is_whole:
+            self._stretch_gradients(usual_weight * self.team.size / total_weight)
+        if math.isfinite(total):
+            self._update()
+        return float(total / total_weight)
+
+    def _usual_weight(self, batch: Batch) -> float:
+        """Give about the weight of a full batch in `measure_loss`: its patches for Dice, otherwise its pixels."""
+        truth_byx, size = batch.target.classes_yx, int(self.train["batch"])
+        is_dice = self.train["loss"]["name"] in ("dice", "bce_dice")
+        return float(size * (len(truth_byx) if is_dice else truth_byx.size) / len(batch.images))
+
+    def _load(self, batch: Batch, part: slice) -> tuple[Tensor, Truth]:
+        images = torch.from_numpy(batch.images[part])
+        images = images.to(self.device, non_blocking=True)
+        if self.train["channels_last"] and images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        target, frames = batch.target, 1 if batch.fresh_b is None else batch.images.shape[1]
+        pixels = slice(part.start * frames, part.stop * frames)
+
+        def load(planes: np.ndarray | None) -> Tensor | None:
+            return None if planes is None else torch.from_numpy(planes[pixels]).to(self.device, non_blocking=True)
+
+        classes_byx = load(target.classes_yx)
+        assert classes_byx is not None
+        return images, Truth(classes_byx, load(target.values_cyx), load(target.weights_yx))
+
+    def _run(self, images: Tensor, memory: State | None) -> tuple[Tensor, State | None]:
+        """Give logits_bcyx, for windows those of all frames one after the other, and what is remembered."""
+        if images.ndim == 4:
+            return self.model(images), None
+        logits_btcyx, state = self.model(images, memory)
+        return logits_btcyx.flatten(0, 1), detach_state(state)
+
+    def _recall(self, fresh_b: np.ndarray) -> State | None:
+        """Give what is remembered of the sequences that go on; nothing of those that begin."""
+        if self.memory is None or fresh_b.all():
+            return None
+        return reset_state(self.memory, torch.from_numpy(fresh_b).to(self.device))
+
+    def _update(self) -> None:
+        self.scaler.unscale_(self.optimiser)
+        if (longest := self.train["optimiser"]["clip_norm"]) is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), float(longest))
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        if self.averaged is not None:
+            update_average(self.averaged, self.bare_model, decay=float(self.train["ema"]))
+
+    def _stretch_gradients(self, factor: float) -> None:
+        for parameter in self.model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(factor)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        half = HALF_TYPES.get(self.train["precision"]) if self.device.type == "cuda" else None
+        return torch.autocast(self.device.type, half) if half is not None else nullcontext()
+
+
+def update_average(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
+    """Move the exponential mean of the weights towards the weights; running statistics are copied.
+
+    # SOURCE Polyak and Juditsky 1992, doi:10.1137/0330046; with exponential weights as is usual for networks
+    """
+    with torch.no_grad():
+        for mean, value in zip(averaged.parameters(), model.parameters(), strict=True):
+            mean.lerp_(value.detach(), 1 - decay)
+        for kept, own in zip(averaged.buffers(), model.buffers(), strict=True):
+            kept.copy_(own)

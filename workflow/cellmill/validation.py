@@ -1,0 +1,110 @@
+"""What training chooses the best epoch by: loss and Dice coefficient on whole validation images."""
+
+import math
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cellmill.checkpoints import StopRequest
+from cellmill.imagesets import ImageSet
+from cellmill.losses import IGNORED_TARGET, Truth, measure_loss
+from cellmill.outputs import to_probabilities
+from cellmill.targets import Target
+from cellmill.tiling import predict_passage, predict_tiled
+
+# Larger validation images are predicted in tiles; the numbers do not depend on it.
+VALIDATION_TILE_PX = (1024, 1024)
+
+# The grey of a direction lies between .29 and .71: halfway from nothing to the darkest one.
+FOREGROUND_FROM = {"flow_gray": 0.15}
+
+
+class _InterruptedError(Exception):
+    """A signal came in the middle of an image."""
+
+
+def validate(
+    model: nn.Module, images: ImageSet, *, warmup: int, device: torch.device, stop: StopRequest
+) -> tuple[float, float] | None:
+    """Measure loss and Dice coefficient on whole images.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Put into evaluation mode: running statistics, no dropout.
+    images : ImageSet
+        Validation images, with the output and the loss that are measured.
+    warmup : int
+        Of recurrent networks, as for prediction.
+    device : torch.device
+        Where the model is.
+    stop : StopRequest
+        Ends the work between two tiles.
+
+    Returns
+    -------
+    loss, dice : float or None
+        Means over images; Dice at probability .5 (gray value .15), NaN where truth and prediction of all images are
+        empty.
+        None without images, or when asked to stop.
+    """
+    model.eval()
+    losses, dices = [], []
+
+    def finish(logits_bcyx: Tensor) -> Tensor:
+        if stop.number is not None:
+            raise _InterruptedError
+        return logits_bcyx.float()
+
+    def score(index: int, logits_cyx: np.ndarray) -> None:
+        loss, dice = _score(logits_cyx, images.target(index), images=images)
+        losses.append(loss)
+        if dice is not None:
+            dices.append(dice)
+
+    given: dict[str, Any] = {"tile": VALIDATION_TILE_PX, "batch": 1, "device": device, "finish": finish}
+    try:
+        if not model.is_recurrent:
+            for index in range(len(images)):
+                score(index, predict_tiled(model, images.view(index), **given))
+        else:
+            for passage in images.passages:
+                views = [images.view(f) if isinstance(f, int) else images.view_around(f) for f in passage]
+                # The logits of a long sequence wait on disk.
+                with tempfile.TemporaryDirectory() as room:
+                    empty = partial(_map_array, Path(room) / "passage.bin")
+                    logits_tcyx = predict_passage(model, views, warmup=warmup, empty=empty, **given)
+                    for frame, logits_cyx in zip(passage, logits_tcyx, strict=True):
+                        if isinstance(frame, int):
+                            score(frame, logits_cyx)
+    except _InterruptedError:
+        return None
+    if not losses:
+        return None
+    return sum(losses) / len(losses), sum(dices) / len(dices) if dices else math.nan
+
+
+def _map_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return np.memmap(path, mode="w+", shape=shape, dtype=dtype)
+
+
+def _score(logits_cyx: np.ndarray, target: Target, *, images: ImageSet) -> tuple[float, float | None]:
+    """Give loss and Dice of one image; no Dice where truth and prediction are empty."""
+    logits_bcyx = torch.from_numpy(np.ascontiguousarray(logits_cyx))[None]
+    truth = Truth(
+        torch.from_numpy(target.classes_yx)[None],
+        None if target.values_cyx is None else torch.from_numpy(target.values_cyx)[None],
+        None if target.weights_yx is None else torch.from_numpy(target.weights_yx)[None],
+    )
+    loss, _ = measure_loss(logits_bcyx, truth, output=images.output, loss=images.loss)
+    threshold = FOREGROUND_FROM.get(images.output, 0.5)
+    is_object_byx = to_probabilities(logits_bcyx, output=images.output)[:, 0] >= threshold
+    predicted_byx = is_object_byx & (truth.classes_byx != IGNORED_TARGET)
+    truth_byx = truth.classes_byx == 1
+    total = int(predicted_byx.sum() + truth_byx.sum())
+    return loss.item(), 2 * int((predicted_byx & truth_byx).sum()) / total if total else None

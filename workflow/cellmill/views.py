@@ -1,0 +1,144 @@
+"""What a network sees of one image: the image or a window of frames, normalised, and planes that tell its class."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from cellmill.fit import Geometry
+from cellmill.normalise import InputScale, measure_input, read_window
+
+
+@dataclass(frozen=True)
+class View:
+    """The planes of one image, read where they are needed.
+
+    `frames` are float32 arrays of one shape, memory-mapped, with their scales; `planes` the values of constant planes
+    that follow them.
+    """
+
+    frames: tuple[tuple[np.ndarray, InputScale], ...]
+    planes: tuple[float, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        rows, columns = self.frames[0][0].shape
+        return int(rows), int(columns)
+
+    def read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Read a window of all planes.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of int
+            Where its rows and columns lie in the image, from `normalise.mirror`.
+
+        Returns
+        -------
+        ndarray of float32, shape (frames + planes, len(rows), len(columns))
+        """
+        window_cyx = np.empty((len(self.frames) + len(self.planes), len(rows), len(columns)), dtype=np.float32)
+        for number, (image_yx, scale) in enumerate(self.frames):
+            window_cyx[number] = read_window(image_yx, rows=rows, columns=columns, scale=scale)
+        for number, value in enumerate(self.planes, start=len(self.frames)):
+            window_cyx[number] = value
+        return window_cyx
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """A preprocessed image in its shard folder."""
+
+    path: Path
+    geometry: Geometry
+
+
+class Frames:
+    """Preprocessed images by sample, each with its scale and its neighbours.
+
+    Raises
+    ------
+    ValueError
+        If frames of one passage differ in size.
+    """
+
+    def __init__(
+        self, images: Mapping[str, StoredImage], *, normalise: str, passages: Sequence[Sequence[str]] | None
+    ) -> None:
+        _check_sizes(images, passages=passages or ())
+        self._images = images
+        self._normalise = normalise
+        self._scales: dict[str, InputScale] = {}
+        # Where the pixels lie in a file: its header is read once, since that takes longer than the pixels of a patch.
+        self._layouts: dict[str, dict[str, Any]] = {}
+        self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
+
+    def open(self, sample: str) -> tuple[np.ndarray, InputScale]:
+        """Map one image, float32 YX, and tell how it is normalised; measured at its first use."""
+        path = self._images[sample].path
+        if sample not in self._layouts:
+            first = tifffile.memmap(path, mode="r")
+            self._layouts[sample] = {"dtype": first.dtype, "offset": first.offset, "shape": first.shape}
+        image_yx: np.ndarray = np.memmap(path, mode="r", **self._layouts[sample])
+        if sample not in self._scales:
+            geometry = self._images[sample].geometry
+            self._scales[sample] = measure_input(image_yx, geometry=geometry, normalise=self._normalise)
+        return image_yx, self._scales[sample]
+
+    def neighbours(self, sample: str, *, count: int) -> list[str]:
+        """Name the frames that are seen with one: as many before as after it, the nearest one where one is missing.
+
+        Parameters
+        ----------
+        sample : str
+            The frame in the middle.
+        count : int, odd
+            Frames in all.
+
+        Returns
+        -------
+        list of str
+            In the order of the sequence, never of another passage.
+        """
+        passage, place = self._places.get(sample, ([sample], 0))
+        reach = count // 2
+        return [passage[min(max(place + step, 0), len(passage) - 1)] for step in range(-reach, reach + 1)]
+
+    def view(self, sample: str, *, count: int, planes: tuple[float, ...]) -> View:
+        """Give what a network sees of an image."""
+        return View(tuple(self.open(name) for name in self.neighbours(sample, count=count)), planes)
+
+
+def _check_sizes(images: Mapping[str, StoredImage], *, passages: Sequence[Sequence[str]]) -> None:
+    for passage in passages:
+        known = [sample for sample in passage if sample in images]
+        for sample in known[1:]:
+            expected, found = images[known[0]].geometry.shape, images[sample].geometry.shape
+            if found != expected:
+                raise ValueError(
+                    f"{images[sample].path}: expected {expected[0]} x {expected[1]} px as in the frame {known[0]} of "
+                    f"the same sequence, found {found[0]} x {found[1]} px. Set preprocess.fit, so that all frames have "
+                    "one size."
+                )
+
+
+def class_planes(name: str, *, classes: Sequence[str], sample: str) -> tuple[float, ...]:
+    """Give the values of the planes that tell a class: 1 for it, 0 for the others.
+
+    Raises
+    ------
+    ValueError
+        If the image has no class, or one that the network has no plane for.
+    """
+    if not classes:
+        return ()
+    if name not in classes:
+        raise ValueError(
+            f"{sample}: expected one of the classes {', '.join(classes)}, found {name or 'none'}. "
+            "Give its class in class_column, or name it in input.class_planes and train again."
+        )
+    return tuple(float(name == other) for other in classes)

@@ -1,0 +1,80 @@
+"""What a person sees of a training that runs: progress lines, and TensorBoard files where they are asked for."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cellmill.checkpoints import Row, Training
+
+logger = logging.getLogger(__name__)
+
+# An epoch may last hours: so often the log says how far it is.
+PROGRESS_EVERY_S = 60.0
+
+# Like the device, what somebody watches is no part of the config: nothing reruns for it.
+VARIABLE = "CELLMILL_TENSORBOARD"
+
+
+class Watcher:
+    """Writes progress lines to the log; with CELLMILL_TENSORBOARD=folder also event files, one folder a run."""
+
+    def __init__(self, weights_path: str | Path, *, rank: int) -> None:
+        self._said = time.monotonic()
+        self._writer: Any = None
+        if rank == 0 and (folder := os.environ.get(VARIABLE, "")):
+            self._writer = _open_writer(Path(folder) / Path(*Path(weights_path).parent.parts[-2:]))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def note_step(self, training: Training, *, steps: int, epochs: int, rate: float) -> None:
+        """Say how far the epoch is, if nothing was said for a while."""
+        if time.monotonic() - self._said < PROGRESS_EVERY_S:
+            return
+        self._said = time.monotonic()
+        done = training.epoch * steps + training.step
+        left = training.read_clock() / done * (epochs * steps - done)
+        logger.info(
+            "epoch %d/%d, step %d/%d: train loss %.4f, rate %.3g, about %.0f s left",
+            training.epoch + 1, epochs, training.step, steps, training.loss_sum / training.patches, rate, left,
+            extra={"progress": True},
+        )  # fmt: skip
+
+    def note_epoch(self, row: Row, *, epochs: int) -> None:
+        """Say what an epoch has brought."""
+        self._said = time.monotonic()
+        done, seconds = int(row["epoch"] or 0), float(row["seconds"] or 0)
+        scores = ", ".join(
+            f"{name.replace('_', ' ')} {row[name]:.4f}"
+            for name in ("train_loss", "validation_loss", "validation_dice")
+            if row[name] is not None
+        )
+        logger.info(
+            "epoch %d/%d: %s, rate %.3g, %.1f s, %.0f s left",
+            done, epochs, scores, row["learning_rate"], seconds, seconds * (epochs - done),
+            extra={"progress": True},
+        )  # fmt: skip
+        if self._writer is not None:
+            for name, value in row.items():
+                if name != "epoch" and value is not None:
+                    self._writer.add_scalar(name, value, done)
+
+
+def _open_writer(folder: Path) -> Any:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        raise ValueError(
+            f"{VARIABLE}: expected the package tensorboardX to write {folder}, found none in this environment. "
+            f"Install it there (pip install tensorboardX), or unset {VARIABLE}."
+        ) from None
+    return SummaryWriter(str(folder))
