@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 from annotations import flat_rasterize, rle_decoding  # noqa: E402  it imports the library
+from distances import flow_fields, two_nearest_cells  # noqa: E402
 from simulation import flat_simulation, image_with_all_stages, large_image, two_workers  # noqa: E402
+from training import loops, preset_of, print_supplies  # noqa: E402
 
 REPEATS = 5
 
@@ -86,22 +88,21 @@ def tiled_prediction() -> Row:
     """Prediction in tiles against the network on the whole image at once: the limit."""
     import torch
 
+    from cellmill.config.networks import network_settings
     from cellmill.models import build_network
     from cellmill.normalise import InputScale
     from cellmill.tiling import predict_tiled
+    from cellmill.views import View
 
     torch.set_num_threads(2)
-    network = build_network(
-        {"architecture": "unet", "base_channels": 32, "levels": 4, "norm": "batch", "dropout": 0.0,
-         "in_channels": 1, "out_channels": 1, "width": 0.25}
-    ).eval()  # fmt: skip
+    network = build_network(network_settings(preset_of(width=0.25))).eval()
     image = np.random.default_rng(0).random((1024, 1024), np.float32)
+    view = View(((image, InputScale(0.0, 1.0, (0, 1024), (0, 1024))),))
 
     def tiles() -> None:
         with torch.inference_mode():
             predict_tiled(
-                network, image, scale=InputScale(0.0, 1.0, (0, 1024), (0, 1024)), tile=(512, 512), batch=1, device=torch.device("cpu"),
-                finish=torch.sigmoid,
+                network, view, tile=(512, 512), batch=1, device=torch.device("cpu"), finish=torch.sigmoid,
             )  # fmt: skip
 
     def whole() -> None:
@@ -151,7 +152,7 @@ def main() -> None:
     rows: list[Row] = []
     for bench in (
         boundary_svm, rolling_ball, tiled_prediction, run_lengths, rle_decoding,
-        image_with_all_stages, large_image, two_workers, idle_run,
+        image_with_all_stages, large_image, two_workers, two_nearest_cells, flow_fields, *loops(), idle_run,
     ):  # fmt: skip
         rows.append(bench())
         print(f"{rows[-1].what} …", file=sys.stderr)
@@ -165,6 +166,7 @@ def main() -> None:
     ):
         few_mb, many_mb = flat()
         print(f"| {what} | {many_mb:.0f} | {fewer} | {few_mb:.0f} | {many_mb / few_mb:.2f} | < 1.2 |")
+    print_supplies()
 
 
 if __name__ == "__main__":

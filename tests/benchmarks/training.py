@@ -11,7 +11,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from dataclasses import astuple
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +45,7 @@ IMAGE_PX, IMAGES = 2048, 4
 FRAMES, FRAME_PX = 20, 320
 PITCH_PX, RADIUS_PX = 34, 11
 PATCHES = 16
-THREADS = (1, 2, 4)
+THREADS = (1, 2, MAX_WORKERS)
 
 AFFINE: dict[str, Any] = {
     "affine_probability": 1.0, "rotation_deg": 180.0, "zoom": [0.8, 1.25], "translation": 0.05, "flip": True,
@@ -134,9 +135,8 @@ def bare_step(preset: dict[str, Any], batches: list[Batch], *, device: torch.dev
         return None if planes is None else torch.from_numpy(planes).to(device)
 
     given = [
-        (load(batch.images), Truth(*map(load, (t.classes_yx, t.values_cyx, t.weights_yx))))
+        (torch.from_numpy(batch.images).to(device), Truth(*map(load, astuple(batch.target))))  # type: ignore[arg-type]
         for batch in batches
-        for t in (batch.target,)
     ]
     turns = itertools.cycle(given)
 
@@ -190,6 +190,7 @@ def loop(*, patch_px: int, batch: int, width: float, steps: int, is_augmented: b
         },
     )  # fmt: skip
     device = torch.device("cuda" if gpu else "cpu")
+    cores = torch.get_num_threads()
     torch.set_num_threads(threads)
     opened = open_images(preset, images=images, size_px=size_px)
     batches = list(itertools.islice(batches_of(opened, preset["train"], workers=1, epoch=0), 4))
@@ -199,6 +200,7 @@ def loop(*, patch_px: int, batch: int, width: float, steps: int, is_augmented: b
     for _ in range(REPEATS):
         ours_s = seconds_of_loop(preset, images=images, size_px=size_px, threads=threads, gpu=gpu)
         pairs.append((ours_s, seconds_of(steps, step, device=device)))
+    torch.set_num_threads(cores)
     ours_s, theirs_s = (statistics.median(column) for column in zip(*pairs, strict=True))
     where = torch.cuda.get_device_name() if gpu else f"{threads} thread{'s' * (threads > 1)}"
     kind = "augmented" if is_augmented else "uniform"
@@ -208,13 +210,13 @@ def loop(*, patch_px: int, batch: int, width: float, steps: int, is_augmented: b
     )  # fmt: skip
 
 
-def rows() -> "list[Row]":
-    """Time the loop on the CPU, and on a GPU where there is one."""
-    small = {"patch_px": 128, "batch": 4, "width": 0.25, "steps": 40}
-    large = {"patch_px": 512, "batch": 2, "width": 0.25, "steps": 4}
+def loops() -> "list[Callable[[], Row]]":
+    """List the timings of the loop: on the CPU, and on a GPU where there is one."""
+    small: dict[str, Any] = {"patch_px": 128, "batch": 4, "width": 0.25, "steps": 40}
+    large: dict[str, Any] = {"patch_px": 512, "batch": 2, "width": 0.25, "steps": 4}
     places = [(1, 0), (2, 0)] + [(4, 1)] * torch.cuda.is_available()
     return [
-        loop(**size, is_augmented=is_augmented, threads=threads, gpu=gpu)
+        partial(loop, **size, is_augmented=is_augmented, threads=threads, gpu=gpu)
         for size in (small, large)
         for is_augmented in (False, True)
         for threads, gpu in places
@@ -233,7 +235,7 @@ def rate_of_loader(images: ImageSet, train: dict[str, Any], *, workers: int) -> 
 def supply(what: str, preset: dict[str, Any], images: ImageSet, *, taker: dict[str, Any], name: str) -> Supply:
     """Time the loader, and the bare step of the preset `taker`, in turn."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_num_threads(1 if device.type == "cuda" else 2)
+    threads = torch.get_num_threads()
     first = list(itertools.islice(batches_of(images, preset["train"], workers=1, epoch=0), 2))
     step = bare_step(taker, first, device=device)
     seconds_of(1, step, device=device)
@@ -241,11 +243,12 @@ def supply(what: str, preset: dict[str, Any], images: ImageSet, *, taker: dict[s
     made: dict[int, list[float]] = {threads: [] for threads in THREADS}
     taken = []
     for _ in range(3):
-        for threads, rates in made.items():
-            rates.append(rate_of_loader(images, preset["train"], workers=threads))
+        for workers, rates in made.items():
+            rates.append(rate_of_loader(images, preset["train"], workers=workers))
         taken.append(steps * len(first[0].images) / seconds_of(steps, step, device=device))
-    rates_of = {threads: statistics.median(rates) for threads, rates in made.items()}
-    return Supply(what, rates_of, f"{name}, {device.type}", statistics.median(taken))
+    rates_of = {workers: statistics.median(rates) for workers, rates in made.items()}
+    where = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {threads} threads"
+    return Supply(what, rates_of, f"{name}, {where}", statistics.median(taken))
 
 
 def supplies() -> Iterator[Supply]:
@@ -285,11 +288,18 @@ def print_supplies() -> None:
     print(f" the bare step takes | times, {MAX_WORKERS} threads | wanted |\n|---|" + "---|" * (len(THREADS) + 3))
     for row in supplies():
         rates = "".join(f" {row.made[threads]:.3g} |" for threads in THREADS)
-        print(f"| {row.what} |{rates} {row.taken:.3g} ({row.step}) | {row.made[4] / row.taken:.3g} | > 1 |", flush=True)
+        print(
+            f"| {row.what} |{rates} {row.taken:.3g} ({row.step}) | {row.made[MAX_WORKERS] / row.taken:.3g} | > 1 |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
-    for measured in rows():
-        print(f"{measured.what}: {measured.ours_s:.3g} s, {measured.peer}: {measured.peer_s:.3g} s, "
-              f"{measured.ratio:.3g} times (wanted {measured.wanted})", flush=True)  # fmt: skip
+    for measure in loops():
+        measured = measure()
+        print(
+            f"{measured.what}: {measured.ours_s:.3g} s, {measured.peer}: {measured.peer_s:.3g} s, "
+            f"{measured.ratio:.3g} times (wanted {measured.wanted})",
+            flush=True,
+        )
     print_supplies()

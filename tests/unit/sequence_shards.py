@@ -1,8 +1,8 @@
 """Small sequences for the tests of networks that see more than one frame."""
 
 import numpy as np
-from training_shards import merge
 
+from cellmill.config.merging import merge
 from cellmill.config.training import ModelPreset
 from cellmill.fit import plan_fit, write_geometry
 from cellmill.images import write_image, write_labels

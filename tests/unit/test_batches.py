@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sequence_shards import write_named_frames
 from training_shards import image_set, tiny_preset, write_training_shard
 
 from cellmill import imagesets
@@ -173,3 +174,148 @@ def test_a_limit_keeps_the_same_images_each_time(shard):
     assert chosen == choose_images(list(found), limit=2, seed=3)
     assert choose_images(found, limit=None, seed=3) == choose_images(found, limit=9, seed=3) == found
     assert len({tuple(image.sample for image in choose_images(found, limit=2, seed=s)) for s in range(20)}) > 3
+
+
+# ---- what is drawn of an image is the image, moved as its labels are ------------------------------------------
+
+OUTPUTS = [
+    ("foreground", {"name": "bce"}),
+    ("two_classes", {"name": "ce", "distance": {"sigma_px": 4}}),
+    ("contour", {"name": "ce"}),
+    ("contour", {"name": "ce", "distance": {"factor": 2}}),
+    ("distance", {"name": "distance"}),
+    ("flow", {"name": "flow"}),
+    ("flow_gray", {"name": "mse"}),
+]
+
+
+def preset_for(output, loss, **train):
+    return tiny_preset(network={"output": output}, input={"normalise": "none"}, train={**train, "loss": loss})
+
+
+@pytest.fixture(scope="module")
+def coded(tmp_path_factory):
+    """Touching cells on an image whose pixels say where they are: 100 row + column."""
+    folder = tmp_path_factory.mktemp("coded")
+    labels_yx = np.zeros((80, 90), np.uint16)
+    for number in range(48):
+        row, column = divmod(number, 8)
+        labels_yx[13 * row + 2 : 13 * row + 15, 11 * column + 1 : 11 * column + 10 + number % 3] = number + 1
+    labels_yx[30:34, 50:80] = IGNORE_LABEL
+    y, x = np.mgrid[:80, :90]
+    return write_named_frames(folder, "c", {"c0": ((100.0 * y + x).astype(np.float32), labels_yx)})
+
+
+@pytest.mark.parametrize(("output", "loss"), OUTPUTS)
+def test_a_patch_has_the_target_that_its_place_has_in_the_whole_image(coded, output, loss):
+    """Also at its edge: a cell that lies outside of the patch counts as far as it reaches into it."""
+    preset = preset_for(output, loss)
+    images = image_set(coded, preset=preset)
+    whole = images.target(0)
+    for seed in range(10):
+        image_cyx, target = draw_patch(images, 0, train=preset["train"], rng=np.random.default_rng(seed))
+        row, column = divmod(int(image_cyx[0, 0, 0]), 100)
+        place = slice(row, row + 32), slice(column, column + 32)
+        assert np.array_equal(target.classes_yx, whole.classes_yx[place])
+        if whole.values_cyx is not None:
+            assert np.array_equal(target.values_cyx, whole.values_cyx[:, *place])
+        if whole.weights_yx is not None:
+            assert np.allclose(target.weights_yx, whole.weights_yx[place], atol=1e-6)
+
+
+@pytest.mark.parametrize(("output", "loss"), OUTPUTS)
+def test_turned_and_mirrored_patches_have_the_targets_of_their_pixels(coded, output, loss):
+    """Contours between touching cells depend on their numbers alone, flows turn with the image."""
+    preset = preset_for(output, loss, augmentation={"flip": True, "rotate_90": True})
+    images = image_set(coded, preset=preset)
+    whole = images.target(0)
+    turns = set()
+    for seed in range(20):
+        image_cyx, target = draw_patch(images, 0, train=preset["train"], rng=np.random.default_rng(seed))
+        rows, columns = np.divmod(image_cyx[0].astype(int), 100)
+        assert np.array_equal(target.classes_yx, whole.classes_yx[rows, columns])
+        if whole.weights_yx is not None:
+            assert np.allclose(target.weights_yx, whole.weights_yx[rows, columns], atol=1e-6)
+        # Where a step along the patch's rows and columns leads in the image.
+        turn = [[(p[1, 0] - p[0, 0]), (p[0, 1] - p[0, 0])] for p in (rows, columns)]
+        turns.add(str(turn))
+        if output == "distance":
+            assert np.array_equal(target.values_cyx[0], whole.values_cyx[0][rows, columns])
+        if output == "flow":
+            expected_cyx = np.einsum("ij,iyx->jyx", np.array(turn, dtype=float), whole.values_cyx[:, rows, columns])
+            assert np.allclose(target.values_cyx, expected_cyx, atol=1e-6)
+    assert len(turns) == 8
+
+
+WILD = {
+    "flip": True,
+    "rotate_90": True,
+    "affine_probability": 1.0,
+    "rotation_deg": 90,
+    "zoom": [0.8, 1.5],
+    "zoom_axes": "independent",
+    "shear_deg": 15,
+    "jitter": 0.1,
+    "translation": 0.2,
+    "elastic": {"displacement_px": 1.5},
+}
+
+
+def test_image_and_labels_are_moved_alike_by_every_augmentation(tmp_path):
+    """An image that is its own mask, over 100 draws of large discs."""
+    y, x = np.mgrid[:160, :160]
+    mask_yx = (y % 80 - 40) ** 2 + (x % 80 - 40) ** 2 < 30**2
+    labels_yx = (mask_yx * (1 + 2 * (y // 80) + x // 80)).astype(np.uint16)
+    shard = write_named_frames(tmp_path, "m", {"m0": (mask_yx.astype(np.float32), labels_yx)})
+    preset = preset_for("foreground", {"name": "bce"}, patch=[128, 128], augmentation=WILD)
+    images = image_set(shard, preset=preset)
+    shares = []
+    for seed in range(100):
+        image_cyx, target = draw_patch(images, 0, train=preset["train"], rng=np.random.default_rng(seed))
+        is_known_yx = target.classes_yx != IGNORED_TARGET
+        found_yx, truth_yx = (image_cyx[0] > 0.5) & is_known_yx, target.classes_yx == 1
+        shares.append((found_yx & truth_yx).sum() / (found_yx | truth_yx).sum())
+    assert min(shares) > 0.97
+
+
+@pytest.mark.parametrize(
+    ("output", "classes"), [("foreground", {0, 1}), ("two_classes", {0, 1}), ("contour", {0, 1, 2})]
+)
+def test_no_augmentation_makes_a_class_that_was_not_there(coded, output, classes):
+    loss = {"name": "bce" if output == "foreground" else "ce"}
+    preset = preset_for(output, loss, augmentation=WILD)
+    images = image_set(coded, preset=preset)
+    for seed in range(20):
+        _, target = draw_patch(images, 0, train=preset["train"], rng=np.random.default_rng(seed))
+        assert set(np.unique(target.classes_yx)) <= {*classes, IGNORED_TARGET}
+
+
+@pytest.mark.parametrize("output", ["distance", "flow"])
+def test_values_are_where_cells_are(coded, output):
+    preset = preset_for(output, {"name": output}, augmentation=WILD)
+    images = image_set(coded, preset=preset)
+    for seed in range(20):
+        _, target = draw_patch(images, 0, train=preset["train"], rng=np.random.default_rng(seed))
+        assert not target.values_cyx[:, target.classes_yx != 1].any()
+        lengths_yx = np.hypot(*target.values_cyx) if output == "flow" else target.values_cyx[0]
+        assert lengths_yx.max() <= 1 + 1e-5
+        assert (lengths_yx[target.classes_yx == 1] > 0).mean() > 0.9
+
+
+@pytest.mark.parametrize(("output", "loss"), OUTPUTS)
+def test_an_image_smaller_than_its_patch_has_its_target_once(tmp_path, output, loss):
+    """What was mirrored around it is ignored, and makes neither contours nor near neighbours."""
+    labels_yx = np.zeros((24, 28), np.uint16)
+    labels_yx[4:20, 3:13], labels_yx[4:20, 14:26] = 1, 2
+    shard = write_named_frames(tmp_path, "s", {"s0": (np.zeros((24, 28), np.float32), labels_yx)})
+    preset = preset_for(output, loss, patch=[64, 64])
+    images = image_set(shard, preset=preset)
+    whole = images.target(0)
+    _, target = draw_patch(images, 0, train=preset["train"], rng=np.random.default_rng(0))
+    is_known_yx = target.classes_yx != IGNORED_TARGET
+    assert is_known_yx.sum() == 24 * 28
+    assert np.array_equal(target.classes_yx[is_known_yx].reshape(24, 28), whole.classes_yx)
+    if whole.weights_yx is not None:
+        assert np.allclose(target.weights_yx[is_known_yx].reshape(24, 28), whole.weights_yx, atol=1e-6)
+    if whole.values_cyx is not None:
+        assert np.allclose(target.values_cyx[:, is_known_yx], whole.values_cyx.reshape(len(whole.values_cyx), -1))

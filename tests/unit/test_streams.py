@@ -27,6 +27,11 @@ PRESETS = ROOT / "resources/models"
 ALONE = Team()
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
 def names_of(name, count):
     return [f"{name}{number:02d}" for number in range(count)]
 

@@ -22,6 +22,8 @@ import cellmill.batches
 import cellmill.train
 from cellmill.batches import iterate_batches
 from cellmill.checkpoints import Stopped, StopRequest
+from cellmill.config.runs import load_preset
+from cellmill.config.training import ModelPreset
 from cellmill.images import IGNORE_LABEL, read_labels, write_image, write_labels
 from cellmill.models import build_network, read_weights
 from cellmill.optimisers import build_optimiser, learning_rate_at
@@ -360,6 +362,28 @@ def schedule_of(*, epochs=50, rate=0.01, **schedule):
 def test_the_rate_of_paper_4_is_halved_every_ten_epochs(epoch, rate):
     train = schedule_of(name="step", every_epochs=10, factor=0.5)
     assert learning_rate_at(epoch, train=train) == pytest.approx(rate)
+
+
+def test_the_rate_of_paper_1_falls_by_a_twentieth_each_epoch():
+    train = schedule_of(name="step", rate=0.15, every_epochs=1, factor=0.95)
+    assert learning_rate_at(49.5, train=train) == pytest.approx(0.15 * 0.95**49)
+    assert learning_rate_at(0.99, train=train) == 0.15
+
+
+@pytest.mark.parametrize(
+    ("preset", "rates"),
+    [
+        ("stemnet1", {0: 0.15, 49: 0.15 * 0.95**49}),
+        ("sartorius_unet", {0: 0.01, 49: 0.000625}),
+        ("fcrn_a", {0: 0.01, 20: 0.001, 40: 0.0001}),
+    ],
+)
+def test_presets_have_the_rates_of_their_papers(preset, rates):
+    presets = Path(__file__).resolve().parents[2] / "resources" / "models"
+    content = load_preset(preset, presets_dir=presets, where="")
+    train = ModelPreset.model_validate(content).model_dump(mode="json")["train"]
+    for epoch, rate in rates.items():
+        assert learning_rate_at(epoch, train=train) == pytest.approx(rate)
 
 
 def test_a_factor_of_a_tenth_every_twenty_epochs_gives_three_decades():

@@ -342,7 +342,7 @@ def told(tmp_path_factory):
     preset = hot_preset(network={"norm": "none"}, width=1 / 4)
     network = build_network(network_of(preset))
     with torch.no_grad():
-        network.encoder[0].conv1.weight[:, 1:] *= 5
+        network.encoder[0].conv1.weight[:, 1:] *= 50
         network.head.weight *= 20
         network.head.bias.zero_()
     images_dir, _ = write_training_shard(folder, "t", shapes=[(40, 52), (33, 32)])

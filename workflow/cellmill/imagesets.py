@@ -1,13 +1,17 @@
 """Images with their truth, opened when they are needed.
 
-Images are memory-mapped. Labels, and the maps that are made of the labels of a whole image, are kept while
-CACHE_MB lasts and made again beyond that.
+Images are memory-mapped. Labels, and the maps that are made of the labels of a whole image, are kept in memory while
+CACHE_MB lasts. Beyond that labels are read again, and maps, which take about a second to make for 2048 x 2048 px, lie
+in a temporary file that goes with the process (TMPDIR says where).
 """
 
+import logging
+import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -16,6 +20,8 @@ from cellmill.images import IGNORE_LABEL, read_labels, sample_paths
 from cellmill.losses import IGNORED_TARGET
 from cellmill.targets import Target, image_maps, make_target
 from cellmill.views import Frames, StoredImage, View, class_planes
+
+logger = logging.getLogger(__name__)
 
 CACHE_MB = 512
 
@@ -61,6 +67,7 @@ class ImageSet:
         self._is_mask = output in ("foreground", "two_classes") and loss["distance"] is None
         self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
         self._room = CACHE_MB * 2**20
+        self._stored_maps = _StoredMaps()
         numbers = {image.sample: number for number, image in enumerate(self.images)}
         # Passages through images of this set and around it; a frame of another set is none of ours.
         self.passages = [
@@ -95,13 +102,17 @@ class ImageSet:
         image = self.images[index]
         assert image.labels_path is not None
         labels_yx = fit_labels(read_labels(image.labels_path), image.geometry)
-        maps_cyx = image_maps(labels_yx, output=self.output)
+        maps_cyx = self._stored_maps.find(index)
+        if maps_cyx is None:
+            maps_cyx = image_maps(labels_yx, output=self.output)
         found = (_as_mask(labels_yx) if self._is_mask else labels_yx, maps_cyx)
         # What is in stays in: in a shuffled epoch an image is as likely to be needed next as any other.
         size = found[0].nbytes + (0 if maps_cyx is None else maps_cyx.nbytes)
         if size <= self._room:
             self._room -= size
             self._kept[index] = found
+        elif maps_cyx is not None:
+            self._stored_maps.keep(index, maps_cyx)
         return found
 
     def foreground(self, index: int) -> np.ndarray:
@@ -115,6 +126,50 @@ class ImageSet:
         """Give what the network is to say of a whole image."""
         labels_yx, maps_cyx = self.truth(index)
         return make_target(as_labels(labels_yx), maps_cyx, output=self.output, loss=self.loss, context_px=0)
+
+
+class _StoredMaps:
+    """Maps of images in one temporary file, float32, until the disk is full; many threads may ask at once."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._places: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self._lock = threading.Lock()
+        self._is_full = False
+
+    def find(self, index: int) -> np.ndarray | None:
+        """Map what was kept; None where nothing was."""
+        if index not in self._places:
+            return None
+        offset, shape = self._places[index]
+        with self._lock:  # numpy moves to the end of the file to measure it
+            assert self._file is not None
+            return np.memmap(self._file, dtype=np.float32, mode="r", offset=offset, shape=shape)
+
+    def keep(self, index: int, maps_cyx: np.ndarray) -> None:
+        """Write the maps of an image to the end, if there is room."""
+        with self._lock:
+            if index in self._places or self._is_full:
+                return
+            try:
+                if self._file is None:
+                    # Without a name from its start: nothing is left behind, however the process ends.
+                    self._file = tempfile.TemporaryFile(prefix="cellmill-", buffering=0)  # noqa: SIM115
+                offset = self._file.seek(0, 2)
+                rest = np.ascontiguousarray(maps_cyx).data.cast("B")
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+            except OSError as error:
+                self._is_full = True
+                logger.warning(
+                    "%s: %s; maps of further labels are made again for each patch", tempfile.gettempdir(), error
+                )
+                return
+            self._places[index] = (offset, maps_cyx.shape)
+
+    def __del__(self) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 def as_labels(labels_yx: np.ndarray) -> np.ndarray:

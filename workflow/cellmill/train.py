@@ -126,14 +126,19 @@ def train_model(
     Raises
     ------
     ValueError
-        If there are no images to train on or to choose on, if weights do not fit, if a loss is not finite, if there
-        are more GPUs than patches in a batch.
+        If there are no images to train on or to choose on, if weights do not fit, if a loss is not finite, if more
+        GPUs are asked for than there are or than a batch has patches.
     Stopped
         After SIGTERM, SIGUSR1 or SIGINT, when the checkpoint is saved.
     """
     job = Job(**locals())
     kind = choose_device(gpu=gpu).type
     size = gpu if kind == "cuda" else 1
+    if kind == "cuda" and size > torch.cuda.device_count():
+        raise ValueError(
+            f"resource gpu={size}: expected as many GPUs, found {torch.cuda.device_count()}. "
+            "Ask the cluster for more, or set the resource to what there is."
+        )
     if size > int(train["batch"]):
         raise ValueError(
             f"resource gpu={size}: expected at most as many GPUs as a batch has patches, found {train['batch']}. "

@@ -83,7 +83,7 @@ class Frames:
         if sample not in self._layouts:
             first = tifffile.memmap(path, mode="r")
             self._layouts[sample] = {"dtype": first.dtype, "offset": first.offset, "shape": first.shape}
-        image_yx: np.ndarray = np.memmap(path, mode="r", **self._layouts[sample])
+        image_yx: np.ndarray = np.memmap(str(path), mode="r", **self._layouts[sample])
         if sample not in self._scales:
             geometry = self._images[sample].geometry
             self._scales[sample] = measure_input(image_yx, geometry=geometry, normalise=self._normalise)

@@ -1,6 +1,7 @@
 """What a person sees of a training that runs: progress lines, and TensorBoard files where they are asked for."""
 
 import logging
+import math
 import os
 import time
 from pathlib import Path
@@ -65,7 +66,7 @@ class Watcher:
         )  # fmt: skip
         if self._writer is not None:
             for name, value in row.items():
-                if name != "epoch" and value is not None:
+                if name != "epoch" and value is not None and math.isfinite(value):
                     self._writer.add_scalar(name, value, done)
 
 
