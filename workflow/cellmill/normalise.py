@@ -110,7 +110,7 @@ def cut(planes: np.ndarray, *, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     """
     found = np.asarray(planes)[..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     for axis, places in ((-2, rows), (-1, columns)):
-        # Picking single rows and columns takes ten times as long as a slice.
+        # Picking single rows and columns takes longer than a slice.
         if not (np.diff(places) == 1).all():
             found = np.take(found, places - places.min(), axis=axis)
     return found

@@ -1,7 +1,7 @@
 """Values of a plane between its pixels: where they are taken is computed once and holds for many planes.
 
-The same numbers as `scipy.ndimage.map_coordinates` gives for orders 0 and 1, to the last bit, in half the time for two
-planes and in a fifth of it for many.
+The same numbers as `scipy.ndimage.map_coordinates` gives for orders 0 and 1, to the last bit, in half the time for an
+image and its labels.
 """
 
 from dataclasses import dataclass

@@ -73,7 +73,9 @@ def validate(
             for index in range(len(images)):
                 score(index, predict_tiled(model, images.view(index), **given))
         else:
-            for passage in images.passages:
+            for whole in images.passages:
+                # As for prediction, what comes after the last frame that is wanted is not looked at.
+                passage = whole[: max(number for number, f in enumerate(whole) if isinstance(f, int)) + 1]
                 views = [images.view(f) if isinstance(f, int) else images.view_around(f) for f in passage]
                 # The logits of a long sequence wait on disk.
                 with tempfile.TemporaryDirectory() as room:
