@@ -304,6 +304,21 @@ def test_changes_of_the_preset_are_said(tmp_path):
     assert row["System"].note == "mine: width 0.25, train.epochs 2"
 
 
+def test_a_narrower_network_is_called_a_small_variant(tmp_path):
+    for width, said in ((0.25, True), (1.0, False)):
+        made = run("mine", "p", settings={"width": width})
+        chapter = papers.compare_with_paper(small(tmp_path), runs=[made], metrics=metrics_of(tmp_path))
+        assert ("small variants" in chapter["sentence"]) is said
+        assert ("no reproduction" in chapter["sentence"]) is said
+
+
+def test_changes_are_said_in_the_first_row_of_a_run_and_no_other():
+    made = run("mine", "stemnet1", overrides={"train": {"epochs": 2}})
+    chapter = papers.compare_with_paper(load_paper("stemnet"), runs=[made], metrics=pd.DataFrame())
+    notes = [row["System"].note for row in rows_of(chapter) if row["System"].note]
+    assert notes == ["mine: train.epochs 2", *["mine"] * 4]
+
+
 @pytest.mark.parametrize(
     ("settings", "is_found"), [({"name": "sgd", "rate": 0.01}, True), ({"name": "adam", "rate": 0.01}, False), ({}, False)]
 )  # fmt: skip

@@ -4,6 +4,7 @@ A run belongs to a system of the paper by the preset it was made from, not by it
 preset is said beside it. No files are read here but those of `cellmill.pages.published`.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ COLUMNS = (
 )
 NOT_RUN, NOT_MEASURED = "not run", "not measured"
 BASELINE_STAGE, BASELINE_SEED = "baseline", 0
+SMALL = "small variants, with networks narrower than the paper's: no reproduction"
 WAYS = {"applied": "applied as trained elsewhere", "fine_tuned": "started from trained weights"}
 
 
@@ -51,6 +53,7 @@ def compare_with_paper(paper: Paper, *, runs: Sequence[Run], metrics: pd.DataFra
     models = _group(runs)
     placed = {id(model) for table in paper.tables for system in table.systems for model in _matching(system, models)}
     others = [model for model in models if id(model) not in placed]
+    is_small = any(_is_small(model[0]) for model in models if id(model) in placed)
     tables = [
         _tabulate(table, models=models, others=others if number == 0 else [], metrics=metrics)
         for number, table in enumerate(paper.tables)
@@ -63,7 +66,7 @@ def compare_with_paper(paper: Paper, *, runs: Sequence[Run], metrics: pd.DataFra
         "title": paper.title,
         "citation": paper.citation,
         "sentence": f"{done} of the {say_number_of(len(first.systems), 'system')} of the paper "
-        f"{'is' if done == 1 else 'are'} measured here.",
+        f"{'is' if done == 1 else 'are'} measured here{f', as {SMALL}' if is_small else ''}.",
         "tables": tables,
         "remarks": [*paper.remarks, *said],
     }
@@ -86,6 +89,12 @@ def _is_of(system: System, made_from: Mapping[str, Any] | None) -> bool:
         return False
     has_settings = all(_look_up(made_from["settings"], key) == value for key, value in system.settings.items())
     return has_settings and system.how in ("any", made_from["how"])
+
+
+def _is_small(run: Run) -> bool:
+    """Say whether the network of a run has fewer channels than that of its paper."""
+    width = _look_up(run.get("made_from") or {}, "settings.width")
+    return width is not None and width < 1
 
 
 def _look_up(settings: Mapping[str, Any], key: str) -> Any:
@@ -116,7 +125,8 @@ def _tabulate(
 
 def _rows_of_run(table: PaperTable, system: System, model: Sequence[Run], *, metrics: pd.DataFrame) -> list[list[Cell]]:
     run, seeds = model[0], {int(run["seed"]) for run in model}
-    name = Cell(system.label, system.label, _describe(run, system), style=str(run["style"]))
+    # What was changed is said once, in the first row of a run.
+    notes = itertools.chain([_describe(run, system)], itertools.repeat(_name(run, system)))
     rows = []
     for key, measure in table.measures.items():
         published = system.values.get(key)
@@ -128,6 +138,7 @@ def _rows_of_run(table: PaperTable, system: System, model: Sequence[Run], *, met
         is_measured = bool(measure.metric)
         if published is None and not is_measured:
             continue
+        name = Cell(system.label, system.label, next(notes), style=str(run["style"]))
         rows.append(_row(name, measure, published, ours, len(seeds), NOT_MEASURED if is_measured else MISSING, system))
     return rows
 
@@ -185,8 +196,11 @@ def _describe(run: Run, system: System) -> str:
     ]
     preset = f"preset {made_from['preset']}" if made_from.get("preset") and not system.preset else ""
     parts = [part for part in (preset, WAYS.get(str(made_from.get("how"))), *changes) if part]
-    name = "" if system.label == run["model"] else str(run["model"])
-    return ": ".join(text for text in (name, ", ".join(parts)) if text)
+    return ": ".join(text for text in (_name(run, system), ", ".join(parts)) if text)
+
+
+def _name(run: Run, system: System) -> str:
+    return "" if system.label == run["model"] else str(run["model"])
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
