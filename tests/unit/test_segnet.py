@@ -56,10 +56,14 @@ def test_pooling_and_unpooling_leave_a_sparse_image_as_it_is(size):
 def test_unpooling_is_that_of_torch():
     image_bcyx = torch.randn(2, 3, 12, 10)
     values_bcyx, places_bcyx = pool(image_bcyx)
-    assert torch.equal(
-        unpool(values_bcyx, places_bcyx, size=image_bcyx.shape[-2:]),
-        nn.functional.max_unpool2d(values_bcyx, places_bcyx, kernel_size=2),
-    )
+    # A training in the same process asks for deterministic operations, and torch's own unpooling is none.
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        expected_bcyx = nn.functional.max_unpool2d(values_bcyx, places_bcyx, kernel_size=2)
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic)
+    assert torch.equal(unpool(values_bcyx, places_bcyx, size=image_bcyx.shape[-2:]), expected_bcyx)
 
 
 def test_five_levels_of_odd_sizes_come_back():

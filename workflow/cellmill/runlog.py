@@ -46,7 +46,10 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
     path.parent.mkdir(parents=True, exist_ok=True)
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
     formatter.converter = time.gmtime  # logs of several machines side by side: one time zone, UTC
-    handler = logging.FileHandler(path, mode="w", encoding="utf-8")
+    # Emptied, then appended to: a crash is written through a handle of its own, and a handle that counts its own place
+    # would write over it.
+    Path(path).write_text("", encoding="utf-8")
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.setLevel(logging.INFO)

@@ -1545,7 +1545,7 @@ def a_seed_that_is_no_number(folder):
 
 @case(
     "Config", "plan",
-    "datasets.{name}.models[0].preset: unknown preset 'unett'. Known: <...>.",
+    "datasets.{name}.models[0].preset: unknown preset 'unett'. Did you mean unet_isbi? Known: <...>.",
 )  # fmt: skip
 def a_model_that_nobody_knows(folder):
     return images(folder, models=["unett"])
