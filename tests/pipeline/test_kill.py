@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import cellmill.train
-from cellmill.checkpoints import Checkpoint
 from cellmill.models import read_weights
 from cellmill.train import train_model
+from cellmill.training.checkpoints import Checkpoint
 from unit.sequence_shards import recurrent_preset
 from unit.training_shards import network_of, tiny_preset, write_training_shard
 
@@ -54,11 +54,11 @@ import os, pickle, sys, time, traceback
 from pathlib import Path
 sys.path.insert(0, {str(WORKFLOW)!r})
 import torch
-import cellmill.checkpoints, cellmill.train as stage
+import cellmill.training.checkpoints, cellmill.train as stage
 torch.optim.Adam(torch.nn.Linear(1, 1).parameters())  # loads seconds of modules
 
 def work(room, given, save_every_s, wait_at, step_s, half_save):
-    cellmill.checkpoints.SAVE_EVERY_S = save_every_s
+    cellmill.training.checkpoints.SAVE_EVERY_S = save_every_s
     def watch(make):
         def steps(*arguments, **keywords):
             for number, batch in enumerate(make(*arguments, **keywords), start=keywords["first_step"]):
@@ -70,7 +70,7 @@ def work(room, given, save_every_s, wait_at, step_s, half_save):
                 yield batch
         return steps
     stage.iterate_batches, stage.iterate_windows = watch(stage.iterate_batches), watch(stage.iterate_windows)
-    save, saves = cellmill.checkpoints.torch.save, []
+    save, saves = cellmill.training.checkpoints.torch.save, []
     def save_half(state, stream):
         saves.append(1)
         if len(saves) < half_save:
@@ -80,7 +80,7 @@ def work(room, given, save_every_s, wait_at, step_s, half_save):
         (room / "here").touch()
         time.sleep(3600)
     if half_save:
-        cellmill.checkpoints.torch.save = save_half
+        cellmill.training.checkpoints.torch.save = save_half
     stage.train_model(**given)
 
 for line in sys.stdin:

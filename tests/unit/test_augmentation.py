@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from cellmill.augmentation import Values, augment, draw_geometry, draw_values, margin_px
 from cellmill.config.augmentation import Augmentation
 from cellmill.images import IGNORE_LABEL
-from cellmill.warping import ELASTIC_REACH, Elastic, Geometry, Window, back_matrix
+from cellmill.training.augmentation import Values, augment, draw_geometry, draw_values, margin_px
+from cellmill.training.warping import ELASTIC_REACH, Elastic, Geometry, Window, back_matrix
 
 PATCH = (64, 64)
 STILL = Geometry(

@@ -5,12 +5,12 @@ import pytest
 from sequence_shards import write_named_frames
 from training_shards import image_set, tiny_preset, write_training_shard
 
-from cellmill import imagesets
-from cellmill.batches import draw_origin, draw_patch, iterate_batches, steps_per_epoch
 from cellmill.images import IGNORE_LABEL, write_labels
-from cellmill.imagesets import choose_images, find_labelled_images
-from cellmill.losses import IGNORED_TARGET
-from cellmill.team import Team
+from cellmill.training import imagesets
+from cellmill.training.batches import draw_origin, draw_patch, iterate_batches, steps_per_epoch
+from cellmill.training.imagesets import choose_images, find_labelled_images
+from cellmill.training.losses import IGNORED_TARGET
+from cellmill.training.team import Team
 
 ALONE = Team()
 SHAPES = [(40, 60), (64, 64), (20, 100), (50, 33)]

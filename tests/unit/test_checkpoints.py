@@ -9,8 +9,8 @@ import pytest
 import torch
 from training_shards import write_training_shard
 
-from cellmill import checkpoints
-from cellmill.checkpoints import (
+from cellmill.training import checkpoints
+from cellmill.training.checkpoints import (
     Checkpoint,
     Stopped,
     StopRequest,
@@ -20,8 +20,8 @@ from cellmill.checkpoints import (
     remove_checkpoints,
     stop_requests,
 )
-from cellmill.stepping import Stepper
-from cellmill.team import Team
+from cellmill.training.stepping import Stepper
+from cellmill.training.team import Team
 
 STATE = {"epoch": 3, "model": {"w": torch.arange(5.0)}, "history": [{"epoch": 1, "loss": None}]}
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from cellmill.memory import detach_state, reset_state
 from cellmill.models import clstm_unet_code, clstm_unet_text, count_parameters
 from cellmill.models.clstm_unet_code import StridedConv
 from cellmill.models.conv_lstm import hard_sigmoid
+from cellmill.models.memory import detach_state, reset_state
 
 TEXT = {
     "in_channels": 1,

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cellmill.memory import detach_state, reset_state
 from cellmill.models.conv_lstm import ConvLSTM, hard_sigmoid
+from cellmill.models.memory import detach_state, reset_state
 
 
 def make(channels=1, *, in_channels=1, kernel_px=3, gate=torch.sigmoid, has_memory=True, seed=0):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from training_shards import image_set, tiny_preset, write_training_shard
 
-from cellmill import imagesets
+from cellmill.training import imagesets
 
 FLOW = {"network": {"output": "flow"}, "train": {"loss": {"name": "flow"}}}
 

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from cellmill.losses import IGNORED_TARGET, OUTPUTS_OF_LOSS, Truth, measure_loss
 from cellmill.outputs import OUTPUT_CHANNELS
+from cellmill.training.losses import IGNORED_TARGET, OUTPUTS_OF_LOSS, Truth, measure_loss
 
 PLAIN = {
     "positive_weight": 1,

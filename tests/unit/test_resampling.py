@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-import cellmill.resampling
-from cellmill.resampling import Places
+import cellmill.training.resampling
+from cellmill.training.resampling import Places
 
 
 def places_around(rng, *, result, window, beyond_px):
@@ -19,7 +19,7 @@ def places_around(rng, *, result, window, beyond_px):
 @pytest.mark.parametrize("beyond_px", [0, 3])
 @pytest.mark.parametrize("window", [(40, 30), (1, 7), (5, 1)])
 def test_interpolation_is_that_of_scipy(window, beyond_px, monkeypatch):
-    monkeypatch.setattr(cellmill.resampling, "BLOCK_PX", 100)  # several blocks, the last one smaller
+    monkeypatch.setattr(cellmill.training.resampling, "BLOCK_PX", 100)  # several blocks, the last one smaller
     rng = np.random.default_rng(0)
     planes_cyx = rng.normal(size=(2, *window)).astype(np.float32)
     planes_cyx.flags.writeable = False

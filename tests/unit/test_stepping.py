@@ -12,19 +12,19 @@ import torch
 from sequence_shards import recurrent_preset
 from training_shards import image_set, network_of, tiny_preset, write_training_shard
 
-import cellmill.stepping
-import cellmill.validation
-from cellmill.batches import Batch, iterate_batches
-from cellmill.checkpoints import Checkpoint, Stopped, StopRequest
-from cellmill.losses import IGNORED_TARGET, measure_loss
+import cellmill.training.stepping
+import cellmill.training.validation
 from cellmill.models import build_network, read_weights
-from cellmill.optimisers import build_optimiser
 from cellmill.outputs import OUTPUT_CHANNELS
-from cellmill.stepping import Stepper, update_average
-from cellmill.targets import Target
-from cellmill.team import Team
 from cellmill.train import train_model
-from cellmill.validation import validate
+from cellmill.training.batches import Batch, iterate_batches
+from cellmill.training.checkpoints import Checkpoint, Stopped, StopRequest
+from cellmill.training.losses import IGNORED_TARGET, measure_loss
+from cellmill.training.optimisers import build_optimiser
+from cellmill.training.stepping import Stepper, update_average
+from cellmill.training.targets import Target
+from cellmill.training.team import Team
+from cellmill.training.validation import validate
 
 ALONE = Team()
 CPU = torch.device("cpu")
@@ -188,7 +188,7 @@ def run_out(monkeypatch, *, while_larger_than):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return measure_loss(logits_bcyx, *args, **keywords)
 
-    monkeypatch.setattr(cellmill.stepping, "measure_loss", measure)
+    monkeypatch.setattr(cellmill.training.stepping, "measure_loss", measure)
     return tried
 
 
@@ -406,7 +406,7 @@ def test_a_resumed_training_remembers_in_how_many_parts_it_works(tmp_path, shard
         os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr("cellmill.watching.Watcher.note_epoch", stop)
+        patch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
         with pytest.raises(Stopped):
             train(tmp_path / "broken", shards, **settings)
     sizes.clear()
@@ -424,7 +424,7 @@ def test_a_loss_that_is_not_finite_in_a_later_epoch_ends_the_training_and_keeps_
         loss, weight = measure_loss(*args, **keywords)
         return (loss * torch.nan if len(calls) == 4 else loss), weight
 
-    monkeypatch.setattr(cellmill.stepping, "measure_loss", measure)
+    monkeypatch.setattr(cellmill.training.stepping, "measure_loss", measure)
     message = r"found nan in epoch 2 at learning rate 0\.01 on the images t\d(, t\d)?\. Look at these images, or lower"
     with pytest.raises(ValueError, match=message):
         train(tmp_path / "run", shards)
@@ -480,7 +480,7 @@ def test_a_resumed_training_goes_on_with_its_mean(tmp_path, shards, monkeypatch)
         return measure_loss(*args, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cellmill.stepping, "measure_loss", interrupt)
+        patch.setattr(cellmill.training.stepping, "measure_loss", interrupt)
         with pytest.raises(Stopped):
             train(tmp_path / "broken", shards, **settings)
     assert_equal(train(tmp_path / "broken", shards, **settings), unbroken)
@@ -506,7 +506,7 @@ def test_channels_last_resumes_to_the_same_weights(tmp_path, shards, monkeypatch
         return measure_loss(*args, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cellmill.stepping, "measure_loss", interrupt)
+        patch.setattr(cellmill.training.stepping, "measure_loss", interrupt)
         with pytest.raises(Stopped):
             train(tmp_path / "broken", shards, **settings)
     assert_equal(train(tmp_path / "broken", shards, **settings), unbroken)
@@ -564,7 +564,7 @@ def test_a_validation_ends_between_two_tiles_when_a_signal_comes(shards, monkeyp
     preset = tiny_preset()
     model = build_network(network_of(preset))
     stop, seen = StopRequest(), []
-    monkeypatch.setattr(cellmill.validation, "VALIDATION_TILE_PX", (16, 16))
+    monkeypatch.setattr(cellmill.training.validation, "VALIDATION_TILE_PX", (16, 16))
     real = model.forward
 
     def forward(images_bcyx):

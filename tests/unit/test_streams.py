@@ -10,17 +10,17 @@ import torch
 from sequence_shards import coded_frames, decode, recurrent_preset, write_frames, write_named_frames
 from training_shards import image_set, network_of
 
-from cellmill.batches import Batch
-from cellmill.checkpoints import Stopped
-from cellmill.losses import IGNORED_TARGET, Truth, measure_loss
 from cellmill.models import build_network, read_weights
-from cellmill.optimisers import build_optimiser
 from cellmill.plan import make_plan
-from cellmill.stepping import Stepper
-from cellmill.streams import iterate_windows, windows_per_epoch
-from cellmill.targets import Target
-from cellmill.team import Team
 from cellmill.train import train_model
+from cellmill.training.batches import Batch
+from cellmill.training.checkpoints import Stopped
+from cellmill.training.losses import IGNORED_TARGET, Truth, measure_loss
+from cellmill.training.optimisers import build_optimiser
+from cellmill.training.stepping import Stepper
+from cellmill.training.streams import iterate_windows, windows_per_epoch
+from cellmill.training.targets import Target
+from cellmill.training.team import Team
 from project import ROOT
 
 PRESETS = ROOT / "resources/models"
@@ -439,7 +439,7 @@ def stop_after(folder, cells, monkeypatch, *, steps):
             os.kill(os.getpid(), signal.SIGTERM)
         return measure_loss(*args, **keywords)
 
-    monkeypatch.setattr("cellmill.stepping.measure_loss", interrupt)
+    monkeypatch.setattr("cellmill.training.stepping.measure_loss", interrupt)
     with pytest.raises(Stopped):
         train(folder, cells)
     monkeypatch.undo()

@@ -15,14 +15,14 @@ import pytest
 import torch
 from training_shards import merge, network_of, write_training_shard
 
-import cellmill.stepping
-from cellmill.checkpoints import Stopped
+import cellmill.training.stepping
 from cellmill.config.runs import load_preset, merge_preset
 from cellmill.config.training import ModelPreset
 from cellmill.images import read_labels, read_probabilities
 from cellmill.models import build_network, count_parameters, read_weights
 from cellmill.predict import predict_shard
 from cellmill.train import train_model
+from cellmill.training.checkpoints import Stopped
 
 PRESETS = Path(__file__).resolve().parents[2] / "resources" / "models"
 GOLDEN = Path(__file__).with_name("golden_losses.json")
@@ -132,7 +132,7 @@ def test_it_trains_resumes_and_predicts(name, frames, tmp_path, monkeypatch, req
     weights, history = train(tmp_path / "unbroken", frames, preset)
 
     # The same again, stopped within the second epoch.
-    steps, real = [], cellmill.stepping.measure_loss
+    steps, real = [], cellmill.training.stepping.measure_loss
 
     def stop_in_time(*args, **keywords):
         steps.append(1)
@@ -140,7 +140,7 @@ def test_it_trains_resumes_and_predicts(name, frames, tmp_path, monkeypatch, req
             os.kill(os.getpid(), signal.SIGUSR1)
         return real(*args, **keywords)
 
-    monkeypatch.setattr(cellmill.stepping, "measure_loss", stop_in_time)
+    monkeypatch.setattr(cellmill.training.stepping, "measure_loss", stop_in_time)
     with pytest.raises(Stopped):
         train(tmp_path / "broken", frames, preset)
     monkeypatch.undo()

@@ -7,8 +7,8 @@ from scipy import ndimage
 from cellmill.distances import distance_weights, normalised_distance, separate_touching
 from cellmill.flows import grey_of_flows, unit_flows
 from cellmill.images import IGNORE_LABEL
-from cellmill.losses import IGNORED_TARGET
-from cellmill.targets import Target, context_px, contour_classes, foreground_classes, image_maps, make_target
+from cellmill.training.losses import IGNORED_TARGET
+from cellmill.training.targets import Target, context_px, contour_classes, foreground_classes, image_maps, make_target
 
 DISTANCE = {"weight": 10.0, "sigma_px": 5.0, "factor": 1, "reading": "to_border", "inside": False}
 BCE = {"name": "bce", "distance": None}

@@ -19,12 +19,12 @@ import torch
 from sequence_shards import recurrent_preset
 from training_shards import network_of, tiny_preset, write_training_shard
 
-import cellmill.team
+import cellmill.training.team
 from cellmill.models import read_weights
-from cellmill.team import Team, form_team
 from cellmill.train import Job, train_member, train_model
+from cellmill.training.team import Team, form_team
 
-WORKFLOW = Path(cellmill.team.__file__).parents[1]
+WORKFLOW = Path(cellmill.training.team.__file__).parents[2]
 PATIENCE_S = 60
 
 
@@ -169,7 +169,7 @@ import multiprocessing, pickle, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(WORKFLOW)!r})
 import cellmill.train as stage
-from cellmill.team import form_team
+from cellmill.training.team import form_team
 make, room = stage.iterate_batches, Path({str(tmp_path)!r})
 def wait(*a, **k):
     for number, batch in enumerate(make(*a, **k)):
@@ -253,7 +253,7 @@ def test_nobody_outlives_a_leader_that_is_killed(tmp_path):
 import multiprocessing, sys
 sys.path[:0] = [{str(WORKFLOW)!r}, {str(Path(__file__).parent)!r}]
 from test_team import wait_for_ever
-from cellmill.team import form_team
+from cellmill.training.team import form_team
 with form_team(2, wait_for_ever, {{}}, kind="cpu") as team:
     [member] = multiprocessing.active_children()
     print(member.pid, flush=True)
@@ -270,7 +270,7 @@ with form_team(2, wait_for_ever, {{}}, kind="cpu") as team:
 def test_a_leader_on_a_gpu_ends_when_a_member_has_died_and_not_when_it_has_left(monkeypatch, caplog, status, ends):
     """A GPU would wait for ever; a member that is done, or was asked to stop, leaves while the leader still writes."""
     is_over, ended = threading.Event(), []
-    monkeypatch.setattr(cellmill.team, "FAREWELL_S", 0.01)
+    monkeypatch.setattr(cellmill.training.team, "FAREWELL_S", 0.01)
 
     def end(code):
         ended.append(code)
@@ -280,7 +280,7 @@ def test_a_leader_on_a_gpu_ends_when_a_member_has_died_and_not_when_it_has_left(
     others = [SimpleNamespace(exitcode=None), SimpleNamespace(exitcode=status)]
     timer = threading.Timer(1.2, is_over.set)
     timer.start()
-    cellmill.team._end_with(others, is_over)
+    cellmill.training.team._end_with(others, is_over)
     timer.cancel()
     assert ended == ([1] if ends else [])
     assert ("member 2 has died; the next run continues from the checkpoint" in caplog.text) == ends
@@ -295,7 +295,7 @@ def fail_as(*, team, member):
 
 @pytest.mark.parametrize("member", [0, 1])
 def test_the_failure_of_one_ends_all(monkeypatch, member):
-    monkeypatch.setattr(cellmill.team, "FAREWELL_S", 10.0)
+    monkeypatch.setattr(cellmill.training.team, "FAREWELL_S", 10.0)
     expected = (ValueError, "member 0 has failed") if member == 0 else (RuntimeError, "(?i)connection")
     before = time.monotonic()
     with pytest.raises(expected[0], match=expected[1]), form_team(2, fail_as, {"member": member}, kind="cpu") as team:
@@ -354,7 +354,7 @@ def test_a_part_knows_the_size_of_the_whole_batch(shards):
     """The training loss of an epoch counts whole batches, whoever has written it down."""
     from training_shards import image_set
 
-    from cellmill.batches import iterate_batches
+    from cellmill.training.batches import iterate_batches
 
     preset = PRESETS["uneven"]
     images = image_set((shards["train_images"][0], shards["train_labels"][0]), preset=preset)

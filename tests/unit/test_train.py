@@ -18,20 +18,20 @@ import tifffile
 import torch
 from training_shards import image_set, network_of, tiny_preset, write_training_shard
 
-import cellmill.batches
 import cellmill.train
-from cellmill.batches import iterate_batches
-from cellmill.checkpoints import Stopped, StopRequest
+import cellmill.training.batches
 from cellmill.config.runs import load_preset
 from cellmill.config.training import ModelPreset
 from cellmill.images import IGNORE_LABEL, read_labels, write_image, write_labels
 from cellmill.models import build_network, read_weights
-from cellmill.optimisers import build_optimiser, learning_rate_at
-from cellmill.team import Team
 from cellmill.train import train_model
-from cellmill.validation import validate
+from cellmill.training.batches import iterate_batches
+from cellmill.training.checkpoints import Stopped, StopRequest
+from cellmill.training.optimisers import build_optimiser, learning_rate_at
+from cellmill.training.team import Team
+from cellmill.training.validation import validate
 
-WORKFLOW = Path(cellmill.batches.__file__).parents[1]
+WORKFLOW = Path(cellmill.training.batches.__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -210,9 +210,9 @@ def test_a_signal_at_any_place_resumes_to_the_same_weights(tmp_path, shards, mon
     unbroken = train(tmp_path / "unbroken", shards, **INTERRUPTED)
     calls = {"step": 5, "validation": 1, "epoch": 2}
     target = {
-        "step": "cellmill.stepping.measure_loss",
-        "validation": "cellmill.validation.predict_tiled",
-        "epoch": "cellmill.watching.Watcher.note_epoch",
+        "step": "cellmill.training.stepping.measure_loss",
+        "validation": "cellmill.training.validation.predict_tiled",
+        "epoch": "cellmill.training.watching.Watcher.note_epoch",
     }[place]
     real = pkgutil.resolve_name(target)
 
@@ -236,7 +236,7 @@ def test_a_training_with_other_settings_does_not_take_the_checkpoint(tmp_path, s
     def stop(*_, **__):
         os.kill(os.getpid(), signal.SIGTERM)
 
-    monkeypatch.setattr("cellmill.watching.Watcher.note_epoch", stop)
+    monkeypatch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
     with pytest.raises(Stopped):
         train(folder, shards)
     monkeypatch.undo()

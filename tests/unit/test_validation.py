@@ -8,12 +8,12 @@ import torch
 from sequence_shards import recurrent_preset, write_named_frames
 from training_shards import draw_cells, image_set, network_of, tiny_preset, write_training_shard
 
-import cellmill.validation
-from cellmill.checkpoints import StopRequest
+import cellmill.training.validation
 from cellmill.images import IGNORE_LABEL, read_labels, read_probabilities, write_labels
 from cellmill.models import build_network, write_weights
 from cellmill.predict import predict_shard
-from cellmill.validation import validate
+from cellmill.training.checkpoints import StopRequest
+from cellmill.training.validation import validate
 
 CPU = torch.device("cpu")
 
@@ -114,13 +114,13 @@ def test_logits_of_a_sequence_lie_on_disk_and_are_gone_afterwards(sequence, tmp_
     frames, known, others = sequence
     preset = recurrent_preset()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    seen, real = [], cellmill.validation._map_array
+    seen, real = [], cellmill.training.validation._map_array
 
     def note(path, shape, dtype):
         seen.append((path.parent.parent, shape))
         return real(path, shape, dtype)
 
-    monkeypatch.setattr(cellmill.validation, "_map_array", note)
+    monkeypatch.setattr(cellmill.training.validation, "_map_array", note)
     score(make_network(preset), image_set(known, preset=preset, around=[others[0]], passages=[sorted(frames)]))
     assert seen == [(tmp_path, (5, 2, 40, 48))]
     assert list(tmp_path.iterdir()) == []
@@ -134,7 +134,7 @@ def test_tiles_change_nothing_but_the_last_digits(tmp_path, monkeypatch, is_recu
     network = make_network(preset)
     images = image_set(shard, preset=preset, passages=[["t0"]] if is_recurrent else None)
     whole = score(network, images)
-    monkeypatch.setattr(cellmill.validation, "VALIDATION_TILE_PX", (32, 64))
+    monkeypatch.setattr(cellmill.training.validation, "VALIDATION_TILE_PX", (32, 64))
     assert score(network, images) == pytest.approx(whole, rel=1e-4)
 
 

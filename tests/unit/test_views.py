@@ -9,7 +9,6 @@ import torch
 from sequence_shards import coded_frames, decode, write_frames, write_named_frames
 from training_shards import image_set, network_of, tiny_preset, write_training_shard
 
-from cellmill.batches import draw_patch, iterate_batches
 from cellmill.fit import plan_fit
 from cellmill.images import read_probabilities
 from cellmill.models import build_network, write_weights
@@ -17,7 +16,8 @@ from cellmill.normalise import mirror
 from cellmill.plan import make_plan
 from cellmill.predict import predict_shard
 from cellmill.settings import job_settings
-from cellmill.team import Team
+from cellmill.training.batches import draw_patch, iterate_batches
+from cellmill.training.team import Team
 from cellmill.views import Frames, StoredImage, class_planes
 from project import ROOT
 

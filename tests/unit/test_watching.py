@@ -10,9 +10,9 @@ import pytest
 import torch
 from training_shards import network_of, tiny_preset, write_training_shard
 
-from cellmill import watching
 from cellmill.train import train_model
-from cellmill.watching import VARIABLE, Watcher
+from cellmill.training import watching
+from cellmill.training.watching import VARIABLE, Watcher
 
 
 @pytest.fixture(autouse=True)

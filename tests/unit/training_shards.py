@@ -6,8 +6,8 @@ from cellmill.config.networks import network_settings
 from cellmill.config.training import ModelPreset
 from cellmill.fit import fit_image, plan_fit, write_geometry
 from cellmill.images import write_image, write_labels
-from cellmill.imagesets import ImageSet, find_images, find_labelled_images
 from cellmill.shards import shard_folder
+from cellmill.training.imagesets import ImageSet, find_images, find_labelled_images
 
 TINY = {
     "title": "tiny",

@@ -19,11 +19,11 @@ from torch import nn
 
 from cellmill.device import choose_device
 from cellmill.images import write_probabilities
-from cellmill.imagesets import find_images
 from cellmill.models import build_network, load_weights, read_weights
 from cellmill.outputs import to_probabilities
 from cellmill.shards import shard_folder
 from cellmill.tiling import predict_passage, predict_tiled
+from cellmill.training.imagesets import find_images
 from cellmill.views import Frames, StoredImage, View, class_planes
 
 logger = logging.getLogger(__name__)

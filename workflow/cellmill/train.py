@@ -17,8 +17,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from cellmill.batches import Batch, iterate_batches, steps_per_epoch
-from cellmill.checkpoints import (
+from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
+from cellmill.models import build_network, count_parameters, load_matching, load_weights, read_weights, write_weights
+from cellmill.runlog import package_versions
+from cellmill.shards import atomic_path, file_digest
+from cellmill.training.batches import Batch, iterate_batches, steps_per_epoch
+from cellmill.training.checkpoints import (
     Checkpoint,
     Row,
     Training,
@@ -28,25 +32,22 @@ from cellmill.checkpoints import (
     remove_checkpoints,
     stop_requests,
 )
-from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
-from cellmill.imagesets import ImageSet, choose_images, find_images, find_labelled_images
-from cellmill.models import build_network, count_parameters, load_matching, load_weights, read_weights, write_weights
-from cellmill.optimisers import build_optimiser, learning_rate_at
-from cellmill.runlog import package_versions
-from cellmill.shards import atomic_path, file_digest
-from cellmill.stepping import Stepper
-from cellmill.streams import iterate_windows, windows_per_epoch
-from cellmill.team import Team, form_team
-from cellmill.validation import validate
-from cellmill.watching import Watcher
+from cellmill.training.imagesets import ImageSet, choose_images, find_images, find_labelled_images
+from cellmill.training.optimisers import build_optimiser, learning_rate_at
+from cellmill.training.stepping import Stepper
+from cellmill.training.streams import iterate_windows, windows_per_epoch
+from cellmill.training.team import Team, form_team
+from cellmill.training.validation import validate
+from cellmill.training.watching import Watcher
 
 logger = logging.getLogger(__name__)
 
 # Steps at the end of an epoch over which batch normalisation takes its running statistics.
 STATISTICS_STEPS = 200
 
-# Threads that make batches ahead of a GPU. On the CPU one is enough, and more would take its cores.
-MAX_WORKERS = 4
+# Threads that make batches ahead of a GPU, as many as the rule's `threads` and this at most: each one holds a batch in
+# memory. On the CPU one is enough, and more would take its cores.
+MAX_WORKERS = 16
 
 
 @dataclass(frozen=True)

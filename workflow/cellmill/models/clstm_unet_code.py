@@ -16,9 +16,9 @@ C-LSTMs of 5x5 with 128, 256, 256 and 512 channels; decoder 256-128-64-32. With 
 import torch
 from torch import Tensor, nn
 
-from cellmill.memory import State
 from cellmill.models.conv_lstm import ConvLSTM, hard_sigmoid
 from cellmill.models.layers import double_size, initialise_convolutions, scale_channels
+from cellmill.models.memory import State
 from cellmill.models.receptive_field import Join, Keep, Layer, Upsample, Window, convolution, measure_receptive_field
 
 LSTM_KERNEL_PX = 5

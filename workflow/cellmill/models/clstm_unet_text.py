@@ -17,9 +17,9 @@ deepest features with themselves (equations 3 and 4).
 import torch
 from torch import Tensor, nn
 
-from cellmill.memory import State
 from cellmill.models.conv_lstm import ConvLSTM
 from cellmill.models.layers import double_size, make_norm, scale_channels
+from cellmill.models.memory import State
 from cellmill.models.receptive_field import POOL, Join, Keep, Layer, Upsample, convolution, measure_receptive_field
 
 FACTORS = (1, 2, 4, 8)  # channels in multiples of base_channels

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cellmill.images import IGNORE_LABEL
-from cellmill.resampling import Places
+from cellmill.training.resampling import Places
 
 # Displacements of an elastic change beyond so many standard deviations are cut off: one pixel in 16,000.
 ELASTIC_REACH = 4.0

@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cellmill.checkpoints import StopRequest
-from cellmill.imagesets import ImageSet
-from cellmill.losses import IGNORED_TARGET, Truth, measure_loss
 from cellmill.outputs import to_probabilities
-from cellmill.targets import Target
 from cellmill.tiling import predict_passage, predict_tiled
+from cellmill.training.checkpoints import StopRequest
+from cellmill.training.imagesets import ImageSet
+from cellmill.training.losses import IGNORED_TARGET, Truth, measure_loss
+from cellmill.training.targets import Target
 
 # Larger validation images are predicted in tiles; the numbers do not depend on it.
 VALIDATION_TILE_PX = (1024, 1024)

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cellmill.batches import Batch
-from cellmill.losses import Truth, measure_loss
-from cellmill.memory import State, detach_state, join_states, part_of_state, reset_state
-from cellmill.team import Team
+from cellmill.models.memory import State, detach_state, join_states, part_of_state, reset_state
+from cellmill.training.batches import Batch
+from cellmill.training.losses import Truth, measure_loss
+from cellmill.training.team import Team
 
 logger = logging.getLogger(__name__)
 

@@ -26,8 +26,8 @@ import torch
 from torch import nn
 
 from cellmill.shards import atomic_path, read_manifest
-from cellmill.stepping import Stepper
-from cellmill.team import Team
+from cellmill.training.stepping import Stepper
+from cellmill.training.team import Team
 
 logger = logging.getLogger(__name__)
 

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.augmentation import Window, augment, draw_geometry, draw_values, margin_px
 from cellmill.images import IGNORE_LABEL
-from cellmill.imagesets import ImageSet, as_labels
 from cellmill.normalise import cut, mirror
-from cellmill.targets import Target, context_px, make_target
-from cellmill.team import Team
+from cellmill.training.augmentation import Window, augment, draw_geometry, draw_values, margin_px
+from cellmill.training.imagesets import ImageSet, as_labels
+from cellmill.training.targets import Target, context_px, make_target
+from cellmill.training.team import Team
 
 # Numbers that keep the random streams of two purposes apart. None of them is zero: SeedSequence([7, 1]) and
 # SeedSequence([7, 1, 0]) are one stream. 3 is in imagesets.py, 4 and 5 are in streams.py.

@@ -17,8 +17,8 @@ import numpy as np
 
 from cellmill.fit import Geometry, fit_labels, read_geometry
 from cellmill.images import IGNORE_LABEL, read_labels, sample_paths
-from cellmill.losses import IGNORED_TARGET
-from cellmill.targets import Target, image_maps, make_target
+from cellmill.training.losses import IGNORED_TARGET
+from cellmill.training.targets import Target, image_maps, make_target
 from cellmill.views import Frames, StoredImage, View, class_planes
 
 logger = logging.getLogger(__name__)

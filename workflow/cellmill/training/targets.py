@@ -17,7 +17,7 @@ from scipy import ndimage
 from cellmill.distances import distance_weights, normalised_distance, reach_px, remove_ignored, separate_touching
 from cellmill.flows import grey_of_flows, unit_flows
 from cellmill.images import IGNORE_LABEL
-from cellmill.losses import IGNORED_TARGET
+from cellmill.training.losses import IGNORED_TARGET
 
 CONTOUR_CLASS = 2
 # Shorter vectors come from interpolation between opposite ones, and have no direction.

@@ -3,7 +3,7 @@
 Order    affine (zoom, shear, rotation, jitter, shift) and elastic in one resampling, quarter turns, flips, order of
          the frames; then sign, contrast, brightness, noise
 Frames   float32, normalised: values in standard deviations of the image, 0 its mean
-Axes     c frames, y rows, x columns; `cellmill.warping` says what happens to labels and maps
+Axes     c frames, y rows, x columns; `cellmill.training.warping` says what happens to labels and maps
 """
 
 import math
@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.warping import (
+from cellmill.training.warping import (
     ELASTIC_REACH,
     NODES_PER_SIGMA,
     SMOOTHING_REACH,

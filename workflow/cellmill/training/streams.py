@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.augmentation import Geometry, augment, draw_geometry, draw_values
-from cellmill.batches import Batch, cut_window, draw_origin, make_ahead, patch_of, stack_targets
-from cellmill.imagesets import ImageSet
-from cellmill.targets import context_px, make_target
-from cellmill.team import Team
+from cellmill.training.augmentation import Geometry, augment, draw_geometry, draw_values
+from cellmill.training.batches import Batch, cut_window, draw_origin, make_ahead, patch_of, stack_targets
+from cellmill.training.imagesets import ImageSet
+from cellmill.training.targets import context_px, make_target
+from cellmill.training.team import Team
 
 # Kept apart from those of batches.py and imagesets.py.
 PASS_STREAM, FRAME_STREAM = 4, 5

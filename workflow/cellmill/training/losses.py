@@ -33,7 +33,7 @@ OUTPUTS_OF_LOSS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What a network is to give for a batch; the tensors of `cellmill.targets.Target`, stacked."""
+    """What a network is to give for a batch; the tensors of `cellmill.training.targets.Target`, stacked."""
 
     classes_byx: Tensor  # uint8
     values_bcyx: Tensor | None  # float32
