@@ -30,7 +30,7 @@ include: "workflow/rules/report.smk"
 
 wildcard_constraints:
     dataset=r"[A-Za-z0-9][A-Za-z0-9_+-]*",
-    run=r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.seed\d+)?(\.fold\d+)?",
+    run=r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.seed\d+|\.mean)?(\.fold\d+)?",
     shard=r"[a-z0-9]+-\d\d\d\d+",
 
 

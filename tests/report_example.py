@@ -122,7 +122,7 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
         [(name, number, area) for name in names for number, area in enumerate(areas, start=1)],
     )  # fmt: skip
     fit = {
-        "format": 1,
+        "format": 2,
         "threshold": {"value": 0.4375, "method": "mcc", "mcc": 0.81, "reason": "best on the validation images"},
         "boundary": {"classifier": "svm", "applied": True, "held_out": {"by_image": {"mean": 0.674}}},
         "instances": {"method": "watershed", "min_area_px": 12},

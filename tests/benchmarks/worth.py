@@ -270,7 +270,7 @@ def run_job(stage: str, words: dict[str, str]) -> None:
         output = results / run.name / "probabilities" / shard
         if not output.is_dir():
             predict.predict_shard(
-                output_dir=output, images_dir=rooms["images"],
+                output_dir=output, images_dir=rooms["images"], around_dirs=[],
                 weights_path=f"results/{source.dataset}/{source.name}/weights.pt", threads=1, gpu=0, **settings,
             )  # fmt: skip
 

@@ -38,11 +38,15 @@ def project(tmp_path_factory) -> Path:
                     "fit": {"mode": "resize", "size": [64, 64]},
                 },
                 "models": [
-                    {"preset": "sartorius_unet", "name": "small", "seeds": [1, 2], **TINY},
+                    {"preset": "sartorius_unet", "name": "small", "seeds": [1, 2], "average_seeds": True, **TINY},
                     {"preset": "sartorius_unet", "name": "tuned", "init_from": "synthetic/sartorius_unet", **TINY},
                 ],
             },
-            "plate": {"images": "new/images/{sample}.tif", "models": [{"apply": "real/small.seed1", "name": "small"}]},
+            "plate": {
+                "images": "new/images/{sample}.tif",
+                "models": [{"apply": "real/small.seed1", "name": "small"}, {"apply": "real/small.mean"}],
+                "export": ["coco", "geojson", "imagej_roi"],
+            },
         },
     }
     write_config(project, config, "config.yaml")
@@ -67,6 +71,25 @@ def test_every_promised_file_is_there(project):
             assert (results / "real" / run / name).is_file(), f"{run}/{name}"
     assert not list(results.rglob("*checkpoint*"))
     assert not list(results.rglob("*partial*"))
+
+
+def test_the_mean_of_the_seeds_is_a_run_like_others_but_for_its_training(project):
+    folders = {run: project / "results/real" / run for run in ("small.seed1", "small.seed2", "small.mean")}
+    names = {run: {path.name for path in folder.iterdir()} for run, folder in folders.items()}
+    assert names["small.seed1"] - names["small.mean"] == {"history.csv", "train.json"}
+    for path in (folders["small.mean"] / "probabilities").glob("*/*.tif"):
+        place = Path(*path.parts[-3:])
+        one, two, mean = (tifffile.imread(folder / place).astype(float) for folder in folders.values())
+        assert np.abs(mean - (one + two) / 2).max() < 2e-3
+        assert np.abs(one - two).max() > 0.01
+
+
+def test_objects_are_exported_for_other_programs(project):
+    for run in ("small", "small_mean"):
+        folder = project / "results/plate" / run
+        assert len(json.loads((folder / "objects.coco.json").read_text())["images"]) == 3
+        assert {path.name for path in (folder / "geojson").glob("*.geojson")} == {f"p{n}.geojson" for n in range(3)}
+        assert {path.name for path in (folder / "rois").glob("*.zip")} == {f"p{n}.zip" for n in range(3)}
 
 
 def test_a_second_run_has_nothing_to_do(project):
@@ -113,7 +136,9 @@ def test_metrics_are_tidy(project):
     ]  # fmt: skip
     table = pd.read_csv(project / "results/real/metrics.csv")
     assert set(table["geometry"]) == {"raw", "fitted"}
-    assert {("small", 1), ("small", 2), ("tuned", 2)} == set(zip(table["model"], table["seed"], strict=True))
+    assert {("small", 1), ("small", 2), ("small.mean", 1), ("tuned", 2)} == set(
+        zip(table["model"], table["seed"], strict=True)
+    )
     assert set(table["split"]) == {"train", "validation", "test"}
 
 

@@ -20,11 +20,17 @@ from pycocotools import mask as coco_mask
 from skimage.measure import label
 
 from cellmill.check import check_shard
+from cellmill.distances import normalised_distance
 from cellmill.findings import summarize_check
+from cellmill.flows import unit_flows
+from cellmill.images import IGNORE_LABEL
+from cellmill.instances import Candidates
+from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
 from cellmill.plan import Plan, make_plan
 from cellmill.rasterize import rasterize_shard
 from cellmill.samples import UNLABELLED
 from cellmill.settings import job_settings
+from cellmill.training.targets import contour_classes
 from project import ROOT, copy_project, snakemake, write_config
 
 CONFIGS = {path.stem: path for path in sorted(Path(__file__).with_name("real").glob("*.yaml"))}
@@ -383,3 +389,49 @@ def test_one_config_checks_every_folder_at_once(look_at, real_data, tmp_path):
         total = f"{name}: {sum(truth['objects'] for truth in truths)} objects in {len(truths)} annotated images"
         assert sum(line.startswith(total) for line in said) == bool(truths)
         assert not any(line.startswith(f"{name}: error") for line in said)
+
+
+# ---- and back --------------------------------------------------------------------------------------------
+
+
+# What each network is to learn, made from the truth; the depth at which it is cut again.
+RECOVERED = {"flow": None, "contour": 0.5, "distance": 0.3}
+RETURNED = ("bbbc039", "ctc_fluo_n2dl_hela", "dsb2018", "livecell")
+
+
+def perfect_maps(labels_yx: np.ndarray, *, output: str) -> np.ndarray:
+    """What a network without a mistake would predict."""
+    is_cell_yx = (labels_yx > 0) & (labels_yx != IGNORE_LABEL)
+    if output == "contour":
+        classes_yx = contour_classes(labels_yx)
+        return np.stack([classes_yx == 1, classes_yx == 2]).astype(np.float32)
+    maps = unit_flows(labels_yx) if output == "flow" else normalised_distance(labels_yx)[np.newaxis]
+    return np.concatenate([is_cell_yx[np.newaxis].astype(np.float32), maps])
+
+
+def recovered_precision(labels: dict[str, np.ndarray], *, output: str, every: int) -> float:
+    """Mean AP at an IoU of .75 of the objects that come back, over every so manieth image with any."""
+    scores = []
+    for truth_yx in [labels[sample] for sample in sorted(labels)][::every]:
+        if not (truth_yx > 0).any():
+            continue
+        maps_cyx = perfect_maps(truth_yx, output=output)
+        core_yx = maps_cyx[0] > 0.5
+        ways = Candidates(core_yx, core_yx, maps_cyx)
+        found_yx = ways.split(output, depth=RECOVERED[output], max_flow_error=0.4)
+        overlaps = count_overlaps(found_yx, truth_yx, valid_yx=truth_yx != IGNORE_LABEL)
+        score = score_instances(len(overlaps.true_areas), len(overlaps.predicted_areas), count_matches(overlaps))
+        scores.append(float(score["ap_0.75"]))
+    return float(np.mean(scores))
+
+
+@pytest.mark.parametrize("name", RETURNED)
+def test_objects_come_back_from_perfect_flows(look_at, name):
+    assert recovered_precision(look_at(name).labels, output="flow", every=8) >= 0.98
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("output", RECOVERED)
+@pytest.mark.parametrize("name", RETURNED)
+def test_objects_come_back_from_what_networks_are_to_learn(look_at, name, output):
+    assert recovered_precision(look_at(name).labels, output=output, every=1) >= (0.98 if output == "flow" else 0.95)

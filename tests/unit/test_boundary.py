@@ -9,9 +9,11 @@ from sklearn.svm import SVC
 from cellmill.boundary import (
     boundary_features,
     decide,
+    features_reach_px,
     find_boundary,
     fit_classifier,
     held_out_accuracy,
+    measure_grey,
     scale_grey,
     tune_boundary,
 )
@@ -28,6 +30,19 @@ def draw_pixels(pixels=600, seed=0):
     grey = np.clip(rng.normal(0.4 + 0.1 * is_object, 0.12), 0, 1)
     edge = np.abs(rng.normal(0.1 + 0.03 * is_object, 0.05))
     return np.stack([grey, edge], axis=1), is_object
+
+
+def grey_of(image, valid=EVERYWHERE):
+    return scale_grey(image, grey=measure_grey(image, valid_yx=valid))
+
+
+def features_of(image, *, scales=(0.0,)):
+    return boundary_features(image, grey=measure_grey(image, valid_yx=EVERYWHERE), scales_px=scales)
+
+
+def tune(mask, image, model, *, scales=(0.0,)):
+    grey = measure_grey(image, valid_yx=EVERYWHERE)
+    return tune_boundary(mask, image, model=model, scales_px=scales, grey=grey, valid_yx=EVERYWHERE)
 
 
 def fit(features, is_object, **changes):
@@ -61,6 +76,41 @@ def test_polynomial_is_gaussian_bayes():
 
 
 @pytest.mark.parametrize("classifier", ["svm", "bayes"])
+def test_more_scales_are_the_machine_too(classifier):
+    rng = np.random.default_rng(4)
+    features = rng.random((500, 6))
+    is_object = features[:, 0] * features[:, 3] + 0.3 * features[:, 5] + rng.normal(0, 0.1, 500) > 0.4
+    scaled = StandardScaler().fit_transform(features)
+    if classifier == "svm":
+        expected = SVC(kernel="poly", degree=3, coef0=1, gamma="scale").fit(scaled, is_object).decision_function(scaled)
+    else:
+        logs = GaussianNB().fit(scaled, is_object).predict_log_proba(scaled)
+        expected = logs[:, 1] - logs[:, 0]
+    model = fit(features, is_object, classifier=classifier)
+    assert len(model["coefficients"]) == 84  # terms up to degree 3 of 6 features
+    assert np.abs(decide(model, features) - expected).max() < AGREEMENT * np.abs(expected).max()
+
+
+def test_features_are_two_a_scale_and_reach_as_far_as_they_say():
+    image = np.zeros(DISC.shape)
+    image[25, 30] = 1.0
+    scales = (0.0, 1.5)
+    features = boundary_features(image, grey=(0.0, 1.0), scales_px=scales)
+    assert features.shape == (*DISC.shape, 4)
+    assert np.array_equal(features[..., :2], boundary_features(image, grey=(0.0, 1.0), scales_px=(0.0,)))
+    rows, columns, _ = np.nonzero(features)
+    assert max(abs(rows - 25).max(), abs(columns - 30).max()) == features_reach_px(scales)
+
+
+def test_a_large_image_has_the_range_of_a_part_of_its_pixels(monkeypatch):
+    image = np.random.default_rng(0).normal(100, 10, DISC.shape)
+    whole = measure_grey(image, valid_yx=EVERYWHERE)
+    monkeypatch.setattr("cellmill.boundary.MAX_RANGE_PIXELS", 800)
+    assert measure_grey(image, valid_yx=EVERYWHERE) == pytest.approx(whole, rel=0.1)
+    assert measure_grey(image, valid_yx=EVERYWHERE) != whole
+
+
+@pytest.mark.parametrize("classifier", ["svm", "bayes"])
 def test_positive_means_object(classifier):
     features, _ = draw_pixels()
     model = fit(features, features[:, 0] > 0.5, classifier=classifier)
@@ -82,7 +132,7 @@ def test_one_constant_feature_is_no_division_by_zero():
 def test_the_unit_of_the_image_does_not_change_the_tuned_mask():
     rng = np.random.default_rng(3)
     image = np.where(DISC, 150, 60) + rng.integers(0, 60, DISC.shape)
-    features = boundary_features(image, valid_yx=EVERYWHERE)
+    features = features_of(image)
     model = fit(features[find_boundary(DISC, valid_yx=EVERYWHERE)], DISC[find_boundary(DISC, valid_yx=EVERYWHERE)])
     predicted = np.roll(DISC, 2, axis=0)
     images = [
@@ -92,29 +142,29 @@ def test_the_unit_of_the_image_does_not_change_the_tuned_mask():
         (image / 255).astype(np.float32),
         image - 1000.0,
     ]
-    tuned = [tune_boundary(predicted, each, model=model, valid_yx=EVERYWHERE) for each in images]
+    tuned = [tune(predicted, each, model) for each in images]
     assert (tuned[0] != predicted).any()
     for other in tuned[1:]:
         assert np.array_equal(other, tuned[0])
 
 
 def test_grey_values_of_a_constant_image_are_zero():
-    assert not scale_grey(np.full((5, 6), 7.5), valid_yx=np.ones((5, 6), dtype=bool)).any()
+    assert not grey_of(np.full((5, 6), 7.5), np.ones((5, 6), dtype=bool)).any()
 
 
 def test_a_hot_pixel_does_not_darken_the_image():
     image = np.where(DISC, 100.0, 20.0)
     hot = image.copy()
     hot[0, 0] = 1e6
-    assert np.array_equal(scale_grey(hot, valid_yx=EVERYWHERE)[1:], scale_grey(image, valid_yx=EVERYWHERE)[1:])
+    assert np.array_equal(grey_of(hot)[1:], grey_of(image)[1:])
 
 
 def test_padding_does_not_enter_the_range():
     image = np.where(DISC, 100.0, 20.0)
     padded = np.pad(image, 30, constant_values=-500.0)
     valid = np.pad(EVERYWHERE, 30)
-    inner = scale_grey(padded, valid_yx=valid)[30:-30, 30:-30]
-    assert np.array_equal(inner, scale_grey(image, valid_yx=EVERYWHERE))
+    inner = grey_of(padded, valid)[30:-30, 30:-30]
+    assert np.array_equal(inner, grey_of(image))
 
 
 def test_boundary_has_both_sides_of_the_border():
@@ -127,7 +177,7 @@ def test_boundary_has_both_sides_of_the_border():
 def test_tuning_leaves_all_but_the_boundary():
     features, is_object = draw_pixels()
     image = np.random.default_rng(5).random(DISC.shape)
-    tuned = tune_boundary(DISC, image, model=fit(features, is_object), valid_yx=EVERYWHERE)
+    tuned = tune(DISC, image, fit(features, is_object))
     away = ~find_boundary(DISC, valid_yx=EVERYWHERE)
     assert np.array_equal(tuned[away], DISC[away])
 
@@ -135,16 +185,16 @@ def test_tuning_leaves_all_but_the_boundary():
 def test_tuning_repairs_a_border_that_the_grey_values_show():
     image = np.where(DISC, 200.0, 50.0)
     boundary = find_boundary(DISC, valid_yx=EVERYWHERE)
-    model = fit(boundary_features(image, valid_yx=EVERYWHERE)[boundary], DISC[boundary])
+    model = fit(features_of(image)[boundary], DISC[boundary])
     shrunk = (ROWS - 25) ** 2 + (COLUMNS - 30) ** 2 <= 14**2
-    tuned = tune_boundary(shrunk, image, model=model, valid_yx=EVERYWHERE)
+    tuned = tune(shrunk, image, model)
     assert np.count_nonzero(tuned != DISC) < np.count_nonzero(shrunk != DISC) / 4
 
 
 def test_an_empty_mask_stays_empty():
     features, is_object = draw_pixels()
     nothing = np.zeros(DISC.shape, dtype=bool)
-    assert not tune_boundary(nothing, DISC * 1.0, model=fit(features, is_object), valid_yx=EVERYWHERE).any()
+    assert not tune(nothing, DISC * 1.0, fit(features, is_object)).any()
 
 
 def accuracy(features, is_object, groups, **changes):

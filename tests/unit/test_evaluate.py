@@ -61,7 +61,7 @@ def write_shard(root, shard, drawn, *, mode="none", size=None):
 
 def evaluate(root, folders, *, split="test", model="unet", seed=7, shard="test-0000", isbi2012=False):
     fit_path = root / "postprocess.json"
-    fit_path.write_text(json.dumps({"format": 1, "threshold": {"value": THRESHOLD}}))
+    fit_path.write_text(json.dumps({"format": 2, "threshold": {"value": THRESHOLD}}))
     output = root / f"{model}.{seed}" / f"{shard}.json"
     evaluate_shard(
         output_path=output, fit_path=fit_path, split=split, model=model, seed=seed, isbi2012=isbi2012, **folders

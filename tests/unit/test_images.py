@@ -22,6 +22,7 @@ from cellmill.images import (
     write_image,
     write_labels,
     write_probabilities,
+    write_probability_bands,
 )
 
 
@@ -339,6 +340,16 @@ def test_probabilities_keep_their_shape_and_half_precision(tmp_path, shape):
     assert read_cyx.dtype == np.float32
     assert read_cyx.shape == shape
     assert np.abs(read_cyx - prob_cyx).max() <= 2**-12
+
+
+@pytest.mark.parametrize("shape", [(1, 700, 301), (3, 700, 301)])
+def test_probabilities_in_bands_are_the_same_bytes(tmp_path, shape):
+    prob_cyx = np.random.default_rng(2).random(shape, dtype=np.float32)
+    write_probabilities(tmp_path / "whole.tif", prob_cyx)
+    bands = (prob_cyx[:, first : first + 130] for first in range(0, 700, 130))
+    write_probability_bands(tmp_path / "bands.tif", bands, shape=shape[1:])
+    assert (tmp_path / "bands.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bands.tif", "whole.tif"]
 
 
 def test_equal_pixels_are_equal_bytes(tmp_path):

@@ -3,9 +3,11 @@ import pytest
 from scipy import ndimage
 from skimage import measure, morphology
 
-from cellmill.fitting import FALLBACK_SPLIT_DEPTH_PX, choose_sizes
-from cellmill.instances import find_necks, grow_components, join_parts, make_masks, split_objects
+from cellmill.fitting import FALLBACK_SPLIT_DEPTH, FALLBACK_SPLIT_DEPTH_PX, Searched, choose_objects
+from cellmill.flows import unit_flows
+from cellmill.instances import Candidates, grow_components, keep_objects, make_masks
 from cellmill.morphology import close_mask, label_components, make_footprint
+from cellmill.necks import find_necks, join_parts
 
 ROWS, COLUMNS = np.indices((60, 90))
 PLAIN = {"applied": False}
@@ -24,6 +26,17 @@ def count(labels):
     return len(np.setdiff1d(labels, [0]))
 
 
+def split_objects(core, mask, *, method, depth, maps=None):
+    return Candidates(core, mask, mask[np.newaxis] if maps is None else maps).split(
+        method, depth=depth, max_flow_error=None
+    )
+
+
+def limits(**changes):
+    settings = {"min_area_px": 0, "max_area_px": None, "min_solidity": None, "exclude_border": False}
+    return {"instances": settings | changes}
+
+
 def test_closing_joins_no_two_cells():
     core = np.zeros((12, 21), dtype=bool)
     core[2:10, 2:10] = core[2:10, 11:19] = True
@@ -39,7 +52,7 @@ def test_closing_joins_no_two_cells():
 def test_closing_never_lowers_the_number_of_objects(method, seed):
     core = np.random.default_rng(seed).random((60, 80)) < 0.25
     closed = close_mask(core, footprint=make_footprint("square", radius_px=1))
-    objects = split_objects(core, closed, method=method, split_depth_px=1e6, min_area_px=0)
+    objects = split_objects(core, closed, method=method, depth=1e6)
     assert count(objects) == count(measure.label(core, connectivity=2))
     assert count(objects) > count(label_components(closed))
 
@@ -48,7 +61,7 @@ def test_closing_never_lowers_the_number_of_objects(method, seed):
 def test_objects_cover_the_mask_and_nothing_else(method):
     core = blobs(1)
     mask = close_mask(core, footprint=make_footprint("disk", radius_px=2))
-    objects = split_objects(core, mask, method=method, split_depth_px=0.5, min_area_px=0)
+    objects = split_objects(core, mask, method=method, depth=0.5)
     assert np.array_equal(objects > 0, mask)
 
 
@@ -61,8 +74,8 @@ def test_a_part_of_the_mask_without_a_core_is_an_object_of_its_own():
 
 def test_touching_discs_are_split_by_watershed_only():
     mask = disc(30, 25, 12) | disc(30, 46, 12)
-    assert count(split_objects(mask, mask, method="components", split_depth_px=None, min_area_px=0)) == 1
-    split = split_objects(mask, mask, method="watershed", split_depth_px=1.0, min_area_px=0)
+    assert count(split_objects(mask, mask, method="components", depth=None)) == 1
+    split = split_objects(mask, mask, method="watershed", depth=1.0)
     assert count(split) == 2
     assert split[30, 20] != split[30, 50]
     middle = np.abs(COLUMNS - 35.5) > 1
@@ -71,7 +84,7 @@ def test_touching_discs_are_split_by_watershed_only():
 
 def test_an_ellipse_is_one_object():
     mask = ((ROWS - 30) / 10) ** 2 + ((COLUMNS - 45) / 35) ** 2 <= 1
-    assert count(split_objects(mask, mask, method="watershed", split_depth_px=1.0, min_area_px=0)) == 1
+    assert count(split_objects(mask, mask, method="watershed", depth=1.0)) == 1
 
 
 @pytest.mark.parametrize("depth", [0.55, 0.93, 1.37, 2.21])
@@ -83,18 +96,18 @@ def test_objects_are_as_many_as_h_maxima(depth):
     components = label_components(mask)
     lost = np.setdiff1d(components, components[peaks > 0])
     expected = peaks.max() + count(lost)
-    objects = join_parts(find_necks(components), split_depth_px=depth)
+    objects = join_parts(find_necks(components), depth=depth)
     assert count(objects) == expected
 
 
 def test_a_depth_beyond_all_necks_gives_the_components():
     components = label_components(blobs(3))
-    assert np.array_equal(join_parts(find_necks(components), split_depth_px=1e6), components)
+    assert np.array_equal(join_parts(find_necks(components), depth=1e6), components)
 
 
 def test_deeper_necks_are_asked_for_fewer_objects_are_found():
     necks = find_necks(label_components(blobs(4)))
-    counts = [count(join_parts(necks, split_depth_px=depth)) for depth in (0.25, 0.5, 1, 2, 4)]
+    counts = [count(join_parts(necks, depth=depth)) for depth in (0.25, 0.5, 1, 2, 4)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[-1]
 
@@ -102,7 +115,7 @@ def test_deeper_necks_are_asked_for_fewer_objects_are_found():
 @pytest.mark.parametrize("method", ["components", "watershed"])
 def test_empty_full_and_one_pixel_masks(method):
     def objects(mask):
-        return split_objects(mask, mask, method=method, split_depth_px=1.0, min_area_px=0)
+        return split_objects(mask, mask, method=method, depth=1.0)
 
     empty = np.zeros((8, 9), dtype=bool)
     dot = empty.copy()
@@ -112,12 +125,57 @@ def test_empty_full_and_one_pixel_masks(method):
     assert np.array_equal(objects(dot), dot)
 
 
-def test_small_objects_are_dropped_after_splitting():
-    mask = disc(30, 25, 12) | disc(30, 42, 7)
-    areas = np.bincount(split_objects(mask, mask, method="watershed", split_depth_px=0.5, min_area_px=0).ravel())[1:]
-    assert len(areas) == 2
-    kept = split_objects(mask, mask, method="watershed", split_depth_px=0.5, min_area_px=int(areas.max()))
-    assert np.count_nonzero(kept) == areas.max()
+def test_objects_are_dropped_by_area_shape_and_border_after_splitting():
+    mask = disc(30, 25, 12) | disc(30, 42, 7) | disc(0, 70, 6)
+    mask[45:48, 60:80] = mask[45:58, 60:63] = True  # an L
+    objects = split_objects(mask, mask, method="watershed", depth=0.5)
+    large, small, cut, bent = objects[30, 20], objects[30, 45], objects[2, 70], objects[46, 75]
+    areas = np.bincount(objects.ravel())
+    frame = ((0, 60), (0, 90))
+
+    def kept(box=frame, **changes):
+        return set(np.flatnonzero(keep_objects(objects, box=box, fitted=limits(**changes))))
+
+    assert kept() == {large, small, cut, bent}
+    assert kept(min_area_px=int(areas[large])) == {large}
+    assert kept(max_area_px=int(areas[large]) - 1) == {small, cut, bent}
+    assert kept(min_solidity=0.8) == {large, small, cut}
+    assert kept(exclude_border=True) == {large, small, bent}
+    # The raw frame ends where the large disc is; or beyond the array, which is a part of a larger image.
+    assert kept(((0, 60), (25, 90)), exclude_border=True) == {small, bent}
+    assert kept(((-500, 900), (0, 90)), exclude_border=True) == {large, small, cut, bent}
+
+
+def touching_discs():
+    truth = np.where(disc(30, 30, 12), 1, 0)
+    truth[disc(30, 48, 12) & (truth == 0)] = 2  # too close for the mask to have much of a neck
+    return truth
+
+
+def test_a_predicted_contour_splits_and_its_roughness_does_not():
+    truth = touching_discs()
+    contour = np.where((truth == 1) & (ndimage.maximum_filter(truth, 3) == 2), 0.8, 0.05)
+    contour += np.random.default_rng(0).uniform(0, 0.1, contour.shape)
+    maps = np.stack([(truth > 0) * 0.9, contour])
+    assert count(split_objects(truth > 0, truth > 0, method="contour", depth=0.2, maps=maps)) == 2
+    assert count(split_objects(truth > 0, truth > 0, method="contour", depth=0.95, maps=maps)) == 1
+
+
+def test_predicted_distances_split_at_the_pass_between_their_tops():
+    truth = touching_discs()
+    distances = sum(ndimage.distance_transform_edt(truth == cell) / 12 for cell in (1, 2))
+    maps = np.stack([(truth > 0) * 0.9, distances])
+    split = split_objects(truth > 0, truth > 0, method="distance", depth=0.2, maps=maps)
+    assert count(split) == 2
+    assert np.mean((split == split[30, 25]) == (truth == 1)) > 0.99
+
+
+def test_predicted_flows_split():
+    truth = touching_discs()
+    maps = np.concatenate([(truth > 0)[np.newaxis] * 0.9, unit_flows(truth.astype(np.uint16))])
+    split = split_objects(truth > 0, truth > 0, method="flow", depth=None, maps=maps)
+    assert count(split) == 2
+    assert np.mean((split == split[30, 25]) == (truth == 1)) > 0.99
 
 
 def test_padding_is_never_an_object():
@@ -127,7 +185,8 @@ def test_padding_is_never_an_object():
         "threshold": {"value": 0.5}, "closing": {"footprint": "disk", "radius_px": 2}, "boundary": PLAIN,
         "instances": {"fill_holes_px": 10},
     }  # fmt: skip
-    core, mask = make_masks(np.ones((30, 30)), np.zeros((30, 30)), valid_yx=valid, fitted=fitted)
+    image = np.zeros((30, 30))
+    core, mask = make_masks(np.ones((1, 30, 30)), image, valid_yx=valid, grey=(0, 1), fitted=fitted)
     assert np.array_equal(core, valid)
     assert np.array_equal(mask, valid)
 
@@ -138,17 +197,21 @@ def test_a_pixel_at_the_threshold_is_foreground():
         "threshold": {"value": 0.5}, "closing": {"footprint": "cross", "radius_px": 0}, "boundary": PLAIN,
         "instances": {"fill_holes_px": 0},
     }  # fmt: skip
-    core, _ = make_masks(probability, probability, valid_yx=np.ones((1, 2), dtype=bool), fitted=fitted)
+    everywhere = np.ones((1, 2), dtype=bool)
+    core, _ = make_masks(probability[np.newaxis], probability, valid_yx=everywhere, grey=(0, 1), fitted=fitted)
     assert np.array_equal(core, [[True, False]])
 
 
-def frame_of(mask, truth):
-    return mask, mask, truth, np.ones(mask.shape, dtype=bool)
+def frame_of(mask, truth, *maps):
+    candidates = Candidates(mask, mask, np.stack([mask * 0.9, *maps]))
+    return Searched(candidates, truth, np.ones(mask.shape, dtype=bool), ((0, 60), (0, 90)))
 
 
-def choose(frames, **changes):
-    settings = {"method": "auto", "split_depth_px": None, "min_area_px": None, "median_area_px": 400.0}
-    return choose_sizes(frames, **(settings | changes))
+def choose(frames, *, output="foreground", median_area_px=400.0, **changes):
+    settings = limits(method="auto", split_depth_px=None, split_depth=None, min_area_px=None, max_flow_error=0.4)
+    return choose_objects(
+        frames, instances=settings["instances"] | changes, output=output, median_area_px=median_area_px
+    )
 
 
 def test_touching_cells_choose_the_watershed():
@@ -163,7 +226,7 @@ def test_dumbbell_cells_choose_the_components():
     mask = disc(30, 25, 12) | disc(30, 46, 12)
     chosen = choose([frame_of(mask, mask.astype(int))])
     assert chosen["method"] == "components"
-    assert chosen["split_depth_px"] is None
+    assert chosen["split_depth"] is None
     assert chosen["min_area_px"] == 0
 
 
@@ -177,12 +240,30 @@ def test_debris_chooses_a_smallest_area_between_it_and_the_cells():
 def test_what_is_set_is_not_chosen():
     truth = np.where(disc(30, 25, 12), 1, 0)
     chosen = choose([frame_of(truth > 0, truth)], method="watershed", split_depth_px=3.0, min_area_px=7)
-    assert (chosen["method"], chosen["split_depth_px"], chosen["min_area_px"]) == ("watershed", 3.0, 7)
+    assert (chosen["method"], chosen["split_depth"], chosen["min_area_px"]) == ("watershed", 3.0, 7)
     assert chosen["searched"] == []
 
 
 def test_without_validation_images_the_sizes_fall_back_and_say_so():
     chosen = choose([], median_area_px=None)
-    assert (chosen["method"], chosen["split_depth_px"]) == ("watershed", FALLBACK_SPLIT_DEPTH_PX)
+    assert (chosen["method"], chosen["split_depth"]) == ("watershed", FALLBACK_SPLIT_DEPTH_PX)
     assert chosen["min_area_px"] == 0
     assert "no labelled validation image" in chosen["reason"]
+
+
+def test_methods_are_those_that_the_network_allows():
+    truth = touching_discs()
+    flows = unit_flows(truth.astype(np.uint16))
+    chosen = choose([frame_of(truth > 0, truth, *flows)], output="flow", split_depth_px=9.0)
+    assert {tried["method"] for tried in chosen["searched"]} == {"components", "watershed", "flow"}
+    assert (chosen["method"], chosen["split_depth"]) == ("flow", None)
+    assert choose([], output="distance", median_area_px=None)["split_depth"] == FALLBACK_SPLIT_DEPTH
+    assert choose([], output="contour", median_area_px=None, split_depth=0.4)["split_depth"] == 0.4
+
+
+def test_limits_take_part_in_the_choice():
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    mask = (truth > 0) | disc(10, 70, 8)
+    assert max(tried["ap_kaggle"] for tried in choose([frame_of(mask, truth)])["searched"]) > 0.4
+    best = max(tried["ap_kaggle"] for tried in choose([frame_of(mask, truth)], max_area_px=300)["searched"])
+    assert best == 0  # the cell itself is too large now

@@ -5,7 +5,17 @@ import pandas as pd
 import pytest
 
 from cellmill.annotations.rle import decode_rle, encode_rle
-from cellmill.measurements import ObjectTables, concatenate_tables, encode_objects, measure_objects
+from cellmill.measurements import (
+    NEIGHBOUR_PX,
+    ObjectTables,
+    background_level,
+    bounding_boxes,
+    concatenate_tables,
+    count_neighbours,
+    encode_objects,
+    measure_objects,
+)
+from cellmill.windows import LabelFile
 
 
 def sample_labels():
@@ -20,7 +30,26 @@ def sample_labels():
 def measured(pixel_size_um=None, labels=None):
     labels = sample_labels() if labels is None else labels
     image = np.arange(labels.size, dtype=np.float32).reshape(labels.shape)
-    return measure_objects(labels, image, sample="a01", pixel_size_um=pixel_size_um)
+    return measure_objects(labels, image, 2 * image + 1, sample="a01", pixel_size_um=pixel_size_um, background=100.0)
+
+
+def encode(labels, *, order):
+    boxes = bounding_boxes([(slice(0, len(labels)), labels)])
+    return list(encode_objects(labels, np.setdiff1d(labels, [0]), boxes=boxes, order=order))
+
+
+def label_file(tmp_path, labels):
+    file = LabelFile(tmp_path / "labels.bin", labels.shape)
+    file.write(labels, slice(0, len(labels)))
+    return file
+
+
+def add(tables, tmp_path, sample, labels, *, image=None):
+    image = labels.astype(np.float32) if image is None else image
+    tables.add(
+        sample, label_file(tmp_path, labels), image_of_rows=lambda rows: image[rows],
+        raw_of_rows=lambda rows: 2 * image[rows] + 1, pixel_size_um=0.65,
+    )  # fmt: skip
 
 
 def test_a_rectangle_is_measured_by_hand():
@@ -34,6 +63,9 @@ def test_a_rectangle_is_measured_by_hand():
     )  # fmt: skip
     assert (row["intensity_min"], row["intensity_max"]) == (4 * 50 + 6, 9 * 50 + 17)
     assert row["intensity_mean"] == 6.5 * 50 + 11.5
+    assert row["raw_intensity_mean"] == 2 * row["intensity_mean"] + 1
+    assert row["raw_intensity_max"] == 2 * row["intensity_max"] + 1
+    assert row["intensity_above_background"] == row["intensity_mean"] - 100
 
 
 def test_axes_of_an_ellipse_are_its_diameters():
@@ -72,21 +104,21 @@ def test_an_image_without_objects_has_the_same_columns():
 def test_runs_of_each_object_are_those_of_its_mask(order):
     labels = np.random.default_rng(0).integers(0, 6, (13, 17))
     expected = [encode_rle(labels == label, order=order) for label in range(1, 6)]
-    assert list(encode_objects(labels, order=order)) == expected
+    assert encode(labels, order=order) == expected
 
 
 def test_runs_skip_missing_labels():
     labels = sample_labels()
     labels[labels == 2] = 0
-    assert len(list(encode_objects(labels, order="row"))) == 3
+    assert len(encode(labels, order="row")) == 3
 
 
 def test_tables_hold_every_object_of_every_image(tmp_path):
     tables = ObjectTables(tmp_path, order="column")
     labels = sample_labels()
-    tables.add("a", labels, labels.astype(np.float32), pixel_size_um=0.65)
-    tables.add("b", np.zeros_like(labels), labels.astype(np.float32), pixel_size_um=0.65)
-    tables.add("c", labels, labels.astype(np.float32), pixel_size_um=0.65)
+    add(tables, tmp_path, "a", labels)
+    add(tables, tmp_path, "b", np.zeros_like(labels))
+    add(tables, tmp_path, "c", labels)
     objects = pd.read_csv(tmp_path / "objects.csv")
     assert objects["sample"].tolist() == ["a"] * 4 + ["c"] * 4
     assert objects["object"].tolist() == [1, 2, 3, 4] * 2
@@ -119,3 +151,51 @@ def test_tables_of_different_columns_are_not_joined(tmp_path):
     with pytest.raises(ValueError, match=r"2\.csv: expected the columns a,b, found a,c\. .*--forcerun"):
         concatenate_tables(tmp_path / "all.csv", [tmp_path / "1.csv", tmp_path / "2.csv"])
     assert not (tmp_path / "all.csv").exists()
+
+
+def test_windows_measure_what_the_whole_image_measures(tmp_path, monkeypatch):
+    """Also an object wider than a window, objects across its edges, and one that is a neighbour from outside."""
+    rng = np.random.default_rng(0)
+    labels = np.zeros((150, 170), dtype=np.int64)
+    labels[70:74, 3:160] = 1
+    for number in range(2, 60):
+        row, column = rng.integers(0, 140), rng.integers(0, 160)
+        labels[row : row + rng.integers(1, 12), column : column + rng.integers(1, 12)] = number
+    image = rng.normal(100, 10, labels.shape).astype(np.float32)
+    tables = []
+    for name in ("whole", "windows"):
+        (tmp_path / name).mkdir()
+        add(ObjectTables(tmp_path / name, order="column"), tmp_path, "a", labels, image=image)
+        found = pd.read_csv(tmp_path / name / "objects.csv").set_index("object").sort_index()
+        runs = pd.read_csv(tmp_path / name / "rle.csv")
+        assert len(runs) == len(found)
+        tables.append((found, set(runs["annotation"])))
+        monkeypatch.setattr("cellmill.windows.WHOLE_PIXELS", 100)
+        monkeypatch.setattr("cellmill.windows.CORE_PX", 32)
+        monkeypatch.setattr("cellmill.windows.HALO_PX", 16)
+    (whole, whole_runs), (windows, windows_runs) = tables
+    pd.testing.assert_frame_equal(windows, whole, atol=1e-3)
+    assert windows_runs == whole_runs
+    assert len(whole) == len(np.setdiff1d(labels, [0]))
+
+
+def test_neighbours_are_counted_up_to_their_distance():
+    labels = np.zeros((40, 60), dtype=np.int64)
+    labels[10:20, 10:20] = 4
+    labels[10:20, 20 + NEIGHBOUR_PX - 1 : 30] = 2  # a gap of four pixels
+    labels[10:20, 30 + NEIGHBOUR_PX + 1 : 50] = 9  # one of six
+    labels[20:25, 10:14] = 7  # touches
+    assert count_neighbours(labels, np.array([2, 4, 7, 9])).tolist() == [1, 2, 1, 0]
+    assert count_neighbours(labels, np.array([4])).tolist() == [2]
+    assert count_neighbours(np.zeros((4, 4), dtype=np.int64), np.array([], dtype=np.int64)).tolist() == []
+
+
+def test_background_is_the_median_outside_of_objects(tmp_path, monkeypatch):
+    labels = sample_labels()
+    image = np.where(labels > 0, 1000.0, np.random.default_rng(0).normal(20, 3, labels.shape))
+    file = label_file(tmp_path, labels)
+    assert background_level(file, lambda rows: image[rows]) == np.median(image[labels == 0])
+    monkeypatch.setattr("cellmill.measurements.MAX_LEVEL_PIXELS", 200)
+    assert background_level(file, lambda rows: image[rows]) == pytest.approx(20, abs=2)
+    everything = label_file(tmp_path, np.ones((5, 5), dtype=np.int64))
+    assert background_level(everything, lambda rows: np.ones((5, 5))[rows]) == 0

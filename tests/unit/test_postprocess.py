@@ -7,6 +7,7 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from pydantic import ValidationError
 from scipy import ndimage
 
@@ -39,7 +40,10 @@ def draw_cells(seed):
 
 def write_shard(root, shard, cells, *, mode="none", size=None):
     """Write images, labels and probabilities of one shard; `cells` is sample -> (image, labels, probability)."""
-    folders = {room: root / room / shard for room in ROOMS}
+    folders = {room: root / room / shard for room in (*ROOMS, "raw")}
+    folders["raw"].mkdir(parents=True, exist_ok=True)
+    for sample, (image, _, _) in cells.items():
+        tifffile.imwrite(folders["raw"] / f"{sample}.tif", np.round(image).astype(np.uint16))
     geometries = {sample: plan_fit(SHAPE, mode=mode, size=size) for sample in cells}
     with shard_folder(folders["images"]) as folder:
         for sample, (image, _, _) in cells.items():
@@ -75,7 +79,7 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
         postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
-        network={"architecture": "unet"}, input={"frames": 1}, seed=seed, **roles,
+        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1}, seed=seed, **roles,
     )  # fmt: skip
     return read_fit(tmp_path / name)
 
@@ -98,7 +102,8 @@ def fitted(shards, tmp_path_factory):
 
 
 def segment(tmp_path, folders, fit_path, *, postprocess=None, **changes):
-    keywords = {"pixel_size_um": None, "rle_order": "row"} | changes
+    samples = [{"sample": path.stem, "image": str(path)} for path in sorted(folders["raw"].glob("*.tif"))]
+    keywords = {"pixel_size_um": None, "rle_order": "row", "samples": samples, "channel": 0} | changes
     postprocess_shard(
         output_dir=tmp_path / "segmentation", images_dir=folders["images"],
         probabilities_dir=folders["probabilities"], fit_path=fit_path,
@@ -175,8 +180,43 @@ def test_objects_come_back_in_the_geometry_of_the_raw_image(fitted, tmp_path, mo
     overlap = np.count_nonzero((labels > 0) & (truth > 0) & covered)
     union = np.count_nonzero(((labels > 0) | (truth > 0)) & covered)
     assert overlap / union > 0.85
-    intensities = pd.read_csv(folder / "objects.csv")["intensity_mean"]
-    assert intensities.between(250, 320).all()
+    objects = pd.read_csv(folder / "objects.csv")
+    assert objects["intensity_mean"].between(250, 320).all()
+    assert objects["raw_intensity_mean"].between(250, 320).all()
+    assert objects["intensity_above_background"].between(150, 220).all()
+
+
+@pytest.mark.parametrize(("mode", "size"), [("none", None), ("resize", (96, 96)), ("crop_pad", (40, 80))])
+def test_windows_give_the_objects_of_the_whole_image(shards, fitted, tmp_path, monkeypatch, mode, size):
+    cells = {f"x{k}": draw_cells(40 + k) for k in range(2)}
+    folders = write_shard(tmp_path, "test-0000", cells, mode=mode, size=size)
+    whole = segment(tmp_path / "whole", folders, fitted)
+    monkeypatch.setattr("cellmill.windows.WHOLE_PIXELS", 100)
+    monkeypatch.setattr("cellmill.windows.CORE_PX", 20)
+    monkeypatch.setattr("cellmill.windows.HALO_PX", 30)
+    windows = segment(tmp_path / "windows", folders, fitted)
+    for sample in cells:
+        expected, found = (read_labels(folder / f"{sample}.tif") for folder in (whole, windows))
+        pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
+        assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found))  # one to one
+    assert not list(windows.glob("tmp*"))
+
+
+def test_objects_wider_than_a_window_are_cut_and_said(shards, tmp_path, monkeypatch, caplog):
+    plain = settings(boundary={"classifier": "none"}, instances={"method": "components", "min_area_px": 0})
+    fit(tmp_path, [], [shards["validation"]], plain)
+    image, labels, _ = draw_cells(1)
+    probability = np.zeros(SHAPE, dtype=np.float32)
+    probability[20:24] = 1
+    folders = write_shard(tmp_path, "test-0000", {"x0": (image, labels, probability)})
+    monkeypatch.setattr("cellmill.windows.WHOLE_PIXELS", 100)
+    monkeypatch.setattr("cellmill.windows.CORE_PX", 16)
+    monkeypatch.setattr("cellmill.windows.HALO_PX", 4)
+    folder = segment(tmp_path, folders, tmp_path / "postprocess.json", postprocess=plain)
+    found = read_labels(folder / "x0.tif")
+    assert np.array_equal(found > 0, probability > 0)
+    assert found.max() > 1
+    assert f"x0: {found.max()} objects are wider than the windows" in caplog.text
 
 
 def test_an_image_without_foreground_gives_empty_tables(fitted, tmp_path):
@@ -211,7 +251,7 @@ def test_a_fit_with_other_settings_is_refused(shards, fitted, tmp_path):
 
 def test_a_fit_of_another_format_is_refused(tmp_path):
     (tmp_path / "postprocess.json").write_text('{"format": 99}')
-    with pytest.raises(ValueError, match=r"expected a fit of format 1, found 99\. .*export the model again"):
+    with pytest.raises(ValueError, match=r"expected a fit of format 2, found 99\. .*export the model again"):
         read_fit(tmp_path / "postprocess.json")
 
 
@@ -349,7 +389,7 @@ def test_the_exported_model_carries_weights_fit_and_settings(shards, tmp_path):
         assert archive.read("postprocess.json") == (tmp_path / "postprocess.json").read_bytes()
         description = json.loads(archive.read("model.json"))
     assert description == {
-        "format": 2, "network": {"architecture": "unet"}, "input": {"frames": 1}, "preprocess": {"channel": 0}, "predict": {"batch": 4},
+        "format": 2, "network": {"architecture": "unet", "output": "foreground"}, "input": {"frames": 1}, "preprocess": {"channel": 0}, "predict": {"batch": 4},
         "postprocess": settings(),
     }  # fmt: skip
 

@@ -8,8 +8,8 @@ from training_shards import network_of, tiny_preset, write_training_shard
 
 from cellmill.fit import read_geometry
 from cellmill.images import read_probabilities, sample_paths
-from cellmill.models import build_network, write_weights
-from cellmill.normalise import measure_input, read_window
+from cellmill.models import build_network, join_members, read_weights, write_weights
+from cellmill.normalise import measure_input, mirror, read_window
 from cellmill.predict import predict_shard
 from cellmill.shards import read_manifest
 
@@ -34,13 +34,13 @@ def images_dir(tmp_path_factory):
     return write_training_shard(tmp_path_factory.mktemp("data"), "s", shapes=SHAPES)[0]
 
 
-def predict(folder, images_dir, weights, *, tile=(1024, 1024), batch=1):
+def predict(folder, images_dir, weights, *, tile=(1024, 1024), batch=1, average="none"):
     predict_shard(
         output_dir=folder,
         images_dir=images_dir,
         around_dirs=[],
         weights_path=weights[0],
-        predict={"tile": list(tile), "batch": batch},
+        predict={"tile": list(tile), "batch": batch, "average": average, "precision": "fp32"},
         passages=None,
         classes=None,
         threads=1,
@@ -105,7 +105,7 @@ def test_a_failure_leaves_no_half_written_shard(tmp_path, images_dir, weights, m
     def out_of_memory(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("cellmill.predict.predict_tiled", out_of_memory)
+    monkeypatch.setattr("cellmill.predict.predict_bands", out_of_memory)
     with pytest.raises(MemoryError):
         predict(tmp_path / "p", images_dir, weights)
     assert list(tmp_path.iterdir()) == []
@@ -115,3 +115,38 @@ def test_weights_of_another_program_are_named(tmp_path, images_dir):
     (tmp_path / "weights.pt").write_bytes(b"{}")
     with pytest.raises(ValueError, match=r"weights\.pt: expected a weights file of cellmill"):
         predict(tmp_path / "p", images_dir, (tmp_path / "weights.pt",))
+
+
+@pytest.mark.parametrize("average", ["flips", "rotations"])
+def test_averages_are_those_of_the_whole_image_turned(tmp_path, images_dir, weights, average):
+    found = predict(tmp_path / "p", images_dir, weights, average=average, tile=(16, 32))["s0"][0]
+    image_yx = tifffile.imread(images_dir / "s0.tif")
+    seen_yx = (image_yx - image_yx.mean()) / image_yx.std()
+    rows, columns = image_yx.shape
+    stride = int(weights[1].stride_px)
+    # As in tiles: padded below and to the right to whole strides
+    padded_yx = seen_yx[np.ix_(*(mirror(0, size + -size % stride, size) for size in (rows, columns)))]
+    ways = [(turns, flips) for turns in (range(4) if average == "rotations" else (0, 2)) for flips in (False, True)]
+    maps = []
+    with torch.no_grad():
+        for turns, flips in ways:
+            turned_yx = np.rot90(padded_yx[::-1] if flips else padded_yx, turns).copy()
+            prob_yx = np.rot90(torch.sigmoid(weights[1](torch.from_numpy(turned_yx)[None, None]))[0, 0], -turns)
+            maps.append(prob_yx[::-1] if flips else prob_yx)
+    assert len(maps) == {"flips": 4, "rotations": 8}[average]
+    assert np.allclose(found, np.mean(maps, axis=0)[:rows, :columns], atol=1e-3)
+
+
+def test_several_networks_in_a_file_give_their_mean(tmp_path, images_dir, weights):
+    first = read_weights(weights[0])
+    torch.manual_seed(8)
+    other = build_network(first["network"]).state_dict()
+    write_weights(tmp_path / "other.pt", network=first["network"], input=first["input"], state_dict=other)
+    both = join_members([("a", first), ("b", read_weights(tmp_path / "other.pt"))])
+    write_weights(tmp_path / "both.pt", **both)
+    alone = [
+        predict(tmp_path / str(n), images_dir, (path,)) for n, path in enumerate((weights[0], tmp_path / "other.pt"))
+    ]
+    mean = predict(tmp_path / "mean", images_dir, (tmp_path / "both.pt",))
+    for sample in mean:
+        assert np.allclose(mean[sample], (alone[0][sample] + alone[1][sample]) / 2, atol=1e-3)

@@ -9,7 +9,7 @@ import torch
 from cellmill.fit import plan_fit
 from cellmill.models import build_network
 from cellmill.normalise import measure_input
-from cellmill.tiling import plan_spans, predict_tiled
+from cellmill.tiling import blend_px, plan_spans, predict_bands, predict_tiled
 from cellmill.views import View
 
 LEVELS = 2  # sees 44 px, at most 23 px to one side
@@ -120,3 +120,90 @@ def test_far_from_the_border_a_crop_is_predicted_as_in_its_image(network):
     crop_cyx = predict_tiled(network, crop, **given)
     inner_cyx = whole_cyx[:, 32 + 24 : 160 - 24, 16 + 24 : 144 - 24]
     assert np.abs(crop_cyx[:, 24:-24, 24:-24] - inner_cyx).max() < 1e-4
+
+
+def norm_network(norm):
+    torch.manual_seed(1)
+    settings = {
+        "architecture": "unet", "in_channels": 1, "base_channels": 4, "levels": LEVELS, "norm": norm, "dropout": 0,
+        "film": 0, "output": "foreground", "width": 1,
+    }  # fmt: skip
+    return build_network(settings).eval()
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+@pytest.mark.parametrize("tile", [(32, 32), (48, 400)])
+def test_bands_are_the_image_from_top_to_bottom(norm, tile):
+    network, image_yx = norm_network(norm), image_of((150, 211))
+    given = {"tile": tile, "batch": 2, "device": torch.device("cpu"), "finish": torch.Tensor.float}
+    bands = list(predict_bands(network, view_of(image_yx), **given))
+    assert len(bands) > 2
+    assert np.array_equal(np.concatenate(bands, axis=1), predict_tiled(network, view_of(image_yx), **given))
+    assert np.concatenate(bands, axis=1).shape == (1, 150, 211)
+
+
+@pytest.mark.parametrize("shape", [(150, 211), (33, 90), (16, 500)])
+@pytest.mark.parametrize("tile", [16, 40, 64])
+def test_weights_of_blended_tiles_add_up_to_one(shape, tile):
+    class Ones(torch.nn.Module):
+        stride_px, halo_px, is_recurrent = 4, 20, True
+
+        def forward(self, images):
+            return torch.ones_like(images)
+
+    assert blend_px(Ones()) == 10
+    predicted_cyx = predict(Ones(), image_of(shape), tile=(tile, tile))
+    assert np.abs(predicted_cyx - 1).max() < 1e-6
+
+
+def test_blending_takes_the_steps_out_of_seams(monkeypatch):
+    network = norm_network("instance")
+    image_yx = np.tile(np.linspace(0, 400, 400, dtype=np.float32), (64, 1))  # each window has a mean of its own
+    blended_cyx = predict(network, image_yx, tile=(64, 64))
+    monkeypatch.setattr("cellmill.tiling.blend_px", lambda network: 0)
+    cut_cyx = predict(network, image_yx, tile=(64, 64))
+    whole_cyx = predict(network, image_yx, tile=(64, 4096))
+    seams = [span.core_start for span in plan_spans(400, tile=64, stride_px=4, halo_px=network.halo_px)][1:]
+
+    def step(predicted_cyx):
+        excess = np.diff((predicted_cyx - whole_cyx).mean(axis=(0, 1)))
+        return np.abs(excess[[seam - 1 for seam in seams]]).mean()
+
+    assert step(blended_cyx) < 0.6 * step(cut_cyx)
+
+
+def test_networks_that_equal_the_whole_image_are_not_blended(network):
+    assert blend_px(network) == 0
+    assert blend_px(norm_network("none")) == 0
+    assert blend_px(norm_network("group")) > 0
+
+
+@pytest.mark.parametrize(("fits", "asked"), [(1, 4), (3, 6), (2, 2)])
+def test_out_of_memory_halves_the_batch_and_says_so(network, caplog, fits, asked):
+    sizes = []
+
+    class Small(torch.nn.Module):
+        stride_px, halo_px, is_recurrent = network.stride_px, network.halo_px, False
+
+        def forward(self, images):
+            sizes.append(len(images))
+            if len(images) > fits:
+                raise torch.OutOfMemoryError("no room")
+            return network(images)
+
+    image_yx = image_of((150, 211))
+    predicted_cyx = predict(Small(), image_yx, tile=(32, 32), batch=asked)
+    assert np.abs(predicted_cyx - predict(network, image_yx, tile=(32, 32))).max() < 1e-5
+    assert asked <= fits or sizes.count(asked) == 1  # not tried again
+    assert ("out of memory" in caplog.text) == (asked > fits)
+
+
+def test_a_tile_beyond_memory_is_an_error_with_the_key(network):
+    class Full(torch.nn.Module):
+        stride_px, halo_px, is_recurrent = network.stride_px, network.halo_px, False
+
+        def forward(self, images):
+            raise torch.OutOfMemoryError("no room")
+
+    with pytest.raises(MemoryError, match=r"predict\.tile: expected a tile .* found no room\. Halve predict\.tile"):
+        predict(Full(), image_of((40, 40)), tile=(32, 32), batch=4)

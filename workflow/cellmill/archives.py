@@ -9,7 +9,7 @@ from typing import Any
 
 from cellmill.shards import atomic_path
 
-FORMAT = 1
+FORMAT = 2
 MODEL_FORMAT = 2  # of model.json
 # The oldest time that a zip file can state: equal contents are equal bytes.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)

@@ -1,20 +1,27 @@
 """Boundary tuning: a small classifier decides the pixels along the borders of a predicted mask.
 
-Features of a pixel are its grey value and the Sobel magnitude of the image, two numbers (x, y). A support
-vector machine with a cubic kernel is then exactly a cubic polynomial in x and y, and Gaussian Bayes a quadratic
-one. Both are kept as ten coefficients: no pickle, and a cost that does not grow with the support vectors.
+Features of a pixel are its grey value and the Sobel magnitude of the image: two numbers, or as many more for each scale
+at which the image is looked at. A support vector machine with a cubic kernel is then exactly a cubic polynomial in
+these, and Gaussian Bayes a quadratic one. Both are kept as coefficients, ten for two features: no pickle, and a cost
+that does not grow with the support vectors.
 """
 
+import functools
+import itertools
 import warnings
-from collections.abc import Mapping
-from math import comb
+from collections.abc import Mapping, Sequence
+from math import comb, factorial, prod
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 from skimage import filters, segmentation
 
-# Powers (i, j) of the term x**i * y**j, in the order of the coefficients.
-POWERS = tuple((m - j, j) for m in range(4) for j in range(m + 1))
+DEGREE = 3
+# Of an image above this size every so manieth row and column are enough for its range.
+MAX_RANGE_PIXELS = 1 << 24
+# Gaussians end at so many sigmas.
+TRUNCATE = 4.0
 # ASSUME at most one pixel in a thousand on either side is a hot or a dead one
 GREY_PERCENTILES = (0.1, 99.9)
 # libsvm may crawl on features that do not separate; a machine stopped here is as good, and is marked.
@@ -22,45 +29,88 @@ MAX_SVM_ITERATIONS = 1_000_000
 HELD_OUT_SHARE = 0.2
 
 
-def scale_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> np.ndarray:
+def measure_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> tuple[float, float]:
+    """Measure the robust range of an image.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (rows, columns), any real dtype
+        Preprocessed image; may be a memory map.
+    valid_yx : ndarray of bool, shape (rows, columns)
+        False where the frame was padded; padding does not enter the range. May be a broadcast view.
+
+    Returns
+    -------
+    low, high : float
+        The 0.1 and the 99.9 percentile; (0, 0) without a valid pixel. Above 16 million pixels those of every second,
+        third, ... row and column.
+    """
+    step = 1
+    while (image_yx.shape[0] // step) * (image_yx.shape[1] // step) > MAX_RANGE_PIXELS:
+        step += 1
+    values = np.asarray(image_yx[::step, ::step])[valid_yx[::step, ::step]]
+    if values.size == 0:
+        return 0.0, 0.0
+    low, high = np.percentile(values.astype(np.float64), GREY_PERCENTILES)
+    return float(low), float(high)
+
+
+def scale_grey(image_yx: np.ndarray, *, grey: tuple[float, float]) -> np.ndarray:
     """Bring an image to [0, 1] by its own robust range.
 
     Parameters
     ----------
     image_yx : ndarray of shape (rows, columns), any real dtype
-        Preprocessed image.
-    valid_yx : ndarray of bool, shape (rows, columns)
-        False where the frame was padded; padding does not enter the range.
+        Preprocessed image, or a part of it.
+    grey : (low, high)
+        Of the whole image, from `measure_grey`.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns)
-        0 at the 0.1 and 1 at the 99.9 percentile, clipped; 0 everywhere for a constant image. The same image
-        in other units (8 bits, 16 bits, floats from 0 to 1) gives the same result.
+        0 at the low and 1 at the high end, clipped; 0 everywhere for a constant image. The same image in other units
+        (8 bits, 16 bits, floats from 0 to 1) gives the same result.
     """
-    image_yx = np.asarray(image_yx, dtype=np.float64)
-    low, high = np.percentile(image_yx[valid_yx], GREY_PERCENTILES) if valid_yx.any() else (0.0, 0.0)
+    low, high = grey
     if high <= low:
         return np.zeros(image_yx.shape)
-    return np.clip((image_yx - low) / (high - low), 0.0, 1.0)
+    return np.clip((np.asarray(image_yx, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
 
 
-def boundary_features(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> np.ndarray:
+def boundary_features(image_yx: np.ndarray, *, grey: tuple[float, float], scales_px: Sequence[float]) -> np.ndarray:
     """Compute what the classifier sees of each pixel.
 
     Parameters
     ----------
-    image_yx, valid_yx
+    image_yx, grey
         As for `scale_grey`.
+    scales_px : sequence of float, >= 0
+        Sigmas (px) of the Gaussians that the image is smoothed with; 0 is the image itself.
 
     Returns
     -------
-    ndarray of float64, shape (rows, columns, 2)
-        Grey value in [0, 1] and the Sobel magnitude of that grey image.
+    ndarray of float64, shape (rows, columns, 2 x scales)
+        For each scale the grey value in [0, 1] and the Sobel magnitude of that grey image.
     """
-    grey_yx = scale_grey(image_yx, valid_yx=valid_yx)
-    # A float image: scikit-image would rescale integers, by a factor of 255 for 8 bits.
-    return np.stack([grey_yx, filters.sobel(grey_yx)], axis=-1)
+    grey_yx = scale_grey(image_yx, grey=grey)
+    features = []
+    for sigma in scales_px:
+        smooth_yx = ndimage.gaussian_filter(grey_yx, sigma, truncate=TRUNCATE) if sigma > 0 else grey_yx
+        # A float image: scikit-image would rescale integers, by a factor of 255 for 8 bits.
+        features += [smooth_yx, filters.sobel(smooth_yx)]
+    return np.stack(features, axis=-1)
+
+
+def features_reach_px(scales_px: Sequence[float]) -> int:
+    """Give how far from a pixel (px) its features look."""
+    return 1 + max(int(TRUNCATE * sigma + 0.5) for sigma in scales_px)
+
+
+@functools.cache
+def list_powers(n_features: int) -> tuple[tuple[int, ...], ...]:
+    """List the exponents of all terms up to degree 3, by degree: of two features (0, 0), (1, 0), (0, 1), (2, 0), ..."""
+    every = itertools.product(range(DEGREE + 1), repeat=n_features)
+    return tuple(sorted((p for p in every if sum(p) <= DEGREE), key=lambda p: (sum(p), tuple(-e for e in p))))
 
 
 def find_boundary(mask_yx: np.ndarray, *, valid_yx: np.ndarray) -> np.ndarray:
@@ -81,7 +131,7 @@ def fit_classifier(
 
     Parameters
     ----------
-    features : ndarray of float64, shape (pixels, 2)
+    features : ndarray of float64, shape (pixels, n)
         From `boundary_features`.
     is_object : ndarray of bool, shape (pixels,)
         The truth; both values must occur.
@@ -97,18 +147,19 @@ def fit_classifier(
     Returns
     -------
     dict
-        classifier, mean and scale of the features, powers, ten float64 coefficients (`decide` evaluates them),
+        classifier, mean and scale of the features, powers, a float64 coefficient for each (`decide` evaluates them),
         support_vectors, converged. Plain values, for JSON.
 
     Notes
     -----
-    f(x, y) = b + sum over m of C(3, m) coef0**(3 - m) gamma**m sum over i + j = m of C(m, i) M_ij x**i y**j with
-    the moments M_ij = sum over support vectors k of a_k x_k**i y_k**j.
+    Of the features u, f(u) = b + sum over m of C(3, m) coef0**(3 - m) gamma**m sum over the exponents p of degree m of
+    m! / p! M_p u**p with the moments M_p = sum over support vectors k of a_k s_k**p: ten terms for two features.
     """
     assert is_object.any()
     assert not is_object.all()
-    mean = features.mean(axis=0) if standardise else np.zeros(2)
-    scale = features.std(axis=0) if standardise else np.ones(2)
+    n_features = features.shape[1]
+    mean = features.mean(axis=0) if standardise else np.zeros(n_features)
+    scale = features.std(axis=0) if standardise else np.ones(n_features)
     scale = np.where(scale > 0, scale, 1.0)
     scaled = (features - mean) / scale
     if classifier == "svm":
@@ -119,7 +170,7 @@ def fit_classifier(
         "classifier": classifier,
         "mean": mean.tolist(),
         "scale": scale.tolist(),
-        "powers": [list(power) for power in POWERS],
+        "powers": [list(power) for power in list_powers(n_features)],
         "coefficients": coefficients.tolist(),
         "support_vectors": support_vectors,
         "converged": converged,
@@ -133,7 +184,7 @@ def decide(model: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
     ----------
     model : mapping
         From `fit_classifier`.
-    features : ndarray of float64, shape (..., 2)
+    features : ndarray of float64, shape (..., n)
         From `boundary_features`.
 
     Returns
@@ -141,18 +192,24 @@ def decide(model: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
     ndarray of float64, shape (...)
         Positive means object.
     """
-    scaled = (features - np.array(model["mean"])) / np.array(model["scale"])
-    x, y = scaled[..., 0], scaled[..., 1]
-    x_powers, y_powers = [np.ones_like(x), x, x * x, x * x * x], [np.ones_like(y), y, y * y, y * y * y]
-    value = np.zeros_like(x)
-    for (i, j), coefficient in zip(model["powers"], model["coefficients"], strict=True):
+    scaled = np.moveaxis((features - np.array(model["mean"])) / np.array(model["scale"]), -1, 0)
+    powers = [[None, u, u * u, u * u * u] for u in scaled]
+    value: np.ndarray = np.zeros(features.shape[:-1])
+    for exponents, coefficient in zip(model["powers"], model["coefficients"], strict=True):
         if coefficient:
-            value += coefficient * x_powers[i] * y_powers[j]
+            factors = [powers[feature][exponent] for feature, exponent in enumerate(exponents) if exponent]
+            value += prod(factors[1:], start=coefficient * factors[0]) if factors else coefficient
     return value
 
 
 def tune_boundary(
-    mask_yx: np.ndarray, image_yx: np.ndarray, *, model: Mapping[str, Any], valid_yx: np.ndarray
+    mask_yx: np.ndarray,
+    image_yx: np.ndarray,
+    *,
+    model: Mapping[str, Any],
+    scales_px: Sequence[float],
+    grey: tuple[float, float],
+    valid_yx: np.ndarray,
 ) -> np.ndarray:
     """Let the classifier decide each boundary pixel of a predicted mask.
 
@@ -164,6 +221,8 @@ def tune_boundary(
         Preprocessed image, in any unit.
     model : mapping
         From `fit_classifier`.
+    scales_px, grey
+        As for `boundary_features`.
     valid_yx : ndarray of bool, shape (rows, columns)
         False where the frame was padded.
 
@@ -175,7 +234,7 @@ def tune_boundary(
     boundary_yx = find_boundary(mask_yx, valid_yx=valid_yx)
     tuned_yx = mask_yx.copy()
     if boundary_yx.any():
-        features = boundary_features(image_yx, valid_yx=valid_yx)[boundary_yx]
+        features = boundary_features(image_yx, grey=grey, scales_px=scales_px)[boundary_yx]
         tuned_yx[boundary_yx] = decide(model, features) > 0
     return tuned_yx
 
@@ -240,7 +299,7 @@ def _fit_svm(scaled: np.ndarray, is_object: np.ndarray, *, coef0: float, cost: f
     from sklearn.svm import SVC
 
     variance = float(scaled.var())
-    gamma = 1.0 / (2 * variance) if variance > 0 else 1.0  # SOURCE scikit-learn, gamma="scale"
+    gamma = 1.0 / (scaled.shape[1] * variance) if variance > 0 else 1.0  # SOURCE scikit-learn, gamma="scale"
     machine = SVC(
         kernel="poly", degree=3, coef0=coef0, gamma=gamma, C=cost, cache_size=500, max_iter=MAX_SVM_ITERATIONS
     )
@@ -248,14 +307,15 @@ def _fit_svm(scaled: np.ndarray, is_object: np.ndarray, *, coef0: float, cost: f
         warnings.simplefilter("ignore")  # ConvergenceWarning: recorded in the result
         machine.fit(scaled, is_object)
     dual = machine.dual_coef_[0]
-    x, y = machine.support_vectors_.T
-    coefficients = np.zeros(len(POWERS))
-    for term, (i, j) in enumerate(POWERS):
-        m = i + j
-        moment = float(np.sum(dual * x**i * y**j))
+    powers = list_powers(scaled.shape[1])
+    coefficients = np.zeros(len(powers))
+    for term, exponents in enumerate(powers):
+        m = sum(exponents)
+        moment = float(np.sum(dual * np.prod(machine.support_vectors_ ** np.array(exponents), axis=1)))
+        ways = factorial(m) // prod(factorial(exponent) for exponent in exponents)
         # Python's 0.0 ** 0 is 1: with coef0 = 0 only the cubic terms and the intercept are left.
-        coefficients[term] = comb(3, m) * float(coef0) ** (3 - m) * gamma**m * comb(m, i) * moment
-    coefficients[POWERS.index((0, 0))] += float(machine.intercept_[0])
+        coefficients[term] = comb(DEGREE, m) * float(coef0) ** (DEGREE - m) * gamma**m * ways * moment
+    coefficients[0] += float(machine.intercept_[0])
     return coefficients, len(dual), machine.fit_status_ == 0
 
 
@@ -263,12 +323,13 @@ def _fit_bayes(scaled: np.ndarray, is_object: np.ndarray) -> np.ndarray:
     from sklearn.naive_bayes import GaussianNB
 
     model = GaussianNB().fit(scaled, is_object)
-    coefficients = np.zeros(len(POWERS))
+    n_features = scaled.shape[1]
+    term = {exponents: number for number, exponents in enumerate(list_powers(n_features))}
+    coefficients = np.zeros(len(term))
     for sign, mean, variance, prior in zip((-1, 1), model.theta_, model.var_, model.class_prior_, strict=True):
-        coefficients[POWERS.index((0, 0))] += sign * float(
-            np.log(prior) - 0.5 * np.sum(np.log(variance) + mean**2 / variance)
-        )
-        for feature, (linear, square) in enumerate((((1, 0), (2, 0)), ((0, 1), (0, 2)))):
-            coefficients[POWERS.index(linear)] += sign * mean[feature] / variance[feature]
-            coefficients[POWERS.index(square)] -= sign * 0.5 / variance[feature]
+        coefficients[0] += sign * float(np.log(prior) - 0.5 * np.sum(np.log(variance) + mean**2 / variance))
+        for feature in range(n_features):
+            linear, square = (tuple(power * (other == feature) for other in range(n_features)) for power in (1, 2))
+            coefficients[term[linear]] += sign * mean[feature] / variance[feature]
+            coefficients[term[square]] -= sign * 0.5 / variance[feature]
     return coefficients

@@ -24,7 +24,21 @@ def contradictions(plan: Plan) -> list[str]:
     list of str
         One message a mistake, with the key path and a setting that would work.
     """
-    return [*_short_sequences(plan), *_likes_without_images(plan), *_unfit_models(plan)]
+    return [
+        *_short_sequences(plan),
+        *_likes_without_images(plan),
+        *_unfit_models(plan),
+        *_exports_without_sequences(plan),
+    ]
+
+
+def _exports_without_sequences(plan: Plan) -> list[str]:
+    return [
+        f"datasets.{dataset}.export: expected frames of sequences for ctc, found single images. Put {{sequence}} and "
+        "{frame} into the pattern of the images, set stack.axis: time, or leave ctc out."
+        for dataset, section in plan.config.datasets.items()
+        if "ctc" in section.export and not any(row.sequence for row in plan.samples[dataset])
+    ]
 
 
 def _unfit_models(plan: Plan) -> list[str]:

@@ -5,7 +5,7 @@ over the covered area where an axis shrinks, and interpolated linearly where it 
 """
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -212,6 +212,63 @@ def unfit_probability(prob_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
     return _paste_back(prob_yx.astype(np.float32), geometry)
 
 
+def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
+    """Bring some rows of a fitted label image back to the raw frame: those of `unfit_labels`.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the rows of the fitted image whose numbers it gets, shape (numbers, columns).
+    geometry : Geometry
+        The one it was fitted with.
+    rows : slice
+        Of the raw frame.
+
+    Returns
+    -------
+    ndarray, shape (rows, raw columns)
+    """
+    numbers = np.arange(rows.start, rows.stop)
+    if geometry.mode == "resize":
+        return read(_nearest(geometry.rows, geometry.raw_rows)[numbers])[
+            :, _nearest(geometry.columns, geometry.raw_columns)
+        ]
+    (_, raw_columns), (_, columns) = _shared_part(geometry)
+    fitted = numbers - geometry.row_offset
+    is_inside = (fitted >= 0) & (fitted < geometry.rows)
+    found = read(fitted[is_inside])
+    raw_yx = np.zeros((len(numbers), geometry.raw_columns), dtype=found.dtype)
+    raw_yx[is_inside, raw_columns] = found[:, columns]
+    return raw_yx
+
+
+def unfit_image_rows(image_yx: np.ndarray, geometry: Geometry, rows: slice) -> np.ndarray:
+    """Bring some rows of a fitted image back to the raw frame: those of `unfit_probability`.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float, shape (rows, columns)
+        May be a memory map, of which only what is needed is read.
+    geometry : Geometry
+        The one it was fitted with.
+    rows : slice
+        Of the raw frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, raw columns)
+    """
+    if geometry.mode != "resize":
+        return unfit_label_rows(lambda numbers: np.asarray(image_yx[numbers], np.float32), geometry, rows)
+    if geometry.shape == geometry.raw_shape:
+        return np.asarray(image_yx[rows], dtype=np.float32)
+    weights = _axis_weights(geometry.rows, geometry.raw_rows)[rows.start : rows.stop]
+    first, last = int(weights.indices.min()), int(weights.indices.max()) + 1
+    return _resample_axes(
+        np.asarray(image_yx[first:last]), weights[:, first:last], _axis_weights(geometry.columns, geometry.raw_columns)
+    )
+
+
 def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resize an image: each axis by the mean over the covered area where it shrinks, linearly where it grows.
 
@@ -286,9 +343,14 @@ def _paste_back(array_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def _take_nearest(labels_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    # the old pixel under the centre of each new one; whole numbers, so that no rounding decides
-    row, column = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(labels_yx.shape, shape, strict=True))
+    # whole numbers, so that no rounding decides
+    row, column = (_nearest(old, new) for old, new in zip(labels_yx.shape, shape, strict=True))
     return labels_yx[np.ix_(row, column)]
+
+
+def _nearest(old: int, new: int) -> np.ndarray:
+    """Number the old pixel under the centre of each new one."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def _axis_weights(old: int, new: int) -> csr_array:

@@ -2,15 +2,16 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
 import numpy as np
 
-from cellmill.boundary import boundary_features, find_boundary, fit_classifier, held_out_accuracy
+from cellmill.boundary import boundary_features, find_boundary, fit_classifier, held_out_accuracy, measure_grey
 from cellmill.frames import Frame, draw_frames
 from cellmill.images import IGNORE_LABEL
-from cellmill.instances import find_necks, grow_components, join_parts, make_masks
+from cellmill.instances import LANDSCAPE_CHANNELS, Candidates, keep_objects, make_masks, methods_of
 from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
 from cellmill.metrics.pixel import (
     BINS,
@@ -31,9 +32,12 @@ FALLBACK_THRESHOLD = 0.5
 # nuclei and cells (BBBC039, DSB 2018, HeLa, Sartorius; true masks, ragged ones, Otsu's) 0.25 px cut single
 # cells, the best lay between 0.75 and 2 px, and no splitting cost .03 to .25 of the AP.
 SPLIT_DEPTHS_PX = (4.0, 2.0, 1.5, 1.0, 0.75)
+# In units of a predicted map
+SPLIT_DEPTHS = (0.5, 0.3, 0.2, 0.1, 0.05)
 MIN_AREA_FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4)
 # Without validation images: best on half of those sets, within .04 of the best on all.
 FALLBACK_SPLIT_DEPTH_PX = 1.0
+FALLBACK_SPLIT_DEPTH = 0.2
 FALLBACK_MIN_AREA_PX = 0
 
 
@@ -104,14 +108,15 @@ def fit_boundary(
         majority_rate, kept_accuracy (of the closed prediction's own labels at those pixels) and held_out
         accuracy by pixel and by image.
     """
-    result: dict[str, Any] = {"classifier": settings["classifier"], "model": None, "applied": False}
+    result: dict[str, Any] = {
+        "classifier": settings["classifier"], "scales_px": settings["scales_px"], "model": None, "applied": False,
+    }  # fmt: skip
     if settings["classifier"] == "none":
         return result | {"reason": "as set"}
     chosen = draw_frames(frames, count=settings["images"], seed=seed)
-    drawn = [
-        _draw_boundary_pixels(frame, fitted=fitted, pixels=settings["pixels_per_image"], seed=seed) for frame in chosen
-    ]
-    features = np.concatenate([np.zeros((0, 2)), *(found[0] for found in drawn)])
+    drawn = [_draw_boundary_pixels(frame, fitted=fitted, settings=settings, seed=seed) for frame in chosen]
+    nothing = np.zeros((0, 2 * len(settings["scales_px"])))
+    features = np.concatenate([nothing, *(found[0] for found in drawn)])
     is_object = np.concatenate([np.zeros(0, dtype=bool), *(found[1] for found in drawn)])
     was_object = np.concatenate([np.zeros(0, dtype=bool), *(found[2] for found in drawn)])
     groups = np.repeat(np.arange(len(drawn)), [len(found[1]) for found in drawn])
@@ -170,57 +175,70 @@ def decide_application(frames: Sequence[Frame], *, fitted: Mapping[str, Any], ap
     return {**boundary, "applied": applied, "reason": reason, "validation_dice": dice}
 
 
-def choose_sizes(
-    frames: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]],
-    *,
-    method: str,
-    split_depth_px: float | None,
-    min_area_px: int | None,
-    median_area_px: float | None,
+@dataclass(frozen=True)
+class Searched:
+    """One validation image on which objects are chosen: the ways into objects, the truth, where it is known, the frame.
+
+    `box` is that of `keep_objects`.
+    """
+
+    candidates: Candidates
+    truth_yx: np.ndarray
+    known_yx: np.ndarray
+    box: tuple[tuple[int, int], tuple[int, int]]
+
+
+def choose_objects(
+    frames: Iterable[Searched], *, instances: Mapping[str, Any], output: str, median_area_px: float | None
 ) -> dict[str, Any]:
     """Choose how objects are split and which are too small, by mean Kaggle AP over images.
 
     Parameters
     ----------
-    frames : iterable of (core_yx, mask_yx, truth_yx, known_yx)
-        Validation images: masks as for `split_objects`, true label image, where the truth is known.
-    method : "auto", "watershed" or "components"
-        auto chooses among both.
-    split_depth_px, min_area_px : number or None
-        None: choose.
+    frames : iterable of Searched
+        Validation images.
+    instances : mapping
+        Config section postprocess.instances; what is None or "auto" there is chosen.
+    output : str
+        `network.output`, which decides the methods that there are.
     median_area_px : float or None
         Of the true objects, for the areas to try; None: there are none to choose on.
 
     Returns
     -------
     dict
-        method, split_depth_px (None for components), min_area_px, searched (a list of what was tried, with
-        ap_kaggle), reason.
+        method, split_depth (in px for watershed, in units of the map for contour and distance, None for others),
+        min_area_px, searched (a list of what was tried, with ap_kaggle), reason, and the limits as set.
     """
-    depths: list[float | None] = [] if method == "watershed" else [None]
-    if method != "components":
-        depths += [split_depth_px] if split_depth_px else SPLIT_DEPTHS_PX
-    areas = [min_area_px] if min_area_px is not None else _areas_to_try(median_area_px)
-    if len(depths) * len(areas) == 1:
-        return _sizes(depths[0], areas[0], searched=[], reason="as set")
+    limits = {key: instances[key] for key in ("max_area_px", "min_solidity", "exclude_border", "max_flow_error")}
+    methods = methods_of(output) if instances["method"] == "auto" else (instances["method"],)
+    ways = [(method, depth) for method in methods for depth in _depths_to_try(method, instances)]
+    area = instances["min_area_px"]
+    areas = [area] if area is not None else _areas_to_try(median_area_px)
+
+    def result(way: tuple[str, float | None], area: int, **rest: Any) -> dict[str, Any]:
+        return {"method": way[0], "split_depth": way[1], "min_area_px": area, **limits, **rest}
+
+    if len(ways) * len(areas) == 1:
+        return result(ways[0], areas[0], searched=[], reason="as set")
     scores = [
-        _score_sizes(frame, depths=depths, areas=areas)
+        _score_ways(frame, ways=ways, areas=areas, limits=limits)
         for frame in (frames if median_area_px is not None else [])
-        if frame[3].any()
+        if frame.known_yx.any()
     ]
     if not scores:
-        depth = None if method == "components" else split_depth_px or FALLBACK_SPLIT_DEPTH_PX
-        area = FALLBACK_MIN_AREA_PX if min_area_px is None else min_area_px
-        return _sizes(depth, area, searched=[], reason="no labelled validation image to choose on")
+        way = (methods[-1], _fallback_depth(methods[-1], instances))
+        area = FALLBACK_MIN_AREA_PX if area is None else area
+        return result(way, area, searched=[], reason="no labelled validation image to choose on")
     means = np.mean(scores, axis=0)
     searched = [
-        {"split_depth_px": depth, "min_area_px": area, "ap_kaggle": float(means[i, j])}
-        for (i, depth), (j, area) in product(enumerate(depths), enumerate(areas))
+        {"method": way[0], "split_depth": way[1], "min_area_px": area, "ap_kaggle": float(means[i, j])}
+        for (i, way), (j, area) in product(enumerate(ways), enumerate(areas))
     ]
     # Rounded, so that equal choices are equal whatever the order of a sum; argmax takes the first.
     i, j = np.unravel_index(int(np.argmax(np.round(means, 9))), means.shape)
     reason = f"best mean Kaggle AP on {len(scores)} validation images"
-    return _sizes(depths[i], areas[j], searched=searched, reason=reason)
+    return result(ways[i], areas[j], searched=searched, reason=reason)
 
 
 def median_area(frames: Sequence[Frame]) -> float | None:
@@ -233,28 +251,34 @@ def median_area(frames: Sequence[Frame]) -> float | None:
     return float(np.median(areas)) if areas else None
 
 
-def masks_and_truth(
-    frames: Sequence[Frame], *, fitted: Mapping[str, Any]
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]]:
-    """Core, final mask, true labels and where these are known, of one image after the other."""
+def search_frames(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> Iterator[Searched]:
+    """Give one validation image after the other, as `choose_objects` wants them."""
     for frame in frames:
-        truth_yx = frame.read_truth()
-        masks = make_masks(frame.read_probability(), frame.read_image(), valid_yx=frame.find_valid(), fitted=fitted)
-        yield *masks, truth_yx, truth_yx != IGNORE_LABEL
+        truth_yx, maps_cyx = frame.read_truth(), frame.read_maps()
+        core_yx, mask_yx = _masks_of(frame, maps_cyx, fitted=fitted)
+        yield Searched(Candidates(core_yx, mask_yx, maps_cyx), truth_yx, truth_yx != IGNORE_LABEL, frame.box)
+
+
+def _masks_of(frame: Frame, maps_cyx: np.ndarray, *, fitted: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    image_yx, valid_yx = frame.read_image(), frame.find_valid()
+    grey = measure_grey(image_yx, valid_yx=valid_yx)
+    return make_masks(maps_cyx, image_yx, valid_yx=valid_yx, grey=grey, fitted=fitted)
 
 
 def _mean_dice(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> float | None:
     """Mean Dice over images of the final mask, None without an image of which something is known."""
-    scores = [
-        float(score_pixels(count_pixels(mask_yx, truth_yx > 0, valid_yx=known_yx))["dice"])
-        for _, mask_yx, truth_yx, known_yx in masks_and_truth(frames, fitted=fitted)
-        if known_yx.any()
-    ]
+    scores = []
+    for frame in frames:
+        truth_yx = frame.read_truth()
+        known_yx = truth_yx != IGNORE_LABEL
+        if known_yx.any():
+            _, mask_yx = _masks_of(frame, frame.read_maps(), fitted=fitted)
+            scores.append(float(score_pixels(count_pixels(mask_yx, truth_yx > 0, valid_yx=known_yx))["dice"]))
     return float(np.mean(scores)) if scores else None
 
 
 def _draw_boundary_pixels(
-    frame: Frame, *, fitted: Mapping[str, Any], pixels: int, seed: int
+    frame: Frame, *, fitted: Mapping[str, Any], settings: Mapping[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw boundary pixels of one image: their features, the truth, the closed prediction."""
     truth_yx, valid_yx, image_yx = frame.read_truth(), frame.find_valid(), frame.read_image()
@@ -263,11 +287,13 @@ def _draw_boundary_pixels(
     closed_yx = close_mask(core_yx, footprint=make_footprint(**fitted["closing"])) & valid_yx
     candidates = np.flatnonzero(find_boundary(closed_yx, valid_yx=valid_yx) & (truth_yx != IGNORE_LABEL))
     if candidates.size == 0:
-        return np.zeros((0, 2)), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
+        return np.zeros((0, 2 * len(settings["scales_px"]))), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
     rng = np.random.default_rng([seed, stable_hash(frame.sample, purpose="boundary")])
-    drawn = np.sort(rng.choice(candidates, size=min(pixels, candidates.size), replace=False))
-    features = boundary_features(image_yx, valid_yx=valid_yx).reshape(-1, 2)[drawn]
-    return features, (truth_yx > 0).ravel()[drawn], closed_yx.ravel()[drawn]
+    drawn = np.sort(rng.choice(candidates, size=min(settings["pixels_per_image"], candidates.size), replace=False))
+    grey = measure_grey(image_yx, valid_yx=valid_yx)
+    features_yxf = boundary_features(image_yx, grey=grey, scales_px=settings["scales_px"])
+    places = np.unravel_index(drawn, image_yx.shape)
+    return features_yxf[places], truth_yx[places] > 0, closed_yx[places]
 
 
 def _areas_to_try(median_area_px: float | None) -> list[int]:
@@ -276,32 +302,32 @@ def _areas_to_try(median_area_px: float | None) -> list[int]:
     return sorted({round(fraction * median_area_px) for fraction in MIN_AREA_FRACTIONS})
 
 
-def _sizes(depth: float | None, area: int, *, searched: list[dict[str, Any]], reason: str) -> dict[str, Any]:
-    return {
-        "method": "components" if depth is None else "watershed",
-        "split_depth_px": depth,
-        "min_area_px": area,
-        "searched": searched,
-        "reason": reason,
-    }
+def _depths_to_try(method: str, instances: Mapping[str, Any]) -> list[float | None]:
+    if method not in LANDSCAPE_CHANNELS:
+        return [None]
+    key, depths = ("split_depth_px", SPLIT_DEPTHS_PX) if method == "watershed" else ("split_depth", SPLIT_DEPTHS)
+    return [instances[key]] if instances[key] is not None else [*depths]
 
 
-def _score_sizes(
-    frame: tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray],
-    *,
-    depths: list[float | None],
-    areas: list[int],
+def _fallback_depth(method: str, instances: Mapping[str, Any]) -> float | None:
+    depths = _depths_to_try(method, instances)
+    if len(depths) == 1:
+        return depths[0]
+    return FALLBACK_SPLIT_DEPTH_PX if method == "watershed" else FALLBACK_SPLIT_DEPTH
+
+
+def _score_ways(
+    frame: Searched, *, ways: list[tuple[str, float | None]], areas: list[int], limits: Mapping[str, Any]
 ) -> np.ndarray:
-    """Kaggle AP of one image for each depth and area, shape (depths, areas)."""
-    core_yx, mask_yx, truth_yx, known_yx = frame
-    base_yx = grow_components(core_yx, mask_yx)
-    necks = find_necks(base_yx)
-    scores = np.zeros((len(depths), len(areas)))
-    for i, depth in enumerate(depths):
-        objects_yx = base_yx if depth is None else join_parts(necks, split_depth_px=depth)
-        overlaps = count_overlaps(objects_yx, truth_yx, valid_yx=known_yx)
+    """Kaggle AP of one image for each way into objects and each area, shape (ways, areas)."""
+    scores = np.zeros((len(ways), len(areas)))
+    for i, (method, depth) in enumerate(ways):
+        objects_yx = frame.candidates.split(method, depth=depth, max_flow_error=limits["max_flow_error"])
+        kept = keep_objects(objects_yx, box=frame.box, fitted={"instances": {**limits, "min_area_px": 0}})
+        objects_yx = np.where(kept[objects_yx], objects_yx, 0)
+        overlaps = count_overlaps(objects_yx, frame.truth_yx, valid_yx=frame.known_yx)
         for j, area in enumerate(areas):
-            kept = overlaps.without_small(area)
-            found = score_instances(len(kept.true_areas), len(kept.predicted_areas), count_matches(kept))
+            left = overlaps.without_small(area)
+            found = score_instances(len(left.true_areas), len(left.predicted_areas), count_matches(left))
             scores[i, j] = found["ap_kaggle"]
     return scores

@@ -8,7 +8,8 @@ import numpy as np
 import tifffile
 
 from cellmill.fit import Geometry, fit_labels, read_geometry
-from cellmill.images import IGNORE_LABEL, read_labels, read_probabilities, sample_paths
+from cellmill.images import read_labels, read_probabilities, sample_paths
+from cellmill.normalise import valid_box
 from cellmill.shards import read_manifest, stable_hash
 
 
@@ -22,13 +23,25 @@ class Frame:
     labels_path: Path | None
     geometry: Geometry
 
+    @property
+    def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """(first row, end), (first column, end) of what is inside of the raw frame; fitted geometry."""
+        return valid_box(self.geometry)
+
     def read_image(self) -> np.ndarray:
         """Preprocessed image, float32, fitted geometry."""
         return self._checked(self.image_path, tifffile.imread(self.image_path))
 
+    def read_maps(self) -> np.ndarray:
+        """What the network gave, float32, shape (channels, rows, columns); channel 0 is the foreground."""
+        maps_cyx = read_probabilities(self.probability_path)
+        self._checked(self.probability_path, maps_cyx[0])
+        return maps_cyx
+
     def read_probability(self) -> np.ndarray:
         """Foreground probability, float32, fitted geometry."""
-        return self._checked(self.probability_path, read_probabilities(self.probability_path)[0])
+        foreground_yx: np.ndarray = self.read_maps()[0]
+        return foreground_yx
 
     def read_truth(self) -> np.ndarray:
         """True labels in fitted geometry, 65535 where unknown or padded."""
@@ -37,15 +50,21 @@ class Frame:
 
     def find_valid(self) -> np.ndarray:
         """True inside the raw frame, False where it was padded; fitted geometry."""
-        inside = np.zeros(self.geometry.raw_shape, dtype=np.uint16)
-        return fit_labels(inside, self.geometry) != IGNORE_LABEL
+        valid_yx = np.zeros(self.geometry.shape, dtype=bool)
+        rows, columns = self.box
+        valid_yx[slice(*rows), slice(*columns)] = True
+        return valid_yx
 
-    def _checked(self, path: Path, array_yx: np.ndarray) -> np.ndarray:
-        if array_yx.shape != self.geometry.shape:
+    def check_shape(self, path: Path, shape: tuple[int, ...]) -> None:
+        """Refuse a file of another size than the fitted image."""
+        if shape != self.geometry.shape:
             raise ValueError(
                 f"{path}: expected {self.geometry.rows} x {self.geometry.columns} px as in geometry.csv, found "
-                f"{' x '.join(map(str, array_yx.shape))}. Run snakemake again with --forcerun preprocess predict."
+                f"{' x '.join(map(str, shape))}. Run snakemake again with --forcerun preprocess predict."
             )
+
+    def _checked(self, path: Path, array_yx: np.ndarray) -> np.ndarray:
+        self.check_shape(path, array_yx.shape)
         return array_yx
 
 

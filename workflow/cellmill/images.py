@@ -3,9 +3,13 @@
 Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind.
 """
 
+import itertools
+import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 import tifffile
@@ -200,16 +204,16 @@ def _write_strips(
 
 
 def _strips(bands: Iterable[np.ndarray], *, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """Cut bands anew into strips of so many rows."""
+    """Cut bands, shape (..., rows, columns), anew into strips of so many rows."""
     rest: np.ndarray | None = None
     for band in bands:
-        band = band.astype(dtype)
+        band = band.astype(dtype, copy=False)
         if rest is not None and rest.size:
-            band = np.concatenate((rest, band))
-        full = len(band) - len(band) % rows
+            band = np.concatenate((rest, band), axis=-2)
+        full = band.shape[-2] - band.shape[-2] % rows
         for first in range(0, full, rows):
-            yield band[first : first + rows]
-        rest = band[full:]
+            yield band[..., first : first + rows, :]
+        rest = band[..., full:, :]
     if rest is not None and rest.size:
         yield rest
 
@@ -233,7 +237,48 @@ def write_probabilities(path: str | Path, prob_cyx: np.ndarray) -> None:
         Not thresholded.
     """
     assert prob_cyx.ndim == 3
-    _write_tiff(path, prob_cyx.astype(np.float16), compression="zlib")
+    write_probability_bands(path, [prob_cyx], shape=prob_cyx.shape[1:])
+
+
+def write_probability_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
+    """Write probability maps that are made from top to bottom: the same bytes as `write_probabilities`.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.tif``. Channels lie in the file one after the other: all but the first wait in unnamed files beside
+        it, compressed.
+    bands : iterable of ndarray of float, shape (channels, rows of the band, columns)
+        Together `shape`.
+    shape : tuple of int
+        (rows, columns) of the image.
+    """
+    bands = iter(bands)
+    first = next(bands)
+    channels, columns = len(first), shape[1]
+    rows = min(max(1, STRIP_BYTES // (2 * columns)), shape[0])
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(tempfile.TemporaryFile(dir=Path(path).parent)) for _ in range(channels - 1)]
+        tifffile.imwrite(
+            path, _encode_channels(itertools.chain([first], bands), rows=rows, waiting=waiting),
+            shape=(channels, *shape), dtype=np.float16, rowsperstrip=rows, compression="zlib",
+            photometric="minisblack", metadata=None, software=False,
+        )  # fmt: skip
+
+
+def _encode_channels(bands: Iterable[np.ndarray], *, rows: int, waiting: Sequence[IO[bytes]]) -> Iterator[bytes]:
+    """Give the strips of the first channel as they come, then those of the others."""
+    lengths: list[list[int]] = [[] for _ in waiting]
+    for strip_cyx in _strips(bands, rows=rows, dtype=np.dtype(np.float16)):
+        encoded = [zlib.compress(strip_yx.tobytes()) for strip_yx in strip_cyx]
+        for file, sizes, data in zip(waiting, lengths, encoded[1:], strict=True):
+            file.write(data)
+            sizes.append(len(data))
+        yield encoded[0]
+    for file, sizes in zip(waiting, lengths, strict=True):
+        file.seek(0)
+        for size in sizes:
+            yield file.read(size)
 
 
 def read_probabilities(path: str | Path) -> np.ndarray:
@@ -242,14 +287,50 @@ def read_probabilities(path: str | Path) -> np.ndarray:
     return array if array.ndim == 3 else array[np.newaxis]
 
 
+class ProbabilityRows:
+    """Probability maps that `write_probabilities` wrote, read by rows.
+
+    Parameters
+    ----------
+    path : path
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        try:
+            with tifffile.TiffFile(self._path) as tiff:
+                self._channels = len(tiff.pages)
+                rows, columns = tiff.pages.first.shape
+        except Exception as error:  # the decoder raises errors of many kinds
+            raise explain(error, path=self._path, kind="TIFF") from error
+        self.shape: tuple[int, int] = (int(rows), int(columns))
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Read rows from `first` to `last`, the last one excluded: float16, shape (channels, rows, columns)."""
+        result_cyx = np.empty((self._channels, last - first, self.shape[1]), dtype=np.float16)
+        try:
+            with tifffile.TiffFile(self._path) as tiff:
+                for page, result_yx in zip(tiff.pages, result_cyx, strict=True):
+                    _read_strips(tiff, page, result_yx, first=first)
+        except Exception as error:
+            raise explain(error, path=self._path, kind="TIFF") from error
+        return result_cyx
+
+
+def _read_strips(tiff: tifffile.TiffFile, page: Any, result_yx: np.ndarray, *, first: int) -> None:
+    height, last = int(page.rowsperstrip), first + len(result_yx)
+    for number in range(first // height, -(-last // height)):
+        tiff.filehandle.seek(page.dataoffsets[number])
+        data = tiff.filehandle.read(page.databytecounts[number])
+        strip_yx = page.decode(data, number)[0].reshape(-1, result_yx.shape[1])
+        top = number * height
+        low, high = max(first, top), min(last, top + len(strip_yx))
+        result_yx[low - first : high - first] = strip_yx[low - top : high - top]
+
+
 def sample_paths(folder: str | Path) -> dict[str, Path]:
     """List the images of a shard folder: sample -> path of its ``.tif``, sorted by sample."""
     return {path.name.removesuffix(".tif"): path for path in sorted(Path(folder).glob("*.tif"))}
-
-
-def _write_tiff(path: str | Path, array: np.ndarray, *, compression: str | None) -> None:
-    # No description and no program name, so that equal pixels are equal bytes.
-    tifffile.imwrite(path, array, photometric="minisblack", compression=compression, metadata=None, software=False)
 
 
 def _read_own(path: str | Path) -> np.ndarray:

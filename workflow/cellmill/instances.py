@@ -1,61 +1,56 @@
 """From probabilities to objects: mask, components, and the splitting of touching cells.
 
-Touching cells are split where the distance to the background has a neck. A neck's depth is how much narrower
-(in radius, px) it is than the smaller of the two parts that it joins; parts joined by a shallower neck than
-`split_depth_px` are one object. All depths come from one watershed, so that a list of them costs little.
+How touching cells come apart depends on what the network gives: at the necks of the mask, along predicted contours,
+at the passes between the tops of predicted distances, or by following predicted flows.
+
+Axes  c channels as `cellmill.outputs` lists them, y rows, x columns
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from skimage import morphology, segmentation
+from skimage import measure, segmentation
 
-from cellmill.boundary import tune_boundary
-from cellmill.morphology import (
-    close_mask,
-    drop_small,
-    fill_holes,
-    label_components,
-    make_footprint,
-    number_objects,
-)
+from cellmill.boundary import features_reach_px, tune_boundary
+from cellmill.morphology import close_mask, fill_holes, label_components, make_footprint, number_objects
+from cellmill.necks import Necks, find_necks, join_parts
+from cellmill.tracking import track_objects
 
-# 8-connected, as `label_components`.
-CONNECTIVITY = 2
+# Methods that cut at the passes of a landscape, and the channel of the probabilities that it is made from
+LANDSCAPE_CHANNELS: dict[str, int | None] = {"watershed": None, "contour": 1, "distance": 1}
+# What networks predict is rough from pixel to pixel: a little Gaussian (sigma, px) takes away hills of one pixel.
+LANDSCAPE_SIGMA_PX = 1.0
+METHODS_OF_MAPS: dict[str, tuple[str, ...]] = {"contour": ("contour",), "distance": ("distance",), "flow": ("flow",)}
+EVERY_OUTPUT = ("components", "watershed")
 
 
-@dataclass(frozen=True)
-class Necks:
-    """Parts of a mask and the necks between them.
-
-    `parts_yx` numbers the parts 1 .. n, 0 is background. `peaks_px[k]` is the largest distance to the
-    background in part k. Neck e joins parts `first[e]` and `second[e]` of the same base object, with
-    `saddles_px[e]` the distance to the background at its widest pixel; sorted from wide to narrow.
-    """
-
-    parts_yx: np.ndarray
-    peaks_px: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
-    saddles_px: np.ndarray
+def methods_of(output: str) -> tuple[str, ...]:
+    """List the ways in which objects come out of a network's output, the simplest first."""
+    return (*EVERY_OUTPUT, *METHODS_OF_MAPS.get(output, ()))
 
 
 def make_masks(
-    probability_yx: np.ndarray, image_yx: np.ndarray, *, valid_yx: np.ndarray, fitted: Mapping[str, Any]
+    prob_cyx: np.ndarray,
+    image_yx: np.ndarray,
+    *,
+    valid_yx: np.ndarray,
+    grey: tuple[float, float],
+    fitted: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:
     """Turn probabilities into a semantic mask.
 
     Parameters
     ----------
-    probability_yx : ndarray of float, shape (rows, columns)
-        In [0, 1], fitted geometry.
+    prob_cyx : ndarray of float, shape (channels, rows, columns)
+        Channel 0 is the foreground, in [0, 1]; fitted geometry.
     image_yx : ndarray of float, shape (rows, columns)
         Preprocessed image, read by boundary tuning only.
     valid_yx : ndarray of bool, shape (rows, columns)
         False where the frame was padded; nothing is predicted there.
+    grey : (low, high)
+        Range of the whole image, from `cellmill.boundary.measure_grey`; read by boundary tuning only.
     fitted : mapping
         Contents of postprocess.json: threshold, closing, boundary, instances.
 
@@ -64,23 +59,38 @@ def make_masks(
     core_yx, mask_yx : ndarray of bool
         The thresholded mask, and the final one. The truth takes no part.
     """
-    core_yx = (probability_yx >= fitted["threshold"]["value"]) & valid_yx
+    core_yx = (prob_cyx[0] >= fitted["threshold"]["value"]) & valid_yx
     footprint = make_footprint(**fitted["closing"])
     mask_yx = close_mask(core_yx, footprint=footprint) & valid_yx
-    if fitted["boundary"]["applied"]:
-        mask_yx = tune_boundary(mask_yx, image_yx, model=fitted["boundary"]["model"], valid_yx=valid_yx)
+    boundary = fitted["boundary"]
+    if boundary["applied"]:
+        mask_yx = tune_boundary(
+            mask_yx, image_yx, model=boundary["model"], scales_px=boundary["scales_px"], grey=grey, valid_yx=valid_yx
+        )
         mask_yx = close_mask(mask_yx, footprint=footprint) & valid_yx
     return core_yx, fill_holes(mask_yx, max_hole_px=fitted["instances"]["fill_holes_px"])
 
 
+def masks_reach_px(fitted: Mapping[str, Any]) -> int:
+    """Give how far (px) a pixel of the mask looks, holes aside, which reach as far as they are wide."""
+    boundary = fitted["boundary"]
+    reach = 2 * int(fitted["closing"]["radius_px"])
+    return 2 * reach + 1 + features_reach_px(boundary["scales_px"]) if boundary["applied"] else reach
+
+
 def segment_image(
-    probability_yx: np.ndarray, image_yx: np.ndarray, *, valid_yx: np.ndarray, fitted: Mapping[str, Any]
+    prob_cyx: np.ndarray,
+    image_yx: np.ndarray,
+    *,
+    valid_yx: np.ndarray,
+    grey: tuple[float, float],
+    fitted: Mapping[str, Any],
 ) -> np.ndarray:
-    """Turn the probabilities of one image into objects.
+    """Turn the probabilities of one image into objects, small and unlikely ones included: see `keep_objects`.
 
     Parameters
     ----------
-    probability_yx, image_yx, valid_yx, fitted
+    prob_cyx, image_yx, valid_yx, grey, fitted
         As for `make_masks`.
 
     Returns
@@ -88,9 +98,62 @@ def segment_image(
     ndarray of int64, shape (rows, columns)
         Objects 1 .. n, 0 background, in fitted geometry.
     """
-    core_yx, mask_yx = make_masks(probability_yx, image_yx, valid_yx=valid_yx, fitted=fitted)
-    sizes = {key: fitted["instances"][key] for key in ("method", "split_depth_px", "min_area_px")}
-    return split_objects(core_yx, mask_yx, **sizes)
+    core_yx, mask_yx = make_masks(prob_cyx, image_yx, valid_yx=valid_yx, grey=grey, fitted=fitted)
+    instances = fitted["instances"]
+    return Candidates(core_yx, mask_yx, prob_cyx).split(
+        instances["method"], depth=instances["split_depth"], max_flow_error=instances["max_flow_error"]
+    )
+
+
+class Candidates:
+    """The ways in which the mask of one image falls into objects; what several of them need is computed once.
+
+    Parameters
+    ----------
+    core_yx, mask_yx : ndarray of bool, shape (rows, columns)
+        The mask before closing and the final one, from `make_masks`.
+    prob_cyx : ndarray of float, shape (channels, rows, columns)
+        What the network gave.
+    """
+
+    def __init__(self, core_yx: np.ndarray, mask_yx: np.ndarray, prob_cyx: np.ndarray) -> None:
+        self._base_yx = grow_components(core_yx, mask_yx)
+        self._mask_yx = mask_yx
+        self._prob_cyx = prob_cyx
+        self._necks: dict[str, Necks] = {}
+
+    def split(self, method: str, *, depth: float | None, max_flow_error: float | None) -> np.ndarray:
+        """Cut the mask into objects.
+
+        Parameters
+        ----------
+        method : "components", "watershed", "contour", "distance" or "flow"
+            One of `methods_of` the network's output.
+        depth : float or None
+            For `cellmill.necks.join_parts`, of watershed in px, of contour and distance in units of the map.
+        max_flow_error : float or None
+            For `cellmill.tracking.track_objects`.
+
+        Returns
+        -------
+        ndarray of int64, shape (rows, columns)
+            Objects 1 .. n, 0 background.
+        """
+        if method == "components":
+            return number_objects(self._base_yx)[0]
+        if method == "flow":
+            return track_objects(self._prob_cyx[1:3], self._mask_yx, max_flow_error=max_flow_error)
+        assert depth is not None
+        if method not in self._necks:
+            self._necks[method] = find_necks(self._base_yx, heights_yx=self._landscape(method))
+        return join_parts(self._necks[method], depth=depth)
+
+    def _landscape(self, method: str) -> np.ndarray | None:
+        channel = LANDSCAPE_CHANNELS[method]
+        if channel is None:
+            return None
+        map_yx = self._prob_cyx[channel].astype(np.float32)
+        return ndimage.gaussian_filter(map_yx if method == "distance" else 1 - map_yx, LANDSCAPE_SIGMA_PX)
 
 
 def grow_components(core_yx: np.ndarray, mask_yx: np.ndarray) -> np.ndarray:
@@ -119,135 +182,43 @@ def grow_components(core_yx: np.ndarray, mask_yx: np.ndarray) -> np.ndarray:
     extra = np.cumsum(~cored) - 1 + int(cores_yx.max())
     markers_yx = np.where((whole_yx > 0) & ~cored[whole_yx], extra[whole_yx], cores_yx)
     flat_yx = np.zeros(mask_yx.shape, dtype=np.uint8)
-    return segmentation.watershed(flat_yx, markers_yx, connectivity=CONNECTIVITY, mask=mask_yx)
+    return segmentation.watershed(flat_yx, markers_yx, connectivity=2, mask=mask_yx)
 
 
-def find_necks(base_yx: np.ndarray) -> Necks:
-    """Cut objects at every neck, however shallow.
-
-    Parameters
-    ----------
-    base_yx : ndarray of int, shape (rows, columns)
-        Objects from `grow_components`; parts of two of them are never joined again.
-
-    Returns
-    -------
-    Necks
-        For `join_parts`.
-    """
-    mask_yx = base_yx > 0
-    if not mask_yx.any():
-        none = np.zeros(0, dtype=np.int64)
-        return Necks(np.zeros(base_yx.shape, dtype=np.int64), np.zeros(1), none, none, np.zeros(0))
-    # ASSUME an image without background has no necks; the distance transform needs a background
-    distance_yx = np.ones(mask_yx.shape) if mask_yx.all() else ndimage.distance_transform_edt(mask_yx)
-    markers_yx = label_components(morphology.local_maxima(distance_yx, connectivity=CONNECTIVITY) & mask_yx)
-    basins_yx = segmentation.watershed(-distance_yx, markers_yx, connectivity=CONNECTIVITY, mask=mask_yx)
-    parts_yx, n_parts = number_objects(base_yx.astype(np.int64) * (int(basins_yx.max()) + 1) + basins_yx)
-    peaks = np.zeros(n_parts + 1)
-    np.maximum.at(peaks, parts_yx.ravel(), distance_yx.ravel())
-    pairs, widths = _touching_pairs(parts_yx, base_yx, distance_yx)
-    pairs, saddles = _widest(pairs, widths)
-    order = np.argsort(-saddles, kind="stable")
-    first, second = np.divmod(pairs[order], n_parts + 1)
-    return Necks(parts_yx, peaks, first, second, saddles[order])
-
-
-def join_parts(necks: Necks, *, split_depth_px: float) -> np.ndarray:
-    """Join the parts whose neck is shallower than a depth.
+def keep_objects(labels_yx: np.ndarray, *, box: Sequence[tuple[int, int]], fitted: Mapping[str, Any]) -> np.ndarray:
+    """Say which objects stay.
 
     Parameters
     ----------
-    necks : Necks
-        From `find_necks`.
-    split_depth_px : float, > 0
-        A neck at least this much narrower, in radius, than the smaller part is a border between two objects.
-
-    Returns
-    -------
-    ndarray of int64, shape (rows, columns)
+    labels_yx : ndarray of integers >= 0, shape (rows, columns)
         Objects 1 .. n, 0 background.
-
-    Notes
-    -----
-    The peaks that survive are those of the h-maxima transform with h = `split_depth_px` (Soille 2003,
-    Morphological Image Analysis, section 6.3.4); merging by depth gives them for every h from one watershed.
-    """
-    root = np.arange(len(necks.peaks_px))
-    peak = necks.peaks_px.copy()
-
-    def find(part: int) -> int:
-        while root[part] != part:
-            root[part] = root[root[part]]
-            part = root[part]
-        return part
-
-    for a, b, saddle in zip(necks.first, necks.second, necks.saddles_px, strict=True):
-        high, low = find(a), find(b)
-        if high == low:
-            continue
-        if peak[high] < peak[low]:
-            high, low = low, high
-        if peak[low] - saddle < split_depth_px:
-            root[low] = high
-    lookup = np.array([find(part) for part in range(len(root))])
-    return number_objects(lookup[necks.parts_yx])[0]
-
-
-def split_objects(
-    core_yx: np.ndarray, mask_yx: np.ndarray, *, method: str, split_depth_px: float | None, min_area_px: int
-) -> np.ndarray:
-    """Turn a semantic mask into objects.
-
-    Parameters
-    ----------
-    core_yx, mask_yx : ndarray of bool, shape (rows, columns)
-        The mask before closing and the final one, as for `grow_components`.
-    method : "components" or "watershed"
-        watershed also splits touching cells at their necks.
-    split_depth_px : float or None
-        For `join_parts`; not read for components.
-    min_area_px : int, >= 0
-        Smaller objects become background, after the splitting.
+    box : ((first row, end), (first column, end))
+        The part of the array that is inside of the raw image: what touches its edge is cut by it. Edges outside of
+        the array cut nothing.
+    fitted : mapping
+        Contents of postprocess.json; its section instances says min_area_px, max_area_px, min_solidity and
+        exclude_border, None or false where there is no such limit.
 
     Returns
     -------
-    ndarray of int64, shape (rows, columns)
-        Objects 1 .. n, 0 background.
+    ndarray of bool, shape (n + 1,)
+        False for the background.
     """
-    objects_yx = grow_components(core_yx, mask_yx)
-    if method == "watershed":
-        assert split_depth_px is not None
-        objects_yx = join_parts(find_necks(objects_yx), split_depth_px=split_depth_px)
-    return drop_small(objects_yx, min_area_px=min_area_px)
-
-
-def _touching_pairs(
-    parts_yx: np.ndarray, base_yx: np.ndarray, distance_yx: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbouring pixels of two parts of one object: code of the two parts, lower distance of the two."""
-    base = int(parts_yx.max()) + 1
-    pairs, widths = [], []
-    for here, there in _SHIFTS:
-        a, b = parts_yx[here], parts_yx[there]
-        touching = (a != b) & (base_yx[here] == base_yx[there]) & (base_yx[here] > 0)
-        a, b = a[touching].astype(np.int64), b[touching].astype(np.int64)
-        pairs.append(np.minimum(a, b) * base + np.maximum(a, b))
-        widths.append(np.minimum(distance_yx[here], distance_yx[there])[touching])
-    return np.concatenate(pairs), np.concatenate(widths)
-
-
-_FROM, _TO, _ALL = slice(1, None), slice(None, -1), slice(None)
-_SHIFTS = (
-    ((_FROM, _ALL), (_TO, _ALL)),
-    ((_ALL, _FROM), (_ALL, _TO)),
-    ((_FROM, _FROM), (_TO, _TO)),
-    ((_FROM, _TO), (_TO, _FROM)),
-)
-
-
-def _widest(pairs: np.ndarray, widths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Keep the largest width of each pair."""
-    order = np.lexsort((-widths, pairs))
-    unique, first = np.unique(pairs[order], return_index=True)
-    return unique, widths[order][first]
+    limits = fitted["instances"]
+    areas = np.bincount(labels_yx.ravel())
+    kept = areas >= max(1, limits["min_area_px"])
+    if limits["max_area_px"] is not None:
+        kept &= areas <= limits["max_area_px"]
+    if limits["exclude_border"]:
+        for axis, places in enumerate(box):
+            for place in (places[0], places[1] - 1):
+                if 0 <= place < labels_yx.shape[axis]:
+                    kept[labels_yx.take(place, axis=axis)] = False
+    kept[0] = False
+    if limits["min_solidity"] is not None and kept.any():
+        chosen_yx = np.where(kept[labels_yx], labels_yx, 0)
+        found = measure.regionprops_table(chosen_yx, properties=("label", "solidity"))
+        # Objects of fewer than three pixels, or in one line, have no hull: solid.
+        solidity = np.where(np.isfinite(found["solidity"]), found["solidity"], 1.0)
+        kept[found["label"][solidity < limits["min_solidity"]]] = False
+    return kept

@@ -1,17 +1,19 @@
 """Tables of objects: what was measured of each, and its runs."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
-from skimage import measure
+from skimage import measure, segmentation
 
 from cellmill.annotations.rle import encode_crop
+from cellmill.necks import NEIGHBOURING
 from cellmill.shards import atomic_path
+from cellmill.windows import LabelFile, plan_windows
 
 OBJECTS, RLE = "objects.csv", "rle.csv"
 RLE_COLUMNS = ("id", "annotation")
@@ -36,25 +38,49 @@ INTENSITY_PROPERTIES = {
     "intensity_min": "intensity_min",
     "intensity_max": "intensity_max",
 }
+# Objects whose edges are this close (px) are neighbours.
+# SOURCE CellProfiler, MeasureObjectNeighbors: five pixels where nothing else is set
+NEIGHBOUR_PX = 5
+# Of larger images every so manieth row and column are enough for the level of the background.
+MAX_LEVEL_PIXELS = 1 << 24
 LENGTHS_IN_UM = ("equivalent_diameter", "axis_major", "axis_minor")
 DECIMALS = 4
 
 
 def measure_objects(
-    labels_yx: np.ndarray, image_yx: np.ndarray, *, sample: str, pixel_size_um: float | None
+    labels_yx: np.ndarray,
+    image_yx: np.ndarray,
+    raw_yx: np.ndarray,
+    *,
+    sample: str,
+    pixel_size_um: float | None,
+    background: float,
+    origin: tuple[int, int] = (0, 0),
+    shape: tuple[int, int] | None = None,
+    wanted: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Measure the objects of one image.
+    """Measure the objects of one image, or of a part of it.
 
     Parameters
     ----------
     labels_yx : ndarray of non-negative integers, shape (rows, columns)
         Objects, 0 is background; geometry of the raw image.
     image_yx : ndarray of float, shape (rows, columns)
-        Preprocessed image in the same geometry; its unit is that of the intensities.
+        Preprocessed image in the same geometry.
+    raw_yx : ndarray of any real dtype, shape (rows, columns)
+        The channel of the raw image that was preprocessed.
     sample : str
         Name of the image, for the first column.
     pixel_size_um : float or None
         Edge of a pixel; without it the columns in um are empty.
+    background : float
+        Level of the background of the preprocessed image, from `background_level`.
+    origin : (row, column)
+        Where the part lies in the image, px.
+    shape : (rows, columns) or None
+        Of the whole image; None: these arrays are all of it.
+    wanted : ndarray of integers or None
+        Labels to measure, which the part holds whole; the others are neighbours only. None: all.
 
     Returns
     -------
@@ -62,16 +88,36 @@ def measure_objects(
         One row an object, in the order of the labels, no row for an image without any. Rows and columns count
         from 0; a bounding box ends before its stop.
     """
+    shape = labels_yx.shape if shape is None else shape
+    wanted = np.setdiff1d(labels_yx, [0]) if wanted is None else np.sort(wanted)
+    neighbours = count_neighbours(labels_yx, wanted)
+    # 1 .. n, since scikit-image goes through all numbers up to the highest one.
+    numbered_yx = np.searchsorted(wanted, labels_yx)
+    is_wanted_yx = (
+        (labels_yx > 0) & (wanted.take(numbered_yx, mode="clip") == labels_yx) if wanted.size else labels_yx < 0
+    )
+    numbered_yx = np.where(is_wanted_yx, numbered_yx + 1, 0)
     properties = {**SHAPE_PROPERTIES, **INTENSITY_PROPERTIES}
-    if labels_yx.any():
-        wanted = {name.split("-")[0] for name in properties.values()}
-        found = measure.regionprops_table(labels_yx, intensity_image=image_yx, properties=tuple(wanted))
+    if wanted.size:
+        names = tuple({name.split("-")[0] for name in properties.values()})
+        both_yxc = np.stack([np.asarray(image_yx, dtype=np.float64), np.asarray(raw_yx, dtype=np.float64)], axis=-1)
+        found = measure.regionprops_table(numbered_yx, intensity_image=both_yxc, properties=names)
     else:
-        found = {name: np.zeros(0) for name in properties.values()}
-    table = pd.DataFrame({column: found[name] for column, name in properties.items()})
-    whole = ["object", "area_px", *(column for column in SHAPE_PROPERTIES if column.startswith("bbox_"))]
+        found = {name: np.zeros(0) for name in SHAPE_PROPERTIES.values()}
+        found |= {f"{name}-{channel}": np.zeros(0) for name in INTENSITY_PROPERTIES.values() for channel in range(2)}
+    table = pd.DataFrame({column: found[name] for column, name in SHAPE_PROPERTIES.items()})
+    table["object"] = wanted
+    for channel, prefix in enumerate(("", "raw_")):
+        for column, name in INTENSITY_PROPERTIES.items():
+            table[prefix + column] = found[f"{name}-{channel}"]
+    table["intensity_above_background"] = table["intensity_mean"] - background
+    table["neighbours"] = neighbours
+    whole = ["object", "area_px", "neighbours", *(column for column in SHAPE_PROPERTIES if column.startswith("bbox_"))]
     table = table.astype(dict.fromkeys(whole, np.int64))
-    rows, columns = labels_yx.shape
+    for axis, name in enumerate(("row", "column")):
+        for column in (f"centroid_{name}_px", f"bbox_{name}_start_px", f"bbox_{name}_stop_px"):
+            table[column] += origin[axis]
+    rows, columns = shape
     table["touches_border"] = (
         (table["bbox_row_start_px"] == 0)
         | (table["bbox_column_start_px"] == 0)
@@ -86,30 +132,107 @@ def measure_objects(
     return table.round(DECIMALS)
 
 
-def encode_objects(labels_yx: np.ndarray, *, order: str) -> Iterator[str]:
-    """Write each object as runs, in the order of the labels.
+def count_neighbours(labels_yx: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Count the objects near each object.
 
     Parameters
     ----------
     labels_yx : ndarray of non-negative integers, shape (rows, columns)
         Objects, 0 is background.
+    wanted : ndarray of integers, sorted
+        Labels whose neighbours are counted.
+
+    Returns
+    -------
+    ndarray of int64, one number a label
+        Other objects of which a pixel is at most 5 px away from one of this object's, as far as no third object lies
+        between them.
+    """
+    # Each object grows by half of the distance: those that meet are neighbours.
+    grown_yx = segmentation.expand_labels(labels_yx, distance=NEIGHBOUR_PX / 2)
+    pairs = []
+    for here, there in NEIGHBOURING:
+        a, b = grown_yx[here], grown_yx[there]
+        meets = (a != b) & (a > 0) & (b > 0)
+        pairs.append(np.stack([a[meets], b[meets]], axis=1))
+    found = np.concatenate(pairs)
+    both_ways = np.unique(np.concatenate([found, found[:, ::-1]]), axis=0)
+    counted, counts = np.unique(both_ways[:, 0], return_counts=True)
+    result = np.zeros(len(wanted), dtype=np.int64)
+    place = np.searchsorted(wanted, counted)
+    is_wanted = wanted.take(place, mode="clip") == counted if wanted.size else np.zeros(len(counted), dtype=bool)
+    result[place[is_wanted]] = counts[is_wanted]
+    return result
+
+
+def background_level(labels: LabelFile, image_of_rows: Callable[[slice], np.ndarray]) -> float:
+    """Give the median of the pixels that belong to no object, 0 where there is none.
+
+    Parameters
+    ----------
+    labels : LabelFile
+        Objects.
+    image_of_rows : callable
+        Gives rows of the image in the same geometry.
+
+    Returns
+    -------
+    float
+        Of an image above 16 million pixels that of every second, third, ... row and column.
+    """
+    step = 1
+    while (labels.shape[0] // step) * (labels.shape[1] // step) > MAX_LEVEL_PIXELS:
+        step += 1
+    values = [np.zeros(0, dtype=np.float32)]
+    for rows, labels_yx in labels.bands():
+        is_sampled = np.arange(rows.start, rows.stop) % step == 0
+        if is_sampled.any():
+            outside_yx = labels_yx[is_sampled][:, ::step] == 0
+            values.append(image_of_rows(rows)[is_sampled][:, ::step][outside_yx])
+    outside = np.concatenate(values)
+    return float(np.median(outside)) if outside.size else 0.0
+
+
+def encode_objects(
+    labels_yx: np.ndarray,
+    wanted: np.ndarray,
+    *,
+    boxes: np.ndarray,
+    order: str,
+    origin: tuple[int, int] = (0, 0),
+    shape: tuple[int, int] | None = None,
+) -> Iterator[str]:
+    """Write each object as runs.
+
+    Parameters
+    ----------
+    labels_yx : ndarray of non-negative integers, shape (rows, columns)
+        Objects, 0 is background.
+    wanted : ndarray of integers
+        Labels to write, in this order.
+    boxes : ndarray of int64
+        From `bounding_boxes`, of the whole image.
     order : "row" or "column"
         Which way pixels are counted, from 1.
+    origin, shape
+        As for `measure_objects`.
 
     Yields
     ------
     str
         "start length start length ...", one an object. Only its bounding box is looked at.
     """
-    for label, box in enumerate(ndimage.find_objects(labels_yx), start=1):
-        if box is not None:
-            yield encode_crop(
-                labels_yx[box] == label,
-                order=order,
-                row=box[0].start,
-                column=box[1].start,
-                shape=labels_yx.shape,
-            )
+    for number in wanted:
+        first_row, last_row, first_column, last_column = (int(end) for end in boxes[number])
+        rows = slice(first_row - origin[0], last_row - origin[0])
+        columns = slice(first_column - origin[1], last_column - origin[1])
+        yield encode_crop(
+            labels_yx[rows, columns] == number,
+            order=order,
+            row=first_row,
+            column=first_column,
+            shape=labels_yx.shape if shape is None else shape,
+        )
 
 
 class ObjectTables:
@@ -128,19 +251,126 @@ class ObjectTables:
         self._rle = Path(folder) / RLE
         self._order = order
         nothing = np.zeros((1, 1), dtype=np.int64)
-        header = measure_objects(nothing, nothing, sample="", pixel_size_um=None)
+        header = measure_objects(nothing, nothing, nothing, sample="", pixel_size_um=None, background=0.0)
         header.to_csv(self._objects, index=False, lineterminator="\n")
         self._write_runs("w", [RLE_COLUMNS])
 
-    def add(self, sample: str, labels_yx: np.ndarray, image_yx: np.ndarray, *, pixel_size_um: float | None) -> None:
-        """Add the objects of one image to both tables."""
-        table = measure_objects(labels_yx, image_yx, sample=sample, pixel_size_um=pixel_size_um)
+    def add(
+        self,
+        sample: str,
+        labels: LabelFile,
+        *,
+        image_of_rows: Callable[[slice], np.ndarray],
+        raw_of_rows: Callable[[slice], np.ndarray],
+        pixel_size_um: float | None,
+    ) -> None:
+        """Add the objects of one image to both tables, window by window.
+
+        Parameters
+        ----------
+        sample : str
+            Name of the image.
+        labels : LabelFile
+            Objects in the geometry of the raw image.
+        image_of_rows, raw_of_rows : callable
+            Give rows of the preprocessed and of the raw image in that geometry.
+        pixel_size_um : float or None
+            Edge of a pixel.
+        """
+        level = background_level(labels, image_of_rows)
+        boxes = bounding_boxes(labels.bands())
+        places = np.flatnonzero(boxes[:, 1] > 0)
+        for row_of_windows in plan_windows(labels.shape):
+            rows = row_of_windows[0].rows
+            image_yx, raw_yx = image_of_rows(rows), raw_of_rows(rows)
+            for window in row_of_windows:
+                starts = boxes[places][:, [0, 2]]
+                owned = places[window.owns(starts - (window.rows.start, window.columns.start))]
+                around = [_around(boxes[number], labels.shape) for number in owned]
+                is_inside = np.array(
+                    [down.stop <= window.rows.stop and across.stop <= window.columns.stop for down, across in around],
+                    dtype=bool,
+                )
+                parts = [((window.rows, window.columns), owned[is_inside])]
+                # Objects that reach beyond the window are measured by themselves.
+                parts += [(around[place], owned[place : place + 1]) for place in np.flatnonzero(~is_inside)]
+                for part, wanted in parts:
+                    if wanted.size:
+                        pictures = [
+                            image[:, part[1]] if part[0] == rows else of_rows(part[0])[:, part[1]]
+                            for image, of_rows in ((image_yx, image_of_rows), (raw_yx, raw_of_rows))
+                        ]
+                        self._add_part(
+                            sample, labels, part, pictures, wanted=wanted, boxes=boxes, level=level,
+                            pixel_size_um=pixel_size_um,
+                        )  # fmt: skip
+
+    def _add_part(
+        self,
+        sample: str,
+        labels: LabelFile,
+        part: tuple[slice, slice],
+        pictures: list[np.ndarray],
+        *,
+        wanted: np.ndarray,
+        boxes: np.ndarray,
+        level: float,
+        pixel_size_um: float | None,
+    ) -> None:
+        labels_yx = labels.read(*part).astype(np.int64)
+        place: dict[str, Any] = {"origin": (part[0].start, part[1].start), "shape": labels.shape}
+        table = measure_objects(
+            labels_yx, *pictures, sample=sample, pixel_size_um=pixel_size_um, background=level, wanted=wanted, **place
+        )
         table.to_csv(self._objects, mode="a", header=False, index=False, lineterminator="\n")
-        self._write_runs("a", [(sample, runs) for runs in encode_objects(labels_yx, order=self._order)])
+        runs = encode_objects(labels_yx, wanted, boxes=boxes, order=self._order, **place)
+        self._write_runs("a", [(sample, coded) for coded in runs])
 
     def _write_runs(self, mode: str, rows: Sequence[Sequence[Any]]) -> None:
         with self._rle.open(mode, newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
+
+
+def _around(box: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
+    """Give the part of an image in which an object and its neighbours lie."""
+    down, across = (
+        slice(max(0, int(first) - NEIGHBOUR_PX), min(size, int(last) + NEIGHBOUR_PX))
+        for (first, last), size in zip((box[:2], box[2:]), shape, strict=True)
+    )
+    return down, across
+
+
+def bounding_boxes(bands: Iterable[tuple[slice, np.ndarray]]) -> np.ndarray:
+    """Find where objects lie.
+
+    Parameters
+    ----------
+    bands : iterable of (rows, labels)
+        The label image from top to bottom.
+
+    Returns
+    -------
+    ndarray of int64, shape (highest label + 1, 4)
+        First row, end, first column, end; zeros where there is no such object.
+    """
+    boxes = np.zeros((1, 4), dtype=np.int64)
+    for rows, labels_yx in bands:
+        present = np.setdiff1d(labels_yx, [0]).astype(np.int64)
+        if not present.size:
+            continue
+        if present[-1] >= len(boxes):
+            boxes = np.concatenate([boxes, np.zeros((present[-1] + 1 - len(boxes), 4), dtype=np.int64)])
+        numbered_yx = np.searchsorted(present, labels_yx) + 1
+        numbered_yx[labels_yx == 0] = 0
+        for number, found in zip(present, ndimage.find_objects(numbered_yx), strict=True):
+            down, across = found
+            new = (down.start + rows.start, down.stop + rows.start, across.start, across.stop)
+            old = boxes[number]
+            if old[1] == 0:
+                boxes[number] = new
+            else:
+                boxes[number] = (old[0], new[1], min(old[2], new[2]), max(old[3], new[3]))
+    return boxes
 
 
 def concatenate_tables(output_path: str | Path, paths: Sequence[str | Path]) -> int:

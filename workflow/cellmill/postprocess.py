@@ -1,33 +1,37 @@
 """Stage postprocess: from probabilities to objects.
 
-threshold -> closing -> boundary tuning -> closing -> small holes -> splitting of touching cells -> small objects,
+threshold -> closing -> boundary tuning -> closing -> small holes -> splitting of touching cells -> object filters,
 all in the geometry of the preprocessed image; then the objects go back to the geometry of the raw image.
 What has to be learnt or chosen is so on training and validation shards and stands in postprocess.json.
 """
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 
 from cellmill.archives import FORMAT, MODEL_FORMAT, export_model, read_fit
-from cellmill.fit import unfit_labels, unfit_probability
+from cellmill.channels import Channel, select_channel
+from cellmill.fit import unfit_image_rows
 from cellmill.fitting import (
-    choose_sizes,
+    choose_objects,
     choose_threshold,
     decide_application,
     fit_boundary,
-    masks_and_truth,
     median_area,
+    search_frames,
 )
 from cellmill.frames import Frame, draw_frames, list_frames
-from cellmill.images import write_labels
-from cellmill.instances import segment_image
+from cellmill.images import IGNORE_LABEL, write_label_bands
 from cellmill.measurements import OBJECTS, RLE, ObjectTables, concatenate_tables
-from cellmill.morphology import avoid_ignore_label
+from cellmill.rasters import open_raster
+from cellmill.segmenting import segment_frame
 from cellmill.shards import MANIFEST, atomic_path, file_digest, shard_folder
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,8 @@ def postprocess_shard(
     postprocess: Mapping[str, Any],
     pixel_size_um: float | None,
     rle_order: str,
+    samples: Sequence[Mapping[str, Any]],
+    channel: Channel,
 ) -> None:
     """Segment the images of one shard.
 
@@ -62,6 +68,10 @@ def postprocess_shard(
         Edge of a pixel of the raw images; None: what the metadata of each say.
     rle_order : "row" or "column"
         Order of the runs in rle.csv.
+    samples : sequence of mapping
+        Rows of the sample table with sample, image and plane: where the raw images lie, whose intensities are measured.
+    channel : "luminance", int or list of float
+        Which channel, or which mix, of a raw image with several.
 
     Raises
     ------
@@ -74,21 +84,37 @@ def postprocess_shard(
             f"{fit_path}: expected a fit with the settings of this job, found one with others. "
             "Run snakemake again, so that postprocess_fit comes first."
         )
-    n_objects = 0
+    rows = {row["sample"]: row for row in samples}
+    total = 0
     frames = list_frames(images_dir, probabilities_dir)
     with shard_folder(output_dir) as folder:
         tables = ObjectTables(folder, order=rle_order)
         for frame in frames:
-            image_yx = frame.read_image()
-            labels_yx = segment_image(frame.read_probability(), image_yx, valid_yx=frame.find_valid(), fitted=fitted)
-            labels_yx = avoid_ignore_label(unfit_labels(labels_yx, frame.geometry))
-            write_labels(folder / f"{frame.sample}.tif", labels_yx)
-            if frame.geometry.mode != "none":
-                image_yx = unfit_probability(image_yx, frame.geometry)
-            edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
-            tables.add(frame.sample, labels_yx, image_yx, pixel_size_um=edge_um)
-            n_objects += int(np.count_nonzero(np.bincount(labels_yx.ravel())[1:]))
-    logger.info("%d images, %d objects", len(frames), n_objects, extra={"progress": True})
+            with tempfile.TemporaryDirectory(dir=folder) as room:
+                labels, n_objects = segment_frame(frame, fitted=fitted, room=Path(room))
+                highest = n_objects + (n_objects >= IGNORE_LABEL)
+                bands = (labels_yx for _, labels_yx in labels.bands())
+                write_label_bands(folder / f"{frame.sample}.tif", bands, shape=labels.shape, highest=highest)
+                image_yx = tifffile.memmap(frame.image_path, mode="r")
+                edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
+                tables.add(
+                    frame.sample, labels, pixel_size_um=edge_um,
+                    image_of_rows=partial(unfit_image_rows, image_yx, frame.geometry),
+                    raw_of_rows=_open_raw(rows[frame.sample], channel=channel),
+                )  # fmt: skip
+            total += n_objects
+    logger.info("%d images, %d objects", len(frames), total, extra={"progress": True})
+
+
+def _open_raw(row: Mapping[str, Any], *, channel: Channel) -> Callable[[slice], np.ndarray]:
+    """Give what reads rows of the channel of a raw image."""
+    raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    read = raster.reader()
+
+    def rows_of(rows: slice) -> np.ndarray:
+        return select_channel(read(rows.start, rows.stop), axes=raster.axes, channel=channel, where=row["image"])
+
+    return rows_of
 
 
 def gather_tables(*, objects_path: str | Path, rle_path: str | Path, segmentation_dirs: Sequence[str | Path]) -> None:
@@ -161,16 +187,16 @@ def fit_postprocess(
         "seed": seed,
         "threshold": choose_threshold(validation, **postprocess["threshold"]),
         "closing": dict(postprocess["closing"]),
-        "boundary": {"applied": False},
+        "boundary": {"applied": False, "scales_px": postprocess["boundary"]["scales_px"]},
         "instances": {"fill_holes_px": holes_px, "median_area_px": median_area_px},
         "fold": {"training": _digests(training_dirs), "validation": _digests(validation_dirs)},
     }
     fitted["boundary"] = fit_boundary(training, fitted=fitted, settings=postprocess["boundary"], seed=seed)
     fitted["boundary"] = decide_application(searched, fitted=fitted, apply=postprocess["boundary"]["apply"])
-    sizes = {key: postprocess["instances"][key] for key in ("method", "split_depth_px", "min_area_px")}
-    fitted["instances"] |= choose_sizes(
-        masks_and_truth(searched, fitted=fitted), median_area_px=median_area_px, **sizes
-    )
+    fitted["instances"] |= choose_objects(
+        search_frames(searched, fitted=fitted), instances=postprocess["instances"], output=network["output"],
+        median_area_px=median_area_px,
+    )  # fmt: skip
     _log_choices(fitted)
     text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
     with atomic_path(output_path) as partial:
@@ -202,7 +228,7 @@ def _log_choices(fitted: Mapping[str, Any]) -> None:
     logger.info("threshold %.4f: %s", threshold["value"], threshold["reason"])
     logger.info("boundary %s, applied: %s (%s)", boundary["classifier"], boundary["applied"], boundary["reason"])
     logger.info(
-        "objects by %s, split depth %s px, at least %d px, holes to %d px: %s",
-        instances["method"], instances["split_depth_px"], instances["min_area_px"],
+        "objects by %s, split depth %s, at least %d px, holes to %d px: %s",
+        instances["method"], instances["split_depth"], instances["min_area_px"],
         instances["fill_holes_px"], instances["reason"],
     )  # fmt: skip

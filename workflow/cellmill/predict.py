@@ -8,7 +8,7 @@ Writes  results/{dataset}/{run}/probabilities/{shard}/      float16 CYX, geometr
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,16 +17,19 @@ import numpy as np
 import torch
 from torch import nn
 
+from cellmill.averaging import Averaged
 from cellmill.device import choose_device
-from cellmill.images import write_probabilities
-from cellmill.models import build_network, load_weights, read_weights
-from cellmill.outputs import to_probabilities
+from cellmill.images import write_probability_bands
+from cellmill.models import build_network, load_weights, read_weights, split_members
 from cellmill.shards import shard_folder
-from cellmill.tiling import predict_passage, predict_tiled
+from cellmill.tiling import predict_bands, predict_passage
 from cellmill.training.imagesets import find_images
 from cellmill.views import Frames, StoredImage, View, class_planes
 
 logger = logging.getLogger(__name__)
+
+# A sample, its rows and columns, and its maps from top to bottom
+Predicted = tuple[str, tuple[int, int], Iterable[np.ndarray]]
 
 
 def predict_shard(
@@ -52,9 +55,10 @@ def predict_shard(
     around_dirs : sequence of path
         Shard folders with further frames of the same sequences.
     weights_path : path
-        A weights.pt or a .cellmill file; it tells the network and how its input is made.
+        A weights.pt or a .cellmill file; it tells the network and how its input is made. Where it holds several
+        networks the mean of their predictions is taken.
     predict : mapping
-        Section `predict` of a preset: tile (rows, columns, px) and batch.
+        Section `predict` of a preset: tile (rows, columns, px), batch, average and precision.
     passages : sequence of sequences of str, or None
         Frames in their order, for networks that see more than one.
     classes : mapping or None
@@ -64,43 +68,62 @@ def predict_shard(
 
     Notes
     -----
-    Memory holds one probability map in float16 and a batch of tiles with the network's features; the image is
+    Memory holds a row of tiles of the probability map and a batch of tiles with the network's features; the image is
     mapped and read tile by tile. Maps of recurrent networks wait on disk until their passage is done.
     """
     device = choose_device(gpu=gpu)
     torch.set_num_threads(threads)
     # Tiles and the whole image agree to 1e-4 only without TF32, which keeps ten bits of the mantissa.
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
-    weights = read_weights(weights_path)
-    network = build_network(weights["network"])
-    load_weights(network, weights["state_dict"], source=weights_path)
-    network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network, input = _load_networks(weights_path, predict=predict, device=device)
 
     own = find_images([images_dir])
     stored = {
         image.sample: StoredImage(image.image_path, image.geometry) for image in [*find_images(around_dirs), *own]
     }
-    frames = Frames(stored, normalise=weights["input"]["normalise"], passages=passages)
+    frames = Frames(stored, normalise=input["normalise"], passages=passages)
     run = partial(
         _predict_sequences if network.is_recurrent else _predict_images,
         network,
         frames=frames,
-        input=weights["input"],
+        input=input,
         given={
             "tile": (int(predict["tile"][0]), int(predict["tile"][1])),
             "batch": int(predict["batch"]),
             "device": device,
-            "finish": partial(_to_probability, output=weights["network"]["output"]),
+            "finish": torch.Tensor.half,
         },
     )
     with shard_folder(output_dir) as folder, tempfile.TemporaryDirectory(dir=folder) as room:
         started = time.monotonic()
         samples = [image.sample for image in own]
-        for sample, prob_cyx in run(samples, passages=passages, classes=classes, room=Path(room)):
-            write_probabilities(folder / f"{sample}.tif", prob_cyx)
-            rows, columns = prob_cyx.shape[1:]
+        for sample, (rows, columns), bands in run(samples, passages=passages, classes=classes, room=Path(room)):
+            write_probability_bands(folder / f"{sample}.tif", bands, shape=(rows, columns))
             logger.info("%s: %d x %d px, %.2f s", sample, rows, columns, time.monotonic() - started)
             started = time.monotonic()
+
+
+def _load_networks(
+    path: str | Path, *, predict: Mapping[str, Any], device: torch.device
+) -> tuple[Averaged, Mapping[str, Any]]:
+    """Build the networks of a weights file as one, and say how their input is made."""
+    weights = read_weights(path)
+    networks = []
+    for state_dict in split_members(weights):
+        network = build_network(weights["network"])
+        load_weights(network, state_dict, source=path)
+        network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        networks.append(network)
+    input = weights["input"]
+    is_told = input["class_at_prediction"] == "oracle"
+    averaged = Averaged(
+        networks,
+        output=weights["network"]["output"],
+        average=predict["average"],
+        classes=0 if is_told else len(input["class_planes"]),
+        precision=predict["precision"],
+    )
+    return averaged.eval(), input
 
 
 def _predict_images(
@@ -113,23 +136,14 @@ def _predict_images(
     classes: Mapping[str, str] | None,
     passages: object,
     room: object,
-) -> Iterator[tuple[str, np.ndarray]]:
-    """Predict images by a feed-forward network: with the class that is given, or the mean over the classes."""
+) -> Iterator[Predicted]:
+    """Predict images by a feed-forward network; where a class is not told, `network` goes through all of them."""
+    names = input["class_planes"]
     for sample in samples:
-        names = input["class_planes"]
-        told = [(classes or {}).get(sample, "")] if input["class_at_prediction"] == "oracle" else names
-        total_cyx: np.ndarray | None = None
-        for name in told if names else [""]:
-            planes = class_planes(name, classes=names, sample=sample)
-            view = frames.view(sample, count=int(input["frames"]), planes=planes)
-            prob_cyx = predict_tiled(network, view, **given)
-            if len(names) <= 1 or len(told) == 1:
-                total_cyx = prob_cyx
-            else:
-                share_cyx = prob_cyx.astype(np.float32) / len(told)
-                total_cyx = share_cyx if total_cyx is None else total_cyx + share_cyx
-        assert total_cyx is not None
-        yield sample, total_cyx.astype(np.float16, copy=False)
+        told = (classes or {}).get(sample, "") if input["class_at_prediction"] == "oracle" else next(iter(names), "")
+        planes = class_planes(told, classes=names, sample=sample)
+        view = frames.view(sample, count=int(input["frames"]), planes=planes)
+        yield sample, view.shape, predict_bands(network, view, **given)
 
 
 def _predict_sequences(
@@ -142,7 +156,7 @@ def _predict_sequences(
     classes: object,
     passages: Sequence[Sequence[str]] | None,
     room: Path,
-) -> Iterator[tuple[str, np.ndarray]]:
+) -> Iterator[Predicted]:
     """Predict frames by a recurrent network, each passage from its beginning."""
     wanted = set(samples)
     known = {sample for passage in passages or () for sample in passage}
@@ -157,13 +171,9 @@ def _predict_sequences(
         )
         for number, sample in enumerate(passage[: last + 1]):
             if sample in wanted:
-                yield sample, maps_tcyx[number]
+                yield sample, views[0].shape, [maps_tcyx[number]]
         del maps_tcyx
 
 
 def _map_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return np.memmap(path, mode="w+", shape=shape, dtype=dtype)
-
-
-def _to_probability(logits_bcyx: torch.Tensor, *, output: str) -> torch.Tensor:
-    return to_probabilities(logits_bcyx, output=output).half()

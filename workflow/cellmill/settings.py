@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from cellmill.config.networks import network_settings
-from cellmill.config.runs import Run, read_export
+from cellmill.config.runs import MEAN_SUFFIX, Run, read_export
 from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.plan import Plan
 from cellmill.provenance import canonical
@@ -136,6 +136,10 @@ def _seen(plan: Plan, dataset: str, run: Run, shards: list[str]) -> dict[str, An
     }
 
 
+def join_seeds_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {}
+
+
 def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
     found = plan.run(dataset, run)
     source = plan.source_of(found)
@@ -172,6 +176,8 @@ def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None =
         "postprocess": _postprocess_section(plan, dataset, run),
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "rle_order": (section.order if section else None) or "row",
+        "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest") if shard else [],
+        "channel": plan.preprocess[dataset]["channel"],
     }
 
 
@@ -182,6 +188,10 @@ def postprocess_tables_settings(plan: Plan, dataset: str, run: str) -> dict[str,
 def export_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     preset = plan.run(dataset, run).preset
     return {"title": preset["title"], "cite": preset["cite"]}
+
+
+def object_files_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {"samples": _columns(plan.samples[dataset], "sample", "image", "sequence", "frame")}
 
 
 def export_bioimageio_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
@@ -246,9 +256,9 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
     folder = f"{RESULTS}/{run.dataset}/{run.name}"
     source = plan.source_of(run)
     files = {"run": run.name, "model": run.model, "seed": run.seed, "objects": f"{folder}/objects.csv"}
-    if run.apply is None:
+    if run.apply is None and not run.members:
         files |= {"history": f"{folder}/history.csv", "summary": f"{folder}/train.json"}
-    else:
+    elif run.apply is not None:
         files["apply"] = run.apply
     if source is not None:
         files["postprocess"] = f"{RESULTS}/{source.dataset}/{source.name}/postprocess.json"
@@ -264,7 +274,13 @@ def _origin(plan: Plan, run: Run) -> dict[str, Any]:
     source = plan.source_of(run)
     if source is None:
         return {"preset": "", "settings": {}, "overrides": {}, "how": "applied"}
-    entry = next(entry for entry in plan.config.datasets[source.dataset].models if entry.run_name == source.model)
+    entry = next(
+        entry
+        for entry in plan.config.datasets[source.dataset].models
+        if entry.run_name == source.model.removesuffix(MEAN_SUFFIX)
+    )
+    if run.members:
+        return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": "averaged"}
     how = "applied" if run.apply is not None else "fine_tuned" if run.init_from is not None else "trained"
     return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": how}
 
@@ -286,12 +302,17 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "preprocess": preprocess_settings,
     "rasterize": rasterize_settings,
     "train": train_settings,
+    "join_seeds": join_seeds_settings,
     "predict": predict_settings,
     "postprocess_fit": postprocess_fit_settings,
     "postprocess": postprocess_settings,
     "postprocess_tables": postprocess_tables_settings,
     "export_onnx": export_settings,
     "export_bioimageio": export_bioimageio_settings,
+    "export_coco": object_files_settings,
+    "export_rois": object_files_settings,
+    "export_geojson": object_files_settings,
+    "export_ctc": object_files_settings,
     "evaluate_shard": evaluate_shard_settings,
     "evaluate": evaluate_settings,
     "report": report_settings,

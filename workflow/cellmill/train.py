@@ -9,6 +9,7 @@ import csv
 import json
 import logging
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,8 @@ logger = logging.getLogger(__name__)
 STATISTICS_STEPS = 200
 
 # Threads that make batches ahead of a GPU, as many as the rule's `threads` and this at most: each one holds a batch in
-# memory. On the CPU one is enough, and more would take its cores.
+# memory. On the CPU one, if a core is left for it: on the cores of the step it makes that wait for longer than a batch
+# takes.
 MAX_WORKERS = 16
 
 
@@ -186,7 +188,7 @@ def train_member(*, team: Team, job: Job) -> None:
 
     epochs = int(job.train["epochs"])
     steps = count_steps(images, train=job.train, is_recurrent=bool(model.is_recurrent))
-    workers = min(job.threads, MAX_WORKERS) if device.type == "cuda" else 1
+    workers = _count_workers(job.threads, device=device)
     _log_start(model, images=images, validation=validation, steps=steps, epochs=epochs, device=device, team=team)
 
     with stop_requests() as stop, Watcher(job.weights_path, rank=team.member) as watcher:
@@ -250,6 +252,13 @@ def train_member(*, team: Team, job: Job) -> None:
 def count_steps(images: ImageSet, *, train: dict[str, Any], is_recurrent: bool) -> int:
     """Count the steps of an epoch."""
     return windows_per_epoch(images, train=train) if is_recurrent else steps_per_epoch(len(images), train=train)
+
+
+def _count_workers(threads: int, *, device: torch.device) -> int:
+    if device.type == "cuda":
+        return min(threads, MAX_WORKERS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(cores > threads)
 
 
 def _batches_of(images: ImageSet, *, settings: dict[str, Any], training: Training, workers: int) -> Iterator[Batch]:

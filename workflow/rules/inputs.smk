@@ -101,19 +101,15 @@ def raw_files_of_shard(wildcards):
 
 def file_of_source(run, name):
     """A file of the run itself, of the one that it applies, or the exported model that holds it."""
-    source = PLAN.source_of(run)
-    is_file = source is None
-    return run.apply if is_file else f"results/{source.dataset}/{source.name}/{name}"
-
-
-def fit_path(run):
-    """What a run's postprocessing was fitted to."""
-    return file_of_source(run, "postprocess.json")
+    if (source := PLAN.source_of(run)) is None:
+        return run.apply
+    return f"results/{source.dataset}/{source.name}/{name}"
 
 
 def fit_of_run(wildcards):
-    """The same for the run of a job."""
-    return fit_path(PLAN.run(wildcards.dataset, wildcards.run))
+    """What a run's postprocessing was fitted to."""
+    run = PLAN.run(wildcards.dataset, wildcards.run)
+    return file_of_source(run, "postprocess.json")
 
 
 def training_data(wildcards):
@@ -126,16 +122,14 @@ def training_data(wildcards):
             found[f"{role}_{room}"] = folders(room, wildcards, shards)
             found["seals"] += seals([room], wildcards, shards)
     parts = (*run.parts["train"], *run.parts["validation"])
-    around = PLAN.seen_shards(
-        wildcards.dataset, run, PLAN.shards(wildcards.dataset, parts=parts)
-    )
+    shards = PLAN.shards(wildcards.dataset, parts=parts)
+    around = PLAN.seen_shards(wildcards.dataset, run, shards)
     found["around"] = folders("images", wildcards, around)
     found["seals"] += seals(["images"], wildcards, around)
     if run.init_from is not None:
+        trained = f"results/{run.init_from}/weights.pt"
         is_file = run.init_from.endswith(".cellmill")
-        found["init_from"] = (
-            run.init_from if is_file else f"results/{run.init_from}/weights.pt"
-        )
+        found["init_from"] = run.init_from if is_file else trained
     return found
 
 
@@ -151,6 +145,13 @@ def frames_to_predict(wildcards):
     around = PLAN.seen_shards(wildcards.dataset, run, [wildcards.shard])
     found["seals"] += seals(["images"], wildcards, around)
     return {**found, "around": folders("images", wildcards, around)}
+
+
+def predicted_shard(wildcards):
+    """Images and probabilities of a shard, and the raw images, whose changes come with those of the images."""
+    raw = raw_images_of_shard(wildcards)
+    paths = [ancient(str(path)) for path in raw.get("raw", raw.get("images"))]
+    return {**shard_inputs("images", "probabilities")(wildcards), "raw": paths}
 
 
 def fitting_data(wildcards):
@@ -188,7 +189,7 @@ def report_data(wildcards):
     """The tables of a dataset and of its runs, and the folders that the gallery chooses from."""
     dataset = wildcards.dataset
     runs = PLAN.runs[dataset]
-    trained = [run for run in runs if run.apply is None]
+    trained = [run for run in runs if run.apply is None and not run.members]
     shown = PLAN.shown_shards(dataset)
     labelled = [shard for shard in shown if shard in PLAN.labelled_shards(dataset)]
     found = {
@@ -200,7 +201,7 @@ def report_data(wildcards):
         ],
         "history": [f"results/{dataset}/{run.name}/history.csv" for run in trained],
         "summary": [f"results/{dataset}/{run.name}/train.json" for run in trained],
-        "fit": [fit_path(run) for run in runs],
+        "fit": [file_of_source(run, "postprocess.json") for run in runs],
         "objects": [f"results/{dataset}/{run.name}/objects.csv" for run in runs],
         "images": folders("images", wildcards, shown),
         "labels": folders("labels", wildcards, labelled),

@@ -1,6 +1,6 @@
 """Stage `postprocess`: from probabilities to objects.
 
-Reads   probabilities and images of a shard; for the fit also the truth of training and validation shards
+Reads   probabilities, images and raw images of a shard; for the fit also the truth of training and validation shards
 Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boundary classifier, hashes of their folds
         results/{dataset}/{run}/model.cellmill            the run as one file, for other images and machines
         results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16, YX, geometry of the raw image
@@ -37,7 +37,7 @@ rule postprocess_fit:
 rule postprocess:
     """Turn the probabilities of one shard into objects; never sees the truth."""
     input:
-        unpack(shard_inputs("images", "probabilities")),
+        unpack(predicted_shard),
         fit=fit_of_run,
     output:
         segmentation=directory("results/{dataset}/{run}/segmentation/{shard}"),

@@ -4,6 +4,7 @@ Reads   results/{dataset}/images, labels              float32 and uint16, YX
 Writes  results/{dataset}/{run}/weights.pt            best or last weights, with the network's settings
         results/{dataset}/{run}/history.csv           one row an epoch
         results/{dataset}/{run}/train.json            parameters, device, versions, time
+        results/{dataset}/{model}.mean/weights.pt     with `average_seeds`: the networks of all seeds in one file
 The checkpoint lies beside them as a hidden file and is no output: Snakemake deletes the outputs of a failed job.
 """
 
@@ -20,6 +21,8 @@ rule train:
         "logs/{dataset}/train/{run}.log",
     benchmark:
         "benchmarks/{dataset}/train/{run}.tsv"
+    wildcard_constraints:
+        run=r"[^/.]+(\.seed\d+)?(\.fold\d+)?",
     conda:
         "../../envs/torch.yaml"
     threads: 4
@@ -32,3 +35,32 @@ rule train:
         code=code_of("train"),
     script:
         "../scripts/train.py"
+
+
+rule join_seeds:
+    """Put the networks of all seeds of a model into one file; predictions with it are their mean."""
+    input:
+        weights=lambda wildcards: [
+            f"results/{wildcards.dataset}/{run}/weights.pt"
+            for run in PLAN.run(wildcards.dataset, wildcards.run).members
+        ],
+    output:
+        weights="results/{dataset}/{run}/weights.pt",
+    log:
+        "logs/{dataset}/train/{run}.log",
+    benchmark:
+        "benchmarks/{dataset}/train/{run}.tsv"
+    wildcard_constraints:
+        run=r"[^/]+\.mean(\.fold\d+)?",
+    conda:
+        "../../envs/torch.yaml"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=30,
+        gpu=0,
+    params:
+        settings=settings_of("join_seeds"),
+        code=code_of("join_seeds"),
+    script:
+        "../scripts/join_seeds.py"

@@ -34,6 +34,7 @@ def contradictions_of(preset: ModelPreset) -> list[str]:
         *_wrong_loss(preset),
         *_wrong_frames(preset),
         *_wrong_bends(preset),
+        *_wrong_averages(preset),
         *_wrong_times(preset),
     ]
 
@@ -110,6 +111,15 @@ def _wrong_frames(preset: ModelPreset) -> list[str]:
             "planes"
         )
     return mistakes
+
+
+def _wrong_averages(preset: ModelPreset) -> list[str]:
+    if preset.predict.average == "none" or preset.network.output != "flow_gray":
+        return []
+    return [
+        f"predict.average: expected none for network.output flow_gray, whose grey value changes with the direction of "
+        f"the image, found {preset.predict.average}. Set it to none, or take network.output flow"
+    ]
 
 
 def _wrong_bends(preset: ModelPreset) -> list[str]:

@@ -115,6 +115,11 @@ class ModelEntry(Closed):
         min_length=1,
         description="A run for each seed, in {name}.seed{n}; left out: one, with the seed.",
     )
+    average_seeds: bool = Field(
+        False,
+        description="A run more, {name}.mean: the mean of what the runs of all seeds predict, with a threshold of its "
+        "own.",
+    )
     init_from: str | None = Field(
         None, description="Start from the weights of dataset/run, or of an exported .cellmill file."
     )
@@ -152,6 +157,11 @@ class ModelEntry(Closed):
             )
         if self.apply is not None and (self.overrides or self.seeds or self.init_from):
             raise ValueError("apply uses a trained model as it is; leave out seeds, init_from and overrides")
+        if self.average_seeds and len(self.seeds or ()) < 2:
+            raise ValueError(
+                f"average_seeds: expected at least two seeds to average, found {self.seeds or 'none'}. Give "
+                "seeds: [1, 2, 3], or leave it out"
+            )
         if self.init_weights != "all" and self.init_from is None:
             raise ValueError("init_weights says how init_from is taken; give init_from, or leave it out")
         if self.apply is not None and self.name is None:
@@ -201,10 +211,12 @@ class Dataset(Closed):
     postprocess: Postprocess = Field(default_factory=Postprocess, description="From probabilities to objects.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their intervals.")
     report: Report = Field(default_factory=Report, description="The page.")
-    export: list[Literal["onnx", "bioimageio"]] = Field(
+    export: list[Literal["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "ctc"]] = Field(
         default_factory=list,
-        description="Formats of other programs that trained models are written in besides model.cellmill. onnx: "
-        "model.onnx. bioimageio: model.bioimageio.zip, for networks that see images only.",
+        description="What else is written for other programs. Trained models: onnx (model.onnx), bioimageio "
+        "(model.bioimageio.zip, for networks that see images only). Objects of every run: coco (objects.coco.json), "
+        "imagej_roi (rois/{sample}.zip), geojson (geojson/{sample}.geojson, for QuPath), ctc (ctc/{sequence}_RES, of "
+        "sequences, numbered through time by overlap).",
     )
 
     @model_validator(mode="before")

@@ -7,17 +7,18 @@ from cellmill.config.networks import RECURRENT
 from cellmill.config.runs import Run
 from cellmill.shards import RESULTS
 
-EXPORTED_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}
+MODEL_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}
+OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "geojson", "ctc": "ctc"}
 
 
 def exported_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str]:
-    """List the files that are exported besides model.cellmill: of every run that is trained here."""
+    """List what is exported besides model.cellmill: models that are trained here (means left out), objects of all."""
     return [
-        f"{RESULTS}/{dataset}/{run.name}/{EXPORTED_FILES[kind]}"
+        f"{RESULTS}/{dataset}/{run.name}/{(MODEL_FILES | OBJECT_FILES)[kind]}"
         for dataset, of_dataset in runs.items()
         for run in of_dataset
-        if run.apply is None
         for kind in dict.fromkeys(config.datasets[dataset].export)
+        if kind in OBJECT_FILES or (run.apply is None and not run.members)
     ]
 
 
@@ -25,10 +26,10 @@ def wrong_exports(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str
     """Name the exports that cannot be, before anything is trained."""
     mistakes = []
     for dataset, section in config.datasets.items():
-        if not section.export:
-            continue
         where = f"datasets.{dataset}.export"
-        trained = {run.model: run for run in runs[dataset] if run.apply is None and run.preset}
+        if not set(MODEL_FILES) & set(section.export):
+            continue
+        trained = {run.model: run for run in runs[dataset] if run.apply is None and run.preset and not run.members}
         if all(run.apply is not None for run in runs[dataset]):
             mistakes.append(
                 f"{where}: expected a model that is trained here, found only applied ones. Export where it is trained."

@@ -1,6 +1,6 @@
 """Config sections `postprocess` and `evaluate`: the only place of their defaults."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -67,6 +67,13 @@ class Boundary(Closed):
         "0 a homogeneous one, whose result hangs on the origin of the features.",
     )
     cost: float = Field(1.0, gt=0, description="svm: C, the price of a pixel on the wrong side.")
+    scales_px: list[Annotated[float, Field(ge=0, le=20)]] = Field(
+        default_factory=lambda: [0.0],
+        min_length=1,
+        max_length=4,
+        description="The classifier looks at grey value and Sobel magnitude of the image smoothed with each of these "
+        "Gaussians (sigma, px); 0 is the image itself. The paper: [0].",
+    )
     repeats: int = Field(
         10, ge=0, description="Random divisions behind the reported held-out accuracy; 0 leaves it out."
     )
@@ -80,10 +87,12 @@ class Boundary(Closed):
 class Instances(Closed):
     """From a mask to objects. All sizes are of the preprocessed image."""
 
-    method: Literal["auto", "watershed", "components"] = Field(
+    method: Literal["auto", "components", "watershed", "contour", "distance", "flow"] = Field(
         "auto",
         description="components: connected foreground is one object. watershed: touching cells are split at their "
-        "necks. auto: whichever has the better mean Kaggle AP on the validation images (watershed without any).",
+        "necks. contour, distance, flow: along the contours, at the passes between the distances, or where the flows "
+        "meet, of a network whose output is that. auto: whichever of those that the network allows has the best mean "
+        "Kaggle AP on the validation images (without any the last of them).",
     )
     split_depth_px: float | None = Field(
         None,
@@ -91,11 +100,38 @@ class Instances(Closed):
         description="watershed: a neck that is this much narrower, in radius, than the smaller part splits. Left "
         "out: the best of a short list on the validation images (1 without any).",
     )
+    split_depth: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="contour, distance: a pass this much below the lower one of its two tops splits, in units of the "
+        "map, which goes from 0 to 1. Left out: the best of a short list on the validation images (0.2 without any).",
+    )
+    max_flow_error: float | None = Field(
+        0.4,
+        gt=0,
+        le=4,
+        description="flow: objects whose own flow differs more from the predicted one (mean squared difference of the "
+        "vectors) are dropped, as cellpose does; null keeps all.",
+    )
     min_area_px: int | None = Field(
         None,
         ge=0,
         description="Smaller objects are dropped (px: number of pixels). Left out: the best of a short list on "
         "the validation images, fractions of their median object (0 without any).",
+    )
+    max_area_px: int | None = Field(
+        None, ge=1, description="Larger objects are dropped (px: number of pixels). Left out: none is too large."
+    )
+    min_solidity: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Objects that fill less of their convex hull are dropped. Left out: any shape will do.",
+    )
+    exclude_border: bool = Field(
+        False,
+        description="Drop objects that the edge of the image cuts. Such objects of the truth then count as missed.",
     )
     fill_holes_px: int | None = Field(
         None,
@@ -103,6 +139,15 @@ class Instances(Closed):
         description="Holes up to this area (number of pixels) are filled; 0: none. Left out: a quarter of the "
         "median object of the validation images (0 without any).",
     )
+
+    @model_validator(mode="after")
+    def _sizes_leave_room(self) -> "Instances":
+        if self.max_area_px is not None and (self.min_area_px or 0) > self.max_area_px:
+            raise ValueError(
+                f"expected min_area_px up to max_area_px, found {self.min_area_px} and {self.max_area_px}: nothing "
+                "would be left. Exchange them"
+            )
+        return self
 
 
 class Postprocess(Closed):

@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from cellmill.config.training import ModelPreset
 
 RESERVED_NAMES = frozenset({"raw", "images", "labels", "check"})
 EXPORT_SUFFIX = ".cellmill"
+MEAN_SUFFIX = ".mean"
 EXPORT_FORMAT = 2
 
 
@@ -27,7 +28,8 @@ class Run:
 
     `parts` says which parts of the dataset play train, validation and test; `preset_name` is the file of
     resources/models, nothing for an applied model; `apply` and `init_from` are "dataset/run" or the path of an
-    exported file; `init_weights` says whether all of its weights must fit.
+    exported file; `init_weights` says whether all of its weights must fit. `members` are the runs of the same dataset
+    whose predictions it averages, none for a run that is trained or applied.
     """
 
     dataset: str
@@ -40,6 +42,7 @@ class Run:
     apply: str | None = None
     init_from: str | None = None
     init_weights: str = "all"
+    members: tuple[str, ...] = ()
 
 
 class PresetError(ValueError):
@@ -155,7 +158,19 @@ def _runs_of(dataset_name: str, dataset: Dataset, entry: ModelEntry, *, preset: 
                     init_weights=entry.init_weights,
                 )
             )
+    if entry.average_seeds:
+        runs += [_mean_of(runs, fold=fold) for fold in numbers]
     return runs
+
+
+def _mean_of(runs: Sequence[Run], *, fold: int | None) -> Run:
+    """Describe the run that averages those of all seeds, of one fold."""
+    suffix = "" if fold is None else f".fold{fold}"
+    members = [run for run in runs if run.name.endswith(suffix)]
+    name = f"{members[0].model}{MEAN_SUFFIX}"
+    return replace(
+        members[0], name=name + suffix, model=name, init_from=None, members=tuple(run.name for run in members)
+    )
 
 
 def _parts_of_fold(fold: int | None, folds: int | None) -> dict[str, tuple[str, ...]]:

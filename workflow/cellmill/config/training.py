@@ -190,14 +190,29 @@ class Train(_Closed):
 
 
 class Predict(_Closed):
-    """Prediction of whole images in tiles; no result depends on it."""
+    """Prediction of whole images in tiles. What networks see in tiles equals what they see in the whole image, but for
+    recurrent ones and those with group or instance normalisation, whose tiles are blended.
+    """
 
     tile: tuple[Pixels, Pixels] = Field(
         (1024, 1024),
         description="Rows and columns (px) that are predicted at once; a halo is added where an image is "
         "larger. Smaller needs less memory and more time.",
     )
-    batch: int = Field(1, ge=1, le=1024, description="Tiles that the network sees at once.")
+    batch: int = Field(
+        1,
+        ge=1,
+        le=1024,
+        description="Tiles that the network sees at once; halved where a GPU's memory does not hold them.",
+    )
+    average: Literal["none", "flips", "rotations"] = Field(
+        "none",
+        description="Predict the image mirrored (flips: 4 predictions), and turned by right angles too (rotations: 8), "
+        "and take the mean; takes as many times as long.",
+    )
+    precision: Literal["fp32", "bf16", "fp16"] = Field(
+        "fp32", description="Of the convolutions on a GPU; a CPU always takes fp32."
+    )
 
 
 class ModelPreset(_Closed):

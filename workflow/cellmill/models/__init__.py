@@ -12,6 +12,7 @@ import importlib
 import io
 import pickle
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from cellmill.outputs import OUTPUT_CHANNELS
 
 WEIGHTS_KEYS = ("network", "input", "state_dict")
 MAX_DIFFERENCES = 5
+# Before the number of a network, in a file that holds several
+MEMBER = "member"
 
 
 def build_network(network: dict[str, Any]) -> nn.Module:
@@ -101,6 +104,45 @@ def read_weights(path: str | Path) -> dict[str, Any]:
             "Give the weights.pt of a run or an exported .cellmill file."
         )
     return dict(contents)
+
+
+def join_members(files: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Put the weights of several networks of one kind into one file, for the mean of their predictions.
+
+    Parameters
+    ----------
+    files : sequence of (path, contents)
+        From `read_weights`, at least one.
+
+    Returns
+    -------
+    dict
+        network, input, and state_dict with the number of the member before each name: for `write_weights`.
+
+    Raises
+    ------
+    ValueError
+        If networks or inputs differ.
+    """
+    first_path, first = files[0]
+    joined: dict[str, torch.Tensor] = {}
+    for number, (path, contents) in enumerate(files):
+        if contents["network"] != first["network"] or contents["input"] != first["input"]:
+            raise ValueError(
+                f"{path}: expected the network and the input of {first_path}, with which it is averaged, found "
+                "others. Train both with the same settings."
+            )
+        joined |= {f"{MEMBER}{number}.{name}": tensor for name, tensor in contents["state_dict"].items()}
+    return {"network": first["network"], "input": first["input"], "state_dict": joined}
+
+
+def split_members(weights: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
+    """Take the weights of each network out of a weights file: one, or those that `join_members` put there."""
+    members: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in weights["state_dict"].items():
+        member, rest = name.split(".", 1) if name.startswith(MEMBER) else ("", name)
+        members.setdefault(member, {})[rest] = tensor
+    return list(members.values())
 
 
 def load_weights(network: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str | Path) -> None:

@@ -291,7 +291,7 @@ FIT_FACTS = {
         ("closing", "footprint", "closing", ""),
         ("closing", "radius_px", "closing, radius", "px"),
         ("instances", "method", "objects by", ""),
-        ("instances", "split_depth_px", "depth of a neck that splits", "px"),
+        ("instances", "split_depth", "depth of a neck that splits", ""),
         ("instances", "min_area_px", "smallest object", "px"),
         ("instances", "fill_holes_px", "holes filled up to", "px"),
         ("instances", "median_area_px", "median annotated object", "px"),

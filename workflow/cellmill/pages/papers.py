@@ -29,7 +29,11 @@ COLUMNS = (
 NOT_RUN, NOT_MEASURED = "not run", "not measured"
 BASELINE_STAGE, BASELINE_SEED = "baseline", 0
 SMALL = "small variants, with networks narrower than the paper's: no reproduction"
-WAYS = {"applied": "applied as trained elsewhere", "fine_tuned": "started from trained weights"}
+WAYS = {
+    "applied": "applied as trained elsewhere",
+    "fine_tuned": "started from trained weights",
+    "averaged": "mean of the predictions of all seeds",
+}
 
 
 def compare_with_paper(paper: Paper, *, runs: Sequence[Run], metrics: pd.DataFrame) -> dict[str, Any]:

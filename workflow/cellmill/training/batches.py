@@ -165,8 +165,8 @@ def iterate_batches(
         With the number of the patch within the epoch they decide what is drawn.
     first_step : int
         Steps that were done before: those batches are not made.
-    workers : int, > 0
-        Threads; their number changes nothing in the batches.
+    workers : int, >= 0
+        Threads; 0: each batch is made when it is asked for. Their number changes nothing in the batches.
     team : Team
         Each member gets its part of every batch.
 
@@ -201,7 +201,10 @@ def iterate_batches(
 
 
 def make_ahead(make: Callable[[int], Batch], steps: range, *, workers: int) -> Iterator[Batch]:
-    """Make the batches of some steps by threads, and give them in order."""
+    """Make the batches of some steps by threads, and give them in order; without threads each when it is asked for."""
+    if workers == 0:
+        yield from map(make, steps)
+        return
     todo = iter(steps)
     with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="batches") as pool:
         ahead: deque[Future[Batch]] = deque(pool.submit(make, step) for step in itertools.islice(todo, workers + 1))

@@ -1,0 +1,156 @@
+"""Stage export: the objects of a run as files of other programs: COCO, ImageJ's ROI Manager, QuPath, cell tracking."""
+
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from cellmill.annotations.coco import write_coco
+from cellmill.annotations.ctc import write_ctc
+from cellmill.annotations.imagej_roi import write_rois
+from cellmill.annotations.outlines import trace_edges
+from cellmill.images import read_labels
+from cellmill.linking import link_frames
+from cellmill.shards import atomic_path, shard_folder
+
+logger = logging.getLogger(__name__)
+
+
+def export_coco(
+    *, output_path: str | Path, segmentation_dirs: Sequence[str | Path], samples: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write the objects of all images as one COCO file.
+
+    Parameters
+    ----------
+    output_path : path
+        Written whole or not at all.
+    segmentation_dirs : sequence of path
+        Shard folders of the stage postprocess.
+    samples : sequence of mapping
+        Rows of the sample table: sample, image. An image's `file_name` is that of its file where it begins with the
+        name of the sample, else {sample}.tif.
+    """
+    paths = _label_paths(segmentation_dirs)
+    write_coco(
+        output_path, images=((_file_name(row), read_labels(paths[row["sample"]])) for row in _sorted(samples, paths))
+    )
+    logger.info("%d images", len(paths), extra={"progress": True})
+
+
+def export_rois(
+    *, output_dir: str | Path, segmentation_dirs: Sequence[str | Path], samples: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write {sample}.zip for ImageJ's ROI Manager, one ROI an object; parameters as for `export_coco`."""
+    paths = _label_paths(segmentation_dirs)
+    with shard_folder(output_dir) as folder:
+        for row in _sorted(samples, paths):
+            write_rois(folder / f"{row['sample']}.zip", read_labels(paths[row["sample"]]))
+    logger.info("%d images", len(paths), extra={"progress": True})
+
+
+def export_geojson(
+    *, output_dir: str | Path, segmentation_dirs: Sequence[str | Path], samples: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write {sample}.geojson, which QuPath opens; parameters as for `export_coco`.
+
+    Notes
+    -----
+    An object is a Polygon or MultiPolygon along the edges of its pixels, in px from the upper left corner of the
+    image, x to the right and y downwards, with its number as `name` and `objectType` detection.
+    """
+    paths = _label_paths(segmentation_dirs)
+    with shard_folder(output_dir) as folder:
+        for row in _sorted(samples, paths):
+            labels_yx = read_labels(paths[row["sample"]])
+            with atomic_path(folder / f"{row['sample']}.geojson") as partial, partial.open("w") as stream:
+                stream.write('{"type": "FeatureCollection", "features": [')
+                for number, feature in enumerate(_features(labels_yx)):
+                    stream.write((",\n" if number else "\n") + json.dumps(feature))
+                stream.write("\n]}\n")
+    logger.info("%d images", len(paths), extra={"progress": True})
+
+
+def export_ctc(
+    *, output_dir: str | Path, segmentation_dirs: Sequence[str | Path], samples: Sequence[Mapping[str, Any]]
+) -> None:
+    """Write each sequence as a result of the Cell Tracking Challenge: {sequence}_RES with masks and res_track.txt.
+
+    Parameters
+    ----------
+    output_dir : path
+        The folder; written whole or not at all.
+    segmentation_dirs : sequence of path
+        Shard folders of the stage postprocess.
+    samples : sequence of mapping
+        Rows of the sample table: sample, sequence, frame. Images of no sequence are left out.
+
+    Notes
+    -----
+    Objects of consecutive frames are the same where they overlap most, see `cellmill.linking`: enough for the
+    challenge's SEG and DET, no tracking.
+    """
+    paths = _label_paths(segmentation_dirs)
+    rows = sorted(
+        (row for row in samples if row["sequence"] and row["sample"] in paths),
+        key=lambda row: (row["sequence"], int(row["frame"])),
+    )
+    with shard_folder(output_dir) as folder:
+        for sequence, frames in groupby(rows, key=lambda row: str(row["sequence"])):
+            numbered = ((int(row["frame"]), read_labels(paths[row["sample"]])) for row in frames)
+            write_ctc(folder / f"{sequence.replace('/', '_')}_RES", frames=link_frames(numbered))
+    logger.info("%d frames", len(rows), extra={"progress": True})
+
+
+def _label_paths(folders: Sequence[str | Path]) -> dict[str, Path]:
+    return {path.name.removesuffix(".tif"): path for folder in folders for path in Path(folder).glob("*.tif")}
+
+
+def _sorted(samples: Sequence[Mapping[str, Any]], paths: Mapping[str, Path]) -> list[Mapping[str, Any]]:
+    return sorted((row for row in samples if row["sample"] in paths), key=lambda row: str(row["sample"]))
+
+
+def _file_name(row: Mapping[str, Any]) -> str:
+    name = Path(row["image"]).name
+    return name if name.startswith(f"{row['sample']}.") else f"{row['sample']}.tif"
+
+
+def _features(labels_yx: np.ndarray) -> Iterator[dict[str, Any]]:
+    for number, box in enumerate(ndimage.find_objects(labels_yx), start=1):
+        if box is None:
+            continue
+        parts_yx, n_parts = ndimage.label(labels_yx[box] == number)  # 4-connected: each has one outer ring
+        corner = np.array([box[1].start, box[0].start])
+        polygons = [_polygon(parts_yx == part, corner=corner) for part in range(1, n_parts + 1)]
+        geometry = (
+            {"type": "Polygon", "coordinates": polygons[0]}
+            if n_parts == 1
+            else {"type": "MultiPolygon", "coordinates": polygons}
+        )
+        yield {
+            "type": "Feature",
+            "geometry": geometry,
+            "properties": {"objectType": "detection", "name": str(number)},
+        }
+
+
+def _polygon(mask_yx: np.ndarray, *, corner: np.ndarray) -> list[list[list[int]]]:
+    """Give the rings of one connected part: the outer one first, closed, turned as RFC 7946 asks."""
+    rings = sorted(trace_edges(mask_yx), key=lambda ring: -abs(_signed_area(ring)))
+    turned = []
+    for place, ring in enumerate(rings):
+        wants_positive = place == 0
+        if (_signed_area(ring) > 0) != wants_positive:
+            ring = ring[::-1]
+        turned.append((np.concatenate([ring, ring[:1]]) + corner).tolist())
+    return turned
+
+
+def _signed_area(ring: np.ndarray) -> float:
+    x, y = ring.astype(np.float64).T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)

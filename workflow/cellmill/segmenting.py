@@ -1,0 +1,130 @@
+"""The objects of one frame of any size: its probabilities window by window, back in the geometry of the raw image."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from cellmill.boundary import measure_grey
+from cellmill.fit import unfit_label_rows
+from cellmill.frames import Frame
+from cellmill.images import IGNORE_LABEL, ProbabilityRows
+from cellmill.instances import keep_objects, segment_image
+from cellmill.morphology import number_objects
+from cellmill.windows import LabelFile, Window, middles_of, plan_windows
+
+logger = logging.getLogger(__name__)
+
+
+def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tuple[LabelFile, int]:
+    """Turn the probabilities of one frame into objects.
+
+    Parameters
+    ----------
+    frame : Frame
+        Preprocessed image and probabilities; its truth takes no part.
+    fitted : mapping
+        Contents of postprocess.json.
+    room : path
+        Folder for files that may go afterwards.
+
+    Returns
+    -------
+    labels : LabelFile
+        Objects 1 .. n in the geometry of the raw image, without the number that marks ignored pixels.
+    n_objects : int
+        How many there are.
+
+    Notes
+    -----
+    Up to 4096 x 4096 px the image is looked at as a whole, beyond that in windows of 3072 x 3072 px; an object is that
+    of the window in whose core its middle lies. Objects are the same as in the whole image as long as they are less
+    wide than the halo of 512 px.
+    """
+    shape = frame.geometry.shape
+    drawn = LabelFile(room / "fitted.bin", shape)
+    image_yx = tifffile.memmap(frame.image_path, mode="r")
+    inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
+    grey = measure_grey(inside_yx, valid_yx=np.broadcast_to(np.True_, inside_yx.shape))
+    reader = ProbabilityRows(frame.probability_path)
+    frame.check_shape(frame.probability_path, reader.shape)
+    count, cut = 0, 0
+    for row_of_windows in plan_windows(shape):
+        rows = row_of_windows[0].rows
+        prob_cyx = reader.read(rows.start, rows.stop)
+        for window in row_of_windows:
+            labels_yx, is_cut = _segment_window(
+                prob_cyx[:, :, window.columns].astype(np.float32),
+                image_yx,
+                frame=frame,
+                window=window,
+                grey=grey,
+                fitted=fitted,
+            )
+            count, cut = _draw(drawn, labels_yx, window=window, count=count), cut + is_cut
+    if cut:
+        logger.warning(
+            "%s: %d objects are wider than the windows in which this large image is segmented, and were cut",
+            frame.sample, cut,
+        )  # fmt: skip
+    if frame.geometry.mode == "none":
+        labels = drawn
+    else:
+        labels = LabelFile(room / "raw.bin", frame.geometry.raw_shape)
+        for rows, _ in labels.bands():
+            labels.write(unfit_label_rows(drawn.read, frame.geometry, rows), rows)
+    return labels, _renumber(labels, highest=count)
+
+
+def _segment_window(
+    prob_cyx: np.ndarray,
+    image_yx: np.ndarray,
+    *,
+    frame: Frame,
+    window: Window,
+    grey: tuple[float, float],
+    fitted: Mapping[str, Any],
+) -> tuple[np.ndarray, int]:
+    """Give the objects that a window owns, and how many of these its edges cut."""
+    box = [
+        (low - part.start, high - part.start)
+        for (low, high), part in zip(frame.box, (window.rows, window.columns), strict=True)
+    ]
+    valid_yx = np.zeros(prob_cyx.shape[1:], dtype=bool)
+    valid_yx[tuple(slice(max(0, low), max(0, high)) for low, high in box)] = True
+    labels_yx = segment_image(
+        prob_cyx, np.array(image_yx[window.rows, window.columns]), valid_yx=valid_yx, grey=grey, fitted=fitted
+    )
+    kept = keep_objects(labels_yx, box=box, fitted=fitted)
+    kept[1:] &= window.owns(middles_of(labels_yx, n_objects=len(kept) - 1))
+    labels_yx = np.where(kept[labels_yx], labels_yx, 0)
+    edges = [np.zeros(0, dtype=labels_yx.dtype)]
+    for axis, part in enumerate((window.rows, window.columns)):
+        ends = {0: part.start > 0, -1: part.stop < frame.geometry.shape[axis]}
+        edges += [labels_yx.take(end, axis=axis) for end, is_inside in ends.items() if is_inside]
+    return labels_yx, int(np.count_nonzero(np.unique(np.concatenate(edges))))
+
+
+def _draw(drawn: LabelFile, labels_yx: np.ndarray, *, window: Window, count: int) -> int:
+    """Add the objects of a window where no other one has put an object; give the highest number so far."""
+    numbered_yx, n_objects = number_objects(labels_yx)
+    there_yx = drawn.read(window.rows, window.columns)
+    free_yx = (numbered_yx > 0) & (there_yx == 0)
+    there_yx[free_yx] = numbered_yx[free_yx] + count
+    drawn.write(there_yx, window.rows, window.columns)
+    return count + n_objects
+
+
+def _renumber(labels: LabelFile, *, highest: int) -> int:
+    """Number the objects that are left 1 .. n, without the number that marks ignored pixels; give n."""
+    is_there = np.zeros(highest + 1, dtype=bool)
+    for _, labels_yx in labels.bands():
+        is_there[labels_yx.ravel()] = True
+    is_there[0] = False
+    numbers = np.cumsum(is_there)
+    numbers += numbers >= IGNORE_LABEL
+    labels.look_up(np.where(is_there, numbers, 0).astype(np.uint32))
+    return int(np.count_nonzero(is_there))

@@ -1,0 +1,106 @@
+"""Images that are larger than memory: windows over them, and label images that lie in a file.
+
+An object belongs to the window in whose core its middle lies; around a core the window has a halo, in which whole
+objects have room. What is done within a window must not depend on what is further away than that.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+# Up to so many pixels an image is one window.
+WHOLE_PIXELS = 4096 * 4096
+CORE_PX = 2048
+# ASSUME objects of larger images are less wide than this; wider ones may be cut, and the log says how many were
+HALO_PX = 512
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of an image, px: what is looked at (rows, columns) and, within it, the core whose objects it decides."""
+
+    rows: slice
+    columns: slice
+    core_rows: slice
+    core_columns: slice
+
+    def owns(self, middles: np.ndarray) -> np.ndarray:
+        """Say which middles (n, 2) in px of the window lie in its core."""
+        row, column = middles[:, 0] + self.rows.start, middles[:, 1] + self.columns.start
+        return (
+            (row >= self.core_rows.start)
+            & (row < self.core_rows.stop)
+            & (column >= self.core_columns.start)
+            & (column < self.core_columns.stop)
+        )
+
+
+def plan_windows(shape: tuple[int, int]) -> list[list[Window]]:
+    """Cut an image into windows, row by row: one up to 4096 x 4096 px in all, else cores of 2048 px with a halo."""
+    core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else CORE_PX
+    cores = [[slice(first, min(first + core, size)) for first in range(0, size, core)] for size in shape]
+    grown = [
+        [slice(max(0, each.start - HALO_PX), min(size, each.stop + HALO_PX)) for each in axis]
+        for axis, size in zip(cores, shape, strict=True)
+    ]
+    return [
+        [
+            Window(rows, columns, core_rows, core_columns)
+            for columns, core_columns in zip(grown[1], cores[1], strict=True)
+        ]
+        for rows, core_rows in zip(grown[0], cores[0], strict=True)
+    ]
+
+
+def middles_of(labels_yx: np.ndarray, *, n_objects: int) -> np.ndarray:
+    """Find the mean place of each object 1 .. n in px, rounded down: int64, shape (n, 2), -1 where there is none."""
+    flat = labels_yx.ravel()
+    areas = np.bincount(flat, minlength=n_objects + 1)[1:]
+    places = []
+    for axis in range(2):
+        along = np.arange(labels_yx.shape[axis])
+        number = np.broadcast_to(along[:, None] if axis == 0 else along, labels_yx.shape).ravel()
+        sums = np.bincount(flat, weights=number, minlength=n_objects + 1)[1:]
+        places.append(np.where(areas > 0, sums // np.maximum(areas, 1), -1))
+    return np.stack(places, axis=1).astype(np.int64)
+
+
+class LabelFile:
+    """A label image in a file, read and written in parts; memory holds a part while it is used.
+
+    Parameters
+    ----------
+    path : path
+        A new file, filled with zeros.
+    shape : (rows, columns)
+    """
+
+    def __init__(self, path: str | Path, shape: tuple[int, int]) -> None:
+        self._path = Path(path)
+        self.shape = shape
+        np.memmap(self._path, mode="w+", dtype=np.uint32, shape=shape)
+
+    def read(self, rows: slice | np.ndarray, columns: slice = slice(None)) -> np.ndarray:
+        """Give a part: uint32, shape (rows, columns)."""
+        # Mapped anew each time, so that the pages of earlier parts do not stay in memory.
+        mapped = np.memmap(self._path, mode="r", dtype=np.uint32, shape=self.shape)
+        return np.array(mapped[rows, columns])
+
+    def write(self, part_yx: np.ndarray, rows: slice, columns: slice = slice(None)) -> None:
+        """Put a part in its place."""
+        mapped = np.memmap(self._path, mode="r+", dtype=np.uint32, shape=self.shape)
+        mapped[rows, columns] = part_yx
+
+    def bands(self, max_pixels: int = 2**22) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the image from top to bottom: rows, and their labels."""
+        height = max(1, max_pixels // self.shape[1])
+        for first in range(0, self.shape[0], height):
+            rows = slice(first, min(first + height, self.shape[0]))
+            yield rows, self.read(rows)
+
+    def look_up(self, table: np.ndarray) -> None:
+        """Replace each label by its entry in a table."""
+        for rows, labels_yx in self.bands():
+            self.write(table[labels_yx], rows)
