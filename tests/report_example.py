@@ -121,6 +121,7 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
         folder / "objects.csv", ("sample", "object", "area_px"),
         [(name, number, area) for name in names for number, area in enumerate(areas, start=1)],
     )  # fmt: skip
+    _write_csv(folder / "flags.csv", ("severity", "sample", "where", "finding", "advice"), [])
     fit = {
         "format": 2,
         "threshold": {"value": 0.4375, "method": "mcc", "mcc": 0.81, "reason": "best on the validation images"},
@@ -130,7 +131,8 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
     (folder / "postprocess.json").write_text(json.dumps(fit))
     run = {
         "run": model, "model": model, "seed": 7, "postprocess": folder / "postprocess.json",
-        "objects": folder / "objects.csv", "probabilities": {shard: folder / "probabilities" / shard},
+        "objects": folder / "objects.csv", "flags": folder / "flags.csv",
+        "probabilities": {shard: folder / "probabilities" / shard},
         "segmentation": {shard: folder / "segmentation" / shard},
     }  # fmt: skip
     if not is_trained:

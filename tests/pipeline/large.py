@@ -1,15 +1,17 @@
-"""Makes one large image with its annotations and runs check, preprocess and rasterize on it; prints the peak memory.
+"""Makes one large image with its annotations and runs the stages that see images on it; prints the peak memory.
 
 ``python tests/pipeline/large.py 30000`` does it at full size (`make full-size`), the tests with fewer pixels.
 """
 
+import json
 import re
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow")]
@@ -19,6 +21,8 @@ TILE = 512
 STEP, RADIUS = 64, 12
 # At 30,000 x 30,000 px within 4 GB: bytes for each pixel
 BYTES_PER_PIXEL = 4 * 1000**3 / 30000**2
+# predict and postprocess hold a row of tiles and a window, whatever the size: at most this
+FLAT_MB = 2500
 
 
 def write_slide(path: Path, *, side: int, kind: str) -> int:
@@ -76,11 +80,72 @@ def run_stage(stage: str, folder: Path, form: str) -> None:
         section = {"background": {"method": "gaussian", "sigma_px": 20.0}} if form == "binary" else {}
         settings = Preprocess.model_validate(section).model_dump(mode="json")
         preprocess_shard(output_dir=folder / f"images_{form}", samples=rows, context=[], **settings)
+    elif stage == "predict":
+        predict_slide(folder)
+    elif stage == "postprocess":
+        postprocess_slide(folder, rows=rows)
     else:
         from cellmill.rasterize import rasterize_shard
 
         rasterize_shard(output_dir=folder / f"labels_{form}", samples=rows, annotations=annotations, missing="error")
     print(f"{stage} {form} {peak_memory_mb():.0f} {time.perf_counter() - start:.0f}")
+
+
+def predict_slide(folder: Path) -> None:
+    """Predict the preprocessed slide by a small network that has learnt nothing."""
+    import torch
+
+    from cellmill.config.training import ModelPreset
+    from cellmill.models import build_network, write_weights
+    from cellmill.predict import predict_shard
+
+    torch.manual_seed(0)
+    network = {
+        "architecture": "unet", "in_channels": 1, "base_channels": 4, "levels": 2, "norm": "batch", "dropout": 0,
+        "film": 0, "output": "flow", "width": 1,
+    }  # fmt: skip
+    preset = ModelPreset(title="slide").model_dump(mode="json")
+    weights = build_network(network).state_dict()
+    write_weights(folder / "weights.pt", network=network, input=preset["input"], state_dict=weights)
+    predict_shard(
+        output_dir=folder / "predicted", images_dir=folder / "images_label_image", around_dirs=[],
+        weights_path=folder / "weights.pt", predict=preset["predict"], passages=None, classes=None, threads=1, gpu=0,
+    )  # fmt: skip
+
+
+def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
+    """Turn probabilities that are .9 on the slide's nuclei into objects."""
+    import numpy as np
+    import tifffile
+
+    from cellmill.config.postprocess import Postprocess
+    from cellmill.familiarity import summarize_images
+    from cellmill.images import write_probability_bands
+    from cellmill.postprocess import postprocess_shard
+    from cellmill.shards import shard_folder
+
+    settings = Postprocess().model_dump(mode="json")
+    fit = {
+        "format": 2, "settings": settings, "threshold": {"value": 0.5}, "closing": settings["closing"],
+        "boundary": {"applied": False, "scales_px": [0.0]}, "training_images": summarize_images([]),
+        "instances": {
+            "method": "watershed", "split_depth": 1.0, "min_area_px": 0, "max_area_px": None, "min_solidity": None,
+            "exclude_border": False, "max_flow_error": 0.4, "fill_holes_px": 100,
+        },
+    }  # fmt: skip
+    (folder / "postprocess.json").write_text(json.dumps(fit))
+    image_yx = tifffile.memmap(folder / "images_label_image" / "slide.tif", mode="r")
+    with shard_folder(folder / "probabilities") as output:
+        bands = (
+            np.where(np.asarray(image_yx[first : first + TILE]) > 1500, 0.9, 0.1).astype(np.float16)[np.newaxis]
+            for first in range(0, len(image_yx), TILE)
+        )
+        write_probability_bands(output / "slide.tif", bands, shape=image_yx.shape)
+    postprocess_shard(
+        output_dir=folder / "segmentation", images_dir=folder / "images_label_image",
+        probabilities_dir=folder / "probabilities", fit_path=folder / "postprocess.json", postprocess=settings,
+        pixel_size_um=None, rle_order="row", samples=rows, channel="luminance",
+    )  # fmt: skip
 
 
 def peak_memory_mb() -> float:
@@ -89,9 +154,11 @@ def peak_memory_mb() -> float:
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
 
-def measure(side: int, folder: Path, form: str) -> Iterator[tuple[str, float, float]]:
-    """Run the stages in processes of their own: name, peak memory in MB, seconds."""
-    for stage in ("check", "preprocess", "rasterize"):
+def measure(
+    folder: Path, form: str, *, stages: Sequence[str] = ("check", "preprocess", "rasterize")
+) -> Iterator[tuple[str, float, float]]:
+    """Run stages in processes of their own: name, peak memory in MB, seconds."""
+    for stage in stages:
         command = [sys.executable, __file__, stage, str(folder), form]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         _, _, peak_mb, seconds = done.stdout.split()
@@ -106,11 +173,14 @@ def main(side: int) -> None:
         write_slide(folder / "slide.tif", side=side, kind="image")
         for form, kind in (("label_image", "labels"), ("binary", "mask")):
             objects = write_slide(folder / f"{form}.tif", side=side, kind=kind)
-            for stage, peak_mb, seconds in measure(side, folder, form):
+            for stage, peak_mb, seconds in measure(folder, form):
                 print(
                     f"{side} x {side} px, {objects} objects, {form}: {stage} {peak_mb:.0f} MB of {limit_mb:.0f}, {seconds:.0f} s"
                 )
                 assert peak_mb < limit_mb, f"{stage} took more than {limit_mb:.0f} MB"
+        for stage, peak_mb, seconds in measure(folder, "label_image", stages=("predict", "postprocess")):
+            print(f"{side} x {side} px: {stage} {peak_mb:.0f} MB of {FLAT_MB}, {seconds:.0f} s")
+            assert peak_mb < FLAT_MB, f"{stage} took more than {FLAT_MB} MB"
 
 
 if __name__ == "__main__":

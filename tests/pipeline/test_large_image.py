@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 
@@ -25,7 +26,7 @@ def slide(tmp_path_factory):
 def test_check_preprocess_and_rasterize_take_the_memory_of_a_band(slide, form, kind):
     objects = large.write_slide(slide / f"{form}.tif", side=SIDE, kind=kind)
     limit_mb = large.BYTES_PER_PIXEL * SIDE**2 / 1e6
-    for stage, peak_mb, _ in large.measure(SIDE, slide, form):
+    for stage, peak_mb, _ in large.measure(slide, form):
         assert peak_mb < limit_mb, stage
     labels_yx = tifffile.imread(slide / f"labels_{form}" / "slide.tif")
     drawn = np.unique(labels_yx)
@@ -38,3 +39,24 @@ def test_check_preprocess_and_rasterize_take_the_memory_of_a_band(slide, form, k
         assert np.array_equal(image_yx, tifffile.imread(slide / "slide.tif"))
     else:
         assert abs(float(image_yx[:, ::61].mean())) < 20
+
+
+def test_predict_and_postprocess_take_the_memory_of_a_row_of_tiles_and_of_a_window(tmp_path):
+    """Image, probabilities and labels of 4,096 x 4,096 px alone are 270 MB; the windows are smaller than that image."""
+    side = 4096
+    objects = large.write_slide(tmp_path / "slide.tif", side=side, kind="image")
+    stages = ("preprocess", "predict", "postprocess")
+    peaks = {stage: peak_mb for stage, peak_mb, _ in large.measure(tmp_path, "label_image", stages=stages)}
+    assert max(peaks.values()) < large.FLAT_MB
+    with tifffile.TiffFile(tmp_path / "predicted" / "slide.tif") as tiff:
+        assert [page.shape for page in tiff.pages] == [(side, side)] * 3
+    labels_yx = tifffile.imread(tmp_path / "segmentation" / "slide.tif")
+    assert len(np.unique(labels_yx)) - 1 == objects
+    y, x = np.mgrid[:side, :side]
+    half = large.STEP // 2
+    is_object = ((y % large.STEP - half) ** 2 + (x % large.STEP - half) ** 2) <= large.RADIUS**2
+    # Noise makes pixels of the border wander by one.
+    assert np.mean((labels_yx > 0) == is_object) > 0.99
+    table = pd.read_csv(tmp_path / "segmentation" / "objects.csv")
+    assert len(table) == objects
+    assert table["area_px"].sum() == np.count_nonzero(labels_yx)

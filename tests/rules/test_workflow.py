@@ -91,7 +91,10 @@ def test_a_script_is_thin(script):
 
 
 WORDS = {"dataset": "demo", "run": "sartorius_unet", "shard": "train-0000"}
-ONCE_A_RUN = ("train", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio")
+ONCE_A_RUN = (
+    "train", "join_seeds", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio", "export_coco",
+    "export_rois", "export_geojson", "export_ctc",
+)  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "postprocess", "evaluate_shard")
 OF_DATASET = ("check_dataset", "match", "evaluate", "report")
 

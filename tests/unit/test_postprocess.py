@@ -79,7 +79,7 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
         postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
-        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1}, seed=seed, **roles,
+        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1}, pixel_size_um=None, seed=seed, **roles,
     )  # fmt: skip
     return read_fit(tmp_path / name)
 
@@ -219,6 +219,19 @@ def test_objects_wider_than_a_window_are_cut_and_said(shards, tmp_path, monkeypa
     assert f"x0: {found.max()} objects are wider than the windows" in caplog.text
 
 
+def test_images_unlike_the_training_images_are_flagged(shards, fitted, tmp_path, caplog):
+    image, labels, probability = draw_cells(40)
+    cells = {"x0": draw_cells(41), "x1": (image * 100, labels, probability)}
+    folder = segment(tmp_path, write_shard(tmp_path, "test-0000", cells), fitted)
+    flags = pd.read_csv(folder / "flags.csv")
+    assert list(flags) == ["severity", "sample", "where", "finding", "advice"]
+    assert set(flags["sample"]) == {"x1"}
+    assert flags["finding"].str.startswith("unlike the images that the model was trained on: its ").all()
+    assert "x1: unlike the images" in caplog.text
+    assert read_fit(fitted)["training_images"]["images"] == 6
+    assert len(pd.read_csv(segment(tmp_path / "same", shards["test"], fitted) / "flags.csv")) == 0
+
+
 def test_an_image_without_foreground_gives_empty_tables(fitted, tmp_path):
     image, labels, probability = draw_cells(1)
     folders = write_shard(tmp_path, "test-0000", {"x0": (image, labels, probability * 0)})
@@ -257,7 +270,8 @@ def test_a_fit_of_another_format_is_refused(tmp_path):
 
 def test_tables_of_all_shards_are_gathered(shards, fitted, tmp_path):
     folders = [segment(tmp_path / room, shards[room], fitted) for room in ("validation", "test")]
-    gather_tables(objects_path=tmp_path / "objects.csv", rle_path=tmp_path / "rle.csv", segmentation_dirs=folders)
+    paths = {f"{name}_path": tmp_path / f"{name}.csv" for name in ("objects", "rle", "flags")}
+    gather_tables(**paths, segmentation_dirs=folders)
     assert pd.read_csv(tmp_path / "objects.csv")["sample"].unique().tolist() == ["v0", "v1", "v2", "x0", "x1"]
     assert len(pd.read_csv(tmp_path / "rle.csv")) == 5 * len(CENTRES)
 

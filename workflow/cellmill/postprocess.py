@@ -5,6 +5,7 @@ all in the geometry of the preprocessed image; then the objects go back to the g
 What has to be learnt or chosen is so on training and validation shards and stands in postprocess.json.
 """
 
+import csv
 import json
 import logging
 import tempfile
@@ -18,6 +19,7 @@ import tifffile
 
 from cellmill.archives import FORMAT, MODEL_FORMAT, export_model, read_fit
 from cellmill.channels import Channel, select_channel
+from cellmill.familiarity import ADVICE, find_unlike, measure_image, summarize_images
 from cellmill.fit import unfit_image_rows
 from cellmill.fitting import (
     choose_objects,
@@ -38,6 +40,10 @@ logger = logging.getLogger(__name__)
 
 # ASSUME a hole below a quarter of an object is one of the prediction, not background between cells
 HOLE_FRACTION = 0.25
+# Training images whose range of size, brightness and contrast later ones are compared with
+FAMILIAR_IMAGES = 200
+FLAGS = "flags.csv"
+FLAG_COLUMNS = ("severity", "sample", "where", "finding", "advice")
 
 
 def postprocess_shard(
@@ -57,7 +63,8 @@ def postprocess_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, manifest.json.
+        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, flags.csv (images that are
+        unlike those that the model was trained on), manifest.json.
     images_dir, probabilities_dir : path
         Shard folders with the preprocessed images and the network's probabilities.
     fit_path : path
@@ -89,7 +96,12 @@ def postprocess_shard(
     frames = list_frames(images_dir, probabilities_dir)
     with shard_folder(output_dir) as folder:
         tables = ObjectTables(folder, order=rle_order)
+        flags: list[tuple[str, ...]] = []
         for frame in frames:
+            for reason in find_unlike(_measure(frame, pixel_size_um=pixel_size_um), fitted["training_images"]):
+                finding = f"unlike the images that the model was trained on: {reason}"
+                flags.append(("warning", frame.sample, "", finding, ADVICE))
+                logger.warning("%s: %s", frame.sample, finding)
             with tempfile.TemporaryDirectory(dir=folder) as room:
                 labels, n_objects = segment_frame(frame, fitted=fitted, room=Path(room))
                 highest = n_objects + (n_objects >= IGNORE_LABEL)
@@ -103,7 +115,17 @@ def postprocess_shard(
                     raw_of_rows=_open_raw(rows[frame.sample], channel=channel),
                 )  # fmt: skip
             total += n_objects
+        with (folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:
+            csv.writer(stream, lineterminator="\n").writerows([FLAG_COLUMNS, *flags])
     logger.info("%d images, %d objects", len(frames), total, extra={"progress": True})
+
+
+def _measure(frame: Frame, *, pixel_size_um: float | None) -> dict[str, float | None]:
+    """Measure a frame's preprocessed image without its padding; a pixel size that is set goes before the file's."""
+    image_yx = tifffile.memmap(frame.image_path, mode="r")
+    inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
+    edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
+    return measure_image(inside_yx, pixel_size_um=edge_um)
 
 
 def _open_raw(row: Mapping[str, Any], *, channel: Channel) -> Callable[[slice], np.ndarray]:
@@ -117,19 +139,27 @@ def _open_raw(row: Mapping[str, Any], *, channel: Channel) -> Callable[[slice], 
     return rows_of
 
 
-def gather_tables(*, objects_path: str | Path, rle_path: str | Path, segmentation_dirs: Sequence[str | Path]) -> None:
+def gather_tables(
+    *,
+    objects_path: str | Path,
+    rle_path: str | Path,
+    flags_path: str | Path,
+    segmentation_dirs: Sequence[str | Path],
+) -> None:
     """Put the tables of all shards of a run below one another.
 
     Parameters
     ----------
-    objects_path, rle_path : path
+    objects_path, rle_path, flags_path : path
         What is written.
     segmentation_dirs : sequence of path
         Shard folders of `postprocess_shard`, at least one.
     """
-    for path, name in ((objects_path, OBJECTS), (rle_path, RLE)):
-        lines = concatenate_tables(path, [Path(folder) / name for folder in segmentation_dirs])
-    logger.info("%d objects in %d shards", lines, len(segmentation_dirs))
+    lines = {
+        name: concatenate_tables(path, [Path(folder) / name for folder in segmentation_dirs])
+        for path, name in ((objects_path, OBJECTS), (rle_path, RLE), (flags_path, FLAGS))
+    }
+    logger.info("%d objects in %d shards, %d flags", lines[OBJECTS], len(segmentation_dirs), lines[FLAGS])
 
 
 def fit_postprocess(
@@ -148,6 +178,7 @@ def fit_postprocess(
     predict: Mapping[str, Any],
     input: Mapping[str, Any],
     network: Mapping[str, Any],
+    pixel_size_um: float | None,
     seed: int,
 ) -> None:
     """Learn and choose what postprocessing needs, and pack the run into one file.
@@ -169,6 +200,8 @@ def fit_postprocess(
         Config section.
     preprocess, predict, input, network : mapping
         Settings that the exported model carries along.
+    pixel_size_um : float or None
+        Edge of a pixel of the training images; None: what the metadata of each say.
     seed : int
         Of the config.
     """
@@ -189,6 +222,10 @@ def fit_postprocess(
         "closing": dict(postprocess["closing"]),
         "boundary": {"applied": False, "scales_px": postprocess["boundary"]["scales_px"]},
         "instances": {"fill_holes_px": holes_px, "median_area_px": median_area_px},
+        "training_images": summarize_images(
+            _measure(frame, pixel_size_um=pixel_size_um)
+            for frame in draw_frames(training, count=FAMILIAR_IMAGES, seed=seed)
+        ),
         "fold": {"training": _digests(training_dirs), "validation": _digests(validation_dirs)},
     }
     fitted["boundary"] = fit_boundary(training, fitted=fitted, settings=postprocess["boundary"], seed=seed)

@@ -69,8 +69,8 @@ def write_report(
         The part of the config that was used, as YAML.
     runs : sequence of mappings
         run, model, seed; paths `history` and `summary` (missing for an applied model), `postprocess` (missing
-        for an exported one) and `objects`; `probabilities` and `segmentation` (shard -> folder); `apply`: where an
-        applied model is from; `made_from`, with `paper`: see `compare_with_paper`.
+        for an exported one), `objects` and `flags`; `probabilities` and `segmentation` (shard -> folder); `apply`:
+        where an applied model is from; `made_from`, with `paper`: see `compare_with_paper`.
     samples : sequence of mappings
         sample, image, split, shard, class, sequence, frame, and `channel` where it is not the luminance; one row an
         image. The gallery has a raw view where `image` is a file.
@@ -119,7 +119,9 @@ def write_report(
         "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
         "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
         "likeness": _likeness(match_path),
-        **_data_chapter(samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}),
+        **_data_chapter(
+            samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}, runs=read_runs
+        ),
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(read_runs, metrics=metrics),
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
@@ -246,6 +248,7 @@ def _data_chapter(
     check_paths: Sequence[str | Path],
     remarks: Sequence[str],
     temporal_dirs: Mapping[str, str | Path],
+    runs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     tables = read_tables(check_paths)
     images, annotations = ({row["sample"]: row for row in tables[name]} for name in ("images", "annotations"))
@@ -255,7 +258,7 @@ def _data_chapter(
         "remarks": [wording.hide_folders(remark) for remark in remarks],
         "shared_sequences": chapters.shared_sequences(samples),
         "data_tables": data.describe_data(samples, images=images, annotations=annotations),
-        "findings": data.list_findings([*describe_resting(temporal_dirs), *findings]),
+        "findings": data.list_findings([*describe_resting(temporal_dirs), *findings, *results.read_flags(runs)]),
     }
 
 

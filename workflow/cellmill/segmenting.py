@@ -40,7 +40,7 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
 
     Notes
     -----
-    Up to 4096 x 4096 px the image is looked at as a whole, beyond that in windows of 3072 x 3072 px; an object is that
+    Up to 3072 x 3072 px the image is looked at as a whole, beyond that in windows of 3072 x 3072 px; an object is that
     of the window in whose core its middle lies. Objects are the same as in the whole image as long as they are less
     wide than the halo of 512 px.
     """

@@ -157,6 +157,7 @@ def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, An
         "predict": plan.run(dataset, run).preset["predict"],
         "input": plan.run(dataset, run).preset["input"],
         "network": network_settings(plan.run(dataset, run).preset),
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "seed": plan.config.seed,
     }
 
@@ -256,6 +257,7 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
     folder = f"{RESULTS}/{run.dataset}/{run.name}"
     source = plan.source_of(run)
     files = {"run": run.name, "model": run.model, "seed": run.seed, "objects": f"{folder}/objects.csv"}
+    files["flags"] = f"{folder}/flags.csv"
     if run.apply is None and not run.members:
         files |= {"history": f"{folder}/history.csv", "summary": f"{folder}/train.json"}
     elif run.apply is not None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 # Up to so many pixels an image is one window.
-WHOLE_PIXELS = 4096 * 4096
+WHOLE_PIXELS = 3072 * 3072
 CORE_PX = 2048
 # ASSUME objects of larger images are less wide than this; wider ones may be cut, and the log says how many were
 HALO_PX = 512
@@ -38,7 +38,7 @@ class Window:
 
 
 def plan_windows(shape: tuple[int, int]) -> list[list[Window]]:
-    """Cut an image into windows, row by row: one up to 4096 x 4096 px in all, else cores of 2048 px with a halo."""
+    """Cut an image into windows, row by row: one up to 3072 x 3072 px in all, else cores of 2048 px with a halo."""
     core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else CORE_PX
     cores = [[slice(first, min(first + core, size)) for first in range(0, size, core)] for size in shape]
     grown = [

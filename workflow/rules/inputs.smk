@@ -203,6 +203,7 @@ def report_data(wildcards):
         "summary": [f"results/{dataset}/{run.name}/train.json" for run in trained],
         "fit": [file_of_source(run, "postprocess.json") for run in runs],
         "objects": [f"results/{dataset}/{run.name}/objects.csv" for run in runs],
+        "flags": [f"results/{dataset}/{run.name}/flags.csv" for run in runs],
         "images": folders("images", wildcards, shown),
         "labels": folders("labels", wildcards, labelled),
         "temporal": folders("images", wildcards, PLAN.temporal_shards(dataset)),

@@ -5,6 +5,7 @@ Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boun
         results/{dataset}/{run}/model.cellmill            the run as one file, for other images and machines
         results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16, YX, geometry of the raw image
         results/{dataset}/{run}/objects.csv, rle.csv      one row an object
+        results/{dataset}/{run}/flags.csv                 images unlike those that the model was trained on
 """
 
 
@@ -67,6 +68,7 @@ rule postprocess_tables:
     output:
         objects="results/{dataset}/{run}/objects.csv",
         rle="results/{dataset}/{run}/rle.csv",
+        flags="results/{dataset}/{run}/flags.csv",
     log:
         "logs/{dataset}/postprocess/{run}/tables.log",
     benchmark:

@@ -57,6 +57,17 @@ def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return read
 
 
+def read_flags(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Read what runs said of images that are unlike their training images, as findings; the same words only once."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for run in runs:
+        with Path(run["flags"]).open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                row["where"] = str(run["model"])
+                found.setdefault((row["sample"], row["finding"]), row)
+    return list(found.values())
+
+
 def first_runs(
     runs: Sequence[Mapping[str, Any]], *, order: Sequence[str], samples: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:

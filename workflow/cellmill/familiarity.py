@@ -1,0 +1,100 @@
+"""Whether images are like those that a model was trained on: their size, pixels, brightness and contrast."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+# Of larger images every so manieth row and column are enough.
+MAX_PIXELS = 1 << 20
+PERCENTILES = (1, 50, 99)
+# ASSUME a network bears half and twice the sides, pixels larger by half, three times the contrast: what presets with
+# zoom and contrast augmentation have seen, and a little more
+SIZE_FACTOR, PIXEL_FACTOR, CONTRAST_FACTOR = 2.0, 1.5, 3.0
+ADVICE = (
+    "Look at these images first: the model has not seen such ones. Bring them to the scale and the exposure of the "
+    "training images, or annotate a few of them and train on both."
+)
+
+
+def measure_image(image_yx: np.ndarray, *, pixel_size_um: float | None) -> dict[str, float | None]:
+    """Measure what is compared of one image.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float, shape (rows, columns)
+        Preprocessed image without padding; may be a memory map.
+    pixel_size_um : float or None
+        Edge of a pixel.
+
+    Returns
+    -------
+    dict
+        short_side_px, long_side_px, pixel_size_um, brightness (median) and contrast (99th less 1st percentile).
+    """
+    step = 1
+    while (image_yx.shape[0] // step) * (image_yx.shape[1] // step) > MAX_PIXELS:
+        step += 1
+    low, median, high = np.percentile(np.asarray(image_yx[::step, ::step], dtype=np.float64), PERCENTILES)
+    return {
+        "short_side_px": min(image_yx.shape),
+        "long_side_px": max(image_yx.shape),
+        "pixel_size_um": pixel_size_um,
+        "brightness": float(median),
+        "contrast": float(high - low),
+    }
+
+
+def summarize_images(measured: Iterable[Mapping[str, float | None]]) -> dict[str, Any]:
+    """Give the range of each measure over the images that were trained on.
+
+    Returns
+    -------
+    dict
+        images, and for each measure [smallest, largest], or None where no image has it.
+    """
+    rows = list(measured)
+    summary: dict[str, Any] = {"images": len(rows)}
+    for name in ("short_side_px", "long_side_px", "pixel_size_um", "brightness", "contrast"):
+        values = [value for row in rows if (value := row[name]) is not None]
+        summary[name] = [min(values), max(values)] if values else None
+    return summary
+
+
+def find_unlike(measured: Mapping[str, float | None], seen: Mapping[str, Any]) -> list[str]:
+    """Say in what an image is unlike those that were trained on.
+
+    Parameters
+    ----------
+    measured : mapping
+        From `measure_image`.
+    seen : mapping
+        From `summarize_images`.
+
+    Returns
+    -------
+    list of str
+        Nothing where it is like them, or where nothing is known.
+    """
+    if not seen["images"]:
+        return []
+    found = []
+    for name, text, factor in (
+        ("short_side_px", "its shorter side has {:g} px", SIZE_FACTOR),
+        ("long_side_px", "its longer side has {:g} px", SIZE_FACTOR),
+        ("pixel_size_um", "its pixels are {:.3g} um wide", PIXEL_FACTOR),
+        ("contrast", "its contrast is {:.3g}", CONTRAST_FACTOR),
+    ):
+        value, ends = measured[name], seen[name]
+        if value is not None and ends is not None and not ends[0] / factor <= value <= ends[1] * factor:
+            found.append(text.format(value) + _say_range(ends))
+    # Brightness has no zero to be a multiple of: it is measured in contrasts.
+    value, (low, high), contrast = measured["brightness"], seen["brightness"], seen["contrast"][1]
+    if value is not None and not low - contrast <= value <= high + contrast:
+        found.append(f"its brightness is {value:.3g}" + _say_range(seen["brightness"]))
+    return found
+
+
+def _say_range(ends: list[float]) -> str:
+    low, high = (f"{end:.3g}" for end in ends)
+    return f", where the training images have {low}" + ("" if low == high else f" to {high}")
