@@ -517,3 +517,61 @@ def test_all_weights_of_another_network_are_refused_and_matching_ones_are_taken(
         message,
     )
     assert plan(stills, "default", {**other, "init_from": "d/default", "init_weights": "matching"})
+
+
+# ---- objects and files ---------------------------------------------------------------------------------------
+
+
+FLOWS = {"preset": "default", "network": {"output": "flow"}, "train": {"loss": {"name": "flow"}}}
+
+
+@pytest.mark.parametrize("method", ["contour", "distance", "flow"])
+def test_a_way_into_objects_needs_the_map_that_it_follows(stills, method):
+    section = {**stills, "postprocess": {"instances": {"method": method}}}
+    message = one_mistake(section, "stemnet1")
+    assert re.match(
+        r"datasets\.d\.postprocess\.instances\.method: expected auto, components or watershed for stemnet1, whose "
+        rf"network\.output is two_classes, found {method}\. Set it to auto, or give stemnet1 network\.output: {method} ",
+        message,
+    )
+    assert plan({**stills, "postprocess": {"instances": {"method": "auto"}}}, "stemnet1")
+
+
+def test_flows_are_followed_where_the_network_gives_them(stills):
+    section = {**stills, "postprocess": {"instances": {"method": "flow"}}}
+    assert plan(section, FLOWS)
+
+
+def test_grey_flows_have_no_direction_to_average(stills):
+    message = one_mistake(stills, {"preset": "sartorius_hot_flow", "predict": {"average": "flips"}})
+    assert "predict.average: expected none for network.output flow_gray" in message
+    assert plan(stills, {**FLOWS, "predict": {"average": "rotations"}})
+
+
+def test_tracks_need_sequences(stills, movie):
+    message = one_mistake({**stills, "export": ["coco", "ctc"]}, "stemnet1")
+    assert message.startswith("datasets.d.export: expected frames of sequences for ctc, found single images. ")
+    assert plan({**stills, "export": ["coco"]}, "stemnet1")
+    assert plan({**movie, "export": ["ctc"]}, "stemnet1")
+
+
+@pytest.mark.parametrize("seeds", [None, [3]])
+def test_one_seed_is_no_mean(stills, seeds):
+    entry = {"preset": "stemnet1", "average_seeds": True, **({"seeds": seeds} if seeds else {})}
+    assert "average_seeds: expected at least two seeds to average, found" in one_mistake(stills, entry)
+    found = plan(stills, {**entry, "seeds": [1, 2, 3]})
+    assert [run.name for run in found.runs["d"]] == [
+        "stemnet1.seed1",
+        "stemnet1.seed2",
+        "stemnet1.seed3",
+        "stemnet1.mean",
+    ]
+    assert found.runs["d"][-1].members == ("stemnet1.seed1", "stemnet1.seed2", "stemnet1.seed3")
+
+
+def test_each_fold_has_a_mean_of_its_own(stills):
+    found = plan({**stills, "split": {"folds": 3}}, {"preset": "stemnet1", "seeds": [1, 2], "average_seeds": True})
+    means = {run.name: run for run in found.runs["d"] if run.members}
+    assert set(means) == {f"stemnet1.mean.fold{fold}" for fold in range(3)}
+    assert means["stemnet1.mean.fold1"].members == ("stemnet1.seed1.fold1", "stemnet1.seed2.fold1")
+    assert means["stemnet1.mean.fold1"].parts["test"] == ("fold1",)

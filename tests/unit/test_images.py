@@ -20,10 +20,12 @@ from cellmill.images import (
     read_shape,
     sample_paths,
     write_image,
+    write_label_bands,
     write_labels,
     write_probabilities,
     write_probability_bands,
 )
+from cellmill.rasters import open_raster
 
 
 def ramp(dtype, *, rows=20, columns=31):
@@ -325,6 +327,21 @@ def test_labels_come_back_in_the_smallest_type(tmp_path, highest, dtype):
     read_yx = read_labels(tmp_path / "a.tif")
     assert read_yx.dtype == dtype
     assert np.array_equal(read_yx, labels_yx)
+
+
+@pytest.mark.parametrize("highest", [300, 70_000])
+def test_labels_carry_their_scale_for_fiji_and_napari(tmp_path, highest):
+    labels_yx = np.zeros((300, 200), dtype=np.int64)
+    labels_yx[10:200, 20:150] = highest
+    write_label_bands(tmp_path / "a.tif", [labels_yx], shape=(300, 200), highest=highest, pixel_size_um=0.65)
+    assert np.array_equal(read_labels(tmp_path / "a.tif"), labels_yx)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.is_imagej
+        assert tiff.imagej_metadata["unit"] == "micron"
+        for axis in "XY":
+            pixels, units = tiff.pages[0].tags[f"{axis}Resolution"].value
+            assert units / pixels == pytest.approx(0.65, rel=1e-6)
+    assert open_raster(tmp_path / "a.tif", palette="indices", plane=()).pixel_size_um == pytest.approx((0.65, 0.65))
 
 
 def test_negative_labels_are_refused(tmp_path):

@@ -239,6 +239,37 @@ def test_an_image_without_foreground_gives_empty_tables(fitted, tmp_path):
     assert not read_labels(folder / "x0.tif").any()
     assert (folder / "rle.csv").read_text() == "id,annotation\n"
     assert len(pd.read_csv(folder / "objects.csv")) == 0
+    assert pd.read_csv(folder / "flags.csv")["finding"].tolist() == ["no object was found"]
+
+
+@pytest.mark.parametrize("method", ["components", "watershed"])
+@pytest.mark.parametrize("classifier", ["svm", "none"])
+def test_an_image_of_foreground_alone_is_one_object_and_flagged(shards, tmp_path, method, classifier):
+    """No pixel of it is a boundary, and no distance to a background exists."""
+    chosen = settings(
+        boundary={"classifier": classifier, "apply": "always"}, instances={"method": method, "min_area_px": 0}
+    )
+    fit(tmp_path, [shards["train"]], [shards["validation"]], chosen)
+    image, labels, probability = draw_cells(1)
+    folders = write_shard(tmp_path, "test-0000", {"x0": (image, labels, np.ones_like(probability))})
+    folder = segment(tmp_path, folders, tmp_path / "postprocess.json", postprocess=chosen)
+    assert np.array_equal(read_labels(folder / "x0.tif"), np.ones(SHAPE))
+    assert pd.read_csv(folder / "flags.csv")["finding"].tolist() == ["objects cover 100% of the image"]
+
+
+def test_an_object_of_one_pixel_is_measured_and_written(fitted, tmp_path):
+    plain = settings(instances={"min_area_px": 0, "fill_holes_px": 0}, boundary={"classifier": "none"})
+    image, labels, probability = draw_cells(1)
+    fit(tmp_path, [], [write_shard(tmp_path, "validation-0000", {"v0": draw_cells(2)})], plain)
+    dot = np.zeros_like(probability)
+    dot[20, 30] = 1
+    folder = segment(
+        tmp_path, write_shard(tmp_path, "test-0000", {"x0": (image, labels, dot)}), tmp_path / "postprocess.json",
+        postprocess=plain,
+    )  # fmt: skip
+    [row] = pd.read_csv(folder / "objects.csv").to_dict("records")
+    assert (row["area_px"], row["centroid_row_px"], row["centroid_column_px"]) == (1, 20, 30)
+    assert (folder / "rle.csv").read_text().splitlines()[1] == f"x0,{20 * SHAPE[1] + 31} 1"
 
 
 def test_a_missing_prediction_is_named(shards, fitted, tmp_path):

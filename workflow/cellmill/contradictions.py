@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from cellmill.config.runs import Run
     from cellmill.plan import Plan
 
+# Ways into objects that follow a map of the same name
+MAPS_OF_METHODS = ("contour", "distance", "flow")
 # Outputs whose truth is made from single cells, and what says the same of a mask.
 INSTANCE_OUTPUTS = ("contour", "distance", "flow", "flow_gray")
 
@@ -52,6 +54,7 @@ def _unfit_models(plan: Plan) -> list[str]:
                 mistakes += _without_classes(plan, dataset, runs, where=where)
                 mistakes += _without_instances(plan, dataset, runs[0], where=where)
                 mistakes += _short_passages(plan, dataset, runs, where=where)
+                mistakes += _without_maps(plan, dataset, runs[0])
             mistakes += _without_classes_to_predict(plan, dataset, runs[0], where=where)
     return mistakes
 
@@ -84,6 +87,19 @@ def _short_passages(plan: Plan, dataset: str, runs: list[Run], *, where: str) ->
     return [
         f"{where}.train.streams.unroll: expected at most the {longest} frames in a row that the training part has, "
         f"found {unroll}. Lower it, or give that part longer passages (split)."
+    ]
+
+
+def _without_maps(plan: Plan, dataset: str, run: Run) -> list[str]:
+    """Name the way into objects that needs a map which the network does not give."""
+    method = plan.config.datasets[dataset].postprocess.instances.method
+    output = run.preset["network"]["output"]
+    if method not in MAPS_OF_METHODS or method == output:
+        return []
+    return [
+        f"datasets.{dataset}.postprocess.instances.method: expected auto, components or watershed for {run.model}, "
+        f"whose network.output is {output}, found {method}. Set it to auto, or give {run.model} "
+        f"network.output: {method} and the loss that goes with it."
     ]
 
 

@@ -24,6 +24,7 @@ IGNORE_LABEL = 65535
 MAX_PROBLEM_LINES = 20
 # What a strip of a compressed image holds: little enough to be decoded by itself, enough to compress well
 STRIP_BYTES = 2**18
+SCALE_IN_UM = "ImageJ=1.54f\nunit=micron\n"
 # A strip of an uncompressed image is only what is written at once.
 IMAGE_STRIP_BYTES = 2**23
 
@@ -170,7 +171,14 @@ def write_labels(path: str | Path, labels_yx: np.ndarray) -> None:
     write_label_bands(path, [labels_yx], shape=labels_yx.shape, highest=highest)
 
 
-def write_label_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], highest: int) -> None:
+def write_label_bands(
+    path: str | Path,
+    bands: Iterable[np.ndarray],
+    *,
+    shape: tuple[int, int],
+    highest: int,
+    pixel_size_um: float | None = None,
+) -> None:
     """Write a label image that is made from top to bottom, compressed without loss: the same bytes as `write_labels`.
 
     Parameters
@@ -183,23 +191,29 @@ def write_label_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: t
         (rows, columns) of the image.
     highest : int
         Largest label that can occur: uint16, or uint32 where that is too small.
+    pixel_size_um : float or None
+        Edge of a pixel, written so that Fiji and napari open the labels with their scale; None: unknown.
     """
     dtype = np.dtype(np.uint16 if highest <= IGNORE_LABEL else np.uint32)
     rows = min(max(1, STRIP_BYTES // (dtype.itemsize * shape[1])), shape[0])
-    _write_strips(path, bands, shape=shape, dtype=dtype, rows=rows, compression="zlib")
+    _write_strips(path, bands, shape=shape, dtype=dtype, rows=rows, compression="zlib", pixel_size_um=pixel_size_um)
 
 
 def _write_strips(
     path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], dtype: np.dtype, rows: int,
-    compression: str | None,
+    compression: str | None, pixel_size_um: float | None = None,
 ) -> None:  # fmt: skip
     # tifffile takes strips one by one only as encoded bytes.
     stored = (strip.tobytes() for strip in _strips(bands, rows=rows, dtype=dtype))
     encoded = stored if compression is None else (zlib.compress(strip) for strip in stored)
-    # No description and no program name, so that equal pixels are equal bytes.
+    # No program name and no date, so that equal pixels are equal bytes.
+    scale: dict[str, Any] = {}
+    if pixel_size_um is not None:
+        # SOURCE ImageJ, TiffDecoder: pixels for each unit, and the unit in the description
+        scale = {"description": SCALE_IN_UM, "resolution": (1 / pixel_size_um,) * 2, "resolutionunit": 1}
     tifffile.imwrite(
         path, encoded, shape=shape, dtype=dtype, rowsperstrip=rows, compression=compression,
-        photometric="minisblack", metadata=None, software=False,
+        photometric="minisblack", metadata=None, software=False, **scale,
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def find_necks(base_yx: np.ndarray, *, heights_yx: np.ndarray | None = None) -> 
     heights_yx = np.where(mask_yx, heights_yx, np.minimum(heights_yx.min(), 0) - 1)
     markers_yx = label_components(morphology.local_maxima(heights_yx, connectivity=CONNECTIVITY) & mask_yx)
     basins_yx = segmentation.watershed(-heights_yx, markers_yx, connectivity=CONNECTIVITY, mask=mask_yx)
-    parts_yx, n_parts = number_objects(base_yx.astype(np.int64) * (int(basins_yx.max()) + 1) + basins_yx)
+    parts_yx, n_parts = _cross(base_yx, basins_yx)
     peaks = np.zeros(n_parts + 1)
     np.maximum.at(peaks, parts_yx.ravel(), heights_yx.ravel())
     pairs, heights = _touching_pairs(parts_yx, base_yx, heights_yx)
@@ -116,6 +116,25 @@ def join_parts(necks: Necks, *, depth: float) -> np.ndarray:
             root[low] = high
     lookup = np.array([find(part) for part in range(len(root))])
     return number_objects(lookup[necks.parts_yx])[0]
+
+
+def _cross(base_yx: np.ndarray, basins_yx: np.ndarray) -> tuple[np.ndarray, int]:
+    """Number the parts that lie in one object and one basin 1 .. n, by object, then basin."""
+    n_basins = int(basins_yx.max())
+    # Nearly every basin lies in one object: only pixels of the others are sorted.
+    owner = np.zeros(n_basins + 1, dtype=np.int64)
+    owner[basins_yx] = base_yx
+    owner[0] = 0  # an object without a hill is in no basin
+    is_other_yx = owner[basins_yx] != base_yx
+    codes = base_yx[is_other_yx].astype(np.int64) * (n_basins + 1) + basins_yx[is_other_yx]
+    others, place = np.unique(codes, return_inverse=True)
+    parts_yx = basins_yx.astype(np.int64)
+    parts_yx[is_other_yx] = n_basins + 1 + place
+    every = np.concatenate([owner * (n_basins + 1) + np.arange(n_basins + 1), others])
+    every[0] = -1  # the background comes first
+    rank = np.empty(len(every), dtype=np.int64)
+    rank[np.argsort(every, kind="stable")] = np.arange(len(every))
+    return number_objects(rank[parts_yx])
 
 
 def _touching_pairs(parts_yx: np.ndarray, base_yx: np.ndarray, heights_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

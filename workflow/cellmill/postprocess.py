@@ -9,7 +9,7 @@ import csv
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from cellmill.measurements import OBJECTS, RLE, ObjectTables, concatenate_tables
 from cellmill.rasters import open_raster
 from cellmill.segmenting import segment_frame
 from cellmill.shards import MANIFEST, atomic_path, file_digest, shard_folder
+from cellmill.windows import LabelFile
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,8 @@ logger = logging.getLogger(__name__)
 HOLE_FRACTION = 0.25
 # Training images whose range of size, brightness and contrast later ones are compared with
 FAMILIAR_IMAGES = 200
+# Objects over more of an image than this are said to be suspicious.
+NEARLY_ALL = 0.98
 FLAGS = "flags.csv"
 FLAG_COLUMNS = ("severity", "sample", "where", "finding", "advice")
 
@@ -105,10 +108,15 @@ def postprocess_shard(
             with tempfile.TemporaryDirectory(dir=folder) as room:
                 labels, n_objects = segment_frame(frame, fitted=fitted, room=Path(room))
                 highest = n_objects + (n_objects >= IGNORE_LABEL)
+                for severity, finding, advice in _find_extremes(labels):
+                    flags.append((severity, frame.sample, "", finding, advice))
+                    logger.warning("%s: %s", frame.sample, finding)
                 bands = (labels_yx for _, labels_yx in labels.bands())
-                write_label_bands(folder / f"{frame.sample}.tif", bands, shape=labels.shape, highest=highest)
-                image_yx = tifffile.memmap(frame.image_path, mode="r")
                 edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
+                write_label_bands(
+                    folder / f"{frame.sample}.tif", bands, shape=labels.shape, highest=highest, pixel_size_um=edge_um
+                )
+                image_yx = tifffile.memmap(frame.image_path, mode="r")
                 tables.add(
                     frame.sample, labels, pixel_size_um=edge_um,
                     image_of_rows=partial(unfit_image_rows, image_yx, frame.geometry),
@@ -118,6 +126,17 @@ def postprocess_shard(
         with (folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows([FLAG_COLUMNS, *flags])
     logger.info("%d images, %d objects", len(frames), total, extra={"progress": True})
+
+
+def _find_extremes(labels: LabelFile) -> Iterator[tuple[str, str, str]]:
+    """Say that nothing is object, or nearly everything: severity, finding, advice."""
+    covered = sum(int(np.count_nonzero(labels_yx)) for _, labels_yx in labels.bands())
+    share = covered / (labels.shape[0] * labels.shape[1])
+    if covered == 0:
+        yield "note", "no object was found", "Right for an empty image. Else look at its probabilities in the gallery."
+    elif share > NEARLY_ALL:
+        finding = f"objects cover {share:.0%} of the image"
+        yield "warning", finding, "Look at it: nearly all of it was called foreground, so objects are hardly apart."
 
 
 def _measure(frame: Frame, *, pixel_size_um: float | None) -> dict[str, float | None]:
