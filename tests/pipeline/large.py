@@ -131,6 +131,7 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
         "instances": {
             "method": "watershed", "split_depth": 1.0, "min_area_px": 0, "max_area_px": None, "min_solidity": None,
             "exclude_border": False, "max_flow_error": 0.4, "fill_holes_px": 100,
+            "median_area_px": None,
         },
     }  # fmt: skip
     (folder / "postprocess.json").write_text(json.dumps(fit))

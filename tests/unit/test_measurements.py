@@ -172,7 +172,8 @@ def test_windows_measure_what_the_whole_image_measures(tmp_path, monkeypatch):
         tables.append((found, set(runs["annotation"])))
         monkeypatch.setattr("cellmill.windows.WHOLE_PIXELS", 100)
         monkeypatch.setattr("cellmill.windows.CORE_PX", 32)
-        monkeypatch.setattr("cellmill.windows.HALO_PX", 16)
+        monkeypatch.setattr("cellmill.windows.CORE_HALOS", 0)
+        monkeypatch.setattr("cellmill.measurements.HALO_PX", 16)
     (whole, whole_runs), (windows, windows_runs) = tables
     pd.testing.assert_frame_equal(windows, whole, atol=1e-3)
     assert windows_runs == whole_runs

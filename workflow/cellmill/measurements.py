@@ -13,7 +13,7 @@ from skimage import measure, segmentation
 from cellmill.annotations.rle import encode_crop
 from cellmill.necks import NEIGHBOURING
 from cellmill.shards import atomic_path
-from cellmill.windows import LabelFile, plan_windows
+from cellmill.windows import HALO_PX, LabelFile, plan_windows
 
 OBJECTS, RLE = "objects.csv", "rle.csv"
 RLE_COLUMNS = ("id", "annotation")
@@ -280,7 +280,7 @@ class ObjectTables:
         level = background_level(labels, image_of_rows)
         boxes = bounding_boxes(labels.bands())
         places = np.flatnonzero(boxes[:, 1] > 0)
-        for row_of_windows in plan_windows(labels.shape):
+        for row_of_windows in plan_windows(labels.shape, halo_px=HALO_PX):
             rows = row_of_windows[0].rows
             image_yx, raw_yx = image_of_rows(rows), raw_of_rows(rows)
             for window in row_of_windows:

@@ -14,7 +14,7 @@ from cellmill.frames import Frame
 from cellmill.images import IGNORE_LABEL, ProbabilityRows
 from cellmill.instances import keep_objects, segment_image
 from cellmill.morphology import number_objects
-from cellmill.windows import LabelFile, Window, middles_of, plan_windows
+from cellmill.windows import LabelFile, Window, halo_for, middles_of, plan_windows
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +40,9 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
 
     Notes
     -----
-    Up to 3072 x 3072 px the image is looked at as a whole, beyond that in windows of 3072 x 3072 px; an object is that
-    of the window in whose core its middle lies. Objects are the same as in the whole image as long as they are less
-    wide than the halo of 512 px.
+    Up to 3072 x 3072 px the image is looked at as a whole, beyond that in windows of 2560 x 2560 px or more; an object
+    is that of the window in whose core its middle lies. Objects are the same as in the whole image as long as they are
+    less wide than the halo, 256 px or five times the root of the validation images' median area.
     """
     shape = frame.geometry.shape
     drawn = LabelFile(room / "fitted.bin", shape)
@@ -52,7 +52,8 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
     reader = ProbabilityRows(frame.probability_path)
     frame.check_shape(frame.probability_path, reader.shape)
     count, cut = 0, 0
-    for row_of_windows in plan_windows(shape):
+    halo_px = halo_for(fitted["instances"]["median_area_px"])
+    for row_of_windows in plan_windows(shape, halo_px=halo_px):
         rows = row_of_windows[0].rows
         prob_cyx = reader.read(rows.start, rows.stop)
         for window in row_of_windows:

@@ -4,6 +4,7 @@ An object belongs to the window in whose core its middle lies; around a core the
 objects have room. What is done within a window must not depend on what is further away than that.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,12 @@ import numpy as np
 # Up to so many pixels an image is one window.
 WHOLE_PIXELS = 3072 * 3072
 CORE_PX = 2048
-# ASSUME objects of larger images are less wide than this; wider ones may be cut, and the log says how many were
-HALO_PX = 512
+# At least; objects that are wider than the halo may be cut, see `halo_for`.
+HALO_PX = 256
+# Cores are at least so many halos wide: windows overlap little.
+CORE_HALOS = 4
+# ASSUME hardly any object is wider than so many times the square root of the median area
+HALO_SIDES = 5
 
 
 @dataclass(frozen=True)
@@ -37,12 +42,17 @@ class Window:
         )
 
 
-def plan_windows(shape: tuple[int, int]) -> list[list[Window]]:
-    """Cut an image into windows, row by row: one up to 3072 x 3072 px in all, else cores of 2048 px with a halo."""
-    core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else CORE_PX
+def halo_for(median_area_px: float | None) -> int:
+    """Give the halo (px) in which objects of this median area have room, also those that are much wider than it."""
+    return max(HALO_PX, round(HALO_SIDES * math.sqrt(median_area_px or 0)))
+
+
+def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
+    """Cut an image into windows, row by row: one up to 3072 x 3072 px, else cores of 2048 px or more with a halo."""
+    core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else max(CORE_PX, CORE_HALOS * halo_px)
     cores = [[slice(first, min(first + core, size)) for first in range(0, size, core)] for size in shape]
     grown = [
-        [slice(max(0, each.start - HALO_PX), min(size, each.stop + HALO_PX)) for each in axis]
+        [slice(max(0, each.start - halo_px), min(size, each.stop + halo_px)) for each in axis]
         for axis, size in zip(cores, shape, strict=True)
     ]
     return [
