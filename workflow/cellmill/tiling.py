@@ -4,8 +4,10 @@ A tile is a core, which is kept, and a halo around it, which the network only lo
 start at multiples of the network's stride, so that poolings fall on the same pixels as in the whole image; the
 halo is at least as wide as the network sees. What remains of a difference is the rounding of float32.
 
-Networks that see further than any halo (recurrent ones, and those whose normalisation looks at the whole window) have
-seams. There cores reach into each other's halo, and the weight goes linearly from one to the other.
+Networks whose normalisation looks at the whole window see further than any halo and have seams. There cores reach into
+each other's halo, and the weight goes linearly from one to the other. What a recurrent network sees grows with each
+frame, too; but trained ones forget what is far away: on eight frames tiles of 112 px differed from the whole by 1e-8
+(tests/benchmarks/RESULTS.md), and blending, which takes in pixels with less around them, made it worse.
 """
 
 import logging
@@ -72,9 +74,7 @@ def plan_spans(size: int, *, tile: int, stride_px: int, halo_px: int) -> list[Sp
 
 def blend_px(network: nn.Module) -> int:
     """Give how far (px) a core reaches into its halo and is blended there: 0 where tiles equal the whole image."""
-    sees_all = bool(network.is_recurrent) or any(
-        isinstance(part, (nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)) for part in network.modules()
-    )
+    sees_all = any(isinstance(part, (nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)) for part in network.modules())
     return int(network.halo_px) // 2 if sees_all else 0  # type: ignore[arg-type]
 
 
@@ -175,7 +175,7 @@ def predict_passage(
     Notes
     -----
     A tile remembers what it saw itself: at its seams the memory of what lies beyond its halo is missing, since what a
-    network with memory sees grows with each frame. Neighbours are blended there.
+    network with memory sees grows with each frame.
     """
     result_tcyx: np.ndarray | None = None
     first = list(range(min(warmup, len(views)) - 1, -1, -1))

@@ -190,8 +190,8 @@ class Train(_Closed):
 
 
 class Predict(_Closed):
-    """Prediction of whole images in tiles. What networks see in tiles equals what they see in the whole image, but for
-    recurrent ones and those with group or instance normalisation, whose tiles are blended.
+    """Prediction of whole images in tiles, which equal the whole image; those of networks with group or instance
+    normalisation, which looks at a whole tile, are blended at their seams.
     """
 
     tile: tuple[Pixels, Pixels] = Field(
