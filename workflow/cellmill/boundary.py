@@ -17,6 +17,8 @@ import numpy as np
 from scipy import ndimage
 from skimage import filters, segmentation
 
+from cellmill.windows import sampling_step
+
 DEGREE = 3
 # Of an image above this size every so manieth row and column are enough for its range.
 MAX_RANGE_PIXELS = 1 << 24
@@ -45,9 +47,7 @@ def measure_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> tuple[float, 
         The 0.1 and the 99.9 percentile; (0, 0) without a valid pixel. Above 16 million pixels those of every second,
         third, ... row and column.
     """
-    step = 1
-    while (image_yx.shape[0] // step) * (image_yx.shape[1] // step) > MAX_RANGE_PIXELS:
-        step += 1
+    step = sampling_step(image_yx.shape, max_pixels=MAX_RANGE_PIXELS)
     values = np.asarray(image_yx[::step, ::step])[valid_yx[::step, ::step]]
     if values.size == 0:
         return 0.0, 0.0

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from cellmill.windows import sampling_step
+
 # Of larger images every so manieth row and column are enough.
 MAX_PIXELS = 1 << 20
 PERCENTILES = (1, 50, 99)
@@ -32,9 +34,7 @@ def measure_image(image_yx: np.ndarray, *, pixel_size_um: float | None) -> dict[
     dict
         short_side_px, long_side_px, pixel_size_um, brightness (median) and contrast (99th less 1st percentile).
     """
-    step = 1
-    while (image_yx.shape[0] // step) * (image_yx.shape[1] // step) > MAX_PIXELS:
-        step += 1
+    step = sampling_step(image_yx.shape, max_pixels=MAX_PIXELS)
     low, median, high = np.percentile(np.asarray(image_yx[::step, ::step], dtype=np.float64), PERCENTILES)
     return {
         "short_side_px": min(image_yx.shape),

@@ -187,9 +187,7 @@ def unfit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
         0 where the fitted frame did not reach.
     """
     _check_shape(labels_yx, geometry.shape)
-    if geometry.mode == "resize":
-        return _take_nearest(labels_yx, geometry.raw_shape)
-    return _paste_back(labels_yx, geometry)
+    return unfit_label_rows(lambda numbers: labels_yx[numbers], geometry, slice(0, geometry.raw_rows))
 
 
 def unfit_probability(prob_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
@@ -207,9 +205,7 @@ def unfit_probability(prob_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
         Linear interpolation after a resize; 0 where the fitted frame did not reach.
     """
     _check_shape(prob_yx, geometry.shape)
-    if geometry.mode == "resize":
-        return resample(prob_yx, geometry.raw_shape)
-    return _paste_back(prob_yx.astype(np.float32), geometry)
+    return unfit_image_rows(prob_yx, geometry, slice(0, geometry.raw_rows))
 
 
 def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
@@ -333,13 +329,6 @@ def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, 
         raw.append(slice(first, last))
         fitted.append(slice(first - offset, last - offset))
     return (raw[0], raw[1]), (fitted[0], fitted[1])
-
-
-def _paste_back(array_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-    raw_yx = np.zeros(geometry.raw_shape, dtype=array_yx.dtype)
-    raw_part, fitted_part = _shared_part(geometry)
-    raw_yx[raw_part] = array_yx[fitted_part]
-    return raw_yx
 
 
 def _take_nearest(labels_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

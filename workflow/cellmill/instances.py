@@ -22,13 +22,14 @@ from cellmill.tracking import track_objects
 LANDSCAPE_CHANNELS: dict[str, int | None] = {"watershed": None, "contour": 1, "distance": 1}
 # What networks predict is rough from pixel to pixel: a little Gaussian (sigma, px) takes away hills of one pixel.
 LANDSCAPE_SIGMA_PX = 1.0
-METHODS_OF_MAPS: dict[str, tuple[str, ...]] = {"contour": ("contour",), "distance": ("distance",), "flow": ("flow",)}
+# Outputs with maps of single cells, each with the way into objects that has its name
+MAPS = ("contour", "distance", "flow")
 EVERY_OUTPUT = ("components", "watershed")
 
 
 def methods_of(output: str) -> tuple[str, ...]:
     """List the ways in which objects come out of a network's output, the simplest first."""
-    return (*EVERY_OUTPUT, *METHODS_OF_MAPS.get(output, ()))
+    return (*EVERY_OUTPUT, output) if output in MAPS else EVERY_OUTPUT
 
 
 def make_masks(

@@ -13,7 +13,7 @@ from skimage import measure, segmentation
 from cellmill.annotations.rle import encode_crop
 from cellmill.necks import NEIGHBOURING
 from cellmill.shards import atomic_path
-from cellmill.windows import HALO_PX, LabelFile, plan_windows
+from cellmill.windows import HALO_PX, LabelFile, plan_windows, sampling_step
 
 OBJECTS, RLE = "objects.csv", "rle.csv"
 RLE_COLUMNS = ("id", "annotation")
@@ -180,9 +180,7 @@ def background_level(labels: LabelFile, image_of_rows: Callable[[slice], np.ndar
     float
         Of an image above 16 million pixels that of every second, third, ... row and column.
     """
-    step = 1
-    while (labels.shape[0] // step) * (labels.shape[1] // step) > MAX_LEVEL_PIXELS:
-        step += 1
+    step = sampling_step(labels.shape, max_pixels=MAX_LEVEL_PIXELS)
     values = [np.zeros(0, dtype=np.float32)]
     for rows, labels_yx in labels.bands():
         is_sampled = np.arange(rows.start, rows.stop) % step == 0

@@ -64,6 +64,14 @@ def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
     ]
 
 
+def sampling_step(shape: tuple[int, ...], *, max_pixels: int) -> int:
+    """Give the smallest n for which every n-th row and column are at most so many pixels: enough for a statistic."""
+    step = 1
+    while (shape[0] // step) * (shape[1] // step) > max_pixels:
+        step += 1
+    return step
+
+
 def middles_of(labels_yx: np.ndarray, *, n_objects: int) -> np.ndarray:
     """Find the mean place of each object 1 .. n in px, rounded down: int64, shape (n, 2), -1 where there is none."""
     flat = labels_yx.ravel()
