@@ -4,10 +4,10 @@ from scipy import ndimage
 from skimage import measure
 
 from cellmill.images import IGNORE_LABEL
+from cellmill.instances import keep_objects
 from cellmill.morphology import (
     avoid_ignore_label,
     close_mask,
-    drop_small,
     fill_holes,
     label_components,
     make_footprint,
@@ -112,7 +112,9 @@ def test_small_objects_become_background():
     labels[0, 0] = 1
     labels[2:4, 2:4] = 2
     labels[5, 1:4] = 5
-    kept = drop_small(labels, min_area_px=3)
+    limits = {"min_area_px": 3, "max_area_px": None, "min_solidity": None, "exclude_border": False}
+    stays = keep_objects(labels, box=((0, 6), (0, 6)), fitted={"instances": limits})
+    kept, _ = number_objects(np.where(stays[labels], labels, 0))
     assert np.array_equal(np.unique(kept), [0, 1, 2])
     assert kept[0, 0] == 0
     assert (kept[5, 1:4] == 2).all()

@@ -115,14 +115,6 @@ def number_objects(labels_yx: np.ndarray) -> tuple[np.ndarray, int]:
     return inverse.reshape(labels_yx.shape) + shift, len(values) - 1 + shift
 
 
-def drop_small(labels_yx: np.ndarray, *, min_area_px: int) -> np.ndarray:
-    """Turn objects below an area into background and number the rest 1 .. n."""
-    areas = np.bincount(labels_yx.ravel())
-    kept = areas >= min_area_px
-    kept[0] = False
-    return number_objects(np.where(kept[labels_yx], labels_yx, 0))[0]
-
-
 def avoid_ignore_label(labels_yx: np.ndarray) -> np.ndarray:
     """Number objects 1 .. n, leaving out the number that marks ignored pixels.
 
