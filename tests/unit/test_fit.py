@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from cellmill.fit import (
     Geometry,
     fit_image,
+    fit_label_rows,
     fit_labels,
     plan_fit,
     read_geometry,
@@ -79,6 +80,17 @@ def test_a_larger_pad_adds_ignored_pixels_only():
         fitted_yx = fit_labels(labels_yx, plan_fit((40, 50), mode="crop_pad", size=size))
         valid = fitted_yx[fitted_yx != IGNORE_LABEL]
         assert np.array_equal(valid, labels_yx.ravel())
+
+
+@pytest.mark.parametrize(("mode", "size"), [("none", None), ("resize", (61, 23)), ("crop_pad", (61, 23))])
+def test_labels_are_fitted_by_rows_as_in_one_piece(mode, size):
+    labels = np.random.default_rng(0).integers(0, 9, (40, 50)).astype(np.uint16)
+    geometry = plan_fit(labels.shape, mode=mode, size=size)
+    bands = [
+        fit_label_rows(lambda numbers: labels[numbers], geometry, slice(first, min(first + 7, geometry.rows)))
+        for first in range(0, geometry.rows, 7)
+    ]
+    assert np.array_equal(np.concatenate(bands), fit_labels(labels, geometry))
 
 
 def test_pad_value_fills_images_outside_the_raw_frame():

@@ -3,9 +3,10 @@ import pytest
 from scipy import ndimage
 from skimage import measure, morphology
 
+from cellmill.boundary import fit_classifier
 from cellmill.fitting import FALLBACK_SPLIT_DEPTH, FALLBACK_SPLIT_DEPTH_PX, Searched, choose_objects
 from cellmill.flows import unit_flows
-from cellmill.instances import Candidates, grow_components, keep_objects, make_masks
+from cellmill.instances import Candidates, grow_components, keep_objects, make_masks, masks_reach_px
 from cellmill.morphology import close_mask, label_components, make_footprint
 from cellmill.necks import find_necks, join_parts
 
@@ -134,7 +135,7 @@ def test_objects_are_dropped_by_area_shape_and_border_after_splitting():
     frame = ((0, 60), (0, 90))
 
     def kept(box=frame, **changes):
-        return set(np.flatnonzero(keep_objects(objects, box=box, fitted=limits(**changes))))
+        return set(np.flatnonzero(keep_objects(objects, box=box, limits=limits(**changes)["instances"])))
 
     assert kept() == {large, small, cut, bent}
     assert kept(min_area_px=int(areas[large])) == {large}
@@ -178,6 +179,34 @@ def test_predicted_flows_split():
     assert np.mean((split == split[30, 25]) == (truth == 1)) > 0.99
 
 
+@pytest.mark.parametrize("scales_px", [None, [0.0], [0.0, 2.0]])
+@pytest.mark.parametrize("radius_px", [0, 1, 4])
+def test_a_mask_looks_no_further_than_it_says(radius_px, scales_px):
+    rng = np.random.default_rng(0)
+    probability, image = np.where(blobs(1), 0.9, 0.1), rng.random((120, 150))
+    boundary = dict(PLAIN)
+    if scales_px is not None:
+        features = rng.normal(size=(60, 2 * len(scales_px)))
+        model = fit_classifier(
+            features, features.sum(axis=1) > 0, classifier="svm", standardise=True, coef0=1.0, cost=1.0
+        )
+        boundary = {"applied": True, "model": model, "scales_px": scales_px}
+    fitted = {
+        "threshold": {"value": 0.5}, "closing": {"footprint": "disk", "radius_px": radius_px}, "boundary": boundary,
+        "instances": {"fill_holes_px": 0},
+    }  # fmt: skip
+    reach = masks_reach_px(fitted)
+
+    def masks_of(part):
+        valid = np.ones(probability[part].shape, dtype=bool)
+        return make_masks(probability[part][np.newaxis], image[part], valid_yx=valid, grey=(0, 1), fitted=fitted)[1]
+
+    inside = (slice(30, 90), slice(35, 110))
+    outside = tuple(slice(part.start - reach, part.stop + reach) for part in inside)
+    core = slice(reach, -reach or None)
+    assert np.array_equal(masks_of(outside)[core, core], masks_of((slice(None), slice(None)))[inside])
+
+
 def test_padding_is_never_an_object():
     valid = np.zeros((30, 30), dtype=bool)
     valid[5:25, 5:25] = True
@@ -204,7 +233,7 @@ def test_a_pixel_at_the_threshold_is_foreground():
 
 def frame_of(mask, truth, *maps):
     candidates = Candidates(mask, mask, np.stack([mask * 0.9, *maps]))
-    return Searched(candidates, truth, np.ones(mask.shape, dtype=bool), ((0, 60), (0, 90)))
+    return Searched("a", candidates, truth, np.ones(mask.shape, dtype=bool), ((0, 60), (0, 90)))
 
 
 def choose(frames, *, output="foreground", median_area_px=400.0, **changes):

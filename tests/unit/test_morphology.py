@@ -113,7 +113,7 @@ def test_small_objects_become_background():
     labels[2:4, 2:4] = 2
     labels[5, 1:4] = 5
     limits = {"min_area_px": 3, "max_area_px": None, "min_solidity": None, "exclude_border": False}
-    stays = keep_objects(labels, box=((0, 6), (0, 6)), fitted={"instances": limits})
+    stays = keep_objects(labels, box=((0, 6), (0, 6)), limits=limits)
     kept, _ = number_objects(np.where(stays[labels], labels, 0))
     assert np.array_equal(np.unique(kept), [0, 1, 2])
     assert kept[0, 0] == 0

@@ -2,7 +2,9 @@ import csv
 import hashlib
 import inspect
 import json
+import logging
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -15,9 +17,12 @@ from cellmill.annotations.rle import decode_rle
 from cellmill.archives import read_fit
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.fit import fit_image, plan_fit, write_geometry
+from cellmill.frames import cut_frames, list_frames
 from cellmill.images import IGNORE_LABEL, read_labels, write_image, write_labels, write_probabilities
+from cellmill.instances import masks_reach_px
 from cellmill.postprocess import fit_postprocess, gather_tables, postprocess_shard
 from cellmill.shards import shard_folder
+from cellmill.windows import halo_for, plan_windows
 
 SHAPE = (48, 64)
 ROWS, COLUMNS = np.indices(SHAPE)
@@ -201,6 +206,17 @@ def test_windows_give_the_objects_of_the_whole_image(shards, fitted, tmp_path, m
         pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
         assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found))  # one to one
     assert not list(windows.glob("tmp*"))
+
+
+def test_a_window_has_room_for_objects_and_for_what_their_pixels_look_at(shards, fitted, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "cellmill.segmenting.plan_windows",
+        lambda shape, *, halo_px: asked.append(halo_px) or plan_windows(shape, halo_px=0),
+    )
+    segment(tmp_path, shards["test"], fitted)
+    found = read_fit(fitted)
+    assert asked == [halo_for(found["instances"]["median_area_px"]) + masks_reach_px(found)] * 2
 
 
 def test_objects_wider_than_a_window_are_cut_and_said(shards, tmp_path, monkeypatch, caplog):
@@ -411,6 +427,56 @@ def test_sizes_are_chosen_on_no_more_images_than_asked_for(shards, tmp_path):
     found = fit(tmp_path, [], [shards["validation"]], settings(search_images=2))
     assert found["instances"]["reason"] == "best mean Kaggle AP on 2 validation images"
     assert found["threshold"]["images"] == 3
+
+
+def test_windows_stand_for_large_images_where_something_is_chosen(shards, tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    whole = fit(tmp_path, [shards["train"]], [shards["validation"]], settings())
+    monkeypatch.setattr("cellmill.windows.WHOLE_PIXELS", 100)
+    monkeypatch.setattr("cellmill.windows.CORE_PX", 34)
+    found = fit(tmp_path, [shards["train"]], [shards["validation"]], settings())
+    assert "v0: 4 of its 4 windows stand for this large image" in caplog.text
+    for each in (whole, found):
+        each["threshold"].pop("reason")
+    assert found["threshold"] == whole["threshold"]  # all windows: the same pixels
+    assert found["instances"]["reason"] == "best mean Kaggle AP on 12 windows of 3 validation images"
+    assert found["boundary"]["images"] == 6
+    assert found["boundary"]["pixels"] > 3 * whole["boundary"]["pixels"]
+    assert found["boundary"]["held_out"]["by_image"]["mean"] == pytest.approx(
+        whole["boundary"]["held_out"]["by_image"]["mean"], abs=0.1
+    )
+
+
+@pytest.mark.parametrize(("mode", "size"), [("none", None), ("resize", (96, 96)), ("crop_pad", (40, 80))])
+def test_a_window_of_a_frame_is_a_part_of_it(tmp_path, mode, size):
+    folders = write_shard(tmp_path, "test-0000", {"x0": draw_cells(3)}, mode=mode, size=size)
+    [frame] = list_frames(folders["images"], folders["probabilities"], labels=folders["labels"])
+    part = replace(frame, window=(slice(11, 37), slice(5, 60)))
+    for read in ("read_image", "read_probability", "read_truth", "find_valid"):
+        assert np.array_equal(getattr(part, read)(), getattr(frame, read)()[11:37, 5:60]), read
+    assert part.measure_grey() == frame.measure_grey()
+    assert part.box[0] == (frame.box[0][0] - 11, frame.box[0][1] - 11)
+    assert (frame.name, part.name) == ("x0", "x0[11:37, 5:60]")
+
+
+def test_windows_are_drawn_where_something_is_known_and_one_holds_an_object(tmp_path, monkeypatch):
+    monkeypatch.setattr("cellmill.windows.WHOLE_PIXELS", 100)
+    monkeypatch.setattr("cellmill.windows.CORE_PX", 8)
+    monkeypatch.setattr("cellmill.frames.WINDOWS_DRAWN", 3)
+    image, _, probability = draw_cells(3)
+    labels = np.zeros(SHAPE, dtype=np.int64)
+    labels[:24] = IGNORE_LABEL
+    labels[41:44, 60:62] = 7
+    folders = write_shard(tmp_path, "test-0000", {"x0": (image, labels, probability)})
+    frames = list_frames(folders["images"], folders["probabilities"], labels=folders["labels"])
+    for seed in range(5):
+        drawn = list(cut_frames(frames, seed=seed))
+        assert len({part.name for part in drawn}) == len(drawn)
+        assert 3 <= len(drawn) <= 4
+        assert all(part.window[0].start >= 24 for part in drawn)
+        assert sum(bool((part.read_truth() == 7).any()) for part in drawn) == 1
+    assert [part.name for part in cut_frames(frames, seed=1)] == [part.name for part in cut_frames(frames, seed=1)]
+    assert [part.name for part in cut_frames(frames, seed=1)] != [part.name for part in cut_frames(frames, seed=2)]
 
 
 def test_equal_fits_are_equal_bytes(shards, tmp_path):

@@ -164,11 +164,36 @@ def fit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
         65535 where the frame was padded; the dtype is at least uint16.
     """
     _check_shape(labels_yx, geometry.raw_shape)
+    return fit_label_rows(lambda numbers: labels_yx[numbers], geometry, slice(0, geometry.rows))
+
+
+def fit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
+    """Bring a label image to some rows of its fitted frame: those of `fit_labels`.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the rows of the raw image whose numbers it gets, shape (numbers, raw columns).
+    geometry : Geometry
+        From `plan_fit`.
+    rows : slice
+        Of the fitted frame.
+
+    Returns
+    -------
+    ndarray, shape (rows, columns)
+    """
+    numbers = np.arange(rows.start, rows.stop)
     if geometry.mode == "resize":
-        return _take_nearest(labels_yx, geometry.shape)
-    fitted_yx = np.full(geometry.shape, IGNORE_LABEL, dtype=np.result_type(labels_yx.dtype, np.uint16))
-    raw_part, fitted_part = _shared_part(geometry)
-    fitted_yx[fitted_part] = labels_yx[raw_part]
+        return read(_nearest(geometry.raw_rows, geometry.rows)[numbers])[
+            :, _nearest(geometry.raw_columns, geometry.columns)
+        ]
+    (_, raw_columns), (_, columns) = _shared_part(geometry)
+    old = numbers + geometry.row_offset
+    is_inside = (old >= 0) & (old < geometry.raw_rows)
+    found = read(old[is_inside])
+    fitted_yx = np.full((len(numbers), geometry.columns), IGNORE_LABEL, dtype=np.result_type(found.dtype, np.uint16))
+    fitted_yx[is_inside, columns] = found[:, raw_columns]
     return fitted_yx
 
 
@@ -329,12 +354,6 @@ def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, 
         raw.append(slice(first, last))
         fitted.append(slice(first - offset, last - offset))
     return (raw[0], raw[1]), (fitted[0], fitted[1])
-
-
-def _take_nearest(labels_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    # whole numbers, so that no rounding decides
-    row, column = (_nearest(old, new) for old, new in zip(labels_yx.shape, shape, strict=True))
-    return labels_yx[np.ix_(row, column)]
 
 
 def _nearest(old: int, new: int) -> np.ndarray:

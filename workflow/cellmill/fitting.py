@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.boundary import boundary_features, find_boundary, fit_classifier, held_out_accuracy, measure_grey
-from cellmill.frames import Frame, draw_frames
+from cellmill.boundary import boundary_features, find_boundary, fit_classifier, held_out_accuracy
+from cellmill.frames import Frame, cut_frames, draw_frames
 from cellmill.images import IGNORE_LABEL
 from cellmill.instances import LANDSCAPE_CHANNELS, Candidates, keep_objects, make_masks, methods_of
 from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
@@ -27,6 +27,8 @@ from cellmill.shards import stable_hash
 
 logger = logging.getLogger(__name__)
 
+# ASSUME a hole below a quarter of an object is one of the prediction, not background between cells
+HOLE_FRACTION = 0.25
 FALLBACK_THRESHOLD = 0.5
 # What is tried on the validation images, the choice that changes least first: among equals it wins. On real
 # nuclei and cells (BBBC039, DSB 2018, HeLa, Sartorius; true masks, ragged ones, Otsu's) 0.25 px cut single
@@ -39,6 +41,52 @@ MIN_AREA_FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4)
 FALLBACK_SPLIT_DEPTH_PX = 1.0
 FALLBACK_SPLIT_DEPTH = 0.2
 FALLBACK_MIN_AREA_PX = 0
+
+
+def fit_frames(
+    training: Sequence[Frame], validation: Sequence[Frame], *, settings: Mapping[str, Any], output: str, seed: int
+) -> dict[str, Any]:
+    """Learn and choose all that postprocessing needs.
+
+    Parameters
+    ----------
+    training : sequence of Frame
+        For the boundary classifier; may be empty.
+    validation : sequence of Frame
+        For threshold, sizes and way into objects; may be empty. Of images beyond 3072 x 3072 px, here and in training,
+        windows are looked at: `cellmill.frames.cut_frames`.
+    settings : mapping
+        Config section postprocess.
+    output : str
+        `network.output`.
+    seed : int
+        Draws images, windows and pixels.
+
+    Returns
+    -------
+    dict
+        threshold, closing, boundary and instances as `segment_image` and `keep_objects` take them, with what each was
+        chosen on.
+    """
+    parts = list(cut_frames(validation, seed=seed))
+    searched = draw_frames(parts, count=settings["search_images"], seed=seed)
+    median_area_px = median_area(searched)
+    holes_px = settings["instances"]["fill_holes_px"]
+    if holes_px is None:
+        holes_px = round(HOLE_FRACTION * median_area_px) if median_area_px else 0
+    fitted: dict[str, Any] = {
+        "threshold": choose_threshold(parts, **settings["threshold"]),
+        "closing": dict(settings["closing"]),
+        "boundary": {"applied": False, "scales_px": settings["boundary"]["scales_px"]},
+        "instances": {"fill_holes_px": holes_px, "median_area_px": median_area_px},
+    }
+    fitted["boundary"] = fit_boundary(training, fitted=fitted, settings=settings["boundary"], seed=seed)
+    fitted["boundary"] = decide_application(searched, fitted=fitted, apply=settings["boundary"]["apply"])
+    fitted["instances"] |= choose_objects(
+        search_frames(searched, fitted=fitted), instances=settings["instances"], output=output,
+        median_area_px=median_area_px,
+    )  # fmt: skip
+    return fitted
 
 
 def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | None) -> dict[str, Any]:
@@ -79,7 +127,7 @@ def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | Non
         "method": method,
         "mcc": float(mcc[min(round(threshold * BINS), BINS - 1)]) if has_both else None,
         "mcc_at_half": float(mcc[BINS // 2]) if has_both else None,
-        "images": len(frames),
+        "images": len({frame.sample for frame in frames}),
         "pixels": int(histogram.sum()),
         "reason": reason,
     }
@@ -113,13 +161,14 @@ def fit_boundary(
     }  # fmt: skip
     if settings["classifier"] == "none":
         return result | {"reason": "as set"}
-    chosen = draw_frames(frames, count=settings["images"], seed=seed)
+    chosen = list(cut_frames(draw_frames(frames, count=settings["images"], seed=seed), seed=seed))
     drawn = [_draw_boundary_pixels(frame, fitted=fitted, settings=settings, seed=seed) for frame in chosen]
     nothing = np.zeros((0, 2 * len(settings["scales_px"])))
     features = np.concatenate([nothing, *(found[0] for found in drawn)])
     is_object = np.concatenate([np.zeros(0, dtype=bool), *(found[1] for found in drawn)])
     was_object = np.concatenate([np.zeros(0, dtype=bool), *(found[2] for found in drawn)])
-    groups = np.repeat(np.arange(len(drawn)), [len(found[1]) for found in drawn])
+    images = list(dict.fromkeys(frame.sample for frame in chosen))  # windows of one image are of one group
+    groups = np.repeat([images.index(frame.sample) for frame in chosen], [len(found[1]) for found in drawn])
     result |= {"images": len(np.unique(groups)), "pixels": len(is_object)}
     if is_object.size == 0 or is_object.all() or not is_object.any():
         reason = "the boundary pixels of the training images are not of both classes"
@@ -177,11 +226,12 @@ def decide_application(frames: Sequence[Frame], *, fitted: Mapping[str, Any], ap
 
 @dataclass(frozen=True)
 class Searched:
-    """One validation image on which objects are chosen: the ways into objects, the truth, where it is known, the frame.
+    """One validation image, or a window of it, on which objects are chosen: its ways into objects, truth and limits.
 
-    `box` is that of `keep_objects`.
+    `known_yx` is true where the truth is known, `box` that of `keep_objects`.
     """
 
+    sample: str
     candidates: Candidates
     truth_yx: np.ndarray
     known_yx: np.ndarray
@@ -221,11 +271,12 @@ def choose_objects(
 
     if len(ways) * len(areas) == 1:
         return result(ways[0], areas[0], searched=[], reason="as set")
-    scores = [
-        _score_ways(frame, ways=ways, areas=areas, limits=limits)
-        for frame in (frames if median_area_px is not None else [])
-        if frame.known_yx.any()
-    ]
+    scores: list[np.ndarray] = []
+    samples: set[str] = set()
+    for frame in frames if median_area_px is not None else []:
+        if frame.known_yx.any():
+            scores.append(_score_ways(frame, ways=ways, areas=areas, limits=limits))
+            samples.add(frame.sample)
     if not scores:
         way = (methods[-1], _fallback_depth(methods[-1], instances))
         area = FALLBACK_MIN_AREA_PX if area is None else area
@@ -237,7 +288,8 @@ def choose_objects(
     ]
     # Rounded, so that equal choices are equal whatever the order of a sum; argmax takes the first.
     i, j = np.unravel_index(int(np.argmax(np.round(means, 9))), means.shape)
-    reason = f"best mean Kaggle AP on {len(scores)} validation images"
+    parts = f"{len(scores)} windows of " if len(scores) > len(samples) else ""
+    reason = f"best mean Kaggle AP on {parts}{len(samples)} validation images"
     return result(ways[i], areas[j], searched=searched, reason=reason)
 
 
@@ -256,13 +308,13 @@ def search_frames(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> Iter
     for frame in frames:
         truth_yx, maps_cyx = frame.read_truth(), frame.read_maps()
         core_yx, mask_yx = _masks_of(frame, maps_cyx, fitted=fitted)
-        yield Searched(Candidates(core_yx, mask_yx, maps_cyx), truth_yx, truth_yx != IGNORE_LABEL, frame.box)
+        candidates = Candidates(core_yx, mask_yx, maps_cyx)
+        yield Searched(frame.sample, candidates, truth_yx, truth_yx != IGNORE_LABEL, frame.box)
 
 
 def _masks_of(frame: Frame, maps_cyx: np.ndarray, *, fitted: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
     image_yx, valid_yx = frame.read_image(), frame.find_valid()
-    grey = measure_grey(image_yx, valid_yx=valid_yx)
-    return make_masks(maps_cyx, image_yx, valid_yx=valid_yx, grey=grey, fitted=fitted)
+    return make_masks(maps_cyx, image_yx, valid_yx=valid_yx, grey=frame.measure_grey(), fitted=fitted)
 
 
 def _mean_dice(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> float | None:
@@ -288,10 +340,9 @@ def _draw_boundary_pixels(
     candidates = np.flatnonzero(find_boundary(closed_yx, valid_yx=valid_yx) & (truth_yx != IGNORE_LABEL))
     if candidates.size == 0:
         return np.zeros((0, 2 * len(settings["scales_px"]))), np.zeros(0, dtype=bool), np.zeros(0, dtype=bool)
-    rng = np.random.default_rng([seed, stable_hash(frame.sample, purpose="boundary")])
+    rng = np.random.default_rng([seed, stable_hash(frame.name, purpose="boundary")])
     drawn = np.sort(rng.choice(candidates, size=min(settings["pixels_per_image"], candidates.size), replace=False))
-    grey = measure_grey(image_yx, valid_yx=valid_yx)
-    features_yxf = boundary_features(image_yx, grey=grey, scales_px=settings["scales_px"])
+    features_yxf = boundary_features(image_yx, grey=frame.measure_grey(), scales_px=settings["scales_px"])
     places = np.unravel_index(drawn, image_yx.shape)
     return features_yxf[places], truth_yx[places] > 0, closed_yx[places]
 
@@ -323,7 +374,7 @@ def _score_ways(
     scores = np.zeros((len(ways), len(areas)))
     for i, (method, depth) in enumerate(ways):
         objects_yx = frame.candidates.split(method, depth=depth, max_flow_error=limits["max_flow_error"])
-        kept = keep_objects(objects_yx, box=frame.box, fitted={"instances": {**limits, "min_area_px": 0}})
+        kept = keep_objects(objects_yx, box=frame.box, limits={**limits, "min_area_px": 0})
         objects_yx = np.where(kept[objects_yx], objects_yx, 0)
         overlaps = count_overlaps(objects_yx, frame.truth_yx, valid_yx=frame.known_yx)
         for j, area in enumerate(areas):

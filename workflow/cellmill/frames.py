@@ -1,42 +1,74 @@
-"""The images of shards with all that belongs to them: probabilities, truth, geometry."""
+"""The images of shards, or windows of large ones, with all that belongs to them: probabilities, truth, geometry."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import itertools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
-from cellmill.fit import Geometry, fit_labels, read_geometry
-from cellmill.images import read_labels, read_probabilities, sample_paths
+from cellmill.boundary import measure_grey
+from cellmill.fit import Geometry, fit_label_rows, read_geometry
+from cellmill.images import IGNORE_LABEL, StoredRows, sample_paths
 from cellmill.normalise import valid_box
 from cellmill.shards import read_manifest, stable_hash
+from cellmill.windows import Window, plan_windows
+
+logger = logging.getLogger(__name__)
+
+# Of an image that is looked at in windows, so many stand for it where something is learnt or chosen.
+WINDOWS_DRAWN = 8
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where one preprocessed image, its probabilities and, for fitting, its truth lie."""
+    """Where one preprocessed image, its probabilities and, for fitting, its truth lie.
+
+    With a `window` (rows, columns in px of the fitted image) it stands for that part of the image, and reads no more.
+    """
 
     sample: str
     image_path: Path
     probability_path: Path
     labels_path: Path | None
     geometry: Geometry
+    window: tuple[slice, slice] | None = None
+
+    @property
+    def name(self) -> str:
+        """The sample, with the place of the window if it is one."""
+        if self.window is None:
+            return self.sample
+        rows, columns = self.window
+        return f"{self.sample}[{rows.start}:{rows.stop}, {columns.start}:{columns.stop}]"
 
     @property
     def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(first row, end), (first column, end) of what is inside of the raw frame; fitted geometry."""
-        return valid_box(self.geometry)
+        """(first row, end), (first column, end) of what is inside of the raw frame, px of the window: may exceed it."""
+        (top, bottom), (left, right) = valid_box(self.geometry)
+        rows, columns = self._extent
+        return (top - rows.start, bottom - rows.start), (left - columns.start, right - columns.start)
 
     def read_image(self) -> np.ndarray:
         """Preprocessed image, float32, fitted geometry."""
-        return self._checked(self.image_path, tifffile.imread(self.image_path))
+        image_yx = tifffile.memmap(self.image_path, mode="r")
+        self.check_shape(self.image_path, image_yx.shape)
+        return np.array(image_yx[self._extent])
+
+    def measure_grey(self) -> tuple[float, float]:
+        """Robust range of the whole preprocessed image without its padding."""
+        image_yx = tifffile.memmap(self.image_path, mode="r")
+        inside_yx = image_yx[tuple(slice(*ends) for ends in valid_box(self.geometry))]
+        return measure_grey(inside_yx, valid_yx=np.broadcast_to(np.True_, inside_yx.shape))
 
     def read_maps(self) -> np.ndarray:
         """What the network gave, float32, shape (channels, rows, columns); channel 0 is the foreground."""
-        maps_cyx = read_probabilities(self.probability_path)
-        self._checked(self.probability_path, maps_cyx[0])
-        return maps_cyx
+        reader = StoredRows(self.probability_path)
+        self.check_shape(self.probability_path, reader.shape)
+        rows, columns = self._extent
+        return reader.read(rows.start, rows.stop)[:, :, columns].astype(np.float32)
 
     def read_probability(self) -> np.ndarray:
         """Foreground probability, float32, fitted geometry."""
@@ -46,13 +78,20 @@ class Frame:
     def read_truth(self) -> np.ndarray:
         """True labels in fitted geometry, 65535 where unknown or padded."""
         assert self.labels_path is not None
-        return fit_labels(read_labels(self.labels_path), self.geometry)
+        reader = StoredRows(self.labels_path)
+
+        def read(numbers: np.ndarray) -> np.ndarray:
+            first, last = (int(numbers[0]), int(numbers[-1]) + 1) if len(numbers) else (0, 0)
+            return reader.read(first, last)[0][numbers - first]
+
+        rows, columns = self._extent
+        return np.ascontiguousarray(fit_label_rows(read, self.geometry, rows)[:, columns])
 
     def find_valid(self) -> np.ndarray:
         """True inside the raw frame, False where it was padded; fitted geometry."""
-        valid_yx = np.zeros(self.geometry.shape, dtype=bool)
-        rows, columns = self.box
-        valid_yx[slice(*rows), slice(*columns)] = True
+        rows, columns = self._extent
+        valid_yx = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
+        valid_yx[tuple(slice(max(0, low), max(0, high)) for low, high in self.box)] = True
         return valid_yx
 
     def check_shape(self, path: Path, shape: tuple[int, ...]) -> None:
@@ -63,9 +102,13 @@ class Frame:
                 f"{' x '.join(map(str, shape))}. Run snakemake again with --forcerun preprocess predict."
             )
 
-    def _checked(self, path: Path, array_yx: np.ndarray) -> np.ndarray:
-        self.check_shape(path, array_yx.shape)
-        return array_yx
+    def at(self, window: Window) -> "Frame":
+        """Give the part of the image that a window looks at."""
+        return replace(self, window=(window.rows, window.columns))
+
+    @property
+    def _extent(self) -> tuple[slice, slice]:
+        return self.window or (slice(0, self.geometry.rows), slice(0, self.geometry.columns))
 
 
 def match_samples(folders: Mapping[str, str | Path]) -> list[str]:
@@ -121,7 +164,44 @@ def list_frames(images: str | Path, probabilities: str | Path, *, labels: str | 
 
 def draw_frames(frames: Sequence[Frame], *, count: int, seed: int) -> list[Frame]:
     """Draw images by a hash of their names, so that another image displaces at most one."""
-    return sorted(frames, key=lambda frame: stable_hash(f"{seed}/{frame.sample}", purpose="postprocess"))[:count]
+    return sorted(frames, key=lambda frame: stable_hash(f"{seed}/{frame.name}", purpose="postprocess"))[:count]
+
+
+def cut_frames(frames: Sequence[Frame], *, seed: int) -> Iterator[Frame]:
+    """Give the images on which something is learnt or chosen, windows in place of those too large to be held.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        With their truth.
+    seed : int
+        Draws the windows.
+
+    Yields
+    ------
+    Frame
+        An image up to 3072 x 3072 px as it is. Of a larger one windows in which something is known, none overlapping
+        another: eight drawn by a hash of their place, and one with an object if these have none.
+    """
+    for frame in frames:
+        windows = list(itertools.chain(*plan_windows(frame.geometry.shape, halo_px=0)))
+        if len(windows) == 1:
+            yield frame
+            continue
+        parts = sorted(
+            (frame.at(window) for window in windows),
+            key=lambda part: stable_hash(f"{seed}/{part.name}", purpose="window"),
+        )
+        drawn, has_object = 0, False
+        for part in parts:
+            if drawn >= WINDOWS_DRAWN and has_object:
+                break
+            truth_yx = part.read_truth()
+            holds_object = bool(((truth_yx > 0) & (truth_yx != IGNORE_LABEL)).any())
+            if holds_object or (drawn < WINDOWS_DRAWN and (truth_yx != IGNORE_LABEL).any()):
+                drawn, has_object = drawn + 1, has_object or holds_object
+                yield part
+        logger.info("%s: %d of its %d windows stand for this large image", frame.sample, drawn, len(windows))
 
 
 def _shown(samples: set[str]) -> str:

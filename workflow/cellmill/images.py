@@ -301,8 +301,8 @@ def read_probabilities(path: str | Path) -> np.ndarray:
     return array if array.ndim == 3 else array[np.newaxis]
 
 
-class ProbabilityRows:
-    """Probability maps that `write_probabilities` wrote, read by rows.
+class StoredRows:
+    """An image that `write_probabilities` or `write_labels` wrote, read by rows.
 
     Parameters
     ----------
@@ -314,14 +314,15 @@ class ProbabilityRows:
         try:
             with tifffile.TiffFile(self._path) as tiff:
                 self._channels = len(tiff.pages)
+                self._dtype = tiff.pages.first.dtype
                 rows, columns = tiff.pages.first.shape
         except Exception as error:  # the decoder raises errors of many kinds
             raise explain(error, path=self._path, kind="TIFF") from error
         self.shape: tuple[int, int] = (int(rows), int(columns))
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Read rows from `first` to `last`, the last one excluded: float16, shape (channels, rows, columns)."""
-        result_cyx = np.empty((self._channels, last - first, self.shape[1]), dtype=np.float16)
+        """Read rows from `first` up to `last`: the dtype of the file, shape (channels, rows, columns)."""
+        result_cyx = np.empty((self._channels, last - first, self.shape[1]), dtype=self._dtype)
         try:
             with tifffile.TiffFile(self._path) as tiff:
                 for page, result_yx in zip(tiff.pages, result_cyx, strict=True):

@@ -186,7 +186,7 @@ def grow_components(core_yx: np.ndarray, mask_yx: np.ndarray) -> np.ndarray:
     return segmentation.watershed(flat_yx, markers_yx, connectivity=2, mask=mask_yx)
 
 
-def keep_objects(labels_yx: np.ndarray, *, box: Sequence[tuple[int, int]], fitted: Mapping[str, Any]) -> np.ndarray:
+def keep_objects(labels_yx: np.ndarray, *, box: Sequence[tuple[int, int]], limits: Mapping[str, Any]) -> np.ndarray:
     """Say which objects stay.
 
     Parameters
@@ -196,16 +196,15 @@ def keep_objects(labels_yx: np.ndarray, *, box: Sequence[tuple[int, int]], fitte
     box : ((first row, end), (first column, end))
         The part of the array that is inside of the raw image: what touches its edge is cut by it. Edges outside of
         the array cut nothing.
-    fitted : mapping
-        Contents of postprocess.json; its section instances says min_area_px, max_area_px, min_solidity and
-        exclude_border, None or false where there is no such limit.
+    limits : mapping
+        min_area_px, max_area_px, min_solidity and exclude_border, as in the section instances of postprocess.json; None
+        or false where there is no such limit.
 
     Returns
     -------
     ndarray of bool, shape (n + 1,)
         False for the background.
     """
-    limits = fitted["instances"]
     areas = np.bincount(labels_yx.ravel())
     kept = areas >= max(1, limits["min_area_px"])
     if limits["max_area_px"] is not None:

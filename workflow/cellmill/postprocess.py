@@ -21,26 +21,16 @@ from cellmill.archives import FORMAT, MODEL_FORMAT, export_model, read_fit
 from cellmill.channels import Channel, select_channel
 from cellmill.familiarity import ADVICE, find_unlike, measure_image, summarize_images
 from cellmill.fit import unfit_image_rows
-from cellmill.fitting import (
-    choose_objects,
-    choose_threshold,
-    decide_application,
-    fit_boundary,
-    median_area,
-    search_frames,
-)
+from cellmill.fitting import fit_frames
 from cellmill.frames import Frame, draw_frames, list_frames
 from cellmill.images import IGNORE_LABEL, write_label_bands
 from cellmill.measurements import OBJECTS, RLE, ObjectTables, concatenate_tables
 from cellmill.rasters import open_raster
 from cellmill.segmenting import segment_frame
 from cellmill.shards import MANIFEST, atomic_path, file_digest, shard_folder
-from cellmill.windows import LabelFile
 
 logger = logging.getLogger(__name__)
 
-# ASSUME a hole below a quarter of an object is one of the prediction, not background between cells
-HOLE_FRACTION = 0.25
 # Training images whose range of size, brightness and contrast later ones are compared with
 FAMILIAR_IMAGES = 200
 # Objects over more of an image than this are said to be suspicious.
@@ -106,9 +96,9 @@ def postprocess_shard(
                 flags.append(("warning", frame.sample, "", finding, ADVICE))
                 logger.warning("%s: %s", frame.sample, finding)
             with tempfile.TemporaryDirectory(dir=folder) as room:
-                labels, n_objects = segment_frame(frame, fitted=fitted, room=Path(room))
+                labels, n_objects, covered_px = segment_frame(frame, fitted=fitted, room=Path(room))
                 highest = n_objects + (n_objects >= IGNORE_LABEL)
-                for severity, finding, advice in _find_extremes(labels):
+                for severity, finding, advice in _find_extremes(covered_px / (labels.shape[0] * labels.shape[1])):
                     flags.append((severity, frame.sample, "", finding, advice))
                     logger.warning("%s: %s", frame.sample, finding)
                 bands = (labels_yx for _, labels_yx in labels.bands())
@@ -128,11 +118,9 @@ def postprocess_shard(
     logger.info("%d images, %d objects", len(frames), total, extra={"progress": True})
 
 
-def _find_extremes(labels: LabelFile) -> Iterator[tuple[str, str, str]]:
-    """Say that nothing is object, or nearly everything: severity, finding, advice."""
-    covered = sum(int(np.count_nonzero(labels_yx)) for _, labels_yx in labels.bands())
-    share = covered / (labels.shape[0] * labels.shape[1])
-    if covered == 0:
+def _find_extremes(share: float) -> Iterator[tuple[str, str, str]]:
+    """Say that nothing of an image is object, or nearly everything: severity, finding, advice."""
+    if share == 0:
         yield "note", "no object was found", "Right for an empty image. Else look at its probabilities in the gallery."
     elif share > NEARLY_ALL:
         finding = f"objects cover {share:.0%} of the image"
@@ -228,31 +216,17 @@ def fit_postprocess(
     training_dirs = dict(zip(rooms, (train_images, train_labels, train_probabilities), strict=True))
     validation_dirs = dict(zip(rooms, (validation_images, validation_labels, validation_probabilities), strict=True))
     training, validation = _list_all(training_dirs), _list_all(validation_dirs)
-    searched = draw_frames(validation, count=postprocess["search_images"], seed=seed)
-    median_area_px = median_area(searched)
-    holes_px = postprocess["instances"]["fill_holes_px"]
-    if holes_px is None:
-        holes_px = round(HOLE_FRACTION * median_area_px) if median_area_px else 0
     fitted: dict[str, Any] = {
         "format": FORMAT,
         "settings": postprocess,
         "seed": seed,
-        "threshold": choose_threshold(validation, **postprocess["threshold"]),
-        "closing": dict(postprocess["closing"]),
-        "boundary": {"applied": False, "scales_px": postprocess["boundary"]["scales_px"]},
-        "instances": {"fill_holes_px": holes_px, "median_area_px": median_area_px},
+        **fit_frames(training, validation, settings=postprocess, output=network["output"], seed=seed),
         "training_images": summarize_images(
             _measure(frame, pixel_size_um=pixel_size_um)
             for frame in draw_frames(training, count=FAMILIAR_IMAGES, seed=seed)
         ),
         "fold": {"training": _digests(training_dirs), "validation": _digests(validation_dirs)},
     }
-    fitted["boundary"] = fit_boundary(training, fitted=fitted, settings=postprocess["boundary"], seed=seed)
-    fitted["boundary"] = decide_application(searched, fitted=fitted, apply=postprocess["boundary"]["apply"])
-    fitted["instances"] |= choose_objects(
-        search_frames(searched, fitted=fitted), instances=postprocess["instances"], output=network["output"],
-        median_area_px=median_area_px,
-    )  # fmt: skip
     _log_choices(fitted)
     text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
     with atomic_path(output_path) as partial:

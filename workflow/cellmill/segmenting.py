@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
-from cellmill.boundary import measure_grey
 from cellmill.fit import unfit_label_rows
 from cellmill.frames import Frame
-from cellmill.images import IGNORE_LABEL, ProbabilityRows
-from cellmill.instances import keep_objects, segment_image
+from cellmill.images import IGNORE_LABEL, StoredRows
+from cellmill.instances import keep_objects, masks_reach_px, segment_image
 from cellmill.morphology import number_objects
 from cellmill.windows import LabelFile, Window, halo_for, middles_of, plan_windows
 
 logger = logging.getLogger(__name__)
 
 
-def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tuple[LabelFile, int]:
+def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tuple[LabelFile, int, int]:
     """Turn the probabilities of one frame into objects.
 
     Parameters
@@ -37,30 +35,30 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
         Objects 1 .. n in the geometry of the raw image, without the number that marks ignored pixels.
     n_objects : int
         How many there are.
+    covered_px : int
+        How many pixels of the raw image they cover.
 
     Notes
     -----
-    Up to 3072 x 3072 px the image is looked at as a whole, beyond that in windows of 2560 x 2560 px or more; an object
+    Up to 3072 x 3072 px the image is looked at as a whole, beyond that in windows with a halo; an object
     is that of the window in whose core its middle lies. Objects are the same as in the whole image as long as they are
-    less wide than the halo, 256 px or five times the root of the validation images' median area.
+    less wide than 256 px or five times the root of the validation images' median area: the halo of a window is as
+    wide as that and, beyond it, as far as a pixel of the mask looks.
     """
     shape = frame.geometry.shape
     drawn = LabelFile(room / "fitted.bin", shape)
-    image_yx = tifffile.memmap(frame.image_path, mode="r")
-    inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
-    grey = measure_grey(inside_yx, valid_yx=np.broadcast_to(np.True_, inside_yx.shape))
-    reader = ProbabilityRows(frame.probability_path)
+    grey = frame.measure_grey()
+    reader = StoredRows(frame.probability_path)
     frame.check_shape(frame.probability_path, reader.shape)
     count, cut = 0, 0
-    halo_px = halo_for(fitted["instances"]["median_area_px"])
+    halo_px = halo_for(fitted["instances"]["median_area_px"]) + masks_reach_px(fitted)
     for row_of_windows in plan_windows(shape, halo_px=halo_px):
         rows = row_of_windows[0].rows
         prob_cyx = reader.read(rows.start, rows.stop)
         for window in row_of_windows:
             labels_yx, is_cut = _segment_window(
                 prob_cyx[:, :, window.columns].astype(np.float32),
-                image_yx,
-                frame=frame,
+                frame.at(window),
                 window=window,
                 grey=grey,
                 fitted=fitted,
@@ -77,34 +75,26 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
         labels = LabelFile(room / "raw.bin", frame.geometry.raw_shape)
         for rows, _ in labels.bands():
             labels.write(unfit_label_rows(drawn.read, frame.geometry, rows), rows)
-    return labels, _renumber(labels, highest=count)
+    n_objects, covered_px = _renumber(labels, highest=count)
+    return labels, n_objects, covered_px
 
 
 def _segment_window(
     prob_cyx: np.ndarray,
-    image_yx: np.ndarray,
+    part: Frame,
     *,
-    frame: Frame,
     window: Window,
     grey: tuple[float, float],
     fitted: Mapping[str, Any],
 ) -> tuple[np.ndarray, int]:
     """Give the objects that a window owns, and how many of these its edges cut."""
-    box = [
-        (low - part.start, high - part.start)
-        for (low, high), part in zip(frame.box, (window.rows, window.columns), strict=True)
-    ]
-    valid_yx = np.zeros(prob_cyx.shape[1:], dtype=bool)
-    valid_yx[tuple(slice(max(0, low), max(0, high)) for low, high in box)] = True
-    labels_yx = segment_image(
-        prob_cyx, np.array(image_yx[window.rows, window.columns]), valid_yx=valid_yx, grey=grey, fitted=fitted
-    )
-    kept = keep_objects(labels_yx, box=box, fitted=fitted)
+    labels_yx = segment_image(prob_cyx, part.read_image(), valid_yx=part.find_valid(), grey=grey, fitted=fitted)
+    kept = keep_objects(labels_yx, box=part.box, limits=fitted["instances"])
     kept[1:] &= window.owns(middles_of(labels_yx, n_objects=len(kept) - 1))
     labels_yx = np.where(kept[labels_yx], labels_yx, 0)
     edges = [np.zeros(0, dtype=labels_yx.dtype)]
-    for axis, part in enumerate((window.rows, window.columns)):
-        ends = {0: part.start > 0, -1: part.stop < frame.geometry.shape[axis]}
+    for axis, side in enumerate((window.rows, window.columns)):
+        ends = {0: side.start > 0, -1: side.stop < part.geometry.shape[axis]}
         edges += [labels_yx.take(end, axis=axis) for end, is_inside in ends.items() if is_inside]
     return labels_yx, int(np.count_nonzero(np.unique(np.concatenate(edges))))
 
@@ -119,13 +109,14 @@ def _draw(drawn: LabelFile, labels_yx: np.ndarray, *, window: Window, count: int
     return count + n_objects
 
 
-def _renumber(labels: LabelFile, *, highest: int) -> int:
-    """Number the objects that are left 1 .. n, without the number that marks ignored pixels; give n."""
-    is_there = np.zeros(highest + 1, dtype=bool)
+def _renumber(labels: LabelFile, *, highest: int) -> tuple[int, int]:
+    """Number the objects that are left 1 .. n, without the number of ignored pixels; give n and their area, px."""
+    areas = np.zeros(highest + 1, dtype=np.int64)
     for _, labels_yx in labels.bands():
-        is_there[labels_yx.ravel()] = True
-    is_there[0] = False
+        areas += np.bincount(labels_yx.ravel(), minlength=len(areas))
+    areas[0] = 0
+    is_there = areas > 0
     numbers = np.cumsum(is_there)
     numbers += numbers >= IGNORE_LABEL
     labels.look_up(np.where(is_there, numbers, 0).astype(np.uint32))
-    return int(np.count_nonzero(is_there))
+    return int(np.count_nonzero(is_there)), int(areas.sum())

@@ -48,9 +48,16 @@ def halo_for(median_area_px: float | None) -> int:
 
 
 def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
-    """Cut an image into windows, row by row: one up to 3072 x 3072 px, else cores of 2048 px or more with a halo."""
+    """Cut an image into windows, row by row: one up to 3072 x 3072 px, else equal cores with a halo.
+
+    A core is at most 2048 px wide, or four halos where these are more.
+    """
     core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else max(CORE_PX, CORE_HALOS * halo_px)
-    cores = [[slice(first, min(first + core, size)) for first in range(0, size, core)] for size in shape]
+    counts = [-(-size // core) for size in shape]
+    cores = [
+        [slice(size * number // count, size * (number + 1) // count) for number in range(count)]
+        for size, count in zip(shape, counts, strict=True)
+    ]
     grown = [
         [slice(max(0, each.start - halo_px), min(size, each.stop + halo_px)) for each in axis]
         for axis, size in zip(cores, shape, strict=True)

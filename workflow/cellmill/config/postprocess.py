@@ -160,8 +160,8 @@ class Postprocess(Closed):
     search_images: int = Field(
         100,
         ge=1,
-        description="Validation images on which sizes and the use of the boundary classifier are chosen; "
-        "the threshold is chosen on all.",
+        description="Validation images on which sizes and the use of the boundary classifier are chosen; the threshold "
+        "is chosen on all. An image beyond 3072 x 3072 px counts as the eight windows that stand for it.",
     )
 
 
