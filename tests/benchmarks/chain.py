@@ -1,0 +1,163 @@
+"""Draws the way from a raw image to objects on one real test image of each data set, with the truth beside it.
+
+``make chain`` trains one small network on each data set, ten minutes on two cores, and writes chain/chain.png. Data sets
+in the public domain are drawn once more into resources/chain.png, which the documentation shows. The image is the one in the
+middle of the test images' scores, and its part the one in its middle: nobody chose them.
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import tifffile
+from PIL import Image, ImageDraw, ImageFont
+from real_runs import ROOT, find_data, read_section, run_pipeline
+
+sys.path[:0] = [str(ROOT / "workflow")]
+
+# Data sets with annotations, and what a picture calls them
+DATASETS = {
+    "bbbc039": "BBBC039", "dsb2018": "DSB 2018", "livecell": "LIVECell", "sartorius_cell_instance": "Sartorius",
+    "isbi2012_em": "ISBI 2012", "ctc_fluo_n2dl_hela": "Fluo-N2DL-HeLa", "yeast_timelapse": "yeast",
+}  # fmt: skip
+# CC0: https://bbbc.broadinstitute.org/BBBC039 and /BBBC038
+PUBLIC_DOMAIN = ("bbbc039", "dsb2018")
+MODEL: dict[str, Any] = {
+    "preset": "sartorius_unet", "name": "small", "width": 0.25,
+    "train": {
+        "epochs": 20, "patch": [64, 64], "patches_per_image": 24, "batch": 16, "sampling": "balanced",
+        "optimiser": {"learning_rate": 0.003}, "schedule": {"name": "cosine"},
+        "augmentation": {"flip": True, "rotate_90": True, "contrast": 0.5, "brightness": 0.3},
+    },
+}  # fmt: skip
+SIDE_PX = 200
+PANELS = ("raw", "probability", "mask", "tuned", "objects", "truth")
+ADDED, REMOVED, GREY = (86, 180, 233), (213, 94, 0), (190, 190, 190)
+TEXT_PX, GAP_PX = 18, 4
+
+
+class Chain(NamedTuple):
+    """What the stages made of a part of one image, and what is said of it."""
+
+    title: str
+    raw_yx: np.ndarray
+    probability_yx: np.ndarray
+    mask_yx: np.ndarray
+    tuned_yx: np.ndarray
+    objects_yx: np.ndarray
+    truth_yx: np.ndarray
+
+
+def make_config() -> dict[str, Any]:
+    """Give the config: the same network and the same tuning, always applied, for each data set."""
+    datasets = {}
+    for name in DATASETS:
+        postprocess = {"boundary": {"apply": "always"}}
+        datasets[name] = read_section(name) | {"models": [MODEL], "postprocess": postprocess}
+    return {"datasets": datasets}
+
+
+def choose_image(scores: pd.DataFrame) -> tuple[str, str, float]:
+    """Give sample, shard and Kaggle AP of the test image in the middle of these scores."""
+    wanted = (scores["split"] == "test") & (scores["stage"] == "postprocessed") & (scores["geometry"] == "raw")
+    ranked = scores[wanted].dropna(subset=["ap_kaggle"]).sort_values(["ap_kaggle", "sample"], ignore_index=True)
+    middle = ranked.iloc[(len(ranked) - 1) // 2]
+    return str(middle["sample"]), str(middle["shard"]), float(middle["ap_kaggle"])
+
+
+def read_chain(results: Path, dataset: str) -> Chain:
+    """Read the image in the middle of a data set's scores, and take its middle from each stage."""
+    from cellmill.archives import read_fit
+    from cellmill.frames import list_frames
+    from cellmill.images import read_labels, read_plane
+    from cellmill.instances import make_masks
+
+    folder = results / dataset
+    run = folder / "small.seed1"
+    scores = pd.read_csv(folder / "scores.csv", dtype={"sample": str})
+    sample, shard, ap = choose_image(scores)
+    [frame] = [
+        frame
+        for frame in list_frames(
+            folder / "images" / shard, run / "probabilities" / shard, labels=folder / "labels" / shard
+        )
+        if frame.sample == sample
+    ]
+    fitted = read_fit(run / "postprocess.json")
+    maps_cyx, image_yx, valid_yx = frame.read_maps(), frame.read_image(), frame.find_valid()
+    plain = fitted | {"boundary": fitted["boundary"] | {"applied": False}}
+    masks = [
+        make_masks(maps_cyx, image_yx, valid_yx=valid_yx, grey=frame.measure_grey(), fitted=each)[1]
+        for each in (plain, fitted)
+    ]
+    table = pd.read_csv(folder / "samples.csv", dtype={"sample": str}).set_index("sample")
+    raw_yx = read_plane(results.parent / table.loc[sample, "image"], channel="luminance")
+    objects_yx = tifffile.imread(run / "segmentation" / shard / f"{sample}.tif")
+    truth_yx = read_labels(folder / "labels" / shard / f"{sample}.tif")
+    part = tuple(slice(max(0, (size - SIDE_PX) // 2), (size + SIDE_PX) // 2) for size in raw_yx.shape)
+    method = fitted["instances"]["method"]
+    return Chain(
+        f"{DATASETS[dataset]}, image {sample[:24]}: Kaggle AP {ap:.2f}, objects by {method}",
+        *(each[part] for each in (raw_yx, maps_cyx[0], *masks, objects_yx, truth_yx)),
+    )
+
+
+def paint(chain: Chain) -> list[Image.Image]:
+    """Paint the panels of one image, in the order of PANELS."""
+    from cellmill.pages.pictures import OBJECT_COLOURS, stretch
+
+    colours = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in OBJECT_COLOURS], dtype=np.uint8)
+
+    def objects(labels_yx: np.ndarray) -> np.ndarray:
+        painted = np.zeros((*labels_yx.shape, 3), dtype=np.uint8)
+        inside = labels_yx > 0
+        painted[inside] = colours[labels_yx[inside] % len(colours)]
+        painted[labels_yx == 65535] = 90
+        return painted
+
+    before, after = chain.mask_yx, chain.tuned_yx
+    tuned = np.zeros((*before.shape, 3), dtype=np.uint8)
+    tuned[before & after], tuned[after & ~before], tuned[before & ~after] = GREY, ADDED, REMOVED
+    panels = [
+        stretch(chain.raw_yx), np.rint(chain.probability_yx * 255).astype(np.uint8), before.astype(np.uint8) * GREY[0],
+        tuned, objects(chain.objects_yx), objects(chain.truth_yx),
+    ]  # fmt: skip
+    return [
+        Image.fromarray(panel).convert("RGB").resize((SIDE_PX, SIDE_PX), Image.Resampling.NEAREST) for panel in panels
+    ]
+
+
+def draw_figure(chains: Sequence[Chain]) -> Image.Image:
+    """Draw a row for each image."""
+    width, height = SIDE_PX + GAP_PX, SIDE_PX + TEXT_PX + GAP_PX
+    picture = Image.new("RGB", (len(PANELS) * width - GAP_PX, TEXT_PX + len(chains) * height), "white")
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
+    for column, name in enumerate(PANELS):
+        draw.text((column * width + SIDE_PX // 2, 2), name, fill="black", font=font, anchor="ma")
+    for row, chain in enumerate(chains):
+        top = TEXT_PX + row * height
+        draw.text((2, top + 1), chain.title, fill="black", font=font)
+        for column, panel in enumerate(paint(chain)):
+            picture.paste(panel, (column * width, top + TEXT_PX))
+    return picture
+
+
+def main() -> None:
+    """Run what is missing and draw."""
+    folder = ROOT / "chain"
+    run_pipeline(folder, find_data(), make_config())
+    os.chdir(folder)
+    chains = {name: read_chain(folder / "results", name) for name in DATASETS}
+    draw_figure(list(chains.values())).save("chain.png", optimize=True)
+    draw_figure([chains[name] for name in PUBLIC_DOMAIN]).save(ROOT / "resources/chain.png", optimize=True)
+    for chain in chains.values():
+        print(chain.title)
+    print("Drawn: chain/chain.png; the public domain's part of it: resources/chain.png")
+
+
+if __name__ == "__main__":
+    main()

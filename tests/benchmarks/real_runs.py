@@ -1,0 +1,41 @@
+"""Runs of the pipeline on real images, in a folder beside the project, for the studies of this folder."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def find_data() -> Path:
+    """Give the folder of real images, from CELLMILL_DATA or beside the project; stop with a message without it."""
+    data = Path(os.environ.get("CELLMILL_DATA", ROOT.parent / "shared/data"))
+    if not data.is_dir():
+        sys.exit(f"{data}: expected real images there, found no folder. Set CELLMILL_DATA.")
+    return data
+
+
+def read_section(name: str) -> dict[str, Any]:
+    """Give the section of a config that describes a folder of real images."""
+    content = yaml.safe_load((ROOT / f"tests/pipeline/real/{name}.yaml").read_text())
+    section: dict[str, Any] = content["datasets"][name]
+    return section
+
+
+def run_pipeline(folder: Path, data: Path, config: dict[str, Any]) -> None:
+    """Run a config whose paths start in the folder of the data, two jobs at a time; what is there already is kept."""
+    folder.mkdir(exist_ok=True)
+    for found in sorted(data.iterdir()):
+        if found.is_dir() and not (folder / found.name).exists():
+            (folder / found.name).symlink_to(found.resolve())
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    subprocess.run(
+        [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", "config.json", "--cores", "2",
+         "--set-threads", "train=1", "predict=1"],
+        cwd=folder, check=True,
+    )  # fmt: skip
