@@ -423,6 +423,14 @@ def test_without_validation_held_out_images_decide(shards, tmp_path):
     assert found["validation_dice"] == {"with": None, "without": None}
 
 
+def test_validation_images_without_an_object_decide_nothing(shards, tmp_path):
+    image, labels, probability = draw_cells(3)
+    empty = write_shard(tmp_path, "validation-0000", {"v0": (image, np.zeros_like(labels), np.zeros_like(probability))})
+    found = fit(tmp_path, [shards["train"]], [empty], settings())["boundary"]
+    assert found["validation_dice"] == {"with": None, "without": None}
+    assert found["applied"] is (found["held_out"]["by_image"]["mean"] > found["kept_accuracy"]) is True
+
+
 def test_sizes_are_chosen_on_no_more_images_than_asked_for(shards, tmp_path):
     found = fit(tmp_path, [], [shards["validation"]], settings(search_images=2))
     assert found["instances"]["reason"] == "best mean Kaggle AP on 2 validation images"

@@ -43,7 +43,19 @@ def test_the_order_of_the_images_does_not_matter():
 def test_five_images_in_three_parts_give_three_parts(seed):
     sides, remarks = split(images(5), seed=seed)
     assert set(sides.values()) == {"train", "validation", "test"}
-    assert all("would have been empty and took image" in remark for remark in remarks)
+    assert all(
+        "would have been empty and took image" in text or "train holds 1 instead of 3" in text for text in remarks
+    )
+
+
+def test_a_part_that_chance_left_small_is_remarked():
+    few = [split(images(18), seed=seed) for seed in range(60)]
+    for sides, remarks in few:
+        counts = {part: list(sides.values()).count(part) for part in ("validation", "test")}
+        said = [f"{part} holds {count} instead of 4" for part, count in counts.items() if count == 1]
+        assert all(any(text in remark for remark in remarks) for text in said)
+        assert bool(said) == any("instead of 4" in remark for remark in remarks)
+    assert not any("instead of" in remark for remark in split(images(400))[1])
 
 
 def test_the_shares_come_out_as_asked():

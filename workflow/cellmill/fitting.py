@@ -197,8 +197,8 @@ def decide_application(frames: Sequence[Frame], *, fitted: Mapping[str, Any], ap
     fitted : mapping
         What was fitted so far, its boundary section as `fit_boundary` gives it.
     apply : "if_better" or "always"
-        if_better wants a higher mean Dice of the validation images; without any, a higher accuracy on held-out
-        images than the predicted labels have.
+        if_better wants a higher mean Dice of the validation images; where none shows an object, a higher accuracy on
+        held-out images than the predicted labels have.
 
     Returns
     -------
@@ -219,7 +219,7 @@ def decide_application(frames: Sequence[Frame], *, fitted: Mapping[str, Any], ap
         applied, reason = with_it > without, "mean Dice of the validation images with and without"
     else:
         applied = held_out is not None and held_out > boundary["kept_accuracy"]
-        reason = "no validation image; accuracy on held-out images against the predicted labels"
+        reason = "no validation image with an object; accuracy on held-out images against the predicted labels"
     dice = {"with": with_it, "without": without}
     return {**boundary, "applied": applied, "reason": reason, "validation_dice": dice}
 
@@ -318,15 +318,16 @@ def _masks_of(frame: Frame, maps_cyx: np.ndarray, *, fitted: Mapping[str, Any]) 
 
 
 def _mean_dice(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> float | None:
-    """Mean Dice over images of the final mask, None without an image of which something is known."""
-    scores = []
+    """Mean Dice over images of the final mask; None where none shows an object, since all would tie."""
+    scores, shows_object = [], False
     for frame in frames:
         truth_yx = frame.read_truth()
         known_yx = truth_yx != IGNORE_LABEL
+        shows_object |= bool((known_yx & (truth_yx > 0)).any())
         if known_yx.any():
             _, mask_yx = _masks_of(frame, frame.read_maps(), fitted=fitted)
             scores.append(float(score_pixels(count_pixels(mask_yx, truth_yx > 0, valid_yx=known_yx))["dice"]))
-    return float(np.mean(scores)) if scores else None
+    return float(np.mean(scores)) if shows_object else None
 
 
 def _draw_boundary_pixels(

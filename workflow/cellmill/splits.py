@@ -1,5 +1,6 @@
 """Splits that stay put: a hash of a stable key decides, so that adding an image moves no other."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -9,6 +10,8 @@ from cellmill.shards import stable_hash
 
 PARTS = ("train", "validation", "test")
 GAP = "unlabelled"
+# Parts that were to have fewer images are small anyway.
+SMALL_PART = 2
 
 
 class Splittable(Protocol):
@@ -102,7 +105,21 @@ def assign_splits(
             f"({len(spread)} sequences are spread): neighbouring frames are nearly equal, and scores on them say "
             "nothing. Split by sequence, or cut the sequences with `by: blocks`."
         )
-    return assigned, remarks
+    return assigned, [*remarks, *_remark_on_sizes(assigned, bounds=bounds, where=where)]
+
+
+def _remark_on_sizes(sides: Mapping[str, str], *, bounds: Mapping[str, tuple[float, float]], where: str) -> list[str]:
+    """Say which parts got less than half of the images that they were to have, which chance does to few images."""
+    counts = Counter(sides.values())
+    wanted = {name: (stop - start) * len(sides) for name, (start, stop) in bounds.items()}
+    short = [name for name in bounds if wanted[name] >= SMALL_PART and 2 * counts[name] < wanted[name]]
+    if not short:
+        return []
+    said = " and ".join(f"{name} holds {counts[name]} instead of {wanted[name]:.0f}" for name in short)
+    return [
+        f"{where}: of {len(sides)} images {said}: chance, in so few. Choose another `seed`, use `folds`, or write a "
+        "split into a `table`"
+    ]
 
 
 def _spread_sequences(samples: Sequence[Splittable], sides: Mapping[str, str]) -> dict[str, list[str]]:
