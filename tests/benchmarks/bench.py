@@ -154,20 +154,21 @@ def idle_run() -> Row:
 
 
 def main() -> None:
-    """Run every benchmark and print the table."""
-    rows: list[Row] = []
+    """Run every benchmark, or those named as arguments, and print the table row by row."""
+    wanted = set(sys.argv[1:])
+    print("| what | ours [s] | against | theirs [s] | theirs / ours | wanted |\n|---|---|---|---|---|---|")
     for bench in (
         boundary_svm, rolling_ball, tiled_prediction, run_lengths, rle_decoding,
         image_with_all_stages, large_image, two_workers, two_nearest_cells, flow_fields, *loops(), tuned_images,
         image_files, bare_forward, flow_tracking, larger_image, idle_run,
     ):  # fmt: skip
-        if (row := bench()) is None:
+        if wanted and getattr(bench, "__name__", "") not in wanted:
             continue
-        rows.append(row)
-        print(f"{rows[-1].what} …", file=sys.stderr)
-    print("| what | ours [s] | against | theirs [s] | theirs / ours | wanted |\n|---|---|---|---|---|---|")
-    for row in rows:
-        print(f"| {row.what} | {row.ours_s:.3g} | {row.peer} | {row.peer_s:.3g} | {row.ratio:.3g} | {row.wanted} |")
+        if (row := bench()) is not None:
+            cells = (row.what, f"{row.ours_s:.3g}", row.peer, f"{row.peer_s:.3g}", f"{row.ratio:.3g}", row.wanted)
+            print(f"| {' | '.join(cells)} |", flush=True)
+    if wanted:
+        return
     print("\n| what | peak [MB] | against | peak [MB] | ratio | wanted |\n|---|---|---|---|---|---|")
     for what, flat, fewer in (
         ("read and rasterize 1,000 images of 256 x 256", flat_rasterize, "100 images"),

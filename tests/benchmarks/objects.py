@@ -61,7 +61,10 @@ def fit_of(image_yx: np.ndarray, labels_yx: np.ndarray, *, is_tuned: bool) -> di
         )  # fmt: skip
     return {
         "threshold": {"value": 0.5}, "closing": {"footprint": "cross", "radius_px": 1}, "boundary": boundary,
-        "instances": {"method": "watershed", "split_depth": 1.0, "max_flow_error": 0.4, "fill_holes_px": 100},
+        "instances": {
+            "method": "watershed", "split_depth": 1.0, "max_flow_error": 0.4, "fill_holes_px": 100, "min_area_px": 20,
+            "max_area_px": None, "min_solidity": None, "exclude_border": False, "median_area_px": 400,
+        },
     }  # fmt: skip
 
 
@@ -175,8 +178,7 @@ def larger_image() -> "Row":
     for side in (4096, 8192):
         labels_yx, prob_yx, image_yx = (np.tile(plane, (side // 4096, side // 4096)) for plane in cells(4096))
         fitted = fit_of(image_yx[:SIDE, :SIDE], labels_yx[:SIDE, :SIDE], is_tuned=True)
-        fitted["instances"] |= {"min_area_px": 20, "max_area_px": None, "min_solidity": 0.5, "exclude_border": True}
-        fitted["instances"]["median_area_px"] = 400
+        fitted["instances"] |= {"min_solidity": 0.5, "exclude_border": True}
         with tempfile.TemporaryDirectory() as name:
             room = Path(name)
             write_image(room / "image.tif", image_yx)
@@ -205,7 +207,6 @@ def image_files() -> "Row":
     settings = Postprocess().model_dump(mode="json")
     fitted = fit_of(image_yx, labels_yx, is_tuned=True)
     fitted |= {"format": 2, "settings": settings, "training_images": summarize_images([])}
-    fitted["instances"] |= {"min_area_px": 20, "max_area_px": None, "min_solidity": None, "exclude_border": False}
     count = 10
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from cellmill.images import (
     IGNORE_LABEL,
+    StoredRows,
     raise_together,
     read_array,
     read_labels,
@@ -367,6 +368,21 @@ def test_probabilities_in_bands_are_the_same_bytes(tmp_path, shape):
     write_probability_bands(tmp_path / "bands.tif", bands, shape=shape[1:])
     assert (tmp_path / "bands.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bands.tif", "whole.tif"]
+
+
+@pytest.mark.parametrize("limit", [0, 2**40])
+def test_files_that_may_pass_4_gib_are_big_tiffs(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr("cellmill.images.MAX_PLAIN_BYTES", limit)
+    image, prob = ramp(np.float32), np.stack([ramp(np.float16)] * 3) % 1
+    write_image(tmp_path / "image.tif", image)
+    write_labels(tmp_path / "labels.tif", ramp(np.uint16))
+    write_probabilities(tmp_path / "prob.tif", prob)
+    for path in tmp_path.iterdir():
+        with tifffile.TiffFile(path) as tiff:
+            assert tiff.is_bigtiff == (limit == 0), path.name
+    assert np.array_equal(tifffile.memmap(tmp_path / "image.tif", mode="r"), image)
+    assert np.array_equal(read_labels(tmp_path / "labels.tif"), ramp(np.uint16))
+    assert np.array_equal(StoredRows(tmp_path / "prob.tif").read(3, 17), prob[:, 3:17].astype(np.float16))
 
 
 def test_equal_pixels_are_equal_bytes(tmp_path):

@@ -94,6 +94,17 @@ def test_micrometres_follow_from_the_pixel_size():
     assert all(unknown[column].isna().all() for column in unknown if column.endswith(("_um", "_um2")))
 
 
+def test_small_quantities_keep_their_digits():
+    table = measured(pixel_size_um=0.004)
+    assert table.loc[2, "area_um2"] == pytest.approx(1.6e-5)
+    assert table.loc[0, "axis_major_um"] == pytest.approx(0.004 * table.loc[0, "axis_major_px"], rel=1e-4)
+    labels = sample_labels()
+    image = np.full(labels.shape, 1.23456e-4)
+    small = measure_objects(labels, image, image, sample="a", pixel_size_um=None, background=1e-4)
+    assert small["intensity_mean"].tolist() == pytest.approx([1.23456e-4] * 4)
+    assert small["intensity_above_background"].tolist() == pytest.approx([2.3456e-5] * 4)
+
+
 def test_an_image_without_objects_has_the_same_columns():
     empty = measured(pixel_size_um=1.0, labels=np.zeros((5, 5), dtype=np.int64))
     assert len(empty) == 0
@@ -198,5 +209,11 @@ def test_background_is_the_median_outside_of_objects(tmp_path, monkeypatch):
     assert background_level(file, lambda rows: image[rows]) == np.median(image[labels == 0])
     monkeypatch.setattr("cellmill.measurements.MAX_LEVEL_PIXELS", 200)
     assert background_level(file, lambda rows: image[rows]) == pytest.approx(20, abs=2)
+    cropped = np.zeros_like(image)
+    inside = (slice(11, 19), slice(13, 29))
+    cropped[inside] = image[inside]
+    monkeypatch.undo()
+    level = background_level(file, lambda rows: cropped[rows], within=inside)
+    assert level == np.median(image[inside][labels[inside] == 0])
     everything = label_file(tmp_path, np.ones((5, 5), dtype=np.int64))
     assert background_level(everything, lambda rows: np.ones((5, 5))[rows]) == 0

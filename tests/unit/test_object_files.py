@@ -13,7 +13,7 @@ from cellmill.annotations.ctc import read_tracks
 from cellmill.annotations.imagej_roi import read_imagej_roi
 from cellmill.annotations.outlines import fill_outline, outline_of_rings
 from cellmill.config.annotations import Annotations
-from cellmill.images import write_labels
+from cellmill.images import IGNORE_LABEL, write_labels
 from cellmill.linking import link_frames
 from cellmill.object_files import export_coco, export_ctc, export_geojson, export_rois
 from cellmill.shards import shard_folder
@@ -142,6 +142,28 @@ def test_two_that_become_one_give_it_the_number_of_one_of_them():
     linked = dict(link_frames([(0, first), (1, (first > 0).astype(np.int64)), (2, first)]))
     assert linked[1][10, 10] == linked[1][10, 18] == linked[0][10, 10] == linked[2][10, 10]
     assert linked[2][10, 18] not in (linked[0][10, 18], linked[0][10, 10])
+
+
+def test_no_object_gets_the_number_of_ignored_pixels():
+    labels = np.arange(1, 40_001).reshape(200, 200)
+    linked = list(link_frames([(0, labels), (2, labels)]))  # the gap: all are new
+    numbers = np.unique(np.concatenate([each for _, each in linked]))
+    assert len(numbers) == 80_000
+    assert IGNORE_LABEL not in numbers
+    assert numbers[-1] == 80_001
+
+
+def test_a_sequence_with_too_many_objects_is_left_out_and_said(tmp_path, caplog):
+    crowd = np.arange(1, 40_001).reshape(200, 200)
+    rows = []
+    with shard_folder(tmp_path / "test-0000") as folder:
+        for sequence, frames in (("01", moving(3)), ("02", [(0, crowd), (2, crowd)])):
+            for frame, labels in frames:
+                rows.append({"sample": f"{sequence}_{frame}", "image": "", "sequence": sequence, "frame": frame})
+                write_labels(folder / f"{sequence}_{frame}.tif", labels)
+    export_ctc(output_dir=tmp_path / "ctc", segmentation_dirs=[tmp_path / "test-0000"], samples=rows)
+    assert [path.name for path in sorted((tmp_path / "ctc").iterdir()) if path.is_dir()] == ["01_RES"]
+    assert "02 is left out" in caplog.text
 
 
 def test_sequences_become_results_of_the_challenge(tmp_path):

@@ -158,6 +158,10 @@ def test_weights_of_blended_tiles_add_up_to_one(shape, tile):
     assert blend_px(Ones()) == 10
     predicted_cyx = predict(Ones(), image_of(shape), tile=(tile, tile))
     assert np.abs(predicted_cyx - 1).max() < 1e-6
+    given = {"tile": (tile, tile), "batch": 1, "device": torch.device("cpu"), "finish": torch.Tensor.half}
+    halves_cyx = predict_tiled(Ones(), view_of(image_of(shape)), **given)
+    assert halves_cyx.dtype == np.float16
+    assert (halves_cyx == 1).all()  # a probability above 1 would be refused
 
 
 def test_blending_takes_the_steps_out_of_seams(monkeypatch):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cellmill.flows import unit_flows
-from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
+from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
 from cellmill.tracking import MIN_PILE_PIXELS, find_piles, follow_flows, track_objects
 
 
@@ -30,7 +30,7 @@ def turn(flows_cyx, *, sigma, seed=0):
 
 def average_precision(found, truth):
     overlaps = count_overlaps(found, truth, valid_yx=np.ones(truth.shape, dtype=bool))
-    return score_instances(len(overlaps.true_areas), len(overlaps.predicted_areas), count_matches(overlaps))
+    return score_instances(count_objects(overlaps))
 
 
 def plain_walk(flows_cyx, row, column, steps):
@@ -93,6 +93,17 @@ def test_flow_outside_of_the_mask_moves_nobody_and_longer_vectors_are_shortened(
     assert ends[1].max() < 9
     assert np.allclose(ends[0], 4)
     assert np.allclose(follow_flows(flows, mask, steps=1)[1, :5], np.arange(3, 8))
+
+
+def test_the_way_through_a_large_cell_is_walked_to_its_end():
+    """From the ends of a cell 600 px long it takes more than 200 steps to its middle."""
+    mask = np.zeros((9, 640), dtype=bool)
+    mask[2:7, 20:620] = True
+    flows = np.zeros((2, *mask.shape))
+    flows[1] = np.where(np.arange(640) < 320, 1.0, -1.0)
+    assert track_objects(flows, mask, max_flow_error=None).max() == 1
+    assert np.abs(follow_flows(flows, mask)[1] - 320).max() < 3
+    assert np.abs(follow_flows(flows, mask, steps=200)[1] - 320).max() > 90
 
 
 def test_small_piles_start_no_object():

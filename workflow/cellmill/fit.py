@@ -290,6 +290,11 @@ def unfit_image_rows(image_yx: np.ndarray, geometry: Geometry, rows: slice) -> n
     )
 
 
+def covered_part(geometry: Geometry) -> tuple[slice, slice]:
+    """Give the rows and columns of the raw frame that the fitted one holds: all of them, but where it was cropped."""
+    return (slice(None), slice(None)) if geometry.mode == "resize" else _shared_part(geometry)[0]
+
+
 def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     """Resize an image: each axis by the mean over the covered area where it shrinks, linearly where it grows.
 

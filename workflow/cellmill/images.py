@@ -4,6 +4,7 @@ Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C
 """
 
 import itertools
+import math
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
@@ -25,6 +26,9 @@ MAX_PROBLEM_LINES = 20
 # What a strip of a compressed image holds: little enough to be decoded by itself, enough to compress well
 STRIP_BYTES = 2**18
 SCALE_IN_UM = "ImageJ=1.54f\nunit=micron\n"
+# Beyond so many bytes of pixels a file is a BigTIFF: offsets of the plain one end at 4 GiB, and what is written strip
+# by strip is not known to be smaller before it is there.
+MAX_PLAIN_BYTES = 2**32 - 2**26
 # A strip of an uncompressed image is only what is written at once.
 IMAGE_STRIP_BYTES = 2**23
 
@@ -213,8 +217,12 @@ def _write_strips(
         scale = {"description": SCALE_IN_UM, "resolution": (1 / pixel_size_um,) * 2, "resolutionunit": 1}
     tifffile.imwrite(
         path, encoded, shape=shape, dtype=dtype, rowsperstrip=rows, compression=compression,
-        photometric="minisblack", metadata=None, software=False, **scale,
+        photometric="minisblack", metadata=None, software=False, bigtiff=_is_big(shape, dtype), **scale,
     )  # fmt: skip
+
+
+def _is_big(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    return math.prod(shape) * dtype.itemsize > MAX_PLAIN_BYTES
 
 
 def _strips(bands: Iterable[np.ndarray], *, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
@@ -277,6 +285,7 @@ def write_probability_bands(path: str | Path, bands: Iterable[np.ndarray], *, sh
             path, _encode_channels(itertools.chain([first], bands), rows=rows, waiting=waiting),
             shape=(channels, *shape), dtype=np.float16, rowsperstrip=rows, compression="zlib",
             photometric="minisblack", metadata=None, software=False,
+            bigtiff=_is_big((channels, *shape), np.dtype(np.float16)),
         )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from cellmill.images import IGNORE_LABEL
 from cellmill.metrics.instance import count_overlaps
 from cellmill.morphology import number_objects
 
@@ -23,8 +24,8 @@ def link_frames(frames: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int,
     ------
     int, ndarray of int64
         The frame with the same objects: one that overlaps an object of the frame before more than any other does, and
-        the other way round, by at least 30 % of their union, keeps its number; others get a new one. After a gap
-        in the numbers of the frames all are new.
+        the other way round, by at least 30 % of their union, keeps its number; others get a new one, never that which
+        marks ignored pixels. After a gap in the numbers of the frames all are new.
     """
     last: tuple[int, np.ndarray] | None = None
     highest = 0
@@ -36,8 +37,9 @@ def link_frames(frames: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int,
         is_new = names == 0
         is_new[0] = False
         count = int(np.count_nonzero(is_new))
-        names[is_new] = np.arange(highest + 1, highest + 1 + count)
-        highest += count
+        fresh = np.arange(highest + 1, highest + 1 + count)
+        names[is_new] = fresh + (highest < IGNORE_LABEL) * (fresh >= IGNORE_LABEL)
+        highest = int(names.max(initial=highest))
         last = number, names[objects_yx]
         yield last
 

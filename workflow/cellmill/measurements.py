@@ -44,7 +44,9 @@ NEIGHBOUR_PX = 5
 # Of larger images every so manieth row and column are enough for the level of the background.
 MAX_LEVEL_PIXELS = 1 << 24
 LENGTHS_IN_UM = ("equivalent_diameter", "axis_major", "axis_minor")
+# Of what is in px; of other quantities, whose size depends on their unit, so many digits
 DECIMALS = 4
+DIGITS = 7
 
 
 def measure_objects(
@@ -129,7 +131,15 @@ def measure_objects(
     for length in LENGTHS_IN_UM:
         table[f"{length}_um"] = table[f"{length}_px"] * edge_um
     table.insert(0, "sample", sample)
-    return table.round(DECIMALS)
+    exact = [column for column in table.columns if column.endswith(("_um", "_um2")) or "intensity" in column]
+    table[exact] = _round_to_digits(table[exact].to_numpy(dtype=np.float64))
+    return table.round({column: DECIMALS for column in table.columns if column not in exact})
+
+
+def _round_to_digits(values: np.ndarray) -> np.ndarray:
+    """Round to seven digits: a pixel may be 4 nm wide, an intensity a fraction of 1."""
+    scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(np.where(values == 0, 1, values)))))
+    return np.round(values * scale) / scale
 
 
 def count_neighbours(labels_yx: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -165,7 +175,12 @@ def count_neighbours(labels_yx: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     return result
 
 
-def background_level(labels: LabelFile, image_of_rows: Callable[[slice], np.ndarray]) -> float:
+def background_level(
+    labels: LabelFile,
+    image_of_rows: Callable[[slice], np.ndarray],
+    *,
+    within: tuple[slice, slice] = (slice(None), slice(None)),
+) -> float:
     """Give the median of the pixels that belong to no object, 0 where there is none.
 
     Parameters
@@ -174,6 +189,8 @@ def background_level(labels: LabelFile, image_of_rows: Callable[[slice], np.ndar
         Objects.
     image_of_rows : callable
         Gives rows of the image in the same geometry.
+    within : (rows, columns)
+        The part of the frame that the image covers; beyond it there are zeros that nobody measured.
 
     Returns
     -------
@@ -181,12 +198,14 @@ def background_level(labels: LabelFile, image_of_rows: Callable[[slice], np.ndar
         Of an image above 16 million pixels that of every second, third, ... row and column.
     """
     step = sampling_step(labels.shape, max_pixels=MAX_LEVEL_PIXELS)
+    top, bottom, _ = within[0].indices(labels.shape[0])
     values = [np.zeros(0, dtype=np.float32)]
     for rows, labels_yx in labels.bands():
-        is_sampled = np.arange(rows.start, rows.stop) % step == 0
+        numbers = np.arange(rows.start, rows.stop)
+        is_sampled = (numbers % step == 0) & (numbers >= top) & (numbers < bottom)
         if is_sampled.any():
-            outside_yx = labels_yx[is_sampled][:, ::step] == 0
-            values.append(image_of_rows(rows)[is_sampled][:, ::step][outside_yx])
+            outside_yx = labels_yx[is_sampled][:, within[1]][:, ::step] == 0
+            values.append(image_of_rows(rows)[is_sampled][:, within[1]][:, ::step][outside_yx])
     outside = np.concatenate(values)
     return float(np.median(outside)) if outside.size else 0.0
 
@@ -261,6 +280,7 @@ class ObjectTables:
         image_of_rows: Callable[[slice], np.ndarray],
         raw_of_rows: Callable[[slice], np.ndarray],
         pixel_size_um: float | None,
+        within: tuple[slice, slice] = (slice(None), slice(None)),
     ) -> None:
         """Add the objects of one image to both tables, window by window.
 
@@ -274,8 +294,10 @@ class ObjectTables:
             Give rows of the preprocessed and of the raw image in that geometry.
         pixel_size_um : float or None
             Edge of a pixel.
+        within : (rows, columns)
+            For `background_level`.
         """
-        level = background_level(labels, image_of_rows)
+        level = background_level(labels, image_of_rows, within=within)
         boxes = bounding_boxes(labels.bands())
         places = np.flatnonzero(boxes[:, 1] > 0)
         for row_of_windows in plan_windows(labels.shape, halo_px=HALO_PX):

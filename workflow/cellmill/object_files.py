@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from cellmill.annotations.coco import write_coco
-from cellmill.annotations.ctc import write_ctc
+from cellmill.annotations.ctc import TooManyTracksError, write_ctc
 from cellmill.annotations.imagej_roi import write_rois
 from cellmill.annotations.outlines import trace_edges
 from cellmill.images import read_labels
@@ -103,7 +104,13 @@ def export_ctc(
     with shard_folder(output_dir) as folder:
         for sequence, frames in groupby(rows, key=lambda row: str(row["sequence"])):
             numbered = ((int(row["frame"]), read_labels(paths[row["sample"]])) for row in frames)
-            write_ctc(folder / f"{sequence.replace('/', '_')}_RES", frames=link_frames(numbered))
+            result = folder / f"{sequence.replace('/', '_')}_RES"
+            try:
+                write_ctc(result, frames=link_frames(numbered))
+            except TooManyTracksError as error:
+                # One crowded sequence must not cost the others theirs.
+                shutil.rmtree(result)
+                logger.warning("%s is left out: %s", sequence, error)
     logger.info("%d frames", len(rows), extra={"progress": True})
 
 

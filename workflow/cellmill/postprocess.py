@@ -20,7 +20,7 @@ import tifffile
 from cellmill.archives import FORMAT, MODEL_FORMAT, export_model, read_fit
 from cellmill.channels import Channel, select_channel
 from cellmill.familiarity import ADVICE, find_unlike, measure_image, summarize_images
-from cellmill.fit import unfit_image_rows
+from cellmill.fit import covered_part, unfit_image_rows
 from cellmill.fitting import fit_frames
 from cellmill.frames import Frame, draw_frames, list_frames
 from cellmill.images import IGNORE_LABEL, write_label_bands
@@ -110,7 +110,7 @@ def postprocess_shard(
                 tables.add(
                     frame.sample, labels, pixel_size_um=edge_um,
                     image_of_rows=partial(unfit_image_rows, image_yx, frame.geometry),
-                    raw_of_rows=_open_raw(rows[frame.sample], channel=channel),
+                    raw_of_rows=_open_raw(rows[frame.sample], channel=channel), within=covered_part(frame.geometry),
                 )  # fmt: skip
             total += n_objects
         with (folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:

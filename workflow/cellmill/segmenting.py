@@ -50,24 +50,24 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
     grey = frame.measure_grey()
     reader = StoredRows(frame.probability_path)
     frame.check_shape(frame.probability_path, reader.shape)
-    count, cut = 0, 0
+    drawing = _Drawing(drawn, min_area_px=fitted["instances"]["min_area_px"])
     halo_px = halo_for(fitted["instances"]["median_area_px"]) + masks_reach_px(fitted)
     for row_of_windows in plan_windows(shape, halo_px=halo_px):
         rows = row_of_windows[0].rows
         prob_cyx = reader.read(rows.start, rows.stop)
         for window in row_of_windows:
-            labels_yx, is_cut = _segment_window(
+            labels_yx, cut = _segment_window(
                 prob_cyx[:, :, window.columns].astype(np.float32),
                 frame.at(window),
                 window=window,
                 grey=grey,
                 fitted=fitted,
             )
-            count, cut = _draw(drawn, labels_yx, window=window, count=count), cut + is_cut
-    if cut:
+            drawing.add(labels_yx, window=window, cut=cut)
+    if drawing.cut:
         logger.warning(
-            "%s: %d objects are wider than the windows in which this large image is segmented, and were cut",
-            frame.sample, cut,
+            "%s: %d objects are wider than the windows in which this large image is segmented, and were put together "
+            "from what each window saw", frame.sample, len(drawing.cut),
         )  # fmt: skip
     if frame.geometry.mode == "none":
         labels = drawn
@@ -75,7 +75,7 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
         labels = LabelFile(room / "raw.bin", frame.geometry.raw_shape)
         for rows, _ in labels.bands():
             labels.write(unfit_label_rows(drawn.read, frame.geometry, rows), rows)
-    n_objects, covered_px = _renumber(labels, highest=count)
+    n_objects, covered_px = _renumber(labels, highest=drawing.count)
     return labels, n_objects, covered_px
 
 
@@ -86,27 +86,58 @@ def _segment_window(
     window: Window,
     grey: tuple[float, float],
     fitted: Mapping[str, Any],
-) -> tuple[np.ndarray, int]:
-    """Give the objects that a window owns, and how many of these its edges cut."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Give the objects 1 .. n that a window owns, and for 0 .. n whether its edges cut them."""
     labels_yx = segment_image(prob_cyx, part.read_image(), valid_yx=part.find_valid(), grey=grey, fitted=fitted)
     kept = keep_objects(labels_yx, box=part.box, limits=fitted["instances"])
     kept[1:] &= window.owns(middles_of(labels_yx, n_objects=len(kept) - 1))
-    labels_yx = np.where(kept[labels_yx], labels_yx, 0)
-    edges = [np.zeros(0, dtype=labels_yx.dtype)]
+    labels_yx, n_objects = number_objects(np.where(kept[labels_yx], labels_yx, 0))
+    cut = np.zeros(n_objects + 1, dtype=bool)
     for axis, side in enumerate((window.rows, window.columns)):
-        ends = {0: side.start > 0, -1: side.stop < part.geometry.shape[axis]}
-        edges += [labels_yx.take(end, axis=axis) for end, is_inside in ends.items() if is_inside]
-    return labels_yx, int(np.count_nonzero(np.unique(np.concatenate(edges))))
+        for end, is_inside in ((0, side.start > 0), (-1, side.stop < part.geometry.shape[axis])):
+            if is_inside:
+                cut[labels_yx.take(end, axis=axis)] = True
+    cut[0] = False
+    return labels_yx, cut
 
 
-def _draw(drawn: LabelFile, labels_yx: np.ndarray, *, window: Window, count: int) -> int:
-    """Add the objects of a window where no other one has put an object; give the highest number so far."""
-    numbered_yx, n_objects = number_objects(labels_yx)
-    there_yx = drawn.read(window.rows, window.columns)
-    free_yx = (numbered_yx > 0) & (there_yx == 0)
-    there_yx[free_yx] = numbered_yx[free_yx] + count
-    drawn.write(there_yx, window.rows, window.columns)
-    return count + n_objects
+class _Drawing:
+    """The objects of all windows so far, in the file of the whole image.
+
+    Where two windows see one place, the earlier one is right. An object that is wider than a window is owned by
+    several, each of which sees a part: where the parts cover one another they are one object.
+    """
+
+    def __init__(self, drawn: LabelFile, *, min_area_px: int) -> None:
+        self._drawn = drawn
+        self._min_area_px = max(1, min_area_px)
+        self.count = 0
+        self.cut: set[int] = set()
+
+    def add(self, labels_yx: np.ndarray, *, window: Window, cut: np.ndarray) -> None:
+        """Draw objects 1 .. n of a window where no other one has put an object."""
+        there_yx = self._drawn.read(window.rows, window.columns)
+        n_objects = len(cut) - 1
+        numbers = np.concatenate([[0], np.arange(self.count + 1, self.count + n_objects + 1)])
+        whole = np.bincount(labels_yx.ravel(), minlength=n_objects + 1)
+        covered_yx = (labels_yx > 0) & (there_yx > 0)
+        if covered_yx.any():
+            pairs, pixels = np.unique(
+                np.stack([labels_yx[covered_yx], there_yx[covered_yx]]), axis=1, return_counts=True
+            )
+            covered = np.bincount(labels_yx[covered_yx], minlength=n_objects + 1)
+            for (label, number), shared in zip(pairs.T.tolist(), pixels.tolist(), strict=True):
+                is_same = 2 * shared > covered[label] and (cut[label] or number in self.cut)
+                if is_same:
+                    numbers[label] = number
+            # What is left of an object beside another window's is no object where it is too small for one.
+            left = whole - covered
+            numbers[(covered > 0) & (left < self._min_area_px) & (numbers > self.count)] = 0
+        free_yx = (labels_yx > 0) & (there_yx == 0)
+        there_yx[free_yx] = numbers[labels_yx[free_yx]]
+        self._drawn.write(there_yx, window.rows, window.columns)
+        self.cut |= set(numbers[cut].tolist()) - {0}
+        self.count += n_objects
 
 
 def _renumber(labels: LabelFile, *, highest: int) -> tuple[int, int]:

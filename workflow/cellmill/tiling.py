@@ -218,16 +218,20 @@ class _Mosaic:
         """Put a row of tiles together with what the last one left; give the rows that no later tile adds to."""
         first, last = self._reach(down, self._shape[0])
         band_cyx: np.ndarray | None = None
+        dtype = np.dtype(np.float32)
         for spans, kept_cyx in tiles:
             if band_cyx is None:
-                band_cyx = np.zeros((len(kept_cyx), last - first, self._shape[1]), dtype=kept_cyx.dtype)
+                dtype = kept_cyx.dtype
+                # Weighted parts are added up in single precision: rounded one by one they pass 1.
+                exact = np.float32 if self._blend_px else dtype
+                band_cyx = np.zeros((len(kept_cyx), last - first, self._shape[1]), dtype=exact)
             self.paint(band_cyx, kept_cyx, spans, first_row=first)
         assert band_cyx is not None
         if self._rest_cyx is not None:
             band_cyx[:, : self._rest_cyx.shape[1]] += self._rest_cyx
         done = (last if down is self.down[-1] else down.core_stop - self._blend_px) - first
         self._rest_cyx = band_cyx[:, done:].copy()
-        return band_cyx[:, :done]
+        return band_cyx[:, :done].astype(dtype, copy=False)
 
     def paint(self, target: np.ndarray, kept: np.ndarray, spans: tuple[Span, Span], *, first_row: int) -> None:
         """Add what is kept of a tile, shapes (..., rows, columns), to a target whose rows start at `first_row`."""

@@ -13,6 +13,9 @@ from cellmill.flows import unit_flows
 from cellmill.morphology import avoid_ignore_label, number_objects
 
 STEPS = 200
+# In larger cells the way is longer: it goes on while a walker comes this far (px) in as many steps as are looked at at
+# once. One that only trembles around the middle does not.
+MOVES_PX = 4.0
 # Walkers that come within this of one another (px) go on as one: flows lead together, never apart again.
 MERGE_PX = 1 / 16
 # After so many steps they are looked through; more often costs more than it saves.
@@ -26,7 +29,7 @@ MIN_PILE_PIXELS = 10
 PILE_REACH_PX = 3
 
 
-def follow_flows(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, steps: int = STEPS) -> np.ndarray:
+def follow_flows(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, steps: int | None = None) -> np.ndarray:
     """Let every pixel of a mask walk along the flow.
 
     Parameters
@@ -34,9 +37,9 @@ def follow_flows(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, steps: int = STE
     flows_cyx : ndarray of float, shape (2, rows, columns)
         Components y and x, of length 1 in cells; longer vectors are shortened to that.
     mask_yx : ndarray of bool, shape (rows, columns)
-        Who walks. Outside of it there is no flow.
-    steps : int, >= 0
-        Euler steps of the length of the flow.
+        Who walks, in Euler steps of the length of the flow. Outside of it there is no flow.
+    steps : int or None
+        How many; None: 200, and more while some are still on their way, at most as many as there are rows and columns.
 
     Returns
     -------
@@ -60,11 +63,17 @@ def follow_flows(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, steps: int = STE
     places = np.argwhere(mask_yx).astype(np.float32) + 1
     walker_of_pixel = np.arange(len(places))
     farthest = np.array([rows, columns], dtype=np.float32)
-    for step in range(steps):
-        if step % MERGE_EVERY == 0 and step:
+    most = max(STEPS, rows + columns) if steps is None else steps
+    for first in range(0, most, MERGE_EVERY):
+        if first:
             places, walker_of_pixel = _merge(places, walker_of_pixel, width=width)
-        places += _interpolate(field, places, width=width)
-        np.clip(places, 1, farthest, out=places)
+        before = places.copy()
+        for _ in range(min(MERGE_EVERY, most - first)):
+            places += _interpolate(field, places, width=width)
+            np.clip(places, 1, farthest, out=places)
+        is_over = steps is None and first + MERGE_EVERY >= STEPS
+        if is_over and not (np.abs(places - before) > MOVES_PX).any():
+            break
     ends: np.ndarray = places[walker_of_pixel].T - 1
     return ends
 

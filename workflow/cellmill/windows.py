@@ -16,8 +16,9 @@ WHOLE_PIXELS = 3072 * 3072
 CORE_PX = 2048
 # At least; objects that are wider than the halo may be cut, see `halo_for`.
 HALO_PX = 256
-# Cores are at least so many halos wide: windows overlap little.
-CORE_HALOS = 4
+# Cores are at least so many halos wide. More would look at fewer pixels twice, and hold windows that grow with the
+# square of the largest objects.
+CORE_HALOS = 1
 # ASSUME hardly any object is wider than so many times the square root of the median area
 HALO_SIDES = 5
 
@@ -50,7 +51,7 @@ def halo_for(median_area_px: float | None) -> int:
 def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
     """Cut an image into windows, row by row: one up to 3072 x 3072 px, else equal cores with a halo.
 
-    A core is at most 2048 px wide, or four halos where these are more.
+    A core is at most 2048 px wide, or a halo where that is more.
     """
     core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else max(CORE_PX, CORE_HALOS * halo_px)
     counts = [-(-size // core) for size in shape]

@@ -3,7 +3,7 @@
 Reads   probabilities, images and raw images of a shard; for the fit also the truth of training and validation shards
 Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boundary classifier, hashes of their folds
         results/{dataset}/{run}/model.cellmill            the run as one file, for other images and machines
-        results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16, YX, geometry of the raw image
+        results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16 (uint32 where a number needs it), YX, geometry of the raw image
         results/{dataset}/{run}/objects.csv, rle.csv      one row an object
         results/{dataset}/{run}/flags.csv                 images unlike those that the model was trained on
 """

@@ -151,6 +151,10 @@ def read_tracks(path: str | Path) -> dict[int, Track]:
     return tracks
 
 
+class TooManyTracksError(ValueError):
+    """A sequence has more objects than the 16 bits of the format can name."""
+
+
 def write_ctc(folder: str | Path, *, frames: Iterable[tuple[int, np.ndarray]]) -> None:
     """Write the label images of one sequence as a result of the Cell Tracking Challenge.
 
@@ -166,7 +170,9 @@ def write_ctc(folder: str | Path, *, frames: Iterable[tuple[int, np.ndarray]]) -
     Raises
     ------
     ValueError
-        If frames do not ascend, a label is negative or above 65535, or there are more than 65534 tracks.
+        If frames do not ascend or a label is negative.
+    TooManyTracksError
+        If a label is above 65535, or there are more than 65534 tracks.
 
     Notes
     -----
@@ -263,8 +269,8 @@ def _write_frame(
     assert labels_yx.dtype.kind in "ui"
     numbers = np.unique(labels_yx)
     if numbers[0] < 0 or numbers[-1] > IGNORE_LABEL:
-        wrong = numbers[0] if numbers[0] < 0 else numbers[-1]
-        raise ValueError(
+        kind, wrong = (ValueError, numbers[0]) if numbers[0] < 0 else (TooManyTracksError, numbers[-1])
+        raise kind(
             f"{where}: expected labels from 0 to {LAST_LABEL}, for the format holds 16 bits, found {wrong}. "
             "Renumber the objects."
         )
@@ -287,7 +293,7 @@ def _next_unused(unused: Iterator[int], tracks: Mapping[int, Track], *, where: s
     for label in unused:
         if label not in tracks:
             return label
-    raise ValueError(
+    raise TooManyTracksError(
         f"{where}: expected at most {LAST_LABEL} tracks, for the format holds 16 bits, found more. "
         "Write the sequence in parts."
     )
