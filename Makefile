@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # As many test processes as cores, four at most: the pipelines they start are processes too.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
-TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt
+TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-oracles.txt
 
 .PHONY: help environment test-environment demo check test test-long full-size bench worth claims tuning chain bbbc005 format lint reference scenes slurm-profile clean
 
@@ -40,6 +40,8 @@ $(VENV)/.run-installed: $(VENV)/bin/python $(RUN_REQUIREMENTS)
 
 $(VENV)/.test-installed: $(VENV)/.run-installed $(TEST_REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/oracles --upgrade \
+	    -r requirements-oracles.txt
 	@$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@
 

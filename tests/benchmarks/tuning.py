@@ -111,7 +111,7 @@ def judge(folder: Path, dataset: str, run: str) -> dict[str, dict[str, list[floa
     from cellmill.frames import list_frames
     from cellmill.images import IGNORE_LABEL
     from cellmill.instances import keep_objects, make_masks, segment_image
-    from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
+    from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
     from cellmill.metrics.pixel import count_pixels, score_pixels
     from cellmill.plan import make_plan
 
@@ -140,7 +140,7 @@ def judge(folder: Path, dataset: str, run: str) -> dict[str, dict[str, list[floa
             objects_yx = segment_image(maps_cyx, image_yx, **seen)
             kept = keep_objects(objects_yx, box=frame.box, limits=fitted["instances"])
             overlaps = count_overlaps(np.where(kept[objects_yx], objects_yx, 0), truth_yx, valid_yx=known_yx)
-            found = score_instances(len(overlaps.true_areas), len(overlaps.predicted_areas), count_matches(overlaps))
+            found = score_instances(count_objects(overlaps))
             pixels = score_pixels(count_pixels(mask_yx, truth_yx > 0, valid_yx=known_yx))
             scores[arm]["Dice"].append(float(pixels["dice"]))
             scores[arm]["AP"].append(float(found["ap_kaggle"]))

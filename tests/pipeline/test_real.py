@@ -25,7 +25,7 @@ from cellmill.findings import summarize_check
 from cellmill.flows import unit_flows
 from cellmill.images import IGNORE_LABEL
 from cellmill.instances import Candidates
-from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
+from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
 from cellmill.plan import Plan, make_plan
 from cellmill.rasterize import rasterize_shard
 from cellmill.samples import UNLABELLED
@@ -422,7 +422,7 @@ def recovered_precision(labels: dict[str, np.ndarray], *, output: str, every: in
         ways = Candidates(core_yx, core_yx, maps_cyx)
         found_yx = ways.split(output, depth=RECOVERED[output], max_flow_error=0.4)
         overlaps = count_overlaps(found_yx, truth_yx, valid_yx=truth_yx != IGNORE_LABEL)
-        score = score_instances(len(overlaps.true_areas), len(overlaps.predicted_areas), count_matches(overlaps))
+        score = score_instances(count_objects(overlaps))
         scores.append(float(score["ap_0.75"]))
     return float(np.mean(scores))
 

@@ -6,6 +6,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
 
+from cellmill.comparing import COMPARISON_COLUMNS
 from cellmill.evaluate import METRIC_COLUMNS, SCORE_COLUMNS, evaluate_shard, summarize_evaluation
 from cellmill.fit import fit_image, fit_labels, plan_fit, write_geometry
 from cellmill.images import (
@@ -59,20 +60,25 @@ def write_shard(root, shard, drawn, *, mode="none", size=None):
     return folders
 
 
-def evaluate(root, folders, *, split="test", model="unet", seed=7, shard="test-0000", isbi2012=False):
+def evaluate(
+    root, folders, *, split="test", model="unet", seed=7, shard="test-0000", isbi2012=False, exclude_border=False,
+    groups=None,
+):  # fmt: skip
     fit_path = root / "postprocess.json"
-    fit_path.write_text(json.dumps({"format": 2, "threshold": {"value": THRESHOLD}}))
+    fit = {"format": 2, "threshold": {"value": THRESHOLD}, "instances": {"exclude_border": exclude_border}}
+    fit_path.write_text(json.dumps(fit))
     output = root / f"{model}.{seed}" / f"{shard}.json"
     evaluate_shard(
-        output_path=output, fit_path=fit_path, split=split, model=model, seed=seed, isbi2012=isbi2012, **folders
+        output_path=output, fit_path=fit_path, split=split, model=model, seed=seed, isbi2012=isbi2012,
+        border_tolerance_px=2, groups=groups or {}, **folders,
     )  # fmt: skip
     return output
 
 
 def summarize(root, paths, *, bootstrap=50, seed=1):
     summarize_evaluation(
-        metrics_path=root / "metrics.csv", scores_path=root / "scores.csv", shard_paths=paths,
-        bootstrap=bootstrap, seed=seed,
+        metrics_path=root / "metrics.csv", scores_path=root / "scores.csv",
+        comparisons_path=root / "comparisons.csv", shard_paths=paths, bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
     return pd.read_csv(root / "metrics.csv"), pd.read_csv(root / "scores.csv")
 
@@ -103,6 +109,99 @@ def test_tables_have_the_agreed_columns(tables):
     ]
     assert set(metrics["stage"]) == {"thresholded", "postprocessed", "at_0.50"}
     assert set(metrics["aggregation"]) == {"image_mean", "pooled"}
+
+
+def compare(root, folders, runs, *, bootstrap=200, groups=None):
+    """Evaluate the same images under several names: (model, seed) -> change of the segmentation."""
+    paths = []
+    for (model, seed), change in runs.items():
+        changed = root / f"changed-{model}-{seed}"
+        with shard_folder(changed) as folder:
+            for path in sorted(folders["segmentation_dir"].glob("*.tif")):
+                write_labels(folder / path.name, change(read_labels(path)))
+        given = folders | {"segmentation_dir": changed}
+        paths.append(evaluate(root, given, model=model, seed=seed, groups=groups))
+    metrics, _ = summarize(root, paths, bootstrap=bootstrap)
+    return metrics, pd.read_csv(root / "comparisons.csv", keep_default_na=False, na_values=[""])
+
+
+def lose_half(labels):
+    return np.where(labels % 2 == 0, labels, 0)
+
+
+def shift(by):
+    return lambda labels: np.roll(labels, by, axis=1)
+
+
+def test_models_are_compared_image_by_image(tmp_path):
+    folders = write_shard(tmp_path, "test-0000", drawn_images(12))
+    runs = {("good", 1): shift(0), ("good", 2): shift(1), ("bad", 1): lose_half}
+    metrics, found = compare(tmp_path, folders, runs)
+    assert tuple(found) == COMPARISON_COLUMNS
+    dice = found[found["metric"] == "dice"].fillna({"against": ""}).set_index(["model", "against"])
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    scores = scores[scores["stage"] == "postprocessed"]
+    by_image = scores.pivot_table(index="sample", columns="model", values="dice", aggfunc="mean")
+    for model in ("good", "bad"):
+        assert dice.loc[(model, ""), "value"] == pytest.approx(by_image[model].mean(), abs=1e-8)
+    row = dice.loc[("good", "bad")]
+    difference = by_image["good"] - by_image["bad"]
+    assert row["value"] == pytest.approx(difference.mean(), abs=1e-8)
+    assert row["ci_low"] < row["value"] < row["ci_high"]
+    assert row["ci_low"] > 0
+    assert (row["n"], row["n_better"], row["n_worse"]) == (12, (difference > 0).sum(), (difference < 0).sum())
+    assert (row["n_seeds"], row["n_seeds_against"], row["n_groups"]) == (2, 1, 12)
+    mirrored = dice.loc[("bad", "good")]
+    assert (mirrored["value"], mirrored["ci_low"], mirrored["ci_high"]) == pytest.approx(
+        (-row["value"], -row["ci_high"], -row["ci_low"])
+    )
+    # What is hard is hard for both: the interval of the difference is not that of two models drawn by themselves.
+    ends = metrics[(metrics["metric"] == "dice") & (metrics["aggregation"] == "image_mean")]
+    ends = ends[(ends["stage"] == "postprocessed") & (ends["seed"] == 1)].set_index("model")
+    alone = (ends["ci_high"] - ends["ci_low"]).sum()
+    assert row["ci_high"] - row["ci_low"] < alone
+
+
+def test_two_models_that_are_one_differ_by_nothing(tmp_path):
+    folders = write_shard(tmp_path, "test-0000", drawn_images(5))
+    _, found = compare(tmp_path, folders, {("a", 1): shift(1), ("b", 1): shift(1)})
+    both = found[found["against"] == "b"]
+    assert (both[["value", "ci_low", "ci_high"]].dropna() == 0).all().all()
+    assert not both[["n_better", "n_worse"]].any().any()
+
+
+def test_seeds_that_differ_widen_the_interval(tmp_path):
+    folders = write_shard(tmp_path, "test-0000", drawn_images(8))
+    widths = []
+    for name, second in (("same", shift(0)), ("other", lose_half)):
+        (tmp_path / name).mkdir()
+        _, found = compare(tmp_path / name, folders, {("a", 1): shift(0), ("a", 2): second})
+        row = found[found["metric"] == "dice"].iloc[0]
+        widths.append(row["ci_high"] - row["ci_low"])
+    assert widths[1] > 1.5 * widths[0]
+
+
+def test_images_of_a_group_are_drawn_together(tmp_path):
+    folders = write_shard(tmp_path, "test-0000", drawn_images(6))
+    groups = {f"x{k}": f"well {k // 3}" for k in range(6)}
+    metrics, found = compare(tmp_path, folders, {("a", 1): shift(0)}, groups=groups)
+    assert set(metrics["n_groups"]) == set(found["n_groups"]) == {2}
+    metrics, _ = compare(tmp_path, folders, {("a", 1): shift(0)})
+    assert set(metrics["n_groups"]) == {6}
+
+
+def test_objects_at_the_border_are_not_asked_for_where_they_were_left_out(tmp_path):
+    labels = np.zeros(SHAPE, dtype=np.int64)
+    labels[0:8, 10:20], labels[20:30, 20:30] = 1, 2
+    found = np.where(labels == 2, labels, 0)
+    folders = write_shard(tmp_path, "test-0000", {"x0": (labels, (labels > 0) * 0.9, found)})
+    for exclude_border, ap in ((False, 0.5), (True, 1.0)):
+        metrics, scores = summarize(tmp_path, [evaluate(tmp_path, folders, exclude_border=exclude_border)])
+        rows = scores.set_index("stage")
+        assert rows.loc["postprocessed", "ap_0.50"] == ap
+        assert rows.loc["thresholded", "ap_0.50"] == 1  # the mask has both
+        assert rows.loc["postprocessed", "n_true"] == 2 - exclude_border
+        assert rows.loc["postprocessed", "dice"] == pytest.approx(1.0 if exclude_border else 2 * 100 / 280)
 
 
 def test_dice_and_iou_agree_in_every_row(tables):
@@ -200,7 +299,8 @@ def test_empty_images_are_counted_and_not_hidden(tmp_path):
     assert np.isnan(row["recall"])
     means = metrics[(metrics["aggregation"] == "image_mean") & (metrics["stage"] == "postprocessed")]
     undefined = means.set_index("metric")["n_undefined"]
-    assert undefined[undefined > 0].to_dict() == {"precision": 1, "recall": 1, "mcc": 1}
+    undefined = undefined[undefined > 0].to_dict()
+    assert undefined == {"precision": 1, "recall": 1, "mcc": 1, "segmentation_quality": 1, "seg": 1, "det": 1}
 
 
 @pytest.mark.parametrize(("mode", "size"), [("resize", (32, 64)), ("crop_pad", (48, 40))])

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cellmill.metrics import instance
-from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
+from cellmill.metrics.instance import OBJECT_COUNTS, count_matches, count_objects, count_overlaps, score_instances
 
 THRESHOLDS = [0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95]
 EXACT = 1e-12
@@ -29,7 +29,7 @@ def match(predicted, truth, ignored=None):
     overlaps = count_overlaps(predicted, truth, valid_yx=valid)
     matches = count_matches(overlaps)
     n_true, n_predicted = len(overlaps.true_areas), len(overlaps.predicted_areas)
-    return n_true, n_predicted, matches, score_instances(n_true, n_predicted, matches)
+    return n_true, n_predicted, matches, score_instances(count_objects(overlaps))
 
 
 def matches_by_force(predicted, truth):
@@ -134,8 +134,10 @@ def test_empty_images(predicted, truth, ap, count_error):
 
 
 def test_count_error_is_a_fraction_of_the_true_number():
-    assert score_instances(8, 10, np.zeros(10))["count_error"] == pytest.approx(0.25)
-    assert score_instances(8, 6, np.zeros(10))["count_error"] == pytest.approx(0.25)
+    nothing = dict.fromkeys(OBJECT_COUNTS, 0) | {"matches": np.zeros(10), "matches_inclusive": np.zeros(10)}
+    for n_predicted in (10, 6):
+        found = score_instances(nothing | {"n_true": 8, "n_predicted": n_predicted})
+        assert found["count_error"] == pytest.approx(0.25)
 
 
 def test_an_object_mostly_in_ignored_pixels_is_neither_right_nor_wrong():
@@ -167,3 +169,14 @@ def test_leaving_out_small_objects_is_counting_without_them():
     expected = count_overlaps(np.where(areas[predicted] >= limit, predicted, 0), truth, valid_yx=valid)
     assert kept.predicted_areas.tolist() == expected.predicted_areas.tolist()
     assert count_matches(kept).tolist() == count_matches(expected).tolist()
+
+
+def test_an_object_is_as_large_as_it_is_also_where_the_truth_is_unknown():
+    truth, predicted = np.zeros((10, 20), dtype=int), np.zeros((10, 20), dtype=int)
+    predicted[0:5, 0:10] = 4
+    valid = np.ones(truth.shape, dtype=bool)
+    valid[:, :4] = False
+    overlaps = count_overlaps(predicted, truth, valid_yx=valid)
+    assert (overlaps.predicted_areas.tolist(), overlaps.predicted_whole.tolist()) == ([30], [50])
+    assert len(overlaps.without_small(50).predicted_areas) == 1
+    assert len(overlaps.without_small(51).predicted_areas) == 0

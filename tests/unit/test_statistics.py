@@ -2,13 +2,22 @@ import numpy as np
 import pytest
 
 from cellmill import statistics
-from cellmill.metrics.pixel import BINS, COUNTS, count_pixels, histogram_classes, score_pixels
+from cellmill.metrics.borders import BORDER_COUNTS
+from cellmill.metrics.calibration import count_calibration
+from cellmill.metrics.instance import OBJECT_COUNTS
+from cellmill.metrics.pixel import COUNTS, count_pixels, histogram_classes, score_pixels
 from cellmill.statistics import (
+    FREE_METRICS,
     METRICS,
+    WIDTH,
+    Bootstrap,
     bootstrap_weights,
+    number_groups,
+    pack_counts,
     percentile_interval,
     score_counts,
     summarize_counts,
+    unpack_counts,
     weighted_means,
 )
 
@@ -25,15 +34,26 @@ def image_row(seed, foreground=0.3, shape=(16, 16)):
     valid = np.ones(shape, dtype=bool)
     counts = count_pixels(probability >= 0.5, truth, valid_yx=valid)
     histogram = histogram_classes(probability, truth, valid_yx=valid)
-    return np.array([*(counts[name] for name in COUNTS), 2, 3, *[1] * 10, *histogram.ravel()], dtype=np.float64)
+    objects = dict.fromkeys(OBJECT_COUNTS, 1) | {"n_true": 2, "n_predicted": 3, "matches": [1] * 10}
+    return pack_counts(
+        {
+            **counts, **objects, "matches_inclusive": [1] * 10, **dict.fromkeys(BORDER_COUNTS, 4),
+            **count_calibration(probability, truth, valid_yx=valid),
+            "background": histogram[0], "foreground": histogram[1],
+        }
+    )  # fmt: skip
 
 
 def image_rows(images, **changes):
     return np.stack([image_row(seed, **changes) for seed in range(images)])
 
 
-def summarize(numbers, bootstrap=200, seed=1):
-    rows = summarize_counts(numbers, bootstrap=bootstrap, rng=np.random.default_rng(seed))
+def draws(images, replicates=200, seed=1, groups=None):
+    return Bootstrap(replicates, np.random.SeedSequence(seed), np.arange(images) if groups is None else groups)
+
+
+def summarize(numbers, bootstrap=200, seed=1, groups=None):
+    rows = summarize_counts(numbers, bootstrap=draws(len(numbers), bootstrap, seed, groups), with_free=True)
     return {(row["metric"], row["aggregation"]): row for row in rows}
 
 
@@ -77,8 +97,42 @@ def test_each_score_is_there_as_mean_and_pooled():
     found = summarize(image_rows(4))
     for name in METRICS:
         assert {(name, "image_mean"), (name, "pooled")} <= set(found)
-    assert ("auc_roc", "pooled") in found
-    assert ("auc_roc", "image_mean") not in found
+    for name in FREE_METRICS:
+        assert (name, "pooled") in found
+        assert (name, "image_mean") not in found
+
+
+def test_counts_come_back_as_they_were_packed():
+    rows = image_rows(3)
+    found = unpack_counts(rows)
+    assert found["matches"].shape == (3, 10)
+    assert found["confidence"].shape == (3, 256)
+    assert np.array_equal(pack_counts({name: values[1] for name, values in found.items()}), rows[1])
+
+
+def test_images_of_a_group_are_drawn_together():
+    groups = number_groups(["b", "a", "b", "c", "a", "b"])
+    assert groups.tolist() == [0, 1, 0, 2, 1, 0]
+    [weights] = draws(6, groups=groups).weights()
+    assert weights.shape == (200, 6)
+    for members in ([0, 2, 5], [1, 4]):
+        assert (weights[:, members] == weights[:, members[:1]]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+
+
+def test_groups_widen_an_interval_where_their_images_are_alike():
+    numbers = np.repeat(np.stack([image_row(seed, foreground=0.1 + 0.1 * seed) for seed in range(6)]), 5, axis=0)
+    alone, together = (
+        summarize(numbers, groups=groups)["dice", "image_mean"] for groups in (None, np.repeat(np.arange(6), 5))
+    )
+    assert together["value"] == alone["value"]
+    assert together["ci_high"] - together["ci_low"] > 1.5 * (alone["ci_high"] - alone["ci_low"])
+
+
+def test_one_group_falls_back_on_its_images():
+    [alone], [one_group] = draws(6).weights(), draws(6, groups=np.zeros(6, dtype=int)).weights()
+    assert np.array_equal(alone, one_group)
+    assert draws(6, groups=np.zeros(6, dtype=int)).n_groups == 1
 
 
 def test_image_mean_is_the_mean_of_the_scores():
@@ -116,7 +170,7 @@ def test_mcc_without_both_classes_is_zero_and_flagged():
 
 
 def test_an_image_of_which_nothing_is_known_is_undefined_in_every_score():
-    numbers = np.zeros((1, 4 + 2 + 10 + 2 * BINS))
+    numbers = np.zeros((1, WIDTH))
     assert all(np.isnan(value).all() for value in score_counts(numbers).values())
     for row in summarize(numbers).values():
         assert np.isnan(row["value"])

@@ -12,28 +12,22 @@ ignore label, and padding, count nowhere.
 import csv
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellmill.archives import read_fit
+from cellmill.comparing import COMPARISON_COLUMNS, Compared
 from cellmill.fit import fit_labels, unfit_probability
 from cellmill.frames import Frame, list_frames, match_samples
 from cellmill.images import IGNORE_LABEL, read_labels
-from cellmill.metrics.instance import IOU_PERCENT, count_matches, count_overlaps
-from cellmill.metrics.pixel import (
-    BACKGROUND,
-    BINS,
-    COUNTS,
-    FOREGROUND,
-    SWEEP_METRICS,
-    count_pixels,
-    histogram_classes,
-)
+from cellmill.metrics.borders import count_borders
+from cellmill.metrics.calibration import count_calibration
+from cellmill.metrics.instance import IOU_PERCENT, count_objects, count_overlaps
+from cellmill.metrics.pixel import BACKGROUND, BINS, COUNTS, FOREGROUND, count_pixels, histogram_classes
 from cellmill.morphology import label_components
 from cellmill.paper_scores import (
     ALL_PIXEL_METRICS,
@@ -48,17 +42,26 @@ from cellmill.paper_scores import (
     summarize_sections,
 )
 from cellmill.shards import atomic_path, stable_hash
-from cellmill.statistics import METRICS, score_counts, summarize_counts
+from cellmill.statistics import (
+    FREE_METRICS,
+    METRICS,
+    Bootstrap,
+    number_groups,
+    pack_counts,
+    score_counts,
+    summarize_counts,
+    unpack_counts,
+)
 
 logger = logging.getLogger(__name__)
 
 THRESHOLDED, POSTPROCESSED = "thresholded", "postprocessed"
 METRIC_COLUMNS = (
     "model", "seed", "split", "stage", "geometry", "metric", "aggregation", "value", "ci_low", "ci_high",
-    "n", "n_undefined",
+    "n", "n_undefined", "n_groups",
 )  # fmt: skip
 SCORE_COLUMNS = (
-    "model", "seed", "split", "stage", "geometry", "sample", "shard", *METRICS, *SWEEP_METRICS,
+    "model", "seed", "split", "stage", "geometry", "sample", "shard", *METRICS, *FREE_METRICS,
     "n_true", "n_predicted",
 )  # fmt: skip
 DIGITS = 9
@@ -76,6 +79,8 @@ def evaluate_shard(
     model: str,
     seed: int,
     isbi2012: bool,
+    border_tolerance_px: int,
+    groups: Mapping[str, str],
 ) -> None:
     """Count and match one shard of one run.
 
@@ -94,6 +99,10 @@ def evaluate_shard(
         Of the run.
     isbi2012 : bool
         Score the images as sections of ISBI 2012 too; see `count_section`.
+    border_tolerance_px : int
+        For `count_borders`.
+    groups : mapping
+        Sample -> the sequence, well or patient that it is of; samples without one are missing.
 
     Raises
     ------
@@ -101,16 +110,20 @@ def evaluate_shard(
         If a prediction is missing or there is one without truth.
     """
     match_samples({"labels": labels_dir, "probabilities": probabilities_dir, "segmentation": segmentation_dir})
-    threshold = float(read_fit(fit_path)["threshold"]["value"])
+    fitted = read_fit(fit_path)
+    threshold = float(fitted["threshold"]["value"])
     frames = list_frames(images_dir, probabilities_dir, labels=labels_dir)
     images = [
         {
             "sample": frame.sample,
+            "group": groups.get(frame.sample, ""),
             "geometry": count_frame(
                 frame,
                 segmented_yx=read_labels(Path(segmentation_dir) / f"{frame.sample}.tif"),
                 threshold=threshold,
                 isbi2012=isbi2012,
+                tolerance_px=border_tolerance_px,
+                exclude_border=fitted["instances"]["exclude_border"],
             ),
         }
         for frame in frames
@@ -124,7 +137,15 @@ def evaluate_shard(
     logger.info("%d images counted", len(images), extra={"progress": True})
 
 
-def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float, isbi2012: bool) -> dict[str, Any]:
+def count_frame(
+    frame: Frame,
+    *,
+    segmented_yx: np.ndarray,
+    threshold: float,
+    isbi2012: bool,
+    tolerance_px: int,
+    exclude_border: bool,
+) -> dict[str, Any]:
     """Count one image in the geometry of the raw image, and in the fitted one where it differs.
 
     Parameters
@@ -137,6 +158,11 @@ def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float, isb
         Of the stage `thresholded`.
     isbi2012 : bool
         Add the result of `count_section`.
+    tolerance_px : int
+        For `count_borders`.
+    exclude_border : bool
+        Whether postprocessing left out the objects at the border of the raw image; the final objects are then not
+        asked for the true ones there.
 
     Returns
     -------
@@ -161,7 +187,11 @@ def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float, isb
             fit_labels(truth_yx, frame.geometry),
             fit_labels(segmented_yx, frame.geometry),
         )
-    counted = {geometry: count_image(*arrays, threshold=threshold) for geometry, arrays in views.items()}
+    cut = find_cut(truth_yx) if exclude_border else np.zeros(0, dtype=truth_yx.dtype)
+    counted = {
+        geometry: count_image(*arrays, threshold=threshold, tolerance_px=tolerance_px, unasked=cut)
+        for geometry, arrays in views.items()
+    }
     if isbi2012:
         image_yx = frame.read_image()
         images = {"raw": unfit_probability(image_yx, frame.geometry), "fitted": image_yx}
@@ -170,8 +200,20 @@ def count_frame(frame: Frame, *, segmented_yx: np.ndarray, threshold: float, isb
     return counted
 
 
+def find_cut(labels_yx: np.ndarray) -> np.ndarray:
+    """List the labels of the objects that the border of an image cuts."""
+    edges = np.unique(np.concatenate([labels_yx[0], labels_yx[-1], labels_yx[:, 0], labels_yx[:, -1]]))
+    return edges[(edges > 0) & (edges != IGNORE_LABEL)]
+
+
 def count_image(
-    probability_yx: np.ndarray, truth_yx: np.ndarray, segmented_yx: np.ndarray, *, threshold: float
+    probability_yx: np.ndarray,
+    truth_yx: np.ndarray,
+    segmented_yx: np.ndarray,
+    *,
+    threshold: float,
+    tolerance_px: int,
+    unasked: np.ndarray,
 ) -> dict[str, Any]:
     """Count pixels and objects of one image in one geometry.
 
@@ -183,12 +225,16 @@ def count_image(
         Label images, 0 background; 65535 in the truth marks pixels to ignore.
     threshold : float
         Of the stage `thresholded`.
+    tolerance_px : int
+        For `count_borders`.
+    unasked : ndarray of integers
+        Labels of true objects that are ignored where the final objects are scored.
 
     Returns
     -------
     dict
-        background and foreground (256 bins each), and for each stage tp, fp, fn, tn (pixels), n_true,
-        n_predicted, matches (objects; for each IoU threshold). Plain numbers, for JSON.
+        background and foreground (256 bins each) and `count_calibration`, and for each stage what `count_pixels`,
+        `count_objects` and `count_borders` give. Plain numbers, for JSON.
     """
     valid_yx = truth_yx != IGNORE_LABEL
     histogram = histogram_classes(probability_yx, truth_yx > 0, valid_yx=valid_yx)
@@ -199,14 +245,15 @@ def count_image(
     counted: dict[str, Any] = {
         "background": histogram[BACKGROUND].tolist(),
         "foreground": histogram[FOREGROUND].tolist(),
+        **count_calibration(probability_yx, truth_yx > 0, valid_yx=valid_yx),
     }
+    asked_yx = valid_yx & ~np.isin(truth_yx, unasked) if unasked.size else valid_yx
     for stage, predicted_yx in predictions.items():
-        overlaps = count_overlaps(predicted_yx, truth_yx, valid_yx=valid_yx)
+        judged_yx = asked_yx if stage == POSTPROCESSED else valid_yx
         counted[stage] = {
-            **count_pixels(predicted_yx > 0, truth_yx > 0, valid_yx=valid_yx),
-            "n_true": len(overlaps.true_areas),
-            "n_predicted": len(overlaps.predicted_areas),
-            "matches": count_matches(overlaps).tolist(),
+            **count_pixels(predicted_yx > 0, truth_yx > 0, valid_yx=judged_yx),
+            **count_objects(count_overlaps(predicted_yx, truth_yx, valid_yx=judged_yx)),
+            **count_borders(predicted_yx, truth_yx, valid_yx=judged_yx, tolerance_px=tolerance_px),
         }
     return counted
 
@@ -217,55 +264,74 @@ class Group:
 
     samples: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
     numbers: list[np.ndarray] = field(default_factory=list)
     sections: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, sample: str, shard: str, counted: Mapping[str, Any], stage: str) -> None:
-        """Add one image; see `score_counts` for the order of its numbers."""
-        at = counted[stage]
-        self.samples.append(sample)
+    def add(self, image: Mapping[str, Any], shard: str, counted: Mapping[str, Any], stage: str) -> None:
+        """Append an image."""
+        self.samples.append(image["sample"])
         self.shards.append(shard)
-        row = [*(at[name] for name in COUNTS), at["n_true"], at["n_predicted"], *at["matches"]]
-        self.numbers.append(np.array([*row, *counted["background"], *counted["foreground"]], dtype=np.float64))
+        self.groups.append(image["group"] or image["sample"])
+        self.numbers.append(pack_counts({**counted, **counted[stage]}))
         if stage == THRESHOLDED and "grey" in counted:
             self.sections.append(read_sections(counted))
+
+    def bootstrap(self, name: str, *, replicates: int, seed: int) -> Bootstrap:
+        """Give the draws of these images; equal names and images draw the same."""
+        seeds = np.random.SeedSequence([seed, stable_hash(name, purpose="bootstrap")])
+        return Bootstrap(replicates, seeds, number_groups(self.groups))
 
 
 def summarize_evaluation(
     *,
     metrics_path: str | Path,
     scores_path: str | Path,
+    comparisons_path: str | Path,
     shard_paths: Sequence[str | Path],
     bootstrap: int,
     seed: int,
 ) -> None:
-    """Turn the counts of all shards and runs of a dataset into metrics.csv and scores.csv.
+    """Turn the counts of all shards and runs of a dataset into metrics.csv, scores.csv and comparisons.csv.
 
     Parameters
     ----------
     metrics_path : path
-        Tidy table, one row a number: each of METRICS and RATE_METRICS as image_mean and pooled, the threshold-free
-        ones pooled for the stage `thresholded`; the pixel scores also for the stage `at_0.50`. `n` images stand
-        behind a value, `n_undefined` were left out because the score is undefined for them. An mcc of 0/0 stands as
+        Tidy table, one row a number: each of METRICS and RATE_METRICS as image_mean and pooled, those of FREE_METRICS
+        pooled for the stage `thresholded`; the pixel scores also for the stage `at_0.50`. `n` images stand
+        behind a value, `n_undefined` were left out because the score is undefined for them, `n_groups` is how many
+        sequences, wells or single images the interval rests on. An mcc of 0/0 stands as
         0 in the mean and is counted in `n_undefined` too. Images that were scored as sections have v_rand and v_info
         (see `summarize_sections`) and rows of the stage `baseline` (see `summarize_baselines`).
     scores_path : path
         One row an image, run, stage and geometry.
+    comparisons_path : path
+        Models over all their seeds, and each two of them on the same images: see `cellmill.comparing`.
     shard_paths : sequence of path
-        Results of `evaluate_shard`; without any the tables have a header only.
+        Results of `evaluate_shard`; without any the tables have a header only. Runs are read one after the other.
     bootstrap : int, >= 0
-        Replicates behind ci_low and ci_high (95 %, percentiles, over images); 0, or a single image, leaves
-        both empty.
+        Replicates behind ci_low and ci_high (95 %, percentiles, over images, those of a group together); 0, or a
+        single image, leaves both empty.
     seed : int
         Of the config; each run and split has draws of its own, whatever other runs there are.
     """
-    groups, sections = _read_groups(shard_paths)
-    with atomic_path(metrics_path) as metrics, atomic_path(scores_path) as scores:
-        rows = [_metric_rows(groups, bootstrap=bootstrap, seed=seed)]
-        rows += [_baseline_rows(sections, bootstrap=bootstrap, seed=seed)]
-        _write_rows(metrics, METRIC_COLUMNS, chain(*rows))
-        _write_rows(scores, SCORE_COLUMNS, _score_rows(groups))
-    logger.info("%d counts of %d shards", len(groups), len(shard_paths))
+    sections: Sections = {}
+    compared = Compared()
+    with (
+        atomic_path(metrics_path) as metrics,
+        atomic_path(scores_path) as scores,
+        atomic_path(comparisons_path) as comparisons,
+        TableWriter(metrics, METRIC_COLUMNS) as metric_rows,
+        TableWriter(scores, SCORE_COLUMNS) as score_rows,
+        TableWriter(comparisons, COMPARISON_COLUMNS) as comparison_rows,
+    ):
+        for paths in _paths_of_runs(shard_paths):
+            groups = _read_groups(paths, sections=sections)
+            metric_rows.write(_metric_rows(groups, bootstrap=bootstrap, seed=seed))
+            score_rows.write(_score_rows(groups, compared=compared))
+        metric_rows.write(_baseline_rows(sections, bootstrap=bootstrap, seed=seed))
+        comparison_rows.write(compared.summarize(bootstrap=bootstrap, seed=seed))
+    logger.info("%d shards of %d models", len(shard_paths), len(compared.models))
 
 
 Key = tuple[str, int, str, str, str]
@@ -273,84 +339,118 @@ Key = tuple[str, int, str, str, str]
 Sections = dict[str, dict[str, dict[str, Any]]]
 
 
-def _read_groups(paths: Sequence[str | Path]) -> tuple[dict[Key, Group], Sections]:
-    """Gather the images of all shards by model, seed, split, stage and geometry; shards in order of name.
+def _paths_of_runs(paths: Sequence[str | Path]) -> list[list[Path]]:
+    """Put the shards of one model and seed together, also of several folds; all in order of name."""
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted(map(str, paths)):
+        folders.setdefault(Path(path).parent, []).append(Path(path))
+    runs: dict[tuple[str, int], list[Path]] = {}
+    for members in folders.values():
+        contents = json.loads(members[0].read_text(encoding="utf-8"))
+        runs.setdefault((contents["model"], contents["seed"]), []).extend(members)
+    return list(runs.values())
 
-    Images that were scored as sections are gathered once more, each once whatever the number of runs.
+
+def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Group]:
+    """Gather the images of a run by model, seed, split, stage and geometry.
+
+    Images that were scored as sections are gathered in `sections` once more, each once whatever the number of runs.
     """
     groups: dict[Key, Group] = {}
-    sections: Sections = {}
-    for path in sorted(map(str, paths)):
-        contents = json.loads(Path(path).read_text(encoding="utf-8"))
+    for path in paths:
+        contents = json.loads(path.read_text(encoding="utf-8"))
         for image in contents["images"]:
             for geometry, counted in image["geometry"].items():
                 for stage in (THRESHOLDED, POSTPROCESSED):
                     key = (contents["model"], contents["seed"], contents["split"], stage, geometry)
-                    groups.setdefault(key, Group()).add(image["sample"], contents["shard"], counted, stage)
+                    groups.setdefault(key, Group()).add(image, contents["shard"], counted, stage)
                 if "grey" in counted:
                     of_split = sections.setdefault(geometry, {}).setdefault(contents["split"], {})
-                    of_split.setdefault(image["sample"], counted)
-    return groups, sections
+                    of_split.setdefault(image["sample"], {**counted, "group": image["group"] or image["sample"]})
+    return groups
 
 
 def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
     for key, group in groups.items():
         model, run_seed, split, stage, geometry = key
         # One stream for all stages and geometries: their intervals rest on the same draws of images.
-        seeds = _seeds(f"{model}/{run_seed}/{split}", seed=seed)
-        names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
+        draws = group.bootstrap(f"{model}/{run_seed}/{split}", replicates=bootstrap, seed=seed)
+        names = {
+            "model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry,
+            "n_groups": draws.n_groups,
+        }  # fmt: skip
         numbers = np.stack(group.numbers)
-        for row in summarize_counts(numbers, bootstrap=bootstrap, rng=np.random.default_rng(seeds)):
-            if row["metric"] not in SWEEP_METRICS or stage == THRESHOLDED:
-                yield names | row
-        counts = numbers[:, : len(COUNTS)]
-        for row in summarize_rates(counts, metrics=RATE_METRICS, bootstrap=bootstrap, seeds=seeds):
+        for row in summarize_counts(numbers, bootstrap=draws, with_free=stage == THRESHOLDED):
+            yield names | row
+        for row in summarize_rates(numbers[:, : len(COUNTS)], metrics=RATE_METRICS, bootstrap=draws):
             yield names | row
         if stage == THRESHOLDED:
             at_half = count_at_half(numbers[:, -2 * BINS :].reshape(-1, 2, BINS))
-            for row in summarize_rates(at_half, metrics=ALL_PIXEL_METRICS, bootstrap=bootstrap, seeds=seeds):
+            for row in summarize_rates(at_half, metrics=ALL_PIXEL_METRICS, bootstrap=draws):
                 yield names | {"stage": HALF} | row
         if group.sections:
             scores = np.stack(group.sections)[:, :, :-1]
-            for row in summarize_sections(scores, bootstrap=bootstrap, seeds=seeds):
+            for row in summarize_sections(scores, bootstrap=draws):
                 yield names | row
 
 
 def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
     for geometry, of_geometry in sections.items():
-        seeds = {split: _seeds(f"{BASELINE}/{split}", seed=seed) for split in of_geometry}
-        for row in summarize_baselines(of_geometry, bootstrap=bootstrap, seeds=seeds):
-            yield {"seed": 0, "stage": BASELINE, "geometry": geometry} | row
+        draws = {
+            split: Group(groups=[one["group"] for one in of_split.values()]).bootstrap(
+                f"{BASELINE}/{split}", replicates=bootstrap, seed=seed
+            )
+            for split, of_split in of_geometry.items()
+        }
+        for row in summarize_baselines(of_geometry, bootstraps=draws):
+            n_groups = draws[row["split"]].n_groups
+            yield {"seed": 0, "stage": BASELINE, "geometry": geometry, "n_groups": n_groups} | row
 
 
-def _seeds(name: str, *, seed: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([seed, stable_hash(name, purpose="bootstrap")])
-
-
-def _score_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
+def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[dict[str, Any]]:
     for (model, run_seed, split, stage, geometry), group in groups.items():
         numbers = np.stack(group.numbers)
-        scores = score_counts(numbers)
-        names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
         # Threshold-free scores belong to the probabilities, not to the final objects.
-        shown = (*METRICS, *(SWEEP_METRICS if stage == THRESHOLDED else ()))
+        scores = score_counts(numbers, with_free=stage == THRESHOLDED)
+        if (stage, geometry) == (POSTPROCESSED, "raw"):
+            compared.add(
+                model=model, seed=run_seed, split=split, samples=group.samples, groups=group.groups, scores=scores
+            )
+        names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
+        counts = unpack_counts(numbers)
         for k, (sample, shard) in enumerate(zip(group.samples, group.shards, strict=True)):
-            counts = numbers[k, len(COUNTS) : len(COUNTS) + 2]
-            yield names | {"sample": sample, "shard": shard} | {name: scores[name][k] for name in shown} | {
-                "n_true": int(counts[0]), "n_predicted": int(counts[1])
+            yield names | {"sample": sample, "shard": shard} | {name: each[k] for name, each in scores.items()} | {
+                name: int(counts[name][k]) for name in ("n_true", "n_predicted")
             }  # fmt: skip
 
 
-def _write_rows(path: Path, columns: Sequence[str], rows: Iterator[dict[str, Any]]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-        writer.writeheader()
+class TableWriter:
+    """A CSV table that is written row by row: numbers to nine digits, undefined ones as empty fields.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._stream = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._stream, columns, restval="", lineterminator="\n")
+        self._writer.writeheader()
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows."""
         for row in rows:
-            writer.writerow({name: _shown(value) for name, value in row.items()})
+            self._writer.writerow({name: _shown(value) for name, value in row.items()})
 
 
 def _shown(value: Any) -> Any:
-    """Numbers to nine digits, undefined ones as empty fields."""
     if not isinstance(value, float | np.floating):
         return value
     return "" if np.isnan(value) else f"{value:.{DIGITS}g}"

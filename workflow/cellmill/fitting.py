@@ -12,7 +12,7 @@ from cellmill.boundary import boundary_features, find_boundary, fit_classifier, 
 from cellmill.frames import Frame, cut_frames, draw_frames
 from cellmill.images import IGNORE_LABEL
 from cellmill.instances import LANDSCAPE_CHANNELS, Candidates, keep_objects, make_masks, methods_of
-from cellmill.metrics.instance import count_matches, count_overlaps, score_instances
+from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
 from cellmill.metrics.pixel import (
     BINS,
     best_threshold,
@@ -380,6 +380,6 @@ def _score_ways(
         overlaps = count_overlaps(objects_yx, frame.truth_yx, valid_yx=frame.known_yx)
         for j, area in enumerate(areas):
             left = overlaps.without_small(area)
-            found = score_instances(len(left.true_areas), len(left.predicted_areas), count_matches(left))
+            found = score_instances(count_objects(left))
             scores[i, j] = found["ap_kaggle"]
     return scores

@@ -20,7 +20,7 @@ from cellmill.metrics.isbi2012 import (
     score_thresholds,
 )
 from cellmill.metrics.pixel import BINS, COUNTS, PIXEL_METRICS, mcc_is_conventional, score_pixels, sweep_counts
-from cellmill.statistics import CONFIDENCE, bootstrap_weights, percentile_interval, weighted_means
+from cellmill.statistics import CONFIDENCE, Bootstrap, percentile_interval, weighted_means
 
 RATE_METRICS = ("fpr", "f1_macro")
 ALL_PIXEL_METRICS = (*PIXEL_METRICS, *RATE_METRICS)
@@ -111,9 +111,7 @@ def count_section(
     }
 
 
-def summarize_rates(
-    counts: np.ndarray, *, metrics: Sequence[str], bootstrap: int, seeds: np.random.SeedSequence
-) -> Iterator[Row]:
+def summarize_rates(counts: np.ndarray, *, metrics: Sequence[str], bootstrap: Bootstrap) -> Iterator[Row]:
     """Summarise pixel scores of some images, as a mean over images and pooled.
 
     Parameters
@@ -122,10 +120,8 @@ def summarize_rates(
         tp, fp, fn, tn.
     metrics : sequence of str
         Some of ALL_PIXEL_METRICS.
-    bootstrap : int, >= 0
-        Replicates.
-    seeds : numpy.random.SeedSequence
-        Of the replicates; equal seeds draw the same images.
+    bootstrap : Bootstrap
+        Of these images.
 
     Yields
     ------
@@ -140,26 +136,24 @@ def summarize_rates(
 
     each = score(counts)
     is_conventional = mcc_is_conventional(dict(zip(COUNTS, counts.T, strict=True)))
-    for name, row, values in zip(
-        metrics, _summarize(each, _mean(each), bootstrap=bootstrap, seeds=seeds), each.T, strict=True
-    ):
+    for name, row, values in zip(metrics, _summarize(each, _mean(each), bootstrap=bootstrap), each.T, strict=True):
         flagged = int(np.count_nonzero(np.isfinite(values) & is_conventional)) if name == "mcc" else 0
         yield {"metric": name, "aggregation": "image_mean", **row, "n_undefined": row["n_undefined"] + flagged}
     # Pooled, an image adds its pixels even where a score of its own is undefined.
-    pooled = _summarize(np.zeros(each.shape), lambda weights: score(weights @ counts), bootstrap=bootstrap, seeds=seeds)
+    pooled = _summarize(np.zeros(each.shape), lambda weights: score(weights @ counts), bootstrap=bootstrap)
     for name, row in zip(metrics, pooled, strict=True):
         yield {"metric": name, "aggregation": "pooled", **row}
 
 
-def summarize_sections(scores: np.ndarray, *, bootstrap: int, seeds: np.random.SeedSequence) -> Iterator[Row]:
+def summarize_sections(scores: np.ndarray, *, bootstrap: Bootstrap) -> Iterator[Row]:
     """Summarise V_rand and V_info of some sections.
 
     Parameters
     ----------
     scores : ndarray of float64, shape (sections, 2, 1 + thresholds)
         At the fitted threshold, then at each of THRESHOLDS; NaN where there is no true cell.
-    bootstrap, seeds
-        As for `summarize_rates`.
+    bootstrap : Bootstrap
+        Of these sections.
 
     Yields
     ------
@@ -179,23 +173,19 @@ def summarize_sections(scores: np.ndarray, *, bootstrap: int, seeds: np.random.S
         (BEST_PER_STACK, best, stack),
         (BEST_PER_SLICE, best, _mean(best)),
     ):
-        for name, row in zip(ISBI2012_METRICS, _summarize(values, pool, bootstrap=bootstrap, seeds=seeds), strict=True):
+        for name, row in zip(ISBI2012_METRICS, _summarize(values, pool, bootstrap=bootstrap), strict=True):
             yield {"metric": name, "aggregation": aggregation, **row}
 
 
-def summarize_baselines(
-    sections: Mapping[str, Sections], *, bootstrap: int, seeds: Mapping[str, np.random.SeedSequence]
-) -> Iterator[Row]:
+def summarize_baselines(sections: Mapping[str, Sections], *, bootstraps: Mapping[str, Bootstrap]) -> Iterator[Row]:
     """Score the constant predictor (all foreground) and one grey threshold.
 
     Parameters
     ----------
     sections : mapping
         Split -> sample -> what was counted of it in one geometry, with the entries of `count_section`.
-    bootstrap : int, >= 0
-        Replicates.
-    seeds : mapping
-        Split -> its seeds; see `summarize_rates`.
+    bootstraps : mapping
+        Split -> that of its sections.
 
     Yields
     ------
@@ -211,10 +201,10 @@ def summarize_baselines(
         with_grey = [count_with_grey(grey, threshold) for grey in greys[split]]
         for model, counts in ((CONSTANT, ones), (GREY, with_grey)):
             numbers = np.array(counts, dtype=np.float64)
-            for row in summarize_rates(numbers, metrics=ALL_PIXEL_METRICS, bootstrap=bootstrap, seeds=seeds[split]):
+            for row in summarize_rates(numbers, metrics=ALL_PIXEL_METRICS, bootstrap=bootstraps[split]):
                 yield {"model": model, "split": split, **row}
         constant = np.stack([read_sections(one)[:, -1] for one in of_split.values()])
-        rows = _summarize(constant, _mean(constant), bootstrap=bootstrap, seeds=seeds[split])
+        rows = _summarize(constant, _mean(constant), bootstrap=bootstraps[split])
         for aggregation in SECTION_AGGREGATIONS:  # it is the same at any threshold
             for name, row in zip(ISBI2012_METRICS, rows, strict=True):
                 yield {"model": CONSTANT, "split": split, "metric": name, "aggregation": aggregation, **row}
@@ -234,9 +224,7 @@ def _mean(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     return lambda weights: weighted_means(values, weights)
 
 
-def _summarize(
-    values: np.ndarray, pool: Callable[[np.ndarray], np.ndarray], *, bootstrap: int, seeds: np.random.SeedSequence
-) -> list[Row]:
+def _summarize(values: np.ndarray, pool: Callable[[np.ndarray], np.ndarray], *, bootstrap: Bootstrap) -> list[Row]:
     """Give value, interval and numbers of images of each score.
 
     `values` (images, scores) says which images have a score; `pool` turns weights of images (replicates, images) into
@@ -244,10 +232,7 @@ def _summarize(
     """
     images = len(values)
     value = pool(np.ones((1, images)))[0]
-    replicates = bootstrap if images > 1 else 0
-    drawn = [
-        pool(weights) for weights in bootstrap_weights(images, replicates=replicates, rng=np.random.default_rng(seeds))
-    ]
+    drawn = [pool(weights) for weights in bootstrap.weights()]
     low, high = percentile_interval(np.concatenate([np.zeros((0, values.shape[1])), *drawn]), level=CONFIDENCE)
     known = np.where(np.isfinite(value), np.count_nonzero(np.isfinite(values), axis=0), 0)
     return [

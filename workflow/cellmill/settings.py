@@ -200,12 +200,15 @@ def export_bioimageio_settings(plan: Plan, dataset: str, run: str) -> dict[str, 
 
 
 def evaluate_shard_settings(plan: Plan, dataset: str, run: str, shard: str) -> dict[str, Any]:
-    found = plan.run(dataset, run)
+    found, evaluate = plan.run(dataset, run), plan.config.datasets[dataset].evaluate
     return {
         "split": plan.role_of(dataset, found, shard),
         "model": found.model,
         "seed": found.seed,
-        "isbi2012": plan.config.datasets[dataset].evaluate.isbi2012,
+        "isbi2012": evaluate.isbi2012,
+        "border_tolerance_px": evaluate.border_tolerance_px,
+        # What is drawn together where intervals are made
+        "groups": {row.sample: group for row in plan.rows(dataset, shard) if (group := row.group or row.sequence)},
     }
 
 

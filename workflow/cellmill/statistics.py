@@ -1,11 +1,14 @@
 """From the counts of images to scores with intervals: means over images, pooled, percentile bootstrap."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cellmill.metrics.instance import INSTANCE_METRICS, IOU_PERCENT, score_instances
+from cellmill.metrics.borders import BORDER_COUNTS, BORDER_METRICS, score_borders
+from cellmill.metrics.calibration import CALIBRATION_METRICS, brier_score, calibration_error
+from cellmill.metrics.instance import INSTANCE_METRICS, IOU_PERCENT, OBJECT_COUNTS, score_instances
 from cellmill.metrics.pixel import (
     BINS,
     COUNTS,
@@ -17,53 +20,121 @@ from cellmill.metrics.pixel import (
     score_pixels,
 )
 
-METRICS = (*PIXEL_METRICS, *INSTANCE_METRICS)
+METRICS = (*PIXEL_METRICS, *INSTANCE_METRICS, *BORDER_METRICS)
+# They belong to the probabilities, whatever was made of them.
+FREE_METRICS = (*SWEEP_METRICS, *CALIBRATION_METRICS)
 CONFIDENCE = 0.95
 # Replicates are drawn in pieces, so that 25,000 images need megabytes and not gigabytes.
 MAX_DRAWS = 1 << 22
+# What is counted of an image, as a row of numbers that may be summed: name -> how many.
+LAYOUT: dict[str, int] = {
+    **dict.fromkeys(COUNTS, 1), **dict.fromkeys(OBJECT_COUNTS, 1), "matches": len(IOU_PERCENT),
+    "matches_inclusive": len(IOU_PERCENT), **dict.fromkeys(BORDER_COUNTS, 1), "squared_error": 1, "confidence": BINS,
+    "background": BINS, "foreground": BINS,
+}  # fmt: skip
+WIDTH = sum(LAYOUT.values())
 
 
-def score_counts(numbers: np.ndarray) -> dict[str, np.ndarray]:
+@dataclass(frozen=True)
+class Bootstrap:
+    """How the uncertainty of a score is found: images are drawn again, those of one group together.
+
+    Parameters
+    ----------
+    replicates : int, >= 0
+        How often; 0 gives no interval.
+    seeds : numpy.random.SeedSequence
+        Of the draws; equal seeds draw the same images.
+    groups : ndarray of int, shape (images,)
+        Number of each image's group, 0 .. n. Images of a sequence, a well, a patient are alike, and drawn one by one
+        they would make an interval that is too narrow. With one group only, its images are drawn.
+    """
+
+    replicates: int
+    seeds: np.random.SeedSequence
+    groups: np.ndarray
+
+    @property
+    def n_groups(self) -> int:
+        """How many groups there are."""
+        return len(np.unique(self.groups))
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """Give how often each image stands in each replicate, in pieces of shape (some replicates, images)."""
+        images, groups = len(self.groups), self.n_groups
+        rng = np.random.default_rng(self.seeds)
+        if images < 2:
+            return
+        if groups in (1, images):
+            yield from bootstrap_weights(images, replicates=self.replicates, rng=rng)
+            return
+        _, members = np.unique(self.groups, return_inverse=True)
+        for drawn in bootstrap_weights(groups, replicates=self.replicates, rng=rng):
+            yield drawn[:, members]
+
+
+def number_groups(names: Sequence[str]) -> np.ndarray:
+    """Number names 0 .. n in the order of their first appearance: int64, shape (names,)."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
+
+
+def pack_counts(counted: Mapping[str, Any]) -> np.ndarray:
+    """Put what was counted of an image into a row of WIDTH numbers, in the order of LAYOUT."""
+    return np.concatenate([np.atleast_1d(np.asarray(counted[name], dtype=np.float64)) for name in LAYOUT])
+
+
+def unpack_counts(numbers: np.ndarray) -> dict[str, np.ndarray]:
+    """Take rows of WIDTH numbers apart: name -> array of shape (rows,) or (rows, how many)."""
+    parts, first = {}, 0
+    for name, width in LAYOUT.items():
+        parts[name] = numbers[:, first] if width == 1 else numbers[:, first : first + width]
+        first += width
+    return parts
+
+
+def score_counts(numbers: np.ndarray, *, with_free: bool = True) -> dict[str, np.ndarray]:
     """Turn rows of counts into every score.
 
     Parameters
     ----------
-    numbers : ndarray of float64, shape (rows, 528)
-        Rows of one image each, of pooled images, or of bootstrap replicates: tp, fp, fn, tn in pixels,
-        n_true, n_predicted, matches at ten thresholds, 256 bins of background, 256 of foreground.
+    numbers : ndarray of float64, shape (rows, WIDTH)
+        From `pack_counts`: rows of one image each, of pooled images, or of bootstrap replicates.
+    with_free : bool
+        Whether those of FREE_METRICS are wanted.
 
     Returns
     -------
     dict
-        Each of METRICS and SWEEP_METRICS as an array of shape (rows,), NaN where undefined.
+        Each of METRICS and FREE_METRICS as an array of shape (rows,), NaN where undefined.
     """
-    pixels = dict(zip(COUNTS, numbers[:, : len(COUNTS)].T, strict=True))
-    first = len(COUNTS)
-    n_true, n_predicted = numbers[:, first], numbers[:, first + 1]
-    matches = numbers[:, first + 2 : first + 2 + len(IOU_PERCENT)]
-    histogram = numbers[:, -2 * BINS :].reshape(-1, 2, BINS)
-    scores = {
-        **score_pixels(pixels),
-        **score_instances(n_true, n_predicted, matches),
-        "auc_roc": auc_roc(histogram),
-        "average_precision": average_precision(histogram),
-    }
+    counts = unpack_counts(numbers)
+    histogram = np.stack([counts["background"], counts["foreground"]], axis=1)
+    scores = {**score_pixels(counts), **score_instances(counts), **score_borders(counts)}
+    if with_free:
+        scores |= {
+            "auc_roc": auc_roc(histogram),
+            "average_precision": average_precision(histogram),
+            "brier": brier_score(counts["squared_error"], histogram),
+            "ece": calibration_error(counts["confidence"], histogram),
+        }
     # An image of which nothing is known says nothing about its objects either.
     is_known = histogram.sum(axis=(1, 2)) > 0
-    return {name: np.where(is_known, scores[name], np.nan) for name in (*METRICS, *SWEEP_METRICS)}
+    names = (*METRICS, *FREE_METRICS) if with_free else METRICS
+    return {name: np.where(is_known, scores[name], np.nan) for name in names}
 
 
-def summarize_counts(numbers: np.ndarray, *, bootstrap: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+def summarize_counts(numbers: np.ndarray, *, bootstrap: Bootstrap, with_free: bool) -> Iterator[dict[str, Any]]:
     """Summarise the images of one run, split, stage and geometry.
 
     Parameters
     ----------
-    numbers : ndarray of float64, shape (images, 528)
+    numbers : ndarray of float64, shape (images, WIDTH)
         As for `score_counts`, a row an image.
-    bootstrap : int, >= 0
-        Replicates.
-    rng : numpy.random.Generator
-        Source of the replicates.
+    bootstrap : Bootstrap
+        Of these images.
+    with_free : bool
+        Whether those of FREE_METRICS are wanted.
 
     Yields
     ------
@@ -71,16 +142,16 @@ def summarize_counts(numbers: np.ndarray, *, bootstrap: int, rng: np.random.Gene
         metric, aggregation, value, ci_low, ci_high, n, n_undefined; NaN where undefined.
     """
     images = len(numbers)
-    each = score_counts(numbers)
+    each = score_counts(numbers, with_free=False)
     values = np.stack([each[name] for name in METRICS], axis=1)
-    totals = numbers.sum(axis=0, keepdims=True)
-    pooled = score_counts(totals)
+    names = (*METRICS, *FREE_METRICS) if with_free else METRICS
+    pooled = score_counts(numbers.sum(axis=0, keepdims=True), with_free=with_free)
     means, pools = [], []
-    for weights in bootstrap_weights(images, replicates=bootstrap if images > 1 else 0, rng=rng):
+    for weights in bootstrap.weights():
         means.append(weighted_means(values, weights))
-        replicate = score_counts(weights @ numbers)
-        pools.append(np.stack([replicate[name] for name in (*METRICS, *SWEEP_METRICS)], axis=1))
-    is_conventional = mcc_is_conventional(dict(zip(COUNTS, numbers[:, : len(COUNTS)].T, strict=True)))
+        replicate = score_counts(weights @ numbers, with_free=with_free)
+        pools.append(np.stack([replicate[name] for name in names], axis=1))
+    is_conventional = mcc_is_conventional(unpack_counts(numbers))
     mean_ends = _interval(means, len(METRICS))
     for k, name in enumerate(METRICS):
         defined = np.isfinite(values[:, k])
@@ -92,8 +163,8 @@ def summarize_counts(numbers: np.ndarray, *, bootstrap: int, rng: np.random.Gene
             "ci_low": mean_ends[0][k], "ci_high": mean_ends[1][k],
             "n": n, "n_undefined": images - n + flagged,
         }  # fmt: skip
-    pool_ends = _interval(pools, len(METRICS) + len(SWEEP_METRICS))
-    for k, name in enumerate((*METRICS, *SWEEP_METRICS)):
+    pool_ends = _interval(pools, len(names))
+    for k, name in enumerate(names):
         value = float(pooled[name][0])
         n = images if np.isfinite(value) else 0
         yield {
@@ -103,7 +174,7 @@ def summarize_counts(numbers: np.ndarray, *, bootstrap: int, rng: np.random.Gene
 
 
 def bootstrap_weights(images: int, *, replicates: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Draw how often each image stands in each bootstrap replicate.
+    """Draw how often each image, or group of images, stands in each bootstrap replicate.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@ Reads   truth, probabilities and segmentation of a shard
 Writes  results/{dataset}/{run}/evaluation/{shard}.json   counts, histograms and matches of a shard
         results/{dataset}/metrics.csv                     tidy: one row a number
         results/{dataset}/scores.csv                      one row an image and run
+        results/{dataset}/comparisons.csv                 models over their seeds, and each two on the same images
 """
 
 
@@ -39,6 +40,7 @@ rule evaluate:
     output:
         metrics="results/{dataset}/metrics.csv",
         scores="results/{dataset}/scores.csv",
+        comparisons="results/{dataset}/comparisons.csv",
     log:
         "logs/{dataset}/evaluate/summary.log",
     benchmark:

@@ -8,5 +8,5 @@ from cellmill.evaluate import summarize_evaluation
 
 summarize_evaluation(
     metrics_path=snakemake.output.metrics, scores_path=snakemake.output.scores,
-    shard_paths=list(snakemake.input.shards), **snakemake.params.settings,
+    comparisons_path=snakemake.output.comparisons, shard_paths=list(snakemake.input.shards), **snakemake.params.settings,
 )  # fmt: skip

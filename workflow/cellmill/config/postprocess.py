@@ -173,6 +173,13 @@ class Evaluate(Closed):
         ge=0,
         description="Replicates of the bootstrap over images behind each 95 % interval; 0 leaves them out.",
     )
+    border_tolerance_px: int = Field(
+        2,
+        ge=0,
+        le=50,
+        description="Borders of objects that are this near count as the same, for the boundary F1 score (px of the raw "
+        "image, and of the fitted one where both are scored).",
+    )
     isbi2012: bool = Field(
         False,
         description="Score cells in tissue as ISBI 2012 does too: V_rand and V_info of the regions that the predicted "

@@ -1,20 +1,39 @@
-"""Object scores: which predicted object matches which true one, and average precision.
+"""Object scores: which predicted object matches which true one, and what follows from it.
 
-The three meanings of 'AP' in this field are kept apart. Here, as on Kaggle (Data Science Bowl 2018,
-Sartorius), precision is TP / (TP + FP + FN) of objects at one IoU threshold, a match has an IoU strictly
-above it, and the score of an image is the mean over ten thresholds.
+The meanings of 'AP' in this field are kept apart. All are TP / (TP + FP + FN) of objects at one IoU threshold.
+
+ap_kaggle, ap_0.50, ...   as on Kaggle (Data Science Bowl 2018, Sartorius): a match has an IoU strictly above the
+                          threshold, an image without objects on either side scores 1; ap_kaggle is the mean of ten
+ap_stardist_0.50, ...     as in StarDist: an IoU equal to the threshold is a match, and no match is a score of 0, also
+                          where there is nothing to match. Pooled is StarDist's by_image=False, image_mean by_image=True
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from cellmill.metrics.pixel import divide
 from cellmill.morphology import number_objects
 
 # SOURCE Kaggle, Sartorius, "Evaluation": thresholds 0.5 to 0.95 in steps of 0.05, in per cent so that the
 # comparison is one of integers.
 IOU_PERCENT = tuple(range(50, 100, 5))
-INSTANCE_METRICS = ("ap_kaggle", "ap_0.50", "ap_0.75", "count_error")
+STRICT_AP = tuple(f"ap_{percent / 100:.2f}" for percent in IOU_PERCENT)
+STARDIST_AP = tuple(f"ap_stardist_{percent / 100:.2f}" for percent in IOU_PERCENT)
+PANOPTIC = ("panoptic_quality", "segmentation_quality", "recognition_quality")
+CTC = ("seg", "det")
+INSTANCE_METRICS = ("ap_kaggle", *STRICT_AP, *STARDIST_AP, *PANOPTIC, "aji", *CTC, "count_error")
+# What of one image is enough for all of them, beside the two rows of matches; every entry may be summed over images.
+OBJECT_COUNTS = (
+    "n_true", "n_predicted", "matched_iou", "aji_intersection", "aji_union", "ctc_seg", "ctc_split", "ctc_missed",
+    "ctc_false",
+)  # fmt: skip
+# SOURCE Matula et al. 2015, doi:10.1371/journal.pone.0144959: costs of splitting, of adding and of deleting a node
+SPLIT_COST, MISSED_COST, FALSE_COST = 5, 10, 1
 # A table of all pairs is counted directly up to this size, by sorting above it.
 MAX_DENSE_PAIRS = 1 << 22
 
@@ -23,23 +42,26 @@ MAX_DENSE_PAIRS = 1 << 22
 class Overlaps:
     """Objects of two label images and the pixels they share.
 
-    Areas in pixels, one entry an object, in the order of their labels. Pairs are those that touch:
-    `pair_true` and `pair_predicted` are positions in the areas, `pair_pixels` their common pixels.
+    Areas in pixels where the truth is known, `predicted_whole` everywhere; one entry an object, in the order of their
+    labels. Pairs are those that touch: `pair_true` and `pair_predicted` are positions in the areas, `pair_pixels` their
+    common pixels.
     """
 
     true_areas: np.ndarray
     predicted_areas: np.ndarray
+    predicted_whole: np.ndarray
     pair_true: np.ndarray
     pair_predicted: np.ndarray
     pair_pixels: np.ndarray
 
     def without_small(self, min_area_px: int) -> "Overlaps":
         """Leave out predicted objects below an area, and their pairs."""
-        kept = self.predicted_areas >= min_area_px
+        kept = self.predicted_whole >= min_area_px
         pairs = kept[self.pair_predicted]
         return Overlaps(
             true_areas=self.true_areas,
             predicted_areas=self.predicted_areas[kept],
+            predicted_whole=self.predicted_whole[kept],
             pair_true=self.pair_true[pairs],
             pair_predicted=(np.cumsum(kept) - 1)[self.pair_predicted[pairs]],
             pair_pixels=self.pair_pixels[pairs],
@@ -67,6 +89,8 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
     predicted = np.where(valid_yx, predicted, 0)
     judged = 2 * np.bincount(predicted.ravel(), minlength=n_predicted + 1) >= whole
     judged[0] = False
+    present = np.bincount(predicted.ravel(), minlength=n_predicted + 1) > 0
+    whole = whole[judged & present]
     predicted, n_predicted = number_objects(np.where(judged[predicted], predicted, 0))
     truth, n_true = number_objects(np.where(valid_yx, truth_yx, 0))
     both = (predicted > 0) & (truth > 0)
@@ -80,14 +104,42 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
     return Overlaps(
         true_areas=np.bincount(truth.ravel(), minlength=n_true + 1)[1:],
         predicted_areas=np.bincount(predicted.ravel(), minlength=n_predicted + 1)[1:],
+        predicted_whole=whole,
         pair_true=pairs // (n_predicted + 1) - 1,
         pair_predicted=pairs % (n_predicted + 1) - 1,
         pair_pixels=pixels,
     )
 
 
-def count_matches(overlaps: Overlaps) -> np.ndarray:
-    """Count the pairs of one image whose IoU is strictly above each threshold.
+def count_matches(overlaps: Overlaps, *, inclusive: bool = False) -> np.ndarray:
+    """Count the pairs of one image whose IoU is above each threshold.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+        From `count_overlaps`.
+    inclusive : bool
+        An IoU that equals the threshold is a match too, as in StarDist.
+
+    Returns
+    -------
+    ndarray of int64, shape (10,)
+        One count for each of IOU_PERCENT. Above one half an object has one partner at most, so the pairs are the
+        matches; no assignment is needed. At one half exactly, an object that is half of each of two others is
+        matched once.
+    """
+    shared, union = 100 * overlaps.pair_pixels[None, :], np.array(IOU_PERCENT)[:, None] * _unions(overlaps)[None, :]
+    if not inclusive:
+        return (shared > union).sum(axis=1)
+    counts = (shared >= union).sum(axis=1)
+    at_half = 2 * overlaps.pair_pixels == _unions(overlaps)
+    if at_half.any():
+        counts[0] -= _surplus(overlaps.pair_true[at_half], overlaps.pair_predicted[at_half])
+    return counts
+
+
+def count_objects(overlaps: Overlaps) -> dict[str, Any]:
+    """Count what `score_instances` needs of one image.
 
     Parameters
     ----------
@@ -96,47 +148,106 @@ def count_matches(overlaps: Overlaps) -> np.ndarray:
 
     Returns
     -------
-    ndarray of int64, shape (10,)
-        One count for each of IOU_PERCENT. Above one half an object has one partner at most, so the pairs
-        are the matches; no assignment is needed.
+    dict
+        OBJECT_COUNTS, and `matches` and `matches_inclusive`, lists of ten. Plain numbers, for JSON.
+
+    Notes
+    -----
+    AJI: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499, algorithm 1: each true object goes with the predicted one
+    of the largest IoU, which several may share. Cell Tracking Challenge: a true object is matched by the predicted
+    one that holds more than half of it. Panoptic quality: Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963.
     """
-    union = (
-        overlaps.true_areas[overlaps.pair_true]
-        + overlaps.predicted_areas[overlaps.pair_predicted]
-        - overlaps.pair_pixels
-    )
-    above = 100 * overlaps.pair_pixels[None, :] > np.array(IOU_PERCENT)[:, None] * union[None, :]
-    return above.sum(axis=1)
+    n_true, n_predicted = len(overlaps.true_areas), len(overlaps.predicted_areas)
+    unions = _unions(overlaps)
+    iou = overlaps.pair_pixels / np.maximum(unions, 1)
+    # The pair of the largest IoU of each true object: sorted by object, then by IoU, the last of each.
+    order = np.lexsort((iou, overlaps.pair_true))
+    last = np.flatnonzero(np.diff(overlaps.pair_true[order], append=-1))
+    best = order[last]
+    unused = np.setdiff1d(np.arange(n_predicted), overlaps.pair_predicted[best])
+    untouched = np.setdiff1d(np.arange(n_true), overlaps.pair_true)
+    aji_union = unions[best].sum() + overlaps.true_areas[untouched].sum() + overlaps.predicted_areas[unused].sum()
+    held = 2 * overlaps.pair_pixels > overlaps.true_areas[overlaps.pair_true]
+    holders = np.bincount(overlaps.pair_predicted[held], minlength=n_predicted)
+    return {
+        "n_true": n_true,
+        "n_predicted": n_predicted,
+        "matched_iou": float(iou[2 * overlaps.pair_pixels > unions].sum()),
+        "aji_intersection": int(overlaps.pair_pixels[best].sum()),
+        "aji_union": int(aji_union),
+        "ctc_seg": float(iou[held].sum()),
+        "ctc_split": int(np.maximum(holders - 1, 0).sum()),
+        "ctc_missed": n_true - int(np.count_nonzero(held)),
+        "ctc_false": int(np.count_nonzero(holders == 0)),
+        "matches": count_matches(overlaps).tolist(),
+        "matches_inclusive": count_matches(overlaps, inclusive=True).tolist(),
+    }
 
 
-def score_instances(
-    n_true: np.ndarray | int, n_predicted: np.ndarray | int, matches: np.ndarray
-) -> dict[str, np.ndarray]:
+def score_instances(counts: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Turn counts of objects into scores.
 
     Parameters
     ----------
-    n_true, n_predicted : array of shape (...)
-        Objects of an image, or summed over images.
-    matches : array of shape (..., 10)
-        From `count_matches`, or summed over images.
+    counts : mapping
+        From `count_objects`: numbers, or arrays of one shape (...), of an image or summed over images; `matches` and
+        `matches_inclusive` of shape (..., 10).
 
     Returns
     -------
     dict
-        Each of INSTANCE_METRICS as a float64 array of shape (...): average precision over the ten thresholds
-        and at 0.50 and 0.75, 1 where both are empty and 0 where one is; count_error, the fraction
-        |n_predicted - n_true| / n_true, 0 where both are empty and NaN where only the truth is.
+        Each of INSTANCE_METRICS as a float64 array of shape (...):
+
+        ==================== ================================================= ========== ========== ===============
+        score                is                                                both empty only truth only prediction
+                                                                                          empty      empty
+        ==================== ================================================= ========== ========== ===============
+        ap_kaggle, ap_T      TP / (TP + FP + FN) at IoU > T                    1          0          0
+        ap_stardist_T        the same at IoU >= T                              0          0          0
+        segmentation_quality mean IoU of the matches at IoU > 0.5              NaN        NaN        NaN
+        recognition_quality  TP / (TP + FP/2 + FN/2) at IoU > 0.5              1          0          0
+        panoptic_quality     product of both, 0 without a match                1          0          0
+        aji                  aggregated Jaccard index                          1          0          0
+        seg                  mean IoU of true objects with what holds          NaN        NaN        0
+                             more than half of each, else 0
+        det                  1 - cost / cost of finding none                   NaN        NaN        0
+        count_error          abs(n_predicted - n_true) / n_true                0          NaN        1
+        ==================== ================================================= ========== ========== ===============
+
+        det is that of the Cell Tracking Challenge on masks: five for a merged object, ten for a missed and one for a
+        false one, 0 at least.
     """
-    true, predicted, matched = (np.asarray(x, dtype=np.float64) for x in (n_true, n_predicted, matches))
-    union = (true + predicted)[..., None] - matched
-    precision = np.ones(matched.shape)
-    np.divide(matched, union, out=precision, where=union > 0)
-    error = np.where(predicted == true, 0.0, np.nan)
-    np.divide(np.abs(predicted - true), true, out=error, where=true > 0)
+    count = {name: np.asarray(counts[name], dtype=np.float64) for name in OBJECT_COUNTS}
+    true, predicted = count["n_true"], count["n_predicted"]
+    matched, inclusive = (np.asarray(counts[name], dtype=np.float64) for name in ("matches", "matches_inclusive"))
+    either = (true + predicted)[..., None]
+    strict = divide(matched, either - matched, undefined=1.0)
+    stardist = divide(inclusive, either - inclusive, undefined=0.0)
+    found = matched[..., 0]
+    quality = divide(count["matched_iou"], found, undefined=np.nan)
+    recognition = divide(2 * found, true + predicted, undefined=1.0)
+    cost = SPLIT_COST * count["ctc_split"] + MISSED_COST * count["ctc_missed"] + FALSE_COST * count["ctc_false"]
+    missed_all = MISSED_COST * true
     return {
-        "ap_kaggle": precision.mean(axis=-1),
-        "ap_0.50": precision[..., IOU_PERCENT.index(50)],
-        "ap_0.75": precision[..., IOU_PERCENT.index(75)],
-        "count_error": error,
+        "ap_kaggle": strict.mean(axis=-1),
+        **{name: strict[..., k] for k, name in enumerate(STRICT_AP)},
+        **{name: stardist[..., k] for k, name in enumerate(STARDIST_AP)},
+        "panoptic_quality": np.where(found > 0, quality * recognition, recognition),
+        "segmentation_quality": quality,
+        "recognition_quality": recognition,
+        "aji": divide(count["aji_intersection"], count["aji_union"], undefined=1.0),
+        "seg": divide(count["ctc_seg"], true, undefined=np.nan),
+        "det": 1 - divide(np.minimum(cost, missed_all), missed_all, undefined=np.nan),
+        "count_error": divide(np.abs(predicted - true), true, undefined=np.where(predicted == true, 0.0, np.nan)),
     }
+
+
+def _unions(overlaps: Overlaps) -> np.ndarray:
+    areas = overlaps.true_areas[overlaps.pair_true] + overlaps.predicted_areas[overlaps.pair_predicted]
+    return areas - overlaps.pair_pixels
+
+
+def _surplus(of_true: np.ndarray, of_predicted: np.ndarray) -> int:
+    """Count the pairs of IoU one half that no assignment of one to one can keep."""
+    table = coo_array((np.ones(len(of_true), dtype=bool), (of_true, of_predicted))).tocsr()
+    return len(of_true) - int(np.count_nonzero(maximum_bipartite_matching(table) >= 0))

@@ -71,12 +71,12 @@ def score_pixels(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarr
     tp, fp, fn, tn = (np.asarray(counts[name], dtype=np.float64) for name in COUNTS)
     total = tp + fp + fn + tn
     scores = {
-        "dice": _ratio(2 * tp, 2 * tp + fp + fn, undefined=1.0),
-        "iou": _ratio(tp, tp + fp + fn, undefined=1.0),
-        "accuracy": _ratio(tp + tn, total, undefined=np.nan),
-        "precision": _ratio(tp, tp + fp, undefined=np.nan),
-        "recall": _ratio(tp, tp + fn, undefined=np.nan),
-        "specificity": _ratio(tn, tn + fp, undefined=np.nan),
+        "dice": divide(2 * tp, 2 * tp + fp + fn, undefined=1.0),
+        "iou": divide(tp, tp + fp + fn, undefined=1.0),
+        "accuracy": divide(tp + tn, total, undefined=np.nan),
+        "precision": divide(tp, tp + fp, undefined=np.nan),
+        "recall": divide(tp, tp + fn, undefined=np.nan),
+        "specificity": divide(tn, tn + fp, undefined=np.nan),
         "mcc": matthews_correlation(tp, fp, fn, tn),
     }
     assert np.allclose(scores["dice"], 2 * scores["iou"] / (1 + scores["iou"]), rtol=0, atol=1e-12)
@@ -99,7 +99,7 @@ def matthews_correlation(
     # In this grouping a perfect prediction gives 1 exactly: the root of a rounded square is its side.
     scale = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
     # Rounding may pass 1 by an ulp.
-    return np.clip(_ratio(tp * tn - fp * fn, scale, undefined=0.0), -1.0, 1.0)
+    return np.clip(divide(tp * tn - fp * fn, scale, undefined=0.0), -1.0, 1.0)
 
 
 def mcc_is_conventional(counts: Mapping[str, np.ndarray | float]) -> np.ndarray:
@@ -221,21 +221,21 @@ def average_precision(histogram: np.ndarray) -> np.ndarray:
     The definition of scikit-learn's average_precision_score. Not the AP of instance matching.
     """
     counts = sweep_counts(histogram)
-    precision = _ratio(counts["tp"], counts["tp"] + counts["fp"], undefined=0.0)[..., ::-1]
+    precision = divide(counts["tp"], counts["tp"] + counts["fp"], undefined=0.0)[..., ::-1]
     positives = np.asarray(histogram, dtype=np.float64)[..., FOREGROUND, ::-1]
     total = positives.sum(axis=-1)
-    return _ratio((positives * precision).sum(axis=-1), total, undefined=np.nan)
+    return divide((positives * precision).sum(axis=-1), total, undefined=np.nan)
 
 
 def _rising_rates(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """True and false positive rates from threshold 'above 1' down to 0, each of shape (..., 257)."""
     falling = np.asarray(histogram, dtype=np.float64)[..., ::-1]
     reached = np.concatenate([np.zeros((*falling.shape[:-1], 1)), np.cumsum(falling, axis=-1)], axis=-1)
-    rates = _ratio(reached, reached[..., -1:], undefined=np.nan)
+    rates = divide(reached, reached[..., -1:], undefined=np.nan)
     return rates[..., FOREGROUND, :], rates[..., BACKGROUND, :]
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, *, undefined: float) -> np.ndarray:
+def divide(numerator: np.ndarray, denominator: np.ndarray, *, undefined: float | np.ndarray) -> np.ndarray:
     """Divide; `undefined` where the denominator is 0, without a warning."""
     numerator, denominator = np.broadcast_arrays(numerator, denominator)
     result = np.full(numerator.shape, undefined, dtype=np.float64)

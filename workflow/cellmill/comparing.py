@@ -1,0 +1,153 @@
+"""Models over all their seeds, and each two of them on the same images: means, differences, intervals.
+
+Two models are compared image by image, since what makes an image hard makes it hard for both. The interval is that of
+the bootstrap over images, those of a group together, and over the seeds of each model where it has several: it says how
+sure the difference is for other images of this kind and another training.
+"""
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from cellmill.metrics.pixel import divide
+from cellmill.shards import stable_hash
+from cellmill.statistics import (
+    CONFIDENCE,
+    METRICS,
+    Bootstrap,
+    bootstrap_weights,
+    number_groups,
+    percentile_interval,
+    weighted_means,
+)
+
+COMPARISON_COLUMNS = (
+    "model", "against", "split", "metric", "value", "ci_low", "ci_high", "n_seeds", "n_seeds_against",
+    "n", "n_undefined", "n_groups", "n_better", "n_worse",
+)  # fmt: skip
+# The table grows with the square of the number of models; those beyond so many are left out of it.
+MAX_MODELS = 30
+
+
+class Compared:
+    """What the final objects of each image scored in the geometry of the raw images, by split, model and seed."""
+
+    def __init__(self) -> None:
+        # split -> model -> seed -> sample -> a score for each of METRICS
+        self._scores: dict[str, dict[str, dict[int, dict[str, np.ndarray]]]] = {}
+        self._groups: dict[str, str] = {}
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the models, in the order in which they came."""
+        return list(dict.fromkeys(model for of_split in self._scores.values() for model in of_split))
+
+    def add(
+        self,
+        *,
+        model: str,
+        seed: int,
+        split: str,
+        samples: Sequence[str],
+        groups: Sequence[str],
+        scores: Mapping[str, np.ndarray],
+    ) -> None:
+        """Append the images of a run: their names, groups, and METRICS -> a score for each."""
+        table = np.stack([scores[name] for name in METRICS], axis=1)
+        of_run = self._scores.setdefault(split, {}).setdefault(model, {}).setdefault(seed, {})
+        of_run.update(zip(samples, table, strict=True))
+        self._groups.update(zip(samples, groups, strict=True))
+
+    def summarize(self, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
+        """Give the rows of comparisons.csv.
+
+        Parameters
+        ----------
+        bootstrap : int, >= 0
+            Replicates.
+        seed : int
+            Of the config.
+
+        Yields
+        ------
+        dict
+            COMPARISON_COLUMNS. Where `against` is empty, the mean of a model over its seeds and images; else the mean
+            difference to that model on the images that both have, `n_better` of them with a higher score and `n_worse`
+            with a lower one. `n` images stand behind a value, in `n_undefined` more it is undefined.
+        """
+        for split, of_split in self._scores.items():
+            models = list(of_split)[:MAX_MODELS]
+            samples = sorted({name for runs in of_split.values() for run in runs.values() for name in run})
+            groups = number_groups([self._groups[sample] for sample in samples])
+            seeds = np.random.SeedSequence([seed, stable_hash(f"comparison/{split}", purpose="bootstrap")])
+            draws = Bootstrap(bootstrap, seeds, groups)
+            tables = {model: _tabulate(of_split[model], samples) for model in models}
+            for chosen in itertools.chain(itertools.permutations(models, 1), itertools.permutations(models, 2)):
+                yield from _rows(split, draws, {model: tables[model] for model in chosen})
+
+
+def _tabulate(runs: Mapping[int, Mapping[str, np.ndarray]], samples: Sequence[str]) -> np.ndarray:
+    """Give the scores of a model, shape (seeds, images, METRICS), NaN where an image was not scored."""
+    missing = np.full(len(METRICS), np.nan)
+    return np.stack([[run.get(sample, missing) for sample in samples] for run in runs.values()])
+
+
+def _rows(split: str, draws: Bootstrap, tables: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
+    """Give a row for each of METRICS: of one model, or of the difference of two."""
+    model, against = (*tables, "")[:2]
+    each = _difference([_over_seeds(table) for table in tables.values()])
+    drawn = np.concatenate([np.zeros((0, len(METRICS))), *_replicates(tables, draws)])
+    low, high = percentile_interval(drawn, level=CONFIDENCE)
+    n_scored = int(np.all([np.isfinite(table).any(axis=(0, 2)) for table in tables.values()], axis=0).sum())
+    for k, metric in enumerate(METRICS):
+        known = np.isfinite(each[:, k])
+        n = int(np.count_nonzero(known))
+        row = {
+            "model": model, "against": against, "split": split, "metric": metric,
+            "value": float(each[known, k].mean()) if n else np.nan, "ci_low": low[k], "ci_high": high[k],
+            "n_seeds": len(tables[model]), "n": n, "n_undefined": n_scored - n,
+            "n_groups": len(np.unique(draws.groups[known])),
+        }  # fmt: skip
+        if against:
+            row |= {
+                "n_seeds_against": len(tables[against]), "n_better": int(np.count_nonzero(each[known, k] > 0)),
+                "n_worse": int(np.count_nonzero(each[known, k] < 0)),
+            }  # fmt: skip
+        yield row
+
+
+def _replicates(named: Mapping[str, np.ndarray], draws: Bootstrap) -> Iterator[np.ndarray]:
+    """Give the mean, or the mean difference, of each replicate: shape (some replicates, METRICS)."""
+    tables = list(named.values())
+    # A model draws the same seeds against whomever it is compared with.
+    state = int(draws.seeds.generate_state(1)[0])
+    rngs = [np.random.default_rng([state, stable_hash(model, purpose="seeds")]) for model in named]
+    for weights in draws.weights():
+        picked = [
+            bootstrap_weights(len(table), replicates=len(weights), rng=rng)
+            for table, rng in zip(tables, rngs, strict=True)
+        ]
+        counts = np.concatenate([np.concatenate(list(pieces)) for pieces in picked], axis=1)
+        # There are few ways to draw three seeds out of three, so the images are averaged once for each.
+        ways, of_replicate = np.unique(counts, axis=0, return_inverse=True)
+        means = np.empty((len(weights), len(METRICS)))
+        for number, way in enumerate(ways):
+            here = of_replicate.ravel() == number
+            parts = np.split(way, np.cumsum([len(table) for table in tables])[:-1])
+            values = _difference([_over_seeds(table, part) for table, part in zip(tables, parts, strict=True)])
+            means[here] = weighted_means(values, weights[here])
+        yield means
+
+
+def _over_seeds(table: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
+    """Give the mean over seeds, each taken so many times, where it is defined: shape (images, METRICS)."""
+    counts = np.ones(len(table)) if counts is None else counts
+    defined = np.isfinite(table)
+    total = np.tensordot(counts, np.where(defined, table, 0.0), axes=1)
+    return divide(total, np.tensordot(counts, defined.astype(np.float64), axes=1), undefined=np.nan)
+
+
+def _difference(values: Sequence[np.ndarray]) -> np.ndarray:
+    return values[0] if len(values) == 1 else values[0] - values[1]
