@@ -131,7 +131,8 @@ class Instances(Closed):
     )
     exclude_border: bool = Field(
         False,
-        description="Drop objects that the edge of the image cuts. Such objects of the truth then count as missed.",
+        description="Drop objects that the edge of the image cuts. Scores of the final objects then leave out such true "
+        "ones.",
     )
     fill_holes_px: int | None = Field(
         None,
