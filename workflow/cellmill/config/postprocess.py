@@ -131,8 +131,8 @@ class Instances(Closed):
     )
     exclude_border: bool = Field(
         False,
-        description="Drop objects that the edge of the image cuts. Scores of the final objects then leave out such true "
-        "ones.",
+        description="Drop objects that the edge of the image cuts. Scores of the final objects then leave out true ones "
+        "that it cuts.",
     )
     fill_holes_px: int | None = Field(
         None,
