@@ -131,8 +131,8 @@ class Instances(Closed):
     )
     exclude_border: bool = Field(
         False,
-        description="Drop objects that the edge of the image cuts. Scores of the final objects then leave out true ones "
-        "that it cuts.",
+        description="Drop objects that the edge of the image cuts. Scores of the final objects then leave out "
+        "the true ones there.",
     )
     fill_holes_px: int | None = Field(
         None,
