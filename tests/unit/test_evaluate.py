@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -78,7 +79,8 @@ def evaluate(
 def summarize(root, paths, *, bootstrap=50, seed=1):
     summarize_evaluation(
         metrics_path=root / "metrics.csv", scores_path=root / "scores.csv",
-        comparisons_path=root / "comparisons.csv", shard_paths=paths, bootstrap=bootstrap, seed=seed,
+        comparisons_path=root / "comparisons.csv", curves_path=root / "curves.csv", sizes_path=root / "sizes.csv",
+        shard_paths=paths, bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
     return pd.read_csv(root / "metrics.csv"), pd.read_csv(root / "scores.csv")
 
@@ -202,6 +204,29 @@ def test_objects_at_the_border_are_not_asked_for_where_they_were_left_out(tmp_pa
         assert rows.loc["thresholded", "ap_0.50"] == 1  # the mask has both
         assert rows.loc["postprocessed", "n_true"] == 2 - exclude_border
         assert rows.loc["postprocessed", "dice"] == pytest.approx(1.0 if exclude_border else 2 * 100 / 280)
+
+
+def test_curves_hold_every_pixel_and_sizes_every_object(tables, tmp_path):
+    metrics, scores = tables
+    paths = [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn_images()))]
+    summarize(tmp_path, paths)
+    curves, sizes = pd.read_csv(tmp_path / "curves.csv"), pd.read_csv(tmp_path / "sizes.csv")
+    assert len(curves) == 256
+    assert curves[["background", "foreground"]].to_numpy().sum() == 4 * SHAPE[0] * SHAPE[1]
+    # The Brier score's mean probability, and what the threshold leaves, both from the curve
+    above = curves[curves["low"] >= THRESHOLD]
+    threshold = math.ceil(THRESHOLD * 256) / 256
+    assert above["low"].min() == threshold
+    area = (curves["background"] + curves["foreground"]).sum()
+    assert 0 < curves["confidence"].sum() / area < 1
+    final = scores[scores["stage"] == "postprocessed"]
+    assert sizes["n_true"].sum() == final["n_true"].sum()
+    assert sizes["n_predicted"].sum() == final["n_predicted"].sum()
+    recognised = pick(metrics, stage="postprocessed", aggregation="pooled")["recognition_quality"]
+    assert sizes["n_found"].sum() == sizes["n_right"].sum()
+    assert 2 * sizes["n_found"].sum() / (sizes["n_true"] + sizes["n_predicted"]).sum() == pytest.approx(recognised)
+    assert (sizes["high_px"] == 2 * sizes["low_px"]).all()
+    assert sizes["low_px"].between(64, 128).all()  # discs of radius 6, of which one may be cut
 
 
 def test_dice_and_iou_agree_in_every_row(tables):

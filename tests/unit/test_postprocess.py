@@ -487,6 +487,19 @@ def test_windows_are_drawn_where_something_is_known_and_one_holds_an_object(tmp_
     assert [part.name for part in cut_frames(frames, seed=1)] != [part.name for part in cut_frames(frames, seed=2)]
 
 
+def test_each_step_is_scored_on_the_validation_images(shards, tmp_path):
+    found = fit(tmp_path, [shards["train"]], [shards["validation"]], settings(boundary={"apply": "always"}))
+    steps = {row["step"]: row for row in found["steps"]}
+    assert list(steps) == ["threshold", "closing", "boundary", "holes", "objects", "filters"]
+    assert steps["boundary"]["dice"] == pytest.approx(found["boundary"]["validation_dice"]["with"], abs=0.02)
+    assert steps["objects"]["ap_kaggle"] > steps["holes"]["ap_kaggle"] + 0.1  # two cells touch
+    best = max(row["ap_kaggle"] for row in found["instances"]["searched"])
+    assert steps["filters"]["ap_kaggle"] == pytest.approx(best)
+    plain = fit(tmp_path, [], [shards["validation"]], settings(boundary={"classifier": "none"}))
+    assert [row["step"] for row in plain["steps"]] == ["threshold", "closing", "holes", "objects", "filters"]
+    assert fit(tmp_path, [], [], settings())["steps"] == []
+
+
 def test_equal_fits_are_equal_bytes(shards, tmp_path):
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -4,7 +4,7 @@ import pytest
 from cellmill import statistics
 from cellmill.metrics.borders import BORDER_COUNTS
 from cellmill.metrics.calibration import count_calibration
-from cellmill.metrics.instance import OBJECT_COUNTS
+from cellmill.metrics.instance import OBJECT_COUNTS, SIZE_COUNTS, SIZES
 from cellmill.metrics.pixel import COUNTS, count_pixels, histogram_classes, score_pixels
 from cellmill.statistics import (
     FREE_METRICS,
@@ -39,7 +39,7 @@ def image_row(seed, foreground=0.3, shape=(16, 16)):
         {
             **counts, **objects, "matches_inclusive": [1] * 10, **dict.fromkeys(BORDER_COUNTS, 4),
             **count_calibration(probability, truth, valid_yx=valid),
-            "background": histogram[0], "foreground": histogram[1],
+            **dict.fromkeys(SIZE_COUNTS, [1] * SIZES), "background": histogram[0], "foreground": histogram[1],
         }
     )  # fmt: skip
 

@@ -26,7 +26,7 @@ from cellmill.frames import Frame, list_frames, match_samples
 from cellmill.images import IGNORE_LABEL, read_labels
 from cellmill.metrics.borders import count_borders
 from cellmill.metrics.calibration import count_calibration
-from cellmill.metrics.instance import IOU_PERCENT, count_objects, count_overlaps
+from cellmill.metrics.instance import IOU_PERCENT, SIZE_COUNTS, count_objects, count_overlaps, count_sizes
 from cellmill.metrics.pixel import BACKGROUND, BINS, COUNTS, FOREGROUND, count_pixels, histogram_classes
 from cellmill.morphology import label_components
 from cellmill.paper_scores import (
@@ -63,6 +63,10 @@ METRIC_COLUMNS = (
 SCORE_COLUMNS = (
     "model", "seed", "split", "stage", "geometry", "sample", "shard", *METRICS, *FREE_METRICS,
     "n_true", "n_predicted",
+)  # fmt: skip
+CURVE_COLUMNS = ("model", "seed", "split", "geometry", "low", "high", "background", "foreground", "confidence")
+SIZE_COLUMNS = (
+    "model", "seed", "split", "geometry", "low_px", "high_px", "n_true", "n_found", "n_predicted", "n_right",
 )  # fmt: skip
 DIGITS = 9
 
@@ -234,7 +238,7 @@ def count_image(
     -------
     dict
         background and foreground (256 bins each) and `count_calibration`, and for each stage what `count_pixels`,
-        `count_objects` and `count_borders` give. Plain numbers, for JSON.
+        `count_objects`, `count_sizes` and `count_borders` give. Plain numbers, for JSON.
     """
     valid_yx = truth_yx != IGNORE_LABEL
     histogram = histogram_classes(probability_yx, truth_yx > 0, valid_yx=valid_yx)
@@ -250,9 +254,11 @@ def count_image(
     asked_yx = valid_yx & ~np.isin(truth_yx, unasked) if unasked.size else valid_yx
     for stage, predicted_yx in predictions.items():
         judged_yx = asked_yx if stage == POSTPROCESSED else valid_yx
+        overlaps = count_overlaps(predicted_yx, truth_yx, valid_yx=judged_yx)
         counted[stage] = {
             **count_pixels(predicted_yx > 0, truth_yx > 0, valid_yx=judged_yx),
-            **count_objects(count_overlaps(predicted_yx, truth_yx, valid_yx=judged_yx)),
+            **count_objects(overlaps),
+            **count_sizes(overlaps),
             **count_borders(predicted_yx, truth_yx, valid_yx=judged_yx, tolerance_px=tolerance_px),
         }
     return counted
@@ -288,11 +294,13 @@ def summarize_evaluation(
     metrics_path: str | Path,
     scores_path: str | Path,
     comparisons_path: str | Path,
+    curves_path: str | Path,
+    sizes_path: str | Path,
     shard_paths: Sequence[str | Path],
     bootstrap: int,
     seed: int,
 ) -> None:
-    """Turn the counts of all shards and runs of a dataset into metrics.csv, scores.csv and comparisons.csv.
+    """Turn the counts of all shards and runs of a dataset into tables.
 
     Parameters
     ----------
@@ -306,7 +314,12 @@ def summarize_evaluation(
     scores_path : path
         One row an image, run, stage and geometry.
     comparisons_path : path
-        Models over all their seeds, and each two of them on the same images: see `cellmill.comparing`.
+        comparisons.csv: models over all their seeds, and each two of them on the same images, see `cellmill.comparing`.
+    curves_path : path
+        curves.csv: pixels of background and foreground with a probability of `low` up to `high`, and the sum of their
+        probabilities: all that ROC, precision-recall, threshold and calibration curves need.
+    sizes_path : path
+        sizes.csv: final objects of `low_px` up to `high_px`, all and those matched at an IoU above one half.
     shard_paths : sequence of path
         Results of `evaluate_shard`; without any the tables have a header only. Runs are read one after the other.
     bootstrap : int, >= 0
@@ -321,14 +334,20 @@ def summarize_evaluation(
         atomic_path(metrics_path) as metrics,
         atomic_path(scores_path) as scores,
         atomic_path(comparisons_path) as comparisons,
+        atomic_path(curves_path) as curves,
+        atomic_path(sizes_path) as sizes,
         TableWriter(metrics, METRIC_COLUMNS) as metric_rows,
         TableWriter(scores, SCORE_COLUMNS) as score_rows,
         TableWriter(comparisons, COMPARISON_COLUMNS) as comparison_rows,
+        TableWriter(curves, CURVE_COLUMNS) as curve_rows,
+        TableWriter(sizes, SIZE_COLUMNS) as size_rows,
     ):
         for paths in _paths_of_runs(shard_paths):
             groups = _read_groups(paths, sections=sections)
             metric_rows.write(_metric_rows(groups, bootstrap=bootstrap, seed=seed))
             score_rows.write(_score_rows(groups, compared=compared))
+            curve_rows.write(_curve_rows(groups))
+            size_rows.write(_size_rows(groups))
         metric_rows.write(_baseline_rows(sections, bootstrap=bootstrap, seed=seed))
         comparison_rows.write(compared.summarize(bootstrap=bootstrap, seed=seed))
     logger.info("%d shards of %d models", len(shard_paths), len(compared.models))
@@ -422,6 +441,30 @@ def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[
             yield names | {"sample": sample, "shard": shard} | {name: each[k] for name, each in scores.items()} | {
                 name: int(counts[name][k]) for name in ("n_true", "n_predicted")
             }  # fmt: skip
+
+
+def _curve_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
+    for (model, run_seed, split, stage, geometry), group in groups.items():
+        if stage == THRESHOLDED:
+            total = unpack_counts(np.sum(group.numbers, axis=0, keepdims=True))
+            for k in range(BINS):
+                yield {
+                    "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low": k / BINS,
+                    "high": (k + 1) / BINS, "background": int(total["background"][0, k]),
+                    "foreground": int(total["foreground"][0, k]), "confidence": float(total["confidence"][0, k]),
+                }  # fmt: skip
+
+
+def _size_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
+    for (model, run_seed, split, stage, geometry), group in groups.items():
+        if stage == POSTPROCESSED:
+            total = unpack_counts(np.sum(group.numbers, axis=0, keepdims=True))
+            counts = np.stack([total[name][0] for name in SIZE_COUNTS], axis=1).astype(np.int64)
+            for k in np.flatnonzero(counts.any(axis=1)).tolist():
+                yield {
+                    "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low_px": 2**k,
+                    "high_px": 2 ** (k + 1), **dict(zip(SIZE_COLUMNS[6:], counts[k].tolist(), strict=True)),
+                }  # fmt: skip
 
 
 class TableWriter:

@@ -11,7 +11,15 @@ import numpy as np
 from cellmill.boundary import boundary_features, find_boundary, fit_classifier, held_out_accuracy
 from cellmill.frames import Frame, cut_frames, draw_frames
 from cellmill.images import IGNORE_LABEL
-from cellmill.instances import LANDSCAPE_CHANNELS, Candidates, keep_objects, make_masks, methods_of
+from cellmill.instances import (
+    LANDSCAPE_CHANNELS,
+    Candidates,
+    grow_components,
+    keep_objects,
+    make_masks,
+    mask_steps,
+    methods_of,
+)
 from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
 from cellmill.metrics.pixel import (
     BINS,
@@ -66,7 +74,7 @@ def fit_frames(
     -------
     dict
         threshold, closing, boundary and instances as `segment_image` and `keep_objects` take them, with what each was
-        chosen on.
+        chosen on; steps: from `score_steps`.
     """
     parts = list(cut_frames(validation, seed=seed))
     searched = draw_frames(parts, count=settings["search_images"], seed=seed)
@@ -86,7 +94,7 @@ def fit_frames(
         search_frames(searched, fitted=fitted), instances=settings["instances"], output=output,
         median_area_px=median_area_px,
     )  # fmt: skip
-    return fitted
+    return fitted | {"steps": score_steps(searched, fitted=fitted)}
 
 
 def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | None) -> dict[str, Any]:
@@ -291,6 +299,47 @@ def choose_objects(
     parts = f"{len(scores)} windows of " if len(scores) > len(samples) else ""
     reason = f"best mean Kaggle AP on {parts}{len(samples)} validation images"
     return result(ways[i], areas[j], searched=searched, reason=reason)
+
+
+def score_steps(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Score the validation images after each step of postprocessing.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        Validation images.
+    fitted : mapping
+        All that was fitted.
+
+    Returns
+    -------
+    list of dict
+        step (those of `mask_steps`, with components as objects; then objects and filters), dice and ap_kaggle (means
+        over images of which something is known); empty without such an image.
+    """
+    limits = fitted["instances"]
+    scores: dict[str, list[tuple[float, float]]] = {}
+    for frame in frames:
+        truth_yx = frame.read_truth()
+        known_yx = truth_yx != IGNORE_LABEL
+        if not known_yx.any():
+            continue
+        maps_cyx, grey = frame.read_maps(), frame.measure_grey()
+        masks = mask_steps(maps_cyx, frame.read_image(), valid_yx=frame.find_valid(), grey=grey, fitted=fitted)
+        found = {step: grow_components(masks["threshold"], mask_yx) for step, mask_yx in masks.items()}
+        found["objects"] = Candidates(masks["threshold"], masks["holes"], maps_cyx).split(
+            limits["method"], depth=limits["split_depth"], max_flow_error=limits["max_flow_error"]
+        )
+        kept = keep_objects(found["objects"], box=frame.box, limits=limits)
+        found["filters"] = np.where(kept[found["objects"]], found["objects"], 0)
+        for step, objects_yx in found.items():
+            dice = score_pixels(count_pixels(objects_yx > 0, truth_yx > 0, valid_yx=known_yx))["dice"]
+            counts = count_objects(count_overlaps(objects_yx, truth_yx, valid_yx=known_yx))
+            scores.setdefault(step, []).append((float(dice), float(score_instances(counts)["ap_kaggle"])))
+    return [
+        {"step": step, **dict(zip(("dice", "ap_kaggle"), np.mean(values, axis=0).tolist(), strict=True))}
+        for step, values in scores.items()
+    ]
 
 
 def median_area(frames: Sequence[Frame]) -> float | None:

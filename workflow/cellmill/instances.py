@@ -60,16 +60,37 @@ def make_masks(
     core_yx, mask_yx : ndarray of bool
         The thresholded mask, and the final one. The truth takes no part.
     """
+    masks = list(mask_steps(prob_cyx, image_yx, valid_yx=valid_yx, grey=grey, fitted=fitted).values())
+    return masks[0], masks[-1]
+
+
+def mask_steps(
+    prob_cyx: np.ndarray,
+    image_yx: np.ndarray,
+    *,
+    valid_yx: np.ndarray,
+    grey: tuple[float, float],
+    fitted: Mapping[str, Any],
+) -> dict[str, np.ndarray]:
+    """Give the masks that `make_masks` makes on its way, by the name of the step: threshold, closing, boundary, holes.
+
+    Parameters
+    ----------
+    prob_cyx, image_yx, valid_yx, grey, fitted
+        As for `make_masks`. Where the boundary classifier is not used, there is no mask of that name.
+    """
     core_yx = (prob_cyx[0] >= fitted["threshold"]["value"]) & valid_yx
     footprint = make_footprint(**fitted["closing"])
     mask_yx = close_mask(core_yx, footprint=footprint) & valid_yx
+    masks = {"threshold": core_yx, "closing": mask_yx}
     boundary = fitted["boundary"]
     if boundary["applied"]:
-        mask_yx = tune_boundary(
+        tuned_yx = tune_boundary(
             mask_yx, image_yx, model=boundary["model"], scales_px=boundary["scales_px"], grey=grey, valid_yx=valid_yx
         )
-        mask_yx = close_mask(mask_yx, footprint=footprint) & valid_yx
-    return core_yx, fill_holes(mask_yx, max_hole_px=fitted["instances"]["fill_holes_px"])
+        masks["boundary"] = mask_yx = close_mask(tuned_yx, footprint=footprint) & valid_yx
+    masks["holes"] = fill_holes(mask_yx, max_hole_px=fitted["instances"]["fill_holes_px"])
+    return masks
 
 
 def masks_reach_px(fitted: Mapping[str, Any]) -> int:

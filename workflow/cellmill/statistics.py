@@ -8,7 +8,14 @@ import numpy as np
 
 from cellmill.metrics.borders import BORDER_COUNTS, BORDER_METRICS, score_borders
 from cellmill.metrics.calibration import CALIBRATION_METRICS, brier_score, calibration_error
-from cellmill.metrics.instance import INSTANCE_METRICS, IOU_PERCENT, OBJECT_COUNTS, score_instances
+from cellmill.metrics.instance import (
+    INSTANCE_METRICS,
+    IOU_PERCENT,
+    OBJECT_COUNTS,
+    SIZE_COUNTS,
+    SIZES,
+    score_instances,
+)
 from cellmill.metrics.pixel import (
     BINS,
     COUNTS,
@@ -30,7 +37,7 @@ MAX_DRAWS = 1 << 22
 LAYOUT: dict[str, int] = {
     **dict.fromkeys(COUNTS, 1), **dict.fromkeys(OBJECT_COUNTS, 1), "matches": len(IOU_PERCENT),
     "matches_inclusive": len(IOU_PERCENT), **dict.fromkeys(BORDER_COUNTS, 1), "squared_error": 1, "confidence": BINS,
-    "background": BINS, "foreground": BINS,
+    **dict.fromkeys(SIZE_COUNTS, SIZES), "background": BINS, "foreground": BINS,
 }  # fmt: skip
 WIDTH = sum(LAYOUT.values())
 

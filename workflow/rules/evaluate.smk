@@ -5,6 +5,7 @@ Writes  results/{dataset}/{run}/evaluation/{shard}.json   counts, histograms and
         results/{dataset}/metrics.csv                     tidy: one row a number
         results/{dataset}/scores.csv                      one row an image and run
         results/{dataset}/comparisons.csv                 models over their seeds, and each two on the same images
+        results/{dataset}/curves.csv, sizes.csv           pixels by probability, objects by size
 """
 
 
@@ -41,6 +42,8 @@ rule evaluate:
         metrics="results/{dataset}/metrics.csv",
         scores="results/{dataset}/scores.csv",
         comparisons="results/{dataset}/comparisons.csv",
+        curves="results/{dataset}/curves.csv",
+        sizes="results/{dataset}/sizes.csv",
     log:
         "logs/{dataset}/evaluate/summary.log",
     benchmark:

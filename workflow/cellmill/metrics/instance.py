@@ -32,6 +32,9 @@ OBJECT_COUNTS = (
     "n_true", "n_predicted", "matched_iou", "aji_intersection", "aji_union", "ctc_seg", "ctc_split", "ctc_missed",
     "ctc_false",
 )  # fmt: skip
+# Objects by size: those of 2**k to 2**(k + 1) - 1 px in place k, true and predicted ones, all and matched ones.
+SIZES = 32
+SIZE_COUNTS = ("true_by_size", "found_by_size", "predicted_by_size", "right_by_size")
 # SOURCE Matula et al. 2015, doi:10.1371/journal.pone.0144959: costs of splitting, of adding and of deleting a node
 SPLIT_COST, MISSED_COST, FALSE_COST = 5, 10, 1
 # A table of all pairs is counted directly up to this size, by sorting above it.
@@ -182,6 +185,31 @@ def count_objects(overlaps: Overlaps) -> dict[str, Any]:
         "matches": count_matches(overlaps).tolist(),
         "matches_inclusive": count_matches(overlaps, inclusive=True).tolist(),
     }
+
+
+def count_sizes(overlaps: Overlaps) -> dict[str, list[int]]:
+    """Count true and predicted objects by size, and those matched at an IoU above one half.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+        From `count_overlaps`.
+
+    Returns
+    -------
+    dict
+        Each of SIZE_COUNTS as a list of SIZES numbers. Plain numbers, for JSON.
+    """
+    matched = 2 * overlaps.pair_pixels > _unions(overlaps)
+    sides = (
+        (overlaps.true_areas, overlaps.pair_true[matched]),
+        (overlaps.predicted_areas, overlaps.pair_predicted[matched]),
+    )
+    counts = []
+    for areas, partners in sides:
+        place = np.log2(np.maximum(areas, 1)).astype(np.int64)
+        counts += [np.bincount(place[chosen], minlength=SIZES).tolist() for chosen in (slice(None), partners)]
+    return dict(zip(SIZE_COUNTS, counts, strict=True))
 
 
 def score_instances(counts: Mapping[str, Any]) -> dict[str, np.ndarray]:
