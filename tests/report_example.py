@@ -1,6 +1,7 @@
 """A small finished dataset, as the stages before the report leave it, for the tests of the page."""
 
 import csv
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,13 @@ import numpy as np
 import pandas as pd
 import tifffile
 
+from cellmill.comparing import COMPARISON_COLUMNS
+from cellmill.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
 from cellmill.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
 from cellmill.fit import fit_image, plan_fit, write_geometry
 from cellmill.images import write_image, write_labels, write_probabilities
 from cellmill.shards import shard_folder
 
-METRIC_COLUMNS = (
-    ["model", "seed", "split", "stage", "geometry", "metric", "aggregation", "value", "ci_low", "ci_high", "n", "n_undefined"]
-)  # fmt: skip
 SCORE_COLUMNS = [
     "model",
     "seed",
@@ -30,6 +30,7 @@ SCORE_COLUMNS = [
     "n_true",
     "n_predicted",
 ]
+TABLES = ("metrics", "scores", "comparisons", "curves", "sizes")
 SHAPE = (48, 64)
 # Model -> Dice of each test image; the first model is the better one.
 DICE = {"wide": (0.7, 0.95, 0.9), "narrow": (0.75, 0.8, 0.6)}
@@ -92,8 +93,7 @@ def build_example(
         "runs": runs,
         "samples": samples,
         "check_paths": [root / f"{name}.csv" for name in ("summary", "images", "annotations")],
-        "metrics_path": root / "metrics.csv",
-        "scores_path": root / "scores.csv",
+        **{f"{name}_path": root / f"{name}.csv" for name in TABLES},
         "images_dirs": {shard: root / "images" / shard},
         "labels_dirs": {shard: root / "labels" / shard} if is_annotated else {},
         "gallery": dict(SETTINGS),
@@ -127,6 +127,10 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
         "threshold": {"value": 0.4375, "method": "mcc", "mcc": 0.81, "reason": "best on the validation images"},
         "boundary": {"classifier": "svm", "applied": True, "held_out": {"by_image": {"mean": 0.674}}},
         "instances": {"method": "watershed", "min_area_px": 12},
+        "steps": [
+            {"step": step, "dice": 0.8 + 0.01 * k, "ap_kaggle": 0.4 + 0.05 * k}
+            for k, step in enumerate(("threshold", "closing", "boundary", "holes", "objects", "filters"))
+        ],
     }
     (folder / "postprocess.json").write_text(json.dumps(fit))
     run = {
@@ -175,19 +179,51 @@ def _write_check(root: Path, samples: list[dict[str, Any]], *, shape: tuple[int,
 
 
 def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
-    metrics, scores = [], []
+    metrics, scores, comparisons, curves, sizes = [], [], [], [], []
+    means = {}
     for model, dice in DICE.items() if names else ():
         values = [dice[number % len(dice)] for number in range(len(names))]
         mean = sum(values) / len(values)
+        means[model] = values
+        for metric, value in (("dice", mean), ("ap_kaggle", mean - 0.3)):
+            row = {"value": value, "ci_low": value - 0.02, "ci_high": value + 0.02}
+            comparisons.append(_compared(model, "", metric, names, **row))
+        place = {"model": model, "seed": 7, "split": "test", "geometry": "raw"}
+        for k in range(256):
+            background, foreground = 9 * (k < 100) + (k == 180), 4 * (k > 120)
+            pixels = {"background": background, "foreground": foreground}
+            curves.append({**place, "low": k / 256, "high": (k + 1) / 256, **pixels,
+                           "confidence": (k + 0.5) / 256 * (background + foreground)})  # fmt: skip
+        for low_px, n_found in ((16, 0), (64, 5)):
+            counts = {"n_true": 6, "n_found": n_found, "n_predicted": n_found + 1, "n_right": n_found}
+            sizes.append({**place, "low_px": low_px, "high_px": 2 * low_px, **counts})
         for stage, loss in (("postprocessed", 0.0), ("thresholded", 0.05)):
             place = (model, 7, "test", stage, "raw")
             for metric, value in (("dice", mean - loss), ("ap_kaggle", mean - 0.3 - loss)):
                 interval = (value - 0.02, value + 0.02)
-                metrics.append((*place, metric, "image_mean", value, *interval, len(names), 0))
+                metrics.append((*place, metric, "image_mean", value, *interval, len(names), 0, len(names)))
             for name, value in zip(names, values, strict=True):
                 scores.append((*place, name, "test-0000", value - loss, value - 0.3 - loss, 3, 2))
     _write_csv(root / "metrics.csv", METRIC_COLUMNS, metrics)
     _write_csv(root / "scores.csv", SCORE_COLUMNS, scores)
+    for model, other in itertools.permutations(means, 2):
+        differences = [a - b for a, b in zip(means[model], means[other], strict=True)]
+        mean = sum(differences) / len(differences)
+        for metric in ("dice", "ap_kaggle"):
+            row = {
+                "value": mean, "ci_low": mean - 0.05, "ci_high": mean + 0.05, "n_seeds_against": 1,
+                "n_better": sum(each > 0 for each in differences), "n_worse": sum(each < 0 for each in differences),
+            }  # fmt: skip
+            comparisons.append(_compared(model, other, metric, names, **row))
+    for name, columns, rows in (
+        ("comparisons", COMPARISON_COLUMNS, comparisons), ("curves", CURVE_COLUMNS, curves), ("sizes", SIZE_COLUMNS, sizes),
+    ):  # fmt: skip
+        pd.DataFrame(rows, columns=columns).to_csv(root / f"{name}.csv", index=False)
+
+
+def _compared(model: str, against: str, metric: str, names: tuple[str, ...], **row: Any) -> dict[str, Any]:
+    counts = {"n_seeds": 1, "n": len(names), "n_undefined": 0, "n_groups": len(names)}
+    return {"model": model, "against": against, "split": "test", "metric": metric, **counts, **row}
 
 
 def _write_csv(path: Path, header: Any, rows: Any) -> None:

@@ -26,7 +26,7 @@ from cellmill.pages.pictures import (
     shown_shape,
     stretch,
 )  # fmt: skip
-from cellmill.pages.verdict import count_wins, find_number, rank_models, read_table
+from cellmill.pages.verdict import find_difference, find_number, rank_models, read_table
 from cellmill.report import summarize_for_index, write_index, write_report
 from report_example import CONFIG, SETTINGS, SHAPE, build_example, make_labels
 
@@ -138,8 +138,8 @@ def test_first_sentence_names_the_best_model_and_its_scores(example):
     assert "Of 2 models, wide is the best on 3 test images" in text
     assert "Dice 0.850 (95 % interval 0.830–0.870)" in text
     assert "average precision of 0.550 (0.530–0.570), at a threshold of 0.438" in text
-    assert "Its Dice is 0.133 above that of narrow, and higher on 2 of 3 images" in text
-    assert "The two intervals do not overlap" in text
+    assert "Its Dice is 0.133 above that of narrow (0.083–0.183), and higher on 2 of 3 images" in text
+    assert "The interval of the difference leaves out 0." in text
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,8 @@ def test_first_sentence_names_the_best_model_and_its_scores(example):
         "7,763,041", "1 h 6 min", "CPU", "2026-03-14", "4f2a91c0d3be", "48 × 64", "uint16", "850 to 2,210",
         "accuracy on images held out", "0.674", "best on the validation images".capitalize(), "Learning rate",
         "Effect of postprocessing", "a01, a03", "All 3 test images, the lowest Dice first",
-        "1 found, 2 missed", "snakemake results/cells/report.html", "numpy", CONFIG.split("\n")[0],
+        "boundary tuning and closing", "How much better wide is, on the same images", "2 : 1", "expected calibration error",
+        "Score and size of objects", "1 found, 2 missed", "snakemake results/cells/report.html", "numpy", CONFIG.split("\n")[0],
     ],
 )  # fmt: skip
 def test_page_says(example, said):
@@ -200,8 +201,18 @@ def test_page_says_where_no_score_is_defined(tmp_path):
     metrics = (tmp_path / "metrics.csv").read_text().splitlines()
     undefined = [",".join([*line.split(",")[:7], "", "", "", "0", "3"]) for line in metrics[1:]]
     (tmp_path / "metrics.csv").write_text("\n".join([metrics[0], *undefined]) + "\n")
+    compared = pd.read_csv(tmp_path / "comparisons.csv")
+    compared.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan).to_csv(tmp_path / "comparisons.csv", index=False)
     _, page = write(tmp_path, arguments)
     assert "No test image has a Dice." in page.text
+
+
+def test_page_says_that_the_images_are_of_one_sequence(tmp_path):
+    arguments = build_example(tmp_path)
+    assert "All test images are of one sequence or group" not in write(tmp_path, arguments)[1].text
+    compared = pd.read_csv(tmp_path / "comparisons.csv", keep_default_na=False)
+    compared.assign(n_groups=1).to_csv(tmp_path / "comparisons.csv", index=False)
+    assert "All test images are of one sequence or group" in write(tmp_path, arguments)[1].text
 
 
 def test_page_without_gallery(tmp_path):
@@ -402,30 +413,36 @@ def metrics_of(tmp_path: Path, rows: list[str]) -> Path:
     return path
 
 
+def comparisons_of(tmp_path: Path, rows: list[str]) -> pd.DataFrame:
+    header = "model,against,split,metric,value,ci_low,ci_high,n_seeds,n_seeds_against,n,n_undefined,n_groups,n_better,n_worse"
+    path = tmp_path / "comparisons.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return read_table(path)
+
+
 def test_models_are_ranked_by_the_mean_over_their_seeds(tmp_path):
-    rows = [f"{model},{seed},test,postprocessed,raw,dice,image_mean,{value},,,4,1"
-            for model, seed, value in (("a", 1, 0.6), ("a", 2, 0.9), ("b", 1, 0.7), ("b", 2, 0.7))]  # fmt: skip
-    rows.append("b,1,validation,postprocessed,raw,dice,image_mean,0.99,,,4,0")
-    first, second = rank_models(read_table(metrics_of(tmp_path, rows)))
-    assert (first.model, first.seeds, second.model) == ("a", (1, 2), "b")
-    assert (first.dice.value, first.dice.low, first.dice.high) == (pytest.approx(0.75), 0.6, 0.9)
+    rows = [f"{model},,test,dice,{value},{value - 0.1},{value + 0.1},2,,4,1,4,,"
+            for model, value in (("b", 0.7), ("a", 0.75))]  # fmt: skip
+    rows.append("b,,validation,dice,0.99,,,2,,4,0,4,,")
+    rows.append("a,b,test,dice,0.05,-0.01,0.1,2,2,4,0,4,3,1")
+    table = comparisons_of(tmp_path, rows)
+    first, second = rank_models(table)
+    assert (first.model, first.n_seeds, second.model) == ("a", 2, "b")
+    assert (first.dice.value, first.dice.low, first.dice.high, first.dice.n_undefined) == (0.75, 0.65, 0.85, 1)
+    found = find_difference(table, model="a", against="b", metric="dice")
+    assert (found.value, found.better, found.worse, found.images, found.is_sure) == (0.05, 3, 1, 4, False)
+    assert find_difference(table, model="b", against="a", metric="dice") is None
 
 
 def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
     rows = [f"{model},7,test,postprocessed,raw,dice,image_mean,0.5,0.4,0.6,4,0" for model in ("007", "NA", "nan")]
     metrics = read_table(metrics_of(tmp_path, rows))
-    assert [standing.model for standing in rank_models(metrics)] == ["007", "NA", "nan"]
+    compared = comparisons_of(
+        tmp_path, [f"{model},,test,dice,0.5,0.4,0.6,1,,4,0,4,," for model in ("007", "NA", "nan")]
+    )
+    assert [standing.model for standing in rank_models(compared)] == ["007", "NA", "nan"]
     assert find_number(metrics, model="007", seed=7, metric="dice").value == 0.5
     assert find_number(metrics, model="007", seed=8, metric="dice") is None
-
-
-def test_wins_count_only_images_that_both_have(tmp_path):
-    path = tmp_path / "scores.csv"
-    lines = ["model,seed,split,stage,geometry,sample,shard,dice"]
-    lines += [f"{m},7,test,postprocessed,raw,{s},test-0000,{d}" for m, s, d in
-              (("a", "x", 0.9), ("b", "x", 0.8), ("a", "y", 0.1), ("b", "y", 0.8), ("a", "z", 0.9), ("b", "z", ""))]  # fmt: skip
-    path.write_text("\n".join(lines) + "\n")
-    assert count_wins(read_table(path), winner="a", other="b") == (1, 2)
 
 
 def test_file_that_is_no_table_is_named(tmp_path):
@@ -439,12 +456,20 @@ def test_file_that_is_no_table_is_named(tmp_path):
 
 def test_index_links_to_the_reports(example, tmp_path):
     root, _, _, _ = example
-    scored = summarize_for_index(dataset="cells", images=4, metrics_path=root / "metrics.csv")
+    scored = summarize_for_index(
+        dataset="cells", images=4, metrics_path=root / "metrics.csv", comparisons_path=root / "comparisons.csv"
+    )
     assert scored == {
         "dataset": "cells", "path": "cells/report.html", "images": 4, "best_model": "wide",
         "dice": pytest.approx(0.85), "ap": pytest.approx(0.55), "annotated": True,
     }  # fmt: skip
-    plain = summarize_for_index(dataset="plate", images=9, metrics_path=metrics_of(tmp_path, []))
+    comparisons_of(tmp_path, [])
+    plain = summarize_for_index(
+        dataset="plate",
+        images=9,
+        metrics_path=metrics_of(tmp_path, []),
+        comparisons_path=tmp_path / "comparisons.csv",
+    )
     assert (plain["best_model"], plain["dice"], plain["annotated"]) == ("", None, False)
     write_index(output_path=tmp_path / "index.html", reports=[scored, plain], provenance={})
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))

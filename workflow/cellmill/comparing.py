@@ -27,7 +27,7 @@ COMPARISON_COLUMNS = (
     "model", "against", "split", "metric", "value", "ci_low", "ci_high", "n_seeds", "n_seeds_against",
     "n", "n_undefined", "n_groups", "n_better", "n_worse",
 )  # fmt: skip
-# The table grows with the square of the number of models; those beyond so many are left out of it.
+# Pairs grow with the square of the number of models: those beyond so many are compared with nobody.
 MAX_MODELS = 30
 
 
@@ -78,13 +78,14 @@ class Compared:
             with a lower one. `n` images stand behind a value, in `n_undefined` more it is undefined.
         """
         for split, of_split in self._scores.items():
-            models = list(of_split)[:MAX_MODELS]
+            models = list(of_split)
             samples = sorted({name for runs in of_split.values() for run in runs.values() for name in run})
             groups = number_groups([self._groups[sample] for sample in samples])
             seeds = np.random.SeedSequence([seed, stable_hash(f"comparison/{split}", purpose="bootstrap")])
             draws = Bootstrap(bootstrap, seeds, groups)
             tables = {model: _tabulate(of_split[model], samples) for model in models}
-            for chosen in itertools.chain(itertools.permutations(models, 1), itertools.permutations(models, 2)):
+            pairs = itertools.permutations(models[:MAX_MODELS], 2)
+            for chosen in itertools.chain(((model,) for model in models), pairs):
                 yield from _rows(split, draws, {model: tables[model] for model in chosen})
 
 

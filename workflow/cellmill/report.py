@@ -20,7 +20,7 @@ from cellmill.findings import read_tables
 from cellmill.pages import chapters, comparison, data, likeness, papers, results, wording
 from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.pages.published import load_paper
-from cellmill.pages.verdict import Standing, count_wins, rank_models, read_table
+from cellmill.pages.verdict import Standing, find_difference, rank_models, read_table
 from cellmill.resting import describe_resting
 from cellmill.shards import atomic_path
 
@@ -48,6 +48,9 @@ def write_report(
     check_paths: Sequence[str | Path],
     metrics_path: str | Path,
     scores_path: str | Path,
+    comparisons_path: str | Path,
+    curves_path: str | Path,
+    sizes_path: str | Path,
     images_dirs: Mapping[str, str | Path],
     labels_dirs: Mapping[str, str | Path],
     gallery: Mapping[str, Any],
@@ -76,8 +79,8 @@ def write_report(
         image. The gallery has a raw view where `image` is a file.
     check_paths : sequence of paths
         summary.csv, images.csv and annotations.csv of the stage check.
-    metrics_path, scores_path : path
-        metrics.csv and scores.csv, without rows where nothing is annotated.
+    metrics_path, scores_path, comparisons_path, curves_path, sizes_path : path
+        Tables of the stage evaluate, without rows where nothing is annotated.
     images_dirs, labels_dirs : mapping
         Shard -> folder, for the shards that may be shown; labels_dirs lacks the unlabelled ones.
     gallery : mapping
@@ -98,8 +101,9 @@ def write_report(
     ValueError
         If a table is no table, or a shard folder lacks an image of the sample table.
     """
-    metrics, scores = read_table(metrics_path), read_table(scores_path)
-    standings = rank_models(metrics)
+    metrics, scores, comparisons = (read_table(path) for path in (metrics_path, scores_path, comparisons_path))
+    curves, sizes = read_table(curves_path), read_table(sizes_path)
+    standings = rank_models(comparisons)
     read_runs = results.read_runs(runs)
     models = results.first_runs(read_runs, order=[one.model for one in standings], samples=samples)
     rooms = Rooms(images=images_dirs, labels=labels_dirs)
@@ -114,7 +118,7 @@ def write_report(
         "config_text": wording.hide_folders(config_text),
         "is_shortened": wording.hide_folders(config_text) != config_text,
         "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
-        "verdict": _verdict(standings, models=models, scores=scores),
+        "verdict": _verdict(standings, models=models, comparisons=comparisons),
         "models": [run["model"] for run in models],
         "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
         "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
@@ -124,10 +128,15 @@ def write_report(
         ),
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(read_runs, metrics=metrics),
+        "difference_table": comparison.tabulate_differences(standings, comparisons),
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [
             comparison.describe_model(
-                [run for run in read_runs if run["model"] == first["model"]], metrics=metrics, scores=scores
+                [run for run in read_runs if run["model"] == first["model"]],
+                metrics=metrics,
+                scores=scores,
+                curves=curves,
+                sizes=sizes,
             )
             for first in models
         ],
@@ -162,7 +171,9 @@ def write_index(
         )
 
 
-def summarize_for_index(*, dataset: str, images: int, metrics_path: str | Path) -> dict[str, Any]:
+def summarize_for_index(
+    *, dataset: str, images: int, metrics_path: str | Path, comparisons_path: str | Path
+) -> dict[str, Any]:
     """Give a dataset's row of results/index.html.
 
     Parameters
@@ -171,8 +182,8 @@ def summarize_for_index(*, dataset: str, images: int, metrics_path: str | Path) 
         Its name; the link is ``{dataset}/report.html``.
     images : int
         Number of its images.
-    metrics_path : path
-        Its metrics.csv; without rows where nothing is annotated.
+    metrics_path, comparisons_path : path
+        Its metrics.csv and comparisons.csv; without rows where nothing is annotated.
 
     Returns
     -------
@@ -181,7 +192,7 @@ def summarize_for_index(*, dataset: str, images: int, metrics_path: str | Path) 
         nothing is scored.
     """
     metrics = read_table(metrics_path)
-    standings = rank_models(metrics)
+    standings = rank_models(read_table(comparisons_path))
     best = standings[0] if standings else None
     return {
         "dataset": dataset,
@@ -223,21 +234,22 @@ def _known_origin(provenance: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _verdict(
-    standings: Sequence[Standing], *, models: Sequence[Mapping[str, Any]], scores: pd.DataFrame
+    standings: Sequence[Standing],
+    *,
+    models: Sequence[Mapping[str, Any]],
+    comparisons: pd.DataFrame,
 ) -> dict[str, Any] | None:
     """Put together what the first sentence says; None where nothing is scored."""
     if not standings:
         return None
     best, second = standings[0], standings[1] if len(standings) > 1 else None
-    has_intervals = second is not None and len(best.seeds) == len(second.seeds) == 1
-    ends = (best.dice.low, second.dice.high) if second and has_intervals else (None, None)
     run = next((run for run in models if run["model"] == best.model), None)
     return {
         "best": best,
         "second": second,
-        "difference": best.dice.value - second.dice.value if second else None,
-        "intervals_overlap": None if ends[0] is None or ends[1] is None else ends[0] <= ends[1],
-        "wins": count_wins(scores, winner=best.model, other=second.model) if second else (0, 0),
+        "difference": find_difference(comparisons, model=best.model, against=second.model, metric="dice")
+        if second
+        else None,
         "threshold": comparison.fitted_threshold(run["fit"]) if run else None,
     }
 

@@ -10,6 +10,7 @@ ROOMS = {
     "probabilities": "results/{dataset}/{run}/probabilities/{shard}",
     "segmentation": "results/{dataset}/{run}/segmentation/{shard}",
 }
+EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes")
 
 
 def folders(room, wildcards, shards):
@@ -193,8 +194,7 @@ def report_data(wildcards):
     shown = PLAN.shown_shards(dataset)
     labelled = [shard for shard in shown if shard in PLAN.labelled_shards(dataset)]
     found = {
-        "metrics": f"results/{dataset}/metrics.csv",
-        "scores": f"results/{dataset}/scores.csv",
+        **{name: f"results/{dataset}/{name}.csv" for name in EVALUATED},
         "findings": [
             f"results/{dataset}/check/{name}.csv"
             for name in ("summary", "images", "annotations")

@@ -34,6 +34,7 @@ rule index:
     """Write the page that leads to the reports of all datasets."""
     input:
         metrics=[f"results/{dataset}/metrics.csv" for dataset in PLAN.samples],
+        comparisons=[f"results/{dataset}/comparisons.csv" for dataset in PLAN.samples],
     output:
         page="results/index.html",
     log:

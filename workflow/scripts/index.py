@@ -8,6 +8,9 @@ from cellmill.provenance import describe_run
 from cellmill.report import summarize_for_index, write_index
 
 counts = snakemake.params.settings["datasets"]
-tables = dict(zip(snakemake.params.settings["order"], snakemake.input.metrics, strict=True))
-rows = [summarize_for_index(dataset=name, images=counts[name], metrics_path=tables[name]) for name in tables]
+tables = zip(snakemake.params.settings["order"], snakemake.input.metrics, snakemake.input.comparisons, strict=True)
+rows = [
+    summarize_for_index(dataset=name, images=counts[name], metrics_path=metrics, comparisons_path=comparisons)
+    for name, metrics, comparisons in tables
+]
 write_index(output_path=snakemake.output.page, reports=rows, provenance=describe_run(snakemake.scriptdir))

@@ -9,6 +9,6 @@ from cellmill.report import write_report
 
 write_report(
     output_path=snakemake.output.page, check_paths=list(snakemake.input.findings),
-    metrics_path=snakemake.input.metrics, scores_path=snakemake.input.scores,
+    **{f"{name}_path": snakemake.input[name] for name in ("metrics", "scores", "comparisons", "curves", "sizes")},
     provenance=describe_run(snakemake.scriptdir), **snakemake.params.settings,
 )  # fmt: skip

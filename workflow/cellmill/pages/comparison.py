@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from cellmill.pages.curves import draw_found_by_size, draw_probabilities
 from cellmill.pages.figures import (
     SERIES,
     Curve,
@@ -21,7 +22,7 @@ from cellmill.pages.figures import (
     draw_dots,
     draw_scatter,
 )  # fmt: skip
-from cellmill.pages.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, find_number
+from cellmill.pages.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, Standing, find_difference, find_number
 from cellmill.pages.wording import (
     MAX_ROWS,
     MISSING,
@@ -29,6 +30,7 @@ from cellmill.pages.wording import (
     Column,
     Table,
     count,
+    difference,
     hide_folders,
     list_facts,
     say_duration,
@@ -53,9 +55,21 @@ METRICS = {
     ),
     "ap_0.50": ("AP at 0.50", "the same where an IoU above 0.50 makes an object right"),
     "ap_0.75": ("AP at 0.75", "the same where an IoU above 0.75 makes an object right"),
+    "panoptic_quality": (
+        "Panoptic quality", "mean IoU of the objects right at 0.50, times their share of all, right, false and missed",
+    ),
+    "aji": ("AJI", "aggregated Jaccard index: common area of each true object and its best partner over their union"),
+    "boundary_f1": ("Boundary F1", "borders of objects that lie within the tolerance of a true one, and the other way"),
+    "seg": ("SEG", "Cell Tracking Challenge: mean IoU of true objects with what holds more than half of each"),
+    "det": ("DET", "Cell Tracking Challenge: 1 less the cost of missed (10), merged (5) and false (1) objects"),
     "count_error": ("Count error", "difference of predicted and true number of objects over the true one"),
-}
-DOT_METRICS = ("dice", "ap_kaggle", "ap_0.50")
+}  # fmt: skip
+DOT_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
+DIFFERENCE_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
+STEPS = {
+    "threshold": "threshold", "closing": "closing", "boundary": "boundary tuning and closing", "holes": "small holes",
+    "objects": "falling into objects", "filters": "filters by size and shape",
+}  # fmt: skip
 CHANGE_METRICS = ("dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50")
 
 
@@ -97,6 +111,28 @@ def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Fig
     columns = [Column("Model"), *([Column("Seed", True)] if has_seeds else [])]
     columns += [Column(METRICS[metric][0], True, METRICS[metric][1]) for metric in shown]
     return figures, Table("scores_test", "Scores on the test images", columns, rows)
+
+
+def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFrame) -> Table | None:
+    """Tabulate how much better the best model is than each other one, on the same images; None for a single model."""
+    if len(standings) < 2:
+        return None
+    best, rows = standings[0].model, []
+    for other in standings[1:]:
+        cells = [word(other.model)]
+        for metric in DIFFERENCE_METRICS:
+            found = find_difference(comparisons, model=best, against=other.model, metric=metric)
+            if found is None:
+                cells += [score(None), word("")]
+                continue
+            cells.append(difference(found.value, low=found.low, high=found.high))
+            cells.append(Cell(f"{found.better} : {found.worse}", found.better / max(1, found.better + found.worse)))
+        rows.append(cells)
+    columns = [Column("Against")]
+    for metric in DIFFERENCE_METRICS:
+        columns.append(Column(METRICS[metric][0], True, f"how much higher it is for {best}, with a 95 % interval"))
+        columns.append(Column("Images", True, f"on how many images {best} is better, and on how many worse"))
+    return Table("differences", f"How much better {best} is, on the same images", columns, rows)
 
 
 def tabulate_costs(runs: Sequence[Run]) -> Table:
@@ -155,23 +191,28 @@ def say_device(summary: Mapping[str, Any]) -> str:
 # ---- one model ---------------------------------------------------------------------------------------------
 
 
-def describe_model(runs: Sequence[Run], *, metrics: pd.DataFrame, scores: pd.DataFrame) -> dict[str, Any]:
+def describe_model(
+    runs: Sequence[Run], *, metrics: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame, sizes: pd.DataFrame
+) -> dict[str, Any]:
     """Say how one model was trained, chosen and finished.
 
     Parameters
     ----------
     runs : sequence of runs
         The model's, one for each seed and fold; the first is the one whose details are shown.
-    metrics, scores : DataFrame
-        metrics.csv and scores.csv.
+    metrics, scores, curves, sizes : DataFrame
+        metrics.csv, scores.csv, curves.csv and sizes.csv.
 
     Returns
     -------
     dict
-        name, style, figures, training and finishing (facts), run.
+        name, style, figures, steps (a table or None), training and finishing (facts), run.
     """
     first = runs[0]
     figures = _training_curves(runs)
+    figures += draw_probabilities(first, curves, threshold=fitted_threshold(first["fit"]))
+    if (by_size := draw_found_by_size(first, sizes)) is not None:
+        figures.append(by_size)
     points = _score_points(first, scores)
     if points:
         figures.append(
@@ -202,9 +243,35 @@ def describe_model(runs: Sequence[Run], *, metrics: pd.DataFrame, scores: pd.Dat
         "apply": hide_folders(str(first.get("apply") or "")),
         "style": first["style"],
         "figures": figures,
+        "steps": _tabulate_steps(first),
         "training": _training_facts(first["summary"]),
         "finishing": describe_fit(first["fit"]),
     }
+
+
+def _tabulate_steps(run: Run) -> Table | None:
+    """Tabulate the scores of the validation images after each step of postprocessing."""
+    steps = run["fit"].get("steps") or []
+    rows: list[list[Cell]] = []
+    before: Mapping[str, float] | None = None
+    for step in steps:
+        cells = [word(STEPS.get(step["step"], step["step"]))]
+        for name in ("dice", "ap_kaggle"):
+            change = None if before is None else step[name] - before[name]
+            cells += [score(step[name]), difference(change)]
+        rows.append(cells)
+        before = step
+    if not rows:
+        return None
+    columns = [
+        Column("After"),
+        Column("Dice", True),
+        Column("change", True),
+        Column("AP (Kaggle)", True),
+        Column("change ", True),
+    ]
+    name = f"steps_{run['model']}"
+    return Table(name, f"Validation images after each step, {run['model']}", columns, rows)
 
 
 def _training_curves(runs: Sequence[Run]) -> list[Figure]:

@@ -91,6 +91,9 @@ def draw_curves(
     is_log: bool,
     mark_x: float | None,
     caption: str,
+    x_span: tuple[float, float] | None = None,
+    y_span: tuple[float, float] | None = None,
+    is_log_x: bool = False,
 ) -> Figure:
     """Draw lines over a common axis, such as a loss over epochs.
 
@@ -104,14 +107,18 @@ def draw_curves(
         Logarithmic vertical axis.
     mark_x : float or None
         Where a vertical line stands: the chosen epoch.
+    x_span, y_span : (low, high) or None
+        Range of an axis; None: that of the values.
+    is_log_x : bool
+        Logarithmic horizontal axis.
 
     Returns
     -------
     Figure
     """
-    x_low, x_high = span_of([value for curve in curves for value in curve.x])
-    y_low, y_high = span_of([v for c in curves for v in c.y if v is not None], is_log=is_log)
-    x, y = _scales((x_low, x_high), (y_low, y_high), is_log_y=is_log, has_label=bool(y_label))
+    x_span = x_span or span_of([value for curve in curves for value in curve.x], is_log=is_log_x)
+    y_span = y_span or span_of([v for c in curves for v in c.y if v is not None], is_log=is_log)
+    x, y = _scales(x_span, y_span, is_log_x=is_log_x, is_log_y=is_log, has_label=bool(y_label))
     parts = [_frame(x, y, x_label=x_label, y_label=y_label)]
     if mark_x is not None:
         parts.append(
@@ -373,9 +380,11 @@ def _curve(curve: Curve, x: Scale, y: Scale, *, x_label: str, is_log: bool) -> l
         f"<title>{escape(before)}{escape(x_label)} {value_x:g}: {value:.4g}</title></circle>"
         for value_x, value in places[:: -(-len(places) // MAX_MARKS) or 1]
     ]
-    if len(places) == 1:
-        value_x, value = places[0]
-        marks.append(f'<circle class="dot {curve.style}" cx="{x.at(value_x):.1f}" cy="{y.at(value):.1f}" r="4"/>')
+    if len(places) == 1 or "marked" in curve.style.split():
+        marks += [
+            f'<circle class="dot {curve.style}" cx="{x.at(value_x):.1f}" cy="{y.at(value):.1f}" r="3.5"/>'
+            for value_x, value in places
+        ]
     return [f'<path class="curve {curve.style}" d="{path}"/>' if path else "", *marks]
 
 

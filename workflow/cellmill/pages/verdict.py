@@ -1,18 +1,19 @@
-"""Which model is best: metrics.csv read, runs of one model put together, models ranked.
+"""Which model is best: tables read, models ranked, and what the difference is worth.
 
 What is compared are final objects in the geometry of the raw images: mean Dice over the test images, then mean
 Kaggle AP.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 TEXT_COLUMNS = frozenset(
-    {"model", "split", "stage", "geometry", "metric", "aggregation", "sample", "shard", "run", "class"}
+    {"model", "against", "split", "stage", "geometry", "metric", "aggregation", "sample", "shard", "run", "class"}
 )
 FINAL_STAGE, FIRST_STAGE, RAW = "postprocessed", "thresholded", "raw"
 
@@ -30,12 +31,33 @@ class Number:
 
 @dataclass(frozen=True)
 class Standing:
-    """A model on the test images. With several seeds the values are means, and low and high the extreme seeds."""
+    """A model on the test images; of several seeds the mean. `n_groups`: sequences, wells, images by themselves."""
 
     model: str
-    seeds: tuple[int, ...]
+    n_seeds: int
+    n_groups: int
     dice: Number
     ap: Number | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher one model scores than another on the same images, with its 95 % interval.
+
+    `better` of `images` images have a higher score, `worse` a lower one.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    images: int
+    better: int
+    worse: int
+
+    @property
+    def is_sure(self) -> bool | None:
+        """Whether the interval leaves out 0; None without one."""
+        return None if self.low is None or self.high is None else self.low > 0 or self.high < 0
 
 
 def read_table(path: str | Path, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -102,18 +124,17 @@ def find_number(
     ]
     if rows.empty or not math.isfinite(rows["value"].iloc[0]):
         return None
-    row = rows.iloc[0]
-    low, high = (float(row[name]) if math.isfinite(row[name]) else None for name in ("ci_low", "ci_high"))
-    return Number(float(row["value"]), low, high, _whole(row["n"]), _whole(row["n_undefined"]))
+    row = rows.iloc[0].to_dict()
+    return Number(float(row["value"]), *_ends(row), _whole(row["n"]), _whole(row["n_undefined"]))
 
 
-def rank_models(metrics: pd.DataFrame) -> list[Standing]:
+def rank_models(comparisons: pd.DataFrame) -> list[Standing]:
     """Rank the models on the test images, the best first.
 
     Parameters
     ----------
-    metrics : DataFrame
-        From `read_table`.
+    comparisons : DataFrame
+        comparisons.csv, from `read_table`.
 
     Returns
     -------
@@ -121,50 +142,71 @@ def rank_models(metrics: pd.DataFrame) -> list[Standing]:
         By mean Dice, then by Kaggle AP, then by name. Models without a Dice on test images are left out.
     """
     standings = []
-    for model, rows in metrics.groupby("model", sort=True) if not metrics.empty else ():
-        seeds = sorted({int(seed) for seed in rows["seed"]})
-        dice = [find_number(rows, model=str(model), seed=seed, metric="dice") for seed in seeds]
-        ap = [find_number(rows, model=str(model), seed=seed, metric="ap_kaggle") for seed in seeds]
-        if (mean_dice := _over_seeds(dice)) is not None:
-            standings.append(Standing(str(model), tuple(seeds), mean_dice, _over_seeds(ap)))
+    for model in dict.fromkeys(comparisons["model"]) if not comparisons.empty else ():
+        dice, ap = (_find_mean(comparisons, model=model, metric=metric) for metric in ("dice", "ap_kaggle"))
+        if dice is not None:
+            standings.append(Standing(str(model), *_basis_of(comparisons, model=model), dice, ap))
     return sorted(
         standings,
         key=lambda one: (-one.dice.value, -one.ap.value if one.ap else math.inf, one.model),
     )
 
 
-def count_wins(scores: pd.DataFrame, *, winner: str, other: str) -> tuple[int, int]:
-    """Count the test images on which one model has a higher Dice than another.
+def find_difference(comparisons: pd.DataFrame, *, model: str, against: str, metric: str) -> Difference | None:
+    """Look up how much better a model is than another on the test images.
 
     Parameters
     ----------
-    scores : DataFrame
-        scores.csv, from `read_table`.
-    winner, other : str
-        Names of models; of several seeds the mean counts.
+    comparisons : DataFrame
+        comparisons.csv, from `read_table`.
+    model, against : str
+        Names of the models.
+    metric : str
+        One of `cellmill.statistics.METRICS`.
 
     Returns
     -------
-    tuple of int
-        Images on which `winner` is better, and images on which both have a Dice.
+    Difference or None
+        None where no image has both scores.
     """
-    if scores.empty:
-        return 0, 0
-    rows = scores[(scores["split"] == "test") & (scores["stage"] == FINAL_STAGE) & (scores["geometry"] == RAW)]
-    table = rows.pivot_table(index="sample", columns="model", values="dice", aggfunc="mean")
-    if winner not in table or other not in table:
-        return 0, 0
-    both = table[[winner, other]].dropna()
-    return int((both[winner] > both[other]).sum()), len(both)
+    row = _row_of(comparisons, model=model, against=against, metric=metric)
+    if row is None:
+        return None
+    return Difference(
+        float(row["value"]), *_ends(row), _whole(row["n"]), _whole(row["n_better"]), _whole(row["n_worse"])
+    )
 
 
-def _over_seeds(numbers: Sequence[Number | None]) -> Number | None:
-    known = [number for number in numbers if number is not None]
-    if len(known) <= 1:
-        return known[0] if known else None
-    values = [number.value for number in known]
-    mean = sum(values) / len(values)
-    return Number(mean, min(values), max(values), known[0].n, max(number.n_undefined for number in known))
+def _find_mean(comparisons: pd.DataFrame, *, model: str, metric: str) -> Number | None:
+    row = _row_of(comparisons, model=model, against="", metric=metric)
+    if row is None:
+        return None
+    return Number(float(row["value"]), *_ends(row), _whole(row["n"]), _whole(row["n_undefined"]))
+
+
+def _row_of(comparisons: pd.DataFrame, *, model: str, against: str, metric: str) -> Mapping[Any, Any] | None:
+    if comparisons.empty:
+        return None
+    rows = comparisons[
+        (comparisons["model"] == model)
+        & (comparisons["against"] == against)
+        & (comparisons["split"] == "test")
+        & (comparisons["metric"] == metric)
+    ]
+    if rows.empty or not math.isfinite(rows["value"].iloc[0]):
+        return None
+    return rows.iloc[0].to_dict()
+
+
+def _ends(row: Mapping[Any, Any]) -> tuple[float | None, float | None]:
+    low, high = (float(row[name]) if math.isfinite(row[name]) else None for name in ("ci_low", "ci_high"))
+    return low, high
+
+
+def _basis_of(comparisons: pd.DataFrame, *, model: str) -> tuple[int, int]:
+    row = _row_of(comparisons, model=model, against="", metric="dice")
+    assert row is not None
+    return _whole(row["n_seeds"]), _whole(row["n_groups"])
 
 
 def _whole(value: float) -> int:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 MISSING = "–"
@@ -60,6 +60,12 @@ def score(value: float | None, *, low: float | None = None, high: float | None =
     """Make a cell of a score with three decimals, its interval below."""
     known = None if value is None or not math.isfinite(value) else float(value)
     return Cell(say_score(known), known, "" if known is None else say_interval(low, high))
+
+
+def difference(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
+    """Make a cell of the difference of two scores, with its sign, its interval below."""
+    cell = score(value, low=low, high=high)
+    return replace(cell, text=f"+{cell.text}") if isinstance(cell.value, float) and cell.value > 0 else cell
 
 
 def say_count(number: float | None) -> str:
