@@ -1,10 +1,13 @@
 """What the network sees: statistics of the valid pixels only, equal in whole images and in windows."""
 
+import mmap
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from cellmill.fit import fit_image, plan_fit
-from cellmill.normalise import measure_input, mirror, read_window, valid_box
+from cellmill.normalise import measure_input, mirror, read_window, release_pages, valid_box
 
 
 def geometry_of(shape, *, mode="none", size=None):
@@ -75,3 +78,20 @@ def test_the_valid_box_of_a_resized_image_is_all_of_it():
 def test_mirrored_positions_are_those_of_numpy(size):
     expected = np.pad(np.arange(size), (7, 9), mode="symmetric")
     assert np.array_equal(mirror(-7, 7 + size + 9, size), expected)
+
+
+def test_pages_of_a_file_are_let_go_and_read_again(tmp_path):
+    """What was read of an image of gigabytes must not stay: jobs are stopped for the memory of their process."""
+    np.full((4000, 2500), 3, dtype=np.float32).tofile(tmp_path / "image.bin")
+    image = np.memmap(tmp_path / "image.bin", mode="r", dtype=np.float32, shape=(4000, 2500))
+    before = resident_mb()
+    assert image.sum() > 0
+    assert resident_mb() > before + 30
+    release_pages(image)
+    assert resident_mb() < before + 10
+    assert float(image[17, 23]) == 3
+    release_pages(np.ones(3))  # nothing to let go
+
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 1e6

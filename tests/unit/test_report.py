@@ -6,6 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,11 @@ from pydantic import ValidationError
 from cellmill.config.report import Report
 from cellmill.findings import read_tables
 from cellmill.images import IGNORE_LABEL
-from cellmill.pages import chapters, comparison, data, figures, gallery, results, scales, wording
+from cellmill.pages import chapters, comparison, data, figures, gallery, results, runtime, scales, wording
 from cellmill.pages.mistakes import describe_errors, find_errors
 from cellmill.pages.pictures import (
     ERROR_COLOURS,
+    HEAT,
     choose_side,
     encode_mask,
     encode_photo,
@@ -88,17 +90,19 @@ def example(tmp_path_factory):
 # ---- the page ----------------------------------------------------------------------------------------------
 
 
-def test_equal_arguments_make_equal_bytes(example, tmp_path):
+def test_equal_arguments_make_equal_bytes(example):
     root, arguments, _, _ = example
-    write_report(output_path=tmp_path / "again.html", **arguments)
-    assert (tmp_path / "again.html").read_bytes() == (root / "report.html").read_bytes()
+    write_report(output_path=root / "again.html", **arguments)
+    assert (root / "again.html").read_bytes() == (root / "report.html").read_bytes()
 
 
 def test_page_asks_for_nothing_outside_itself(example):
-    _, _, text, page = example
-    for _, attributes in page.elements:
+    root, _, text, page = example
+    for tag, attributes in page.elements:
         for name in ("src", "href", "action", "data", "poster", "srcset", "background"):
-            if attributes.get(name) is not None:
+            if tag == "a" and name == "href" and not attributes["href"].startswith("#"):
+                assert (root / unquote(attributes["href"])).is_file()  # files beside the page, for who clicks
+            elif attributes.get(name) is not None:
                 assert re.match(r"(data:|#)", attributes[name]), attributes
     style = text[text.index("<style>") : text.index("</style>")]
     assert "url(" not in style
@@ -205,6 +209,54 @@ def test_page_says_where_no_score_is_defined(tmp_path):
     compared.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan).to_csv(tmp_path / "comparisons.csv", index=False)
     _, page = write(tmp_path, arguments)
     assert "No test image has a Dice." in page.text
+
+
+def test_cards_lead_to_their_files(tmp_path):
+    arguments = build_example(tmp_path, test_names=("a 01#é", "a02", "a03"))
+    _, page = write(tmp_path, arguments)
+    links = [a["href"] for a in page.all("a") if not a["href"].startswith("#")]
+    assert len(links) == 3 * 2 * 4
+    assert all((tmp_path / unquote(link)).is_file() for link in links)
+    (tmp_path / "elsewhere").mkdir()
+    write_report(output_path=tmp_path / "elsewhere/report.html", **arguments)
+    page = Page((tmp_path / "elsewhere/report.html").read_text(encoding="utf-8"))
+    assert all(a["href"].startswith("#") for a in page.all("a"))
+
+
+def test_what_the_jobs_took_is_drawn_and_tabulated(tmp_path):
+    folder = tmp_path / "benchmarks"
+    rows = {
+        "preprocess/test-0000": (3.0, "210.5"), "train/wide": (120.0, "900"), "predict/wide/test-0000": (2.0, "-"),
+        "predict/wide/train-0000": (4.0, "350"), "evaluate/summary": (0.5, "80"),
+    }  # fmt: skip
+    for name, (seconds, memory) in rows.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.tsv").write_text(f"s\th:m:s\tmax_rss\n{seconds}\t0:00:01\t{memory}\n")
+    (folder / "train/broken.tsv").write_text("nothing\n")
+    jobs = runtime.read_jobs(folder)
+    assert {(job.stage, job.run) for job in jobs} == {
+        ("preprocess", ""), ("train", "wide"), ("predict", "wide"), ("evaluate", "")
+    }  # fmt: skip
+    table = runtime.tabulate_jobs(jobs)
+    assert [[cell.text for cell in row] for row in table.rows] == [
+        ["preprocess", "1", "3.0 s", "3.0 s", "210"], ["train", "1", "2 min 0 s", "2 min 0 s", "900"],
+        ["predict", "2", "6.0 s", "4.0 s", "350"], ["evaluate", "1", "0.5 s", "0.5 s", "80"],
+    ]  # fmt: skip
+    assert runtime.say_speed(jobs, run="wide", megapixels=12.0).value == 2.0
+    assert runtime.say_speed(jobs, run="narrow", megapixels=12.0).value is None
+    _, page = write(tmp_path, build_example(tmp_path, benchmarks_dir=folder))
+    assert "2 jobs, 6.0 s" in page.text
+    assert "this page" in page.text
+    assert "What the stages took" in page.text
+    assert runtime.read_jobs(None) == runtime.read_jobs(tmp_path / "nothing") == []
+
+
+def test_heat_colours_rise_in_brightness():
+    brightness = HEAT.astype(float) @ [0.2126, 0.7152, 0.0722]
+    assert HEAT[0].tolist() == [0, 0, 0]
+    assert HEAT[-1].tolist() == [255, 255, 255]
+    assert (np.diff(brightness) > -1).all()
+    assert (np.diff(brightness[::8]) > 2).all()
 
 
 def test_page_says_that_the_images_are_of_one_sequence(tmp_path):

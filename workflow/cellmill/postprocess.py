@@ -10,7 +10,6 @@ import json
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +105,8 @@ def postprocess_shard(
                 write_label_bands(
                     folder / f"{frame.sample}.tif", bands, shape=labels.shape, highest=highest, pixel_size_um=edge_um
                 )
-                image_yx = tifffile.memmap(frame.image_path, mode="r")
                 tables.add(
-                    frame.sample, labels, pixel_size_um=edge_um,
-                    image_of_rows=partial(unfit_image_rows, image_yx, frame.geometry),
+                    frame.sample, labels, pixel_size_um=edge_um, image_of_rows=_open_preprocessed(frame),
                     raw_of_rows=_open_raw(rows[frame.sample], channel=channel), within=covered_part(frame.geometry),
                 )  # fmt: skip
             total += n_objects
@@ -133,6 +130,17 @@ def _measure(frame: Frame, *, pixel_size_um: float | None) -> dict[str, float | 
     inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
     edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
     return measure_image(inside_yx, pixel_size_um=edge_um)
+
+
+def _open_preprocessed(frame: Frame) -> Callable[[slice], np.ndarray]:
+    """Give what reads rows of a preprocessed image in the geometry of the raw one."""
+
+    def rows_of(rows: slice) -> np.ndarray:
+        # Mapped anew and copied, so that the pages of earlier rows do not stay in memory.
+        image_yx = tifffile.memmap(frame.image_path, mode="r")
+        return np.array(unfit_image_rows(image_yx, frame.geometry, rows))
+
+    return rows_of
 
 
 def _open_raw(row: Mapping[str, Any], *, channel: Channel) -> Callable[[slice], np.ndarray]:

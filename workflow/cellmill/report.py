@@ -17,7 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cellmill.findings import read_tables
-from cellmill.pages import chapters, comparison, data, likeness, papers, results, wording
+from cellmill.pages import chapters, comparison, data, likeness, papers, results, runtime, wording
 from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.pages.published import load_paper
 from cellmill.pages.verdict import Standing, find_difference, rank_models, read_table
@@ -59,6 +59,7 @@ def write_report(
     temporal_dirs: Mapping[str, str | Path] | None = None,
     match_path: str | Path | None = None,
     paper: str | None = None,
+    benchmarks_dir: str | Path | None = None,
 ) -> None:
     """Write the page of one dataset: the same bytes for the same arguments and files.
 
@@ -95,6 +96,8 @@ def write_report(
         match.csv of a simulation that is like another dataset.
     paper : str, optional
         A file of resources/papers whose figures are set beside the scores.
+    benchmarks_dir : path, optional
+        Snakemake's benchmark files of the dataset, for what the jobs took.
 
     Raises
     ------
@@ -109,6 +112,10 @@ def write_report(
     rooms = Rooms(images=images_dirs, labels=labels_dirs)
     shown = [row for row in samples if row["shard"] in images_dirs]
     judged = judged_rows(shown, models=models, scores=scores)
+    jobs = runtime.read_jobs(benchmarks_dir)
+    data_chapter = _data_chapter(
+        samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}, runs=read_runs
+    )
     page = {
         "dataset": dataset,
         "title": title,
@@ -123,11 +130,11 @@ def write_report(
         "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
         "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
         "likeness": _likeness(match_path),
-        **_data_chapter(
-            samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}, runs=read_runs
-        ),
+        **data_chapter,
         "examples": draw_examples(shown, rooms=rooms),
-        **_comparison_chapter(read_runs, metrics=metrics),
+        **_comparison_chapter(read_runs, metrics=metrics, jobs=jobs, megapixels=data_chapter.pop("megapixels")),
+        "jobs_table": runtime.tabulate_jobs(jobs),
+        "stages": runtime.draw_stages(jobs),
         "difference_table": comparison.tabulate_differences(standings, comparisons),
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [
@@ -140,7 +147,15 @@ def write_report(
             )
             for first in models
         ],
-        "gallery": draw_gallery(judged, models=models, runs=read_runs, scores=scores, rooms=rooms, settings=gallery),
+        "gallery": draw_gallery(
+            judged,
+            models=models,
+            runs=read_runs,
+            scores=scores,
+            rooms=rooms,
+            settings=gallery,
+            page_dir=Path(output_path).parent,
+        ),
         **_object_chapter(judged, models=models, scores=scores, labels_dirs=labels_dirs),
         **_versions(read_runs, images_dirs=images_dirs, labels_dirs=labels_dirs, provenance=provenance),
     }
@@ -269,6 +284,7 @@ def _data_chapter(
     return {
         "remarks": [wording.hide_folders(remark) for remark in remarks],
         "shared_sequences": chapters.shared_sequences(samples),
+        "megapixels": runtime.megapixels_of(images),
         "data_tables": data.describe_data(samples, images=images, annotations=annotations),
         "findings": data.list_findings([*describe_resting(temporal_dirs), *findings, *results.read_flags(runs)]),
     }
@@ -282,14 +298,16 @@ def _likeness(match_path: str | Path | None) -> dict[str, Any] | None:
     return likeness.describe_likeness(rows)
 
 
-def _comparison_chapter(runs: Sequence[Mapping[str, Any]], *, metrics: pd.DataFrame) -> dict[str, Any]:
+def _comparison_chapter(
+    runs: Sequence[Mapping[str, Any]], *, metrics: pd.DataFrame, jobs: Sequence[runtime.Job], megapixels: float
+) -> dict[str, Any]:
     one_per_seed = {(run["model"], run["seed"]): run for run in reversed(runs)}
     scored = [run for run in runs if one_per_seed[run["model"], run["seed"]] is run]
     figures, table = comparison.compare_runs(scored, metrics)
     return {
         "comparison": figures,
         "score_table": table,
-        "cost_table": comparison.tabulate_costs(runs),
+        "cost_table": comparison.tabulate_costs(runs, jobs=jobs, megapixels=megapixels),
         "metrics_table": comparison.list_all_metrics(metrics),
         "metric_meanings": list(comparison.METRICS.values()),
     }

@@ -127,6 +127,7 @@ def predict_bands(
         for down in mosaic.down:
             tiles = [(down, across) for across in mosaic.across]
             yield mosaic.add_row(down, batches.run(tiles, run))
+            view.release_pages()
 
 
 def predict_tiled(

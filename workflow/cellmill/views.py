@@ -9,7 +9,7 @@ import numpy as np
 import tifffile
 
 from cellmill.fit import Geometry
-from cellmill.normalise import InputScale, measure_input, read_window
+from cellmill.normalise import InputScale, measure_input, read_window, release_pages
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class View:
         for number, value in enumerate(self.planes, start=len(self.frames)):
             window_cyx[number] = value
         return window_cyx
+
+    def release_pages(self) -> None:
+        """Let go of what was read so far; it is read again where it is needed."""
+        for image_yx, _ in self.frames:
+            release_pages(image_yx)
 
 
 @dataclass(frozen=True)

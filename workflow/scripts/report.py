@@ -10,5 +10,6 @@ from cellmill.report import write_report
 write_report(
     output_path=snakemake.output.page, check_paths=list(snakemake.input.findings),
     **{f"{name}_path": snakemake.input[name] for name in ("metrics", "scores", "comparisons", "curves", "sizes")},
-    provenance=describe_run(snakemake.scriptdir), **snakemake.params.settings,
+    benchmarks_dir=f"benchmarks/{snakemake.wildcards.dataset}", provenance=describe_run(snakemake.scriptdir),
+    **snakemake.params.settings,
 )  # fmt: skip

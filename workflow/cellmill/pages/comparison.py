@@ -22,6 +22,7 @@ from cellmill.pages.figures import (
     draw_dots,
     draw_scatter,
 )  # fmt: skip
+from cellmill.pages.runtime import Job, say_speed
 from cellmill.pages.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, Standing, find_difference, find_number
 from cellmill.pages.wording import (
     MAX_ROWS,
@@ -135,11 +136,12 @@ def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFram
     return Table("differences", f"How much better {best} is, on the same images", columns, rows)
 
 
-def tabulate_costs(runs: Sequence[Run]) -> Table:
-    """Tabulate what each run cost: parameters, epochs, time, device, memory."""
+def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: float) -> Table:
+    """Tabulate what each run cost: parameters, epochs, time, device, memory, and how fast it predicts all images."""
     columns = [
         Column("Run"), Column("Parameters", True), Column("Epochs", True), Column("Chosen epoch", True),
         Column("Training time", True), Column("Device"), Column("Peak memory, MB", True),
+        Column("Prediction, MP/s", True, "megapixels of all images over the time of the jobs, start included"),
         Column("Receptive field, px", True, "side of the square of pixels that decides one"),
     ]  # fmt: skip
     rows = []
@@ -156,6 +158,7 @@ def tabulate_costs(runs: Sequence[Run]) -> Table:
                 Cell(say_duration(seconds), seconds),
                 trained,
                 count(summary.get("peak_memory_mb")),
+                say_speed(jobs, run=run["run"], megapixels=megapixels),
                 count(summary.get("receptive_field_px")),
             ]
         )

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -83,6 +84,7 @@ class Card:
     captions: list[list[str]]
     dice: list[float | str]
     note: str
+    links: list[list[tuple[str, str]]]
 
 
 def judged_rows(rows: Sequence[Row], *, models: Sequence[Run], scores: pd.DataFrame) -> list[Row]:
@@ -140,6 +142,7 @@ def draw_gallery(
     scores: pd.DataFrame,
     rooms: Rooms,
     settings: Mapping[str, Any],
+    page_dir: Path,
 ) -> dict[str, Any]:
     """Draw the gallery.
 
@@ -157,6 +160,8 @@ def draw_gallery(
         Folders.
     settings : mapping
         gallery_images, gallery_choice, gallery_side_px.
+    page_dir : path
+        Folder of the page, where links to files start; files elsewhere have none.
 
     Returns
     -------
@@ -174,9 +179,11 @@ def draw_gallery(
         predictions = [
             _prediction(run_of_fold(runs, like=run, part=row["split"]), row=row, model=run["model"]) for run in models
         ]
-        picture = draw_picture(rooms.source(row), predictions, side_px=side_px)
+        source = rooms.source(row)
+        picture = draw_picture(source, predictions, side_px=side_px)
         own_scores = [by_sample.get(row["sample"]) for by_sample in found]
-        cards.append(_card(picture, row=row, scores=own_scores, models=models))
+        links = [_links(source, prediction, page_dir=page_dir) for prediction in predictions]
+        cards.append(_card(picture, row=row, scores=own_scores, models=models, links=links))
     used = {view for card in cards for layer in card.picture.layers if layer.kind == "mask" for view in layer.views}
     used |= {"raw", "preprocessed", *(["probability"] if models else [])}
     views = [{"name": view, "label": VIEW_LABELS[view]} for view in VIEWS if view in used]
@@ -221,7 +228,22 @@ def draw_examples(rows: Sequence[Row], *, rooms: Rooms) -> list[dict[str, Any]]:
     return examples
 
 
-def _card(picture: Picture, *, row: Row, scores: Sequence[Any], models: Sequence[Run]) -> Card:
+def _links(source: Source, prediction: Prediction, *, page_dir: Path) -> list[tuple[str, str]]:
+    """Name the files of a picture and where they lie, seen from the page."""
+    files = {
+        "objects": prediction.segmentation_path, "probability": prediction.probability_path,
+        "preprocessed": source.image_path, "truth": source.truth_path,
+    }  # fmt: skip
+    return [
+        (label, quote(path.resolve().relative_to(page_dir.resolve()).as_posix()))
+        for label, path in files.items()
+        if path is not None and path.resolve().is_relative_to(page_dir.resolve())
+    ]
+
+
+def _card(
+    picture: Picture, *, row: Row, scores: Sequence[Any], models: Sequence[Run], links: list[list[tuple[str, str]]]
+) -> Card:
     captions: list[list[str]] = []
     for run, score, errors in zip(models, scores, picture.errors, strict=True):
         said = [] if score is None else [f"Dice {say_score(score['dice'])} · AP {say_score(score['ap_kaggle'])}"]
@@ -237,7 +259,7 @@ def _card(picture: Picture, *, row: Row, scores: Sequence[Any], models: Sequence
     dice = [
         "" if score is None or not math.isfinite(score["dice"]) else round(float(score["dice"]), 6) for score in scores
     ]
-    return Card(picture, captions, dice, " · ".join(note))
+    return Card(picture, captions, dice, " · ".join(note), links)
 
 
 def _prediction(run: Run, *, row: Row, model: str) -> Prediction:

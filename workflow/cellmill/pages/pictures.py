@@ -35,6 +35,21 @@ ERROR_COLOURS = {
     "found": "#009e73", "missed": "#d55e00", "false": "#56b4e9", "split": "#cc79a7", "merged": "#f0e442",
 }  # fmt: skip
 
+
+def _heat_colours() -> np.ndarray:
+    """Give 256 colours from black to white whose brightness rises evenly, also in grey and for any colour vision.
+
+    SOURCE Green 2011, Bull. Astr. Soc. India 39, 289: start 0.5, -1.5 rotations, saturation 1, gamma 1
+    """
+    share = np.linspace(0, 1, 256)
+    angle = 2 * np.pi * (0.5 / 3 + 1 - 1.5 * share)
+    around = np.stack([np.cos(angle), np.sin(angle)])
+    weights = np.array([[-0.14861, 1.78277], [-0.29227, -0.90649], [1.97294, 0.0]])
+    colours = share + share * (1 - share) / 2 * (weights @ around)
+    return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8).T
+
+
+HEAT = _heat_colours()
 VIEWS = ("raw", "preprocessed", "truth", "probability", "prediction", "errors")
 
 
@@ -149,8 +164,8 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
     for number, prediction in enumerate(predictions):
         prob_yx = unfit_probability(read_probabilities(prediction.probability_path)[0], source.geometry)
         grey_yx = np.rint(np.clip(_rescale(prob_yx, shape), 0, 1) * 255).astype(np.uint8)
-        alt = f"foreground probability of {source.sample} by {prediction.model}, white is 1"
-        layers.append(Layer(("probability",), number, "photo", encode_photo(grey_yx), alt))
+        alt = f"foreground probability of {source.sample} by {prediction.model}, black is 0, white is 1"
+        layers.append(Layer(("probability",), number, "photo", encode_photo(HEAT[grey_yx]), alt))
         labels_yx = read_labels(prediction.segmentation_path)
         alt = f"outlines of the objects that {prediction.model} predicts in {source.sample}"
         layers.append(Layer(("prediction",), number, "mask", paint_objects(_nearest(labels_yx, shape)), alt))
@@ -204,15 +219,15 @@ def paint_errors(found: ErrorMap, shape: tuple[int, int]) -> str:
     return encode_mask(classes_yx, _palette(tuple(ERROR_COLOURS.values())))
 
 
-def encode_photo(grey_yx: np.ndarray) -> str:
-    """Encode a uint8 image as WebP in a data URI."""
-    image = Image.fromarray(grey_yx).convert("RGB")
+def encode_photo(shown: np.ndarray) -> str:
+    """Encode a uint8 image, shape (rows, columns) or (rows, columns, 3), as WebP in a data URI."""
+    image = Image.fromarray(shown).convert("RGB")
     data = b""
     for quality in PHOTO_QUALITIES:
         stream = io.BytesIO()
         image.save(stream, "WEBP", quality=quality, method=4)
         data = stream.getvalue()
-        if len(data) <= PHOTO_BYTES_PER_PIXEL * grey_yx.size:
+        if len(data) <= PHOTO_BYTES_PER_PIXEL * shown.shape[0] * shown.shape[1]:
             break
     return _uri("webp", data)
 
