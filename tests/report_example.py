@@ -118,8 +118,8 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
             write_labels(output / f"{name}.tif", found_yx)
     areas = [int((found_yx == label).sum()) for label in range(1, kept + 1)]
     _write_csv(
-        folder / "objects.csv", ("sample", "object", "area_px"),
-        [(name, number, area) for name in names for number, area in enumerate(areas, start=1)],
+        folder / "objects.csv", ("sample", "object", "area_px", "raw_intensity_mean"),
+        [(name, number, area, 900.0 + area) for name in names for number, area in enumerate(areas, start=1)],
     )  # fmt: skip
     _write_csv(folder / "flags.csv", ("severity", "sample", "where", "finding", "advice"), [])
     fit = {

@@ -251,6 +251,17 @@ def test_what_the_jobs_took_is_drawn_and_tabulated(tmp_path):
     assert runtime.read_jobs(None) == runtime.read_jobs(tmp_path / "nothing") == []
 
 
+def test_objects_are_shown_by_intensity_and_over_time(tmp_path):
+    arguments = build_example(tmp_path)
+    assert "Objects over time" not in write(tmp_path, arguments)[1].text
+    for frame, row in enumerate(arguments["samples"]):
+        row |= {"sequence": "<b>s1", "frame": frame}
+    _, page = write(tmp_path, arguments)
+    assert "Objects over time, <b>s1" in page.text
+    assert "Intensity of the objects" in page.text
+    assert "Median: wide 964, narrow 964." in page.text
+
+
 def test_heat_colours_rise_in_brightness():
     brightness = HEAT.astype(float) @ [0.2126, 0.7152, 0.0722]
     assert HEAT[0].tolist() == [0, 0, 0]

@@ -156,7 +156,7 @@ def write_report(
             settings=gallery,
             page_dir=Path(output_path).parent,
         ),
-        **_object_chapter(judged, models=models, scores=scores, labels_dirs=labels_dirs),
+        **_object_chapter(judged, models=models, scores=scores, labels_dirs=labels_dirs, all_rows=samples),
         **_versions(read_runs, images_dirs=images_dirs, labels_dirs=labels_dirs, provenance=provenance),
     }
     text = render("report.html.jinja", page)
@@ -319,6 +319,7 @@ def _object_chapter(
     models: Sequence[Mapping[str, Any]],
     scores: pd.DataFrame,
     labels_dirs: Mapping[str, str | Path],
+    all_rows: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     if not models:
         return {"object_figures": [], "image_table": None}
@@ -326,7 +327,9 @@ def _object_chapter(
     samples = [row["sample"] for row in judged]
     figures = [
         chapters.draw_sizes(models, samples=measured, truth_areas_px=truth_areas_px),
+        chapters.draw_intensities(models, samples=samples),
         chapters.draw_counts(models, scores=scores, samples=samples),
+        *chapters.draw_times(models, rows=all_rows),
     ]
     return {
         "object_figures": [figure for figure in figures if figure],

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from cellmill.pages.comparison import final_scores
-from cellmill.pages.figures import Figure, Key, Point, draw_histogram, draw_scatter
+from cellmill.pages.figures import Curve, Figure, Key, Point, draw_curves, draw_histogram, draw_scatter
 from cellmill.pages.wording import (
     MAX_ROWS,
     MISSING,
@@ -29,6 +29,7 @@ Run = Mapping[str, Any]
 
 PART_ORDER = ("train", "validation", "test", "unlabelled")
 MAX_AREAS = 100_000  # of a histogram; more are thinned evenly
+MAX_SEQUENCES = 6  # whose counts are drawn over time
 
 
 def sort_parts(parts: Iterable[str]) -> list[str]:
@@ -77,6 +78,55 @@ def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: S
     return draw_histogram(
         series, title="Size of the objects", x_label=f"area, {unit}", is_log=True, caption=f"Median: {medians}."
     )
+
+
+def draw_intensities(runs: Sequence[Run], *, samples: Sequence[str]) -> Figure | None:
+    """Draw how bright the predicted objects of some images are in the raw images; None where it was not measured."""
+    series: list[tuple[Key, Sequence[float]]] = []
+    for run in runs:
+        values = [float(value) for sample in samples for value in run["intensities"].get(sample, ())]
+        if values:
+            series.append((Key(run["style"], run["model"]), _thin(values)))
+    if not series:
+        return None
+    medians = ", ".join(f"{key.label} {say_value(float(median(values)))}" for key, values in series)
+    return draw_histogram(
+        series, title="Intensity of the objects", x_label="mean of the raw image", is_log=False,
+        caption=f"Median: {medians}.",
+    )  # fmt: skip
+
+
+def draw_times(runs: Sequence[Run], *, rows: Sequence[Mapping[str, Any]]) -> list[Figure]:
+    """Draw the number of predicted objects over the frames of the first sequences; empty without sequences.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        One for each model.
+    rows : sequence of mappings
+        Rows of the sample table with sample, sequence and frame.
+    """
+    sequences: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        if row.get("sequence"):
+            sequences.setdefault(str(row["sequence"]), []).append(row)
+    figures = []
+    for name, members in list(sequences.items())[:MAX_SEQUENCES]:
+        members = sorted(members, key=lambda row: int(row["frame"]))
+        if len(members) < 2:
+            continue
+        frames = [float(row["frame"]) for row in members]
+        curves = [
+            Curve(run["model"], run["style"], frames, [len(run["areas"].get(row["sample"], ())) for row in members])
+            for run in runs
+        ]
+        figures.append(
+            draw_curves(
+                curves, title=f"Objects over time, {name}", x_label="frame", y_label="predicted objects", is_log=False,
+                mark_x=None, caption=f"{say_count(len(members))} frames.",
+            )
+        )  # fmt: skip
+    return figures
 
 
 def draw_counts(runs: Sequence[Run], *, scores: pd.DataFrame, samples: Sequence[str]) -> Figure:

@@ -32,15 +32,15 @@ def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     list of dict
         The run's own entries and: `label` (the model, with seed and fold where it has several), `short_label` (seed
         and fold alone), `style` (CSS class of the model's colour), `history` (rows of numbers, None where a field is
-        empty), `summary` (train.json), `fit` (postprocess.json), `areas` (sample -> areas of its objects, px) and
-        `um2_per_px`.
+        empty), `summary` (train.json), `fit` (postprocess.json), `areas` (sample -> areas of its objects, px),
+        `intensities` (sample -> means of the raw image over its objects) and `um2_per_px`.
     """
     models = list(dict.fromkeys(run["model"] for run in runs))
     read = []
     for run in runs:
         siblings = [other for other in runs if other["model"] == run["model"]]
         rest = re.sub(r"\.?([a-z]+)(\d+)", r" \1 \2", str(run["run"]).removeprefix(str(run["model"]))).strip()
-        areas, um2_per_px = _read_areas(run["objects"])
+        areas, intensities, um2_per_px = _read_objects(run["objects"])
         read.append(
             {
                 **run,
@@ -51,6 +51,7 @@ def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 "summary": _read_json(run.get("summary")),
                 "fit": _read_fit(run),
                 "areas": areas,
+                "intensities": intensities,
                 "um2_per_px": um2_per_px,
             }
         )
@@ -85,8 +86,8 @@ def first_runs(
     Returns
     -------
     list of runs
-        With folds it is the run of the first fold, but `areas` are from the run that saw each image as a test
-        image.
+        With folds it is the run of the first fold, but `areas` and `intensities` are from the run that saw each image
+        as a test image.
     """
     firsts: dict[str, Mapping[str, Any]] = {}
     for run in sorted(runs, key=lambda run: run["seed"]):
@@ -95,12 +96,15 @@ def first_runs(
     names += [name for name in dict.fromkeys(run["model"] for run in runs) if name not in names]
     taken: list[Mapping[str, Any]] = []
     for name in names:
-        run, areas = firsts[name], {}
+        run = firsts[name]
+        measured: dict[str, dict[str, Any]] = {"areas": {}, "intensities": {}}
         for row in samples:
-            own = run_of_fold(runs, like=run, part=row["split"])["areas"].get(row["sample"])
-            if own is not None:
-                areas[row["sample"]] = own
-        taken.append({**run, "areas": areas})
+            tested = run_of_fold(runs, like=run, part=row["split"])
+            for key, by_sample in measured.items():
+                own = tested[key].get(row["sample"])
+                if own is not None:
+                    by_sample[row["sample"]] = own
+        taken.append({**run, **measured})
     return taken
 
 
@@ -217,13 +221,18 @@ def _number(text: str | None) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _read_areas(path: str | Path) -> tuple[dict[str, np.ndarray], float | None]:
-    """Read the areas in px of each sample's objects, and the area of a pixel in um² where it is known."""
-    table = read_table(path, columns=("sample", "area_px", "area_um2"))
+def _read_objects(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None]:
+    """Read areas (px) and raw intensities of each sample's objects, and the area of a pixel in um² where it is known."""
+    table = read_table(path, columns=("sample", "area_px", "area_um2", "raw_intensity_mean"))
     if table.empty:
-        return {}, None
+        return {}, {}, None
     areas = table["area_px"].to_numpy(dtype=np.float64)
     # The largest object: the table rounds, and small numbers suffer most.
     largest = int(areas.argmax())
     scale = _number(str(table["area_um2"].iloc[largest] / areas[largest])) if "area_um2" in table else None
-    return {str(name): areas[rows] for name, rows in table.groupby("sample").indices.items()}, scale
+    rows_of = {str(name): rows for name, rows in table.groupby("sample").indices.items()}
+    intensities: dict[str, np.ndarray] = {}
+    if "raw_intensity_mean" in table:
+        means = table["raw_intensity_mean"].to_numpy(dtype=np.float64)
+        intensities = {name: means[rows] for name, rows in rows_of.items()}
+    return {name: areas[rows] for name, rows in rows_of.items()}, intensities, scale
