@@ -126,7 +126,7 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
         "format": 2,
         "threshold": {"value": 0.4375, "method": "mcc", "mcc": 0.81, "reason": "best on the validation images"},
         "boundary": {"classifier": "svm", "applied": True, "held_out": {"by_image": {"mean": 0.674}}},
-        "instances": {"method": "watershed", "min_area_px": 12},
+        "instances": {"method": "watershed", "min_area_px": 12, "exclude_border": False},
         "steps": [
             {"step": step, "dice": 0.8 + 0.01 * k, "ap_kaggle": 0.4 + 0.05 * k}
             for k, step in enumerate(("threshold", "closing", "boundary", "holes", "objects", "filters"))

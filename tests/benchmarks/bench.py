@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
 from annotations import flat_rasterize, rle_decoding  # noqa: E402  it imports the library
 from distances import flow_fields, two_nearest_cells  # noqa: E402
+from evaluation import flat_evaluation, instance_matching, large_report  # noqa: E402
 from objects import bare_forward, flow_tracking, image_files, larger_image, tuned_images  # noqa: E402
 from simulation import flat_simulation, image_with_all_stages, large_image, two_workers  # noqa: E402
 from training import loops, preset_of, print_supplies  # noqa: E402
@@ -160,7 +161,7 @@ def main() -> None:
     for bench in (
         boundary_svm, rolling_ball, tiled_prediction, run_lengths, rle_decoding,
         image_with_all_stages, large_image, two_workers, two_nearest_cells, flow_fields, *loops(), tuned_images,
-        image_files, bare_forward, flow_tracking, larger_image, idle_run,
+        image_files, bare_forward, flow_tracking, larger_image, instance_matching, large_report, idle_run,
     ):  # fmt: skip
         if wanted and getattr(bench, "__name__", "") not in wanted:
             continue
@@ -173,6 +174,7 @@ def main() -> None:
     for what, flat, fewer in (
         ("read and rasterize 1,000 images of 256 x 256", flat_rasterize, "100 images"),
         ("simulate 200 images of 256 x 256", flat_simulation, "20 images"),
+        ("evaluate 1,000 images of 256 x 256, with 1,000 bootstraps", flat_evaluation, "200 images"),
     ):
         few_mb, many_mb = flat()
         print(f"| {what} | {many_mb:.0f} | {fewer} | {few_mb:.0f} | {many_mb / few_mb:.2f} | < 1.2 |")

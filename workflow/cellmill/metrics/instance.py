@@ -39,6 +39,8 @@ SIZE_COUNTS = ("true_by_size", "found_by_size", "predicted_by_size", "right_by_s
 SPLIT_COST, MISSED_COST, FALSE_COST = 5, 10, 1
 # A table of all pairs is counted directly up to this size, by sorting above it.
 MAX_DENSE_PAIRS = 1 << 22
+# Labels up to this are counted as they are.
+MAX_TABLE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -87,31 +89,44 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
     Overlaps
         Cost and memory grow with the pixels, not with the number of pairs.
     """
-    predicted, n_predicted = number_objects(predicted_yx)
-    whole = np.bincount(predicted.ravel(), minlength=n_predicted + 1)
-    predicted = np.where(valid_yx, predicted, 0)
-    judged = 2 * np.bincount(predicted.ravel(), minlength=n_predicted + 1) >= whole
-    judged[0] = False
-    present = np.bincount(predicted.ravel(), minlength=n_predicted + 1) > 0
-    whole = whole[judged & present]
-    predicted, n_predicted = number_objects(np.where(judged[predicted], predicted, 0))
-    truth, n_true = number_objects(np.where(valid_yx, truth_yx, 0))
-    both = (predicted > 0) & (truth > 0)
-    code = truth[both].astype(np.int64) * (n_predicted + 1) + predicted[both]
-    if (n_true + 1) * (n_predicted + 1) <= MAX_DENSE_PAIRS:
+    predicted, truth = (_small_numbers(labels_yx) for labels_yx in (predicted_yx, truth_yx))
+    whole = np.bincount(predicted)
+    if valid_yx.all():
+        areas, true_areas = whole, np.bincount(truth)
+    else:
+        known = valid_yx.ravel()
+        areas = np.bincount(predicted[known], minlength=len(whole))
+        truth = np.where(known, truth, 0)
+        true_areas = np.bincount(truth)
+    judged = (2 * areas >= whole) & (areas > 0)
+    is_true = true_areas > 0
+    judged[0] = is_true[0] = False
+    both = np.flatnonzero((predicted > 0) & (truth > 0))
+    code = truth[both] * len(whole) + predicted[both]
+    if len(true_areas) * len(whole) <= MAX_DENSE_PAIRS:
         table = np.bincount(code)
         pairs = np.flatnonzero(table)
         pixels = table[pairs]
     else:
         pairs, pixels = np.unique(code, return_counts=True)
+    kept = judged[pairs % len(whole)]
+    pairs, pixels = pairs[kept], pixels[kept]
+    # Pixels of unknown truth hold no true object, so every pair lies where it is known.
     return Overlaps(
-        true_areas=np.bincount(truth.ravel(), minlength=n_true + 1)[1:],
-        predicted_areas=np.bincount(predicted.ravel(), minlength=n_predicted + 1)[1:],
-        predicted_whole=whole,
-        pair_true=pairs // (n_predicted + 1) - 1,
-        pair_predicted=pairs % (n_predicted + 1) - 1,
+        true_areas=true_areas[is_true],
+        predicted_areas=areas[judged],
+        predicted_whole=whole[judged],
+        pair_true=(np.cumsum(is_true) - 1)[pairs // len(whole)],
+        pair_predicted=(np.cumsum(judged) - 1)[pairs % len(whole)],
         pair_pixels=pixels,
     )
+
+
+def _small_numbers(labels_yx: np.ndarray) -> np.ndarray:
+    """Give the labels as one row of int64, numbered anew where a table of all of them would be large."""
+    if labels_yx.max(initial=0) > MAX_TABLE:
+        labels_yx = number_objects(labels_yx)[0]
+    return labels_yx.ravel().astype(np.int64, copy=False)
 
 
 def count_matches(overlaps: Overlaps, *, inclusive: bool = False) -> np.ndarray:

@@ -222,7 +222,7 @@ def _number(text: str | None) -> float | None:
 
 
 def _read_objects(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None]:
-    """Read areas (px) and raw intensities of each sample's objects, and the area of a pixel in um² where it is known."""
+    """Read areas (px) and raw intensities of each sample's objects, and how many um² a pixel has, None if unknown."""
     table = read_table(path, columns=("sample", "area_px", "area_um2", "raw_intensity_mean"))
     if table.empty:
         return {}, {}, None
