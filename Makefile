@@ -9,7 +9,7 @@ WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 ||
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-oracles.txt
 
-.PHONY: help environment test-environment demo check test test-long full-size bench worth claims tuning chain bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test test-long full-size bench worth claims tuning chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment, report: the main job on config.yaml"
@@ -20,6 +20,7 @@ help:
 	@echo "make claims         do the networks of papers 1 and 2 what these claim? Half an hour, simulated and real sequences"
 	@echo "make tuning         is tuning the borders of masks worth it? Half an hour, on real images"
 	@echo "make chain          draw the way from raw image to objects, on a real image of each data set"
+	@echo "make screenshots    take the pictures of the README, from a report on real images"
 	@echo "make bbbc005        the simulator beside images of the original one, as tables and a figure"
 	@echo "make slurm-profile  after it, snakemake --profile slurm works from anywhere"
 	@echo "make format         repair the formatting;  make reference  regenerate schema, reference page and envs"
@@ -104,6 +105,10 @@ tuning: test-environment
 # From a raw image to objects on one real image of each data set: ten minutes, goes on where it was interrupted.
 chain: test-environment
 	$(BIN)/python tests/benchmarks/chain.py
+
+# The pictures of the README, from a report on real images ($CELLMILL_DATA): ten minutes, needs Chromium.
+screenshots: test-environment
+	$(BIN)/python tests/benchmarks/screenshots.py
 
 # Real images of BBBC005 beside simulated ones: four minutes. They lie where CELLMILL_DATA says, see tests/conftest.py.
 bbbc005: environment
