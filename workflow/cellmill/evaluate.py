@@ -10,6 +10,7 @@ ignore label, and padding, count nowhere.
 """
 
 import csv
+import functools
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -271,7 +272,7 @@ class Group:
     samples: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
-    numbers: list[np.ndarray] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
     sections: list[np.ndarray] = field(default_factory=list)
 
     def add(self, image: Mapping[str, Any], shard: str, counted: Mapping[str, Any], stage: str) -> None:
@@ -279,9 +280,16 @@ class Group:
         self.samples.append(image["sample"])
         self.shards.append(shard)
         self.groups.append(image["group"] or image["sample"])
-        self.numbers.append(pack_counts({**counted, **counted[stage]}))
+        self.rows.append(pack_counts({**counted, **counted[stage]}))
         if stage == THRESHOLDED and "grey" in counted:
             self.sections.append(read_sections(counted))
+
+    @functools.cached_property
+    def numbers(self) -> np.ndarray:
+        """What was counted, shape (images, WIDTH). Taken once all images are there: the rows are given away."""
+        numbers = np.stack(self.rows)
+        self.rows.clear()
+        return numbers
 
     def bootstrap(self, name: str, *, replicates: int, seed: int) -> Bootstrap:
         """Give the draws of these images; equal names and images draw the same."""
@@ -398,7 +406,7 @@ def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> I
             "model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry,
             "n_groups": draws.n_groups,
         }  # fmt: skip
-        numbers = np.stack(group.numbers)
+        numbers = group.numbers
         for row in summarize_counts(numbers, bootstrap=draws, with_free=stage == THRESHOLDED):
             yield names | row
         for row in summarize_rates(numbers[:, : len(COUNTS)], metrics=RATE_METRICS, bootstrap=draws):
@@ -428,7 +436,7 @@ def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator
 
 def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[dict[str, Any]]:
     for (model, run_seed, split, stage, geometry), group in groups.items():
-        numbers = np.stack(group.numbers)
+        numbers = group.numbers
         # Threshold-free scores belong to the probabilities, not to the final objects.
         scores = score_counts(numbers, with_free=stage == THRESHOLDED)
         if (stage, geometry) == (POSTPROCESSED, "raw"):
@@ -446,7 +454,7 @@ def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[
 def _curve_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
     for (model, run_seed, split, stage, geometry), group in groups.items():
         if stage == THRESHOLDED:
-            total = unpack_counts(np.sum(group.numbers, axis=0, keepdims=True))
+            total = unpack_counts(group.numbers.sum(axis=0, keepdims=True))
             for k in range(BINS):
                 yield {
                     "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low": k / BINS,
@@ -458,7 +466,7 @@ def _curve_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
 def _size_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
     for (model, run_seed, split, stage, geometry), group in groups.items():
         if stage == POSTPROCESSED:
-            total = unpack_counts(np.sum(group.numbers, axis=0, keepdims=True))
+            total = unpack_counts(group.numbers.sum(axis=0, keepdims=True))
             counts = np.stack([total[name][0] for name in SIZE_COUNTS], axis=1).astype(np.int64)
             for k in np.flatnonzero(counts.any(axis=1)).tolist():
                 yield {
