@@ -135,13 +135,15 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
         },
     }  # fmt: skip
     (folder / "postprocess.json").write_text(json.dumps(fit))
-    image_yx = tifffile.memmap(folder / "images_label_image" / "slide.tif", mode="r")
+    path = folder / "images_label_image" / "slide.tif"
+    shape = tifffile.memmap(path, mode="r").shape
     with shard_folder(folder / "probabilities") as output:
+        # Mapped anew for each band: what this makes is not what is measured.
         bands = (
-            np.where(np.asarray(image_yx[first : first + TILE]) > 1500, 0.9, 0.1).astype(np.float16)[np.newaxis]
-            for first in range(0, len(image_yx), TILE)
+            np.where(tifffile.memmap(path, mode="r")[first : first + TILE] > 1500, 0.9, 0.1).astype(np.float16)[None]
+            for first in range(0, shape[0], TILE)
         )
-        write_probability_bands(output / "slide.tif", bands, shape=image_yx.shape)
+        write_probability_bands(output / "slide.tif", bands, shape=shape)
     postprocess_shard(
         output_dir=folder / "segmentation", images_dir=folder / "images_label_image",
         probabilities_dir=folder / "probabilities", fit_path=folder / "postprocess.json", postprocess=settings,

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cellmill.fit import fit_image, plan_fit
-from cellmill.normalise import measure_input, mirror, read_window, release_pages, valid_box
+from cellmill.normalise import measure_input, mirror, read_window, valid_box
+from cellmill.windows import release_pages, sample_pixels
 
 
 def geometry_of(shape, *, mode="none", size=None):
@@ -91,6 +92,13 @@ def test_pages_of_a_file_are_let_go_and_read_again(tmp_path):
     assert resident_mb() < before + 10
     assert float(image[17, 23]) == 3
     release_pages(np.ones(3))  # nothing to let go
+    inside = image[7:3990, 3:2400]
+    sampled = sample_pixels(inside, max_pixels=60_000)
+    assert resident_mb() < before + 10
+    assert sampled.shape == inside[::13, ::13].shape
+    ramp = np.arange(300.0).reshape(20, 15)
+    assert np.array_equal(sample_pixels(ramp, max_pixels=50), ramp[::3, ::3])
+    assert np.array_equal(sample_pixels(ramp, max_pixels=300), ramp)
 
 
 def resident_mb():

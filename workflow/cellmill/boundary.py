@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import filters, segmentation
 
-from cellmill.windows import sampling_step
+from cellmill.windows import sample_pixels, sampling_step
 
 DEGREE = 3
 # Of an image above this size every so manieth row and column are enough for its range.
@@ -48,7 +48,7 @@ def measure_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> tuple[float, 
         third, ... row and column.
     """
     step = sampling_step(image_yx.shape, max_pixels=MAX_RANGE_PIXELS)
-    values = np.asarray(image_yx[::step, ::step])[valid_yx[::step, ::step]]
+    values = sample_pixels(image_yx, max_pixels=MAX_RANGE_PIXELS)[valid_yx[::step, ::step]]
     if values.size == 0:
         return 0.0, 0.0
     low, high = np.percentile(values.astype(np.float64), GREY_PERCENTILES)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.windows import sampling_step
+from cellmill.windows import sample_pixels
 
 # Of larger images every so manieth row and column are enough.
 MAX_PIXELS = 1 << 20
@@ -34,8 +34,8 @@ def measure_image(image_yx: np.ndarray, *, pixel_size_um: float | None) -> dict[
     dict
         short_side_px, long_side_px, pixel_size_um, brightness (median) and contrast (99th less 1st percentile).
     """
-    step = sampling_step(image_yx.shape, max_pixels=MAX_PIXELS)
-    low, median, high = np.percentile(np.asarray(image_yx[::step, ::step], dtype=np.float64), PERCENTILES)
+    sampled = sample_pixels(image_yx, max_pixels=MAX_PIXELS)
+    low, median, high = np.percentile(sampled.astype(np.float64), PERCENTILES)
     return {
         "short_side_px": min(image_yx.shape),
         "long_side_px": max(image_yx.shape),

@@ -4,12 +4,12 @@ Pixels that a crop-and-pad fit added are no part of the image: they enter no sta
 mean of a normalised image.
 """
 
-import mmap
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellmill.fit import Geometry
+from cellmill.windows import release_pages
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,6 @@ def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str) -
         release_pages(image_yx)
     deviation = float(np.sqrt(squares / max(count, 1)))
     return InputScale(float(mean), deviation if deviation > 0 else 1.0, (top, bottom), (left, right))
-
-
-def release_pages(image_yx: np.ndarray) -> None:
-    """Let go of what was read of a memory map, so that memory does not fill with the file; other arrays stay."""
-    mapped = image_yx.base
-    if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_window(image_yx: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, scale: InputScale) -> np.ndarray:

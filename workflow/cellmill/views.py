@@ -9,7 +9,8 @@ import numpy as np
 import tifffile
 
 from cellmill.fit import Geometry
-from cellmill.normalise import InputScale, measure_input, read_window, release_pages
+from cellmill.normalise import InputScale, measure_input, read_window
+from cellmill.windows import release_pages
 
 
 @dataclass(frozen=True)

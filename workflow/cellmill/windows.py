@@ -5,6 +5,7 @@ objects have room. What is done within a window must not depend on what is furth
 """
 
 import math
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ HALO_PX = 256
 # Cores are at least so many halos wide. More would look at fewer pixels twice, and hold windows that grow with the
 # square of the largest objects.
 CORE_HALOS = 1
+# Of a mapped image so many are read at once where only some of them are wanted.
+BLOCK_PIXELS = 1 << 24
 # ASSUME hardly any object is wider than so many times the square root of the median area
 HALO_SIDES = 5
 
@@ -78,6 +81,38 @@ def sampling_step(shape: tuple[int, ...], *, max_pixels: int) -> int:
     while (shape[0] // step) * (shape[1] // step) > max_pixels:
         step += 1
     return step
+
+
+def sample_pixels(image_yx: np.ndarray, *, max_pixels: int) -> np.ndarray:
+    """Take every n-th row and column, so that at most so many pixels are left.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (rows, columns)
+        May be a memory map, of which some rows are in memory at a time.
+    max_pixels : int
+        As for `sampling_step`.
+
+    Returns
+    -------
+    ndarray of the same dtype, shape (rows, columns)
+    """
+    step = sampling_step(image_yx.shape, max_pixels=max_pixels)
+    rows_at_once = step * max(1, BLOCK_PIXELS // max(1, image_yx.shape[1] * step))
+    blocks = []
+    for first in range(0, image_yx.shape[0], rows_at_once):
+        blocks.append(np.array(image_yx[first : first + rows_at_once : step, ::step]))
+        release_pages(image_yx)
+    return np.concatenate(blocks) if blocks else np.array(image_yx)
+
+
+def release_pages(image_yx: np.ndarray) -> None:
+    """Let go of what was read of a memory map, so that memory does not fill with the file; other arrays stay."""
+    mapped: object = image_yx
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def middles_of(labels_yx: np.ndarray, *, n_objects: int) -> np.ndarray:
