@@ -19,7 +19,9 @@ TRAIN: dict[str, Any] = {
     "augmentation": {"flip": True, "rotate_90": True, "contrast": 0.5, "brightness": 0.3},
 }  # fmt: skip
 MODEL: dict[str, Any] = {"preset": "sartorius_unet", "width": 0.25, "seeds": [1, 2]}
-WIDTH, HEIGHT = 1120, 760
+WIDTH = 1120
+# Chapter of the report -> picture, and its height in px
+PICTURES = {"#comparison": ("comparison", 1180), "#images": ("gallery", 760)}
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -41,9 +43,10 @@ def main() -> None:
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found)
-        page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
+        page = browser.new_page(color_scheme="light")
         page.goto(Path(page_path).as_uri())
-        for name, chapter in (("comparison", "#comparison"), ("gallery", "#images")):
+        for chapter, (name, height) in PICTURES.items():
+            page.set_viewport_size({"width": WIDTH, "height": height})
             page.evaluate("place => document.querySelector(place).scrollIntoView()", chapter)
             page.wait_for_timeout(1500)
             page.screenshot(path=ROOT / f"resources/{name}.png")
