@@ -13,6 +13,9 @@ if "datasets" not in config:
     configfile: f"{workflow.basedir}/config.yaml"
 
 
+report: "workflow/report/pipeline.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/match.smk"
@@ -27,6 +30,7 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/objects.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/crate.smk"
 
 
 wildcard_constraints:
@@ -62,3 +66,8 @@ rule all:
             for table in ("objects.csv", "rle.csv")
         ],
         exported_files(PLAN.config, PLAN.runs),
+        [
+            f"results/{dataset}/ro-crate-metadata.json"
+            for dataset in PLAN.samples
+            if PLAN.config.datasets[dataset].report.ro_crate
+        ],

@@ -1,8 +1,10 @@
 """A tiny run of the whole chain, and what must hold of its results."""
 
 import csv
+import hashlib
 import json
 import re
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +13,10 @@ import pytest
 import tifffile
 import yaml
 
+from crate_check import check_crate
 from project import ROOT, TINY, copy_project, planned_jobs, snakemake, write_config, write_label_dataset
+
+IN_SNAKEMAKE_REPORT = ("check/summary.csv", "comparisons.csv", "metrics.csv", "report.html")
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +46,13 @@ def project(tmp_path_factory) -> Path:
                     {"preset": "sartorius_unet", "name": "small", "seeds": [1, 2], "average_seeds": True, **TINY},
                     {"preset": "sartorius_unet", "name": "tuned", "init_from": "synthetic/sartorius_unet", **TINY},
                 ],
+                "report": {"ro_crate": True},
             },
             "plate": {
                 "images": "new/images/{sample}.tif",
                 "models": [{"apply": "real/small.seed1", "name": "small"}, {"apply": "real/small.mean"}],
                 "export": ["coco", "geojson", "imagej_roi"],
+                "report": {"ro_crate": True},
             },
         },
     }
@@ -90,6 +97,40 @@ def test_objects_are_exported_for_other_programs(project):
         assert len(json.loads((folder / "objects.coco.json").read_text())["images"]) == 3
         assert {path.name for path in (folder / "geojson").glob("*.geojson")} == {f"p{n}.geojson" for n in range(3)}
         assert {path.name for path in (folder / "rois").glob("*.zip")} == {f"p{n}.zip" for n in range(3)}
+
+
+@pytest.mark.parametrize(("dataset", "inputs"), [("real", 8 + 8 + 1), ("plate", 3 + 2 * 2)])
+def test_a_crate_tells_what_was_made_from_what(project, dataset, inputs):
+    path = project / f"results/{dataset}/ro-crate-metadata.json"
+    entities = check_crate(path)
+    sources = [entity for name, entity in entities.items() if name.startswith(("#image/", "#annotation/", "#model/"))]
+    assert len(sources) == inputs
+    for entity in sources:
+        assert entity["sha256"] == hashlib.sha256((project / entity["name"]).read_bytes()).hexdigest()
+    assert str(project) not in path.read_text()
+    assert not (project / "results/synthetic/ro-crate-metadata.json").exists()
+
+
+def test_the_report_of_snakemake_holds_our_pages_with_captions_by_dataset(project, tmp_path):
+    snakemake(project, "--report", str(tmp_path / "all.zip"))
+    with zipfile.ZipFile(tmp_path / "all.zip") as archive:
+        page = archive.read("all/report.html").decode()
+        pages = {archive.read(name) for name in archive.namelist() if name.endswith("/report.html")}
+    for dataset in ("synthetic", "real", "plate"):
+        assert (project / f"results/{dataset}/report.html").read_bytes() in pages
+    categories, results = (
+        json.JSONDecoder().raw_decode(page.split(f"var {name} = ")[-1])[0] for name in ("categories", "results")
+    )
+    assert {name: sorted(*within.values()) for name, within in categories.items()} == {
+        dataset: sorted(f"results/{dataset}/{file}" for file in IN_SNAKEMAKE_REPORT)
+        for dataset in ("synthetic", "real", "plate")
+    }
+    for path, result in results.items():
+        dataset, file = path.removeprefix("results/").split("/", 1)
+        assert result["labels"]["file"] == file
+        assert f"<strong>{dataset}</strong>" in result["caption"]
+    assert "on its 3 images" in " ".join(results["results/plate/report.html"]["caption"].split())
+    assert "From microscope images to masks" in page
 
 
 def test_a_second_run_has_nothing_to_do(project):

@@ -47,6 +47,7 @@ def the_config():
                 "models": [{"preset": "sartorius_unet", **TINY}],
                 "evaluate": {"bootstrap": 20},
                 "export": ["onnx", "bioimageio"],
+                "report": {"ro_crate": True},
             },
         },
     }
@@ -111,7 +112,7 @@ PER_RUN = (
     "train", "join_seeds", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio", "export_coco",
     "export_rois", "export_geojson", "export_ctc",
 )  # fmt: skip
-SUMMARY = ("evaluate", "report")
+SUMMARY = ("evaluate", "report", "crate")
 
 
 def of_run(finished, dataset, run):
@@ -204,7 +205,7 @@ def test_one_line_in_an_architecture_reruns_the_runs_of_that_architecture(projec
 def test_the_report_template_reruns_the_reports(project):
     path = project / "workflow/cellmill/templates/report.html.jinja"
     path.write_text(path.read_text() + "\n<!-- other -->\n")
-    assert planned_jobs(project) == {"report cells", "report nuclei", "index"} - (
+    assert planned_jobs(project) == {"report cells", "report nuclei", "crate nuclei", "index"} - (
         {"index"} if not _index_shares(project) else set()
     )
 
@@ -252,15 +253,25 @@ def test_a_format_that_is_asked_for_later_is_written_and_nothing_is_computed_aga
     assert planned_jobs(project) == {*(f"export_onnx cells/{run}" for run in runs), "report cells"}
 
 
+def test_a_crate_that_is_asked_for_later_is_written_and_nothing_is_written_again(project):
+    edit_config(project, lambda c: c["datasets"]["cells"].update(report={"ro_crate": True}))
+    assert planned_jobs(project) == {"crate cells"}
+
+
+def test_a_crate_that_is_no_longer_asked_for_runs_nothing(project):
+    edit_config(project, lambda c: c["datasets"]["nuclei"]["report"].update(ro_crate=False))
+    assert planned_jobs(project) == set()
+
+
 def test_another_title_is_written_into_the_exports_and_the_report(project):
     edit_config(project, lambda c: c["datasets"]["nuclei"]["models"][0].update(title="Another"))
     run = "nuclei/sartorius_unet"
-    assert planned_jobs(project) == {f"export_onnx {run}", f"export_bioimageio {run}", "report nuclei"}
+    assert planned_jobs(project) == {f"export_onnx {run}", f"export_bioimageio {run}", "report nuclei", "crate nuclei"}
 
 
 def test_the_bootstrap_reruns_only_the_summary(project):
     edit_config(project, lambda c: c["datasets"]["nuclei"]["evaluate"].update(bootstrap=30))
-    assert planned_jobs(project) == {"evaluate nuclei", "report nuclei", "index"}
+    assert planned_jobs(project) == {"evaluate nuclei", "report nuclei", "crate nuclei", "index"}
 
 
 # ---- data ------------------------------------------------------------------------------------------------
@@ -289,7 +300,8 @@ def test_a_changed_test_image_reruns_its_shard_and_never_the_training(project, f
 
 
 def _summary(dataset: str) -> set[str]:
-    return {f"evaluate {dataset}", f"report {dataset}", "index"}
+    crate = {"crate nuclei"} if dataset == "nuclei" else set()
+    return {f"evaluate {dataset}", f"report {dataset}", "index"} | crate
 
 
 def test_a_changed_training_image_retrains(project, finished):

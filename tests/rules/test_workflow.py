@@ -11,10 +11,12 @@ import yaml
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
 
+from cellmill import inventory
 from cellmill.plan import make_plan
 from cellmill.provenance import EXEMPT_MODULES, code_digests
 from cellmill.settings import job_settings
 from project import ROOT
+from report_example import TABLES
 
 STAGES = (
     "check",
@@ -28,6 +30,7 @@ STAGES = (
     "export",
     "evaluate",
     "report",
+    "crate",
 )
 SCRIPTS = sorted((ROOT / "workflow/scripts").glob("*.py"))
 LIBRARY = ROOT / "workflow/cellmill"
@@ -96,7 +99,7 @@ ONCE_A_RUN = (
     "export_rois", "export_geojson", "export_ctc",
 )  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "postprocess", "evaluate_shard")
-OF_DATASET = ("check_dataset", "match", "evaluate", "report")
+OF_DATASET = ("check_dataset", "match", "evaluate", "report", "crate")
 
 
 @pytest.fixture(scope="module")
@@ -137,12 +140,24 @@ def test_settings_and_paths_are_exactly_the_keywords_of_the_stage_function(scrip
         settings = set(job_settings(plan, script.stem, **words_of(script.stem)))
         assert not settings & given, "a setting is given twice"
         given |= settings
+    if script.stem in ("evaluate", "report"):  # spread from a list of tables
+        given |= {f"{name}_path" for name in TABLES}
     if script.stem == "evaluate_shard":  # spread from a list of rooms
         given |= {"images_dir", "labels_dir", "probabilities_dir", "segmentation_dir"}
     if script.stem == "postprocess_fit":
         given |= {f"{r}_{k}" for r in ("train", "validation") for k in ("images", "labels", "probabilities")}
     needed = {key for key, parameter in parameters.items() if parameter.default is parameter.empty}
     assert needed <= given <= set(parameters)
+
+
+def test_a_crate_lists_what_the_rules_write(rules):
+    written = {re.sub(r"\{(\w+),[^}]*\}", r"{\1}", str(file)) for rule in rules for file in rule.output}
+    written = {path for path in written if path.startswith("results/{dataset}/")}
+    of_dataset = {path.removeprefix("results/{dataset}/") for path in written if "{shard}" not in path}
+    of_run = {**inventory.OF_RUN, **inventory.OF_FITTED_RUN, **inventory.OF_TRAINED_RUN, **inventory.EXPORTED}
+    listed = {*inventory.OF_DATASET, *inventory.OF_SIMULATION_LIKE, *(f"{{run}}/{name}" for name in of_run)}
+    # weights.pt is in model.cellmill, and a crate does not list its own description
+    assert of_dataset - {"{run}/weights.pt", "ro-crate-metadata.json"} == listed
 
 
 def test_config_is_read_in_one_place():

@@ -618,6 +618,11 @@ def test_ticks_of_a_logarithmic_axis_lie_within_it(low, high):
         (r"C:\Users\ann\a.tif", "…/a.tif"),
         ("data/train.csv", "data/train.csv"),
         ("../data/train.csv", "../data/train.csv"),
+        ('images: "/home/Ann Other/data/{sample}.tif"', 'images: "…/{sample}.tif"'),
+        ("images: /home/Ann Other/data/{sample}.tif", "images: …/{sample}.tif"),
+        ("masks: /a/b.png differs from c/d.png", "masks: …/b.png differs from c/d.png"),
+        ("file:///home/ann/a.tif", "…/a.tif"),
+        (r"\\server\share\a.tif", "…/a.tif"),
         ("https://example.org/a/b", "https://example.org/a/b"),
         ("counts/s and 1/2/3", "counts/s and 1/2/3"),
     ],
@@ -697,7 +702,7 @@ def test_threshold_of_a_run_without_a_fit_is_unknown():
 
 
 def test_settings_of_the_page_have_defaults():
-    assert Report().model_dump() == {"title": None, "paper": None, **SETTINGS}
+    assert Report().model_dump() == {"title": None, "paper": None, "ro_crate": False, **SETTINGS}
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ logger = logging.getLogger(__name__)
 THRESHOLDED, POSTPROCESSED = "thresholded", "postprocessed"
 METRIC_COLUMNS = (
     "model", "seed", "split", "stage", "geometry", "metric", "aggregation", "value", "ci_low", "ci_high",
-    "n", "n_undefined", "n_groups",
+    "n", "n_undefined",
 )  # fmt: skip
 SCORE_COLUMNS = (
     "model", "seed", "split", "stage", "geometry", "sample", "shard", *METRICS, *FREE_METRICS,
@@ -315,8 +315,7 @@ def summarize_evaluation(
     metrics_path : path
         Tidy table, one row a number: each of METRICS and RATE_METRICS as image_mean and pooled, those of FREE_METRICS
         pooled for the stage `thresholded`; the pixel scores also for the stage `at_0.50`. `n` images stand
-        behind a value, `n_undefined` were left out because the score is undefined for them, `n_groups` is how many
-        sequences, wells or single images the interval rests on. An mcc of 0/0 stands as
+        behind a value, `n_undefined` were left out because the score is undefined for them. An mcc of 0/0 stands as
         0 in the mean and is counted in `n_undefined` too. Images that were scored as sections have v_rand and v_info
         (see `summarize_sections`) and rows of the stage `baseline` (see `summarize_baselines`).
     scores_path : path
@@ -404,7 +403,6 @@ def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> I
         draws = group.bootstrap(f"{model}/{run_seed}/{split}", replicates=bootstrap, seed=seed)
         names = {
             "model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry,
-            "n_groups": draws.n_groups,
         }  # fmt: skip
         numbers = group.numbers
         for row in summarize_counts(numbers, bootstrap=draws, with_free=stage == THRESHOLDED):
@@ -430,8 +428,7 @@ def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator
             for split, of_split in of_geometry.items()
         }
         for row in summarize_baselines(of_geometry, bootstraps=draws):
-            n_groups = draws[row["split"]].n_groups
-            yield {"seed": 0, "stage": BASELINE, "geometry": geometry, "n_groups": n_groups} | row
+            yield {"seed": 0, "stage": BASELINE, "geometry": geometry} | row
 
 
 def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ import yaml
 from cellmill.config.networks import network_settings
 from cellmill.config.runs import MEAN_SUFFIX, Run, read_export
 from cellmill.config.simulate import image_settings, setting_limits
+from cellmill.inventory import list_inputs, list_results, list_settings
 from cellmill.plan import Plan
 from cellmill.provenance import canonical
 from cellmill.samples import UNLABELLED, Sample
@@ -219,21 +220,12 @@ def evaluate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
 def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     section = plan.config.datasets[dataset]
     shown, labelled = plan.shown_shards(dataset), plan.labelled_shards(dataset)
-    asked: dict[str, Any] = {
-        "seed": plan.config.seed,
-        "images_per_job": plan.config.images_per_job,
-        "datasets": {dataset: section.model_dump(mode="json", exclude_unset=True, exclude_none=True)},
-    }
-    for entry, model in zip(asked["datasets"][dataset].get("models", []), section.models, strict=False):
-        entry.update(entry.pop("overrides", {}))
-        if model.apply is not None and "name" not in model.model_fields_set:
-            entry.pop("name", None)
-    gallery = section.report.model_dump(mode="json")
+    gallery = section.report.model_dump(mode="json", exclude={"ro_crate"})
     return {
         "dataset": dataset,
         "title": gallery.pop("title", None) or dataset,
         "paper": gallery.pop("paper", None),
-        "config_text": yaml.safe_dump(canonical(asked), sort_keys=False, allow_unicode=True),
+        "config_text": yaml.safe_dump(canonical(list_settings(plan, dataset)), sort_keys=False, allow_unicode=True),
         "runs": [_run_files(plan, run) for run in plan.runs[dataset]],
         "samples": [
             {
@@ -294,6 +286,17 @@ def index_settings(plan: Plan) -> dict[str, Any]:
     return {"datasets": {name: len(rows) for name, rows in plan.samples.items()}, "order": list(plan.samples)}
 
 
+def crate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "title": plan.config.datasets[dataset].report.title or dataset,
+        "runs": [run.name for run in plan.runs[dataset]],
+        "parameters": list_settings(plan, dataset),
+        **list_inputs(plan, dataset),
+        **list_results(plan, dataset),
+    }
+
+
 def _columns(rows: list[Sample], *names: str) -> list[dict[str, Any]]:
     settings = [row.as_settings() for row in rows]
     return [{name: row[name] for name in names if name in row} for row in settings]
@@ -322,4 +325,5 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "evaluate": evaluate_settings,
     "report": report_settings,
     "index": index_settings,
+    "crate": crate_settings,
 }

@@ -48,7 +48,12 @@ rule check_dataset:
             for shard in PLAN.shards(wildcards.dataset)
         ],
     output:
-        summary="results/{dataset}/check/summary.csv",
+        summary=report(
+            "results/{dataset}/check/summary.csv",
+            caption="../report/findings.rst",
+            category="{dataset}",
+            labels={"file": "check/summary.csv", "content": "Findings on the data"},
+        ),
         images="results/{dataset}/check/images.csv",
         annotations="results/{dataset}/check/annotations.csv",
     log:

@@ -12,6 +12,7 @@ from snakemake.exceptions import WorkflowError
 from cellmill.cleanup import remove_old_shards
 from cellmill.config.errors import ConfigError
 from cellmill.config.export import exported_files
+from cellmill.inventory import result_paths
 from cellmill.plan import freeze, make_plan, thaw, write_sample_tables
 from cellmill.provenance import code_digests
 from cellmill.settings import job_settings

@@ -39,9 +39,19 @@ rule evaluate:
     input:
         shards=evaluations_of_dataset,
     output:
-        metrics="results/{dataset}/metrics.csv",
+        metrics=report(
+            "results/{dataset}/metrics.csv",
+            caption="../report/metrics.rst",
+            category="{dataset}",
+            labels={"file": "metrics.csv", "content": "All scores"},
+        ),
         scores="results/{dataset}/scores.csv",
-        comparisons="results/{dataset}/comparisons.csv",
+        comparisons=report(
+            "results/{dataset}/comparisons.csv",
+            caption="../report/comparisons.rst",
+            category="{dataset}",
+            labels={"file": "comparisons.csv", "content": "Models compared"},
+        ),
         curves="results/{dataset}/curves.csv",
         sizes="results/{dataset}/sizes.csv",
     log:

@@ -11,7 +11,12 @@ rule report:
     input:
         unpack(report_data),
     output:
-        page="results/{dataset}/report.html",
+        page=report(
+            "results/{dataset}/report.html",
+            caption="../report/page.rst",
+            category="{dataset}",
+            labels={"file": "report.html", "content": "Report"},
+        ),
     log:
         "logs/{dataset}/report/report.log",
     benchmark:

@@ -9,8 +9,5 @@ from cellmill.report import summarize_for_index, write_index
 
 counts = snakemake.params.settings["datasets"]
 tables = zip(snakemake.params.settings["order"], snakemake.input.metrics, snakemake.input.comparisons, strict=True)
-rows = [
-    summarize_for_index(dataset=name, images=counts[name], metrics_path=metrics, comparisons_path=comparisons)
-    for name, metrics, comparisons in tables
-]
+rows = [summarize_for_index(dataset=d, images=counts[d], metrics_path=m, comparisons_path=c) for d, m, c in tables]
 write_index(output_path=snakemake.output.page, reports=rows, provenance=describe_run(snakemake.scriptdir))

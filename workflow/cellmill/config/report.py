@@ -1,4 +1,4 @@
-"""Section `report`: what the page of a dataset shows."""
+"""Section `report`: what the page of a dataset shows, and what is told of its results besides."""
 
 from typing import Literal
 
@@ -32,4 +32,10 @@ class Report(BaseModel):
         None,
         description="Set the scores beside the published ones of a paper (resources/papers), with what must be known "
         "to read those. Its rows are filled by the models that were made from its presets.",
+    )
+    ro_crate: bool = Field(
+        False,
+        description="Write ro-crate-metadata.json into the dataset's results: what they were made from, by which "
+        "software and settings, and what came out, with sizes and digests, as RO-Crate 1.1 (Process Run Crate). Reads "
+        "every image and annotation once more.",
     )

@@ -402,7 +402,7 @@ def describe_fit(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
                     says = say_value(value) if unit or not isinstance(value, float) else say_score(value)
                 facts.append((name, f"{says} {unit}".strip()))
         if facts:
-            reason = str((fit.get(wanted[-1][0]) or {}).get("reason") or "")
+            reason = hide_folders(str((fit.get(wanted[-1][0]) or {}).get("reason") or ""))
             groups.append({"title": title, "reason": reason[:1].upper() + reason[1:], "facts": facts})
     return groups
 

@@ -5,6 +5,7 @@ No files are read here.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -152,7 +153,7 @@ def list_findings(findings: Iterable[Mapping[str, Any]]) -> Table:
                 Cell(severity, order.get(severity, len(order)), style=f"severity {severity}"),
                 count(len(names) or None),
                 word(say_list(places, most=MAX_NAMED)),
-                Cell(hide_folders(str(same[0]["finding"])), note="others alike" if alike else ""),
+                replace(word(hide_folders(str(same[0]["finding"]))), note="others alike" if alike else ""),
                 word(hide_folders(str(same[0].get("advice") or ""))),
             ]
         )

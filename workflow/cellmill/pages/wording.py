@@ -10,7 +10,12 @@ MISSING = "–"
 MAX_ROWS = 1000  # of a table on a page; the file it comes from has them all
 MAX_FACT_ITEMS = 6  # longer lists are data, not facts
 HEX_DIGEST = re.compile(r"[0-9a-f]{32,}")
-ABSOLUTE_PATH = re.compile(r"(?<![\w./\\])(?:/(?:[^\s/'\":,;<>|]+/)+|[A-Za-z]:\\(?:[^\s\\'\":,;<>|]+\\)+)(?=\S)")
+# A folder may have spaces in its name where quotes or a line of YAML say how far the path goes.
+ABSOLUTE_PATH = re.compile(
+    r"(?<=['\"])/[^'\"\n]*/(?=[^'\"\n])"
+    r"|(?<=: )/(?:(?:[^\s/'\":,;<>|]+|[^\s/'\":,;<>|.]+(?: [^\s/'\":,;<>|.]+)+)/)+(?=\S)"
+    r"|(?<![\w./\\])(?:(?:file://)?/(?:[^\s/'\":,;<>|]+/)+|(?:[A-Za-z]:|\\)\\(?:[^\s\\'\":,;<>|]+\\)+)(?=\S)"
+)
 
 
 @dataclass(frozen=True)

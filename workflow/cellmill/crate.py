@@ -1,0 +1,244 @@
+"""Stage `crate`: what a dataset's results were made from and by what, in a form that machines read.
+
+Reads   tables, page, models and shard folders of a dataset, and sizes and digests of its images and annotations
+Writes  results/{dataset}/ro-crate-metadata.json      RO-Crate 1.1, Process Run Crate 0.5; its folder is the crate
+"""
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+from typing import Any
+from urllib.parse import quote
+
+from cellmill.shards import MANIFEST, VERSIONS, atomic_path, file_digest
+
+logger = logging.getLogger(__name__)
+
+SPECIFICATION = "https://w3id.org/ro/crate/1.1"
+PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
+# The context of RO-Crate 1.1 is older than schema.org's term for a digest.
+CONTEXT = [f"{SPECIFICATION}/context", {"sha256": "http://schema.org/sha256"}]
+# The specification asks for a licence or, in its place, for words.
+NO_LICENCE = "No licence is stated. Whoever publishes these results states one."
+# Written at the start of every run, by no rule.
+SAMPLE_TABLE = {"samples.csv": "Each image with its annotation, class, group and part of the split"}
+OF_SHARD = {MANIFEST: "SHA-256 of each file of the folder", VERSIONS: "Package versions that the folder was made with"}
+FORMATS = {
+    ".cellmill": "application/zip", ".csv": "text/csv", ".html": "text/html", ".json": "application/json",
+    ".zip": "application/zip",
+}  # fmt: skip
+PYPI = "https://pypi.org/project/{name}/{version}/"
+PYTHON = "https://www.python.org/downloads/release/python-{version}/"
+
+Entity = dict[str, Any]
+
+
+def write_crate(
+    *,
+    output_path: str | Path,
+    dataset: str,
+    title: str,
+    runs: Sequence[str],
+    parameters: Mapping[str, Any],
+    images: Sequence[str],
+    annotations: Sequence[str],
+    models: Sequence[str],
+    files: Mapping[str, str],
+    shards: Mapping[str, str],
+    folders: Mapping[str, str],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Describe the results of a dataset as an RO-Crate: the same bytes for the same arguments and files.
+
+    Parameters
+    ----------
+    output_path : path
+        ro-crate-metadata.json; its folder is the root of the crate.
+    dataset, title : str
+        Name of the dataset, and the heading of its page.
+    runs : sequence of str
+        Names of the runs.
+    parameters : mapping
+        The part of the config that was used; becomes one entity a value.
+    images, annotations, models : sequence of paths
+        What the results were made from, outside of the crate: files, or folders of OME-Zarr. The folders of absolute
+        paths are left out of what is written.
+    files, shards, folders : mapping
+        What came out, path relative to the root -> what it is: files, folders with a manifest, folders without.
+    provenance : mapping
+        date, commit, machine and versions of `describe_run`. The function reads no clock.
+
+    Raises
+    ------
+    ValueError
+        If the date is none, or a file or folder of the results is missing.
+
+    Notes
+    -----
+    No person, organisation or licence is named, since none is known. RO-Crate 1.1, https://w3id.org/ro/crate/1.1;
+    Process Run Crate 0.5, https://w3id.org/ro/wfrun/process/0.5.
+    """
+    root, when = Path(output_path).parent, _read_date(str(provenance.get("date", "")))
+    outputs = [describe_file(root, name, meaning) for name, meaning in (SAMPLE_TABLE | dict(files)).items()]
+    for name, meaning in {**shards, **folders}.items():
+        outputs += describe_folder(root, name, meaning)
+    kinds = {"image": images, "annotation": annotations, "model": models}
+    inputs = [entity for kind, paths in kinds.items() for entity in describe_inputs(kind, paths)]
+    inputs += [
+        _entity(f"#parameter/{_encode(key)}", "PropertyValue", key, value=value) for key, value in flatten(parameters)
+    ]
+    software = describe_software(_versions(root, files, shards, here=provenance.get("versions") or {}))
+    descriptor = {
+        "@id": "ro-crate-metadata.json", "@type": "CreativeWork", "about": {"@id": "./"},
+        "conformsTo": {"@id": SPECIFICATION},
+    }  # fmt: skip
+    crate = _entity(
+        "./", "Dataset", title,
+        description=f"Objects in the images of {dataset}, found by {', '.join(runs)}, with scores and models",
+        datePublished=when, license=NO_LICENCE, conformsTo={"@id": PROFILE}, hasPart=_references(outputs),
+        mentions={"@id": "#run"},
+    )  # fmt: skip
+    run = _entity(
+        "#run", "CreateAction", f"cellmill on {dataset}",
+        description=f"From raw images to objects and scores, on {provenance.get('machine') or 'a machine'}",
+        endTime=when, actionStatus="http://schema.org/CompletedActionStatus", instrument={"@id": "#cellmill"},
+        object=_references(inputs), result=_references(outputs),
+    )  # fmt: skip
+    cellmill = _entity(
+        "#cellmill", "SoftwareApplication", "cellmill",
+        description="Snakemake pipeline from microscope images to masks and scores",
+        softwareVersion=str(provenance.get("commit") or "unknown"), softwareRequirements=_references(software),
+    )  # fmt: skip
+    profile = _entity(PROFILE, "CreativeWork", "Process Run Crate", version="0.5")
+    graph = [descriptor, crate, profile, run, cellmill, *software, *inputs, *outputs]
+    text = json.dumps({"@context": CONTEXT, "@graph": graph}, indent=1, ensure_ascii=False)
+    with atomic_path(output_path) as path:
+        path.write_text(text + "\n", encoding="utf-8")
+    logger.info("%s: %d entities", output_path, len(graph))
+
+
+def describe_file(root: Path, name: str, meaning: str) -> Entity:
+    """Describe a file of the crate, with its size in bytes and its SHA-256; a ValueError where it is not there."""
+    path = _find(root / name)
+    kind = FORMATS.get(path.suffix, "application/octet-stream")
+    return _entity(_encode(name), "File", name, description=meaning, encodingFormat=kind, **_weigh(path))
+
+
+def describe_folder(root: Path, name: str, meaning: str) -> list[Entity]:
+    """Describe a folder of the crate and, where it has one, its manifest: the digests of all its files."""
+    path = _find(root / name)
+    found = {file: said for file, said in OF_SHARD.items() if (path / file).is_file()}
+    parts = [describe_file(root, f"{name}/{file}", said) for file, said in found.items()]
+    folder = _entity(f"{_encode(name)}/", "Dataset", name, description=meaning)
+    return [folder | ({"hasPart": _references(parts)} if parts else {}), *parts]
+
+
+def describe_inputs(kind: str, paths: Iterable[str]) -> list[Entity]:
+    """Describe what lies outside of the crate by name, and files that are there by size and SHA-256.
+
+    Parameters
+    ----------
+    kind : str
+        image, annotation or model: the first word of the identifiers.
+    paths : iterable of str
+        Relative ones are written as they are; of absolute ones, what follows the folder that all of them share.
+    """
+    names = {path: path for path in paths}
+    absolute = [path for path in names if PurePath(path).is_absolute()]
+    shared = os.path.commonpath([PurePath(path).parent for path in absolute]) if absolute else ""
+    names |= {path: f"…/{PurePath(path).relative_to(shared).as_posix()}" for path in absolute}
+    meaning = f"{kind.capitalize()} that the results were made from"
+    return [
+        # what is no part of the crate is no File to RO-Crate 1.1
+        _entity(f"#{kind}/{_encode(name)}", "CreativeWork", name, description=meaning)
+        | (_weigh(Path(path)) if Path(path).is_file() else {})
+        for path, name in names.items()
+    ]
+
+
+def describe_software(versions: Iterable[tuple[str, str]]) -> list[Entity]:
+    """Describe packages, and Python under the name ``python``, by their pages; two versions of one are two entities."""
+    entities = []
+    for package, version in versions:
+        public, _, build = version.partition("+")  # 2.13.0+cpu has no page of its own
+        page = PYPI.format(name=package, version=public)
+        if package == "python":
+            page = PYTHON.format(version=public.replace(".", ""))
+        identifier = f"{page}#{build}" if build else page
+        entities.append(_entity(identifier, "SoftwareApplication", package, softwareVersion=version, url=page))
+    return entities
+
+
+def flatten(settings: Any, *, name: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
+    """Give each value of nested settings with its path, such as ``datasets.nuclei.models[0].preset``.
+
+    Lists of plain values are one text, since JSON-LD keeps no order; the folders of absolute paths become ``…``.
+    """
+    if isinstance(settings, Mapping):
+        for key, value in settings.items():
+            yield from flatten(value, name=f"{name}.{key}" if name else str(key))
+    elif isinstance(settings, list | tuple) and any(isinstance(item, Mapping) for item in settings):
+        for number, value in enumerate(settings):
+            yield from flatten(value, name=f"{name}[{number}]")
+    elif isinstance(settings, list | tuple):
+        values = [_hide_folders(value) if isinstance(value, str) else value for value in settings]
+        yield name, json.dumps(values, ensure_ascii=False)
+    elif settings is not None:
+        yield name, _hide_folders(settings) if isinstance(settings, str) else settings
+
+
+def _hide_folders(text: str) -> str:
+    """Leave out the folders of an absolute path, as far as they hold no wildcard."""
+    parts = PurePath(text).parts
+    if not PurePath(text).is_absolute() or len(parts) < 3:
+        return text
+    first = next((number for number, part in enumerate(parts) if "{" in part or "*" in part), len(parts) - 1)
+    return "/".join(["…", *parts[first:]])
+
+
+def _read_date(text: str) -> str:
+    """Write the date of `describe_run` as ISO 8601 has it, with seconds and the offset from UTC."""
+    try:
+        return datetime.strptime(text, "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC).isoformat()
+    except ValueError:
+        raise ValueError(
+            f"date of the run: expected one like 2026-01-31 23:59 UTC, found {text!r}. Give that of describe_run."
+        ) from None
+
+
+def _find(path: Path) -> Path:
+    if not path.exists():
+        raise ValueError(f"{path}: expected a result, found nothing there. Run snakemake again: it writes it.")
+    return path
+
+
+def _entity(identifier: str, kind: str, name: str, **facts: Any) -> Entity:
+    return {"@id": identifier, "@type": kind, "name": name, **facts}
+
+
+def _versions(
+    root: Path, files: Iterable[str], shards: Iterable[str], *, here: Mapping[str, str]
+) -> list[tuple[str, str]]:
+    """Gather each version of each package that training, objects and this file were made with."""
+    recorded = [dict(here)]
+    for name in files:
+        if PurePath(name).name == "train.json":
+            recorded.append(json.loads((root / name).read_text(encoding="utf-8")).get("versions") or {})
+    for path in (root / name / VERSIONS for name in shards):
+        recorded.append(json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {})
+    return sorted({item for versions in recorded for item in versions.items()})
+
+
+def _weigh(path: Path) -> dict[str, str]:
+    return {"contentSize": str(path.stat().st_size), "sha256": file_digest(path)}
+
+
+def _references(entities: Iterable[Entity]) -> list[dict[str, str]]:
+    return [{"@id": entity["@id"]} for entity in entities]
+
+
+def _encode(name: str) -> str:
+    return quote(name, safe="/+")

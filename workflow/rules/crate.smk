@@ -1,0 +1,35 @@
+"""Stage `crate`: what the results were made from and by what, for machines; only where `report.ro_crate` asks for it.
+
+Reads   tables, page, models and shard folders of a dataset, and sizes and digests of its images and annotations
+Writes  results/{dataset}/ro-crate-metadata.json      RO-Crate 1.1, Process Run Crate 0.5; its folder is the crate
+"""
+
+
+rule crate:
+    """Describe the results of a dataset as an RO-Crate."""
+    input:
+        # Of folders the seals count.
+        files=lambda wildcards: result_paths(PLAN, wildcards.dataset)["files"],
+        folders=lambda wildcards: [
+            ancient(folder)
+            for folder in result_paths(PLAN, wildcards.dataset)["folders"]
+        ],
+        seals=lambda wildcards: result_paths(PLAN, wildcards.dataset)["seals"],
+    output:
+        crate="results/{dataset}/ro-crate-metadata.json",
+    log:
+        "logs/{dataset}/crate/crate.log",
+    benchmark:
+        "benchmarks/{dataset}/crate/crate.tsv"
+    conda:
+        "../../envs/report.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=120,
+        gpu=0,
+    params:
+        settings=settings_of("crate"),
+        code=code_of("crate"),
+    script:
+        "../scripts/crate.py"

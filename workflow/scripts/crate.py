@@ -1,0 +1,12 @@
+"""Rule crate. The work is in cellmill/crate.py."""
+
+from cellmill.runlog import start_log
+
+start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
+
+from cellmill.crate import write_crate
+from cellmill.provenance import describe_run
+
+write_crate(
+    output_path=snakemake.output.crate, provenance=describe_run(snakemake.scriptdir), **snakemake.params.settings
+)
