@@ -22,15 +22,45 @@ function sortBy(heading) {
   body.append(...keyed.map(([, line]) => line));
 }
 
+// A cell that begins like a formula would be computed by a spreadsheet; an apostrophe makes it text. Numbers stay numbers.
+function disarm(text) {
+  const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
+  return !isNumber && /^\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]|^[\t\r\n]/.test(text) ? `'${text}` : text;
+}
+
+// Of a number its full value, of a word what is shown, without the second line.
+function plainValue(cell, isNumber) {
+  if (isNumber) return cell.dataset.value;
+  const words = [...cell.childNodes].filter((part) => part.nodeName !== "SMALL").map((part) => part.textContent);
+  const text = words.join("").trim();
+  return text === "–" ? "" : text;
+}
+
 function saveCsv(block) {
-  const quote = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const headings = [...block.querySelector("thead tr").cells];
+  const valueOf = (cell, column) =>
+    cell.closest("thead") ? cell.textContent.trim() : plainValue(cell, headings[column].classList.contains("num"));
+  const quote = (text) => (/[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
   const lines = [...block.querySelectorAll("tr")].map((row) =>
-    [...row.cells].map((cell) => quote(cell.dataset.value ?? cell.textContent.trim())).join(","));
+    [...row.cells].map((cell, column) => quote(disarm(valueOf(cell, column)))).join(","));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" }));
   link.download = `${block.dataset.name}.csv`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+// Says whether columns lie beyond the right edge; the style sheet lets them fade.
+const widths = new ResizeObserver((entries) => { for (const entry of entries) tellEdge(entry.target.closest(".scroll")); });
+
+function tellEdge(room) {
+  room.classList.toggle("goes-on", room.scrollWidth - room.clientWidth - room.scrollLeft > 1);
+}
+
+for (const room of document.querySelectorAll(".scroll")) {
+  room.addEventListener("scroll", () => tellEdge(room), { passive: true });
+  widths.observe(room);
+  widths.observe(room.firstElementChild);
 }
 
 for (const button of document.querySelectorAll("thead button"))
@@ -78,6 +108,10 @@ if (gallery) {
   const order = document.getElementById("gallery-order");
   let shown = null; // the card that is enlarged
 
+  // The enlarged picture covers the page, and with it what its colours mean.
+  const legend = gallery.querySelector(".errors-legend");
+  if (legend) zoom.querySelector(".zoom-foot").before(legend.cloneNode(true));
+
   const show = (root) => {
     const { view, model } = gallery.dataset;
     for (const part of root.querySelectorAll("[data-views], .said")) {
@@ -114,9 +148,8 @@ if (gallery) {
     place.replaceChildren(card.querySelector(".stack").cloneNode(true));
     const [width, height] = place.firstChild.style.aspectRatio.split("/").map(Number);
     place.firstChild.style.setProperty("--ratio", String(width / height));
-    for (const image of place.querySelectorAll("img")) image.loading = "eager";
     zoom.querySelector(".zoom-name").textContent = card.dataset.name;
-    zoom.querySelector(".zoom-said").textContent = card.querySelector(".said:not([hidden])")?.innerText.replaceAll("\n", " · ") ?? "";
+    zoom.querySelector(".zoom-said").textContent = card.querySelector(".said:not(.files, [hidden])")?.innerText.replaceAll("\n", " · ") ?? "";
     show(place);
     if (!zoom.open) zoom.showModal();
   };

@@ -1,0 +1,112 @@
+"""A real browser for the tests of the page, pages to open in it, and what finds faults of accessibility."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, sync_playwright
+from real_example import build_real_example
+
+from cellmill.report import summarize_for_index, write_index, write_report
+from project import ROOT
+from report_example import build_example
+
+CHROMIUM = Path("/usr/bin/chromium")
+INSTALL = "apt-get install -y chromium fonts-dejavu-core"
+ARGUMENTS = [
+    "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run",
+]  # fmt: skip
+# axe-core, as a Python package carries it: what installs the other packages of the checks installs this one too.
+AXE = ROOT / ".venv" / "oracles" / "axe_playwright_python" / "axe.min.js"
+PICTURES = Path(__file__).with_name("screenshots")
+
+
+def install_chromium() -> None:
+    """Install Debian's Chromium where that is ours to do, or skip and name the command."""
+    if CHROMIUM.exists():
+        return
+    may_install = os.geteuid() == 0 or bool(os.environ.get("CI"))
+    if not may_install or shutil.which("apt-get") is None:
+        pytest.skip(f"{CHROMIUM} is missing; install it with: sudo {INSTALL}")
+    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in ("apt-get update", INSTALL):
+        done = subprocess.run(
+            [*prefix, *command.split()], env=environment, capture_output=True, text=True, check=False, timeout=600
+        )
+        if done.returncode:
+            pytest.skip(f"{CHROMIUM} is missing, and {command!r} failed: {done.stderr.strip()[-300:]}")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    install_chromium()
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory) -> Path:
+    """Index, a report of two models, and one without annotations, as they lie in results/."""
+    root = tmp_path_factory.mktemp("site")
+    reports = []
+    for dataset, is_annotated in (("cells", True), ("plate", False)):
+        arguments = build_example(root / dataset, dataset=dataset, is_annotated=is_annotated)
+        write_report(output_path=root / dataset / "report.html", **arguments)
+        paths = {f"{name}_path": root / dataset / f"{name}.csv" for name in ("metrics", "comparisons")}
+        reports.append(summarize_for_index(dataset=dataset, images=4, **paths))
+    write_index(output_path=root / "index.html", reports=reports, provenance={})
+    return root
+
+
+@pytest.fixture(scope="session")
+def real_report(tmp_path_factory, real_data) -> Path:
+    """The report of real images of nuclei, with predictions that are made up."""
+    root = tmp_path_factory.mktemp("real") / "nuclei"
+    write_report(output_path=root / "report.html", **build_real_example(root, real_data))
+    return root / "report.html"
+
+
+@pytest.fixture
+def open_page(browser, site) -> Iterator[Callable[..., Page]]:
+    """Give a function that opens a file of the site, or any other; at the end nothing may have gone wrong or gone out."""
+    context = browser.new_context(accept_downloads=True, reduced_motion="reduce")  # no scrolling that takes its time
+    problems: list[str] = []
+    requests: list[str] = []
+
+    def open_file(name: str | Path, *, width: int = 1280, scheme: str = "light") -> Page:
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.on("console", lambda message: problems.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto((site / name).as_uri())
+        return page
+
+    yield open_file
+    context.close()
+    assert not problems
+    # The pages themselves, and what they carry or make
+    assert [url for url in requests if not re.match(r"data:|blob:|file:.*/(report|index)\.html(#\w+)?$", url)] == []
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """The program that finds faults of accessibility."""
+    if not AXE.is_file():
+        pytest.skip(f"{AXE} is missing: `make test` installs requirements-oracles.txt")
+    return AXE.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Path:
+    """The folder of the pictures that tests leave for a person to look at."""
+    PICTURES.mkdir(exist_ok=True)
+    return PICTURES

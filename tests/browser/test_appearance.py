@@ -1,0 +1,174 @@
+"""How the pages look: on a desk, on a telephone, in the dark, on paper.
+
+The pictures stay in tests/browser/screenshots for a person to look at.
+"""
+
+import re
+
+import pytest
+from playwright.sync_api import expect
+
+PAPER = {"format": "A4", "print_background": True, "margin": dict.fromkeys(("top", "right", "bottom", "left"), "14mm")}
+CHAPTERS = {
+    "comparison": "#comparison",
+    "model": ".model",
+    "gallery": "#images",
+    "objects": "#objects",
+    "end": "#reproduce",
+}
+# Elements that stick out of the window and lie in nothing that scrolls or cuts
+STICKING_OUT = """() => [...document.querySelectorAll('main *')].filter((part) => {
+    if (!part.checkVisibility() || part.closest('.unseen, svg')) return false;
+    for (let parent = part.parentElement; parent; parent = parent.parentElement)
+        if (getComputedStyle(parent).overflowX !== 'visible') return false;
+    const box = part.getBoundingClientRect();
+    return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
+}).map((part) => part.outerHTML.slice(0, 120))"""
+# Numbers of one column end at one place, whatever their length.
+RAGGED = """() => [...document.querySelectorAll('table')].flatMap((table) => [...table.tHead.rows[0].cells].flatMap((head, at) => {
+    if (!head.classList.contains('num') || !table.checkVisibility()) return [];
+    const ends = [...table.tBodies[0].rows].map((row) => {
+        const range = document.createRange();
+        range.selectNodeContents(row.cells[at]);
+        return range.getBoundingClientRect().right;
+    });
+    return Math.max(...ends) - Math.min(...ends) > 1 ? [`${table.closest('.table').dataset.name}: ${head.textContent}`] : [];
+}))"""
+
+
+# What sticks to the window would lie across a picture that is taller than the window.
+STILL = ".bar, .tools { position: static !important; }"
+
+
+def pages_of(data: bytes) -> int:
+    return len(re.findall(rb"/Type\s*/Page\b", data))
+
+
+def images_of(data: bytes) -> int:
+    return len(re.findall(rb"/Subtype\s*/Image\b", data))
+
+
+@pytest.fixture
+def real_page(open_page, real_report):
+    return lambda **how: open_page(real_report, **how)
+
+
+@pytest.mark.parametrize("name", ["cells/report.html", "plate/report.html", "index.html"])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
+def test_page_opens_and_fits_the_screen(open_page, pictures, name, width, scheme):
+    page = open_page(name, width=width, scheme=scheme)
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(STICKING_OUT) == []
+    broken = "[...document.images].filter((i) => i.checkVisibility() && i.complete && !i.naturalWidth).length"
+    assert page.evaluate(broken) == 0
+    stem = f"example_{name.split('/')[0].removesuffix('.html')}_{width}_{scheme}"
+    page.screenshot(path=pictures / f"{stem}.png", full_page=True, style=STILL)
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light"), (768, "dark")])
+def test_real_report_fits_the_screen(real_page, pictures, width, scheme):
+    page = real_page(width=width, scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate(STICKING_OUT) == []
+    page.screenshot(path=pictures / f"real_top_{width}_{scheme}.png")
+    for name, place in CHAPTERS.items():
+        page.locator(place).first.screenshot(path=pictures / f"real_{name}_{width}_{scheme}.png", style=STILL)
+
+
+def test_dark_page_is_dark(open_page):
+    light, dark = (
+        open_page("cells/report.html", scheme=scheme).evaluate(
+            "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]"
+        )
+        for scheme in ("light", "dark")
+    )
+    assert light > 200 > 60 > dark
+
+
+def test_numbers_of_a_column_end_at_one_place(open_page):
+    page = open_page("cells/report.html")
+    page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert page.evaluate(RAGGED) == []
+
+
+def test_text_of_drawings_does_not_overlap(open_page):
+    page = open_page("cells/report.html")
+    overlapping = page.evaluate(
+        """() => [...document.querySelectorAll('.plot svg')].flatMap((svg) => {
+            const texts = [...svg.querySelectorAll('text')].filter((part) => part.textContent.trim());
+            const boxes = texts.map((part) => part.getBoundingClientRect());
+            return texts.flatMap((part, i) => texts.slice(i + 1).flatMap((other, k) => {
+                const [a, b] = [boxes[i], boxes[i + 1 + k]];
+                const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+                const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+                return across > 1 && down > 3 ? [`${svg.ariaLabel}: ${part.textContent} on ${other.textContent}`] : [];
+            }));
+        })"""
+    )
+    assert overlapping == []
+
+
+def test_views_of_a_real_report_differ(real_page, pictures):
+    page = real_page()
+    stack = page.locator(".card .stack").first
+    shots = {}
+    for view in page.locator("#gallery input[name=view]").evaluate_all("(all) => all.map((each) => each.value)"):
+        page.locator(f"#gallery label:has([value={view}])").click()
+        shots[view] = stack.screenshot(path=pictures / f"real_view_{view}.png")
+    assert len(shots) >= 5
+    assert len(set(shots.values())) == len(shots)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_enlarged_real_picture_fills_the_window(real_page, pictures, width):
+    page = real_page(width=width)
+    page.locator(".card .picture").first.click()
+    box = page.locator("#zoom .stack").bounding_box()
+    assert box["width"] >= 0.9 * width or box["height"] >= 600
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
+    assert page.locator("#zoom").evaluate(
+        "(part) => part.scrollWidth <= part.clientWidth && part.scrollHeight <= innerHeight"
+    )
+    expect(page.locator("#zoom .errors-legend")).to_be_visible()
+    page.screenshot(path=pictures / f"real_zoom_{width}.png")
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+def test_report_prints(open_page, pictures, is_open):
+    page = open_page("cells/report.html")
+    if is_open:
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
+    data = page.pdf(path=pictures / f"example_{'open' if is_open else 'closed'}.pdf", **PAPER)
+    assert data.startswith(b"%PDF")
+    assert pages_of(data) > 1
+    page.emulate_media(media="print")
+    # What a reader cannot use on paper is not there, what explains the pictures is.
+    for place in (".bar", "#gallery select", "[data-csv]", "#zoom"):
+        assert not page.locator(place).first.is_visible(), place
+    assert page.locator("#gallery .errors-legend").is_visible()
+    assert page.locator(".meanings").first.is_visible() == is_open
+    shown = page.locator(".card .layer:visible").count()
+    assert shown == 6
+    assert page.evaluate(
+        "[...document.querySelectorAll('.scroll')].every((part) => part.scrollWidth <= part.clientWidth + 1)"
+    )
+
+
+def test_real_report_prints_with_its_pictures(real_page, pictures):
+    page = real_page()
+    data = page.pdf(path=pictures / "real.pdf", **PAPER)
+    assert pages_of(data) > 3
+    # Pictures far below the window, at which nobody has looked, are there as well.
+    for card in page.locator(".card").all():
+        card.scroll_into_view_if_needed()
+    page.evaluate("Promise.all([...document.images].filter((i) => i.checkVisibility()).map((i) => i.decode()))")
+    assert images_of(data) == images_of(page.pdf(**PAPER)) >= 3 * page.locator(".card").count()
+
+
+def test_page_is_printed_light_in_a_dark_room(open_page):
+    page = open_page("cells/report.html", scheme="dark")
+    page.emulate_media(media="print", color_scheme="dark")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
