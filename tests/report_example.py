@@ -201,7 +201,7 @@ def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
             place = (model, 7, "test", stage, "raw")
             for metric, value in (("dice", mean - loss), ("ap_kaggle", mean - 0.3 - loss)):
                 interval = (value - 0.02, value + 0.02)
-                metrics.append((*place, metric, "image_mean", value, *interval, len(names), 0, len(names)))
+                metrics.append((*place, metric, "image_mean", value, *interval, len(names), 0))
             for name, value in zip(names, values, strict=True):
                 scores.append((*place, name, "test-0000", value - loss, value - 0.3 - loss, 3, 2))
     _write_csv(root / "metrics.csv", METRIC_COLUMNS, metrics)

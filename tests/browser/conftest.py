@@ -6,12 +6,15 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from real_example import build_real_example
 
 from cellmill.report import summarize_for_index, write_index, write_report
+from cellmill.simcep.meanings import STATISTICS
 from project import ROOT
 from report_example import build_example
 
@@ -53,16 +56,38 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
-    """Index, a report of two models, and one without annotations, as they lie in results/."""
+    """Index, a report of two models, one without annotations, and one with every chapter, as they lie in results/."""
     root = tmp_path_factory.mktemp("site")
     reports = []
-    for dataset, is_annotated in (("cells", True), ("plate", False)):
+    for dataset, is_annotated in (("cells", True), ("plate", False), ("full", True)):
         arguments = build_example(root / dataset, dataset=dataset, is_annotated=is_annotated)
+        if dataset == "full":
+            arguments |= write_more_chapters(root / dataset, arguments)
         write_report(output_path=root / dataset / "report.html", **arguments)
         paths = {f"{name}_path": root / dataset / f"{name}.csv" for name in ("metrics", "comparisons")}
         reports.append(summarize_for_index(dataset=dataset, images=4, **paths))
     write_index(output_path=root / "index.html", reports=reports, provenance={})
     return root
+
+
+def write_more_chapters(root: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Write what the other chapters are made of: a paper's figures, a match, benchmark files, remarks, classes."""
+    for run in arguments["runs"]:
+        run["made_from"] = {"preset": "sartorius_unet", "settings": {}, "overrides": {"width": 0.5}, "how": "trained"}
+    for number, row in enumerate(arguments["samples"]):
+        row |= {"class": "neuroblastoma", "sequence": "s1", "frame": number}
+    numbers = {"real": 1.25, "before": 2.5, "after": 1.5, "distance_before": 0.8, "distance_after": 0.25}
+    numbers |= {f"{side}_{end}": 1.0 for side in ("real", "before", "after") for end in ("low", "high")}
+    numbers |= {"interval_low": 0.1, "interval_high": 0.3, "n_real": 40, "n_simulated": 60, "n_undefined": 0}
+    rows = [{"statistic": name, "is_primary": True, **numbers} for name in STATISTICS]
+    pd.DataFrame(rows).to_csv(root / "match.csv", index=False)
+    for path in ("preprocess/a", "rasterize/a", "train/wide", "predict/wide/a", "postprocess/wide/a", "evaluate/all"):
+        (root / "benchmarks" / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / "benchmarks" / f"{path}.tsv").write_text("s\th:m:s\tmax_rss\n61.5\t0:01:01\t812.4\n")
+    return {
+        "paper": "sartorius", "match_path": root / "match.csv", "benchmarks_dir": root / "benchmarks",
+        "remarks": ["masks/a01.png: two objects share pixels"],
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -75,7 +100,7 @@ def real_report(tmp_path_factory, real_data) -> Path:
 
 @pytest.fixture
 def open_page(browser, site) -> Iterator[Callable[..., Page]]:
-    """Give a function that opens a file of the site, or any other; at the end nothing may have gone wrong or gone out."""
+    """Give a function that opens a page of the site, or any other; nothing may go wrong or out until the end."""
     context = browser.new_context(accept_downloads=True, reduced_motion="reduce")  # no scrolling that takes its time
     problems: list[str] = []
     requests: list[str] = []

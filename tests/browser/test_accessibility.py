@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import Page, expect
 
-PAGES = ("cells/report.html", "plate/report.html", "index.html")
+PAGES = ("full/report.html", "plate/report.html", "index.html")
 WHERE_FOCUS_IS = """() => {
     const part = document.activeElement;
     const names = [part.getAttribute("aria-label"), part.textContent.trim(), part.labels?.[0]?.textContent.trim()];
@@ -22,7 +22,8 @@ TEXT_CONTRAST, MARK_CONTRAST = 4.5, 3.0
 CONTRASTS = """(names) => {
     const style = getComputedStyle(document.documentElement);
     const light = (name) => {
-        const channels = style.getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi).map((hex) => parseInt(hex, 16) / 255)
+        const channels = style.getPropertyValue(name).trim().match(/[0-9a-f]{2}/gi)
+            .map((hex) => parseInt(hex, 16) / 255)
             .map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
         return 0.2126 * channels[0] + 0.7152 * channels[1] + 0.0722 * channels[2];
     };

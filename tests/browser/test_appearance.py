@@ -25,15 +25,17 @@ STICKING_OUT = """() => [...document.querySelectorAll('main *')].filter((part) =
     return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
 }).map((part) => part.outerHTML.slice(0, 120))"""
 # Numbers of one column end at one place, whatever their length.
-RAGGED = """() => [...document.querySelectorAll('table')].flatMap((table) => [...table.tHead.rows[0].cells].flatMap((head, at) => {
+RAGGED = """() => [...document.querySelectorAll('thead th')].flatMap((head) => {
+    const table = head.closest('table'), at = head.cellIndex;
     if (!head.classList.contains('num') || !table.checkVisibility()) return [];
     const ends = [...table.tBodies[0].rows].map((row) => {
         const range = document.createRange();
         range.selectNodeContents(row.cells[at]);
         return range.getBoundingClientRect().right;
     });
-    return Math.max(...ends) - Math.min(...ends) > 1 ? [`${table.closest('.table').dataset.name}: ${head.textContent}`] : [];
-}))"""
+    const place = `${table.closest('.table').dataset.name}: ${head.textContent}`;
+    return Math.max(...ends) - Math.min(...ends) > 1 ? [place] : [];
+})"""
 
 
 # What sticks to the window would lie across a picture that is taller than the window.
@@ -53,7 +55,7 @@ def real_page(open_page, real_report):
     return lambda **how: open_page(real_report, **how)
 
 
-@pytest.mark.parametrize("name", ["cells/report.html", "plate/report.html", "index.html"])
+@pytest.mark.parametrize("name", ["full/report.html", "plate/report.html", "index.html"])
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_page_opens_and_fits_the_screen(open_page, pictures, name, width, scheme):
     page = open_page(name, width=width, scheme=scheme)
@@ -87,13 +89,13 @@ def test_dark_page_is_dark(open_page):
 
 
 def test_numbers_of_a_column_end_at_one_place(open_page):
-    page = open_page("cells/report.html")
+    page = open_page("full/report.html")
     page.evaluate("for (const part of document.querySelectorAll('details')) part.open = true")
     assert page.evaluate(RAGGED) == []
 
 
 def test_text_of_drawings_does_not_overlap(open_page):
-    page = open_page("cells/report.html")
+    page = open_page("full/report.html")
     overlapping = page.evaluate(
         """() => [...document.querySelectorAll('.plot svg')].flatMap((svg) => {
             const texts = [...svg.querySelectorAll('text')].filter((part) => part.textContent.trim());

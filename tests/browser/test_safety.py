@@ -125,7 +125,8 @@ def test_injected_script_would_be_stopped_all_the_same(browser, site):
     page.goto((site / "cells" / "report.html").as_uri())
     page.locator("h1").evaluate(
         "(part) => {"
-        " const script = document.createElement('script'); script.textContent = 'window.hacked = 1'; part.append(script);"
+        " const script = document.createElement('script'); script.textContent = 'window.hacked = 1';"
+        " part.append(script);"
         " const image = document.createElement('img'); image.setAttribute('onerror', 'window.hacked = 1');"
         " image.src = 'data:,'; part.append(image); }"
     )

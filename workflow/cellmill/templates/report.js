@@ -22,7 +22,7 @@ function sortBy(heading) {
   body.append(...keyed.map(([, line]) => line));
 }
 
-// A cell that begins like a formula would be computed by a spreadsheet; an apostrophe makes it text. Numbers stay numbers.
+// A spreadsheet would compute a cell that begins like a formula; an apostrophe makes it text. Numbers stay numbers.
 function disarm(text) {
   const isNumber = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
   return !isNumber && /^\s*[=+\-@\uFF1D\uFF0B\uFF0D\uFF20]|^[\t\r\n]/.test(text) ? `'${text}` : text;
@@ -51,7 +51,9 @@ function saveCsv(block) {
 }
 
 // Says whether columns lie beyond the right edge; the style sheet lets them fade.
-const widths = new ResizeObserver((entries) => { for (const entry of entries) tellEdge(entry.target.closest(".scroll")); });
+const widths = new ResizeObserver((entries) => {
+  for (const entry of entries) tellEdge(entry.target.closest(".scroll"));
+});
 
 function tellEdge(room) {
   room.classList.toggle("goes-on", room.scrollWidth - room.clientWidth - room.scrollLeft > 1);
@@ -149,7 +151,8 @@ if (gallery) {
     const [width, height] = place.firstChild.style.aspectRatio.split("/").map(Number);
     place.firstChild.style.setProperty("--ratio", String(width / height));
     zoom.querySelector(".zoom-name").textContent = card.dataset.name;
-    zoom.querySelector(".zoom-said").textContent = card.querySelector(".said:not(.files, [hidden])")?.innerText.replaceAll("\n", " · ") ?? "";
+    const said = card.querySelector(".said:not(.files, [hidden])")?.innerText ?? "";
+    zoom.querySelector(".zoom-said").textContent = said.replaceAll("\n", " · ");
     show(place);
     if (!zoom.open) zoom.showModal();
   };
