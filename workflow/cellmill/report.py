@@ -132,7 +132,7 @@ def write_report(
         "likeness": _likeness(match_path),
         **data_chapter,
         "examples": draw_examples(shown, rooms=rooms),
-        **_comparison_chapter(read_runs, metrics=metrics, jobs=jobs, megapixels=data_chapter.pop("megapixels")),
+        **_comparison_chapter(read_runs, metrics=metrics, jobs=jobs, megapixels=data_chapter["megapixels"]),
         "jobs_table": runtime.tabulate_jobs(jobs),
         "stages": runtime.draw_stages(jobs),
         "difference_table": comparison.tabulate_differences(standings, comparisons),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.metrics.pixel import BINS, FOREGROUND, divide
+from cellmill.metrics.pixel import BINS, FOREGROUND, divide, place_in_bins
 
 CALIBRATION_METRICS = ("brier", "ece")
 EQUAL_MASS_BINS = 15
@@ -32,8 +32,7 @@ def count_calibration(probability_yx: np.ndarray, truth_yx: np.ndarray, *, valid
         squared_error, and confidence: 256 sums of probability. Plain numbers, for JSON.
     """
     probability = probability_yx[valid_yx].astype(np.float64)
-    bins = np.minimum((probability * BINS).astype(np.int64), BINS - 1)
-    confidence = np.bincount(bins, weights=probability, minlength=BINS)
+    confidence = np.bincount(place_in_bins(probability), weights=probability, minlength=BINS)
     error = float(np.square(probability - truth_yx[valid_yx]).sum())
     return {"squared_error": round(error, DIGITS), "confidence": np.round(confidence, DIGITS).tolist()}
 

@@ -136,9 +136,13 @@ def histogram_classes(probability_yx: np.ndarray, truth_yx: np.ndarray, *, valid
             f"probability image: expected values in [0, 1], found {probability.min()} to {probability.max()}. "
             "Give the network's probabilities, not its logits; NaN means that training diverged."
         )
-    bins = np.minimum((probability * np.float32(BINS)).astype(np.int64), BINS - 1)
-    code = bins + BINS * truth_yx[valid_yx]
+    code = place_in_bins(probability) + BINS * truth_yx[valid_yx]
     return np.bincount(code, minlength=2 * BINS).reshape(2, BINS)
+
+
+def place_in_bins(probability: np.ndarray) -> np.ndarray:
+    """Give the bin of `histogram_classes` that each probability in [0, 1] lies in: int64, the same shape."""
+    return np.minimum((probability * np.float32(BINS)).astype(np.int64), BINS - 1)
 
 
 def sweep_counts(histogram: np.ndarray) -> dict[str, np.ndarray]:
