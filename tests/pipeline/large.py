@@ -84,6 +84,13 @@ def run_stage(stage: str, folder: Path, form: str) -> None:
         predict_slide(folder)
     elif stage == "postprocess":
         postprocess_slide(folder, rows=rows)
+    elif stage == "export":
+        from cellmill.object_files import export_coco, export_geojson, export_rois
+
+        given = {"segmentation_dirs": [folder / "segmentation"], "samples": rows}
+        export_coco(output_path=folder / "objects.coco.json", **given)
+        export_rois(output_dir=folder / "rois", **given)
+        export_geojson(output_dir=folder / "geojson", **given)
     else:
         from cellmill.rasterize import rasterize_shard
 
@@ -181,7 +188,7 @@ def main(side: int) -> None:
                     f"{side} x {side} px, {objects} objects, {form}: {stage} {peak_mb:.0f} MB of {limit_mb:.0f}, {seconds:.0f} s"
                 )
                 assert peak_mb < limit_mb, f"{stage} took more than {limit_mb:.0f} MB"
-        for stage, peak_mb, seconds in measure(folder, "label_image", stages=("predict", "postprocess")):
+        for stage, peak_mb, seconds in measure(folder, "label_image", stages=("predict", "postprocess", "export")):
             print(f"{side} x {side} px: {stage} {peak_mb:.0f} MB of {FLAT_MB}, {seconds:.0f} s")
             assert peak_mb < FLAT_MB, f"{stage} took more than {FLAT_MB} MB"
 

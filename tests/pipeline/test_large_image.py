@@ -1,6 +1,8 @@
 """A slide of 8,192 x 8,192 px in the memory that 4 GB for 30,000 x 30,000 px imply (`make full-size` shows those)."""
 
+import json
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +47,7 @@ def test_predict_and_postprocess_take_the_memory_of_a_row_of_tiles_and_of_a_wind
     """Image, probabilities and labels of 4,096 x 4,096 px alone are 270 MB; the windows are smaller than that image."""
     side = 4096
     objects = large.write_slide(tmp_path / "slide.tif", side=side, kind="image")
-    stages = ("preprocess", "predict", "postprocess")
+    stages = ("preprocess", "predict", "postprocess", "export")
     peaks = {stage: peak_mb for stage, peak_mb, _ in large.measure(tmp_path, "label_image", stages=stages)}
     assert max(peaks.values()) < large.FLAT_MB
     with tifffile.TiffFile(tmp_path / "predicted" / "slide.tif") as tiff:
@@ -60,3 +62,7 @@ def test_predict_and_postprocess_take_the_memory_of_a_row_of_tiles_and_of_a_wind
     table = pd.read_csv(tmp_path / "segmentation" / "objects.csv")
     assert len(table) == objects
     assert table["area_px"].sum() == np.count_nonzero(labels_yx)
+    exported = json.loads((tmp_path / "objects.coco.json").read_text())["annotations"]
+    assert sum(entry["area"] for entry in exported) == table["area_px"].sum()
+    assert len(zipfile.ZipFile(tmp_path / "rois" / "slide.zip").namelist()) == objects
+    assert len(json.loads((tmp_path / "geojson" / "slide.geojson").read_text())["features"]) == objects

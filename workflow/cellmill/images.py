@@ -329,6 +329,13 @@ class StoredRows:
             raise explain(error, path=self._path, kind="TIFF") from error
         self.shape: tuple[int, int] = (int(rows), int(columns))
 
+    def bands(self, max_pixels: int = 2**22) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give the first channel from top to bottom: rows, and their pixels."""
+        height = max(1, max_pixels // self.shape[1])
+        for first in range(0, self.shape[0], height):
+            rows = slice(first, min(first + height, self.shape[0]))
+            yield rows, self.read(rows.start, rows.stop)[0]
+
     def read(self, first: int, last: int) -> np.ndarray:
         """Read rows from `first` up to `last`: the dtype of the file, shape (channels, rows, columns)."""
         result_cyx = np.empty((self._channels, last - first, self.shape[1]), dtype=self._dtype)

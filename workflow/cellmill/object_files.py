@@ -15,7 +15,8 @@ from cellmill.annotations.coco import write_coco
 from cellmill.annotations.ctc import TooManyTracksError, write_ctc
 from cellmill.annotations.imagej_roi import write_rois
 from cellmill.annotations.outlines import trace_edges
-from cellmill.images import read_labels
+from cellmill.annotations.pieces import Piece, gather_objects
+from cellmill.images import StoredRows, read_labels
 from cellmill.linking import link_frames
 from cellmill.shards import atomic_path, shard_folder
 
@@ -39,7 +40,7 @@ def export_coco(
     """
     paths = _label_paths(segmentation_dirs)
     write_coco(
-        output_path, images=((_file_name(row), read_labels(paths[row["sample"]])) for row in _sorted(samples, paths))
+        output_path, images=((_file_name(row), StoredRows(paths[row["sample"]])) for row in _sorted(samples, paths))
     )
     logger.info("%d images", len(paths), extra={"progress": True})
 
@@ -51,7 +52,7 @@ def export_rois(
     paths = _label_paths(segmentation_dirs)
     with shard_folder(output_dir) as folder:
         for row in _sorted(samples, paths):
-            write_rois(folder / f"{row['sample']}.zip", read_labels(paths[row["sample"]]))
+            write_rois(folder / f"{row['sample']}.zip", StoredRows(paths[row["sample"]]))
     logger.info("%d images", len(paths), extra={"progress": True})
 
 
@@ -68,10 +69,11 @@ def export_geojson(
     paths = _label_paths(segmentation_dirs)
     with shard_folder(output_dir) as folder:
         for row in _sorted(samples, paths):
-            labels_yx = read_labels(paths[row["sample"]])
+            path = paths[row["sample"]]
+            objects = gather_objects(StoredRows(path), where=str(path))
             with atomic_path(folder / f"{row['sample']}.geojson") as partial, partial.open("w") as stream:
                 stream.write('{"type": "FeatureCollection", "features": [')
-                for number, feature in enumerate(_features(labels_yx)):
+                for number, feature in enumerate(_features(objects)):
                     stream.write((",\n" if number else "\n") + json.dumps(feature))
                 stream.write("\n]}\n")
     logger.info("%d images", len(paths), extra={"progress": True})
@@ -127,12 +129,10 @@ def _file_name(row: Mapping[str, Any]) -> str:
     return name if name.startswith(f"{row['sample']}.") else f"{row['sample']}.tif"
 
 
-def _features(labels_yx: np.ndarray) -> Iterator[dict[str, Any]]:
-    for number, box in enumerate(ndimage.find_objects(labels_yx), start=1):
-        if box is None:
-            continue
-        parts_yx, n_parts = ndimage.label(labels_yx[box] == number)  # 4-connected: each has one outer ring
-        corner = np.array([box[1].start, box[0].start])
+def _features(objects: Mapping[int, Piece]) -> Iterator[dict[str, Any]]:
+    for number, (row, column, mask_yx) in objects.items():
+        parts_yx, n_parts = ndimage.label(mask_yx)  # 4-connected: each has one outer ring
+        corner = np.array([column, row])
         polygons = [_polygon(parts_yx == part, corner=corner) for part in range(1, n_parts + 1)]
         geometry = (
             {"type": "Polygon", "coordinates": polygons[0]}

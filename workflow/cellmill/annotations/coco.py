@@ -26,6 +26,7 @@ from cellmill.annotations.coco_json import (
 )
 from cellmill.annotations.coco_masks import describe_objects, draw_annotation
 from cellmill.annotations.masks import Instance
+from cellmill.annotations.pieces import LabelBands
 from cellmill.shards import atomic_path
 
 
@@ -182,14 +183,14 @@ def read_coco(
     return instances
 
 
-def write_coco(path: str | Path, *, images: Iterable[tuple[str, np.ndarray]]) -> None:
+def write_coco(path: str | Path, *, images: Iterable[tuple[str, np.ndarray | LabelBands]]) -> None:
     """Write label images as one COCO file with compressed runs.
 
     Parameters
     ----------
     path : path
         Written whole or not at all. One image is held at a time.
-    images : iterable of (str, ndarray of non-negative integers, shape (rows, columns))
+    images : iterable of (str, ndarray of non-negative integers, shape (rows, columns), or LabelBands)
         Name of the image's file, which no other has, and its labels: 0 background, 65535 ignored pixels (one
         annotation with iscrowd 1), any other number an object of the category `cell`.
     """
@@ -197,10 +198,10 @@ def write_coco(path: str | Path, *, images: Iterable[tuple[str, np.ndarray]]) ->
     number = 0
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as stream:
         stream.write('{"categories": [{"id": 1, "name": "cell"}],\n"annotations": [')
-        for file_name, labels_yx in images:
-            rows, columns = labels_yx.shape
+        for file_name, labels in images:
+            rows, columns = labels.shape
             listed.append({"id": len(listed) + 1, "file_name": file_name, "height": rows, "width": columns})
-            for annotation in describe_objects(labels_yx):
+            for annotation in describe_objects(labels, where=file_name):
                 number += 1
                 ids = {"id": number, "image_id": len(listed), "category_id": 1}
                 stream.write((",\n" if number > 1 else "\n") + json.dumps(ids | annotation))

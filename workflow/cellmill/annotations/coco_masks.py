@@ -4,6 +4,7 @@ Runs of COCO count down the columns and begin with the pixels before the object,
 compressed text every count is a few characters of five bits each.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from pycocotools import mask as coco_mask
 from cellmill.annotations.coco_json import as_numbers, shorten
 from cellmill.annotations.masks import Instance
 from cellmill.annotations.outlines import explain_few_points, leaves_image
-from cellmill.annotations.pieces import split_numbers
+from cellmill.annotations.pieces import LabelBands, gather_objects
 from cellmill.annotations.rle import draw_runs, find_runs
 from cellmill.images import IGNORE_LABEL
 
@@ -72,13 +73,15 @@ def draw_annotation(annotation: Mapping[str, Any], *, shape: tuple[int, int], wh
     return Instance(row, column, mask_yx, source, is_ignored=bool(crowd), broken=broken)
 
 
-def describe_objects(labels_yx: np.ndarray) -> Iterator[dict[str, Any]]:
+def describe_objects(labels: np.ndarray | LabelBands, *, where: str) -> Iterator[dict[str, Any]]:
     """Describe the objects of a label image.
 
     Parameters
     ----------
-    labels_yx : ndarray of non-negative integers, shape (rows, columns)
+    labels : ndarray of non-negative integers, shape (rows, columns), or LabelBands
         0 background, 65535 ignored pixels.
+    where : str
+        Begins the message of an error.
 
     Yields
     ------
@@ -86,17 +89,18 @@ def describe_objects(labels_yx: np.ndarray) -> Iterator[dict[str, Any]]:
         What an annotation says of pixels (`iscrowd`, `area` in px, `bbox`, `segmentation` of compressed runs), in
         ascending order of the labels.
     """
-    for number, (row, column, mask_yx) in split_numbers(labels_yx, first_row=0):
-        firsts, lengths = find_runs(mask_yx, order="column", row=row, column=column, shape=labels_yx.shape)
+    n_pixels = math.prod(labels.shape)
+    for number, (row, column, mask_yx) in gather_objects(labels, where=where).items():
+        firsts, lengths = find_runs(mask_yx, order="column", row=row, column=column, shape=labels.shape)
         counts = np.zeros(2 * firsts.size + 1, dtype=np.int64)
         counts[1::2] = lengths
-        counts[0::2] = np.append(firsts, labels_yx.size) - np.concatenate(([0], firsts + lengths))
+        counts[0::2] = np.append(firsts, n_pixels) - np.concatenate(([0], firsts + lengths))
         yield {
             "iscrowd": int(number == IGNORE_LABEL),
             "area": int(lengths.sum()),
             "bbox": [column, row, mask_yx.shape[1], mask_yx.shape[0]],
             "segmentation": {
-                "size": list(labels_yx.shape),
+                "size": list(labels.shape),
                 "counts": encode_counts(counts if counts[-1] else counts[:-1]),
             },
         }

@@ -14,12 +14,13 @@ from roifile import ImagejRoi
 from cellmill.annotations.imagej_shapes import encode_rings, explain_no_area, read_outline
 from cellmill.annotations.masks import Instance
 from cellmill.annotations.outlines import fill_outline, trace_edges
-from cellmill.annotations.pieces import split_numbers
+from cellmill.annotations.pieces import LabelBands, gather_objects
 from cellmill.images import IGNORE_LABEL
 from cellmill.layouts import PROJECTIONS, PlaneIndex
 from cellmill.shards import atomic_path
 
-MAX_MEMBERS = 100_000
+# A slide of 30,000 x 30,000 px has 200,000 nuclei.
+MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_ARCHIVE_BYTES = 2**30
 # ROIs are not told apart by when they were written
@@ -90,14 +91,14 @@ def read_imagej_roi(
     return instances
 
 
-def write_rois(path: str | Path, labels_yx: np.ndarray) -> None:
+def write_rois(path: str | Path, labels: np.ndarray | LabelBands) -> None:
     """Write a label image as an archive that ImageJ's ROI Manager opens: one ROI an object.
 
     Parameters
     ----------
     path : path
         Ends in ``.zip``.
-    labels_yx : ndarray of integers, shape (rows, columns)
+    labels : ndarray of integers, shape (rows, columns), or LabelBands
         0 background, 65535 ignored pixels, which are left out. A ROI is named by its number, with zeros in front, and
         runs along the edges of pixels, so that `read_imagej_roi` gives the same pixels. No object, no member.
 
@@ -111,12 +112,10 @@ def write_rois(path: str | Path, labels_yx: np.ndarray) -> None:
     One closed outline is a traced ROI; parts and holes make a composite ROI, and so do coordinates beyond 32,767 px,
     which traced ROIs cannot hold. Equal labels give equal bytes.
     """
-    assert labels_yx.dtype.kind in "ui"
-    if labels_yx.min() < 0:
-        raise ValueError(f"{path}: expected labels from 0, found {labels_yx.min()}. Renumber the objects.")
-    digits = max(4, len(str(labels_yx.max())))
+    objects = gather_objects(labels, where=str(path))
+    digits = max(4, len(str(max(objects, default=0))))
     with atomic_path(path) as partial_path, zipfile.ZipFile(partial_path, "w") as archive:
-        for number, (row, column, mask_yx) in split_numbers(labels_yx, first_row=0):
+        for number, (row, column, mask_yx) in objects.items():
             if number == IGNORE_LABEL:
                 continue
             name = f"{number:0{digits}d}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.annotations.pieces import Piece, crop_piece, join_regions, merge_pieces, split_numbers
+from cellmill.annotations.pieces import Piece, crop_piece, gather_bands, join_regions, merge_pieces
 from cellmill.channels import has_alpha
 from cellmill.images import IGNORE_LABEL
 from cellmill.layouts import PlaneIndex
@@ -130,22 +130,11 @@ def read_label_image(
             "Export the labels again as PNG or TIFF; saving the JPEG under another name does not help."
         )
     ignore_value = annotations["ignore_value"]
-    pieces: dict[int, list[Piece]] = {}
-    for rows, codes_yx in read_codes(row["sample"], path, shape=shape, plane=stack_place(row)):
-        bad = (codes_yx < 0) | (codes_yx != np.floor(codes_yx))
-        if ignore_value != IGNORE_LABEL:
-            bad |= codes_yx == IGNORE_LABEL
-        if bad.any():
-            raise ValueError(
-                f"sample {row['sample']}, {path}: expected whole numbers from 0 for objects, {IGNORE_LABEL} excepted, "
-                f"found {codes_yx[bad][0]:g}. Renumber the objects, or set annotations.ignore_value to the number of "
-                "ignored pixels."
-            )
-        for number, piece in split_numbers(codes_yx, first_row=rows.start):
-            pieces.setdefault(number, []).append(piece)
+    bands = read_codes(row["sample"], path, shape=shape, plane=stack_place(row))
+    objects = gather_bands(_refuse_codes(bands, ignore_value=ignore_value, where=f"sample {row['sample']}, {path}"))
     return [
-        _instance(merge_pieces(pieces[number]), source=str(number), number=number, is_ignored=number == ignore_value)
-        for number in sorted(pieces)
+        _instance(piece, source=str(number), number=number, is_ignored=number == ignore_value)
+        for number, piece in objects.items()
     ]
 
 
@@ -299,6 +288,22 @@ def only_path(row: Mapping[str, Any]) -> str:
             "Make annotations.path so narrow that it matches one file for each image."
         )
     return str(paths[0])
+
+
+def _refuse_codes(
+    bands: Iterator[tuple[slice, np.ndarray]], *, ignore_value: int | None, where: str
+) -> Iterator[tuple[slice, np.ndarray]]:
+    for rows, codes_yx in bands:
+        bad = (codes_yx < 0) | (codes_yx != np.floor(codes_yx))
+        if ignore_value != IGNORE_LABEL:
+            bad |= codes_yx == IGNORE_LABEL
+        if bad.any():
+            raise ValueError(
+                f"{where}: expected whole numbers from 0 for objects, {IGNORE_LABEL} excepted, found "
+                f"{codes_yx[bad][0]:g}. Renumber the objects, or set annotations.ignore_value to the number of "
+                "ignored pixels."
+            )
+        yield rows, codes_yx
 
 
 def _instance(piece: Piece, *, source: str, number: int | None = None, is_ignored: bool = False) -> Instance:

@@ -1,6 +1,7 @@
 """Objects of masks and label images that are read from top to bottom, put together from their parts in each band."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 import numpy as np
 from scipy.ndimage import find_objects
@@ -12,6 +13,17 @@ from scipy.sparse.csgraph import connected_components
 MAX_LISTED = 2**20
 # The part of an object that lies in one band: row and column of its box in the image, and its mask there.
 Piece = tuple[int, int, np.ndarray]
+
+
+class LabelBands(Protocol):
+    """A label image in a file that is read from top to bottom: 0 background, other numbers objects."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns), px."""
+
+    def bands(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """Give rows and their labels, from top to bottom."""
 
 
 def crop_piece(mask_yx: np.ndarray, *, row: int) -> Piece:
@@ -104,6 +116,47 @@ def split_numbers(numbers_yx: np.ndarray, *, first_row: int) -> Iterator[tuple[i
         if box is not None:
             piece = box[0].start + first_row, box[1].start, signed_yx[box] == number
             yield int(codes[number]), piece
+
+
+def gather_objects(labels: np.ndarray | LabelBands, *, where: str) -> dict[int, Piece]:
+    """Cut all objects out of a label image.
+
+    Parameters
+    ----------
+    labels : ndarray of non-negative integers, shape (rows, columns), or LabelBands
+        Of an image in a file a band is held at a time, and the boxes of the objects.
+    where : str
+        Begins the message of an error.
+
+    Returns
+    -------
+    dict
+        number -> (row, column, mask), in ascending order of the numbers.
+
+    Raises
+    ------
+    ValueError
+        If a label is negative.
+    """
+    bands = [(slice(0, len(labels)), labels)] if isinstance(labels, np.ndarray) else labels.bands()
+    return gather_bands(_refuse_negative(bands, where=where))
+
+
+def gather_bands(bands: Iterable[tuple[slice, np.ndarray]]) -> dict[int, Piece]:
+    """Cut all objects out of a label image that is read from top to bottom, as `gather_objects`."""
+    pieces: dict[int, list[Piece]] = {}
+    for rows, numbers_yx in bands:
+        for number, piece in split_numbers(numbers_yx, first_row=rows.start):
+            pieces.setdefault(number, []).append(piece)
+    return {number: merge_pieces(pieces.pop(number)) for number in sorted(pieces)}
+
+
+def _refuse_negative(bands: Iterable[tuple[slice, np.ndarray]], *, where: str) -> Iterator[tuple[slice, np.ndarray]]:
+    for rows, labels_yx in bands:
+        lowest = int(labels_yx.min(initial=0))
+        if lowest < 0:
+            raise ValueError(f"{where}: expected labels from 0, found {lowest}. Renumber the objects.")
+        yield rows, labels_yx
 
 
 def _first_pixel(piece: Piece) -> tuple[int, int]:
