@@ -22,21 +22,16 @@ import numpy as np
 
 from cellmill.archives import read_fit
 from cellmill.comparing import COMPARISON_COLUMNS, Compared
-from cellmill.fit import fit_labels, unfit_probability
-from cellmill.frames import Frame, list_frames, match_samples
-from cellmill.images import IGNORE_LABEL, read_labels
-from cellmill.metrics.borders import count_borders
-from cellmill.metrics.calibration import count_calibration
-from cellmill.metrics.instance import IOU_PERCENT, SIZE_COUNTS, count_objects, count_overlaps, count_sizes
-from cellmill.metrics.pixel import BACKGROUND, BINS, COUNTS, FOREGROUND, count_pixels, histogram_classes
-from cellmill.morphology import label_components
+from cellmill.counting import POSTPROCESSED, THRESHOLDED, count_frame
+from cellmill.frames import list_frames, match_samples
+from cellmill.metrics.instance import IOU_PERCENT, SIZE_COUNTS
+from cellmill.metrics.pixel import BINS, COUNTS
 from cellmill.paper_scores import (
     ALL_PIXEL_METRICS,
     BASELINE,
     HALF,
     RATE_METRICS,
     count_at_half,
-    count_section,
     read_sections,
     summarize_baselines,
     summarize_rates,
@@ -56,7 +51,6 @@ from cellmill.statistics import (
 
 logger = logging.getLogger(__name__)
 
-THRESHOLDED, POSTPROCESSED = "thresholded", "postprocessed"
 METRIC_COLUMNS = (
     "model", "seed", "split", "stage", "geometry", "metric", "aggregation", "value", "ci_low", "ci_high",
     "n", "n_undefined",
@@ -124,7 +118,7 @@ def evaluate_shard(
             "group": groups.get(frame.sample, ""),
             "geometry": count_frame(
                 frame,
-                segmented_yx=read_labels(Path(segmentation_dir) / f"{frame.sample}.tif"),
+                segmentation_path=Path(segmentation_dir) / f"{frame.sample}.tif",
                 threshold=threshold,
                 isbi2012=isbi2012,
                 tolerance_px=border_tolerance_px,
@@ -140,129 +134,6 @@ def evaluate_shard(
     with atomic_path(output_path) as partial:
         partial.write_text(json.dumps(contents, allow_nan=False) + "\n", encoding="utf-8")
     logger.info("%d images counted", len(images), extra={"progress": True})
-
-
-def count_frame(
-    frame: Frame,
-    *,
-    segmented_yx: np.ndarray,
-    threshold: float,
-    isbi2012: bool,
-    tolerance_px: int,
-    exclude_border: bool,
-) -> dict[str, Any]:
-    """Count one image in the geometry of the raw image, and in the fitted one where it differs.
-
-    Parameters
-    ----------
-    frame : Frame
-        With labels.
-    segmented_yx : ndarray of integers
-        Final segmentation, geometry of the raw image.
-    threshold : float
-        Of the stage `thresholded`.
-    isbi2012 : bool
-        Add the result of `count_section`.
-    tolerance_px : int
-        For `count_borders`.
-    exclude_border : bool
-        Whether postprocessing left out the objects at the border of the raw image; the final objects are then not
-        asked for the true ones there.
-
-    Returns
-    -------
-    dict
-        geometry -> result of `count_image`. In the fitted geometry the final segmentation is the one of the
-        raw image brought there by nearest pixel, as the truth is.
-    """
-    assert frame.labels_path is not None
-    probability_yx, truth_yx = frame.read_probability(), read_labels(frame.labels_path)
-    if segmented_yx.shape != truth_yx.shape:
-        raise ValueError(
-            f"{frame.sample}: expected a segmentation of {truth_yx.shape[0]} x {truth_yx.shape[1]} px as its "
-            f"labels, found {segmented_yx.shape[0]} x {segmented_yx.shape[1]}. "
-            "Labels and image are not of the same size, or one is old: run snakemake with --forcerun rasterize."
-        )
-    # Interpolation in float32 may pass 0 and 1 by an ulp.
-    raw_yx = np.clip(unfit_probability(probability_yx, frame.geometry), 0, 1)
-    views = {"raw": (raw_yx, truth_yx, segmented_yx)}
-    if frame.geometry.mode != "none":
-        views["fitted"] = (
-            np.where(frame.find_valid(), probability_yx, 0),
-            fit_labels(truth_yx, frame.geometry),
-            fit_labels(segmented_yx, frame.geometry),
-        )
-    cut = find_cut(truth_yx) if exclude_border else np.zeros(0, dtype=truth_yx.dtype)
-    counted = {
-        geometry: count_image(*arrays, threshold=threshold, tolerance_px=tolerance_px, unasked=cut)
-        for geometry, arrays in views.items()
-    }
-    if isbi2012:
-        image_yx = frame.read_image()
-        images = {"raw": unfit_probability(image_yx, frame.geometry), "fitted": image_yx}
-        for geometry, (shown_yx, known_yx, _) in views.items():
-            counted[geometry] |= count_section(shown_yx, known_yx, images[geometry], threshold=threshold)
-    return counted
-
-
-def find_cut(labels_yx: np.ndarray) -> np.ndarray:
-    """List the labels of the objects that the border of an image cuts."""
-    edges = np.unique(np.concatenate([labels_yx[0], labels_yx[-1], labels_yx[:, 0], labels_yx[:, -1]]))
-    return edges[(edges > 0) & (edges != IGNORE_LABEL)]
-
-
-def count_image(
-    probability_yx: np.ndarray,
-    truth_yx: np.ndarray,
-    segmented_yx: np.ndarray,
-    *,
-    threshold: float,
-    tolerance_px: int,
-    unasked: np.ndarray,
-) -> dict[str, Any]:
-    """Count pixels and objects of one image in one geometry.
-
-    Parameters
-    ----------
-    probability_yx : ndarray of float, shape (rows, columns)
-        Foreground probability in [0, 1].
-    truth_yx, segmented_yx : ndarray of integers, shape (rows, columns)
-        Label images, 0 background; 65535 in the truth marks pixels to ignore.
-    threshold : float
-        Of the stage `thresholded`.
-    tolerance_px : int
-        For `count_borders`.
-    unasked : ndarray of integers
-        Labels of true objects that are ignored where the final objects are scored.
-
-    Returns
-    -------
-    dict
-        background and foreground (256 bins each) and `count_calibration`, and for each stage what `count_pixels`,
-        `count_objects`, `count_sizes` and `count_borders` give. Plain numbers, for JSON.
-    """
-    valid_yx = truth_yx != IGNORE_LABEL
-    histogram = histogram_classes(probability_yx, truth_yx > 0, valid_yx=valid_yx)
-    predictions = {
-        THRESHOLDED: label_components(probability_yx >= threshold),
-        POSTPROCESSED: np.where(segmented_yx == IGNORE_LABEL, 0, segmented_yx),
-    }
-    counted: dict[str, Any] = {
-        "background": histogram[BACKGROUND].tolist(),
-        "foreground": histogram[FOREGROUND].tolist(),
-        **count_calibration(probability_yx, truth_yx > 0, valid_yx=valid_yx),
-    }
-    asked_yx = valid_yx & ~np.isin(truth_yx, unasked) if unasked.size else valid_yx
-    for stage, predicted_yx in predictions.items():
-        judged_yx = asked_yx if stage == POSTPROCESSED else valid_yx
-        overlaps = count_overlaps(predicted_yx, truth_yx, valid_yx=judged_yx)
-        counted[stage] = {
-            **count_pixels(predicted_yx > 0, truth_yx > 0, valid_yx=judged_yx),
-            **count_objects(overlaps),
-            **count_sizes(overlaps),
-            **count_borders(predicted_yx, truth_yx, valid_yx=judged_yx, tolerance_px=tolerance_px),
-        }
-    return counted
 
 
 @dataclass

@@ -8,7 +8,7 @@ import csv
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -16,6 +16,17 @@ from scipy.sparse import csr_array
 from cellmill.images import IGNORE_LABEL
 
 MODES = ("none", "resize", "crop_pad")
+
+
+class RowSource(Protocol):
+    """An image of which some rows are read at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns), px."""
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Give a slice of the rows, or those of these numbers in ascending order."""
 
 
 @dataclass(frozen=True)
@@ -263,13 +274,13 @@ def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometr
     return raw_yx
 
 
-def unfit_image_rows(image_yx: np.ndarray, geometry: Geometry, rows: slice) -> np.ndarray:
+def unfit_image_rows(image_yx: np.ndarray | RowSource, geometry: Geometry, rows: slice) -> np.ndarray:
     """Bring some rows of a fitted image back to the raw frame: those of `unfit_probability`.
 
     Parameters
     ----------
-    image_yx : ndarray of float, shape (rows, columns)
-        May be a memory map, of which only what is needed is read.
+    image_yx : ndarray of float, shape (rows, columns), or RowSource
+        May be a memory map or a file, of which only what is needed is read.
     geometry : Geometry
         The one it was fitted with.
     rows : slice

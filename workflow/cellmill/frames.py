@@ -78,13 +78,8 @@ class Frame:
     def read_truth(self) -> np.ndarray:
         """True labels in fitted geometry, 65535 where unknown or padded."""
         assert self.labels_path is not None
-        reader = StoredRows(self.labels_path)
-
-        def read(numbers: np.ndarray) -> np.ndarray:
-            first, last = (int(numbers[0]), int(numbers[-1]) + 1) if len(numbers) else (0, 0)
-            return reader.read(first, last)[0][numbers - first]
-
         rows, columns = self._extent
+        read = StoredRows(self.labels_path).__getitem__
         return np.ascontiguousarray(fit_label_rows(read, self.geometry, rows)[:, columns])
 
     def find_valid(self) -> np.ndarray:

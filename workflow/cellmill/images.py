@@ -334,7 +334,15 @@ class StoredRows:
         height = max(1, max_pixels // self.shape[1])
         for first in range(0, self.shape[0], height):
             rows = slice(first, min(first + height, self.shape[0]))
-            yield rows, self.read(rows.start, rows.stop)[0]
+            yield rows, self[rows]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Give rows of the first channel: a slice of them, or those of these numbers in ascending order."""
+        if isinstance(rows, slice):
+            first, last, _ = rows.indices(self.shape[0])
+            return np.asarray(self.read(first, max(first, last))[0])
+        first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        return np.asarray(self.read(first, last)[0][rows - first])
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Read rows from `first` up to `last`: the dtype of the file, shape (channels, rows, columns)."""

@@ -13,7 +13,7 @@ BORDER_METRICS = ("boundary_f1",)
 
 
 def count_borders(
-    predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndarray, tolerance_px: int
+    predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndarray, tolerance_px: int, rows: slice = slice(None)
 ) -> dict[str, int]:
     """Count the pixels of the borders of one image and those with a border of the other side near by.
 
@@ -26,6 +26,8 @@ def count_borders(
         False where the truth is unknown: no border is there.
     tolerance_px : int, >= 0
         Distance up to which borders are the same.
+    rows : slice
+        Rows whose borders are counted; the others are only looked at.
 
     Returns
     -------
@@ -38,7 +40,7 @@ def count_borders(
     counts = (
         true_yx, true_yx & near[1], predicted_border_yx, predicted_border_yx & near[0],
     )  # fmt: skip
-    return {name: int(np.count_nonzero(each)) for name, each in zip(BORDER_COUNTS, counts, strict=True)}
+    return {name: int(np.count_nonzero(each[rows])) for name, each in zip(BORDER_COUNTS, counts, strict=True)}
 
 
 def score_borders(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:

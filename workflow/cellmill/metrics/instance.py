@@ -8,7 +8,7 @@ ap_stardist_0.50, ...     as in StarDist: an IoU equal to the threshold is a mat
                           where there is nothing to match. Pooled is StarDist's by_image=False, image_mean by_image=True
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,6 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from cellmill.metrics.pixel import divide
-from cellmill.morphology import number_objects
 
 # SOURCE Kaggle, Sartorius, "Evaluation": thresholds 0.5 to 0.95 in steps of 0.05, in per cent so that the
 # comparison is one of integers.
@@ -47,11 +46,13 @@ MAX_TABLE = 1 << 20
 class Overlaps:
     """Objects of two label images and the pixels they share.
 
-    Areas in pixels where the truth is known, `predicted_whole` everywhere; one entry an object, in the order of their
-    labels. Pairs are those that touch: `pair_true` and `pair_predicted` are positions in the areas, `pair_pixels` their
+    Areas in pixels where the truth is known, `predicted_whole` everywhere; one entry an object, in the order of the
+    labels, which are there too. Pairs are those that touch: `pair_true` and `pair_predicted` are positions in the areas, `pair_pixels` their
     common pixels.
     """
 
+    true_labels: np.ndarray
+    predicted_labels: np.ndarray
     true_areas: np.ndarray
     predicted_areas: np.ndarray
     predicted_whole: np.ndarray
@@ -64,6 +65,8 @@ class Overlaps:
         kept = self.predicted_whole >= min_area_px
         pairs = kept[self.pair_predicted]
         return Overlaps(
+            true_labels=self.true_labels,
+            predicted_labels=self.predicted_labels[kept],
             true_areas=self.true_areas,
             predicted_areas=self.predicted_areas[kept],
             predicted_whole=self.predicted_whole[kept],
@@ -89,7 +92,29 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
     Overlaps
         Cost and memory grow with the pixels, not with the number of pairs.
     """
-    predicted, truth = (_small_numbers(labels_yx) for labels_yx in (predicted_yx, truth_yx))
+    return judge_tally(tally_overlaps(predicted_yx, truth_yx, valid_yx=valid_yx))
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Labels and their pixels in one image or in a part of it; tallies of parts make one of the whole.
+
+    Labels are sorted. `predicted_known` are the pixels where the truth is known, `predicted_whole` all of them; the
+    columns of `pairs` are labels, true and predicted, that share `pair_pixels`.
+    """
+
+    predicted_labels: np.ndarray
+    predicted_known: np.ndarray
+    predicted_whole: np.ndarray
+    true_labels: np.ndarray
+    true_areas: np.ndarray
+    pairs: np.ndarray
+    pair_pixels: np.ndarray
+
+
+def tally_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndarray) -> Tally:
+    """Count pixels of an image, or of a part of it, by label; parameters as for `count_overlaps`."""
+    (predicted, predicted_names), (truth, true_names) = (_small_numbers(one) for one in (predicted_yx, truth_yx))
     whole = np.bincount(predicted)
     if valid_yx.all():
         areas, true_areas = whole, np.bincount(truth)
@@ -98,9 +123,9 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
         areas = np.bincount(predicted[known], minlength=len(whole))
         truth = np.where(known, truth, 0)
         true_areas = np.bincount(truth)
-    judged = (2 * areas >= whole) & (areas > 0)
-    is_true = true_areas > 0
-    judged[0] = is_true[0] = False
+    is_predicted, is_true = whole > 0, true_areas > 0
+    is_predicted[:1] = is_true[:1] = False
+    # Pixels of unknown truth hold no true object, so every pair lies where it is known.
     both = np.flatnonzero((predicted > 0) & (truth > 0))
     code = truth[both] * len(whole) + predicted[both]
     if len(true_areas) * len(whole) <= MAX_DENSE_PAIRS:
@@ -109,24 +134,76 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
         pixels = table[pairs]
     else:
         pairs, pixels = np.unique(code, return_counts=True)
-    kept = judged[pairs % len(whole)]
-    pairs, pixels = pairs[kept], pixels[kept]
-    # Pixels of unknown truth hold no true object, so every pair lies where it is known.
-    return Overlaps(
+    return Tally(
+        predicted_labels=_named(np.flatnonzero(is_predicted), predicted_names),
+        predicted_known=areas[is_predicted],
+        predicted_whole=whole[is_predicted],
+        true_labels=_named(np.flatnonzero(is_true), true_names),
         true_areas=true_areas[is_true],
-        predicted_areas=areas[judged],
-        predicted_whole=whole[judged],
-        pair_true=(np.cumsum(is_true) - 1)[pairs // len(whole)],
-        pair_predicted=(np.cumsum(judged) - 1)[pairs % len(whole)],
+        pairs=np.stack([_named(pairs // len(whole), true_names), _named(pairs % len(whole), predicted_names)]),
         pair_pixels=pixels,
     )
 
 
-def _small_numbers(labels_yx: np.ndarray) -> np.ndarray:
-    """Give the labels as one row of int64, numbered anew where a table of all of them would be large."""
-    if labels_yx.max(initial=0) > MAX_TABLE:
-        labels_yx = number_objects(labels_yx)[0]
-    return labels_yx.ravel().astype(np.int64, copy=False)
+def add_tallies(tallies: Sequence[Tally]) -> Tally:
+    """Put together what was counted in the parts of one image, whose labels are those of the whole."""
+    if len(tallies) == 1:
+        return tallies[0]
+    predicted_labels, known, whole = _add_up(
+        np.concatenate([each.predicted_labels for each in tallies])[None],
+        np.concatenate([each.predicted_known for each in tallies]),
+        np.concatenate([each.predicted_whole for each in tallies]),
+    )
+    true_labels, true_areas = _add_up(
+        np.concatenate([each.true_labels for each in tallies])[None],
+        np.concatenate([each.true_areas for each in tallies]),
+    )
+    pairs, pixels = _add_up(
+        np.concatenate([each.pairs for each in tallies], axis=1),
+        np.concatenate([each.pair_pixels for each in tallies]),
+    )
+    return Tally(predicted_labels[0], known, whole, true_labels[0], true_areas, pairs, pixels)
+
+
+def judge_tally(tally: Tally) -> Overlaps:
+    """Leave out the predicted objects with more than half of their pixels where the truth is unknown."""
+    judged = (2 * tally.predicted_known >= tally.predicted_whole) & (tally.predicted_known > 0)
+    predicted_labels = tally.predicted_labels[judged]
+    of_predicted = np.searchsorted(predicted_labels, tally.pairs[1])
+    kept = predicted_labels.take(of_predicted, mode="clip") == tally.pairs[1] if judged.any() else of_predicted < 0
+    return Overlaps(
+        true_labels=tally.true_labels,
+        predicted_labels=predicted_labels,
+        true_areas=tally.true_areas,
+        predicted_areas=tally.predicted_known[judged],
+        predicted_whole=tally.predicted_whole[judged],
+        pair_true=np.searchsorted(tally.true_labels, tally.pairs[0, kept]),
+        pair_predicted=of_predicted[kept],
+        pair_pixels=tally.pair_pixels[kept],
+    )
+
+
+def _small_numbers(labels_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    """Give labels as one row of int64, numbered anew where a table of all would be large; then what each stands for."""
+    if labels_yx.max(initial=0) <= MAX_TABLE:
+        return labels_yx.ravel().astype(np.int64, copy=False), None
+    names = np.union1d(labels_yx, [0])
+    return np.searchsorted(names, labels_yx.ravel()), names.astype(np.int64)
+
+
+def _named(numbers: np.ndarray, names: np.ndarray | None) -> np.ndarray:
+    return numbers if names is None else names[numbers]
+
+
+def _add_up(keys: np.ndarray, *counts: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Sum counts over equal columns of `keys`; gives the columns, sorted, and the sums."""
+    found, place = np.unique(keys, axis=1, return_inverse=True)
+    sums = []
+    for each in counts:
+        total = np.zeros(found.shape[1], dtype=np.int64)
+        np.add.at(total, place.ravel(), each)
+        sums.append(total)
+    return (found, *sums)
 
 
 def count_matches(overlaps: Overlaps, *, inclusive: bool = False) -> np.ndarray:
