@@ -23,6 +23,7 @@ STEP, RADIUS = 64, 12
 BYTES_PER_PIXEL = 4 * 1000**3 / 30000**2
 # predict and postprocess hold a row of tiles and a window, whatever the size: at most this
 FLAT_MB = 2500
+LAST_STAGES = ("predict", "postprocess", "export", "evaluate", "picture")
 
 
 def write_slide(path: Path, *, side: int, kind: str) -> int:
@@ -84,6 +85,10 @@ def run_stage(stage: str, folder: Path, form: str) -> None:
         predict_slide(folder)
     elif stage == "postprocess":
         postprocess_slide(folder, rows=rows)
+    elif stage == "evaluate":
+        evaluate_slide(folder)
+    elif stage == "picture":
+        picture_slide(folder)
     elif stage == "export":
         from cellmill.object_files import export_coco, export_geojson, export_rois
 
@@ -158,6 +163,34 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
     )  # fmt: skip
 
 
+def evaluate_slide(folder: Path) -> None:
+    """Count what the objects are worth against the annotations."""
+    from cellmill.evaluate import evaluate_shard
+
+    evaluate_shard(
+        output_path=folder / "counts.json", images_dir=folder / "images_label_image",
+        labels_dir=folder / "labels_label_image", probabilities_dir=folder / "probabilities",
+        segmentation_dir=folder / "segmentation", fit_path=folder / "postprocess.json", split="test", model="slide",
+        seed=0, isbi2012=False, border_tolerance_px=2, groups={},
+    )  # fmt: skip
+
+
+def picture_slide(folder: Path) -> None:
+    """Draw the slide for the gallery of a report, with every view."""
+    from cellmill.fit import read_geometry
+    from cellmill.images import PlaneRows
+    from cellmill.pages.pictures import Prediction, Source, draw_picture
+
+    source = Source(
+        "slide", folder / "images_label_image" / "slide.tif",
+        read_geometry(folder / "images_label_image" / "geometry.csv")["slide"],
+        PlaneRows(folder / "slide.tif", channel="luminance"), folder / "labels_label_image" / "slide.tif",
+    )  # fmt: skip
+    prediction = Prediction("slide", folder / "probabilities" / "slide.tif", folder / "segmentation" / "slide.tif")
+    picture = draw_picture(source, [prediction], side_px=512)
+    (folder / "picture.json").write_text(json.dumps([picture.errors, [layer.uri for layer in picture.layers]]))
+
+
 def peak_memory_mb() -> float:
     """Give the largest resident memory of this process; ru_maxrss would begin with that of its parent."""
     status = Path("/proc/self/status").read_text()
@@ -188,7 +221,7 @@ def main(side: int) -> None:
                     f"{side} x {side} px, {objects} objects, {form}: {stage} {peak_mb:.0f} MB of {limit_mb:.0f}, {seconds:.0f} s"
                 )
                 assert peak_mb < limit_mb, f"{stage} took more than {limit_mb:.0f} MB"
-        for stage, peak_mb, seconds in measure(folder, "label_image", stages=("predict", "postprocess", "export")):
+        for stage, peak_mb, seconds in measure(folder, "label_image", stages=LAST_STAGES):
             print(f"{side} x {side} px: {stage} {peak_mb:.0f} MB of {FLAT_MB}, {seconds:.0f} s")
             assert peak_mb < FLAT_MB, f"{stage} took more than {FLAT_MB} MB"
 

@@ -43,11 +43,12 @@ def test_check_preprocess_and_rasterize_take_the_memory_of_a_band(slide, form, k
         assert abs(float(image_yx[:, ::61].mean())) < 20
 
 
-def test_predict_and_postprocess_take_the_memory_of_a_row_of_tiles_and_of_a_window(tmp_path):
+def test_later_stages_take_the_memory_of_a_row_of_tiles_and_of_a_window(tmp_path):
     """Image, probabilities and labels of 4,096 x 4,096 px alone are 270 MB; the windows are smaller than that image."""
     side = 4096
     objects = large.write_slide(tmp_path / "slide.tif", side=side, kind="image")
-    stages = ("preprocess", "predict", "postprocess", "export")
+    large.write_slide(tmp_path / "label_image.tif", side=side, kind="labels")
+    stages = ("preprocess", "rasterize", *large.LAST_STAGES)
     peaks = {stage: peak_mb for stage, peak_mb, _ in large.measure(tmp_path, "label_image", stages=stages)}
     assert max(peaks.values()) < large.FLAT_MB
     with tifffile.TiffFile(tmp_path / "predicted" / "slide.tif") as tiff:
@@ -62,6 +63,13 @@ def test_predict_and_postprocess_take_the_memory_of_a_row_of_tiles_and_of_a_wind
     table = pd.read_csv(tmp_path / "segmentation" / "objects.csv")
     assert len(table) == objects
     assert table["area_px"].sum() == np.count_nonzero(labels_yx)
+    [counted] = json.loads((tmp_path / "counts.json").read_text())["images"]
+    final = counted["geometry"]["raw"]["postprocessed"]
+    assert final["matches"][0] == final["n_true"] == final["n_predicted"] == objects
+    assert final["tp"] + final["fp"] == table["area_px"].sum()
+    [errors], pictures = json.loads((tmp_path / "picture.json").read_text())
+    assert errors == {"found": objects, "missed": 0, "false": 0, "split": 0, "merged": 0}
+    assert len(pictures) == 5  # raw and preprocessed are one
     exported = json.loads((tmp_path / "objects.coco.json").read_text())["annotations"]
     assert sum(entry["area"] for entry in exported) == table["area_px"].sum()
     assert len(zipfile.ZipFile(tmp_path / "rois" / "slide.zip").namelist()) == objects

@@ -18,7 +18,7 @@ from cellmill.config.report import Report
 from cellmill.findings import read_tables
 from cellmill.images import IGNORE_LABEL
 from cellmill.pages import chapters, comparison, data, figures, gallery, results, runtime, scales, wording
-from cellmill.pages.mistakes import describe_errors, find_errors
+from cellmill.pages.mistakes import describe_mistakes, find_mistakes
 from cellmill.pages.pictures import (
     ERROR_COLOURS,
     HEAT,
@@ -413,7 +413,7 @@ def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
     ],
 )
 def test_mistakes_have_their_names(truth, predicted, expected):
-    counts = find_errors(boxes(*predicted), boxes(*truth)).counts
+    counts = find_mistakes([(boxes(*predicted), boxes(*truth))]).counts
     assert counts == {"found": 0, "missed": 0, "false": 0, "split": 0, "merged": 0, **expected}
 
 
@@ -421,18 +421,24 @@ def test_ignored_pixels_are_nobodys_mistake():
     truth_yx = boxes((0, 0, 9, 9))
     truth_yx[20:, :] = IGNORE_LABEL
     predicted_yx = boxes((0, 0, 9, 9), (25, 25, 35, 35), (17, 0, 24, 9))
-    assert find_errors(predicted_yx, truth_yx).counts == {"found": 1, "missed": 0, "false": 0, "split": 0, "merged": 0}
+    assert find_mistakes([(predicted_yx, truth_yx)]).counts == {
+        "found": 1,
+        "missed": 0,
+        "false": 0,
+        "split": 0,
+        "merged": 0,
+    }
 
 
 def test_gaps_in_the_numbers_of_objects_change_nothing():
     truth_yx, predicted_yx = make_labels(), np.where(make_labels() == 2, 0, make_labels())
     renumbered_yx = np.array([0, 900, 40, 7], dtype=np.uint16)[truth_yx]
-    assert find_errors(predicted_yx, renumbered_yx).counts == find_errors(predicted_yx, truth_yx).counts
+    assert find_mistakes([(predicted_yx, renumbered_yx)]).counts == find_mistakes([(predicted_yx, truth_yx)]).counts
 
 
 def test_errors_in_words():
     counts = {"found": 3, "missed": 0, "false": 2, "split": 0, "merged": 1}
-    assert describe_errors(counts).replace("\N{NO-BREAK SPACE}", " ") == "3 found, 0 missed, 2 false, 1 merged"
+    assert describe_mistakes(counts).replace("\N{NO-BREAK SPACE}", " ") == "3 found, 0 missed, 2 false, 1 merged"
 
 
 # ---- gallery and runs --------------------------------------------------------------------------------------

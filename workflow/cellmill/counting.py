@@ -4,8 +4,9 @@ An image above 3072 x 3072 px is counted in bands of rows. All counts are sums o
 are put together before they are judged, so that a band of any height gives the same numbers.
 """
 
+import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -138,9 +139,7 @@ def open_views(frame: Frame, *, truth: StoredRows, segmented: StoredRows) -> dic
     def read_fitted(rows: slice) -> np.ndarray:
         return np.where(part(rows).find_valid(), part(rows).read_probability(), 0)
 
-    views = {
-        "raw": View(geometry.raw_shape, read_raw, lambda rows: truth[rows], lambda rows: segmented[rows], pixels)
-    }
+    views = {"raw": View(geometry.raw_shape, read_raw, lambda rows: truth[rows], lambda rows: segmented[rows], pixels)}
     if geometry.mode != "none":
         views["fitted"] = View(
             geometry.shape, read_fitted, lambda rows: part(rows).read_truth(),
@@ -261,7 +260,7 @@ def number_components(view: View, bands: Sequence[slice], *, threshold: float) -
     starts = np.cumsum(counts)
     return [
         np.concatenate([[0], members[first + 1 : last + 1] + 1]).astype(np.int64)
-        for first, last in zip(starts[:-1], starts[1:], strict=True)
+        for first, last in itertools.pairwise(starts)
     ]
 
 

@@ -3,11 +3,12 @@
 Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind.
 """
 
+import functools
 import itertools
 import math
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
@@ -308,6 +309,32 @@ def read_probabilities(path: str | Path) -> np.ndarray:
     """Read probability maps that `write_probabilities` wrote: float32, shape (channels, rows, columns)."""
     array = _read_own(path).astype(np.float32)
     return array if array.ndim == 3 else array[np.newaxis]
+
+
+class PlaneRows:
+    """One channel of one plane of an image file, read by rows; parameters as for `read_plane`.
+
+    A format that is decoded as a whole is held once it is read.
+    """
+
+    def __init__(self, path: str | Path, *, channel: Channel, plane: PlaneIndex = ()) -> None:
+        self._raster = open_raster(path, palette="colours", plane=plane)
+        self._channel = channel
+        self.shape = self._raster.shape
+
+    @functools.cached_property
+    def _read(self) -> Callable[[int, int], np.ndarray]:
+        return self._raster.reader()
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Give a slice of the rows, or those of these numbers in ascending order."""
+        if isinstance(rows, slice):
+            first, last, _ = rows.indices(self.shape[0])
+        else:
+            first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
+        part = self._read(first, max(first, last))
+        part_yx = select_channel(part, axes=self._raster.axes, channel=self._channel, where=self._raster.path)
+        return part_yx if isinstance(rows, slice) else part_yx[rows - first]
 
 
 class StoredRows:

@@ -17,14 +17,13 @@ import numpy as np
 import tifffile
 
 from cellmill.archives import FORMAT, MODEL_FORMAT, export_model, read_fit
-from cellmill.channels import Channel, select_channel
+from cellmill.channels import Channel
 from cellmill.familiarity import ADVICE, find_unlike, measure_image, summarize_images
 from cellmill.fit import covered_part, unfit_image_rows
 from cellmill.fitting import fit_frames
 from cellmill.frames import Frame, draw_frames, list_frames
-from cellmill.images import IGNORE_LABEL, write_label_bands
+from cellmill.images import IGNORE_LABEL, PlaneRows, write_label_bands
 from cellmill.measurements import OBJECTS, RLE, ObjectTables, concatenate_tables
-from cellmill.rasters import open_raster
 from cellmill.segmenting import segment_frame
 from cellmill.shards import MANIFEST, atomic_path, file_digest, shard_folder
 
@@ -105,9 +104,11 @@ def postprocess_shard(
                 write_label_bands(
                     folder / f"{frame.sample}.tif", bands, shape=labels.shape, highest=highest, pixel_size_um=edge_um
                 )
+                row = rows[frame.sample]
+                raw_yx = PlaneRows(row["image"], channel=channel, plane=row.get("plane", ()))
                 tables.add(
                     frame.sample, labels, pixel_size_um=edge_um, image_of_rows=_open_preprocessed(frame),
-                    raw_of_rows=_open_raw(rows[frame.sample], channel=channel), within=covered_part(frame.geometry),
+                    raw_of_rows=raw_yx.__getitem__, within=covered_part(frame.geometry),
                 )  # fmt: skip
             total += n_objects
         with (folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:
@@ -139,17 +140,6 @@ def _open_preprocessed(frame: Frame) -> Callable[[slice], np.ndarray]:
         # Mapped anew and copied, so that the pages of earlier rows do not stay in memory.
         image_yx = tifffile.memmap(frame.image_path, mode="r")
         return np.array(unfit_image_rows(image_yx, frame.geometry, rows))
-
-    return rows_of
-
-
-def _open_raw(row: Mapping[str, Any], *, channel: Channel) -> Callable[[slice], np.ndarray]:
-    """Give what reads rows of the channel of a raw image."""
-    raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
-    read = raster.reader()
-
-    def rows_of(rows: slice) -> np.ndarray:
-        return select_channel(read(rows.start, rows.stop), axes=raster.axes, channel=channel, where=row["image"])
 
     return rows_of
 

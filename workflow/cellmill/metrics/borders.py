@@ -13,7 +13,12 @@ BORDER_METRICS = ("boundary_f1",)
 
 
 def count_borders(
-    predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndarray, tolerance_px: int, rows: slice = slice(None)
+    predicted_yx: np.ndarray,
+    truth_yx: np.ndarray,
+    *,
+    valid_yx: np.ndarray,
+    tolerance_px: int,
+    rows: slice = slice(None),
 ) -> dict[str, int]:
     """Count the pixels of the borders of one image and those with a border of the other side near by.
 

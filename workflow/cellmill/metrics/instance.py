@@ -47,8 +47,8 @@ class Overlaps:
     """Objects of two label images and the pixels they share.
 
     Areas in pixels where the truth is known, `predicted_whole` everywhere; one entry an object, in the order of the
-    labels, which are there too. Pairs are those that touch: `pair_true` and `pair_predicted` are positions in the areas, `pair_pixels` their
-    common pixels.
+    labels, which are there too. Pairs are those that touch: `pair_true` and `pair_predicted` are positions in the
+    areas, `pair_pixels` their common pixels.
     """
 
     true_labels: np.ndarray

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import pandas as pd
 
 from cellmill.fit import Geometry, read_geometry
-from cellmill.images import read_plane
+from cellmill.images import PlaneRows
 from cellmill.pages.comparison import final_scores
-from cellmill.pages.mistakes import describe_errors
+from cellmill.pages.mistakes import describe_mistakes
 from cellmill.pages.pictures import (
     ERROR_COLOURS,
     VIEWS,
@@ -71,7 +71,7 @@ class Rooms:
             sample=sample,
             image_path=folder / f"{sample}.tif",
             geometry=geometries[sample],
-            raw_yx=_read_raw(row, geometries[sample]),
+            raw=_open_raw(row, geometries[sample]),
             truth_path=Path(labels) / f"{sample}.tif" if labels is not None else None,
         )
 
@@ -248,7 +248,7 @@ def _card(
     for run, score, errors in zip(models, scores, picture.errors, strict=True):
         said = [] if score is None else [f"Dice {say_score(score['dice'])} · AP {say_score(score['ap_kaggle'])}"]
         if errors is not None:
-            said.append(describe_errors(errors))
+            said.append(describe_mistakes(errors))
         else:
             said.append(say_number_of(len(run["areas"].get(picture.sample, ())), "object"))
         captions.append(said)
@@ -271,18 +271,19 @@ def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
     )
 
 
-def _read_raw(row: Row, geometry: Geometry) -> Any:
+def _open_raw(row: Row, geometry: Geometry) -> PlaneRows | None:
     path = str(row.get("image") or "")
     if not path or not Path(path).is_file():
         return None
     try:
-        image_yx = read_plane(path, channel=row.get("channel", "luminance"), plane=row.get("plane", ()))
+        raw = PlaneRows(path, channel=row.get("channel", "luminance"), plane=row.get("plane", ()))
+        raw[0:1]
     except ValueError:
         if "channel" in row:
             raise
         return None  # several channels, and nobody said which one was taken
     # A file of another size is not the image that was preprocessed: a table of names only, read elsewhere.
-    return image_yx if image_yx.shape == geometry.raw_shape else None
+    return raw if raw.shape == geometry.raw_shape else None
 
 
 def _sentence(shown: int, *, of: int, is_scored: bool, choice: str) -> str:

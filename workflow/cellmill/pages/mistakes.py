@@ -1,95 +1,78 @@
 """Which objects were found, missed, invented, split or merged in one image."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from cellmill.images import IGNORE_LABEL
+from cellmill.metrics.instance import Overlaps, Tally, add_tallies, judge_tally, tally_overlaps
 
 KINDS = ("found", "missed", "false", "split", "merged")
 
 
 @dataclass(frozen=True)
-class ErrorMap:
-    """True and predicted objects, numbered 1 .. n, with the kind of each; entry 0 is the background.
+class Mistakes:
+    """The kind of each true and of each predicted object, by label, and how many there are of each of KINDS.
 
     A predicted object matches a true one where their intersection over union is above one half. Of the others:
     a true one that holds most of two or more predicted ones is split, a predicted one that holds most of two or
-    more true ones has merged them, the rest is missed or false.
+    more true ones has merged them, the rest is missed or false; missed are those neither split nor merged.
     """
 
-    truth_yx: np.ndarray
-    predicted_yx: np.ndarray
-    ignored_yx: np.ndarray
-    truth_kinds: np.ndarray
-    predicted_kinds: np.ndarray
+    true_kinds: dict[int, str]
+    predicted_kinds: dict[int, str]
     counts: dict[str, int]
 
 
-def find_errors(predicted_yx: np.ndarray, truth_yx: np.ndarray) -> ErrorMap:
+def find_mistakes(bands: Iterable[tuple[np.ndarray, np.ndarray]]) -> Mistakes:
     """Match predicted with true objects and name what is wrong.
 
     Parameters
     ----------
-    predicted_yx, truth_yx : ndarray of integers, shape (rows, columns)
-        Label images. Pixels that the truth says to ignore count for nobody, and a predicted object with more
-        than half of its pixels there is left out.
-
-    Returns
-    -------
-    ErrorMap
-        `counts` has one number for each of KINDS; missed are those neither split nor merged.
+    bands : iterable of (predicted, true)
+        Label images, or rows of them from top to bottom. Pixels that the truth says to ignore count for nobody, and a
+        predicted object with more than half of its pixels there has no kind.
     """
-    ignored_yx = truth_yx == IGNORE_LABEL
-    truth, n_true = _number_objects(np.where(ignored_yx, 0, truth_yx))
-    predicted, n_predicted = _number_objects(predicted_yx)
-    whole = np.bincount(predicted.ravel(), minlength=n_predicted + 1)
-    predicted = np.where(ignored_yx, 0, predicted)
-    seen = np.bincount(predicted.ravel(), minlength=n_predicted + 1)
-    judged = 2 * seen >= whole
-    predicted, n_predicted = _number_objects(np.where(judged[predicted], predicted, 0))
+    tallies: list[Tally] = []
+    for predicted_yx, truth_yx in bands:
+        tallies.append(tally_overlaps(predicted_yx, truth_yx, valid_yx=truth_yx != IGNORE_LABEL))
+    return name_mistakes(judge_tally(add_tallies(tallies)))
 
-    both = (truth > 0) & (predicted > 0)
-    code, pixels = np.unique(truth[both] * (n_predicted + 1) + predicted[both], return_counts=True)
-    of_true, of_predicted = code // (n_predicted + 1), code % (n_predicted + 1)
-    true_areas = np.bincount(truth.ravel(), minlength=n_true + 1)
-    predicted_areas = np.bincount(predicted.ravel(), minlength=n_predicted + 1)
 
-    union = true_areas[of_true] + predicted_areas[of_predicted] - pixels
-    match = 2 * pixels > union
-    pieces = np.bincount(of_true[2 * pixels > predicted_areas[of_predicted]], minlength=n_true + 1)
-    swallowed = np.bincount(of_predicted[2 * pixels > true_areas[of_true]], minlength=n_predicted + 1)
+def name_mistakes(overlaps: Overlaps) -> Mistakes:
+    """Name what is wrong with each object."""
+    of_true, of_predicted, pixels = overlaps.pair_true, overlaps.pair_predicted, overlaps.pair_pixels
+    true_areas, predicted_areas = overlaps.true_areas[of_true], overlaps.predicted_areas[of_predicted]
+    match = 2 * pixels > true_areas + predicted_areas - pixels
+    within_true, within_predicted = 2 * pixels > predicted_areas, 2 * pixels > true_areas
+    pieces = np.bincount(of_true[within_true], minlength=len(overlaps.true_areas))
+    swallowed = np.bincount(of_predicted[within_predicted], minlength=len(overlaps.predicted_areas))
 
-    truth_kinds = np.full(n_true + 1, "missed", dtype="<U8")
-    truth_kinds[pieces >= 2] = "split"
-    predicted_kinds = np.full(n_predicted + 1, "false", dtype="<U8")
-    predicted_kinds[swallowed >= 2] = "merged"
-    truth_kinds[of_true[match]] = "found"
+    true_kinds = np.where(pieces >= 2, "split", "missed")
+    predicted_kinds = np.where(swallowed >= 2, "merged", "false")
+    true_kinds[of_true[match]] = "found"
     predicted_kinds[of_predicted[match]] = "found"
     # Pieces of a split object and objects in a merged one are told by the whole, not counted twice.
-    inside = (2 * pixels > predicted_areas[of_predicted]) & (truth_kinds[of_true] == "split")
+    inside = within_true & (true_kinds[of_true] == "split")
     predicted_kinds[of_predicted[inside & (predicted_kinds[of_predicted] == "false")]] = "piece"
-    inside = (2 * pixels > true_areas[of_true]) & (predicted_kinds[of_predicted] == "merged")
-    truth_kinds[of_true[inside & (truth_kinds[of_true] == "missed")]] = "part"
-    truth_kinds[0] = predicted_kinds[0] = ""
+    inside = within_predicted & (predicted_kinds[of_predicted] == "merged")
+    true_kinds[of_true[inside & (true_kinds[of_true] == "missed")]] = "part"
     counts = {
-        "found": int((truth_kinds == "found").sum()),
-        "missed": int((truth_kinds == "missed").sum()),
-        "false": int((predicted_kinds == "false").sum()),
-        "split": int((truth_kinds == "split").sum()),
-        "merged": int((predicted_kinds == "merged").sum()),
-    }
-    return ErrorMap(truth, predicted, ignored_yx, truth_kinds, predicted_kinds, counts)
+        kind: int((kinds == kind).sum())
+        for kind, kinds in (
+            ("found", true_kinds), ("missed", true_kinds), ("false", predicted_kinds), ("split", true_kinds),
+            ("merged", predicted_kinds),
+        )
+    }  # fmt: skip
+    return Mistakes(
+        dict(zip(overlaps.true_labels.tolist(), true_kinds.tolist(), strict=True)),
+        dict(zip(overlaps.predicted_labels.tolist(), predicted_kinds.tolist(), strict=True)),
+        counts,
+    )
 
 
-def describe_errors(counts: dict[str, int]) -> str:
-    """Say the counts of `find_errors` in words; kinds that do not occur are left out, but found and missed."""
+def describe_mistakes(counts: dict[str, int]) -> str:
+    """Say the counts of `find_mistakes` in words; kinds that do not occur are left out, but found and missed."""
     shown = [(kind, n) for kind, n in counts.items() if n or kind in ("found", "missed")]
     return ", ".join(f"{number}\N{NO-BREAK SPACE}{kind}" for kind, number in shown)
-
-
-def _number_objects(labels_yx: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number the labels 1 .. n in their order, 0 stays; give the image and n."""
-    present = np.bincount(labels_yx.ravel()) > 0
-    present[0] = False
-    return np.where(present, np.cumsum(present), 0)[labels_yx], int(present.sum())

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import tifffile
 from PIL import Image
 
-from cellmill.fit import Geometry, resample, unfit_probability
-from cellmill.images import IGNORE_LABEL, read_labels, read_probabilities
-from cellmill.pages.mistakes import ErrorMap, describe_errors, find_errors
+from cellmill.fit import Geometry, RowSource, covered_part, unfit_image_rows
+from cellmill.images import IGNORE_LABEL, StoredRows
+from cellmill.pages.mistakes import Mistakes, describe_mistakes, find_mistakes
+from cellmill.pages.shrinking import nearest, pick, shrink
 
 # Noise does not compress: the first quality at which a photograph needs less than this, or the last, is taken.
 PHOTO_QUALITIES, PHOTO_BYTES_PER_PIXEL = (70, 45, 25), 0.25
@@ -84,8 +84,29 @@ class Source:
     sample: str
     image_path: Path
     geometry: Geometry
-    raw_yx: np.ndarray | None
+    raw: RowSource | None
     truth_path: Path | None
+
+
+@dataclass(frozen=True)
+class Unfitted:
+    """A fitted image or probability map in the geometry of the raw image, given by rows."""
+
+    image_yx: RowSource
+    geometry: Geometry
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the raw image."""
+        return self.geometry.raw_shape
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Give a slice of the rows, or those of these numbers in ascending order."""
+        if isinstance(rows, slice):
+            first, last, _ = rows.indices(self.shape[0])
+            return unfit_image_rows(self.image_yx, self.geometry, slice(first, last))
+        first, last = int(rows[0]), int(rows[-1]) + 1
+        return unfit_image_rows(self.image_yx, self.geometry, slice(first, last))[rows - first]
 
 
 @dataclass(frozen=True)
@@ -156,25 +177,27 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
     """
     shape = shown_shape(source.geometry.raw_shape, side_px=side_px)
     layers = _photo_layers(source, shape)
-    truth_yx = read_labels(source.truth_path) if source.truth_path else None
-    if truth_yx is not None:
+    truth = StoredRows(source.truth_path) if source.truth_path else None
+    shown_truth_yx = None if truth is None else pick(truth, shape)
+    if shown_truth_yx is not None:
         alt = f"outlines of the annotated objects of {source.sample}"
-        layers.append(Layer(("truth",), None, "mask", paint_objects(_nearest(truth_yx, shape)), alt))
+        layers.append(Layer(("truth",), None, "mask", paint_objects(shown_truth_yx), alt))
     errors: list[dict[str, int] | None] = []
     for number, prediction in enumerate(predictions):
-        prob_yx = unfit_probability(read_probabilities(prediction.probability_path)[0], source.geometry)
-        grey_yx = np.rint(np.clip(_rescale(prob_yx, shape), 0, 1) * 255).astype(np.uint8)
+        probability = Unfitted(StoredRows(prediction.probability_path), source.geometry)
+        grey_yx = np.rint(np.clip(shrink(probability, shape), 0, 1) * 255).astype(np.uint8)
         alt = f"foreground probability of {source.sample} by {prediction.model}, black is 0, white is 1"
         layers.append(Layer(("probability",), number, "photo", encode_photo(HEAT[grey_yx]), alt))
-        labels_yx = read_labels(prediction.segmentation_path)
+        labels = StoredRows(prediction.segmentation_path)
+        shown_yx = pick(labels, shape)
         alt = f"outlines of the objects that {prediction.model} predicts in {source.sample}"
-        layers.append(Layer(("prediction",), number, "mask", paint_objects(_nearest(labels_yx, shape)), alt))
-        if truth_yx is None:
+        layers.append(Layer(("prediction",), number, "mask", paint_objects(shown_yx), alt))
+        if truth is None or shown_truth_yx is None:
             errors.append(None)
             continue
-        found = find_errors(labels_yx, truth_yx)
-        alt = f"errors of {prediction.model} in {source.sample}: {describe_errors(found.counts)}"
-        layers.append(Layer(("errors",), number, "mask", paint_errors(found, shape), alt))
+        found = find_mistakes((labels[rows], truth_yx) for rows, truth_yx in truth.bands())
+        alt = f"errors of {prediction.model} in {source.sample}: {describe_mistakes(found.counts)}"
+        layers.append(Layer(("errors",), number, "mask", paint_mistakes(found, shown_yx, shown_truth_yx), alt))
         errors.append(found.counts)
     return Picture(source.sample, *source.geometry.raw_shape, *shape, tuple(layers), tuple(errors))
 
@@ -197,25 +220,25 @@ def paint_objects(labels_yx: np.ndarray) -> str:
     return encode_mask(classes_yx.astype(np.uint8), _palette(OBJECT_COLOURS))
 
 
-def paint_errors(found: ErrorMap, shape: tuple[int, int]) -> str:
-    """Paint what `find_errors` found in the size shown, as a data URI.
+def paint_mistakes(found: Mistakes, predicted_yx: np.ndarray, truth_yx: np.ndarray) -> str:
+    """Paint what `find_mistakes` found over label images in the size shown, as a data URI.
 
     Found objects have an outline only. False and merged objects lie over missed and split ones.
     """
     names = tuple(ERROR_COLOURS)
-    classes_yx = np.zeros(shape, dtype=np.uint8)
-    for numbers_yx, kinds, painted in (
-        (found.truth_yx, found.truth_kinds, ("found", "missed", "split")),
-        (found.predicted_yx, found.predicted_kinds, ("false", "merged")),
+    ignored_yx = truth_yx == IGNORE_LABEL
+    classes_yx = np.zeros(truth_yx.shape, dtype=np.uint8)
+    for labels_yx, kinds, painted in (
+        (truth_yx, found.true_kinds, ("found", "missed", "split")),
+        (predicted_yx, found.predicted_kinds, ("false", "merged")),
     ):
-        shown_yx = _nearest(numbers_yx, shape)
-        outline_yx = _outlines(shown_yx)
+        outline_yx = _outlines(np.where(~ignored_yx & np.isin(labels_yx, list(kinds)), labels_yx, 0))
         for kind in painted:
-            here = (kinds == kind)[shown_yx]
+            here = ~ignored_yx & np.isin(labels_yx, [label for label, one in kinds.items() if one == kind])
             if kind != "found":
                 classes_yx[here & ~outline_yx] = 1 + names.index(kind)
             classes_yx[here & outline_yx] = 1 + names.index(kind) + len(names)
-    classes_yx[_nearest(found.ignored_yx, shape)] = 2 * len(names) + 1
+    classes_yx[ignored_yx] = 2 * len(names) + 1
     return encode_mask(classes_yx, _palette(tuple(ERROR_COLOURS.values())))
 
 
@@ -269,7 +292,7 @@ def stretch(image_yx: np.ndarray, *, within_yx: np.ndarray | None = None) -> np.
 
 def _photo_layers(source: Source, shape: tuple[int, int]) -> list[Layer]:
     uri = encode_photo(_preprocessed(source, shape))
-    raw_uri = uri if source.raw_yx is None else encode_photo(stretch(_rescale(source.raw_yx, shape)))
+    raw_uri = uri if source.raw is None else encode_photo(stretch(shrink(source.raw, shape)))
     under = tuple(view for view in VIEWS if view not in ("raw", "probability"))
     name = f"image {source.sample}"
     if raw_uri == uri:  # the same picture twice would double the page
@@ -281,25 +304,16 @@ def _photo_layers(source: Source, shape: tuple[int, int]) -> list[Layer]:
 
 
 def _preprocessed(source: Source, shape: tuple[int, int]) -> np.ndarray:
-    image_yx = tifffile.imread(source.image_path)
     geometry = source.geometry
-    if geometry.mode == "none":
-        return stretch(_rescale(image_yx, shape))
-    shown_yx = _rescale(unfit_probability(image_yx, geometry), shape)
-    if geometry.mode == "resize":
+    shown_yx = shrink(Unfitted(StoredRows(source.image_path), geometry), shape)
+    if geometry.mode != "crop_pad":
         return stretch(shown_yx)
-    covered_yx = unfit_probability(np.ones(geometry.shape, dtype=np.float32), geometry)
-    return stretch(shown_yx, within_yx=_nearest(covered_yx, shape) > 0)
-
-
-def _rescale(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Average where the image shrinks, repeat pixels where it grows."""
-    return resample(image_yx, shape) if image_yx.shape[0] > shape[0] else _nearest(image_yx, shape)
-
-
-def _nearest(array_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    row, column = ((2 * np.arange(new) + 1) * old // (2 * new) for old, new in zip(array_yx.shape, shape, strict=True))
-    return array_yx[np.ix_(row, column)]
+    is_covered_yx = np.ones(shape, dtype=bool)
+    for axis, part in enumerate(covered_part(geometry)):
+        place = nearest(geometry.raw_shape[axis], shape[axis])
+        is_covered = (place >= part.start) & (place < part.stop)
+        is_covered_yx &= is_covered[:, None] if axis == 0 else is_covered
+    return stretch(shown_yx, within_yx=is_covered_yx)
 
 
 def _outlines(labels_yx: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.archives import read_fit
-from cellmill.images import IGNORE_LABEL, read_labels
+from cellmill.images import IGNORE_LABEL, StoredRows
 from cellmill.pages.figures import SERIES
 from cellmill.pages.verdict import read_table
 from cellmill.shards import VERSIONS
@@ -155,9 +156,12 @@ def measure_truth(
     chosen = labelled[:: -(-len(labelled) // MAX_MEASURED_IMAGES)]
     areas: list[float] = []
     for row in chosen:
-        labels_yx = read_labels(Path(labels_dirs[row["shard"]]) / f"{row['sample']}.tif")
-        sizes = np.bincount(labels_yx[(labels_yx > 0) & (labels_yx != IGNORE_LABEL)])
-        areas += sizes[sizes > 0].tolist()
+        labels = StoredRows(Path(labels_dirs[row["shard"]]) / f"{row['sample']}.tif")
+        sizes = Counter[int]()
+        for _, labels_yx in labels.bands():
+            numbers, pixels = np.unique(labels_yx, return_counts=True)
+            sizes.update(dict(zip(numbers.tolist(), pixels.tolist(), strict=True)))
+        areas += [float(size) for number, size in sorted(sizes.items()) if number not in (0, IGNORE_LABEL)]
     return [row["sample"] for row in chosen], areas
 
 
