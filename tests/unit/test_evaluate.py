@@ -332,7 +332,15 @@ def test_empty_images_are_counted_and_not_hidden(tmp_path):
     means = metrics[(metrics["aggregation"] == "image_mean") & (metrics["stage"] == "postprocessed")]
     undefined = means.set_index("metric")["n_undefined"]
     undefined = undefined[undefined > 0].to_dict()
-    assert undefined == {"precision": 1, "recall": 1, "mcc": 1, "segmentation_quality": 1, "seg": 1, "det": 1}
+    assert undefined == {
+        "precision": 1,
+        "recall": 1,
+        "mcc": 1,
+        "segmentation_quality": 1,
+        "seg": 1,
+        "det": 1,
+        "op_csb": 1,
+    }
 
 
 @pytest.mark.parametrize(("mode", "size"), [("resize", (32, 64)), ("crop_pad", (48, 40))])

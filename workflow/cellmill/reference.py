@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from cellmill.config.dataset import Config, Dataset
 from cellmill.config.errors import UNITS, models_in
 from cellmill.config.training import ModelPreset
+from cellmill.metrics.glossary import metrics_page
 from cellmill.systems import systems_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,7 @@ def generated_files() -> dict[str, str]:
         "resources/config.schema.json": json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
         "resources/config.md": reference_page(),
         "resources/systems.md": systems_page(),
+        "resources/metrics.md": metrics_page(),
     }
     for name in ENVIRONMENTS:
         files[f"envs/{name}.yaml"] = environment_file(name)

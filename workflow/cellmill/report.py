@@ -17,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from cellmill.findings import read_tables
+from cellmill.metrics.glossary import GLOSSARY
 from cellmill.pages import chapters, comparison, data, likeness, papers, results, runtime, wording
 from cellmill.pages.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.pages.published import load_paper
@@ -309,7 +310,7 @@ def _comparison_chapter(
         "score_table": table,
         "cost_table": comparison.tabulate_costs(runs, jobs=jobs, megapixels=megapixels),
         "metrics_table": comparison.list_all_metrics(metrics),
-        "metric_meanings": list(comparison.METRICS.values()),
+        "metric_meanings": [(GLOSSARY[name].heading, GLOSSARY[name].words) for name in comparison.METRICS],
     }
 
 

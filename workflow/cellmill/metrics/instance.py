@@ -24,7 +24,7 @@ IOU_PERCENT = tuple(range(50, 100, 5))
 STRICT_AP = tuple(f"ap_{percent / 100:.2f}" for percent in IOU_PERCENT)
 STARDIST_AP = tuple(f"ap_stardist_{percent / 100:.2f}" for percent in IOU_PERCENT)
 PANOPTIC = ("panoptic_quality", "segmentation_quality", "recognition_quality")
-CTC = ("seg", "det")
+CTC = ("seg", "det", "op_csb")
 INSTANCE_METRICS = ("ap_kaggle", *STRICT_AP, *STARDIST_AP, *PANOPTIC, "aji", *CTC, "count_error")
 # What of one image is enough for all of them, beside the two rows of matches; every entry may be summed over images.
 OBJECT_COUNTS = (
@@ -331,6 +331,7 @@ def score_instances(counts: Mapping[str, Any]) -> dict[str, np.ndarray]:
         seg                  mean IoU of true objects with what holds          NaN        NaN        0
                              more than half of each, else 0
         det                  1 - cost / cost of finding none                   NaN        NaN        0
+        op_csb               mean of seg and det                               NaN        NaN        0
         count_error          abs(n_predicted - n_true) / n_true                0          NaN        1
         ==================== ================================================= ========== ========== ===============
 
@@ -348,6 +349,8 @@ def score_instances(counts: Mapping[str, Any]) -> dict[str, np.ndarray]:
     recognition = divide(2 * found, true + predicted, undefined=1.0)
     cost = SPLIT_COST * count["ctc_split"] + MISSED_COST * count["ctc_missed"] + FALSE_COST * count["ctc_false"]
     missed_all = MISSED_COST * true
+    seg = divide(count["ctc_seg"], true, undefined=np.nan)
+    det = 1 - divide(np.minimum(cost, missed_all), missed_all, undefined=np.nan)
     return {
         "ap_kaggle": strict.mean(axis=-1),
         **{name: strict[..., k] for k, name in enumerate(STRICT_AP)},
@@ -356,8 +359,9 @@ def score_instances(counts: Mapping[str, Any]) -> dict[str, np.ndarray]:
         "segmentation_quality": quality,
         "recognition_quality": recognition,
         "aji": divide(count["aji_intersection"], count["aji_union"], undefined=1.0),
-        "seg": divide(count["ctc_seg"], true, undefined=np.nan),
-        "det": 1 - divide(np.minimum(cost, missed_all), missed_all, undefined=np.nan),
+        "seg": seg,
+        "det": det,
+        "op_csb": (seg + det) / 2,
         "count_error": divide(np.abs(predicted - true), true, undefined=np.where(predicted == true, 0.0, np.nan)),
     }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from cellmill.metrics.glossary import GLOSSARY
 from cellmill.pages.curves import draw_found_by_size, draw_probabilities
 from cellmill.pages.figures import (
     SERIES,
@@ -43,28 +44,11 @@ from cellmill.pages.wording import (
 
 Run = Mapping[str, Any]
 
-# Heading and meaning of each score.
-METRICS = {
-    "dice": ("Dice", "twice the common area over the sum of both areas, all objects of an image together"),
-    "iou": ("IoU", "common area over the area of either, all objects of an image together"),
-    "precision": ("Precision", "share of the predicted pixels that are true"),
-    "recall": ("Recall", "share of the true pixels that are predicted"),
-    "mcc": ("MCC", "Matthews correlation of predicted and true pixels"),
-    "ap_kaggle": (
-        "AP (Kaggle)",
-        "objects right over objects right, false and missed: mean over ten IoU thresholds from 0.50 to 0.95",
-    ),
-    "ap_0.50": ("AP at 0.50", "the same where an IoU above 0.50 makes an object right"),
-    "ap_0.75": ("AP at 0.75", "the same where an IoU above 0.75 makes an object right"),
-    "panoptic_quality": (
-        "Panoptic quality", "mean IoU of the objects right at 0.50, times their share of all, right, false and missed",
-    ),
-    "aji": ("AJI", "aggregated Jaccard index: common area of each true object and its best partner over their union"),
-    "boundary_f1": ("Boundary F1", "borders of objects that lie within the tolerance of a true one, and the other way"),
-    "seg": ("SEG", "Cell Tracking Challenge: mean IoU of true objects with what holds more than half of each"),
-    "det": ("DET", "Cell Tracking Challenge: 1 less the cost of missed (10), merged (5) and false (1) objects"),
-    "count_error": ("Count error", "difference of predicted and true number of objects over the true one"),
-}  # fmt: skip
+# Scores of the table, in its order.
+METRICS = (
+    "dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50", "ap_0.75", "panoptic_quality", "aji",
+    "boundary_f1", "seg", "det", "count_error",
+)  # fmt: skip
 DOT_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
 DIFFERENCE_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
 STEPS = {
@@ -99,7 +83,7 @@ def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Fig
         known = [(run, numbers[index, metric]) for index, run in enumerate(scored)]
         dots = [Dot(run["label"], run["style"], n.value, n.low, n.high) for run, n in known if n is not None]
         if dots:
-            figures.append(draw_dots(dots, title=METRICS[metric][0], caption=""))
+            figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=""))
     shown = [metric for metric in METRICS if any(numbers[index, metric] for index in range(len(scored)))]
     has_seeds = len({run["model"] for run in scored}) < len(scored)
     rows = []
@@ -110,7 +94,7 @@ def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Fig
             cells.append(score(number.value, low=number.low, high=number.high) if number else score(None))
         rows.append(cells)
     columns = [Column("Model"), *([Column("Seed", True)] if has_seeds else [])]
-    columns += [Column(METRICS[metric][0], True, METRICS[metric][1]) for metric in shown]
+    columns += [Column(GLOSSARY[metric].heading, True, GLOSSARY[metric].words) for metric in shown]
     return figures, Table("scores_test", "Scores on the test images", columns, rows)
 
 
@@ -131,7 +115,9 @@ def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFram
         rows.append(cells)
     columns = [Column("Against")]
     for metric in DIFFERENCE_METRICS:
-        columns.append(Column(METRICS[metric][0], True, f"how much higher it is for {best}, with a 95 % interval"))
+        columns.append(
+            Column(GLOSSARY[metric].heading, True, f"how much higher it is for {best}, with a 95 % interval")
+        )
         columns.append(Column("Images", True, f"on how many images {best} is better, and on how many worse"))
     return Table("differences", f"How much better {best} is, on the same images", columns, rows)
 
@@ -231,7 +217,7 @@ def describe_model(
             for stage in (FIRST_STAGE, FINAL_STAGE)
         ]
         if pair[0] and pair[1]:
-            changes.append((METRICS[metric][0], pair[0].value, pair[1].value))
+            changes.append((GLOSSARY[metric].heading, pair[0].value, pair[1].value))
     if changes:
         figures.append(
             draw_changes(
