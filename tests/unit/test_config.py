@@ -321,3 +321,17 @@ def test_environments_hold_the_versions_of_the_requirements():
     torch = yaml.safe_load((ROOT / "envs/torch.yaml").read_text())["dependencies"][-1]["pip"]
     assert groups["torch"][0] in torch
     assert not any(pin.startswith(("torch", "snakemake")) for pin in environment_packages("image"))
+
+
+def test_a_key_that_only_looks_like_another_is_not_judged_as_it(data):
+    mistake = one_mistake(models=[{"preset": "unet_isbi", "output": "flow"}])
+    assert mistake.startswith("datasets.d.models[0].output: unknown key. Did you mean input?")
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [("seeds", "expected a list, as [1, 2], found 2."), ("train", "expected a section of keys, found 2.")],
+)
+def test_what_is_expected_is_said_in_the_words_of_a_config(data, key, expected):
+    mistake = one_mistake(models=[{"preset": "unet_isbi", key: 2}])
+    assert mistake.startswith(f"datasets.d.models[0].{key}: {expected}")

@@ -117,8 +117,8 @@ def _remark_on_sizes(sides: Mapping[str, str], *, bounds: Mapping[str, tuple[flo
         return []
     said = " and ".join(f"{name} holds {counts[name]} instead of {wanted[name]:.0f}" for name in short)
     return [
-        f"{where}: of {len(sides)} images {said}: chance, in so few. Choose another `seed`, use `folds`, or write a "
-        "split into a `table`"
+        f"{where}: of {len(sides)} images {said}: chance, in so few. Choose another `split.seed`, use "
+        "`split.folds`, or write a split into a `split.table`"
     ]
 
 

@@ -11,6 +11,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 UNITS = {"_px": "px", "_um": "um", "_counts": "counts", "_s": "s", "_mb": "MB", "_deg": "degrees"}
+# How alike two words are, by difflib: enough to be named as a guess; enough to judge what stands behind the key, too
+PERHAPS_MEANT, SURELY_MEANT = 0.5, 0.75
 
 
 class ConfigError(ValueError):
@@ -42,11 +44,11 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def meant_key(location: tuple[str | int, ...], *, model: type[BaseModel]) -> str | None:
     """Guess which known key of a section an unknown one stands for; None where none is like it."""
     owner = _model_at(model, location[:-1])
-    return None if owner is None else _closest(str(location[-1]), sorted(_known_keys(owner)))
+    return None if owner is None else _closest(str(location[-1]), sorted(_known_keys(owner)), likeness=SURELY_MEANT)
 
 
-def _closest(word: str, known: list[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=0.5)), None)
+def _closest(word: str, known: list[str], *, likeness: float = PERHAPS_MEANT) -> str | None:
+    return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=likeness)), None)
 
 
 def describe_errors(error: ValidationError, *, model: type[BaseModel], prefix: tuple[str | int, ...] = ()) -> list[str]:
@@ -81,7 +83,8 @@ def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[st
     if details["type"] == "string_pattern_mismatch":
         message = f"expected a name of letters, digits, _, + and -, found {_shown(found)}"
     elif message.startswith("Input should be "):
-        message = f"expected {message.removeprefix('Input should be ')}{unit}, found {_shown(found)}"
+        expected = re.sub(r"a valid dictionary.*", "a section of keys", message.removeprefix("Input should be "))
+        message = f"expected {expected.replace('a valid list', 'a list, as [1, 2]')}{unit}, found {_shown(found)}"
     elif not message.startswith("expected"):
         message = f"{message}{unit}" + ("" if details["type"] == "value_error" else f", found {_shown(found)}")
     if details["type"] == "literal_error" and isinstance(found, str):
