@@ -1,7 +1,6 @@
 """What scores and pages cost: matching against StarDist's, evaluation and report of a thousand images."""
 
 import importlib.util
-import resource
 import subprocess
 import sys
 import tempfile
@@ -125,7 +124,9 @@ def main(what: str, images: int) -> None:
             }
             summarize_evaluation(**tables, shard_paths=paths, bootstrap=1000, seed=0)
         seconds = time.perf_counter() - start
-    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6:.0f} {seconds:.2f}")
+    from cellmill.device import peak_memory_mb
+
+    print(f"{peak_memory_mb():.0f} {seconds:.2f}")
 
 
 if __name__ == "__main__":

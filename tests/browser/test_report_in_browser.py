@@ -62,6 +62,19 @@ def test_table_downloads_as_csv(open_page, tmp_path):
     assert [float(row["Dice"]) for row in rows] == [0.7, 0.95, 0.9]
 
 
+def test_a_csv_of_scores_has_the_ends_of_the_intervals(open_page, tmp_path):
+    page = open_page("cells/report.html")
+    with page.expect_download() as download:
+        page.locator(".table[data-name=scores_test] [data-csv]").click()
+    download.value.save_as(tmp_path / "scores.csv")
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    shown = page.locator(".table[data-name=scores_test] tbody tr").first.locator("td.num").first
+    low, high = shown.locator("small").inner_text().split("–")
+    assert [round(float(rows[0][name]), 3) for name in ("Dice, low", "Dice, high")] == [float(low), float(high)]
+    assert float(low) < float(rows[0]["Dice"]) < float(high)
+
+
 def test_views_switch_by_keyboard(open_page):
     page = open_page("cells/report.html")
     assert "errors" in shown_views(page)

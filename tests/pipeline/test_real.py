@@ -49,7 +49,7 @@ GAP_FRAMES = {"ctc_fluo_n2dl_hela": 4, "isbi2012_em": 2}
 # Everything that a check may say, with how often. What is not listed here is a false alarm.
 # Few images, and each is dealt by itself
 CHANCE = "chance, in so few"
-BLOCKS = "note: 1 sequence(s) are cut into blocks"
+BLOCKS = "note: 1 sequence is cut into blocks"
 TWINS = "have a nearly equal one of the same sequence on another side of the split"
 FINDINGS: dict[str, dict[str, int]] = {
     "bbbc005_simcep": {},

@@ -7,6 +7,7 @@ from pydantic import BaseModel
 from cellmill.config.dataset import Config, ModelEntry
 from cellmill.config.errors import ConfigError
 from cellmill.config.runs import resolve_preset
+from cellmill.inventory import list_settings
 from cellmill.plan import make_plan
 from cellmill.reference import COMMAND, environment_packages, generated_files, requirement_groups
 from project import ROOT, write_label_dataset
@@ -335,3 +336,34 @@ def test_a_key_that_only_looks_like_another_is_not_judged_as_it(data):
 def test_what_is_expected_is_said_in_the_words_of_a_config(data, key, expected):
     mistake = one_mistake(models=[{"preset": "unet_isbi", key: 2}])
     assert mistake.startswith(f"datasets.d.models[0].{key}: {expected}")
+
+
+def test_the_settings_of_a_dataset_hold_those_that_it_comes_from(data):
+    short = {"preset": "default", "name": "short", "seeds": [1, 2], "average_seeds": True, "train": {"epochs": 2}}
+    config = {
+        "seed": 5,
+        "datasets": {
+            "a": {
+                "simulate": {"images": 4, "like": "b"},
+                "models": [{"preset": "default", "name": "first"}, "unet_isbi"],
+            },
+            "b": dataset(models=[short | {"init_from": "a/first"}, "unet_isbi"], export=["coco"]),
+            "c": dataset(models=[{"apply": "b/short.mean"}, {"preset": "default", "init_from": "a/first"}]),
+            "d": dataset(models=["default"], report={"ro_crate": True}),
+        },
+    }
+    made = plan(config)
+    of_c = list_settings(made, "c")
+    assert of_c["seed"] == 5
+    assert list(of_c["datasets"]) == ["c", "a", "b"]
+    # A reader starts from it: the same runs, made the same way.
+    again = plan(of_c)
+    for name, needed in (("c", made.runs["c"]), ("a", made.runs["a"][:1]), ("b", made.runs["b"][:3])):
+        assert again.runs[name] == needed
+    assert "export" not in of_c["datasets"]["b"]
+    assert of_c["datasets"]["b"]["models"] == [short | {"init_from": "a/first"}]
+    assert list(list_settings(made, "d")["datasets"]) == ["d"]
+    assert list_settings(made, "d")["datasets"]["d"]["models"] == [{"preset": "default"}]
+    assert "report" not in list_settings(made, "d")["datasets"]["d"]
+    assert list(list_settings(made, "a")["datasets"]) == ["a", "b"]
+    assert list_settings(made, "a")["datasets"]["b"]["models"] == []

@@ -1,11 +1,15 @@
 """Devices: a job that asked for a GPU never runs on the CPU in silence."""
 
 import logging
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
+from project import ROOT
 
 
 @pytest.fixture
@@ -66,3 +70,19 @@ def test_the_cpu_has_no_gpu_name():
 
 def test_peak_memory_is_that_of_a_process_with_torch():
     assert 50 < peak_memory_mb() < 100_000
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="Linux only: elsewhere a process starts from nothing"
+)
+def test_peak_memory_does_not_begin_with_that_of_the_parent():
+    script = (
+        f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r}); import torch; "
+        "from cellmill.device import peak_memory_mb; print(peak_memory_mb())"
+    )
+    outer = (
+        f"ballast = b'1' * (2 * 10**9); import subprocess, sys; "
+        f"print(subprocess.run([sys.executable, '-c', {script!r}], capture_output=True, text=True, check=True).stdout)"
+    )
+    done = subprocess.run([sys.executable, "-c", outer], capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 1500

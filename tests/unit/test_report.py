@@ -245,7 +245,7 @@ def test_what_the_jobs_took_is_drawn_and_tabulated(tmp_path):
     assert runtime.say_speed(jobs, run="wide", megapixels=12.0).value == 2.0
     assert runtime.say_speed(jobs, run="narrow", megapixels=12.0).value is None
     _, page = write(tmp_path, build_example(tmp_path, benchmarks_dir=folder))
-    assert "2 jobs, 6.0 s" in page.text
+    assert "2 jobs6.0 s" in page.text  # two lines of a box
     assert "this page" in page.text
     assert "What the stages took" in page.text
     assert runtime.read_jobs(None) == runtime.read_jobs(tmp_path / "nothing") == []
@@ -751,3 +751,23 @@ def test_page_without_a_paper_has_no_such_chapter(example):
 def test_unknown_paper_is_refused():
     with pytest.raises(ValidationError, match="isbi2012"):
         Report(paper="isbi2013")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "shown"),
+    [([1, 2, 3, 4], ["1", "2", "3", "4"]), ([7], ["7"]), (list(range(1, 21)), ["0", "5", "10", "15", "20"])],
+)
+def test_an_axis_of_epochs_has_whole_numbers(epochs, shown):
+    axis = scales.Scale(*scales.span_of(epochs), 0, 100, is_whole=True)
+    assert [text for _, text in axis.ticks()] == shown
+    curves = [figures.Curve("", "s0", epochs, [0.5 for _ in epochs])]
+    figure = figures.draw_curves(
+        curves, title="Loss", x_label="epoch", y_label="", is_log=False, mark_x=None, caption=""
+    )
+    assert all(f">{text}</text>" in figure.svg for text in shown)
+
+
+def test_the_pixel_size_of_the_config_is_shown(tmp_path):
+    _, page = write(tmp_path, build_example(tmp_path, pixel_size_um=0.65))
+    assert "0.65" in page.text
+    assert any("as the config says it" in heading.get("title", "") for heading in page.all("th"))

@@ -93,7 +93,7 @@ def test_a_table_that_cuts_a_sequence_is_flagged(tmp_path):
     table = tmp_path / "split.csv"
     table.write_text("sample,split\n" + "".join(f"t{t},{('train', 'validation', 'test')[t // 4]}\n" for t in range(12)))
     _, remarks = split([Item(f"t{t}", sequence="01", frame=t) for t in range(12)], table=str(table))
-    assert "1 sequence(s) are in several parts: training and test frames come from the same sequence" in remarks[0]
+    assert "1 sequence is in several parts: training and test frames come from the same sequence" in remarks[0]
 
 
 def test_one_sequence_asks_for_blocks():

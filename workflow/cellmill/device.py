@@ -2,8 +2,10 @@
 
 import logging
 import os
+import re
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -84,5 +86,9 @@ def name_gpu(device: torch.device) -> str:
 
 def peak_memory_mb() -> float:
     """Give the largest resident memory of this process so far."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        # Linux begins ru_maxrss with the memory of the process that started this one.
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024  # type: ignore[index]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)  # UNIT bytes on macOS, KiB on Linux

@@ -297,7 +297,8 @@ def choose_objects(
     # Rounded, so that equal choices are equal whatever the order of a sum; argmax takes the first.
     i, j = np.unravel_index(int(np.argmax(np.round(means, 9))), means.shape)
     parts = f"{len(scores)} windows of " if len(scores) > len(samples) else ""
-    reason = f"best mean Kaggle AP on {parts}{len(samples)} validation images"
+    images = "1 validation image" if len(samples) == 1 else f"{len(samples)} validation images"
+    reason = f"best mean Kaggle AP on {parts}{images}"
     return result(ways[i], areas[j], searched=searched, reason=reason)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cellmill.config.export import exported_files
-from cellmill.config.runs import EXPORT_SUFFIX, Run
+from cellmill.config.runs import EXPORT_SUFFIX, MEAN_SUFFIX, Run
 from cellmill.plan import Plan
 from cellmill.shards import RESULTS, seal_path
 
@@ -90,6 +90,10 @@ def result_paths(plan: Plan, dataset: str) -> dict[str, list[str]]:
     }
 
 
+# Keys of a section that no result of another dataset depends on
+OF_PAGES_ONLY = ("report", "evaluate", "export")
+
+
 def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
     """List the files that a dataset's results were made from: images, annotations and models, each once.
 
@@ -123,17 +127,58 @@ def _foreign_models(run: Run) -> list[str]:
 
 
 def list_settings(plan: Plan, dataset: str) -> dict[str, Any]:
-    """Give the part of the config that a dataset uses, as it was written."""
+    """Give the part of the config that a dataset's results need, as it was written: also what its models come from."""
+    asked = _written_section(plan, dataset)
+    # A crate that is asked for later tells of the results; it is no reason to write their page again.
+    if "report" in asked and asked["report"].pop("ro_crate", None) is not None and not asked["report"]:
+        del asked["report"]
+    sections = {dataset: asked}
+    for source, models in sorted(_sources(plan, dataset).items()):
+        section = _written_section(plan, source)
+        section["models"] = [entry for entry in section.get("models", []) if entry.pop("model") in models]
+        sections[source] = {key: value for key, value in section.items() if key not in OF_PAGES_ONLY}
+    for entry in asked.get("models", []):
+        del entry["model"]
+    return {"seed": plan.config.seed, "images_per_job": plan.config.images_per_job, "datasets": sections}
+
+
+def _written_section(plan: Plan, dataset: str) -> dict[str, Any]:
+    """Give a dataset's section as it was written; `model` of an entry is the name that its runs have."""
     section = plan.config.datasets[dataset]
     asked = section.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     for entry, model in zip(asked.get("models", []), section.models, strict=False):
         entry.update(entry.pop("overrides", {}))
         if model.apply is not None and "name" not in model.model_fields_set:
             entry.pop("name", None)
-    # A crate that is asked for later tells of the results; it is no reason to write their page again.
-    if "report" in asked and asked["report"].pop("ro_crate", None) is not None and not asked["report"]:
-        del asked["report"]
-    return {"seed": plan.config.seed, "images_per_job": plan.config.images_per_job, "datasets": {dataset: asked}}
+        entry["model"] = model.run_name
+    return asked
+
+
+def _sources(plan: Plan, dataset: str) -> dict[str, set[str]]:
+    """List the models of other datasets that a dataset's results come from, and what its simulation is like."""
+    needed: dict[str, set[str]] = {}
+    waiting = list(plan.runs[dataset])
+    likes = [dataset]
+    while waiting or likes:
+        if likes:
+            like = plan.like_of(likes.pop())
+            if like is not None and like not in needed:
+                needed[like] = set()
+            continue
+        run = waiting.pop()
+        for source in (run.apply, run.init_from):
+            if source is None or source.endswith(EXPORT_SUFFIX):
+                continue
+            other, name = source.split("/", 1)
+            found = plan.run(other, name)
+            model = found.model.removesuffix(MEAN_SUFFIX)
+            if other not in needed:
+                likes.append(other)
+            if model not in needed.setdefault(other, set()):
+                needed[other].add(model)
+                waiting.append(found)
+    needed.pop(dataset, None)
+    return needed
 
 
 def _once(paths: Iterable[str]) -> list[str]:

@@ -57,6 +57,7 @@ def write_report(
     gallery: Mapping[str, Any],
     provenance: Mapping[str, Any],
     remarks: Sequence[str] = (),
+    pixel_size_um: float | None = None,
     temporal_dirs: Mapping[str, str | Path] | None = None,
     match_path: str | Path | None = None,
     paper: str | None = None,
@@ -91,6 +92,8 @@ def write_report(
         date, commit, versions, python, machine, command; any may be missing. The function reads no clock.
     remarks : sequence of str
         What a person should know of the config.
+    pixel_size_um : float, optional
+        Edge of a pixel, where the config says it.
     temporal_dirs : mapping, optional
         Shard -> folder of images whose background is of a sequence, for all shards.
     match_path : path, optional
@@ -115,7 +118,12 @@ def write_report(
     judged = judged_rows(shown, models=models, scores=scores)
     jobs = runtime.read_jobs(benchmarks_dir)
     data_chapter = _data_chapter(
-        samples, check_paths=check_paths, remarks=remarks, temporal_dirs=temporal_dirs or {}, runs=read_runs
+        samples,
+        check_paths=check_paths,
+        remarks=remarks,
+        pixel_size_um=pixel_size_um,
+        temporal_dirs=temporal_dirs or {},
+        runs=read_runs,
     )
     page = {
         "dataset": dataset,
@@ -275,6 +283,7 @@ def _data_chapter(
     *,
     check_paths: Sequence[str | Path],
     remarks: Sequence[str],
+    pixel_size_um: float | None,
     temporal_dirs: Mapping[str, str | Path],
     runs: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
@@ -283,10 +292,10 @@ def _data_chapter(
     # a remark stands above the table already
     findings = [row for row in tables["summary"] if f"{row['where']}: {row['finding']}" not in remarks]
     return {
-        "remarks": [wording.hide_folders(remark) for remark in remarks],
+        "remarks": [wording.end_sentence(wording.hide_folders(remark)) for remark in remarks],
         "shared_sequences": chapters.shared_sequences(samples),
         "megapixels": runtime.megapixels_of(images),
-        "data_tables": data.describe_data(samples, images=images, annotations=annotations),
+        "data_tables": data.describe_data(samples, images=images, annotations=annotations, pixel_size_um=pixel_size_um),
         "findings": data.list_findings([*describe_resting(temporal_dirs), *findings, *results.read_flags(runs)]),
     }
 

@@ -241,6 +241,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         },
         "gallery": gallery,
         "remarks": _remarks(plan, dataset),
+        "pixel_size_um": section.pixel_size_um,
         "match_path": None if plan.like_of(dataset) is None else f"{RESULTS}/{dataset}/match.csv",
         "temporal_dirs": {
             shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in plan.temporal_shards(dataset)

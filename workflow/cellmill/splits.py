@@ -117,8 +117,8 @@ def _remark_on_sizes(sides: Mapping[str, str], *, bounds: Mapping[str, tuple[flo
         return []
     said = " and ".join(f"{name} holds {counts[name]} instead of {wanted[name]:.0f}" for name in short)
     return [
-        f"{where}: of {len(sides)} images {said}: chance, in so few. Choose another `split.seed`, use "
-        "`split.folds`, or write a split into a `split.table`"
+        f"{where}: of {len(sides)} images {said}: chance, in so few. Choose another split.seed, use "
+        "split.folds, or write a split into a split.table"
     ]
 
 
@@ -136,9 +136,13 @@ def _remark_on_sequences(samples: Sequence[Splittable], sides: Mapping[str, str]
     if not spread:
         return []
     return [
-        f"{where}: {len(spread)} sequence(s) are in several parts: training and test frames come from the same "
+        f"{where}: {_say_sequences(len(spread))} in several parts: training and test frames come from the same "
         "sequence, so the scores say little about a new one"
     ]
+
+
+def _say_sequences(number: int) -> str:
+    return "1 sequence is" if number == 1 else f"{number} sequences are"
 
 
 def _bounds(split: Mapping[str, Any], names: list[str]) -> dict[str, tuple[float, float]]:
@@ -217,7 +221,7 @@ def _by_blocks(
             sides.update({m.sample: GAP for m in members[position + size : position + size + gap]})
             position += size + gap
     return sides, [
-        f"{where}: {len(sequences)} sequence(s) are cut into blocks: training and test frames come from the same "
+        f"{where}: {_say_sequences(len(sequences))} cut into blocks: training and test frames come from the same "
         "sequence, so the scores say little about a new one"
     ]
 

@@ -260,7 +260,8 @@ def _tabulate_steps(run: Run) -> Table | None:
         Column("change ", True),
     ]
     name = f"steps_{run['model']}"
-    return Table(name, f"Validation images after each step, {run['model']}", columns, rows)
+    whose = f"Validation images of {hide_folders(run['apply'])}" if run.get("apply") else "Validation images"
+    return Table(name, f"{whose} after each step, {run['model']}", columns, rows)
 
 
 def _training_curves(runs: Sequence[Run]) -> list[Figure]:

@@ -33,6 +33,7 @@ def describe_data(
     *,
     images: Mapping[str, Mapping[str, Any]],
     annotations: Mapping[str, Mapping[str, Any]],
+    pixel_size_um: float | None = None,
 ) -> list[Table]:
     """Tabulate images by split, annotations by split, and classes by split where there are any.
 
@@ -42,13 +43,15 @@ def describe_data(
         Rows of the sample table.
     images, annotations : mapping
         Sample -> its row in images.csv and annotations.csv of the stage check.
+    pixel_size_um : float, optional
+        Edge of a pixel by the config, which is right where the metadata say another one.
 
     Returns
     -------
     list of Table
     """
     parts = sort_parts({row["split"] for row in samples})
-    tables = [_tabulate_raw(samples, parts=parts, images=images)]
+    tables = [_tabulate_raw(samples, parts=parts, images=images, pixel_size_um=pixel_size_um)]
     if annotations:
         tables.append(_tabulate_truth(samples, parts=parts, annotations=annotations))
     if any(row.get("class") for row in samples):
@@ -62,14 +65,19 @@ def describe_data(
 
 
 def _tabulate_raw(
-    samples: Sequence[Mapping[str, Any]], *, parts: Sequence[str], images: Mapping[str, Mapping[str, Any]]
+    samples: Sequence[Mapping[str, Any]],
+    *,
+    parts: Sequence[str],
+    images: Mapping[str, Mapping[str, Any]],
+    pixel_size_um: float | None,
 ) -> Table:
     has_sequences = any(row.get("sequence") for row in samples)
+    whose = "metadata say" if pixel_size_um is None else "config says"
     columns = [Column("Split"), Column("Images", True)]
     columns += [Column("Sequences", True)] if has_sequences else []
     columns += [
         Column("Size", meaning="rows × columns, px"), Column("Pixel type"), Column("Values"),
-        Column("Pixel, µm", meaning="edge of a pixel, as the metadata say it"),
+        Column("Pixel, µm", meaning=f"edge of a pixel, as the {whose} it"),
         Column("Saturated", True, "largest share of an image's pixels at the top of its range"),
         Column("Focus", True, "median; variance of the Laplacian over the variance of the image, of 2 × 2 means. "
                "Compare it within a dataset only"), Column("Lowest focus", True),
@@ -80,7 +88,8 @@ def _tabulate_raw(
         seen = [images[row["sample"]] for row in chosen if row["sample"] in images]
         saturated = max((entry["saturated_fraction"] for entry in seen), default=None)
         focus = [float(entry["focus"]) for entry in seen if entry["focus"] is not None]
-        edges = (entry[key] for entry in seen for key in ("pixel_height_um", "pixel_width_um"))
+        said = (entry[key] for entry in seen for key in ("pixel_height_um", "pixel_width_um"))
+        edges = said if pixel_size_um is None else [pixel_size_um]
         cells = [word(part), count(len(chosen))]
         if has_sequences:
             cells.append(count(len({row["sequence"] for row in chosen if row.get("sequence")})))

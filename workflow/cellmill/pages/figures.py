@@ -7,7 +7,7 @@ first series, `s1` the second, and so on; `truth` is what people annotated.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
@@ -119,6 +119,7 @@ def draw_curves(
     x_span = x_span or span_of([value for curve in curves for value in curve.x], is_log=is_log_x)
     y_span = y_span or span_of([v for c in curves for v in c.y if v is not None], is_log=is_log)
     x, y = _scales(x_span, y_span, is_log_x=is_log_x, is_log_y=is_log, has_label=bool(y_label))
+    x = replace(x, is_whole=not is_log_x and all(float(value).is_integer() for curve in curves for value in curve.x))
     parts = [_frame(x, y, x_label=x_label, y_label=y_label)]
     if mark_x is not None:
         parts.append(

@@ -24,7 +24,7 @@ EDGES = (
     ("predict", "postprocess"), ("rasterize", "postprocess"), ("postprocess", "export"), ("postprocess", "evaluate"),
     ("evaluate", "report"), ("check", "report"),
 )  # fmt: skip
-BOX, PITCH = (100, 36), (120, 62)
+BOX, PITCH = (100, 49), (120, 75)
 
 
 @dataclass(frozen=True)
@@ -114,13 +114,16 @@ def draw_stages(jobs: Sequence[Job]) -> Figure | None:
             )
     for stage, (x, y) in places.items():
         own = [job.seconds for job in jobs if job.stage == stage]
-        says = f"{say_number_of(len(own), 'job')}, {say_duration(sum(own))}" if own else "this page"
+        says = [say_number_of(len(own), "job"), say_duration(sum(own))] if own else ["this page"]
         middle = f'x="{x + BOX[0] / 2:.1f}" text-anchor="middle"'
         parts.append(
             f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{BOX[0]}" height="{BOX[1]}" rx="4"/>'
             f'<text class="row-label" {middle} y="{y + 15:.1f}">{escape(stage)}</text>'
-            f'<text class="tick" {middle} y="{y + 29:.1f}">{escape(says)}</text>'
         )
+        parts += [
+            f'<text class="tick" {middle} y="{y + 29 + 13 * line:.1f}">{escape(text)}</text>'
+            for line, text in enumerate(says)
+        ]
     height = 12 + (len(rows) - 1) * PITCH[1] + BOX[1]
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Graph of the stages">'
     caption = "From top to bottom: what a stage reads is above it."

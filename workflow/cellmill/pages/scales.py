@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values of an axis to px of the drawing."""
+    """Maps values of an axis to px of the drawing; a whole axis, as one of epochs, has no ticks between its numbers."""
 
     low: float
     high: float
     start: float
     end: float
     is_log: bool = False
+    is_whole: bool = False
 
     def at(self, value: float) -> float:
         """Give the place of a value."""
@@ -27,6 +28,8 @@ class Scale:
         if self.is_log:
             return [(tick, _number(tick)) for tick in log_ticks(self.low, self.high)]
         ticks = round_ticks(self.low, self.high)
+        if self.is_whole and any(tick % 1 for tick in ticks):
+            ticks = [float(number) for number in range(math.ceil(self.low), math.floor(self.high) + 1)]
         decimals = max((len(f"{tick:.10g}".partition(".")[2]) for tick in ticks), default=0)
         if decimals > 4 or max(map(abs, ticks), default=0) >= 1e6:
             return [(tick, _number(tick)) for tick in ticks]

@@ -20,12 +20,13 @@ ABSOLUTE_PATH = re.compile(
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, what it sorts by and what the CSV file gets, and a smaller second line."""
+    """One cell: its text, what it sorts by and what the CSV file gets, a smaller second line, and an interval."""
 
     text: str
     value: float | str | None = None
     note: str = ""
     style: str = ""
+    ends: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ def count(number: float | None, *, note: str = "") -> Cell:
 def score(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
     """Make a cell of a score with three decimals, its interval below."""
     known = None if value is None or not math.isfinite(value) else float(value)
-    return Cell(say_score(known), known, "" if known is None else say_interval(low, high))
+    note = "" if known is None else say_interval(low, high)
+    return Cell(say_score(known), known, note, ends=(float(low or 0), float(high or 0)) if note else None)
 
 
 def difference(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
@@ -137,6 +139,11 @@ def say_list(words: Sequence[str], *, most: int) -> str:
 def say_number_of(number: int, singular: str, plural: str | None = None) -> str:
     """Write a number with its noun: 1 image, 24 images."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def end_sentence(text: str) -> str:
+    """Put a full stop where a sentence has none."""
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def hide_folders(text: str) -> str:

@@ -40,9 +40,16 @@ function saveCsv(block) {
   const headings = [...block.querySelector("thead tr").cells];
   const valueOf = (cell, column) =>
     cell.closest("thead") ? cell.textContent.trim() : plainValue(cell, headings[column].classList.contains("num"));
+  const rows = [...block.querySelectorAll("tr")];
+  // A column of values with intervals becomes three.
+  const hasEnds = headings.map((_, column) => rows.some((row) => "low" in (row.cells[column]?.dataset ?? {})));
+  const valuesOf = (cell, column) => {
+    const value = valueOf(cell, column), { low = "", high = "" } = cell.dataset;
+    if (!hasEnds[column]) return [value];
+    return cell.closest("thead") ? [value, `${value}, low`, `${value}, high`] : [value, low, high];
+  };
   const quote = (text) => (/[",;\t\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
-  const lines = [...block.querySelectorAll("tr")].map((row) =>
-    [...row.cells].map((cell, column) => quote(disarm(valueOf(cell, column)))).join(","));
+  const lines = rows.map((row) => [...row.cells].flatMap(valuesOf).map((text) => quote(disarm(text))).join(","));
   const link = document.createElement("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\r\n") + "\r\n"], { type: "text/csv" }));
   link.download = `${block.dataset.name}.csv`;
