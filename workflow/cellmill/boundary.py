@@ -29,6 +29,8 @@ GREY_PERCENTILES = (0.1, 99.9)
 # libsvm may crawl on features that do not separate; a machine stopped here is as good, and is marked.
 MAX_SVM_ITERATIONS = 1_000_000
 HELD_OUT_SHARE = 0.2
+# Pixels decided together: what is made of them stays in the cache of a core, half the time of all at once.
+BLOCK_PIXELS = 1 << 14
 
 
 def measure_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> tuple[float, float]:
@@ -192,14 +194,23 @@ def decide(model: Mapping[str, Any], features: np.ndarray) -> np.ndarray:
     ndarray of float64, shape (...)
         Positive means object.
     """
-    scaled = np.moveaxis((features - np.array(model["mean"])) / np.array(model["scale"]), -1, 0)
-    powers = [[None, u, u * u, u * u * u] for u in scaled]
-    value: np.ndarray = np.zeros(features.shape[:-1])
+    rows = features.reshape(-1, features.shape[-1])
+    value = np.zeros(len(rows))
+    for first in range(0, len(rows), BLOCK_PIXELS):
+        block = slice(first, first + BLOCK_PIXELS)
+        _add_polynomial(value[block], rows[block], model=model)
+    return value.reshape(features.shape[:-1])
+
+
+def _add_polynomial(value: np.ndarray, features: np.ndarray, *, model: Mapping[str, Any]) -> None:
+    powers = []
+    for feature, mean, scale in zip(features.T, model["mean"], model["scale"], strict=True):
+        u = (feature - mean) / scale
+        powers.append([None, u, u * u, u * u * u])
     for exponents, coefficient in zip(model["powers"], model["coefficients"], strict=True):
         if coefficient:
             factors = [powers[feature][exponent] for feature, exponent in enumerate(exponents) if exponent]
             value += prod(factors[1:], start=coefficient * factors[0]) if factors else coefficient
-    return value
 
 
 def tune_boundary(
