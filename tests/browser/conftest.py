@@ -1,9 +1,6 @@
 """A real browser for the tests of the page, pages to open in it, and what finds faults of accessibility."""
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +12,11 @@ from real_example import build_real_example
 
 from cellmill.report import summarize_for_index, write_index, write_report
 from cellmill.simcep.meanings import STATISTICS
+from debian import need
 from project import ROOT
 from report_example import build_example
 
-CHROMIUM = Path("/usr/bin/chromium")
-INSTALL = "apt-get install -y chromium fonts-dejavu-core"
+CHROMIUM = ("chromium", ("chromium", "fonts-dejavu-core"))
 ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run",
 ]  # fmt: skip
@@ -28,28 +25,11 @@ AXE = ROOT / ".venv" / "oracles" / "axe_playwright_python" / "axe.min.js"
 PICTURES = Path(__file__).with_name("screenshots")
 
 
-def install_chromium() -> None:
-    """Install Debian's Chromium where that is ours to do, or skip and name the command."""
-    if CHROMIUM.exists():
-        return
-    may_install = os.geteuid() == 0 or bool(os.environ.get("CI"))
-    if not may_install or shutil.which("apt-get") is None:
-        pytest.skip(f"{CHROMIUM} is missing; install it with: sudo {INSTALL}")
-    prefix = [] if os.geteuid() == 0 else ["sudo", "-n"]
-    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for command in ("apt-get update", INSTALL):
-        done = subprocess.run(
-            [*prefix, *command.split()], env=environment, capture_output=True, text=True, check=False, timeout=600
-        )
-        if done.returncode:
-            pytest.skip(f"{CHROMIUM} is missing, and {command!r} failed: {done.stderr.strip()[-300:]}")
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    install_chromium()
+    program = need(*CHROMIUM)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        chromium = playwright.chromium.launch(executable_path=str(program), args=ARGUMENTS)
         yield chromium
         chromium.close()
 

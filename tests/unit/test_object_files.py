@@ -5,17 +5,21 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from shapes import scattered_objects
 
 from cellmill.annotations.ctc import read_tracks
 from cellmill.annotations.imagej_roi import read_imagej_roi
 from cellmill.annotations.outlines import fill_outline, outline_of_rings
+from cellmill.annotations.pieces import gather_objects
 from cellmill.config.annotations import Annotations
 from cellmill.images import IGNORE_LABEL, write_labels
 from cellmill.linking import link_frames
-from cellmill.object_files import export_coco, export_ctc, export_geojson, export_rois
+from cellmill.object_files import describe_features, export_coco, export_ctc, export_geojson, export_rois
 from cellmill.shards import shard_folder
 
 SHAPE = (40, 60)
@@ -187,3 +191,13 @@ def test_sequences_become_results_of_the_challenge(tmp_path):
             assert found.dtype == np.uint16
             assert np.array_equal(found > 0, labels > 0)
     assert not (tmp_path / "ctc" / "_RES").exists()
+
+
+@given(seed=st.integers(0, 2**32 - 1), density=st.floats(0.2, 0.95))
+def test_geojson_is_valid_geometry(seed, density):
+    """Where rings touch themselves QuPath's and every other library of geometry refuses them."""
+    mask_yx = (np.random.default_rng(seed).random((8, 9)) < density).astype(np.uint8)
+    for feature in describe_features(gather_objects(mask_yx, where="")):
+        found = shapely.geometry.shape(feature["geometry"])
+        assert found.is_valid, shapely.validation.explain_validity(found)
+        assert found.area == mask_yx.sum()

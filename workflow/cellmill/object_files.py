@@ -73,7 +73,7 @@ def export_geojson(
             objects = gather_objects(StoredRows(path), where=str(path))
             with atomic_path(folder / f"{row['sample']}.geojson") as partial, partial.open("w") as stream:
                 stream.write('{"type": "FeatureCollection", "features": [')
-                for number, feature in enumerate(_features(objects)):
+                for number, feature in enumerate(describe_features(objects)):
                     stream.write((",\n" if number else "\n") + json.dumps(feature))
                 stream.write("\n]}\n")
     logger.info("%d images", len(paths), extra={"progress": True})
@@ -129,7 +129,8 @@ def _file_name(row: Mapping[str, Any]) -> str:
     return name if name.startswith(f"{row['sample']}.") else f"{row['sample']}.tif"
 
 
-def _features(objects: Mapping[int, Piece]) -> Iterator[dict[str, Any]]:
+def describe_features(objects: Mapping[int, Piece]) -> Iterator[dict[str, Any]]:
+    """Describe objects, number -> (row, column, mask), as features of GeoJSON."""
     for number, (row, column, mask_yx) in objects.items():
         parts_yx, n_parts = ndimage.label(mask_yx)  # 4-connected: each has one outer ring
         corner = np.array([column, row])
@@ -147,8 +148,12 @@ def _features(objects: Mapping[int, Piece]) -> Iterator[dict[str, Any]]:
 
 
 def _polygon(mask_yx: np.ndarray, *, corner: np.ndarray) -> list[list[list[int]]]:
-    """Give the rings of one connected part: the outer one first, closed, turned as RFC 7946 asks."""
-    rings = sorted(trace_edges(mask_yx), key=lambda ring: -abs(_signed_area(ring)))
+    """Give the rings of one connected part: the outer one first, closed, turned as RFC 7946 asks.
+
+    None comes to a point twice: such a ring is no valid geometry for what reads it.
+    """
+    simple = (part for ring in trace_edges(mask_yx) for part in _split_ring(ring))
+    rings = sorted(simple, key=lambda ring: -abs(_signed_area(ring)))
     turned = []
     for place, ring in enumerate(rings):
         wants_positive = place == 0
@@ -156,6 +161,22 @@ def _polygon(mask_yx: np.ndarray, *, corner: np.ndarray) -> list[list[list[int]]
             ring = ring[::-1]
         turned.append((np.concatenate([ring, ring[:1]]) + corner).tolist())
     return turned
+
+
+def _split_ring(ring: np.ndarray) -> Iterator[np.ndarray]:
+    """Cut a ring, shape (points, 2), where it touches itself, into rings that do not."""
+    path: list[tuple[int, int]] = []
+    place: dict[tuple[int, int], int] = {}
+    for point in map(tuple, ring.tolist()):
+        if point in place:
+            first = place[point]
+            yield np.array(path[first:])
+            for passed in path[first:]:
+                del place[passed]
+            del path[first:]
+        place[point] = len(path)
+        path.append(point)
+    yield np.array(path)
 
 
 def _signed_area(ring: np.ndarray) -> float:
