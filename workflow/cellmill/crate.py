@@ -30,7 +30,8 @@ FORMATS = {
     ".cellmill": "application/zip", ".csv": "text/csv", ".html": "text/html", ".json": "application/json",
     ".zip": "application/zip",
 }  # fmt: skip
-PYPI = "https://pypi.org/project/{name}/{version}/"
+# SOURCE package-url specification: what a package is, wherever it came from
+PACKAGE = "pkg:pypi/{name}@{version}"
 PYTHON = "https://www.python.org/downloads/release/python-{version}/"
 
 Entity = dict[str, Any]
@@ -160,16 +161,18 @@ def describe_inputs(kind: str, paths: Iterable[str]) -> list[Entity]:
 
 
 def describe_software(versions: Iterable[tuple[str, str]]) -> list[Entity]:
-    """Describe packages, and Python under the name ``python``, by their pages; two versions of one are two entities."""
-    entities = []
-    for package, version in versions:
-        public, _, build = version.partition("+")  # 2.13.0+cpu has no page of its own
-        page = PYPI.format(name=package, version=public)
-        if package == "python":
-            page = PYTHON.format(version=public.replace(".", ""))
-        identifier = f"{page}#{build}" if build else page
-        entities.append(_entity(identifier, "SoftwareApplication", package, softwareVersion=version, url=page))
-    return entities
+    """Describe packages, and Python under the name ``python``; two versions of one are two entities."""
+    return [
+        _entity(
+            PYTHON.format(version=version.replace(".", ""))
+            if package == "python"
+            else PACKAGE.format(name=package, version=quote(version, safe="")),
+            "SoftwareApplication",
+            package,
+            softwareVersion=version,
+        )
+        for package, version in versions
+    ]
 
 
 def flatten(settings: Any, *, name: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
