@@ -19,7 +19,15 @@ from cellmill.metrics.isbi2012 import (
     label_cells,
     score_thresholds,
 )
-from cellmill.metrics.pixel import BINS, COUNTS, PIXEL_METRICS, mcc_is_conventional, score_pixels, sweep_counts
+from cellmill.metrics.pixel import (
+    BACKGROUND,
+    BINS,
+    COUNTS,
+    FOREGROUND,
+    PIXEL_METRICS,
+    mcc_is_conventional,
+    score_pixels,
+)
 from cellmill.statistics import CONFIDENCE, Bootstrap, percentile_interval, weighted_means
 
 RATE_METRICS = ("fpr", "f1_macro")
@@ -66,8 +74,12 @@ def count_at_half(histogram: np.ndarray) -> np.ndarray:
     -------
     ndarray of float64, shape (..., 4)
     """
-    sweep = sweep_counts(histogram)
-    return np.stack([sweep[name][..., BINS // 2] for name in COUNTS], axis=-1)
+    below, above = histogram[..., : BINS // 2].sum(axis=-1), histogram[..., BINS // 2 :].sum(axis=-1)
+    half = {
+        "tp": above[..., FOREGROUND], "fp": above[..., BACKGROUND], "fn": below[..., FOREGROUND],
+        "tn": below[..., BACKGROUND],
+    }  # fmt: skip
+    return np.stack([half[name] for name in COUNTS], axis=-1).astype(np.float64)
 
 
 def count_section(

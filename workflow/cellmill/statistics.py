@@ -32,7 +32,9 @@ METRICS = (*PIXEL_METRICS, *INSTANCE_METRICS, *BORDER_METRICS)
 FREE_METRICS = (*SWEEP_METRICS, *CALIBRATION_METRICS)
 CONFIDENCE = 0.95
 # Replicates are drawn in pieces, so that 25,000 images need megabytes and not gigabytes.
-MAX_DRAWS = 1 << 22
+MAX_DRAWS = 1 << 20
+# Images are scored so many at a time: their sweeps over thresholds take twenty times the memory of their counts.
+BLOCK_ROWS = 256
 # What is counted of an image, as a row of numbers that may be summed: name -> how many.
 LAYOUT: dict[str, int] = {
     **dict.fromkeys(COUNTS, 1), **dict.fromkeys(OBJECT_COUNTS, 1), "matches": len(IOU_PERCENT),
@@ -115,6 +117,14 @@ def score_counts(numbers: np.ndarray, *, with_free: bool = True) -> dict[str, np
     dict
         Each of METRICS and FREE_METRICS as an array of shape (rows,), NaN where undefined.
     """
+    blocks = [
+        _score_block(numbers[first : first + BLOCK_ROWS], with_free=with_free)
+        for first in range(0, max(1, len(numbers)), BLOCK_ROWS)
+    ]
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _score_block(numbers: np.ndarray, *, with_free: bool) -> dict[str, np.ndarray]:
     counts = unpack_counts(numbers)
     histogram = np.stack([counts["background"], counts["foreground"]], axis=1)
     scores = {**score_pixels(counts), **score_instances(counts), **score_borders(counts)}
