@@ -14,7 +14,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-orac
 help:
 	@echo "make demo           simulate, train, segment, report: the main job on config.yaml"
 	@echo "make test           every check but the long ones"
-	@echo "make test-long      kills, full-size images, environments, short studies"
+	@echo "make test-long      kills, environments, short trainings on real images and studies, ImageJ"
 	@echo "make bench          ratios against peers and limits, as a table"
 	@echo "make worth          is pre-training on simulated images worth it? Half an hour, on real images"
 	@echo "make claims         do the networks of papers 1 and 2 what these claim? Half an hour, simulated and real sequences"

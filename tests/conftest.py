@@ -10,8 +10,9 @@ from hypothesis import settings
 ROOT = Path(__file__).resolve().parents[1]
 
 # The same examples in every run: what breaks a run is a change of ours. HYPOTHESIS_PROFILE=explore looks for new ones.
-settings.register_profile("steady", derandomize=True)
-settings.register_profile("explore", print_blob=True)
+# No deadline: a shared machine may be slow at any time.
+settings.register_profile("steady", derandomize=True, deadline=None)
+settings.register_profile("explore", print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 
 

@@ -14,6 +14,8 @@ from skimage.filters import threshold_otsu
 from cellmill.images import read_plane
 from project import README_DSB_MODEL, copy_project, snakemake, write_config
 
+pytestmark = pytest.mark.long
+
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
     """Dice of two masks, written down once more: the metric modules are not asked about themselves."""

@@ -248,6 +248,7 @@ def films(lab, tmp_path_factory) -> Path:
     return project
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dataset", "number", "said"),
     [
@@ -262,6 +263,7 @@ def test_the_page_of_a_small_study_says_that_it_is_small(films, dataset, number,
     assert "width 0.0625" in page
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("dataset", "model", "metric"),
     [("muscle_small", "stemnet5", "f1_macro"), ("hela_small", "clstm_unet_code", "dice")],

@@ -44,7 +44,7 @@ def discs(rows, columns, *, radius, seed):
     return labels_yx
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(sides, sides, sides, sides)
 def test_crop_and_pad_are_undone_exactly_where_the_frames_overlap(rows, columns, new_rows, new_columns):
     raw_yx = numbered(rows, columns)
@@ -58,7 +58,7 @@ def test_crop_and_pad_are_undone_exactly_where_the_frames_overlap(rows, columns,
     assert (fitted_yx == IGNORE_LABEL).sum() == new_rows * new_columns - kept.sum()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(sides, sides, sides, sides)
 def test_image_and_labels_are_fitted_to_the_same_place(rows, columns, new_rows, new_columns):
     raw_yx = numbered(rows, columns)
@@ -158,14 +158,14 @@ def test_shrinking_by_a_whole_factor_is_the_mean_of_blocks():
     assert resample(image_yx, (4, 3)) == pytest.approx(blocks, abs=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sides, sides, sides, sides)
 def test_a_resized_constant_stays_constant(rows, columns, new_rows, new_columns):
     constant_yx = np.full((rows, columns), 41000, np.uint16)
     assert resample(constant_yx, (new_rows, new_columns)) == pytest.approx(41000, rel=1e-6)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(sides, sides, sides, sides)
 def test_a_resize_does_not_overshoot(rows, columns, new_rows, new_columns):
     image_yx = np.random.default_rng(rows * 13 + columns).random((rows, columns))
