@@ -1,8 +1,12 @@
 """The simulator: speed against a plain port of the same description, with two workers, and memory."""
 
+import multiprocessing
+import os
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,12 +86,25 @@ def large_image() -> "Row":
     )  # fmt: skip
 
 
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let processes that start now have one thread, as Snakemake starts the jobs of the rule simulate."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
 def two_workers(images: int = 80) -> "Row":
     """The same images by one process and by two; the processes are there before the clock starts."""
     from bench import Row
 
     halves = [range(images // 2), range(images // 2, images)]
-    with ProcessPoolExecutor(2) as pool:
+    with one_thread_each(), ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
         list(pool.map(simulate, [range(2), range(2)]))
         ratios = []
         for _ in range(3):
