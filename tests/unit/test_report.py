@@ -1,6 +1,7 @@
 """The page of a dataset: what it says, what it shows, and what it must never hold."""
 
 import base64
+import hashlib
 import io
 import re
 import xml.etree.ElementTree as ElementTree
@@ -771,3 +772,17 @@ def test_the_pixel_size_of_the_config_is_shown(tmp_path):
     _, page = write(tmp_path, build_example(tmp_path, pixel_size_um=0.65))
     assert "0.65" in page.text
     assert any("as the config says it" in heading.get("title", "") for heading in page.all("th"))
+
+
+def test_hashes_say_whether_a_second_run_gave_the_same(tmp_path):
+    arguments = build_example(tmp_path)
+    _, page = write(tmp_path, arguments)
+    metrics = Path(arguments["metrics_path"])
+    digest = hashlib.sha256(metrics.read_bytes()).hexdigest()
+    assert digest in page.text
+    objects = [hashlib.sha256(Path(run["objects"]).read_bytes()).hexdigest() for run in arguments["runs"]]
+    assert all(each in page.text for each in objects)
+    images = {"b": {"sha256": "2" * 64}, "a": {"sha256": "1" * 64}}
+    [(what, found)] = results.list_digests(images, [], [])
+    assert (what, found) == ("raw images", hashlib.sha256(f"a {'1' * 64}\nb {'2' * 64}\n".encode()).hexdigest())
+    assert results.list_digests(dict(reversed(images.items())), [], []) == [(what, found)]

@@ -311,6 +311,26 @@ def read_probabilities(path: str | Path) -> np.ndarray:
     return array if array.ndim == 3 else array[np.newaxis]
 
 
+def pick_rows(read: Callable[[int, int], np.ndarray], rows: slice | np.ndarray, *, height: int) -> np.ndarray:
+    """Give a slice of the rows of an image, or those of some numbers in ascending order.
+
+    Parameters
+    ----------
+    read : callable
+        Gives the rows from a first one up to another.
+    rows : slice or ndarray of int
+    height : int
+        Rows of the image.
+    """
+    if isinstance(rows, slice):
+        first, last, _ = rows.indices(height)
+        return read(first, max(first, last))
+    if not len(rows):
+        return read(0, 0)
+    first = int(rows[0])
+    return read(first, int(rows[-1]) + 1)[rows - first]
+
+
 class PlaneRows:
     """One channel of one plane of an image file, read by rows; parameters as for `read_plane`.
 
@@ -328,13 +348,11 @@ class PlaneRows:
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """Give a slice of the rows, or those of these numbers in ascending order."""
-        if isinstance(rows, slice):
-            first, last, _ = rows.indices(self.shape[0])
-        else:
-            first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        part = self._read(first, max(first, last))
-        part_yx = select_channel(part, axes=self._raster.axes, channel=self._channel, where=self._raster.path)
-        return part_yx if isinstance(rows, slice) else part_yx[rows - first]
+        return pick_rows(self._read_channel, rows, height=self.shape[0])
+
+    def _read_channel(self, first: int, last: int) -> np.ndarray:
+        part = self._read(first, last)
+        return select_channel(part, axes=self._raster.axes, channel=self._channel, where=self._raster.path)
 
 
 class StoredRows:
@@ -365,11 +383,7 @@ class StoredRows:
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """Give rows of the first channel: a slice of them, or those of these numbers in ascending order."""
-        if isinstance(rows, slice):
-            first, last, _ = rows.indices(self.shape[0])
-            return np.asarray(self.read(first, max(first, last))[0])
-        first, last = (int(rows[0]), int(rows[-1]) + 1) if len(rows) else (0, 0)
-        return np.asarray(self.read(first, last)[0][rows - first])
+        return pick_rows(lambda first, last: self.read(first, last)[0], rows, height=self.shape[0])
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Read rows from `first` up to `last`: the dtype of the file, shape (channels, rows, columns)."""

@@ -142,6 +142,13 @@ def write_report(
         **data_chapter,
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(read_runs, metrics=metrics, jobs=jobs, megapixels=data_chapter["megapixels"]),
+        "digests": chapters.tabulate_digests(
+            results.list_digests(
+                data_chapter["checked"],
+                read_runs,
+                [metrics_path, scores_path, comparisons_path, curves_path, sizes_path],
+            )
+        ),
         "jobs_table": runtime.tabulate_jobs(jobs),
         "stages": runtime.draw_stages(jobs),
         "difference_table": comparison.tabulate_differences(standings, comparisons),
@@ -294,6 +301,7 @@ def _data_chapter(
     return {
         "remarks": [wording.end_sentence(wording.hide_folders(remark)) for remark in remarks],
         "shared_sequences": chapters.shared_sequences(samples),
+        "checked": images,
         "megapixels": runtime.megapixels_of(images),
         "data_tables": data.describe_data(samples, images=images, annotations=annotations, pixel_size_um=pixel_size_um),
         "findings": data.list_findings([*describe_resting(temporal_dirs), *findings, *results.read_flags(runs)]),

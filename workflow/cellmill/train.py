@@ -245,6 +245,7 @@ def train_member(*, team: Team, job: Job) -> None:
             threads=job.threads,
             device=device,
             device_override=is_overridden(gpu=job.gpu),
+            weights_sha256=file_digest(job.weights_path),
         )
     remove_checkpoints(job.weights_path)
 
@@ -384,6 +385,7 @@ def _write_summary(
     threads: int,
     device: torch.device,
     device_override: bool,
+    weights_sha256: str,
 ) -> None:
     summary = {
         "parameters": count_parameters(training.model),
@@ -398,6 +400,7 @@ def _write_summary(
         "gpus": training.stepper.team.size if device.type == "cuda" else 0,
         "parts_of_a_batch": training.stepper.parts,
         "peak_memory_mb": round(peak_memory_mb(), 1),
+        "weights_sha256": weights_sha256,
         "seed": settings["seed"],
         "settings": {name: settings[name] for name in ("network", "input", "train")},
         "versions": package_versions(),

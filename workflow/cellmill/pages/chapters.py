@@ -206,6 +206,12 @@ def _thin(values: Sequence[float]) -> Sequence[float]:
     return values[:: -(-len(values) // MAX_AREAS) or 1]
 
 
+def tabulate_digests(digests: Sequence[tuple[str, str]]) -> Table:
+    """Tabulate what `list_digests` gathered."""
+    columns = [Column("What"), Column("SHA-256", meaning="of the raw images that of their digests in check/images.csv")]
+    return Table("digests", "Hashes", columns, [[word(what), word(digest)] for what, digest in digests])
+
+
 def tabulate_versions(recorded: Mapping[str, Mapping[str, str]]) -> tuple[Table, list[str]]:
     """Tabulate package versions, and name the packages that differ between stages.
 

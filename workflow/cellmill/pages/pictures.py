@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from cellmill.fit import Geometry, RowSource, covered_part, unfit_image_rows
-from cellmill.images import IGNORE_LABEL, StoredRows
+from cellmill.images import IGNORE_LABEL, StoredRows, pick_rows
 from cellmill.pages.mistakes import Mistakes, describe_mistakes, find_mistakes
 from cellmill.pages.shrinking import nearest, pick, shrink
 
@@ -102,11 +102,11 @@ class Unfitted:
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """Give a slice of the rows, or those of these numbers in ascending order."""
-        if isinstance(rows, slice):
-            first, last, _ = rows.indices(self.shape[0])
+
+        def read(first: int, last: int) -> np.ndarray:
             return unfit_image_rows(self.image_yx, self.geometry, slice(first, last))
-        first, last = int(rows[0]), int(rows[-1]) + 1
-        return unfit_image_rows(self.image_yx, self.geometry, slice(first, last))[rows - first]
+
+        return pick_rows(read, rows, height=self.shape[0])
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What the stages of a dataset left behind, read for its report."""
 
 import csv
+import hashlib
 import json
 import math
 import re
@@ -15,7 +16,7 @@ from cellmill.archives import read_fit
 from cellmill.images import IGNORE_LABEL, StoredRows
 from cellmill.pages.figures import SERIES
 from cellmill.pages.verdict import read_table
-from cellmill.shards import VERSIONS
+from cellmill.shards import VERSIONS, file_digest
 
 MAX_MEASURED_IMAGES = 300  # whose annotated objects are measured for the histogram of sizes
 
@@ -163,6 +164,36 @@ def measure_truth(
             sizes.update(dict(zip(numbers.tolist(), pixels.tolist(), strict=True)))
         areas += [float(size) for number, size in sorted(sizes.items()) if number not in (0, IGNORE_LABEL)]
     return [row["sample"] for row in chosen], areas
+
+
+def list_digests(
+    images: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], tables: Sequence[str | Path]
+) -> list[tuple[str, str]]:
+    """Gather what says whether a second run gave the same: SHA-256 of what went in and of what came out.
+
+    Parameters
+    ----------
+    images : mapping
+        Sample -> its row in images.csv of the stage check.
+    runs : sequence of runs
+        From `read_runs`.
+    tables : sequence of path
+        Of the dataset.
+
+    Returns
+    -------
+    list of (str, str)
+        What, and 64 hexadecimal digits. That of the raw images is one of the lines "sample digest", in order of the
+        samples, of the digests in images.csv; the others are those of files.
+    """
+    lines = "".join(f"{sample} {images[sample].get('sha256')}\n" for sample in sorted(images))
+    digests = [("raw images", hashlib.sha256(lines.encode()).hexdigest())] if images else []
+    digests += [(Path(path).name, file_digest(path)) for path in tables]
+    for run in runs:
+        known = run["summary"].get("weights_sha256")
+        digests += [(f"{run['run']}/weights.pt", known)] if known else []
+        digests.append((f"{run['run']}/{Path(run['objects']).name}", file_digest(run["objects"])))
+    return digests
 
 
 def recorded_versions(
