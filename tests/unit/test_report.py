@@ -289,7 +289,7 @@ def test_frames_of_one_sequence_on_both_sides_are_said(tmp_path):
     for row in arguments["samples"]:
         row["sequence"] = "s1"
     _, page = write(tmp_path, arguments)
-    assert "Within one sequence: s1 has frames in more than one split" in page.text
+    assert "One sequence has frames in more than one split: s1. The scores hold for other frames of it" in page.text
 
 
 def test_different_package_versions_are_said(example):
@@ -786,3 +786,11 @@ def test_hashes_say_whether_a_second_run_gave_the_same(tmp_path):
     [(what, found)] = results.list_digests(images, [], [])
     assert (what, found) == ("raw images", hashlib.sha256(f"a {'1' * 64}\nb {'2' * 64}\n".encode()).hexdigest())
     assert results.list_digests(dict(reversed(images.items())), [], []) == [(what, found)]
+
+
+def test_chapters_have_one_order(tmp_path):
+    page = write(tmp_path, build_example(tmp_path, paper="sartorius"))[1]
+    chapters_shown = [section["id"] for section in page.all("section")]
+    assert chapters_shown == ["result", "data", "comparison", "models", "images", "objects", "paper", "reproduce"]
+    links = [link["href"] for link in page.all("a") if link["href"].startswith("#")]
+    assert links[1:9] == [f"#{name}" for name in chapters_shown]  # the first leads past the bar
