@@ -21,10 +21,10 @@ from cellmill.images import IGNORE_LABEL, StoredRows
 from cellmill.metrics.borders import count_borders
 from cellmill.metrics.calibration import DIGITS, count_calibration
 from cellmill.metrics.instance import add_tallies, count_objects, count_sizes, judge_tally, tally_overlaps
-from cellmill.metrics.pixel import BACKGROUND, FOREGROUND, count_pixels, histogram_classes
+from cellmill.metrics.pixel import BACKGROUND, BINS, FOREGROUND, count_pixels, histogram_classes
 from cellmill.morphology import label_components
 from cellmill.paper_scores import count_section
-from cellmill.windows import WHOLE_PIXELS
+from cellmill.windows import WHOLE_PIXELS, cut_evenly
 
 THRESHOLDED, POSTPROCESSED = "thresholded", "postprocessed"
 BAND_PIXELS = 1 << 22
@@ -56,7 +56,7 @@ class View:
         """Cut the rows into parts of about four million pixels; up to nine million are one part."""
         pixels = max(self.behind, self.shape[0] * self.shape[1])
         count = 1 if pixels <= WHOLE_PIXELS else min(self.shape[0], -(-pixels // BAND_PIXELS))
-        return [slice(self.shape[0] * k // count, self.shape[0] * (k + 1) // count) for k in range(count)]
+        return cut_evenly(self.shape[0], count)
 
 
 def count_frame(
@@ -183,8 +183,8 @@ def count_view(view: View, *, threshold: float, tolerance_px: int, unasked: np.n
     numbers = number_components(view, bands, threshold=threshold)
     # A border pixel is known by its neighbours, and one near by it within the tolerance.
     halo = tolerance_px + 1 if len(bands) > 1 else 0
-    histogram = np.zeros((2, 256), dtype=np.int64)
-    confidence, squared_error = np.zeros(256), 0.0
+    histogram = np.zeros((2, BINS), dtype=np.int64)
+    confidence, squared_error = np.zeros(BINS), 0.0
     pixels: dict[str, Counter[str]] = {stage: Counter() for stage in (THRESHOLDED, POSTPROCESSED)}
     tallies: dict[str, list[Any]] = {stage: [] for stage in pixels}
     for rows, of_components in zip(bands, numbers, strict=True):

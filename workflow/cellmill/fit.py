@@ -196,8 +196,8 @@ def fit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry,
     """
     numbers = np.arange(rows.start, rows.stop)
     if geometry.mode == "resize":
-        return read(_nearest(geometry.raw_rows, geometry.rows)[numbers])[
-            :, _nearest(geometry.raw_columns, geometry.columns)
+        return read(nearest(geometry.raw_rows, geometry.rows)[numbers])[
+            :, nearest(geometry.raw_columns, geometry.columns)
         ]
     (_, raw_columns), (_, columns) = _shared_part(geometry)
     old = numbers + geometry.row_offset
@@ -262,8 +262,8 @@ def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometr
     """
     numbers = np.arange(rows.start, rows.stop)
     if geometry.mode == "resize":
-        return read(_nearest(geometry.rows, geometry.raw_rows)[numbers])[
-            :, _nearest(geometry.columns, geometry.raw_columns)
+        return read(nearest(geometry.rows, geometry.raw_rows)[numbers])[
+            :, nearest(geometry.columns, geometry.raw_columns)
         ]
     (_, raw_columns), (_, columns) = _shared_part(geometry)
     fitted = numbers - geometry.row_offset
@@ -372,7 +372,7 @@ def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, 
     return (raw[0], raw[1]), (fitted[0], fitted[1])
 
 
-def _nearest(old: int, new: int) -> np.ndarray:
+def nearest(old: int, new: int) -> np.ndarray:
     """Number the old pixel under the centre of each new one."""
     return (2 * np.arange(new) + 1) * old // (2 * new)
 

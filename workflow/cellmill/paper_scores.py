@@ -19,15 +19,7 @@ from cellmill.metrics.isbi2012 import (
     label_cells,
     score_thresholds,
 )
-from cellmill.metrics.pixel import (
-    BACKGROUND,
-    BINS,
-    COUNTS,
-    FOREGROUND,
-    PIXEL_METRICS,
-    mcc_is_conventional,
-    score_pixels,
-)
+from cellmill.metrics.pixel import BINS, COUNTS, PIXEL_METRICS, mcc_is_conventional, score_pixels, sweep_counts
 from cellmill.statistics import CONFIDENCE, Bootstrap, percentile_interval, weighted_means
 
 RATE_METRICS = ("fpr", "f1_macro")
@@ -74,12 +66,9 @@ def count_at_half(histogram: np.ndarray) -> np.ndarray:
     -------
     ndarray of float64, shape (..., 4)
     """
-    below, above = histogram[..., : BINS // 2].sum(axis=-1), histogram[..., BINS // 2 :].sum(axis=-1)
-    half = {
-        "tp": above[..., FOREGROUND], "fp": above[..., BACKGROUND], "fn": below[..., FOREGROUND],
-        "tn": below[..., BACKGROUND],
-    }  # fmt: skip
-    return np.stack([half[name] for name in COUNTS], axis=-1).astype(np.float64)
+    halves = histogram.reshape(*histogram.shape[:-1], 2, BINS // 2).sum(axis=-1)
+    sweep = sweep_counts(halves)
+    return np.stack([sweep[name][..., 1] for name in COUNTS], axis=-1)
 
 
 def count_section(

@@ -58,10 +58,7 @@ def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
     """
     core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else max(CORE_PX, CORE_HALOS * halo_px)
     counts = [-(-size // core) for size in shape]
-    cores = [
-        [slice(size * number // count, size * (number + 1) // count) for number in range(count)]
-        for size, count in zip(shape, counts, strict=True)
-    ]
+    cores = [cut_evenly(size, count) for size, count in zip(shape, counts, strict=True)]
     grown = [
         [slice(max(0, each.start - halo_px), min(size, each.stop + halo_px)) for each in axis]
         for axis, size in zip(cores, shape, strict=True)
@@ -73,6 +70,11 @@ def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
         ]
         for rows, core_rows in zip(grown[0], cores[0], strict=True)
     ]
+
+
+def cut_evenly(size: int, count: int) -> list[slice]:
+    """Cut so many rows or columns into parts that differ by one at most."""
+    return [slice(size * number // count, size * (number + 1) // count) for number in range(count)]
 
 
 def sampling_step(shape: tuple[int, ...], *, max_pixels: int) -> int:

@@ -151,7 +151,7 @@ def sweep_counts(histogram: np.ndarray) -> dict[str, np.ndarray]:
     Parameters
     ----------
     histogram : ndarray of shape (..., 2, 256)
-        From `histogram_classes`, or a sum of such.
+        From `histogram_classes`, or a sum of such; with fewer bins, of as many thresholds.
 
     Returns
     -------

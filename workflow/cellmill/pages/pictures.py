@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cellmill.fit import Geometry, RowSource, covered_part, unfit_image_rows
+from cellmill.fit import Geometry, RowSource, covered_part, nearest, unfit_image_rows
 from cellmill.images import IGNORE_LABEL, StoredRows, pick_rows
 from cellmill.pages.mistakes import Mistakes, describe_mistakes, find_mistakes
-from cellmill.pages.shrinking import nearest, pick, shrink
+from cellmill.pages.shrinking import pick, shrink
 
 # Noise does not compress: the first quality at which a photograph needs less than this, or the last, is taken.
 PHOTO_QUALITIES, PHOTO_BYTES_PER_PIXEL = (70, 45, 25), 0.25

@@ -1,10 +1,9 @@
 """Images of any size in the size in which a page shows them: a large one is read in bands of rows."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
-from cellmill.fit import RowSource, fit_rows, plan_fit, raw_rows_of
+from cellmill.fit import RowSource, fit_rows, nearest, plan_fit, raw_rows_of
+from cellmill.windows import cut_evenly
 
 # Pixels that are read together
 BAND_PIXELS = 1 << 22
@@ -42,12 +41,5 @@ def pick(source: RowSource, shape: tuple[int, int]) -> np.ndarray:
     return np.concatenate([source[rows[shown]][:, columns] for shown in bands])
 
 
-def nearest(old: int, new: int) -> np.ndarray:
-    """Number the old pixel under the centre of each new one, along one axis."""
-    return (2 * np.arange(new) + 1) * old // (2 * new)
-
-
-def _bands(shown_rows: int, *, behind: int) -> Iterator[slice]:
-    count = min(shown_rows, max(1, -(-behind // BAND_PIXELS)))
-    for k in range(count):
-        yield slice(shown_rows * k // count, shown_rows * (k + 1) // count)
+def _bands(shown_rows: int, *, behind: int) -> list[slice]:
+    return cut_evenly(shown_rows, min(shown_rows, max(1, -(-behind // BAND_PIXELS))))
