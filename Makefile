@@ -70,11 +70,14 @@ format: test-environment
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
+# Debian programs of the tests are installed here, once, and never by a test. In CI a missing one is an error.
 # A file stays on one worker, since its tests share what they made; the long files come first.
 test: test-environment
+	$(BIN)/python tests/programs.py test
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
 
 test-long: test-environment
+	$(BIN)/python tests/programs.py test test-long
 	$(BIN)/python -m pytest -m long
 
 # One image of 30,000 x 30,000 px through check, preprocess and rasterize within 4 GB: minutes, and 8 GB of disk.

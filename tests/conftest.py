@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from left_out import closing_lines, is_ci, not_allowed_in_ci, without_data
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # The same examples in every run: what breaks a run is a change of ours. HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -27,7 +29,7 @@ def real_data() -> Path:
     """The folder of real images; tests that need it skip where it is missing."""
     folder = Path(os.environ.get("CELLMILL_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
-        pytest.skip(f"real images are not at {folder}; set CELLMILL_DATA to their folder")
+        without_data(f"real images are not at {folder}; set CELLMILL_DATA to their folder")
     return folder
 
 
@@ -35,3 +37,23 @@ def pytest_addoption(parser):
     parser.addoption(
         "--regenerate-golden", action="store_true", help="write tests/unit/golden_losses.json anew and print the change"
     )
+
+
+def skip_reasons(config: pytest.Config) -> list[str]:
+    """Return the reason of every skipped test, as the process knows it that prints the result."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    reports = reporter.stats.get("skipped", []) if reporter else []
+    return [str(report.longrepr[2]).removeprefix("Skipped: ") for report in reports]
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.section("left out")
+    for line in closing_lines(skip_reasons(terminalreporter.config)):
+        terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session):
+    """Fail a CI run in which a test was skipped for want of anything but data."""
+    if is_ci() and not_allowed_in_ci(skip_reasons(session.config)):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -17,6 +17,8 @@ from skimage.draw import disk
 from cellmill.annotations.rle import encode_rle
 
 ROOT = Path(__file__).resolve().parents[1]
+# Guards against hangs only: at least five times what the longest run takes on an idle machine.
+GUARD_S = 2400
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "profiles", "resources")
 
 # Several pipelines share the cores of a test machine: threads that wait must sleep. Measured with two trainings at
@@ -40,7 +42,7 @@ def copy_project(destination: Path) -> Path:
 
 
 def snakemake(
-    project: Path, *arguments: str, check: bool = True, env: dict[str, str] | None = None, timeout: int = 600
+    project: Path, *arguments: str, check: bool = True, env: dict[str, str] | None = None, timeout: int = GUARD_S
 ) -> subprocess.CompletedProcess[str]:
     """Run snakemake in a project with this interpreter's environment."""
     command = [sys.executable, "-m", "snakemake", *arguments]

@@ -12,11 +12,11 @@ from real_example import build_real_example
 
 from cellmill.report import summarize_for_index, write_index, write_report
 from cellmill.simcep.meanings import STATISTICS
-from debian import need
+from left_out import without_tool
+from programs import need
 from project import ROOT
 from report_example import build_example
 
-CHROMIUM = ("chromium", ("chromium", "fonts-dejavu-core"))
 ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run",
 ]  # fmt: skip
@@ -27,7 +27,7 @@ PICTURES = Path(__file__).with_name("screenshots")
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    program = need(*CHROMIUM)
+    program = need("chromium")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=str(program), args=ARGUMENTS)
         yield chromium
@@ -106,7 +106,7 @@ def open_page(browser, site) -> Iterator[Callable[..., Page]]:
 def axe() -> str:
     """The program that finds faults of accessibility."""
     if not AXE.is_file():
-        pytest.skip(f"{AXE} is missing: `make test` installs requirements-oracles.txt")
+        without_tool(f"{AXE} is missing: `make test` installs requirements-oracles.txt")
     return AXE.read_text(encoding="utf-8")
 
 

@@ -38,7 +38,7 @@ def dsb(real_data, tmp_path_factory) -> Path:
         },
     }
     write_config(project, config, "config.yaml")
-    snakemake(project, "--cores", "2", timeout=840)
+    snakemake(project, "--cores", "2")
     return project
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from cellmill.annotations.imagej_roi import write_rois
 from cellmill.images import write_label_bands
-from debian import need
+from programs import need
+from project import GUARD_S
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
@@ -35,12 +36,11 @@ for (i = 0; i < roiManager("count"); i++) {{
 
 def run_imagej(macro: str, *, folder: Path) -> list[list[str]]:
     """Run a macro in the real program, with a screen that nobody sees; gives the words of what it prints."""
-    need("xvfb-run", ("xvfb", "xauth"))
-    need("imagej", ("imagej", "default-jre"))
+    need("xvfb-run", "imagej")
     path = folder / "macro.ijm"
     path.write_text(macro)
     command = ["xvfb-run", "-a", "java", "-jar", str(JAR), "-ijpath", str(folder), "-batch", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=GUARD_S)
     return [line.split() for line in done.stdout.splitlines()]
 
 

@@ -21,7 +21,7 @@ from unit.sequence_shards import recurrent_preset
 from unit.training_shards import network_of, tiny_preset, write_training_shard
 
 WORKFLOW = Path(cellmill.train.__file__).parents[1]
-PATIENCE_S = 120
+PATIENCE_S = 600
 FRAMES = 6
 
 AUGMENTATION = {"flip": True, "affine_probability": 0.5, "contrast": 0.3, "noise": 0.2}

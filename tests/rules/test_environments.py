@@ -10,7 +10,7 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from cellmill.provenance import code_digests
-from project import ROOT
+from project import GUARD_S, ROOT
 
 ENVIRONMENTS = {"image": [], "torch": [], "report": [], "export": []}
 for rule_file in (ROOT / "workflow/rules").glob("*.smk"):
@@ -83,8 +83,8 @@ def test_an_environment_made_from_its_file_imports_what_its_rules_need(name, tmp
     """The pip section in a fresh virtual environment; whether conda-forge resolves the rest is not shown by this."""
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env/bin/python"
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages_of(name)], check=True, timeout=1200)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages_of(name)], check=True, timeout=GUARD_S)
     program = f"import sys; sys.path.insert(0, {str(ROOT / 'workflow')!r})\n" + "\n".join(
         f"import {module}" for module in modules_of(name)
     )
-    subprocess.run([python, "-c", program], check=True, timeout=300)
+    subprocess.run([python, "-c", program], check=True, timeout=GUARD_S)

@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("slurm-wlm", "munge")
-INSTALL = f"apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
+from programs import find
+
 CONFIG_DIR = Path("/etc/slurm")
 CONFIG_FILES = ("slurm.conf", "gres.conf", "cgroup.conf")
 MARK = "cellmill-slurm"
@@ -23,30 +23,11 @@ NODE_CPUS, NODE_MEMORY_MB = 8, 64_000
 def unavailable() -> str:
     """Say why the test cluster cannot be started here; "" where it can."""
     if os.geteuid() != 0:
-        return f"a test SLURM needs root (or a machine with its packages: {INSTALL})"
+        return "a test SLURM is started as root only"
     theirs = [name for name in CONFIG_FILES if (CONFIG_DIR / name).exists() and not _is_ours(CONFIG_DIR / name)]
     if theirs:
         return f"a SLURM is configured here already ({CONFIG_DIR / theirs[0]}) and stays untouched"
-    if _missing_programs() and subprocess.run(["which", "apt-get"], capture_output=True, check=False).returncode:
-        return f"slurmctld is not installed and there is no apt-get to install it with: {INSTALL}"
     return ""
-
-
-def install() -> None:
-    """Install the Debian packages where they are missing."""
-    if not _missing_programs():
-        return
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    subprocess.run(["apt-get", "update", "-qq"], check=True, env=quiet, capture_output=True)
-    subprocess.run(INSTALL.split(), check=True, env=quiet, capture_output=True)
-
-
-def _missing_programs() -> list[str]:
-    return [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if _program(name) is None]
-
-
-def _program(name: str) -> str | None:
-    return shutil.which(name, path="/usr/sbin:/usr/bin:/sbin:/bin:" + os.environ.get("PATH", ""))
 
 
 def _is_ours(path: Path) -> bool:
@@ -100,13 +81,13 @@ class Cluster:
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in text.splitlines() if line]
 
     def _spawn(self, program: str, *arguments: str, user: str | None = None) -> None:
-        path = _program(program)
+        path = find(program)
         assert path is not None, program
         account: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
         with (self.root / "log" / f"{program}.out").open("wb") as log:
             self.processes.append(
                 subprocess.Popen(
-                    [path, *arguments],
+                    [str(path), *arguments],
                     stdout=log,
                     stderr=log,
                     stdin=subprocess.DEVNULL,

@@ -10,14 +10,16 @@ import pytest
 import yaml
 
 import cluster as slurm
+from left_out import without_tool
+from programs import SLURM, need
 from project import ROOT, TINY, copy_project, planned_jobs, snakemake, write_config
 
 
 @pytest.fixture(scope="module")
 def cluster():
     if reason := slurm.unavailable():
-        pytest.skip(reason)
-    slurm.install()
+        without_tool(reason)
+    need(*SLURM)
     root = Path(tempfile.mkdtemp(prefix=f"{slurm.MARK}-"))
     root.chmod(0o755)
     running = slurm.Cluster(root)
@@ -64,7 +66,7 @@ def test_the_demo_runs_through_slurm_with_the_gpu_requested(cluster, home, tmp_p
     small_demo(project)
     snakemake(
         project, "--profile", "slurm", *QUICK, "--retries", "0",
-        env={**home, "CELLMILL_DEVICE": "cpu"}, timeout=540,
+        env={**home, "CELLMILL_DEVICE": "cpu"},
     )  # fmt: skip
     assert (project / "results/demo/report.html").stat().st_size > 10_000
     ours = [job for job in cluster.jobs() if "Comment" in job]  # not the job that tried the cluster out
@@ -88,7 +90,7 @@ def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_says_what_to_do(clus
     snakemake(project, "--cores", "2", "--until", "preprocess", "rasterize", env=environment)
     finished = snakemake(
         project, "--profile", "slurm", *QUICK, "--retries", "0", "--until", "train",
-        env=environment, check=False, timeout=300,
+        env=environment, check=False,
     )  # fmt: skip
     assert finished.returncode != 0
     log = (project / "logs/demo/train/sartorius_unet.log").read_text()

@@ -18,7 +18,7 @@ from cellmill.plan import make_plan
 from cellmill.settings import job_settings
 from cellmill.shards import MANIFEST, VERSIONS
 from crate_check import CONTEXT_URL, check_crate, entities_of
-from project import ROOT, write_label_dataset
+from project import GUARD_S, ROOT, write_label_dataset
 
 CONTEXT = ROOT / ".venv/oracles/rocrate/data/ro-crate.jsonld"
 PROVENANCE = {
@@ -250,7 +250,7 @@ def validate(crate, web_cache, tmp_path):
     answer = tmp_path / "answer.json"
     options = ["--offline", "--cache-path", web_cache, "--no-paging", "-l", "recommended", "-f", "json", "-o", answer]
     command = [Path(sys.executable).parent / "rocrate-validator", "--no-interactive", "validate", *options, crate]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    finished = subprocess.run(command, capture_output=True, text=True, check=False, timeout=GUARD_S)
     assert answer.is_file(), finished.stdout + finished.stderr
     content = json.loads(answer.read_text())
     issues = {(issue["severity"], issue["message"]) for issue in content["issues"]}

@@ -25,7 +25,7 @@ from cellmill.train import Job, train_member, train_model
 from cellmill.training.team import Team, form_team
 
 WORKFLOW = Path(cellmill.training.team.__file__).parents[2]
-PATIENCE_S = 60
+PATIENCE_S = 300
 
 
 @pytest.fixture(autouse=True)
