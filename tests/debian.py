@@ -1,4 +1,4 @@
-"""Programs of Debian that some checks need: installed where that is ours to do, else the check is skipped and says how."""
+"""Debian programs that some checks need: installed if permitted, otherwise the check is skipped with instructions."""
 
 import os
 import shutil
@@ -10,14 +10,14 @@ import pytest
 
 
 def need(program: str, packages: Sequence[str]) -> Path:
-    """Give the path of a program, or skip.
+    """Return the path of a program, after installing it if permitted and necessary, or skip the test.
 
     Parameters
     ----------
     program : str
         Name or path.
     packages : sequence of str
-        What Debian calls the packages that hold it.
+        Debian packages that contain it.
 
     Returns
     -------
