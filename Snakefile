@@ -1,6 +1,6 @@
-"""cellmill: from raw microscope images to masks, numbers and a page. A table of contents.
+"""cellmill: from raw microscope images to masks, measurements and a report. This file lists the parts of the workflow.
 
-`snakemake` runs config.yaml; `snakemake --configfile FILE` runs FILE instead; `snakemake check` only looks.
+`snakemake` runs config.yaml; `snakemake --configfile FILE` runs FILE instead; `snakemake check` only checks the data.
 """
 
 from snakemake.utils import min_version
@@ -53,7 +53,7 @@ localrules:
 
 
 rule all:
-    """A report, final masks and object tables for every dataset of the config."""
+    """Build the report, final masks and object tables of every dataset in the config."""
     default_target: True
     input:
         "results/index.html",

@@ -1,4 +1,4 @@
-"""What holds for every test: warnings are errors, silent floating-point errors too."""
+"""Settings of all tests: floating-point errors are raised (warnings too, by pyproject.toml), examples are fixed."""
 
 import os
 from pathlib import Path
@@ -11,8 +11,8 @@ from left_out import closing_lines, is_ci, not_allowed_in_ci, without_data
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# The same examples in every run: what breaks a run is a change of ours. HYPOTHESIS_PROFILE=explore looks for new ones.
-# No deadline: a shared machine may be slow at any time.
+# The same examples in every run, so that a failure comes from a change of ours. HYPOTHESIS_PROFILE=explore draws new
+# ones. No deadline: a shared machine may be slow at any time.
 settings.register_profile("steady", derandomize=True, deadline=None)
 settings.register_profile("explore", print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
@@ -26,7 +26,7 @@ def strict_numerics():
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real images; tests that need it skip where it is missing."""
+    """Folder of real images; tests that need it are skipped if it is missing."""
     folder = Path(os.environ.get("CELLMILL_DATA", ROOT.parent / "shared" / "data"))
     if not folder.is_dir():
         without_data(f"real images are not at {folder}; set CELLMILL_DATA to their folder")

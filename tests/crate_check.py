@@ -1,4 +1,4 @@
-"""What holds of every RO-Crate that we write, checked without the validator."""
+"""Checks that every RO-Crate of the project must pass, without the validator."""
 
 import hashlib
 import json
@@ -8,12 +8,12 @@ CONTEXT_URL = "https://w3id.org/ro/crate/1.1/context"
 
 
 def entities_of(path: Path) -> dict[str, dict]:
-    """Give the entities of a crate by their identifiers."""
+    """Return the entities of a crate by their identifiers."""
     return {entity["@id"]: entity for entity in json.loads(path.read_text())["@graph"]}
 
 
 def check_crate(path: Path) -> dict[str, dict]:
-    """Check what RO-Crate demands and that each digest is true; give the entities."""
+    """Check the requirements of RO-Crate and each digest; return the entities."""
     content = json.loads(path.read_text())
     entities = entities_of(path)
     assert len(entities) == len(content["@graph"]), "an identifier is given twice"

@@ -1,4 +1,4 @@
-"""A copy of the project in a folder of its own, and snakemake run in it as a user runs it."""
+"""Copy the project into a separate folder, and run snakemake in it as a user does."""
 
 import json
 import os
@@ -21,16 +21,16 @@ ROOT = Path(__file__).resolve().parents[1]
 GUARD_S = 2400
 PARTS = ("Snakefile", "config.yaml", "workflow", "envs", "profiles", "resources")
 
-# Several pipelines share the cores of a test machine: threads that wait must sleep. Measured with two trainings at
+# Several pipelines share the cores of a test machine, so waiting threads must sleep. Measured with two trainings at
 # once on two cores: 0.36 s a step with the library's spinning, 0.18 s without.
 QUIET_THREADS = {"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "PASSIVE"}
 
-# A network and a training that take seconds; everything else stays as it ships.
+# A network and a training that take seconds; all other settings are the shipped ones.
 TINY = {"width": 0.0625, "train": {"epochs": 1, "patch": [32, 32], "batch": 2}, "predict": {"tile": [64, 64]}}
 
 
 def copy_project(destination: Path) -> Path:
-    """Copy what a user has after a clone."""
+    """Copy the files that a user has after a clone."""
     destination.mkdir(parents=True, exist_ok=True)
     for part in PARTS:
         source = ROOT / part
@@ -58,7 +58,7 @@ def snakemake(
 
 
 def planned_jobs(project: Path, *arguments: str) -> set[str]:
-    """List the jobs of a dry run as ``rule dataset/run/shard``; the target rule is left out."""
+    """List the jobs of a dry run as ``rule dataset/run/shard``, without the rules all and check."""
     finished = snakemake(project, "-n", *arguments)
     text = finished.stdout + finished.stderr
     rules: list[str] = []
@@ -89,7 +89,7 @@ def draw_cells(rng: np.random.Generator, shape: tuple[int, int], count: int) -> 
 
 
 def write_rle_dataset(folder: Path, names: list[str], *, seed: int, shape: tuple[int, int] = (64, 80)) -> None:
-    """Write images and one shared table of row-major RLE with classes, as Sartorius' has them."""
+    """Write images and one shared table of row-major RLE with classes, in the layout of Sartorius."""
     folder.mkdir(parents=True, exist_ok=True)
     rows = []
     for name in names:
@@ -117,8 +117,8 @@ def write_label_dataset(folder: Path, names: list[str], *, seed: int, shape: tup
 
 
 def write_config(project: Path, config: dict, name: str = "mine.yaml") -> str:
-    """Write a config file and give its name."""
-    plain = json.loads(json.dumps(config))  # without the aliases that YAML makes of shared sections
+    """Write a config file and return its name."""
+    plain = json.loads(json.dumps(config))  # without YAML's aliases for shared sections
     (project / name).write_text(yaml.safe_dump(plain, sort_keys=False))
     return name
 

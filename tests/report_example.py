@@ -40,7 +40,7 @@ CONFIG = "seed: 7\ndatasets:\n  cells:\n    images: data/{sample}.tif\n"
 
 
 def make_labels(shape: tuple[int, int] = SHAPE) -> np.ndarray:
-    """Two objects of 8 x 8 px, one of 4 x 4 px."""
+    """Make a label image with two objects of 8 x 8 px and one of 4 x 4 px."""
     labels_yx = np.zeros(shape, dtype=np.uint16)
     labels_yx[4:12, 4:12] = 1
     labels_yx[30:38, 20:28] = 2
@@ -52,10 +52,10 @@ def build_example(
     root: Path, *, is_annotated: bool = True, mode: str = "none", size: tuple[int, int] | None = None,
     test_names: tuple[str, ...] = ("a01", "a02", "a03"), shape: tuple[int, int] = SHAPE, **changes: Any,
 ) -> dict[str, Any]:  # fmt: skip
-    """Write a dataset below `root` and give the arguments of `write_report`, less output_path.
+    """Write a dataset below `root` and return the arguments of `write_report`, except output_path.
 
-    The image of a training part and the three test images hold the objects of `make_labels`; the prediction of the
-    model `wide` lacks the third, that of `narrow` also the second.
+    The training image and the three test images contain the objects of `make_labels`. The prediction of the model
+    `wide` lacks the third object, that of `narrow` also the second.
     """
     rng = np.random.default_rng(5)
     part = "test" if is_annotated else "unlabelled"

@@ -9,7 +9,7 @@ import numpy as np
 if TYPE_CHECKING:
     from bench import Row
 
-# of Sartorius 2021
+# As in Sartorius 2021
 SHAPE = (520, 704)
 OBJECTS = 2000
 
@@ -24,7 +24,7 @@ rasterize_shard(
 
 
 def rle_decoding() -> "Row":
-    """Runs of a table like that of Sartorius to masks, against pycocotools on the same objects in its own form."""
+    """Time the decoding of run lengths like those of Sartorius against pycocotools on the same objects."""
     from bench import compare
     from pycocotools import mask as coco_mask
 
@@ -61,7 +61,7 @@ def rle_decoding() -> "Row":
 
 
 def flat_rasterize() -> tuple[float, float]:
-    """Peak memory [MB] of rasterize on 100 and on 1,000 images of 256 x 256: a shard ten times as long."""
+    """Measure the peak memory [MB] of rasterize on shards of 100 and of 1,000 images of 256 x 256."""
     few, many = (_peak_of_rasterize(images) for images in (100, 1000))
     return few, many
 

@@ -1,9 +1,9 @@
-"""How like BBBC005 the scene bbbc005 is: both sides measured the same way. `make bbbc005` prints tables, draws a figure.
+"""Measure how similar the scene bbbc005 is to BBBC005. `make bbbc005` prints tables and draws a figure.
 
-BBBC005 was made with the original SIMCEP; its images come with a count of cells and no truth, so that objects are Otsu's
-on both sides. Each image is compared with simulated ones of the same count, stain and focus: a value is taken relative
-to theirs (less their mean, over their standard deviation), and the values of all real images are set against those of
-all simulated ones.
+BBBC005 was made with the original SIMCEP. Its images come with a cell count but without masks, so objects are found by
+Otsu's threshold on both sides. Each image is compared with simulated images of the same count, stain and focus: its
+values are standardised by their mean and standard deviation. The values of all real images are then compared with those
+of all simulated images.
 """
 
 import argparse
@@ -31,10 +31,10 @@ from cellmill.simcep.statistics import distance, measure_image, otsu_objects, pe
 
 FOLDER = "bbbc005_simcep/train"
 FIGURE = ROOT / "resources/bbbc005.png"
-# Stain of a file's name -> what it shows, and the channel of the scene. The published text has them the other way round.
+# Stain in a file name -> what it shows, and the channel of the scene. The published text has the stains swapped.
 STAINS = {"w1": ("nuclei", 2), "w2": ("cell bodies", 0)}
 SEED, IMAGES, PERMUTATIONS = 5, 16, 2000
-BLUR_OF_FOCUS = 0.23  # of F, as the scene says
+BLUR_OF_FOCUS = 0.23  # px per unit of F, as in the scene
 MEASURED = (
     "foreground_fraction", "objects_per_mpx", "radius_px", "radius_spread", "solidity", "clustering",
     "contrast", "contrast_spread", "texture", "noise", "edge_width_px", "autocorrelation_px",
@@ -46,7 +46,7 @@ LEVELS = 256
 
 @dataclass(frozen=True)
 class Plate:
-    """What a file's name says: cells, focus number F (1: in focus), stain."""
+    """Contents of a file name: number of cells, focus number F (1: in focus), stain."""
 
     cells: int
     focus: int
@@ -54,12 +54,12 @@ class Plate:
 
     @property
     def title(self) -> str:
-        """Words for tables and figures."""
+        """Title in tables and figures."""
         return f"{STAINS[self.stain][0]}, {self.cells} cells" + (f", F {self.focus}" if self.focus > 1 else "")
 
 
 def find_images(folder: Path) -> dict[Path, Plate]:
-    """List the real images with what their names say."""
+    """List the real images with the contents of their names."""
     found = {}
     for path in sorted(folder.glob("*.TIF")):
         said = re.fullmatch(r"\w+_C(?P<cells>\d+)_F(?P<focus>\d+)_s\d+_(?P<stain>w\d)", path.stem)
@@ -72,7 +72,7 @@ def find_images(folder: Path) -> dict[Path, Plate]:
 
 
 def simulate_plate(plate: Plate, *, images: int) -> list[np.ndarray]:
-    """Simulate images of the count, stain and focus of a real one.
+    """Simulate images with the count, stain and focus of a real image.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def simulate_plate(plate: Plate, *, images: int) -> list[np.ndarray]:
     list of ndarray of uint8, shape (520, 696)
     """
     changes: dict[str, Any] = {"cells": plate.cells}
-    if plate.focus > 1:  # as the scene says: BBBC005 blurs its finished images, noise included
+    if plate.focus > 1:  # as in the scene: BBBC005 blurs its finished images, noise included
         blur = {"image_sigma_px": BLUR_OF_FOCUS * plate.focus}
         camera = {"noise": 0, "jpeg_quality": None}
         changes |= {"focus": blur, "camera": camera, "background": {"level": 0.004}}
@@ -95,18 +95,18 @@ def simulate_plate(plate: Plate, *, images: int) -> list[np.ndarray]:
 
 
 def measure(images: Iterable[np.ndarray]) -> pd.DataFrame:
-    """Measure images, a row each: `MEASURED`, by Otsu's objects."""
+    """Measure images by Otsu's objects: one row per image, columns `MEASURED`."""
     rows = []
     for image_yx in images:
         found = measure_image(image_yx, labels_yx=otsu_objects(image_yx))
-        # of all that is bright: objects leave out what is small beside the largest group of cells
+        # All bright pixels, because the objects leave out whatever is small beside the largest group of cells
         bright = float(np.mean(image_yx > threshold_otsu(image_yx)))
         rows.append(found | {"foreground_fraction": bright})
     return pd.DataFrame(rows)[list(MEASURED)]
 
 
 def histogram_distances(real: Sequence[np.ndarray], simulated: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Give how far each image's intensities are from the mean of the simulated ones (without itself).
+    """Compute the distance of each image's intensities from the mean of the simulated images (without itself).
 
     Returns
     -------
@@ -122,10 +122,10 @@ def histogram_distances(real: Sequence[np.ndarray], simulated: Sequence[np.ndarr
 
 @dataclass(frozen=True)
 class Comparison:
-    """Values of real and simulated images, a row an image, a column a statistic, with the plate beside them.
+    """Values of real and simulated images: one row per image, one column per statistic, plus the plate.
 
-    `real` and `simulated` as measured, `real_relative` and `simulated_relative` relative to the simulated images of the
-    same plate.
+    `real` and `simulated` hold the measured values. `real_relative` and `simulated_relative` are standardised by the
+    simulated images of the same plate.
     """
 
     real: pd.DataFrame
@@ -135,14 +135,14 @@ class Comparison:
 
 
 def compare(paths: dict[Path, Plate], *, images: int) -> Comparison:
-    """Simulate and measure what belongs to some real images.
+    """Measure real images and simulated images of the same plates.
 
     Parameters
     ----------
     paths : dict
         From `find_images`.
     images : int, > 1
-        Simulated ones for each plate.
+        Number of simulated images per plate.
     """
     parts: dict[str, list[pd.DataFrame]] = {
         key: [] for key in ("real", "simulated", "real_relative", "simulated_relative")
@@ -155,20 +155,20 @@ def compare(paths: dict[Path, Plate], *, images: int) -> Comparison:
             table[HISTOGRAM] = values
         mean, spread = tables[1].mean(), tables[1].std()
         for key, table in zip(("real", "simulated"), tables, strict=True):
-            relative = (table - mean) / spread.where(spread > 1e-9)  # what never varies cannot be compared
+            relative = (table - mean) / spread.where(spread > 1e-9)  # a constant statistic cannot be compared
             for name, frame in ((key, table), (f"{key}_relative", relative)):
                 parts[name].append(frame.assign(plate=plate, stain=plate.stain, is_sharp=plate.focus == 1))
     return Comparison(**{key: pd.concat(frames, ignore_index=True) for key, frames in parts.items()})
 
 
 def distances(comparison: Comparison, *, permutations: int = PERMUTATIONS) -> pd.DataFrame:
-    """Give each statistic's distance and what to expect of images of one kind.
+    """Compute each statistic's distance and its permutation interval, which holds if both sides are of one kind.
 
     Returns
     -------
     DataFrame
         Columns stain, is_sharp, statistic, distance, low, high, n_real, n_simulated, and shift: the mean of the real
-        images relative to the simulated ones, in their standard deviations.
+        images relative to the simulated ones, in standard deviations of the simulated ones.
     """
     rows = []
     for stain in STAINS:
@@ -212,7 +212,7 @@ def draw_figure(pairs: Sequence[tuple[Plate, np.ndarray, np.ndarray]], compariso
     for place, (title, image_yx) in enumerate(shown):
         x, y = place % 4 * panel[0], place // 4 * (panel[1] + 20)
         small_yx = np.asarray(Image.fromarray(image_yx).resize((panel[0] - gap, panel[1]), Image.Resampling.BOX))
-        # 16 greys, and the root lifts what is faint: outlines that the other stain has left
+        # 16 greys; the square root brightens faint outlines that are left by the other stain
         picture.paste(Image.fromarray((np.rint(np.sqrt(small_yx / 255) * 15) * 17).astype(np.uint8)), (x, y + 20))
         draw.text((x + 2, y + 2), title, fill="black", font=font)
     for row, stain in enumerate(STAINS):
@@ -254,7 +254,7 @@ def _draw_strips(
 
 
 def describe_foreground(comparison: Comparison) -> list[str]:
-    """Write the foreground of each real image beside that of the simulated ones, as rows of a table."""
+    """Format the foreground of each real image and of its simulated images as rows of a table."""
     lines = ["| BBBC005 | foreground [%] | simulated: mean (2.5 to 97.5 %) | n |", "|---|---|---|---|"]
     for _, row in comparison.real.iterrows():
         own = 100 * comparison.simulated.loc[comparison.simulated["plate"] == row["plate"], "foreground_fraction"]
@@ -265,7 +265,7 @@ def describe_foreground(comparison: Comparison) -> list[str]:
 
 
 def describe_distances(found: pd.DataFrame) -> list[str]:
-    """Write the distances as rows of a table; those outside their interval in bold."""
+    """Format the distances as rows of a table, in bold where they exceed their interval."""
     lines = [
         "| images | statistic | distance | 95 % of chance | shift [sd] | n real, simulated |",
         "|---|---|---|---|---|---|",

@@ -1,6 +1,6 @@
 """Speed and memory as ratios against a peer or a physical limit in the same run. `make bench` prints the table.
 
-Each row times both sides in turn and gives the median ratio; absolute times of a shared machine say little.
+Each row times both sides alternately and reports the median ratio; absolute times on a shared machine mean little.
 """
 
 import statistics
@@ -28,7 +28,7 @@ REPEATS = 5
 
 
 class Row(NamedTuple):
-    """One line of the table: what, ours, theirs, the ratio theirs / ours and what it should be."""
+    """One row of the table: what was timed, our time, the peer and its time, the ratio theirs / ours and its target."""
 
     what: str
     ours_s: float
@@ -41,7 +41,7 @@ class Row(NamedTuple):
 def compare(
     what: str, ours: Callable[[], object], peer: str, theirs: Callable[[], object], wanted: str, repeats: int = REPEATS
 ) -> Row:
-    """Time two ways in turn and give the median of the pairwise ratios."""
+    """Time two functions alternately and return their median times and the median of the pairwise ratios."""
     pairs = []
     ours()  # warm caches and compiled code
     for _ in range(repeats):
@@ -55,7 +55,7 @@ def compare(
 
 
 def boundary_svm() -> Row:
-    """The classifier of boundary pixels: ten coefficients against libsvm's support vectors."""
+    """Time the classifier of boundary pixels: ten coefficients against libsvm's support vectors."""
     from sklearn.svm import SVC
 
     from cellmill.boundary import decide, fit_classifier
@@ -74,7 +74,7 @@ def boundary_svm() -> Row:
 
 
 def rolling_ball() -> Row:
-    """Background of one frame: on a shrunk image against scikit-image at full size."""
+    """Time background subtraction of one frame: on a shrunk image against scikit-image at full size."""
     from skimage.restoration import rolling_ball as peer
 
     from cellmill.background import subtract_rolling_ball
@@ -87,7 +87,7 @@ def rolling_ball() -> Row:
 
 
 def tiled_prediction() -> Row:
-    """Prediction in tiles against the network on the whole image at once: the limit."""
+    """Time prediction in tiles against the network on the whole image at once, which is the limit."""
     import torch
 
     from cellmill.config.networks import network_settings
@@ -117,7 +117,7 @@ def tiled_prediction() -> Row:
 
 
 def run_lengths() -> Row:
-    """400 objects to run lengths: by bounding box against a mask of the whole image for each."""
+    """Time run-length encoding of 400 objects: by bounding box against a whole-image mask per object."""
     from cellmill.annotations.rle import encode_rle
     from cellmill.measurements import bounding_boxes, encode_objects
 
@@ -137,7 +137,7 @@ def run_lengths() -> Row:
 
 
 def idle_run() -> Row:
-    """A second run with nothing to do, against the start of snakemake alone."""
+    """Time a second run with nothing to do against the start of Snakemake alone."""
     from project import TINY, copy_project, snakemake, write_config
 
     folder = Path(tempfile.mkdtemp())

@@ -1,8 +1,8 @@
-"""Draws the way from a raw image to objects on one real test image of each data set, with the truth beside it.
+"""Draw the steps from a raw image to objects for one real test image per data set, beside the ground truth.
 
-``make chain`` trains one small network on each data set, ten minutes on two cores, and writes chain/chain.png. Data sets
-in the public domain are drawn once more into resources/chain.png, which the documentation shows. The image is the one in the
-middle of the test images' scores, and its part the one with most objects: nobody chose them.
+``make chain`` trains one small network on each data set, ten minutes on two cores, and writes chain/chain.png. Data
+sets in the public domain are also drawn into resources/chain.png, which the documentation shows. The image is the one
+with the median test score and the crop is the one with the most objects, so neither is chosen by hand.
 """
 
 import itertools
@@ -20,7 +20,7 @@ from real_runs import ROOT, find_data, read_section, run_pipeline
 
 sys.path[:0] = [str(ROOT / "workflow")]
 
-# Data sets with annotations, and what a picture calls them
+# Data sets with annotations, and their titles in the figure
 DATASETS = {
     "bbbc039": "BBBC039", "dsb2018": "DSB 2018", "livecell": "LIVECell", "sartorius_cell_instance": "Sartorius",
     "isbi2012_em": "ISBI 2012", "ctc_fluo_n2dl_hela": "Fluo-N2DL-HeLa", "yeast_timelapse": "yeast",
@@ -42,7 +42,7 @@ TEXT_PX, GAP_PX = 18, 4
 
 
 class Chain(NamedTuple):
-    """What the stages made of a part of one image, and what is said of it."""
+    """Outputs of the stages for a crop of one image, and their title."""
 
     title: str
     raw_yx: np.ndarray
@@ -54,12 +54,12 @@ class Chain(NamedTuple):
 
 
 def make_config() -> dict[str, Any]:
-    """Give the config: the same network and the same tuning, always applied, for each data set."""
+    """Make the config: the same network and the same tuning, always applied, for each data set."""
     datasets = {}
     for name in DATASETS:
         postprocess = {"boundary": {"apply": "always"}}
         section = read_section(name)
-        # A binary mask does not say which pixels are of one cell, so nothing learns flows from it.
+        # A binary mask does not separate touching cells, so flows cannot be trained on it.
         flow = {"output": "flow"} if section["annotations"]["format"] != "binary" else {}
         loss = {"loss": {"name": "flow"}} if flow else {}
         model = MODEL | {"network": flow, "train": MODEL["train"] | loss}
@@ -68,7 +68,7 @@ def make_config() -> dict[str, Any]:
 
 
 def choose_image(scores: pd.DataFrame) -> tuple[str, str, float]:
-    """Give sample, shard and Kaggle AP of the test image in the middle of these scores."""
+    """Return sample, shard and Kaggle AP of the test image with the median AP."""
     wanted = (scores["split"] == "test") & (scores["stage"] == "postprocessed") & (scores["geometry"] == "raw")
     ranked = scores[wanted].dropna(subset=["ap_kaggle"]).sort_values(["ap_kaggle", "sample"], ignore_index=True)
     middle = ranked.iloc[(len(ranked) - 1) // 2]
@@ -76,7 +76,7 @@ def choose_image(scores: pd.DataFrame) -> tuple[str, str, float]:
 
 
 def read_chain(results: Path, dataset: str) -> Chain:
-    """Read the image in the middle of a data set's scores, and take its middle from each stage."""
+    """Read a data set's image of median score, and crop the output of each stage to the part with most objects."""
     from cellmill.archives import read_fit
     from cellmill.frames import list_frames
     from cellmill.images import read_labels, read_plane
@@ -113,7 +113,7 @@ def read_chain(results: Path, dataset: str) -> Chain:
 
 
 def find_fullest(truth_yx: np.ndarray) -> tuple[slice, slice]:
-    """Give the part of an image with most annotated objects, the first of equals."""
+    """Return the crop of an image with the most annotated objects; the first one on a tie."""
     corners = itertools.product(*(range(0, max(1, size - SIDE_PX + 1), STEP_PX) for size in truth_yx.shape))
     parts = [(slice(row, row + SIDE_PX), slice(column, column + SIDE_PX)) for row, column in corners]
     return max(parts, key=lambda part: len(np.unique(truth_yx[part])))
@@ -145,7 +145,7 @@ def paint(chain: Chain) -> list[Image.Image]:
 
 
 def draw_figure(chains: Sequence[Chain]) -> Image.Image:
-    """Draw a row for each image."""
+    """Draw one row per image."""
     width, height = SIDE_PX + GAP_PX, SIDE_PX + TEXT_PX + GAP_PX
     picture = Image.new("RGB", (len(PANELS) * width - GAP_PX, TEXT_PX + len(chains) * height), "white")
     draw, font = ImageDraw.Draw(picture), ImageFont.load_default(13)
@@ -160,7 +160,7 @@ def draw_figure(chains: Sequence[Chain]) -> Image.Image:
 
 
 def main() -> None:
-    """Run what is missing and draw."""
+    """Run missing jobs and draw the figures."""
     folder = ROOT / "chain"
     run_pipeline(folder, find_data(), make_config())
     os.chdir(folder)

@@ -1,30 +1,33 @@
-"""Do the networks do what papers 1 and 2 claim of them? Two claims, each on a simulated and on a real sequence.
+"""Do the networks do what papers 1 and 2 claim? Two claims, each tested on a simulated and on a real sequence.
 
-1. Paper 1: StemNet with five frames makes fewer false positives than with one, where dirt looks like cells but stands still;
-   its F1 may be lower, as in the paper. Background subtraction, which would remove such dirt, is off.
-2. Paper 2: the C-LSTM U-Net finds more cells than the same network without memory, in frames in which cells are faint.
+1. Paper 1: where dirt looks like cells but does not move, StemNet with five frames makes fewer false positives than
+   with one. Its F1 may be lower, as in the paper. Background subtraction, which would remove such dirt, is off.
+2. Paper 2: in frames with faint cells, the C-LSTM U-Net finds more cells than the same network without recurrence.
 
-``make claims`` runs the study on two processes of one thread each and prints its tables; it goes on where it was interrupted.
-The protocol below was written, and committed, before the first of these trainings. Widths, patches and numbers of steps were
-chosen by the time that a step on random numbers takes.
+``make claims`` runs the study in two processes of one thread each, prints its tables, and resumes an interrupted study.
+The protocol below was written and committed before the first of these trainings. Widths, patches and numbers of steps
+were chosen by the time that a step on random numbers takes.
 
-- Simulated images: the scenes static_dirt and fading_cells of resources/scenes, each sequence with dirt and cells of its own;
-  sequences are split, never frames. In static_dirt a speck has the law of a cell in one frame, so that only motion tells.
-- Real images: 35 frames of Fluo-N2DL-HeLa 01 in blocks of 18, 4 and 5 frames with gaps of 4. There is no truth about dirt or
-  faint cells in it, and it has one sequence: intervals are over its five test frames, and say nothing about another sequence.
-- Recipes: those of the presets but for width, patch, epochs, patches of an epoch and, for paper 2, the learning rate: 1e-4
-  over 100,000 iterations there, ten times that over 1,280 and 576 here. What is changed is the same for both arms.
-- A training counts as such if its loss stays finite and the Dice coefficient of the epoch that is kept, on the validation
-  frames at .5, is .3 or more. If one of the six trainings of a study does not, all six are repeated at a third of the rate, and if
-  need be at a ninth; the first rate at which all six count is judged. If there is none, the last is judged, without a verdict.
-- Thresholds: that of the highest MCC of the validation pixels, which decides; .5; and, so that no arm wins by saying less (claim
-  1) or more (claim 2), the highest one at which .8 of the validation's cell pixels are found, and the lowest one at which .8 of
-  the found pixels are cells. The best of .01 to .99 where none does.
-- What decides: claim 1, pixels that are wrongly called cell, per test frame; claim 2, the share of faint cells that is found,
-  that is, with more than half of their pixels; on the real sequence that of all cells.
-- Intervals: 2.5 to 97.5 % of 2,000 bootstraps, which draw sequences and, of each, frames; seeds are repeats whose mean is taken;
-  differences are paired by frame and seed. Shown: the interval lies on the side of the claim. Contradicted: on the other
-  side. Open: zero is in it.
+- Simulated images: the scenes static_dirt and fading_cells of resources/scenes. Dirt and cells differ between
+  sequences, and a sequence is never split. In static_dirt a speck in one frame has the distribution of a cell, so only
+  motion differs.
+- Real images: 35 frames of Fluo-N2DL-HeLa 01 in blocks of 18, 4 and 5 frames with gaps of 4. Dirt and faint cells are
+  not annotated. There is one sequence: intervals are over its five test frames and do not extend to other sequences.
+- Recipes: those of the presets except for width, patch, epochs, patches per epoch and, for paper 2, the learning rate:
+  1e-4 over 100,000 iterations there, ten times that over 1,280 and 576 here. The changes are the same for both arms.
+- A training counts if its loss stays finite and the Dice coefficient of the kept epoch on the validation frames, at
+  threshold .5, is at least .3. If any of a study's six trainings fails this, all six are repeated at a third of the
+  rate, and if necessary at a ninth. The first rate at which all six count is judged; if there is none, the last,
+  without a verdict.
+- Thresholds: the one with the highest MCC on the validation pixels, which decides; .5; and a third, so that no arm wins
+  by predicting fewer (claim 1) or more pixels (claim 2). For claim 1 it is the highest at which .8 of the validation's
+  cell pixels are found; for claim 2 the lowest at which .8 of the found pixels are cells. If none reaches .8: the best
+  of .01 to .99.
+- Deciding measure: for claim 1, pixels wrongly called cell per test frame; for claim 2, the share of faint cells with
+  more than half of their pixels found, and on the real sequence that share of all cells.
+- Intervals: 2.5 to 97.5 % of 2,000 bootstraps, which draw sequences and then frames of each. Seeds are repeats and are
+  averaged; differences are paired by frame and seed. Shown: the interval lies on the claimed side of zero.
+  Contradicted: on the other side. Open: it includes zero.
 """
 
 import json
@@ -40,7 +43,7 @@ from typing import Any, NamedTuple
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-import numpy as np  # noqa: E402  after the number of threads
+import numpy as np  # noqa: E402  after the number of threads is set
 import pandas as pd  # noqa: E402
 import tifffile  # noqa: E402
 from scipy import ndimage  # noqa: E402
@@ -50,9 +53,9 @@ sys.path[:0] = [str(ROOT / "workflow")]
 
 
 class Claim(NamedTuple):
-    """Two arms, of which the second one is said to be better, and the measure that decides.
+    """Two arms, the second of which is claimed to be better, and the measure that decides.
 
-    `decides` is of scenes, `decides_real` of the real sequence; `wanted` is the sign of the difference, second less first.
+    `decides` applies to scenes, `decides_real` to the real sequence. `wanted` is the sign of second minus first.
     """
 
     arms: dict[str, dict[str, Any]]
@@ -64,9 +67,10 @@ class Claim(NamedTuple):
 
 
 class Study(NamedTuple):
-    """A claim on a scene, or on the real sequence (no scene).
+    """A claim on a scene, or on the real sequence if `scene` is None.
 
-    `parts` are sequences of `frames` frames for training, validation and test, in this order, or frames of the real one.
+    `parts` counts the sequences of `frames` frames for training, validation and test, in this order. For the real
+    sequence it counts frames.
     """
 
     claim: str
@@ -105,7 +109,7 @@ STUDIES = {
         "frames", None, 35, (18, 4, 5),
         {"epochs": 20, "patch": [128, 128], "patches_per_image": 3, "validation_images": 2},
     ),
-    # 18 frames, of which windows of 5 in batches of 3 take 15, 96 steps an epoch: 576 steps
+    # windows of 5 in batches of 3 use 15 of the 18 frames, 96 steps an epoch: 576 steps
     "hela_memory": Study(
         "memory", None, 35, (18, 4, 5),
         {"epochs": 6, "patch": [64, 64], "patches_per_image": 96, "validation_images": 2},
@@ -117,7 +121,7 @@ SMALLEST_DICE = 0.3
 SMALLEST_SHARE = 0.8
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
 SMALLEST_OBJECT_PX = 20
-# Half of the light of the faintest speck; pixels of cells are no pixels of dirt.
+# Half the light of the faintest speck. Cell pixels never count as dirt.
 DIRT_FROM = 0.1
 REPLICATES = 2000
 
@@ -141,7 +145,7 @@ MEASURES = {
 }
 REAL_FOLDER = Path("ctc_fluo_n2dl_hela/Fluo-N2DL-HeLa")
 
-# What --smoke takes instead: other scenes, a seed and sizes of its own, one epoch. It shows that all of this runs, no more.
+# Replacements for --smoke: other scenes, seed and sizes, one epoch. They only show that the code runs.
 SMOKE_SCENES = {
     "static_dirt": {"scene": "demo", "size": [64, 64], "cells": 4, "cell": {"radius_px": 6}, "dirt": {"count": 2},
                     "time_lapse": {"frames": 8}},
@@ -153,7 +157,7 @@ SMOKE_SEED = 99
 
 
 def choose_studies(*, smoke: bool, is_real_there: bool) -> dict[str, Study]:
-    """Give the studies that can be run: those of the protocol, or what --smoke takes instead."""
+    """Return the studies that can be run: those of the protocol, or their replacements for --smoke."""
     if smoke:
         return {
             name: study._replace(train={**study.train, **SMOKE_TRAIN}, parts=(1, 1, 1) if study.scene else (8, 2, 2))
@@ -163,7 +167,7 @@ def choose_studies(*, smoke: bool, is_real_there: bool) -> dict[str, Study]:
 
 
 def make_config(studies: dict[str, Study], *, smoke: bool) -> dict[str, Any]:
-    """Give the config; its paths start in the folder of the study. It also runs under Snakemake."""
+    """Make the config; its paths are relative to the folder of the study. It also runs under Snakemake."""
     datasets: dict[str, Any] = {}
     for dataset, study in studies.items():
         models = [
@@ -192,7 +196,7 @@ def make_config(studies: dict[str, Study], *, smoke: bool) -> dict[str, Any]:
 
 
 def make_model(study: Study, arm: str, step: int, *, seeds: tuple[int, ...]) -> dict[str, Any]:
-    """Give the model of one arm at one of the rates."""
+    """Make the model of one arm at one of the learning rates."""
     claim = CLAIMS[study.claim]
     optimiser = {"learning_rate": claim.rate * RATE_FACTORS[step]}
     return {
@@ -202,7 +206,7 @@ def make_model(study: Study, arm: str, step: int, *, seeds: tuple[int, ...]) -> 
 
 
 def write_split(path: Path, simulate: dict[str, Any], *, parts: tuple[int, int, int]) -> None:
-    """Put the first sequences into training, the next ones into validation, the last ones into test."""
+    """Write a split table: the first sequences for training, the next ones for validation, the last ones for test."""
     from cellmill.config.simulate import Simulate, name_samples
 
     names = [part for part, count in zip(("train", "validation", "test"), parts, strict=True) for _ in range(count)]
@@ -213,7 +217,7 @@ def write_split(path: Path, simulate: dict[str, Any], *, parts: tuple[int, int, 
 
 
 def write_stand_in(folder: Path) -> None:
-    """Write a simulated sequence as the real one lies, for --smoke."""
+    """Write a simulated sequence in the layout of the real one, for --smoke."""
     from cellmill.config.simulate import Simulate, image_settings
     from cellmill.simcep.sequence import simulate_sequence
 
@@ -230,9 +234,9 @@ def write_stand_in(folder: Path) -> None:
 
 
 def run_all(studies: dict[str, Study]) -> dict[str, int]:
-    """Run what the studies need, on two processes, and give the rate that each is judged at, by its place.
+    """Run the jobs of the studies in two processes, and return for each study the index of the rate to judge.
 
-    What is there already is kept.
+    Existing results are kept.
     """
     plan = read_plan()
     with ProcessPoolExecutor(WORKERS) as pool:
@@ -249,7 +253,7 @@ def run_all(studies: dict[str, Study]) -> dict[str, int]:
         rates: dict[str, int] = {}
         for step in range(len(RATE_FACTORS)):
             open_studies = [name for name in studies if name not in rates]
-            # seeds in turn, so that arms of one study, which take as long, run side by side
+            # seeds in turn, so that the arms of one study, which take equally long, run side by side
             do("train", [{"dataset": name, "run": run} for name in open_studies for run in runs_of(plan, name, step)])
             for name in open_studies:
                 if step == len(RATE_FACTORS) - 1 or all(learnt(name, run) for run in runs_of(plan, name, step)):
@@ -267,13 +271,13 @@ def run_all(studies: dict[str, Study]) -> dict[str, int]:
 
 
 def runs_of(plan: Any, dataset: str, step: int) -> list[str]:
-    """List the runs of a study at one rate, seed by seed."""
+    """List the runs of a study at one rate, sorted by seed."""
     found = [run for run in plan.runs[dataset] if run.model.endswith(f"_rate{step}")]
     return [run.name for run in sorted(found, key=lambda run: run.seed)]
 
 
 def learnt(dataset: str, run: str) -> bool:
-    """Say whether a training counts as one, by its validation frames."""
+    """Check whether a training counts, by its Dice coefficient on the validation frames."""
     path = Path("results") / dataset / run / "history.csv"
     if not path.is_file():
         return False
@@ -289,7 +293,7 @@ def read_plan() -> Any:
 
 
 def run_job(stage: str, words: dict[str, str]) -> None:
-    """Run one job in a process of the pool, unless its results are there."""
+    """Run one job in a process of the pool, unless its results exist."""
     from cellmill import preprocess, rasterize, simulate
     from cellmill.settings import job_settings
 
@@ -310,7 +314,7 @@ def run_job(stage: str, words: dict[str, str]) -> None:
 
 
 def train_run(plan: Any, dataset: str, name: str) -> None:
-    """Train one network; one whose loss does not stay finite leaves failed.txt."""
+    """Train one network. If its loss does not stay finite, write failed.txt."""
     from cellmill import train
     from cellmill.settings import job_settings
 
@@ -337,7 +341,7 @@ def train_run(plan: Any, dataset: str, name: str) -> None:
 
 
 def predict_run(plan: Any, dataset: str, name: str, shard: str) -> None:
-    """Predict one shard with a network, if there is one."""
+    """Predict one shard with a network, if its weights exist."""
     from cellmill import predict
     from cellmill.settings import job_settings
 
@@ -357,7 +361,7 @@ def predict_run(plan: Any, dataset: str, name: str, shard: str) -> None:
 
 
 class Frame(NamedTuple):
-    """One frame and its truth: faint are the labels of faint cells, dirt_yx is None where nobody knows."""
+    """One frame and its truth: `faint` lists labels of faint cells, `dirt_yx` is None if unknown or without dirt."""
 
     sequence: str
     path: Path
@@ -367,7 +371,7 @@ class Frame(NamedTuple):
 
 
 def read_frames(plan: Any, dataset: str, part: str) -> list[Frame]:
-    """Read the truth of a part, in the order of sequences and frames; the path is that of a map below a run's folder."""
+    """Read the ground truth of a part, ordered by sequence and frame, with map paths relative to a run's folder."""
     frames = []
     for shard in plan.shards(dataset, parts=(part,)):
         table = Path("results") / dataset / "raw" / shard / "objects.csv"
@@ -385,7 +389,7 @@ def read_frames(plan: Any, dataset: str, part: str) -> list[Frame]:
 
 
 def find_dirt(plan: Any, dataset: str, sequence: str) -> np.ndarray | None:
-    """Draw the specks of a sequence again, and say where they are; None for a scene without any."""
+    """Draw the specks of a sequence again and return their mask; None for a scene without specks."""
     from cellmill.config.simulate import image_settings
     from cellmill.simcep.streams import open_stream
     from cellmill.simcep.surroundings import draw_dirt
@@ -407,7 +411,7 @@ def choose_thresholds(plan: Any, dataset: str, run: str, *, floor: str) -> dict[
     totals = np.zeros((len(THRESHOLDS), 4))
     for frame in read_frames(plan, dataset, "validation"):
         prob_yx, truth_yx = read_map(dataset, run, frame), frame.labels_yx > 0
-        # how many pixels of cells, and of the ground, reach each threshold
+        # numbers of cell pixels and of background pixels that reach each threshold
         tp, fp = (
             np.count_nonzero(side) - np.searchsorted(np.sort(prob_yx[side]), THRESHOLDS)
             for side in (truth_yx, ~truth_yx)
@@ -427,14 +431,14 @@ def choose_thresholds(plan: Any, dataset: str, run: str, *, floor: str) -> dict[
 
 
 def correlate(counts: np.ndarray) -> np.ndarray:
-    """Give Matthews' correlation of counts whose last axis is TP, FP, FN, TN."""
+    """Compute Matthews' correlation coefficient of counts whose last axis is TP, FP, FN, TN."""
     from cellmill.metrics.pixel import matthews_correlation
 
     return np.asarray(matthews_correlation(*np.moveaxis(np.asarray(counts, dtype=float), -1, 0)))
 
 
 def count_frame(prob_yx: np.ndarray, frame: Frame, *, threshold: float) -> np.ndarray:
-    """Count one frame at one threshold: the numbers of `COUNTS`."""
+    """Count one frame at one threshold, in the order of `COUNTS`."""
     found_yx, labels_yx = prob_yx >= threshold, frame.labels_yx
     truth_yx = labels_yx > 0
     tp, fp, fn = (np.count_nonzero(each) for each in (found_yx & truth_yx, found_yx & ~truth_yx, ~found_yx & truth_yx))
@@ -460,7 +464,7 @@ def count_frame(prob_yx: np.ndarray, frame: Frame, *, threshold: float) -> np.nd
 
 
 def measure(counts: np.ndarray) -> dict[str, np.ndarray]:
-    """Give the measures of sums of counts, whose last axis is `COUNTS`; NaN where there is nothing to measure on."""
+    """Compute the measures from summed counts, whose last axis is `COUNTS`; NaN where the denominator is zero."""
     n = dict(zip(COUNTS, np.moveaxis(counts, -1, 0), strict=True))
     return {
         "false_px": divide(n["fp"], n["frames"]),
@@ -483,7 +487,7 @@ def divide(one: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def judge(plan: Any, dataset: str, study: Study, step: int) -> dict[str, Any]:
-    """Score both arms of a study at each threshold, their differences, and the claim."""
+    """Score both arms of a study at each threshold, compare them, and judge the claim."""
     claim = CLAIMS[study.claim]
     seeds = sorted({run.seed for run in plan.runs[dataset]})
     runs = {arm: [f"{arm}_rate{step}.seed{seed}" for seed in seeds] for arm in claim.arms}
@@ -516,7 +520,7 @@ def judge(plan: Any, dataset: str, study: Study, step: int) -> dict[str, Any]:
 
 
 def draw_frames(sequences: list[str], *, rng: np.random.Generator) -> np.ndarray:
-    """Draw how often each frame counts: sequences with replacement, then frames of each; shape (replicates, frames)."""
+    """Draw bootstrap weights of frames: sequences with replacement, then frames of each; shape (replicates, frames)."""
     names = sorted(set(sequences))
     members = [np.flatnonzero(np.array(sequences) == name) for name in names]
     weights = np.zeros((REPLICATES, len(sequences)))
@@ -527,12 +531,12 @@ def draw_frames(sequences: list[str], *, rng: np.random.Generator) -> np.ndarray
 
 
 def compare(counts: dict[str, np.ndarray], *, weights: np.ndarray) -> dict[str, Any]:
-    """Give each measure of both arms and their difference, with intervals.
+    """Compute each measure of both arms and their difference, with intervals.
 
     Parameters
     ----------
     counts : dict of ndarray
-        Of each arm, shape (seeds, frames, counts).
+        One per arm, shape (seeds, frames, counts).
     weights : ndarray of shape (replicates, frames)
         From `draw_frames`.
     """
@@ -556,14 +560,14 @@ def compare(counts: dict[str, np.ndarray], *, weights: np.ndarray) -> dict[str, 
 
 
 def summarise(value: float, replicates: np.ndarray) -> dict[str, Any]:
-    """Give a value and the interval of its replicates; one without a number says nothing."""
+    """Return a value and the interval of its replicates, which is None if all of these are NaN."""
     known = replicates[~np.isnan(replicates)]
     interval = np.quantile(known, [0.025, 0.975]).tolist() if len(known) else None
     return {"value": float(value), "interval": interval}
 
 
 def give_verdict(row: dict[str, Any] | None, wanted: int, *, failed: list[str]) -> str:
-    """Say what the interval of the difference says of the claim."""
+    """Return the verdict on the claim from the interval of the difference."""
     if failed:
         return f"none: {', '.join(failed)} did not learn"
     interval = row and row["difference"]["interval"]
@@ -619,7 +623,7 @@ def say(row: dict[str, Any], *, sign: str = "") -> str:
 
 
 def prepare(folder: Path, studies: dict[str, Study], real: Path, *, smoke: bool) -> None:
-    """Write what the config names into the folder of the study, or see that it is there as the protocol has it."""
+    """Write the files named in the config into the study's folder, or check that its results are of this protocol."""
     config = make_config(studies, smoke=smoke)
     text, path = json.dumps(config, indent=1), folder / "config.json"
     if path.is_file() and path.read_text(encoding="utf-8") != text:

@@ -1,4 +1,4 @@
-"""Truth made from label images: two nearest cells and flow fields, each against the plain way. Run it to see both."""
+"""Targets made from label images: two nearest cells and flows, each timed against a plain way. Run it to print both."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 SIZE_PX = 512
 CELLS_A_SIDE = 20
 RADIUS_PX = 8
-# of a sigma of 5 px
+# For a sigma of 5 px
 REACH_PX = 22
 
 
@@ -33,7 +33,7 @@ def grid_of_cells() -> np.ndarray:
 
 
 def two_nearest_cells() -> "Row":
-    """Distances to the two nearest of 400 cells: within their boxes, against the whole image for each cell."""
+    """Time distances to the two nearest of 400 cells: within their boxes against the whole image for each cell."""
     from bench import compare
 
     from cellmill.distances import find_two_nearest
@@ -60,7 +60,7 @@ def two_nearest_cells() -> "Row":
 
 
 def flow_fields() -> "Row":
-    """Flows of 400 cells: in blocks of boxes, against the nine neighbours of each pixel looked up in a list."""
+    """Time flows of 400 cells: in blocks of boxes against a list of the nine neighbours of each pixel."""
     from bench import compare
 
     from cellmill.flows import unit_flows
@@ -85,7 +85,7 @@ def flow_fields() -> "Row":
         flows_cyx[:, y, x] = slopes / np.maximum(np.hypot(*slopes), 1e-300)
         return flows_cyx[:, 1:-1, 1:-1]
 
-    # They find the middle in different ways, and so differ near to it.
+    # The two find the middle of a cell in different ways, so they differ near it.
     assert np.mean(np.abs(unit_flows(labels_yx) - plain()) > 0.1) < 0.01
     return compare(
         "flows of 400 cells of radius 8, 512 x 512", lambda: unit_flows(labels_yx),
@@ -94,7 +94,7 @@ def flow_fields() -> "Row":
 
 
 def rows() -> list["Row"]:
-    """Measure everything of this module."""
+    """Run all benchmarks of this module."""
     return [two_nearest_cells(), flow_fields()]
 
 

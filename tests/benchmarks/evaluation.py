@@ -1,4 +1,4 @@
-"""What scores and pages cost: matching against StarDist's, evaluation and report of a thousand images."""
+"""Cost of scores and report pages: matching against StarDist's, evaluation and report of a thousand images."""
 
 import importlib.util
 import re
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 SIDE, PITCH = 2048, 45
 MANY, FEW = 1000, 200
-# Images of a shard, as `images_per_job` has it
+# Images per shard, the default of `images_per_job`
 SHARD = 200
 IMAGE = 256
-# The page of a thousand images is wanted within this, s
+# Target time for the page of a thousand images, s
 PAGE_S = 60.0
 
 
 def objects(seed: int) -> np.ndarray:
-    """Give 2,025 discs of radius 12 to 20 on 2048 x 2048 px, each moved by up to 3 px."""
+    """Draw 2,025 discs of radius 12 to 20 on 2048 x 2048 px, each moved by up to 3 px."""
     rng = np.random.default_rng(seed)
     labels_yx = np.zeros((SIDE, SIDE), dtype=np.int32)
     down, across = np.indices((PITCH, PITCH))
@@ -38,7 +38,7 @@ def objects(seed: int) -> np.ndarray:
 
 
 def instance_matching() -> "Row | None":
-    """Matching of 2,025 objects at ten thresholds: all scores of ours against StarDist's matching, same counts."""
+    """Time matching of 2,025 objects at ten thresholds: all our scores against StarDist's matching, equal counts."""
     from bench import compare
 
     from cellmill.metrics.instance import IOU_PERCENT, count_objects, count_overlaps
@@ -47,7 +47,7 @@ def instance_matching() -> "Row | None":
     if not path.is_file():
         print("matching is left out: `make test-environment` installs StarDist's", file=sys.stderr)
         return None
-    # Its own imports for other ends are left out; numba, which it is fast by, is among the peers.
+    # Imports that matching does not need are stubbed. Numba, which makes it fast, is in requirements-bench.txt.
     csbdeep = types.ModuleType("csbdeep.utils")
     csbdeep._raise = None  # type: ignore[attr-defined]
     sys.modules |= {"csbdeep": types.ModuleType("csbdeep"), "csbdeep.utils": csbdeep}
@@ -71,7 +71,7 @@ def instance_matching() -> "Row | None":
 
 
 def run_images(images: int, what: str) -> tuple[float, float]:
-    """Evaluate images, or make their page, in a process of its own: peak memory in MB and seconds."""
+    """Evaluate images, or write their page, in a separate process; return peak memory in MB and seconds."""
     command = [sys.executable, __file__, what, str(images)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
     peak_mb, seconds = done.stdout.split()
@@ -79,12 +79,12 @@ def run_images(images: int, what: str) -> tuple[float, float]:
 
 
 def flat_evaluation() -> tuple[float, float]:
-    """Peak memory, MB, of evaluating 200 and 1,000 images of 256 x 256 px, shard by shard."""
+    """Measure the peak memory, MB, of evaluating 200 and 1,000 images of 256 x 256 px, shard by shard."""
     return run_images(FEW, "evaluate")[0], run_images(MANY, "evaluate")[0]
 
 
 def large_report() -> "Row":
-    """The page of 1,000 images, all of them test images."""
+    """Time the page of 1,000 images, all of them test images."""
     from bench import Row
 
     _, seconds = run_images(MANY, "report")
@@ -92,7 +92,7 @@ def large_report() -> "Row":
 
 
 def main(what: str, images: int) -> None:
-    """Do it, and print the peak memory of the work itself in MB and its seconds."""
+    """Run the job, and print the peak memory of the process in MB and the seconds of the work."""
     sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
     from report_example import build_example
 
@@ -110,7 +110,7 @@ def main(what: str, images: int) -> None:
             from cellmill.evaluate import evaluate_shard, summarize_evaluation
 
             run = arguments["runs"][0]
-            # The same images again and again: memory does not know.
+            # The same images each time, which makes no difference to memory
             paths = [folder / f"evaluation/test-{number:04d}.json" for number in range(images // SHARD)]
             for path in paths:
                 evaluate_shard(
@@ -125,7 +125,7 @@ def main(what: str, images: int) -> None:
             }
             summarize_evaluation(**tables, shard_paths=paths, bootstrap=1000, seed=0)
         seconds = time.perf_counter() - start
-    # ru_maxrss would begin with the memory of the parent.
+    # ru_maxrss would start from the memory of the parent.
     peak_kb = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())[1]
     print(f"{int(peak_kb) * 1024 / 1e6:.0f} {seconds:.2f}")
 

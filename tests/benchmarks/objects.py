@@ -1,4 +1,4 @@
-"""From probabilities to objects: boundary tuning, prediction in tiles, flows, and what a larger image costs."""
+"""From probabilities to objects: boundary tuning, prediction in tiles, flows, and the cost of a larger image."""
 
 import json
 import sys
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from bench import Row
 
 SIDE, PITCH, RADIUS = 512, 34, 14
-# The limit that the pipeline sets itself: ten images a second on one core
+# Target of the pipeline: ten images a second on one core
 IMAGE_S = 0.1
 
 
@@ -69,7 +69,7 @@ def fit_of(image_yx: np.ndarray, labels_yx: np.ndarray, *, is_tuned: bool) -> di
 
 
 def segment(side: int, *, is_tuned: bool) -> Any:
-    """Give what segments the image of a side once."""
+    """Return a function that segments the image of this side length once."""
     labels_yx, prob_yx, image_yx = cells(side)
     fitted = fit_of(image_yx, labels_yx, is_tuned=is_tuned)
     everywhere = np.ones(image_yx.shape, dtype=bool)
@@ -82,7 +82,7 @@ def segment(side: int, *, is_tuned: bool) -> Any:
 
 
 def tuned_images() -> "Row":
-    """A 512 x 512 image with some 200 nuclei through the whole chain of paper 4 and the watershed."""
+    """Time a 512 x 512 image with some 200 nuclei through the whole chain of paper 4 and the watershed."""
     from bench import Row
 
     run = segment(SIDE, is_tuned=True)
@@ -98,7 +98,7 @@ def tuned_images() -> "Row":
 
 
 def bare_forward() -> "Row":
-    """Prediction of an image in tiles of 512 against the network on the same windows, ready as tensors."""
+    """Time prediction of an image in tiles of 512 against the network on the same windows, already tensors."""
     from bench import compare
 
     from cellmill.averaging import Averaged
@@ -137,7 +137,7 @@ def bare_forward() -> "Row":
 
 
 def flow_tracking() -> "Row | None":
-    """Following the flows of 2,200 touching discs in 1024 x 1024, against cellpose's own way, one thread."""
+    """Time following the flows of 841 touching discs in 1024 x 1024 against cellpose's own way, one thread."""
     try:
         from cellpose import dynamics
     except ImportError:
@@ -166,7 +166,7 @@ def flow_tracking() -> "Row | None":
 
 
 def larger_image() -> "Row":
-    """Objects of 8192 x 8192, window by window, against four times those of 4096 x 4096: linear in pixels."""
+    """Time objects of 8192 x 8192, window by window, against four times those of 4096 x 4096: linear in pixels."""
     from bench import Row
 
     from cellmill.fit import plan_fit
@@ -193,7 +193,7 @@ def larger_image() -> "Row":
 
 
 def image_files() -> "Row":
-    """A shard of 512 x 512 images through postprocess with tuning, all tables included, against ten a second."""
+    """Time a shard of 512 x 512 images through postprocess with tuning and all tables, against ten images a second."""
     from bench import Row
 
     from cellmill.config.postprocess import Postprocess

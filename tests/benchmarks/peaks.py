@@ -1,4 +1,4 @@
-"""Peak memory of a job in a process of its own."""
+"""Peak memory of a job in a separate process."""
 
 import json
 import subprocess
@@ -14,14 +14,14 @@ import json, re, sys
 sys.path.insert(0, sys.argv[1])
 job = json.loads(open(sys.argv[2]).read())
 """
-# UNIT kB; ru_maxrss would begin with the memory of the parent
+# UNIT kB; ru_maxrss would start from the memory of the parent
 AFTER = """
 print(int(re.search(r"VmHWM:\\s+(\\d+) kB", open("/proc/self/status").read())[1]) / 1024)
 """
 
 
 def peak_mb(code: str, job: dict[str, Any]) -> float:
-    """Run Python code that finds the library and `job`, and give the largest memory of its process in MB."""
+    """Run Python code that can use the library and `job`, and return the peak memory of its process in MB."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "job.json"
         path.write_text(json.dumps(job))

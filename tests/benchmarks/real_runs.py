@@ -1,4 +1,4 @@
-"""Runs of the pipeline on real images, in a folder beside the project, for the studies of this folder."""
+"""Run the pipeline on real images, in a folder of the project, for the studies of this folder."""
 
 import json
 import os
@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def find_data() -> Path:
-    """Give the folder of real images, from CELLMILL_DATA or beside the project; stop with a message without it."""
+    """Return the folder of real images, from CELLMILL_DATA or beside the project; exit with a message if missing."""
     data = Path(os.environ.get("CELLMILL_DATA", ROOT.parent / "shared/data"))
     if not data.is_dir():
         sys.exit(f"{data}: expected real images there, found no folder. Set CELLMILL_DATA.")
@@ -21,14 +21,14 @@ def find_data() -> Path:
 
 
 def read_section(name: str) -> dict[str, Any]:
-    """Give the section of a config that describes a folder of real images."""
+    """Read the section of a config that describes a folder of real images."""
     content = yaml.safe_load((ROOT / f"tests/pipeline/real/{name}.yaml").read_text())
     section: dict[str, Any] = content["datasets"][name]
     return section
 
 
 def run_pipeline(folder: Path, data: Path, config: dict[str, Any]) -> None:
-    """Run a config whose paths start in the folder of the data, two jobs at a time; what is there already is kept."""
+    """Run a config whose paths start in the folder of the data, two jobs at a time; existing results are kept."""
     folder.mkdir(exist_ok=True)
     for found in sorted(data.iterdir()):
         if found.is_dir() and not (folder / found.name).exists():

@@ -1,7 +1,7 @@
-"""Takes the two pictures of the README from a report on real images: the comparison of two models, and the gallery.
+"""Take the two pictures of the README from a report on real images: the comparison of two models, and the gallery.
 
-``make screenshots`` trains a network that knows the foreground and one that knows flows, two seeds each, on DSB 2018 (CC0), ten
-minutes on two cores, and opens the report in Chromium.
+``make screenshots`` trains a network that predicts the foreground and one that predicts flows, two seeds each, on DSB
+2018 (CC0), ten minutes on two cores, and opens the report in Chromium.
 """
 
 import io
@@ -28,7 +28,7 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def make_config() -> dict[str, Any]:
-    """Give the config: two networks that differ in what they learn."""
+    """Make the config: two networks that differ in their output."""
     models = [
         MODEL | {"name": "foreground", "train": TRAIN},
         MODEL | {"name": "flows", "network": {"output": "flow"}, "train": TRAIN | {"loss": {"name": "flow"}}},
@@ -38,7 +38,7 @@ def make_config() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run what is missing and take the pictures."""
+    """Run missing jobs and take the pictures."""
     folder = ROOT / "screenshots"
     run_pipeline(folder, find_data(), make_config())
     page_path = folder / f"results/{DATASET}/report.html"
@@ -52,7 +52,7 @@ def main() -> None:
             page.evaluate("place => document.querySelector(place).scrollIntoView()", chapter)
             page.wait_for_timeout(1500)
             taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
-            # 200 colours are enough for text, plots and grey images, in half of the bytes.
+            # 200 colours are enough for text, plots and grey images, at half the file size.
             small = taken.quantize(200, dither=Image.Dither.NONE)
             small.save(ROOT / f"resources/{name}.png", optimize=True)
         browser.close()

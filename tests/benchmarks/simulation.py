@@ -1,4 +1,4 @@
-"""The simulator: speed against a plain port of the same description, with two workers, and memory."""
+"""The simulator: speed against a plain port of the same description, speed-up by two workers, and memory."""
 
 import multiprocessing
 import os
@@ -48,7 +48,7 @@ def settings(section: dict[str, Any]) -> dict[str, Any]:
 
 
 def simulate(numbers: range) -> None:
-    """Simulate some images with everything switched on."""
+    """Simulate images with all stages switched on."""
     from cellmill.simcep.imaging import simulate_image
 
     section = settings(ALL_STAGES)
@@ -57,7 +57,7 @@ def simulate(numbers: range) -> None:
 
 
 def image_with_all_stages() -> "Row":
-    """One image with 20 nuclei, 80 organelles, dirt, blotches, photons and JPEG."""
+    """Time one image with 20 nuclei, 80 organelles, dirt, blotches, photons and JPEG."""
     from bench import compare
 
     return compare(
@@ -68,7 +68,7 @@ def image_with_all_stages() -> "Row":
 
 
 def large_image() -> "Row":
-    """2,000 cells in one image, against as much of it in images of the small size."""
+    """Time 2,000 cells in one image against the same area in images of the small size."""
     from bench import compare
 
     from cellmill.simcep.imaging import simulate_image
@@ -88,7 +88,7 @@ def large_image() -> "Row":
 
 @contextmanager
 def one_thread_each() -> Iterator[None]:
-    """Let processes that start now have one thread, as Snakemake starts the jobs of the rule simulate."""
+    """Limit processes that start now to one thread each, as Snakemake does for jobs of the rule simulate."""
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
     before = {name: os.environ.get(name) for name in names}
     os.environ.update(dict.fromkeys(names, "1"))
@@ -100,7 +100,7 @@ def one_thread_each() -> Iterator[None]:
 
 
 def two_workers(images: int = 80) -> "Row":
-    """The same images by one process and by two; the processes are there before the clock starts."""
+    """Time the same images in one process and in two; the processes exist before the clock starts."""
     from bench import Row
 
     halves = [range(images // 2), range(images // 2, images)]
@@ -118,7 +118,7 @@ def two_workers(images: int = 80) -> "Row":
 
 
 def flat_simulation() -> tuple[float, float]:
-    """Peak memory [MB] of simulate on 20 and on 200 images of 256 x 256: a shard ten times as long."""
+    """Measure the peak memory [MB] of simulate on shards of 20 and of 200 images of 256 x 256."""
     few, many = (_peak_of_shard(images) for images in (20, 200))
     return few, many
 
@@ -131,7 +131,7 @@ def _peak_of_shard(images: int) -> float:
 
 
 def plain_image(rng: np.random.Generator) -> np.ndarray:
-    """What a plain port does with the same libraries: no nuclei, organelles, glow, dirt or JPEG."""
+    """Simulate an image with a plain port on the same libraries: no nuclei, organelles, glow, dirt or JPEG."""
     from scipy import ndimage
     from scipy.interpolate import CubicSpline
     from skimage.draw import polygon

@@ -1,7 +1,7 @@
-"""Training: the loop against its bare step, the loader against what a step takes. Run it alone to see these only.
+"""Training: the loop against its bare step, the loader against the rate of the step. Run this file for these alone.
 
-Steps of the loop are those that a run counts itself, in the seconds of its history: a run without validation images
-spends them on nothing else. Its first epoch warms up and does not count.
+The loop's steps are timed by the run itself, in the seconds of its history; without validation images, these contain
+nothing else. The first epoch is a warm-up and does not count.
 """
 
 import csv
@@ -62,22 +62,22 @@ TRUTHS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 class Supply(NamedTuple):
-    """How fast patches of one kind are made, and how fast the bare step takes them; patches per second."""
+    """Patches of one kind that are made per second, and patches that the bare step takes per second."""
 
     what: str
-    made: dict[int, float]  # by threads
+    made: dict[int, float]  # by number of threads
     step: str
     taken: float
 
 
 def preset_of(**sections: Any) -> dict[str, Any]:
-    """Give a preset as the rules pass it."""
+    """Return a preset in the form that the rules pass."""
     return ModelPreset.model_validate({"title": "bench", **sections}).model_dump(mode="json")
 
 
 @cache
 def shard_of(images: int, size_px: int) -> tuple[Path, Path]:
-    """Write images of discs in a crowd and their labels as the stages before do; give both folders."""
+    """Write images of crowded discs and their labels as the earlier stages do; return both folders."""
     folder, rng = Path(tempfile.mkdtemp()), np.random.default_rng(0)
     geometry = plan_fit((size_px, size_px), mode="none", size=None)
     samples = [f"s{number}" for number in range(images)]
@@ -103,7 +103,7 @@ def _draw_labels(size_px: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def open_images(preset: dict[str, Any], *, images: int, size_px: int, is_sequence: bool = False) -> ImageSet:
-    """Open written images as training does, and read all their truth once."""
+    """Open written images as training does, and load each image and its ground truth once."""
     images_dir, labels_dir = shard_of(images, size_px)
     opened = ImageSet(
         find_labelled_images([images_dir], [labels_dir]),
@@ -127,7 +127,7 @@ def batches_of(images: ImageSet, train: dict[str, Any], *, workers: int, epoch: 
 
 
 def bare_step(preset: dict[str, Any], batches: list[Batch], *, device: torch.device) -> Callable[[], None]:
-    """Make the plain step: one forward, one backward, one update, on tensors in the device's memory, in turn."""
+    """Make the bare step: one forward, one backward, one update, cycling over tensors in the device's memory."""
     train, output = preset["train"], preset["network"]["output"]
     network = build_network(network_settings(preset)).to(device)
     optimiser = build_optimiser(network, optimiser=train["optimiser"])
@@ -153,7 +153,7 @@ def bare_step(preset: dict[str, Any], batches: list[Batch], *, device: torch.dev
 
 
 def seconds_of(steps: int, step: Callable[[], None], *, device: torch.device) -> float:
-    """Time some steps, up to their end on the device."""
+    """Time some steps, until the device has finished them."""
     start = time.perf_counter()
     for _ in range(steps):
         step()
@@ -163,7 +163,7 @@ def seconds_of(steps: int, step: Callable[[], None], *, device: torch.device) ->
 
 
 def seconds_of_loop(preset: dict[str, Any], *, images: int, size_px: int, threads: int, gpu: int) -> float:
-    """Train as a job does, without validation, and give the seconds of the second epoch."""
+    """Train as a job does, without validation, and return the seconds of the second epoch."""
     images_dir, labels_dir = shard_of(images, size_px)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -179,7 +179,7 @@ def seconds_of_loop(preset: dict[str, Any], *, images: int, size_px: int, thread
 
 
 def loop(*, patch_px: int, batch: int, width: float, steps: int, is_augmented: bool, threads: int, gpu: int) -> "Row":
-    """Time an epoch of the loop against as many bare steps."""
+    """Time an epoch of the loop against the same number of bare steps."""
     from bench import Row
 
     images, size_px = 8, 2 * patch_px
@@ -212,7 +212,7 @@ def loop(*, patch_px: int, batch: int, width: float, steps: int, is_augmented: b
 
 
 def loops() -> "list[Callable[[], Row]]":
-    """List the timings of the loop: on the CPU, and on a GPU where there is one."""
+    """List the timings of the loop: on the CPU, and on a GPU if available."""
     small: dict[str, Any] = {"patch_px": 128, "batch": 4, "width": 0.25, "steps": 40}
     large: dict[str, Any] = {"patch_px": 512, "batch": 2, "width": 0.25, "steps": 4}
     places = [(1, 0), (2, 0)] + [(4, 1)] * torch.cuda.is_available()
@@ -225,7 +225,7 @@ def loops() -> "list[Callable[[], Row]]":
 
 
 def rate_of_loader(images: ImageSet, train: dict[str, Any], *, workers: int) -> float:
-    """Count the patches (or windows) that some threads make in a second, without the start of the first ones."""
+    """Measure how many patches (or windows) a number of threads make per second, not counting the first batch."""
     made = batches_of(images, train, workers=workers, epoch=workers)
     next(made)
     start = time.perf_counter()
@@ -253,7 +253,7 @@ def supply(what: str, preset: dict[str, Any], images: ImageSet, *, taker: dict[s
 
 
 def supplies() -> Iterator[Supply]:
-    """Time the loader for each kind of truth on patches of 512 x 512, and on windows of frames."""
+    """Time the loader for each kind of ground truth on patches of 512 x 512, and on windows of frames."""
     for what, (output, loss) in TRUTHS.items():
         preset = preset_of(
             network={"output": output},
@@ -274,7 +274,7 @@ def supplies() -> Iterator[Supply]:
 
 
 def windows_preset() -> dict[str, Any]:
-    """Give the recurrent network of paper 2 as its text has it, narrower: a faster step asks more of the loader."""
+    """Return the recurrent network of paper 2's text, made narrower: a faster step demands more of the loader."""
     from cellmill.config.runs import load_preset, merge_preset
 
     folder = Path(__file__).resolve().parents[2] / "resources" / "models"
@@ -284,7 +284,7 @@ def windows_preset() -> dict[str, Any]:
 
 
 def print_supplies() -> None:
-    """Print how many patches the loader makes in a second, by threads, and how many the bare step takes."""
+    """Print the patches per second made by the loader, by number of threads, and those taken by the bare step."""
     print("\n| patches a second |" + "".join(f" {n} thread{'s' * (n > 1)} |" for n in THREADS), end="")
     print(f" the bare step takes | times, {THREADS[-1]} threads | wanted |\n|---|" + "---|" * (len(THREADS) + 3))
     for row in supplies():

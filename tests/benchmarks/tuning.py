@@ -1,25 +1,28 @@
 """Is tuning the borders of predicted masks worth it? Paper 4's chain on real images, three models, three seeds.
 
-``make tuning`` runs the study on two cores and prints its tables. The protocol below was written, and committed, before the
-first of these trainings; that of thirds after the first part was seen, and before its own.
+``make tuning`` runs the study on two cores and prints its tables. The protocol below was written and committed before
+the first of these trainings. The part on thirds was written after the first results were seen and before its own
+trainings.
 
-- Data: DSB 2018 (60 images), BBBC039 (18), LIVECell (15), split .6, .2, .2 by the pipeline's own rule (LIVECell by well).
-- Models: U-Net of paper 4, FCRN-A of paper 5, U-Net of paper 3, at a quarter, a half and an eighth of the width; 10 epochs of 16
-  patches of 64 x 64 px, 16 patches an image, Adam, .003, cosine, flips and quarter turns; seeds 1, 2, 3. The last epoch is
-  kept as the recipe says.
-- Arms, on the same probabilities and at the threshold of the validation images' best MCC: no tuning; the paper's SVM (degree
-  3, coef0 0, features as they are); ours (standardised, coef0 1); ours at three scales (0, 1, 2 px); Gaussian Bayes. Each
-  trained on 50 boundary pixels of every training image, and always applied. Then "if better": ours, applied only where the
-  mean Dice of the validation images rises, which is the pipeline's default.
-- Scores on test images: Dice coefficient of the mask, and Kaggle's AP of objects by watershed whose depth and smallest area
-  are chosen on the validation images for each arm. Means over images of which all are known.
-- Intervals: 2.5 to 97.5 % of 2,000 bootstraps over the images of a data set, the three seeds being repeats whose mean is
-  taken; differences to no tuning are paired by image and seed. Reported for each model and data set, whatever comes out.
+- Data: DSB 2018 (60 images), BBBC039 (18), LIVECell (15), split .6, .2, .2 by the pipeline's own rule (LIVECell by
+  well).
+- Models: U-Net of paper 4, FCRN-A of paper 5, U-Net of paper 3, at a quarter, a half and an eighth of the width; 10
+  epochs in batches of 16 patches of 64 x 64 px, 16 patches per image, Adam, .003, cosine, flips and quarter turns;
+  seeds 1, 2, 3. The presets keep the epoch of the lowest validation loss; the committed protocol said the last one.
+- Arms, on the same probabilities and at the threshold with the best MCC on the validation images: no tuning; the
+  paper's SVM (degree 3, coef0 0, raw features); ours (standardised, coef0 1); ours at three scales (0, 1, 2 px);
+  Gaussian Bayes. Each is trained on 50 boundary pixels of every training image, and always applied. "If better" is
+  ours, applied only where the mean Dice of the validation images rises, which is the pipeline's default.
+- Scores on test images: Dice coefficient of the mask, and Kaggle's AP of watershed objects, with depth and smallest
+  area chosen on the validation images for each arm. Means are over images for which all of these are known.
+- Intervals: 2.5 to 97.5 % of 2,000 bootstraps over the images of a data set. The three seeds are repeats and are
+  averaged; differences to no tuning are paired by image and seed. All are reported for each model and data set,
+  whatever the outcome.
 
-Thirds. The rule puts 1 of 18 images of BBBC039 and 2 of 15 of LIVECell into the test part, and the one validation image of
-BBBC039 shows no nucleus. So both sets are run once more: wells, or images where there are none, are ordered by a hash and dealt into
-three thirds, each of which is the test part once; of the others every third is validation. Seed k belongs to third k. All else
-as above; every image is a test image once, and intervals are over images.
+Thirds. The rule puts 1 of 18 images of BBBC039 and 2 of 15 of LIVECell into the test part, and the only validation
+image of BBBC039 contains no nucleus. So both sets are run again: wells, or images where there are none, are ordered by
+a hash and dealt into three thirds, each of which is the test part once; every third of the others is for validation.
+Seed k belongs to third k. All else is as above. Every image is a test image once, and intervals are over images.
 """
 
 import csv
@@ -34,7 +37,7 @@ from typing import Any
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-import numpy as np  # noqa: E402  after the number of threads
+import numpy as np  # noqa: E402  after the number of threads is set
 from real_runs import ROOT, find_data, read_section, run_pipeline  # noqa: E402
 
 sys.path[:0] = [str(ROOT / "workflow")]
@@ -63,7 +66,7 @@ WORKERS = 2
 
 
 def make_config() -> dict[str, Any]:
-    """Give the config, whose paths start in the folder of the data."""
+    """Make the config, whose paths start in the folder of the data."""
     datasets = {}
     for name in DATASETS:
         section = read_section(name)
@@ -72,14 +75,14 @@ def make_config() -> dict[str, Any]:
             {"preset": preset, "width": width, "seeds": list(SEEDS), "train": RECIPE}
             for preset, width in MODELS.items()
         ]
-        # Fitted once by the pipeline itself, for whoever looks at its report; the arms are fitted below.
+        # Fitted once by the pipeline itself, for readers of its report; the arms are fitted below.
         section["postprocess"] = {"boundary": {"classifier": "none"}}
         datasets[name] = section
     return {"seed": 0, "datasets": datasets}
 
 
 def make_thirds(folder: Path, samples: Path) -> dict[str, Any]:
-    """Deal the images of two data sets into thirds, write the tables, and give the config: a dataset for each third."""
+    """Deal the images of two data sets into thirds, write split tables, and return a config: a dataset per third."""
     from cellmill.shards import stable_hash
 
     datasets = {}
@@ -104,7 +107,7 @@ def make_thirds(folder: Path, samples: Path) -> dict[str, Any]:
 
 
 def judge(folder: Path, dataset: str, run: str) -> dict[str, dict[str, list[float]]]:
-    """Score the test images of one run in each arm: arm -> score -> a value an image, in the order of the samples."""
+    """Score the test images of one run in each arm: arm -> score -> one value per image, ordered by sample."""
     os.chdir(folder)
     from cellmill.config.postprocess import Postprocess
     from cellmill.fitting import fit_frames
@@ -148,7 +151,7 @@ def judge(folder: Path, dataset: str, run: str) -> dict[str, dict[str, list[floa
 
 
 def interval(differences: np.ndarray) -> tuple[float, float, float]:
-    """Give the mean over seeds and images, shape (seeds, images), and its bootstrap interval over images."""
+    """Compute the mean over seeds and images, shape (seeds, images), and its bootstrap interval over images."""
     by_image = np.nanmean(differences, axis=0)
     by_image = by_image[~np.isnan(by_image)]
     rng = np.random.default_rng(0)
@@ -158,7 +161,7 @@ def interval(differences: np.ndarray) -> tuple[float, float, float]:
 
 
 def main() -> None:
-    """Run what is missing and print the table."""
+    """Run missing jobs and print the tables."""
     folder, thirds = ROOT / "tuning", ROOT / "tuning/thirds"
     run_pipeline(folder, find_data(), make_config())
     thirds.mkdir(exist_ok=True)

@@ -1,26 +1,27 @@
-"""Is pre-training on simulated images worth it, and more so where the simulation is like the real images?
+"""Is pre-training on simulated images worth it, and more so where the simulation resembles the real images?
 
-The study of paper 5 in small, on two cores: a U-Net of a quarter of the width is trained on few real images of
-fluorescent nuclei (2018 Data Science Bowl), from scratch, from weights that were trained on simulated nuclei, and from
-weights that were trained on simulated nuclei like the real ones. ``make worth`` runs it and prints the table.
+The study of paper 5 on a small scale, on two cores. A U-Net with a quarter of the width is trained on few real images
+of fluorescent nuclei (2018 Data Science Bowl): from scratch, from weights pre-trained on simulated nuclei, and from
+weights pre-trained on simulated nuclei matched to the real ones. ``make worth`` runs it and prints the table.
 
-The protocol below was written, and committed, before the first of these trainings.
+The protocol below was written and committed before the first of these trainings.
 
-- Real images: the fluorescence images of stage1_train in the project's data (grey, median below 100 counts; 44). A draw
-  of n of them for each seed, n of 5, 10 and 20, the smaller ones part of the larger ones; a fifth of them chooses the
-  epoch and the threshold, the others train.
+- Real images: the fluorescence images of stage1_train in the project's data (grey, median below 100 counts; 44). For
+  each seed, n = 5, 10 and 20 of them are drawn, the smaller draws being subsets of the larger ones. A fifth of a draw
+  is used to choose the epoch and the threshold, the rest to train.
 - Test images: the fluorescence images of stage1_test (31). None of them is looked at before the end.
-- Simulated images: 100 of 256 x 256 px. Unmatched: the scene simcep_nuclei, which paper 5 pre-trained on (nuclei of radius
-  10 px, background noise in half of the images). Matched: the same scene, like the 44 images of the pool, without their
-  annotations.
-- Budget: 400 steps of 8 patches of 96 x 96 px on simulated images, then 200 on real ones; from scratch 600 on real ones.
-  Adam, learning rate .003, for fine-tuning .001; cosine; flips and quarter turns; the best epoch of the validation images.
-- Score: Matthews' correlation of the pixels of all test images, at the threshold that is best on the validation images and
-  at .5. Intervals: 2.5 to 97.5 % of 2,000 bootstraps over test images, the three seeds being repeats whose mean is taken;
-  differences are paired by image and seed.
+- Simulated images: 100 of 256 x 256 px. Unmatched: the scene simcep_nuclei, on which paper 5 pre-trained (nuclei of
+  radius 10 px, background noise in half of the images). Matched: the same scene, fitted to the 44 images of the pool,
+  without their annotations.
+- Budget: 400 steps of 8 patches of 96 x 96 px on simulated images, then 200 on real ones; from scratch 600 on real
+  ones. Adam, learning rate .003, for fine-tuning .001; cosine; flips and quarter turns; the best epoch on the
+  validation images.
+- Score: Matthews' correlation coefficient of the pixels of all test images, at the best threshold on the validation
+  images and at .5. Intervals: 2.5 to 97.5 % of 2,000 bootstraps over test images. The three seeds are repeats and are
+  averaged; differences are paired by image and seed.
 
-Added after the first result, to find out why: the pre-trained networks before any fine-tuning, and fine-tuning that gets as
-many steps on real images, at the same rate, as training from scratch does (the arms called long).
+Added after the first result, to find its cause: the pre-trained networks before any fine-tuning, and fine-tuning with
+as many steps on real images, at the same rate, as training from scratch (the arms called long).
 """
 
 import csv
@@ -36,7 +37,7 @@ from typing import Any, NamedTuple
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
-import numpy as np  # noqa: E402  after the number of threads
+import numpy as np  # noqa: E402  after the number of threads is set
 import pandas as pd  # noqa: E402
 import tifffile  # noqa: E402
 from PIL import Image  # noqa: E402
@@ -52,7 +53,7 @@ LEARNING_RATE, FINE_TUNING_RATE = 0.003, 0.001
 
 
 class Arm(NamedTuple):
-    """How a network comes to be: the simulated dataset that it is pre-trained on, and its steps on real images."""
+    """Training of a network: the simulated dataset for pre-training, and the steps and rate on real images."""
 
     source: str | None
     steps: int = FINE_TUNING_STEPS
@@ -79,13 +80,13 @@ DARK_MEDIAN = 100
 
 
 def is_fluorescence(path: Path) -> bool:
-    """Say whether an image is grey on a dark ground."""
+    """Check whether an image is grey on a dark background."""
     colours = np.array(Image.open(path))[..., :3]
     return bool((colours == colours[..., :1]).all() and np.median(colours) < DARK_MEDIAN)
 
 
 def prepare(data: Path, folder: Path) -> None:
-    """Lay out the pool, the draws from it and the test images as links, with split tables and the test's run lengths."""
+    """Link the pool, the draws from it and the test images, and write split tables and the test images' run lengths."""
     pool = sorted(p.parents[1] for p in data.glob("stage1_train/*/images/*.png") if is_fluorescence(p))
     test = sorted(p.parents[1] for p in data.glob("stage1_test/*/images/*.png") if is_fluorescence(p))
     link(pool, folder / "pool", rooms=["images"])
@@ -95,7 +96,7 @@ def prepare(data: Path, folder: Path) -> None:
     for seed in SEEDS:
         order = np.random.default_rng(seed).permutation(len(pool))
         for count in COUNTS:
-            # the last one is the test part that a split table has to have; nothing is read from it
+            # the last image is the test part that a split table must have; it is never read
             chosen = [pool[i] for i in [*order[:count], order[max(COUNTS)]]]
             name = few(count, seed)
             link(chosen, folder / name, rooms=["images", "masks"])
@@ -117,7 +118,7 @@ def few(count: int, seed: int) -> str:
 
 
 def make_config() -> dict[str, Any]:
-    """Give the config; its paths start in the folder that `prepare` filled. It also runs under Snakemake."""
+    """Make the config; its paths start in the folder that `prepare` filled. It also runs under Snakemake."""
     scene = {
         "scene": "simcep_nuclei", "images": SIMULATED_IMAGES, "size": [SIMULATED_SIDE, SIMULATED_SIDE],
         "cells": 13,  # the density of the scene's 50 in 500 x 500 px
@@ -161,7 +162,7 @@ def make_config() -> dict[str, Any]:
 
 
 def fine_tuned(arm: str, *, count: int, seed: int) -> dict[str, Any]:
-    """Give the model of one arm on `count` real images."""
+    """Make the model of one arm on `count` real images."""
     images = count - count // 5
     source, steps, rate = ARMS[arm]
     entry = {**model(arm, patches=PATCHES_PER_EPOCH // images, steps=steps, images=images), "seeds": [seed]}
@@ -170,7 +171,7 @@ def fine_tuned(arm: str, *, count: int, seed: int) -> dict[str, Any]:
 
 
 def model(name: str, *, patches: int, steps: int, images: int) -> dict[str, Any]:
-    """Give a model that takes so many steps in all on so many images."""
+    """Make a model that is trained for `steps` steps in total on `images` images."""
     return {
         "preset": "sartorius_unet", "name": name, "width": 0.25,
         "train": {
@@ -186,7 +187,7 @@ def model(name: str, *, patches: int, steps: int, images: int) -> dict[str, Any]
 
 
 def run_all(folder: Path) -> None:
-    """Run the stages that the study needs, on two processes; what is there already is kept."""
+    """Run the stages of the study in two processes; existing results are kept."""
     os.chdir(folder)
     plan = the_plan()
     simulated, real = ["unmatched", "matched"], [few(count, seed) for count in COUNTS for seed in SEEDS]
@@ -229,7 +230,7 @@ def the_plan() -> Any:
 
 
 def run_job(stage: str, words: dict[str, str]) -> None:
-    """Run one job in a process of the pool."""
+    """Run one job in a process of the pool, unless its results exist."""
     from cellmill import match, predict, preprocess, rasterize, simulate, train
     from cellmill.settings import job_settings
 
@@ -320,14 +321,14 @@ def count_pixels(probability_yx: np.ndarray, truth_yx: np.ndarray, threshold: fl
 
 
 def correlation(counts: np.ndarray) -> np.ndarray:
-    """Give Matthews' correlation of counts whose last axis is TP, FP, FN, TN."""
+    """Compute Matthews' correlation coefficient of counts whose last axis is TP, FP, FN, TN."""
     from cellmill.metrics.pixel import matthews_correlation
 
     return np.asarray(matthews_correlation(*np.moveaxis(np.asarray(counts, dtype=float), -1, 0)))
 
 
 def tabulate(chosen: np.ndarray, fixed: np.ndarray, thresholds: np.ndarray) -> list[dict[str, str]]:
-    """Give the rows of the table: scores and paired differences with intervals."""
+    """Make the rows of the table: scores and paired differences with intervals."""
     images = chosen.shape[3]
     draws = np.random.default_rng(0).integers(images, size=(REPLICATES, images))
     rows = []
@@ -350,7 +351,7 @@ def tabulate(chosen: np.ndarray, fixed: np.ndarray, thresholds: np.ndarray) -> l
 
 
 def judge_before(folder: Path) -> dict[str, str]:
-    """Score the pre-trained networks as they are, at .5."""
+    """Score the pre-trained networks before fine-tuning, at threshold .5."""
     os.chdir(folder)
     plan = the_plan()
     shards = plan.shards("test")

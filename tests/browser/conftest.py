@@ -1,4 +1,4 @@
-"""A real browser for the tests of the page, pages to open in it, and what finds faults of accessibility."""
+"""A real browser for the tests of the page, pages to open in it, and an accessibility checker."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ from report_example import build_example
 ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run",
 ]  # fmt: skip
-# axe-core, as a Python package carries it: what installs the other packages of the checks installs this one too.
+# axe-core from a Python package, which is installed together with the packages of the other checks.
 AXE = ROOT / ".venv" / "oracles" / "axe_playwright_python" / "axe.min.js"
 PICTURES = Path(__file__).with_name("screenshots")
 
@@ -36,7 +36,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Path:
-    """Index, a report of two models, one without annotations, and one with every chapter, as they lie in results/."""
+    """Index and three reports, laid out as in results/: one of two models, one unannotated, one with every chapter."""
     root = tmp_path_factory.mktemp("site")
     reports = []
     for dataset, is_annotated in (("cells", True), ("plate", False), ("full", True)):
@@ -51,7 +51,7 @@ def site(tmp_path_factory) -> Path:
 
 
 def write_more_chapters(root: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Write what the other chapters are made of: a paper's figures, a match, benchmark files, remarks, classes."""
+    """Write the inputs of the other chapters: a paper's figures, a match, benchmark files, remarks, classes."""
     for run in arguments["runs"]:
         run["made_from"] = {"preset": "sartorius_unet", "settings": {}, "overrides": {"width": 0.5}, "how": "trained"}
     for number, row in enumerate(arguments["samples"]):
@@ -72,7 +72,7 @@ def write_more_chapters(root: Path, arguments: dict[str, Any]) -> dict[str, Any]
 
 @pytest.fixture(scope="session")
 def real_report(tmp_path_factory, real_data) -> Path:
-    """The report of real images of nuclei, with predictions that are made up."""
+    """Report of real images of nuclei with fabricated predictions."""
     root = tmp_path_factory.mktemp("real") / "nuclei"
     write_report(output_path=root / "report.html", **build_real_example(root, real_data))
     return root / "report.html"
@@ -80,8 +80,8 @@ def real_report(tmp_path_factory, real_data) -> Path:
 
 @pytest.fixture
 def open_page(browser, site) -> Iterator[Callable[..., Page]]:
-    """Give a function that opens a page of the site, or any other; nothing may go wrong or out until the end."""
-    context = browser.new_context(accept_downloads=True, reduced_motion="reduce")  # no scrolling that takes its time
+    """A function that opens a page of the site, or any other; console messages and network requests fail the test."""
+    context = browser.new_context(accept_downloads=True, reduced_motion="reduce")  # no animated scrolling
     problems: list[str] = []
     requests: list[str] = []
 
@@ -98,13 +98,13 @@ def open_page(browser, site) -> Iterator[Callable[..., Page]]:
     yield open_file
     context.close()
     assert not problems
-    # The pages themselves, and what they carry or make
+    # The pages themselves, and what is embedded in them or made by them
     assert [url for url in requests if not re.match(r"data:|blob:|file:.*/(report|index)\.html(#\w+)?$", url)] == []
 
 
 @pytest.fixture(scope="session")
 def axe() -> str:
-    """The program that finds faults of accessibility."""
+    """Source of axe-core, which finds accessibility faults."""
     if not AXE.is_file():
         without_tool(f"{AXE} is missing: `make test` installs requirements-oracles.txt")
     return AXE.read_text(encoding="utf-8")
@@ -112,6 +112,6 @@ def axe() -> str:
 
 @pytest.fixture(scope="session")
 def pictures() -> Path:
-    """The folder of the pictures that tests leave for a person to look at."""
+    """Folder of the screenshots that tests leave for visual inspection."""
     PICTURES.mkdir(exist_ok=True)
     return PICTURES

@@ -13,29 +13,29 @@ from cellmill.images import read_plane, write_image, write_labels, write_probabi
 from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
 from report_example import build_example
 
-# The first image of each of these shapes, and what it shows.
+# Image shape -> class; the first image of each shape is taken.
 SHAPES = {
     (256, 256): "fluorescence", (360, 360): "fluorescence", (520, 696): "fluorescence", (256, 320): "histology",
     (603, 1272): "embryo",
 }  # fmt: skip
-# Model -> every which object it misses, by how many pixels it draws the others too large, and its noise.
+# Model -> n where every n-th object is missed, by how many pixels the others are drawn too large, noise.
 FAULTS = {"wide": (11, 1, 0.04), "narrow": (4, -1, 0.12)}
 
 
 def build_real_example(root: Path, data_dir: Path) -> dict[str, Any]:
-    """Write a dataset of nuclei below `root` and give the arguments of `write_report`, less output_path.
+    """Write a dataset of nuclei below `root` and return the arguments of `write_report`, except output_path.
 
     Parameters
     ----------
     root : path
         An empty folder.
     data_dir : path
-        Holds dsb2018/stage1_train/{sample}/images and masks, one PNG a nucleus.
+        Holds dsb2018/stage1_train/{sample}/images and masks, one PNG per nucleus.
 
     Returns
     -------
     dict
-        As `build_example` gives them. Scores are those of the fabricated predictions.
+        As returned by `build_example`. Scores are those of the fabricated predictions.
     """
     folders = _choose_folders(data_dir / "dsb2018" / "stage1_train")
     arguments = build_example(root, test_names=tuple(folders), title="Nuclei of many stains")
@@ -117,7 +117,7 @@ def _score(found_yx: np.ndarray, truth_yx: np.ndarray) -> dict[str, float]:
 
 
 def _rewrite_check(arguments: dict[str, Any], geometries: dict[str, Any], objects: pd.DataFrame) -> None:
-    """Put the sizes of images and objects in place of those of the example."""
+    """Replace the example's sizes of images and objects by the real ones."""
     _, images_path, annotations_path = arguments["check_paths"]
     images, annotations = (pd.read_csv(path).set_index("sample") for path in (images_path, annotations_path))
     areas = objects.groupby("sample")["area_px"]
@@ -132,7 +132,7 @@ def _rewrite_check(arguments: dict[str, Any], geometries: dict[str, Any], object
 
 
 def _rewrite_scores(arguments: dict[str, Any], found: pd.DataFrame) -> None:
-    """Put the scores of `found` in place of the fabricated ones."""
+    """Replace the example's scores by those of `found`."""
     table = pd.read_csv(arguments["scores_path"])
     kept = table.drop(columns=["dice", "ap_kaggle", "n_true", "n_predicted"])
     kept.merge(found, on=["model", "sample"]).to_csv(arguments["scores_path"], index=False)

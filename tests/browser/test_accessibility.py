@@ -1,4 +1,4 @@
-"""The pages for people who see little, hear a page, or use no mouse."""
+"""The pages for people with low vision, with a screen reader, or without a mouse."""
 
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ WHERE_FOCUS_IS = """() => {
         ], section: part.closest("section")?.id ?? "", outline: style.outlineStyle, top: box.top, width: box.width,
     };
 }"""
-# WCAG 2.2, 1.4.3 and 1.4.11: text, and what must be told apart besides text
+# WCAG 2.2, 1.4.3 and 1.4.11: text, and graphics that carry information
 TEXT_CONTRAST, MARK_CONTRAST = 4.5, 3.0
 CONTRASTS = """(names) => {
     const style = getComputedStyle(document.documentElement);
@@ -36,7 +36,7 @@ CONTRASTS = """(names) => {
 
 
 def find_faults(page: Page, axe: str, *, within: str = "html") -> list[str]:
-    """List what axe-core calls serious or critical, each with its first element."""
+    """List the faults that axe-core rates above minor, each with its first element."""
     page.evaluate(axe)
     found = page.evaluate("(within) => axe.run(within, {resultTypes: ['violations']})", within)
     assert found["passes"], "nothing was looked at"
@@ -77,7 +77,7 @@ def test_enlarged_picture_keeps_nobody_out(open_page, axe, scheme):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_stand_out_from_the_page(open_page, scheme):
     page = open_page("cells/report.html", scheme=scheme)
-    # axe-core does not judge the text of drawings, nor lines and dots
+    # axe-core does not check the text of drawings, nor lines and dots
     texts = page.evaluate(CONTRASTS, ["--ink", "--soft", "--accent", "--warn", "--bad"])
     marks = page.evaluate(CONTRASTS, [f"--s{number}" for number in range(7)])
     assert [(name, ratio) for name, ratio in texts if ratio < TEXT_CONTRAST] == []
@@ -94,7 +94,7 @@ def test_tab_reaches_every_control_once_in_the_order_of_the_page(open_page):
         walked.append(focus)
     assert walked[0]["name"] == "Skip to the result"
     assert [part for part in walked if not part["name"]] == []
-    # Scrolled places of tables have a name by the table's heading and an outline as all others
+    # Scrollable parts of tables are named by the table's heading and have an outline like all others
     assert [part for part in walked if part["outline"] == "none"] == []
     assert [part for part in walked if part["width"] < 2] == []
     sections = [part["section"] for part in walked if part["section"]]
@@ -103,7 +103,7 @@ def test_tab_reaches_every_control_once_in_the_order_of_the_page(open_page):
         "[...document.querySelectorAll('button, select, a[href], summary, [tabindex=\"0\"]')]"
         ".filter((part) => part.checkVisibility()).length"
     )
-    # Of the views, one radio button for all: arrow keys go to the others
+    # The radio buttons of the views are one tab stop; arrow keys reach the others
     assert len(walked) == asked + 1
 
 
@@ -113,7 +113,7 @@ def test_what_has_the_focus_is_not_behind_the_bar(open_page):
     for key, times in (("Tab", 80), ("Shift+Tab", 60)):
         for _ in range(times):
             focus = press(page, key)
-            # Tables may be longer than the window, so that their top is out of sight.
+            # Tables may be taller than the window, so that their top is out of sight.
             if focus["section"] and focus["role"] != "region":
                 assert focus["top"] >= bar - 1, focus
 
@@ -153,7 +153,7 @@ def test_gallery_is_worked_by_keyboard_alone(open_page):
     inside = [press(page, "Tab") for _ in range(20)]
     assert all(
         "#zoom" in part["inside"] or part["tag"] == "body" for part in inside
-    )  # the browser's own bar is between
+    )  # Tab passes through the browser's own bar in between
     assert {part["name"] for part in inside} >= {"Close", "Previous picture", "Next picture", "Raw", "Errors"}
     page.locator("#zoom [data-step='1']").focus()
     page.keyboard.press("Enter")

@@ -1,6 +1,6 @@
-"""How the pages look: on a desk, on a telephone, in the dark, on paper.
+"""Appearance of the pages: on a desktop, on a phone, in dark mode, on paper.
 
-The pictures stay in tests/browser/screenshots for a person to look at.
+The screenshots stay in tests/browser/screenshots for visual inspection.
 """
 
 import re
@@ -16,7 +16,7 @@ CHAPTERS = {
     "objects": "#objects",
     "end": "#reproduce",
 }
-# Elements that stick out of the window and lie in nothing that scrolls or cuts
+# Elements that stick out of the window and are not inside anything that scrolls or clips
 STICKING_OUT = """() => [...document.querySelectorAll('main *')].filter((part) => {
     if (!part.checkVisibility() || part.closest('.unseen, svg')) return false;
     for (let parent = part.parentElement; parent; parent = parent.parentElement)
@@ -24,7 +24,7 @@ STICKING_OUT = """() => [...document.querySelectorAll('main *')].filter((part) =
     const box = part.getBoundingClientRect();
     return box.width > 0 && (box.right > innerWidth + 1 || box.left < -1);
 }).map((part) => part.outerHTML.slice(0, 120))"""
-# Numbers of one column end at one place, whatever their length.
+# Numbers of one column must end at the same position, whatever their length.
 RAGGED = """() => [...document.querySelectorAll('thead th')].flatMap((head) => {
     const table = head.closest('table'), at = head.cellIndex;
     if (!head.classList.contains('num') || !table.checkVisibility()) return [];
@@ -38,7 +38,7 @@ RAGGED = """() => [...document.querySelectorAll('thead th')].flatMap((head) => {
 })"""
 
 
-# What sticks to the window would lie across a picture that is taller than the window.
+# Sticky elements would cover parts of a screenshot that is taller than the window.
 STILL = ".bar, .tools { position: static !important; }"
 
 
@@ -146,7 +146,7 @@ def test_report_prints(open_page, pictures, is_open):
     assert data.startswith(b"%PDF")
     assert pages_of(data) > 1
     page.emulate_media(media="print")
-    # What a reader cannot use on paper is not there, what explains the pictures is.
+    # Controls are hidden on paper; the legend of the pictures is shown.
     for place in (".bar", "#gallery select", "[data-csv]", "#zoom"):
         assert not page.locator(place).first.is_visible(), place
     assert page.locator("#gallery .errors-legend").is_visible()
@@ -162,7 +162,7 @@ def test_real_report_prints_with_its_pictures(real_page, pictures):
     page = real_page()
     data = page.pdf(path=pictures / "real.pdf", **PAPER)
     assert pages_of(data) > 3
-    # Pictures far below the window, at which nobody has looked, are there as well.
+    # Pictures far below the window, which were never scrolled into view, must be printed as well.
     for card in page.locator(".card").all():
         card.scroll_into_view_if_needed()
     page.evaluate("Promise.all([...document.images].filter((i) => i.checkVisibility()).map((i) => i.decode()))")

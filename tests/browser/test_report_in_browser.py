@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 
 def shown_views(page: Page) -> set[str]:
-    """Views of the layers that the first card shows."""
+    """Return the views of the layers that the first card shows."""
     return set(
         page.evaluate(
             "[...document.querySelectorAll('.card')[0].querySelectorAll('.layer:not([hidden])')]"
@@ -124,8 +124,8 @@ def test_picture_enlarges_and_closes_by_keyboard(open_page):
     assert zoom.locator(".zoom-name").inner_text() == "a03"
     page.keyboard.press("Escape")
     expect(zoom).to_be_hidden()
-    # The browser tells the page of the closing a moment later; on a busy machine that moment is long. A locator waits
-    # for it without evaluating a string in the page, which the page's security policy forbids.
+    # The browser reports the closing to the page a moment later, and on a busy machine that takes longer. A locator
+    # waits for it without evaluating a string in the page, which the page's security policy forbids.
     expect(page.locator(".card[data-name=a03] .picture")).to_be_focused(timeout=10_000)
 
 
@@ -160,6 +160,6 @@ def test_page_is_readable_without_scripts(browser, site):
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
     page.goto((site / "cells" / "report.html").as_uri())
-    assert page.locator(".card .layer:visible").count() == 6  # a photograph and its errors on three cards
+    assert page.locator(".card .layer:visible").count() == 6  # a raw image and its errors on three cards
     assert not page.locator("[data-csv]").first.is_visible()
     context.close()

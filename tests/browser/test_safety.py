@@ -1,4 +1,4 @@
-"""Names and texts of files are strangers' words: on the page they are text, in a spreadsheet they are text."""
+"""Safety of the pages: names and texts from files stay text on the page and in a spreadsheet."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from playwright.sync_api import Page
 from cellmill.report import write_index, write_report
 from report_example import TABLES, build_example
 
-# A sample's name is a file name, so that it has no slash.
+# A sample's name is a file name, so it has no slash.
 SAMPLE = "\"'><img src=x onerror=window.hacked=1>"
 SCRIPT = "<script>window.hacked=1</script>"
 BREAKOUT = "\"'></script></style></title></textarea></svg><img src=x onerror=window.hacked=1>"
@@ -23,7 +23,7 @@ NUMBERS = ("-0.5", "+3", "1e-3", "-1E+4", "7")
 
 
 def write_wicked(root: Path) -> Path:
-    """Write a report whose every word from a file or from the config is an attack."""
+    """Write a report in which every text from a file or from the config is an attack."""
     arguments = build_example(
         root, test_names=(SAMPLE, "a02", "a03"), title=EVERYTHING, dataset=SCRIPT, config_text=f"# {EVERYTHING}\n",
         remarks=[EVERYTHING],
@@ -160,7 +160,7 @@ def test_tables_hold_no_formulas_for_spreadsheets(open_page, tmp_path):
     pd.DataFrame(findings).to_csv(arguments["check_paths"][0], index=False)
     write_report(output_path=tmp_path / "formulas" / "report.html", **arguments)
     page = open_page(tmp_path / "formulas" / "report.html")
-    # What tidies the text on the way to the page must not be what makes it safe.
+    # The text is tidied on the way to the page; the export must be safe without that.
     page.locator(".table[data-name=findings] tbody").evaluate(
         "(body) => { for (const text of ['\\t=1', '\\r=1', ' =1', '\\n@x']) {"
         " const row = body.rows[0].cloneNode(true); row.cells[1].dataset.value = text; body.append(row); } }"

@@ -1,6 +1,6 @@
-"""Makes one large image with its annotations and runs the stages that see images on it; prints the peak memory.
+"""Make one large image with annotations, run on it the stages that process images, and print the peak memory.
 
-``python tests/pipeline/large.py 30000`` does it at full size (`make full-size`), the tests with fewer pixels.
+``python tests/pipeline/large.py 30000`` runs it at full size (`make full-size`); the tests use fewer pixels.
 """
 
 import json
@@ -19,15 +19,15 @@ sys.path[:0] = [str(ROOT / "workflow")]
 TILE = 512
 # nuclei of 12 px radius on a grid of 64 px
 STEP, RADIUS = 64, 12
-# At 30,000 x 30,000 px within 4 GB: bytes for each pixel
+# bytes per pixel that keep 30,000 x 30,000 px within 4 GB
 BYTES_PER_PIXEL = 4 * 1000**3 / 30000**2
-# predict and postprocess hold a row of tiles and a window, whatever the size: at most this
+# limit for predict and postprocess, which hold a row of tiles and a window, whatever the image size
 FLAT_MB = 2500
 LAST_STAGES = ("predict", "postprocess", "export", "evaluate", "picture")
 
 
 def write_slide(path: Path, *, side: int, kind: str) -> int:
-    """Write a 16-bit image, or its labels or mask, tile by tile; returns the number of objects."""
+    """Write a 16-bit image, or its labels or mask, tile by tile, and return the number of objects."""
     import numpy as np
     import tifffile
 
@@ -104,7 +104,7 @@ def run_stage(stage: str, folder: Path, form: str) -> None:
 
 
 def predict_slide(folder: Path) -> None:
-    """Predict the preprocessed slide by a small network that has learnt nothing."""
+    """Predict the preprocessed slide with a small untrained network."""
     import torch
 
     from cellmill.config.training import ModelPreset
@@ -126,7 +126,7 @@ def predict_slide(folder: Path) -> None:
 
 
 def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
-    """Turn probabilities that are .9 on the slide's nuclei into objects."""
+    """Segment the slide from probabilities that are .9 on its nuclei and .1 elsewhere."""
     import numpy as np
     import tifffile
 
@@ -150,7 +150,7 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
     path = folder / "images_label_image" / "slide.tif"
     shape = tifffile.memmap(path, mode="r").shape
     with shard_folder(folder / "probabilities") as output:
-        # Mapped anew for each band: what this makes is not what is measured.
+        # Mapped anew for each band, so that the test's own input does not add to the measured memory.
         bands = (
             np.where(tifffile.memmap(path, mode="r")[first : first + TILE] > 1500, 0.9, 0.1).astype(np.float16)[None]
             for first in range(0, shape[0], TILE)
@@ -164,7 +164,7 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
 
 
 def evaluate_slide(folder: Path) -> None:
-    """Count what the objects are worth against the annotations."""
+    """Score the objects against the annotations."""
     from cellmill.evaluate import evaluate_shard
 
     evaluate_shard(
@@ -192,7 +192,7 @@ def picture_slide(folder: Path) -> None:
 
 
 def peak_memory_mb() -> float:
-    """Give the largest resident memory of this process; ru_maxrss would begin with that of its parent."""
+    """Return the peak resident memory of this process in MB; ru_maxrss would start at the parent's value."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024 / 1e6
 
@@ -200,7 +200,7 @@ def peak_memory_mb() -> float:
 def measure(
     folder: Path, form: str, *, stages: Sequence[str] = ("check", "preprocess", "rasterize")
 ) -> Iterator[tuple[str, float, float]]:
-    """Run stages in processes of their own: name, peak memory in MB, seconds."""
+    """Run each stage in a separate process; yield its name, peak memory in MB and duration in seconds."""
     for stage in stages:
         command = [sys.executable, __file__, stage, str(folder), form]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -209,7 +209,7 @@ def measure(
 
 
 def main(side: int) -> None:
-    """Show that a slide of this side stays within its memory."""
+    """Check that the stages on a slide of this side length stay within their memory limits."""
     limit_mb = BYTES_PER_PIXEL * side**2 / 1e6
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -1,4 +1,4 @@
-"""Bad input, as a user meets it: one clear message, no traceback, exit code not 0, nothing half-written."""
+"""Bad input as users meet it: one clear message, no traceback, a non-zero exit code and no partial files."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def project(tmp_path) -> Path:
 
 
 def failure(project: Path, config: dict, *arguments: str) -> str:
-    """Run to failure; give the terminal's text after checking what every failure must hold to."""
+    """Run the pipeline to failure, check what holds for every failure, and return the terminal output."""
     name = write_config(project, config)
     finished = snakemake(project, "--configfile", name, "--cores", "2", *arguments, check=False)
     text = finished.stdout + finished.stderr

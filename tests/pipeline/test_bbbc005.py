@@ -1,4 +1,4 @@
-"""The scene bbbc005 beside images that the original simulator made: a bound that a drifting simulator breaks."""
+"""Compare the scene bbbc005 with images from the original simulator, with limits that expose a drifting simulator."""
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,8 @@ from benchmarks.bbbc005 import FOLDER, STATISTICS, Plate, compare, distances, fi
 from left_out import without_data
 
 IMAGES, PERMUTATIONS = 4, 400
-# Of 26 distances 1 is expected beyond the 95 % of chance; the nuclei's texture is known to lie at its edge (RESULTS.md).
+# Of 26 distances, 1 is expected outside the 95 % range of chance. The texture of the nuclei is known to lie at the
+# edge of that range (RESULTS.md).
 MOST_OUTSIDE, FARTHEST_OUTSIDE = 2, 0.25
 CLEAR_SHIFT = 3.0  # of four real images, in standard deviations of the simulated ones
 
@@ -40,7 +41,7 @@ def test_every_distance_in_focus_is_what_chance_gives(comparison):
 def test_the_foreground_of_every_real_image_is_that_of_its_count(comparison):
     for _, row in comparison.real.iterrows():
         own = comparison.simulated.loc[comparison.simulated["plate"] == row["plate"], "foreground_fraction"]
-        # a cell at the border may lie outside but for a sliver: an image of one cell says little
+        # a cell at the border may lie almost entirely outside, so an image of one cell is a weak reference
         spread = 0.5 if row["plate"].cells == 1 else 0.06
         assert row["foreground_fraction"] == pytest.approx(own.mean(), rel=spread), row["plate"]
 

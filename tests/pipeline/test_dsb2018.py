@@ -1,6 +1,6 @@
-"""The 2018 Data Science Bowl, as a user has it: the whole chain, and results held against the truth.
+"""The full pipeline on images of the 2018 Data Science Bowl, with results compared with the ground truth.
 
-The data are no part of the project; without them these tests skip and say so.
+The data are not part of the project; without them these tests are skipped with a message.
 """
 
 from pathlib import Path
@@ -18,13 +18,13 @@ pytestmark = pytest.mark.long
 
 
 def dice(predicted: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of two masks, written down once more: the metric modules are not asked about themselves."""
+    """Return the Dice of two masks, reimplemented here to be independent of the metric modules."""
     return float(2 * (predicted & truth).sum() / (predicted.sum() + truth.sum()))
 
 
 @pytest.fixture(scope="module")
 def dsb(real_data, tmp_path_factory) -> Path:
-    """All 60 images of stage1_train: fluorescence, histology and bright field; many sizes; masks in files."""
+    """All 60 images of stage1_train: fluorescence, histology and bright field, many sizes, one mask file per object."""
     project = copy_project(tmp_path_factory.mktemp("dsb") / "project")
     (project / "stage1_train").symlink_to((real_data / "dsb2018/stage1_train").resolve())
     config = {
@@ -44,7 +44,7 @@ def dsb(real_data, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def dsb_scores(dsb, real_data) -> pd.DataFrame:
-    """Dice of each test image against the union of its mask files: final segmentation, and two Otsu masks."""
+    """Dice of each test image's final segmentation and of two Otsu masks, against the union of its mask files."""
     table = pd.read_csv(dsb / "results/dsb2018/samples.csv")
     rows = []
     for row in table[table["split"] == "test"].itertuples():
@@ -71,8 +71,8 @@ def test_a_short_training_on_the_cpu_beats_otsu_on_all_kinds_of_nuclei(dsb_score
     means = dsb_scores[["ours", "otsu", "otsu_rarer_side"]].mean()
     print(means.to_string())
     assert len(dsb_scores) >= 7
-    # Measured: 0.89 against 0.55. Otsu with a hint that a user would have to give for each image (nuclei are the rarer
-    # side of the threshold) reaches 0.86 on this split, so it is printed and not asserted.
+    # Measured: 0.89 against 0.55. With a hint that users would have to give for each image (nuclei are the rarer side
+    # of the threshold), Otsu reaches 0.86 on this split, so that value is printed and not asserted.
     assert means["ours"] > means["otsu"] + 0.1
 
 
@@ -82,7 +82,7 @@ def test_the_reported_dice_is_the_dice_against_the_mask_files(dsb, dsb_scores):
         "split == 'test' and stage == 'postprocessed' and geometry == 'raw' and metric == 'dice'"
         " and aggregation == 'image_mean'"
     )
-    # Labels are written by the pipeline itself; holes of single masks are filled there (70 px in the whole set).
+    # The pipeline writes the labels itself and fills holes of single masks (70 px in the whole set).
     assert chosen["value"].item() == pytest.approx(dsb_scores["ours"].mean(), abs=1e-3)
     assert chosen["n"].item() == len(dsb_scores)
     assert chosen["ci_low"].item() < chosen["value"].item() < chosen["ci_high"].item()
@@ -102,6 +102,6 @@ def test_images_of_all_sizes_and_colours_went_through(dsb):
         assert image.dtype == np.float32
         shapes.add(image.shape)
     assert len(shapes) >= 6
-    # 2,985 mask files; every one is an object of the labels, unless another lies on all of it.
+    # 2,985 mask files; each one becomes an object of the labels unless another object covers it entirely.
     objects = sum(len(np.unique(tifffile.imread(p))) - 1 for p in (dsb / "results/dsb2018/labels").glob("*/*.tif"))
     assert 2970 <= objects <= 2985

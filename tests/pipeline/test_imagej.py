@@ -1,4 +1,4 @@
-"""ImageJ itself opens what the pipeline writes for it: labels with their scale, ROIs with the pixels of the objects."""
+"""ImageJ opens the files that the pipeline writes for it: labels with their scale, ROIs with the objects' pixels."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ for (i = 0; i < roiManager("count"); i++) {{
 
 
 def run_imagej(macro: str, *, folder: Path) -> list[list[str]]:
-    """Run a macro in the real program, with a screen that nobody sees; gives the words of what it prints."""
+    """Run a macro in ImageJ on a virtual screen and return the words of each printed line."""
     need("xvfb-run", "imagej")
     path = folder / "macro.ijm"
     path.write_text(macro)
@@ -46,7 +46,7 @@ def run_imagej(macro: str, *, folder: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize("scale", [1, 4000])
 def test_labels_and_rois_are_the_same_pixels_in_imagej(tmp_path, scale):
-    """With numbers beyond 16 bits, too: ImageJ then opens an image of 32 bits."""
+    """Also with label numbers above 16 bits, for which ImageJ opens a 32-bit image."""
     labels_yx = scattered_objects(SHAPE, objects=20, seed=3).astype(np.uint32) * scale
     highest = int(labels_yx.max())
     write_label_bands(tmp_path / "labels.tif", [labels_yx], shape=SHAPE, highest=highest, pixel_size_um=EDGE_UM)

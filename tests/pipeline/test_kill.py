@@ -1,4 +1,4 @@
-"""Trainings that are really killed: the next run gives the weights of one that nobody disturbed, to the last bit."""
+"""Training processes killed by real signals: the next run ends with the weights of an undisturbed one, bit for bit."""
 
 import csv
 import os
@@ -48,7 +48,7 @@ PRESETS = {
     ),
 }
 
-# A process that has torch loaded and has computed nothing with it: a training in a copy of it begins at once.
+# A process that has imported torch but not computed with it, so that a training in a fork of it starts at once.
 NURSERY = f"""
 import os, pickle, sys, time, traceback
 from pathlib import Path
@@ -101,7 +101,7 @@ for line in sys.stdin:
 
 
 class Nursery:
-    """Starts trainings that may be killed."""
+    """Launcher of trainings that may be killed, each in a fork of one prepared process."""
 
     def __init__(self, folder):
         self._said = (folder / "said").open("w+")
@@ -110,7 +110,7 @@ class Nursery:
         )
 
     def start(self, room, given, *, save_every_s=600.0, wait_at=None, step_s=0.0, half_save=0):
-        """Start a training, wait until it is where it should be, and give its process."""
+        """Start a training, wait until it reaches the requested point, and return its process id."""
         for name in ("here", "go"):
             (room / name).unlink(missing_ok=True)
         work = {"room": room, "given": given, "save_every_s": save_every_s, "wait_at": wait_at}
@@ -124,7 +124,7 @@ class Nursery:
         return process
 
     def end_of(self, process, number):
-        """Send a signal, if the training is still there, and give how it ended."""
+        """Send a signal if the training is still running, and return its exit code."""
         if is_running(process):
             os.kill(process, number)
         return int(self._process.stdout.readline())
@@ -137,7 +137,7 @@ class Nursery:
 
 
 def is_running(process):
-    """Whether a process is there and has not ended; the nursery may not have asked yet how it did."""
+    """Return whether a process is running; one that has ended but is not yet reaped counts as ended."""
     try:
         return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
@@ -190,7 +190,7 @@ def keywords(folder, shards, kind, *, epochs=4):
 
 @pytest.fixture(scope="module")
 def undisturbed(shards, tmp_path_factory):
-    """The folder of a training of each kind that ran from its beginning to its end."""
+    """Folder with one uninterrupted training of each kind."""
     folder = tmp_path_factory.mktemp("undisturbed")
     for kind in PRESETS:
         train_model(**keywords(folder / kind, shards, kind))
@@ -214,7 +214,7 @@ def assert_as_undisturbed(folder, expected):
 
 
 def go_on(folder, shards, kind, caplog):
-    """Train in this process to the end; give where that began."""
+    """Train to the end in this process; return the log message about the point of resumption, or None."""
     caplog.clear()
     with caplog.at_level("INFO"):
         train_model(**keywords(folder, shards, kind))
@@ -238,7 +238,7 @@ def test_a_signal_saves_where_the_training_is_and_ends_it(tmp_path, shards, nurs
     os.kill(process, number)
     (tmp_path / "go").touch()
     assert nursery.end_of(process, 0) == 128 + number
-    # The step that was begun is done.
+    # The step in progress is completed.
     assert go_on(tmp_path / "run", shards, kind, caplog) == "continuing in epoch 3 after step 4"
     assert_as_undisturbed(tmp_path / "run", undisturbed / kind)
 
@@ -271,14 +271,14 @@ KILLS = 10
 @pytest.mark.long
 @pytest.mark.parametrize("kind", PRESETS)
 def test_kills_at_random_moments_change_nothing(tmp_path, shards, nursery, undisturbed, kind):
-    """Ten a kind, by three signals; what went on after a kill is killed again."""
+    """Ten kills per kind of network, by three signals; a resumed training is killed again."""
     rng = np.random.default_rng([3, *kind.encode()])
     done, kept, folders = 0, 0, 0
     while done < KILLS:
         folder = tmp_path / str(folders)
         given = keywords(folder, shards, kind)
         while done < KILLS:
-            # A checkpoint each tenth of a second, between the steps and wherever it falls.
+            # Save a checkpoint every tenth of a second between steps; the kill comes at a random moment.
             process = nursery.start(tmp_path, given, save_every_s=0.1, step_s=0.02)
             moment = rng.uniform(0, 0.8)
             time.sleep(moment)
@@ -292,4 +292,4 @@ def test_kills_at_random_moments_change_nothing(tmp_path, shards, nursery, undis
         train_model(**given)
         assert_as_undisturbed(folder, undisturbed / kind)
         folders += 1
-    assert kept > KILLS // 2  # after most of them there was something to go on from
+    assert kept > KILLS // 2  # most kills left a checkpoint to resume from

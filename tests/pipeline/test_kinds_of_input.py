@@ -1,4 +1,4 @@
-"""The whole chain on stacks, OME-Zarr, COCO and ImageJ ROIs, links and odd names; and what a changed chunk reruns."""
+"""The full pipeline on stacks, OME-Zarr, COCO, ImageJ ROIs, links and odd names, and reruns after a changed chunk."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ ODD_NAMES = ("a b", "it's", '6" well', "100%", "größe", "-dash", "semi;colon",
 
 
 def write_movies(folder):
-    """Two time-lapse stacks with label stacks; pages of the labels say nothing about what they are."""
+    """Write two time-lapse stacks with label stacks; the pages of the labels have no axis metadata."""
     for room in ("images", "labels"):
         (folder / room).mkdir(parents=True)
     for name in ("a", "b"):
@@ -37,7 +37,7 @@ def write_zarr(path, image):
 
 
 def write_slides(folder):
-    """OME-Zarr images with one COCO file."""
+    """Write OME-Zarr images with one COCO file."""
     folder.mkdir(parents=True)
     truths = []
     for i in range(8):
@@ -48,7 +48,7 @@ def write_slides(folder):
 
 
 def write_odd_names(folder):
-    """Names that shells, patterns and pages trip over; one image is a symbolic link."""
+    """Write images whose names trip shells, glob patterns and web pages; one image is a symbolic link."""
     (folder / "rois").mkdir(parents=True)
     (folder / "elsewhere").mkdir()
     for number, name in enumerate(ODD_NAMES):

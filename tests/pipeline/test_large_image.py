@@ -1,4 +1,4 @@
-"""A slide of 8,192 x 8,192 px in the memory that 4 GB for 30,000 x 30,000 px imply (`make full-size` shows those)."""
+"""Stages on 8,192 x 8,192 px within the memory equivalent to 4 GB for 30,000 x 30,000 px (`make full-size`)."""
 
 import json
 import sys
@@ -44,7 +44,7 @@ def test_check_preprocess_and_rasterize_take_the_memory_of_a_band(slide, form, k
 
 
 def test_later_stages_take_the_memory_of_a_row_of_tiles_and_of_a_window(tmp_path):
-    """Image, probabilities and labels of 4,096 x 4,096 px alone are 270 MB; the windows are smaller than that image."""
+    """Image, probabilities and labels of 4,096 x 4,096 px alone take 270 MB; the windows are smaller than the image."""
     side = 4096
     objects = large.write_slide(tmp_path / "slide.tif", side=side, kind="image")
     large.write_slide(tmp_path / "label_image.tif", side=side, kind="labels")
@@ -58,7 +58,7 @@ def test_later_stages_take_the_memory_of_a_row_of_tiles_and_of_a_window(tmp_path
     y, x = np.mgrid[:side, :side]
     half = large.STEP // 2
     is_object = ((y % large.STEP - half) ** 2 + (x % large.STEP - half) ** 2) <= large.RADIUS**2
-    # Noise makes pixels of the border wander by one.
+    # Noise shifts pixels of the border by up to one pixel.
     assert np.mean((labels_yx > 0) == is_object) > 0.99
     table = pd.read_csv(tmp_path / "segmentation" / "objects.csv")
     assert len(table) == objects
@@ -69,7 +69,7 @@ def test_later_stages_take_the_memory_of_a_row_of_tiles_and_of_a_window(tmp_path
     assert final["tp"] + final["fp"] == table["area_px"].sum()
     [errors], pictures = json.loads((tmp_path / "picture.json").read_text())
     assert errors == {"found": objects, "missed": 0, "false": 0, "split": 0, "merged": 0}
-    assert len(pictures) == 5  # raw and preprocessed are one
+    assert len(pictures) == 5  # raw and preprocessed are the same picture
     exported = json.loads((tmp_path / "objects.coco.json").read_text())["annotations"]
     assert sum(entry["area"] for entry in exported) == table["area_px"].sum()
     assert len(zipfile.ZipFile(tmp_path / "rois" / "slide.zip").namelist()) == objects

@@ -1,4 +1,4 @@
-"""A tiny run of the whole chain, and what must hold of its results."""
+"""A tiny end-to-end run of the pipeline, and properties that its results must have."""
 
 import csv
 import hashlib
@@ -21,7 +21,7 @@ IN_SNAKEMAKE_REPORT = ("check/summary.csv", "comparisons.csv", "metrics.csv", "r
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Path:
-    """Three datasets: simulated; real with seeds; applied to images without annotations."""
+    """Project of three datasets: simulated; real, trained with two seeds; unannotated images with applied models."""
     project = copy_project(tmp_path_factory.mktemp("pipeline") / "project")
     write_label_dataset(project / "data", [f"n{number:02d}" for number in range(8)], seed=4, shape=(70, 90))
     write_label_dataset(project / "new", [f"p{number}" for number in range(3)], seed=5, shape=(33, 100))
@@ -165,7 +165,7 @@ def test_each_folder_has_a_manifest_of_what_is_in_it(project):
     for manifest in (project / "results").rglob("manifest.json"):
         listed = set(json.loads(manifest.read_text()))
         there = {path.relative_to(manifest.parent).as_posix() for path in manifest.parent.rglob("*") if path.is_file()}
-        # The last is Snakemake's own mark of a folder that a job wrote.
+        # The last file is Snakemake's marker of a folder written by a job.
         assert listed == there - {"manifest.json", "versions.json", ".snakemake_timestamp"}
 
 
@@ -263,7 +263,7 @@ def test_a_config_file_replaces_the_demo(project):
 
 
 def test_code_is_complete_for_every_stage(project):
-    """The modules that a job really loads are those whose digests it carries."""
+    """Every module that a job loads is among those whose digests it carries."""
     from cellmill.provenance import EXEMPT_MODULES
 
     for log in sorted((project / "logs").rglob("*.log")):

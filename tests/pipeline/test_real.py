@@ -1,6 +1,6 @@
-"""Every folder of real images, described in a few lines of YAML, through check and rasterize; all is counted twice.
+"""Check and rasterize on every folder of real images, described in a few lines of YAML; everything is counted twice.
 
-The data are no part of the project; without them these tests skip and say so.
+The data are not part of the project; without them these tests are skipped with a message.
 """
 
 import json
@@ -35,7 +35,7 @@ from project import ROOT, copy_project, snakemake, write_config
 
 CONFIGS = {path.stem: path for path in sorted(Path(__file__).with_name("real").glob("*.yaml"))}
 
-# What PROVENANCE.md of each folder says
+# Numbers from the PROVENANCE.md of each folder
 IMAGES = {
     "bbbc005_simcep": 16, "bbbc039": 18, "ctc_fluo_n2dl_hela": 35, "dsb2018": 60, "dsb2018_test": 40,
     "isbi2012_em": 30, "livecell": 15, "sartorius_cell_instance": 5, "yeast_timelapse": 10,
@@ -43,17 +43,17 @@ IMAGES = {
 OBJECTS = {"dsb2018_test": 2736, "livecell": 3285, "sartorius_cell_instance": 659}
 COLOUR_HISTOLOGY = 12
 SHAPES = {"bbbc005_simcep": (520, 696), "bbbc039": (520, 696), "isbi2012_em": (512, 512), "livecell": (520, 704)}
-# frames between blocks, which are in no part
+# frames in the gaps between blocks, which belong to no part
 GAP_FRAMES = {"ctc_fluo_n2dl_hela": 4, "isbi2012_em": 2}
 
-# Everything that a check may say, with how often. What is not listed here is a false alarm.
-# Few images, and each is dealt by itself
+# Every finding that the check may report, with its count. Any other finding is a false alarm.
+# Few images are assigned one by one, so that chance may leave a part too small.
 CHANCE = "chance, in so few"
 BLOCKS = "note: 1 sequence is cut into blocks"
 TWINS = "have a nearly equal one of the same sequence on another side of the split"
 FINDINGS: dict[str, dict[str, int]] = {
     "bbbc005_simcep": {},
-    # One image shows no nucleus. Another is sharp, but for one bright clump of debris above the focal plane.
+    # One image has no nucleus. Another is in focus except for a bright clump of debris above the focal plane.
     "bbbc039": {
         CHANCE: 1, "note: flat": 1, "note: out of focus": 1, "note: 2 of 1931 objects are tiny": 1,
         "note: 1 of 18 annotated images have no object (IXMtest_L01_s2": 1,
@@ -61,21 +61,21 @@ FINDINGS: dict[str, dict[str, int]] = {
     "ctc_fluo_n2dl_hela": {BLOCKS: 1, TWINS: 1},
     "dsb2018": {"note: colours become one luminance": COLOUR_HISTOLOGY},
     "dsb2018_test": {"note: colours become one luminance": 9},
-    # Cells fill most of a section of a brain: true of every section, and no mistake.
+    # Cells cover most of every brain section, which is not a mistake.
     "isbi2012_em": {BLOCKS: 1, "note: objects cover": 28, "note: 9 of 3222 objects are tiny": 1},
-    # One image is a closed layer of cells.
+    # One image is a confluent layer of cells.
     "livecell": {CHANCE: 1, "note: 2853 of 3285 objects overlap": 1, "are in parts": 1},
     "sartorius_cell_instance": {"note: 490 of 659 objects overlap": 1, "note: class cort: ": 2},
     "yeast_timelapse": {BLOCKS: 1, TWINS: 1},
 }  # fmt: skip
 
-# pycocotools 2.0.11 hands out arrays in a way that numpy 2 has deprecated
+# pycocotools 2.0.11 returns arrays in a way that numpy 2 deprecates
 peer_decodes = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
 @dataclass(frozen=True)
 class Look:
-    """What the stages made of a dataset; a dictionary for each image, by sample."""
+    """Results of the stages for one dataset; each dictionary has one entry per image, by sample."""
 
     plan: Plan
     images: dict[str, dict]
@@ -88,7 +88,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Count:
-    """What an image holds, counted by this file alone: areas in their order, pixels of any object, number of shared."""
+    """Independent count of one image: object areas in order, pixels of any object, and number of shared pixels."""
 
     areas: list[int]
     covered_yx: np.ndarray
@@ -97,7 +97,7 @@ class Count:
 
 @pytest.fixture(scope="module")
 def look_at(real_data, tmp_path_factory) -> Callable[[str], Look]:
-    """Check and rasterise a dataset once, with the folder of the data as the working directory."""
+    """Function that checks and rasterises a dataset once, with the data folder as the working directory."""
     looks: dict[str, Look] = {}
 
     def look(name: str) -> Look:
@@ -141,11 +141,11 @@ def join(paths: Iterator[Path]) -> pd.DataFrame:
     return pd.concat([pd.read_csv(path, dtype={"sample": str}) for path in paths] or [pd.DataFrame()])
 
 
-# ---- counted by hand -------------------------------------------------------------------------------------
+# ---- independent counts ----------------------------------------------------------------------------------
 
 
 def stack_up(masks: Iterator[np.ndarray]) -> Count:
-    """Count the objects of one image, each given by a mask of the whole image."""
+    """Count the objects of one image, each given as a mask of the whole image."""
     areas, times_yx = [], None
     for mask_yx in masks:
         times_yx = mask_yx.astype(np.uint8) if times_yx is None else times_yx + mask_yx
@@ -154,7 +154,7 @@ def stack_up(masks: Iterator[np.ndarray]) -> Count:
 
 
 def tally(labels_yx: np.ndarray) -> Count:
-    """Count the objects of one image of numbers."""
+    """Count the objects of one label image."""
     _, areas = np.unique(labels_yx[labels_yx > 0], return_counts=True)
     return Count(areas.tolist(), labels_yx > 0, 0)
 
@@ -209,7 +209,7 @@ def count_white_regions(data: Path) -> dict[str, Count]:
 
 
 def count_numbers(data: Path, *, folder: str, pattern: str, sample: str) -> dict[str, Count]:
-    """Count label images, which `sample` ties to images by the three digits of their names."""
+    """Count label images; `sample` makes a sample name from the first three digits of a file name."""
     return {
         sample.format("".join(filter(str.isdigit, path.stem))[:3]): tally(tifffile.imread(path))
         for path in (data / folder).glob(pattern)
@@ -328,7 +328,7 @@ def test_touching_nuclei_of_different_colours_stay_apart(look_at, real_data):
         codes_yx = np.array(Image.open(real_data / f"bbbc039/masks/{sample}.png"))[:, :, 0]
         np.testing.assert_array_equal(labels_yx > 0, codes_yx > 0)
         pairs = np.unique(labels_yx.astype(int) * 256 + codes_yx)
-        assert len(np.unique(pairs // 256)) == len(pairs)  # one colour a label
+        assert len(np.unique(pairs // 256)) == len(pairs)  # one colour per label
         touching += np.count_nonzero(pairs) - label(codes_yx > 0, connectivity=2).max()
     assert touching > 50
 
@@ -357,7 +357,7 @@ def test_classes_and_groups_come_from_columns_and_paths(look_at):
     kinds = {"A172", "BT474", "Huh7", "MCF7", "SHSY5Y", "SKOV3", "SkBr3"}
     assert {row.class_name for row in cells} == kinds
     wells = {(row.sample.split("_")[2], row.split) for row in cells}
-    assert len(wells) == len({well for well, _ in wells})  # no well on two sides
+    assert len(wells) == len({well for well, _ in wells})  # no well is in two parts
 
 
 def test_images_that_are_only_counted_take_the_model_of_others(look_at):
@@ -393,16 +393,16 @@ def test_one_config_checks_every_folder_at_once(look_at, real_data, tmp_path):
         assert not any(line.startswith(f"{name}: error") for line in said)
 
 
-# ---- and back --------------------------------------------------------------------------------------------
+# ---- from perfect maps back to objects -------------------------------------------------------------------
 
 
-# What each network is to learn, made from the truth; the depth at which it is cut again.
+# Outputs that networks are trained to predict, made from the ground truth, and the depth at which each is split
 RECOVERED = {"flow": None, "contour": 0.5, "distance": 0.3}
 RETURNED = ("bbbc039", "ctc_fluo_n2dl_hela", "dsb2018", "livecell")
 
 
 def perfect_maps(labels_yx: np.ndarray, *, output: str) -> np.ndarray:
-    """What a network without a mistake would predict."""
+    """Return the output of a perfect network."""
     is_cell_yx = (labels_yx > 0) & (labels_yx != IGNORE_LABEL)
     if output == "contour":
         classes_yx = contour_classes(labels_yx)
@@ -412,7 +412,7 @@ def perfect_maps(labels_yx: np.ndarray, *, output: str) -> np.ndarray:
 
 
 def recovered_precision(labels: dict[str, np.ndarray], *, output: str, every: int) -> float:
-    """Mean AP at an IoU of .75 of the objects that come back, over every so manieth image with any."""
+    """Return the mean AP at an IoU of .75 of the recovered objects, over every `every`-th image that has objects."""
     scores = []
     for truth_yx in [labels[sample] for sample in sorted(labels)][::every]:
         if not (truth_yx > 0).any():

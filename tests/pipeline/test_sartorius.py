@@ -1,6 +1,6 @@
-"""Sartorius' neurons, as a user has them: row-major runs in one table, cells that overlap, three cell types.
+"""The full pipeline on Sartorius neurons: row-major runs in one table, overlapping cells, three cell types.
 
-The data are no part of the project; without them these tests skip and say so.
+The data are not part of the project; without them these tests are skipped with a message.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ def sartorius(real_data, tmp_path_factory) -> Path:
 
 
 def decode_by_hand(text: str, shape: tuple[int, int]) -> np.ndarray:
-    """Row-major, 1-based: SPEC of the competition, decoded pixel by pixel."""
+    """Decode row-major, 1-based runs pixel by pixel, as the competition specifies them."""
     flat = np.zeros(shape[0] * shape[1], bool)
     numbers = [int(word) for word in text.split()]
     for start, length in zip(numbers[::2], numbers[1::2], strict=True):

@@ -1,6 +1,6 @@
-"""The studies: every file is a sound plan of its paper, the small ones run, and one of them reaches what it promises.
+"""The studies: every file is a valid plan of its paper, the small ones run, and one reaches its promised score.
 
-Where real images are not at hand, files of the same layout stand for them; they suffice for a plan.
+Where real images are not available, stand-ins with the same file layout are used; they suffice for planning.
 """
 
 import copy
@@ -39,7 +39,7 @@ def write_image(path: Path, pixels: np.ndarray) -> None:
 
 
 def write_sections(data: Path) -> None:
-    """ISBI 2012: 30 sections, white cells between black membranes."""
+    """Write stand-ins for ISBI 2012: 30 sections, white cells between black membranes."""
     folder = data / "isbi2012_em/data/membrane/train"
     for number in range(30):
         image, labels = draw_cells(np.random.default_rng(number), SHAPE, 4)
@@ -48,7 +48,7 @@ def write_sections(data: Path) -> None:
 
 
 def write_neurons(data: Path) -> None:
-    """Sartorius: one table of row-major runs, three cell types."""
+    """Write stand-ins for Sartorius: one table of row-major runs, three cell types."""
     rows = []
     for number in range(18):
         image, labels = draw_cells(np.random.default_rng(number), SHAPE, 3)
@@ -64,7 +64,7 @@ def write_neurons(data: Path) -> None:
 
 
 def write_nuclei(data: Path) -> None:
-    """BBBC039: 16 bit images, masks whose first channel has another colour for nuclei that touch."""
+    """Write stand-ins for BBBC039: 16-bit images, and masks in whose first channel touching nuclei differ in colour."""
     for number in range(20):
         image, labels = draw_cells(np.random.default_rng(number), SHAPE, 3)
         codes = np.zeros((*SHAPE, 4), np.uint8)
@@ -74,7 +74,7 @@ def write_nuclei(data: Path) -> None:
 
 
 def write_sequence(data: Path, images: str, masks: str, *, frames: int, shape: tuple[int, int] = SHAPE) -> None:
-    """Write one sequence as the Cell Tracking Challenge has it; `images` and `masks` are patterns with {frame}."""
+    """Write one sequence in Cell Tracking Challenge layout; `images` and `masks` are patterns with {frame}."""
     for frame in range(frames):
         image, labels = draw_cells(np.random.default_rng(frame), shape, 4)
         write_image(data / images.format(frame=frame), image)
@@ -83,7 +83,7 @@ def write_sequence(data: Path, images: str, masks: str, *, frames: int, shape: t
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Path:
-    """A working directory with stand-ins for all data that the studies name."""
+    """Working directory with stand-ins for all data that the studies use."""
     folder = tmp_path_factory.mktemp("lab")
     data = folder / "data"
     write_sections(data)
@@ -130,7 +130,7 @@ def test_a_study_is_a_sound_plan(name, lab):
 
 
 def is_of(system, run, *, trained) -> bool:
-    """Say whether a run belongs to a system of a paper: by its preset, what tells it from others, and its way."""
+    """Return whether a run belongs to a system of a paper: by preset, distinguishing settings, and how it was made."""
     source = trained.get(run.apply, run)
     way = "applied" if run.apply else "fine_tuned" if run.init_from else "trained"
     settings = source.preset
@@ -166,7 +166,7 @@ def test_a_full_study_changes_no_network_and_a_small_one_says_that_it_is_small(p
     for section in small.config.datasets.values():
         assert section.report.title.startswith("Small variant of paper ")
         assert "no reproduction" in section.report.title
-    # Results of the two never mix: their folders have other names.
+    # Results of the two never mix because their folders have different names.
     assert not set(full.runs) & set(small.runs)
 
 
@@ -221,7 +221,7 @@ def test_the_readme_of_the_studies_names_each_of_them():
 
 
 def smallest(name: str, preset: str) -> dict:
-    """Shorten the small study of a paper with one dataset to seconds, and to one of its models."""
+    """Shorten the small study of a paper with one dataset to seconds, keeping a single model."""
     config = copy.deepcopy(read_study(name))
     [section] = config["datasets"].values()
     section["models"] = [entry for entry in section["models"] if entry["preset"] == preset][:1]
@@ -234,7 +234,7 @@ def smallest(name: str, preset: str) -> dict:
 
 @pytest.fixture(scope="module")
 def films(lab, tmp_path_factory) -> Path:
-    """Five frames at once on simulated films, and a memory on frames of a lab, in one run of the pipeline."""
+    """Project run with a five-frame network on simulated films and a recurrent network on stand-in frames."""
     project = copy_project(tmp_path_factory.mktemp("films") / "project")
     (project / "data").symlink_to(lab / "data")
     datasets = smallest("stemnet_small", "stemnet5") | smallest("clstm_unet_small", "clstm_unet_code")

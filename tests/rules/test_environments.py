@@ -1,4 +1,4 @@
-"""Each conda environment holds what its rules import: tried by itself, without the packages of the others."""
+"""Each conda environment contains the packages that its rules import; each is tested without those of the others."""
 
 import subprocess
 import sys
@@ -23,7 +23,7 @@ for rule_file in (ROOT / "workflow/rules").glob("*.smk"):
 
 
 def modules_of(name):
-    """The cellmill modules that the scripts of an environment reach, models loaded by name included."""
+    """Return the cellmill modules that the scripts of an environment reach, including models loaded by name."""
     architectures = (path.stem for path in (ROOT / "workflow/cellmill/models").glob("[a-z]*.py"))
     also = tuple(f"cellmill.models.{stem}" for stem in architectures) if name in ("torch", "export") else ()
     reached = {"cellmill.runlog"}
@@ -80,7 +80,7 @@ def test_the_blocker_blocks():
 @pytest.mark.long
 @pytest.mark.parametrize("name", ENVIRONMENTS)
 def test_an_environment_made_from_its_file_imports_what_its_rules_need(name, tmp_path):
-    """The pip section in a fresh virtual environment; whether conda-forge resolves the rest is not shown by this."""
+    """Install the pip section in a fresh virtual environment; whether conda-forge resolves the rest is not tested."""
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env/bin/python"
     subprocess.run([python, "-m", "pip", "install", "--quiet", *packages_of(name)], check=True, timeout=GUARD_S)

@@ -1,4 +1,4 @@
-"""A simulation that is like another dataset: its place in the chain of rules, and what makes it run again."""
+"""A simulation that imitates another dataset: its place in the chain of rules, and what reruns it."""
 
 import shutil
 from pathlib import Path
@@ -26,7 +26,7 @@ RAW = [f"results/alike/raw/{part}-0000" for part in ("test", "train", "validatio
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A project whose simulated images are there, and nothing else."""
+    """Project with finished simulated images and no other results."""
     project = copy_project(tmp_path_factory.mktemp("finished") / "project")
     write_label_dataset(project / "data/nuclei", NAMES, seed=2)
     write_config(project, CONFIG, "config.yaml")
@@ -42,7 +42,7 @@ def project(finished, tmp_path) -> Path:
 
 
 def brighten(project: Path, *, part: str) -> None:
-    """Change every image of a part."""
+    """Invert every image of a part."""
     samples = pd.read_csv(project / "results/nuclei/samples.csv")
     for path in samples.image[samples.split == part]:
         image_yx = tifffile.imread(project / path)

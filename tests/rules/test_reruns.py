@@ -1,4 +1,4 @@
-"""Exact reruns: each row of the design's table edits a finished project and compares the jobs of a dry run.
+"""Exact reruns: for each row of the design's table, edit a finished project and compare the jobs of a dry run.
 
 The project is run once; each test works on a copy.
 """
@@ -55,7 +55,7 @@ def the_config():
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """A project with a second architecture, run to its end once."""
+    """Project with a second architecture, run to the end once."""
     project = copy_project(tmp_path_factory.mktemp("finished") / "project")
     library = project / "workflow/cellmill"
     shutil.copy(library / "models/unet.py", library / "models/twin.py")
@@ -71,7 +71,7 @@ def finished(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def project(finished, tmp_path) -> Path:
-    """A copy to edit, time stamps kept."""
+    """Copy of the finished project to edit, with time stamps preserved."""
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy, symlinks=True)
     return copy
@@ -92,12 +92,12 @@ def edit_config(project: Path, change) -> None:
 
 @functools.cache
 def everything(finished: Path) -> frozenset[str]:
-    """Every job of the project."""
+    """Return every job of the project."""
     return frozenset(planned_jobs(finished, "--forceall"))
 
 
 def after(jobs: frozenset[str], *rules: str, dataset: str, run: str = "", shard: str = "") -> set[str]:
-    """Those jobs of some rules that belong to a dataset, a run, a shard."""
+    """Return the jobs of these rules that belong to a dataset and, if given, to a run and a shard."""
     chosen = set()
     for job in jobs:
         rule, _, place = job.partition(" ")
@@ -124,7 +124,7 @@ def of_run(finished, dataset, run):
     )
 
 
-# ---- nothing ---------------------------------------------------------------------------------------------
+# ---- edits that rerun nothing ----------------------------------------------------------------------------
 
 
 def test_nothing_changed_nothing_runs(project):
@@ -177,7 +177,7 @@ def test_partition_memory_and_gpu_run_nothing(project):
 def test_conda_on_or_off_runs_nothing(project, tmp_path):
     conda = tmp_path / "bin" / "conda"
     conda.parent.mkdir()
-    # What a dry run asks of conda, and no more.
+    # Only the answers that a dry run requires from conda.
     conda.write_text(
         "#!/bin/sh\n"
         'case "$1 $2" in\n'
@@ -211,7 +211,7 @@ def test_the_report_template_reruns_the_reports(project):
 
 
 def _index_shares(project: Path) -> bool:
-    """Whether the index page is made by the same module, with the same templates, as the reports."""
+    """Return whether the index page is made by the same module, with the same templates, as the reports."""
     return "cellmill.report" in (project / "workflow/scripts/index.py").read_text()
 
 

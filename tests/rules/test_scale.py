@@ -1,4 +1,4 @@
-"""25,000 images: a few hundred jobs for each stage at most, on a dry run."""
+"""A dry run on 25,000 images plans at most a few hundred jobs per stage."""
 
 from collections import Counter
 
@@ -10,7 +10,7 @@ def test_25000_images_are_a_few_hundred_jobs(tmp_path):
     name = write_config(project, {"datasets": {"big": {"simulate": {"images": 25_000, "size": [32, 32]}}}})
     jobs = planned_jobs(project, "--configfile", name)
     by_rule = Counter(job.split()[0] for job in jobs)
-    # 25,000 / 200 images a job, and one begun shard more for each of the three parts at most.
+    # 25,000 / 200 images per job, plus at most one incomplete shard for each of the three parts.
     assert 125 <= by_rule["preprocess"] <= 128
     assert by_rule["predict"] == by_rule["preprocess"] == by_rule["rasterize"]
     assert by_rule["train"] == 1

@@ -1,4 +1,4 @@
-"""Formatting, linting and types; a failure prints the command that repairs it."""
+"""Formatting, linting and type checks; a failure prints the command that repairs it."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""House rules, on the parsed workflow: one word in every room, exactly two params, thin scripts."""
+"""House rules, checked on the parsed workflow: one word for each stage, exactly two params, thin scripts."""
 
 import ast
 import inspect
@@ -110,7 +110,7 @@ def plan(tmp_path_factory):
 
 
 def words_of(stage):
-    """The wildcards of a stage's rule."""
+    """Return the wildcards of a stage's rule."""
     if stage == "index":
         return {}
     if stage == "match":
@@ -140,9 +140,9 @@ def test_settings_and_paths_are_exactly_the_keywords_of_the_stage_function(scrip
         settings = set(job_settings(plan, script.stem, **words_of(script.stem)))
         assert not settings & given, "a setting is given twice"
         given |= settings
-    if script.stem in ("evaluate", "report"):  # spread from a list of tables
+    if script.stem in ("evaluate", "report"):  # expanded from a list of tables
         given |= {f"{name}_path" for name in TABLES}
-    if script.stem == "evaluate_shard":  # spread from a list of rooms
+    if script.stem == "evaluate_shard":  # expanded from a list of folders
         given |= {"images_dir", "labels_dir", "probabilities_dir", "segmentation_dir"}
     if script.stem == "postprocess_fit":
         given |= {f"{r}_{k}" for r in ("train", "validation") for k in ("images", "labels", "probabilities")}
@@ -156,7 +156,7 @@ def test_a_crate_lists_what_the_rules_write(rules):
     of_dataset = {path.removeprefix("results/{dataset}/") for path in written if "{shard}" not in path}
     of_run = {**inventory.OF_RUN, **inventory.OF_FITTED_RUN, **inventory.OF_TRAINED_RUN, **inventory.EXPORTED}
     listed = {*inventory.OF_DATASET, *inventory.OF_SIMULATION_LIKE, *(f"{{run}}/{name}" for name in of_run)}
-    # weights.pt is in model.cellmill, and a crate does not list its own description
+    # weights.pt is inside model.cellmill, and a crate does not list its own description
     assert of_dataset - {"{run}/weights.pt", "ro-crate-metadata.json"} == listed
 
 
@@ -198,4 +198,4 @@ def test_the_snakefile_is_a_table_of_contents():
     text = (ROOT / "Snakefile").read_text()
     included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
     assert included[:2] == ["common", "inputs"]
-    assert set(included[2:]) == {*STAGES, "objects"}  # the second file of the stage export
+    assert set(included[2:]) == {*STAGES, "objects"}  # objects.smk is the second rule file of the stage export

@@ -1,7 +1,7 @@
-"""A SLURM of one machine for the tests: munged, slurmctld and slurmd as root, without systemd and cgroups.
+"""Single-machine SLURM for the tests: munged, slurmctld and slurmd as root, without systemd and cgroups.
 
-It counts a fake GPU: an empty ordinary file stands for the device, so jobs can request it and none can use it.
-A SLURM that is already there is never touched.
+It counts a fake GPU: an empty ordinary file stands for the device, so jobs can request it but not use it.
+An existing SLURM is never touched.
 """
 
 import os
@@ -21,7 +21,7 @@ NODE_CPUS, NODE_MEMORY_MB = 8, 64_000
 
 
 def unavailable() -> str:
-    """Say why the test cluster cannot be started here; "" where it can."""
+    """Return the reason why the test cluster cannot be started here, or "" if it can."""
     if os.geteuid() != 0:
         return "a test SLURM is started as root only"
     theirs = [name for name in CONFIG_FILES if (CONFIG_DIR / name).exists() and not _is_ours(CONFIG_DIR / name)]
@@ -35,12 +35,12 @@ def _is_ours(path: Path) -> bool:
 
 
 class Cluster:
-    """One node with the partitions cpu and gpu and one counted GPU.
+    """A node with the partitions cpu and gpu and a fake GPU.
 
     Parameters
     ----------
     root : Path
-        Empty folder for configuration, state and logs; readable by everybody, since munged is its own user.
+        Empty folder for configuration, state and logs; readable by everybody, because munged runs as another user.
     """
 
     def __init__(self, root: Path) -> None:
@@ -61,7 +61,7 @@ class Cluster:
         self._wait("a first job on the GPU", ["srun", "-Q", "-p", "gpu", "--gpus=1", "true"], seconds=60)
 
     def stop(self) -> None:
-        """End every job and daemon and take the configuration away again."""
+        """Stop every job and daemon and remove the configuration."""
         subprocess.run(["scancel", "--full", "-u", "root"], capture_output=True, timeout=30, check=False)
         for process in reversed(self.processes):
             process.terminate()
@@ -76,7 +76,7 @@ class Cluster:
                 (CONFIG_DIR / name).unlink()
 
     def jobs(self) -> list[dict[str, str]]:
-        """List what the controller remembers of every job: scontrol's fields."""
+        """List the controller's records of all jobs, with scontrol's fields."""
         text = subprocess.run(["scontrol", "-o", "show", "jobs"], capture_output=True, text=True, check=True).stdout
         return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in text.splitlines() if line]
 
@@ -124,11 +124,11 @@ class Cluster:
             "JobAcctGatherType": "jobacct_gather/none", "MpiDefault": "none", "ReturnToService": 2,
             "SelectType": "select/cons_tres", "SelectTypeParameters": "CR_Core_Memory", "GresTypes": "gpu",
             "DefMemPerCPU": 500, "MinJobAge": 300, "KillWait": 2,
-            # An impossible job is refused at once instead of waiting for ever.
+            # An impossible job is rejected at once instead of waiting forever.
             "EnforcePartLimits": "ALL",
             "SchedulerParameters": "sched_interval=1,bf_interval=2,batch_sched_delay=0,sched_min_interval=20000",
             "AccountingStorageType": "accounting_storage/none",
-            # The node says it is larger than this machine, so that the profile's requests fit as they ship.
+            # The node is declared larger than this machine, so that the requests of the shipped profile fit.
             "SlurmdParameters": "config_overrides",
         }  # fmt: skip
         lines = [f"{key}={value}" for key, value in settings.items()]
@@ -140,12 +140,12 @@ class Cluster:
         (self.root / "etc/slurm.conf").write_text("\n".join(lines) + "\n")
         device = self.root / "dev/fake-gpu"
         device.touch()
-        # Count= alone leaves the node without a GPU; an ordinary file as device does.
+        # Count= alone leaves the node without a GPU; File= with an ordinary file works.
         (self.root / "etc/gres.conf").write_text(f"NodeName={self.host} Name=gpu File={device}\n")
         (self.root / "etc/cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")
 
     def _link_config(self) -> None:
-        # The executor plugin removes every SLURM_* variable, so the clients must find the files in their place.
+        # The executor plugin removes every SLURM_* variable, so the clients need the files in their default place.
         CONFIG_DIR.mkdir(exist_ok=True)
         for name in CONFIG_FILES:
             if _is_ours(CONFIG_DIR / name):

@@ -1,4 +1,4 @@
-"""The demo in small through a real SLURM: the profile as it ships, the GPU really requested."""
+"""The demo on a small scale through a real SLURM: the shipped profile, with the GPU really requested."""
 
 import os
 import shutil
@@ -33,7 +33,7 @@ def cluster():
 
 @pytest.fixture
 def home(tmp_path, monkeypatch) -> dict[str, str]:
-    """A user's home with the profile linked by make slurm-profile, and quick status checks for a test."""
+    """Environment variables of a user's home with the profile linked by make slurm-profile."""
     home = tmp_path / "home"
     environment = {**os.environ, "HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config")}
     subprocess.run(["make", "slurm-profile"], cwd=ROOT, env=environment, check=True, capture_output=True)
@@ -51,7 +51,7 @@ def small_demo(project: Path) -> None:
     assert name == "demo"
 
 
-# The test cluster has no accounts; waiting less than on a real one keeps the test short.
+# The test cluster has no accounts; shorter waits than on a real cluster keep the test short.
 QUICK = (
     "--slurm-no-account",
     "--slurm-init-seconds-before-status-checks",
@@ -69,7 +69,7 @@ def test_the_demo_runs_through_slurm_with_the_gpu_requested(cluster, home, tmp_p
         env={**home, "CELLMILL_DEVICE": "cpu"},
     )  # fmt: skip
     assert (project / "results/demo/report.html").stat().st_size > 10_000
-    ours = [job for job in cluster.jobs() if "Comment" in job]  # not the job that tried the cluster out
+    ours = [job for job in cluster.jobs() if "Comment" in job]  # without the job that tested the cluster
     wanted = {job["Comment"]: job["TresPerJob"] for job in ours if "TresPerJob" in job}
     assert any(comment.startswith("rule_train") for comment in wanted)
     assert any(comment.startswith("rule_predict") for comment in wanted)
@@ -79,7 +79,7 @@ def test_the_demo_runs_through_slurm_with_the_gpu_requested(cluster, home, tmp_p
     )
     log = (project / "logs/demo/train/sartorius_unet.log").read_text()
     assert "CELLMILL_DEVICE=cpu" in log
-    # The same on this machine, without the profile: nothing to be done.
+    # A second run on this machine, without the profile, has nothing to do.
     assert planned_jobs(project) == set()
 
 

@@ -1,4 +1,4 @@
-"""Small sequences for the tests of networks that see more than one frame."""
+"""Small sequences for the tests of networks that take several frames as input."""
 
 import numpy as np
 
@@ -17,18 +17,18 @@ TINY_RECURRENT = {
 
 
 def recurrent_preset(**changes):
-    """The settings of a preset with memory that trains in a second, as the rules pass them."""
+    """Return the settings of a recurrent preset that trains in a second, as the rules pass them."""
     return ModelPreset.model_validate(merge(TINY_RECURRENT, changes)).model_dump(mode="json")
 
 
 def write_frames(folder, name, *, images_tyx, labels_tyx):
-    """Write images/{name} and labels/{name} with the frames {name}00, {name}01 and so on; give both folders."""
+    """Write frames {name}00, {name}01 and so on to images/{name} and labels/{name}; return both folders."""
     samples = [f"{name}{number:02d}" for number in range(len(images_tyx))]
     return write_named_frames(folder, name, dict(zip(samples, zip(images_tyx, labels_tyx, strict=True), strict=True)))
 
 
 def write_named_frames(folder, name, frames):
-    """Write a shard of frames {sample: (image_yx, labels_yx)}; give the folders of images and of labels."""
+    """Write a shard of frames {sample: (image_yx, labels_yx)}; return the folders of images and of labels."""
     with shard_folder(folder / "images" / name) as images, shard_folder(folder / "labels" / name) as labels:
         for sample, (image_yx, labels_yx) in frames.items():
             write_image(images / f"{sample}.tif", np.asarray(image_yx, dtype=np.float32))
@@ -41,12 +41,12 @@ def write_named_frames(folder, name, frames):
 
 
 def coded_frames(count, *, shape=(50, 60), first=0):
-    """Frames whose every pixel says where it is from: 10000 * frame + 100 * row + column."""
+    """Return frames whose pixel values encode their position: 10000 * frame + 100 * row + column."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     return [10000.0 * (first + frame) + 100 * y + x for frame in range(count)]
 
 
 def decode(values):
-    """Frame, row and column of a coded pixel."""
+    """Return frame, row and column of coded pixels."""
     whole = np.rint(values).astype(int)
     return whole // 10000, whole % 10000 // 100, whole % 100

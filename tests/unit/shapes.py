@@ -4,7 +4,7 @@ import numpy as np
 
 
 def scattered_objects(shape, *, objects, seed):
-    """Ellipses, rings and pairs of blobs that touch at a corner only, numbered 1 .. n; some lie over others."""
+    """Draw ellipses, rings and pairs of blobs that touch only at a corner, numbered 1 .. n; some cover others."""
     rng = np.random.default_rng(seed)
     y, x = np.indices(shape)
     labels = np.zeros(shape, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Annotations of any content: what is written is read again, and damaged files give objects or a ValueError."""
+"""Annotations of any content: written files are read back unchanged; damaged ones yield objects or a ValueError."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ READERS = {"ctc": read_ctc, "imagej_roi": read_imagej_roi, "color_components": r
 numbers = st.sampled_from([0, 1, 2, 7, 300, 65533, 65534, IGNORE_LABEL])
 label_images = arrays(np.uint16, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=9), elements=numbers)
 sequences = st.lists(arrays(np.uint16, (3, 4), elements=numbers), min_size=1, max_size=6)
-# (place as a fraction of the file, byte): a few bytes that changed
+# (position as a fraction of the file, byte): a few changed bytes
 changes = st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), max_size=6)
 
 
@@ -36,7 +36,7 @@ def read(kind, path, *, shape, frame=0, **extra):
 
 
 def attempt(action):
-    """Give what an action returns, or the text of its ValueError; any other error is a mistake."""
+    """Return (result, None) of an action, or (None, message) after a ValueError; other errors propagate."""
     try:
         return action(), None
     except ValueError as error:
@@ -44,7 +44,7 @@ def attempt(action):
 
 
 def read_or_refuse(kind, path, *, shape):
-    """Only a ValueError with a message, or objects that lie inside the image."""
+    """Check that reading either fails with a clear ValueError or returns objects that lie inside the image."""
     instances, refusal = attempt(lambda: read(kind, path, shape=shape))
     assert refusal is None or (str(path) in refusal and "expected" in refusal)
     for instance in instances or ():
@@ -72,7 +72,7 @@ def zip_of(data):
 
 @st.composite
 def rois(draw):
-    """A ROI of any kind as ImageJ might save it."""
+    """Draw a ROI of any kind as ImageJ might save it."""
     kind = draw(st.sampled_from([kind for kind in ROI_TYPE if kind >= 0]))
     subtype = draw(st.sampled_from([subtype for subtype in ROI_SUBTYPE if subtype >= 0]))
     coordinate = st.integers(-3, 14)
@@ -98,7 +98,7 @@ def rois(draw):
 
 
 def follow(tracks, label):
-    """The label under which a track began, before gaps cut it."""
+    """Return the label under which a track began, before gaps split it."""
     while tracks[label].parent:
         label = tracks[label].parent
     return label
@@ -140,12 +140,12 @@ def test_sequences_survive_as_ctc_results(sequence, first):
             assert instance.area_px == np.count_nonzero(expected[label])
             lives.setdefault(instance.number, []).append(frame)
             origins.setdefault(label, set()).add(follow(tracks, instance.number))
-    # every track is listed from its first frame to its last and has no gap
+    # every track is listed from its first frame to its last and has no gaps
     assert {number: (track.begin, track.end) for number, track in tracks.items()} == {
         number: (frames[0], frames[-1]) for number, frames in lives.items()
     }
     assert all(frames == list(range(frames[0], frames[-1] + 1)) for frames in lives.values())
-    # an object stays one object through its gaps, and no two become one
+    # an object keeps its identity through its gaps, and no two objects merge
     assert all(len(found) == 1 for found in origins.values())
     assert len(set.union(set(), *origins.values())) == len(origins)
 

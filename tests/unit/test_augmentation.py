@@ -1,4 +1,4 @@
-"""Augmentation: all planes move together, labels are never mixed, flows turn, named sizes are what they say."""
+"""Augmentation: all planes move together, labels are never interpolated, flows rotate, sizes are as configured."""
 
 import itertools
 from dataclasses import replace
@@ -56,7 +56,7 @@ def affine(*, rotation_deg=0.0, zoom_yx=(1.0, 1.0), shear_deg=0.0, **changes):
 
 
 def window_of(images, labels=None, maps=None, *, is_vector=False):
-    """A window of read-only planes; one plane may be given without its axis, labels may be left out."""
+    """Return a window of read-only planes; a single plane may lack its first axis, and labels are optional."""
     images_cyx = np.atleast_3d(images.T).T.astype(np.float32)
     labels_tyx = np.zeros((1, *images_cyx.shape[1:])) if labels is None else np.atleast_3d(labels.T).T
     maps_cyx = None if maps is None else maps.astype(np.float32)
@@ -72,14 +72,14 @@ def apply(window, geometry=STILL, *, values=(SAME,), shape=PATCH, seed=0):
 
 
 def places(geometry, *, shape=PATCH, margin=0):
-    """From which place each pixel of the result was taken, y and x, from the middle of the window."""
+    """Return the position (y, x) each pixel of the result was taken from, relative to the middle of the window."""
     grid_cyx = np.mgrid[: shape[0] + 2 * margin, : shape[1] + 2 * margin].astype(float)
     grid_cyx -= np.array([(length - 1) / 2 for length in grid_cyx.shape[1:]])[:, None, None]
     return apply(window_of(grid_cyx), geometry, shape=shape).images_cyx
 
 
 def ellipses(shape):
-    """Three large smooth cells, two of which touch along a line."""
+    """Draw three large smooth cells, two of which touch along a line."""
     y, x = np.mgrid[: shape[0], : shape[1]] / np.array(shape)[:, None, None]
     labels_yx = np.zeros(shape, np.uint16)
     labels_yx[((y - 0.4) / 0.22) ** 2 + ((x - 0.55) / 0.16) ** 2 < 1] = 7
@@ -89,7 +89,7 @@ def ellipses(shape):
 
 
 def flow_to_middle(labels_yx):
-    """Unit vectors (y, x) from each pixel of an object to the mean of its pixels; 0 elsewhere."""
+    """Return unit vectors (y, x) from each pixel of an object to the mean of its pixels; 0 elsewhere."""
     y, x = np.mgrid[: labels_yx.shape[0], : labels_yx.shape[1]]
     flow_cyx = np.zeros((2, *labels_yx.shape))
     for label in set(np.unique(labels_yx)) - {0, IGNORE_LABEL}:
@@ -142,7 +142,8 @@ def test_quarter_turns_and_flips_move_numbers_and_change_their_signs_only():
     field_cyx = np.random.default_rng(2).normal(size=(2, 4, 4)).astype(np.float32)
     window = window_of(field_cyx[0], np.ones((4, 4)), field_cyx, is_vector=True)
     turned = apply(window, replace(STILL, quarter_turns=1), shape=(4, 4)).maps_cyx
-    # The upper right corner comes to the upper left: what pointed down points to the right, to the right up.
+    # The upper right corner moves to the upper left: vectors down become vectors to the right, those to the right
+    # point up.
     assert turned[1, 0, 0] == field_cyx[0, 0, -1]
     assert turned[0, 0, 0] == -field_cyx[1, 0, -1]
     mirrored = apply(window, replace(STILL, flip_columns=True), shape=(4, 4)).maps_cyx
@@ -168,7 +169,7 @@ def test_a_flow_to_the_middle_of_a_disc_still_points_there_when_the_disc_is_an_e
     inside_yx = moved.labels_tyx[0] == 5
     far_yx = inside_yx & (np.hypot(y - y[inside_yx].mean(), x - x[inside_yx].mean()) > 4)
     assert far_yx.sum() > 500
-    # Half a pixel of the disc's middle, seen from 4 px away, are 7 degrees.
+    # Half a pixel of error in the disc's middle, seen from 4 px away, is 7 degrees.
     assert angles_deg(moved.maps_cyx, expected_cyx)[far_yx].max() < 7
     assert angles_deg(moved.maps_cyx, expected_cyx)[far_yx].mean() < 1.5
 
@@ -203,7 +204,7 @@ def test_a_corner_of_a_cell_that_another_surrounds_keeps_its_direction():
     labels_yx = np.full((96, 96), 2)
     labels_yx[:48, :48] = 1
     flow_cyx = np.where(labels_yx == 1, -1, 1) * np.full((2, 96, 96), np.sqrt(0.5))
-    # At the corner the nearest pixel weighs .36, those of the other cell together .64.
+    # At the corner the nearest pixel has weight .36, those of the other cell together .64.
     moved = apply(window_of(labels_yx, labels_yx, flow_cyx, is_vector=True), affine(shift_yx_px=(0.4, 0.4)))
     assert moved.labels_tyx[0, 31, 31] == 1
     assert np.allclose(moved.maps_cyx, np.where(moved.labels_tyx == 1, -1, 1) * np.sqrt(0.5), atol=1e-5)
@@ -245,7 +246,7 @@ def test_reversed_time_reverses_frames_labels_and_maps():
     assert np.array_equal(moved.images_cyx, images_cyx[::-1].astype(np.float32))
     assert moved.labels_tyx[:, 0, 0].tolist() == [5, 4, 3, 2, 1]
     assert moved.maps_cyx[:, 0, 0].tolist() == [8, 9, 6, 7, 4, 5, 2, 3, 0, 1]
-    # One plane of labels is that of the frame in the middle, which stays there.
+    # A single plane of labels belongs to the middle frame, which stays in place.
     middle = apply(window_of(images_cyx, labels_tyx[2]), replace(STILL, reverse_time=True), shape=(8, 8))
     assert (middle.labels_tyx == 3).all()
 
@@ -261,7 +262,7 @@ def test_time_is_reversed_in_half_of_the_draws_and_only_where_wanted():
 
 
 class Extremes:
-    """Stands for a generator whose numbers are chosen, so that the largest changes are reached."""
+    """Stand-in for a random generator that returns chosen numbers, so that the largest changes are reached."""
 
     def __init__(self, numbers, noise):
         self.numbers, self.noise = iter(numbers), noise
@@ -373,7 +374,7 @@ def test_what_lies_outside_the_window_is_ignored():
 
 
 def test_the_rotation_of_paper_3_moves_a_corner_by_less_than_a_pixel():
-    # 0.2 degrees at the corner of 256 x 256: 180 px * 0.0035 = 0.63 px; taken for radians it would be 36 px.
+    # 0.2 degrees at the corner of 256 x 256: 180 px * 0.0035 = 0.63 px; read as radians it would be 36 px.
     section = settings_of(affine_probability=1, rotation_deg=0.2, zoom=[1, 1], translation=0)
     geometry = draw_geometry(section, patch=(256, 256), rng=Extremes([1.0] * 4, 0.0))
     still_cyx, moved_cyx = (places(drawn, shape=(256, 256), margin=2) for drawn in (STILL, geometry))
@@ -384,7 +385,7 @@ def test_a_positive_rotation_turns_the_content_counter_clockwise():
     image_yx = np.zeros(PATCH)
     image_yx[30:34, 54:58] = 1  # to the right of the middle
     moved_yx = apply(window_of(image_yx), affine(rotation_deg=90)).images_cyx[0]
-    assert moved_yx[6:10, 30:34].min() > 0.99  # above it
+    assert moved_yx[6:10, 30:34].min() > 0.99  # above the middle
 
 
 def test_a_magnification_of_two_makes_areas_four_times_as_large():
@@ -436,7 +437,7 @@ def test_an_elastic_displacement_has_the_spread_and_the_smoothness_that_are_set(
     )
     for y, x in ((0, 0), (31, 24), (63, 47), (10, 33)):
         assert np.sqrt((fields[:, :, y, x] ** 2).mean()) == pytest.approx(3.0, rel=0.1)
-    # Noise that is smoothed by a Gaussian resembles itself over a distance r like exp(-r^2 / (4 sigma^2)).
+    # The autocorrelation of Gaussian-filtered noise at a distance r is exp(-r^2 / (4 sigma^2)).
     alike = (fields[:, :, 20, 10] * fields[:, :, 20, 10 + 12]).mean() / 9
     assert alike == pytest.approx(np.exp(-(12**2) / (4 * 12**2)), abs=0.1)
     assert abs((fields[:, 0] * fields[:, 1]).mean()) < 0.5
@@ -586,7 +587,7 @@ def test_settings_that_are_off_take_nothing_from_the_stream():
     rng, other = np.random.default_rng(5), np.random.default_rng(5)
     draw_geometry(section, patch=PATCH, rng=rng)
     draw_values(section, rng=rng)
-    other.random(11)  # five coins, rotation, two shifts, zoom, contrast, brightness
+    other.random(11)  # five coin flips, rotation, two shifts, zoom, contrast, brightness
     assert rng.random() == other.random()
 
 

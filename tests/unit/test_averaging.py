@@ -1,4 +1,4 @@
-"""The mean of several predictions: of the image turned and mirrored, of several networks, of each class."""
+"""The average of several predictions: over symmetries of the image, over networks, over classes."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ SHAPE = (24, 40)
 
 
 class Plain(torch.nn.Module):
-    """A function of images as a network."""
+    """Network that applies a given function to its input."""
 
     stride_px, halo_px, is_recurrent = 4, 12, False
 
@@ -56,7 +56,7 @@ def test_a_network_that_does_not_care_predicts_the_same():
 
 
 def test_the_mean_is_that_of_probabilities_and_not_of_logits():
-    """A network that adds to the upper half: turned upside down it adds to the lower one."""
+    """The network adds to the upper half of its input, which is the lower half of a flipped image."""
 
     def upper(images):
         raised = images.clone()
@@ -69,7 +69,7 @@ def test_the_mean_is_that_of_probabilities_and_not_of_logits():
 
 
 def test_flow_vectors_are_turned_back_with_the_image():
-    """A network that knows the flows of what it sees, whichever way it is turned."""
+    """The network computes the exact flows of its input in any orientation."""
     y, x = np.indices(SHAPE)
     labels = ((y - 11) ** 2 / 64 + (x - 18) ** 2 / 200 <= 1).astype(np.uint16)
     labels[2:6, 30:38] = 2
@@ -96,12 +96,12 @@ def test_each_class_is_told_in_turn():
     found = network(images)
     logits = [images[:, :1] + step for step in (1, 0, -1)]
     assert torch.allclose(found, sum(torch.sigmoid(each) for each in logits) / 3, atol=1e-6)
-    assert (images[:, 1:] == 9).all()  # what was given is not changed
+    assert (images[:, 1:] == 9).all()  # the input is not changed
 
 
 def test_each_way_of_a_recurrent_network_has_its_own_memory():
     class Counter(torch.nn.Module):
-        """Adds what it has seen in the same place before."""
+        """Network that returns the sum of all frames so far, pixel by pixel."""
 
         stride_px, halo_px, is_recurrent = 4, 12, True
 

@@ -1,4 +1,4 @@
-"""Backgrounds: what has to vanish, what has to stay, and signs."""
+"""Background subtraction: what is removed, what is preserved, and signs."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def read_only(array):
 
 
 def frame_with_spots(*, noise, seed=0):
-    """A tilted background of 100 to 200 counts with nine spots 80 counts high."""
+    """Draw nine spots 80 counts high on a tilted background of 100 to 200 counts; return image, background, spots."""
     y, x = np.mgrid[:120, :150]
     background_yx = 100 + 0.4 * y + 0.35 * x
     spots_yx = sum(
@@ -61,7 +61,7 @@ def test_spots_keep_their_height_and_the_slope_goes(method):
     image_yx, background_yx, spots_yx = frame_with_spots(noise=0)
     result_yx = subtract(image_yx, method=method)
     empty = spots_yx < 0.5
-    # the blur of a Gaussian takes the spots' own mean with it
+    # a Gaussian blur also removes the mean of the spots
     assert result_yx[60, 75] == pytest.approx(80, rel=0.15)
     assert np.abs(result_yx[empty] - result_yx[empty].mean()).mean() < 0.1 * background_yx.std()
 
@@ -90,7 +90,7 @@ def test_the_shrunk_ball_stays_near_the_ball_at_full_size(radius):
     image_yx, _, _ = frame_with_spots(noise=3)
     full_yx = image_yx - rolling_ball(image_yx, radius=radius, workers=1)
     difference_yx = subtract_rolling_ball(image_yx, radius_px=radius) - full_yx
-    # a third of the noise; spots are 80 counts high
+    # a third of the noise, where spots are 80 counts high
     assert np.sqrt((difference_yx**2).mean()) < 1
 
 

@@ -1,4 +1,4 @@
-"""Batches: the same patches on any number of threads and after any interruption; padding is ignored."""
+"""Batches: the same patches with any number of threads and after any interruption; padding is ignored."""
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_an_image_smaller_than_the_patch_is_all_there_once_and_the_rest_ignored(
     assert valid_yx.sum() == 20 * 100
     assert (np.ptp(rows), np.ptp(columns)) == (19, 99)
     assert np.array_equal(target_yx[valid_yx].reshape(20, 100), images.target(index).classes_yx)
-    # Mirrored, so that batch statistics see no constant; the image itself has mean 0.
+    # The padding is mirrored so that batch statistics include no constant; the image itself has mean 0.
     assert image_yx[~valid_yx].std() > 0.5
     assert image_yx[valid_yx].mean() == pytest.approx(0, abs=1e-4)
 
@@ -176,7 +176,7 @@ def test_a_limit_keeps_the_same_images_each_time(shard):
     assert len({tuple(image.sample for image in choose_images(found, limit=2, seed=s)) for s in range(20)}) > 3
 
 
-# ---- what is drawn of an image is the image, moved as its labels are ------------------------------------------
+# ---- patches: image and target move together ------------------------------------------------------------------
 
 OUTPUTS = [
     ("foreground", {"name": "bce"}),
@@ -195,7 +195,7 @@ def preset_for(output, loss, **train):
 
 @pytest.fixture(scope="module")
 def coded(tmp_path_factory):
-    """Touching cells on an image whose pixels say where they are: 100 row + column."""
+    """Shard of touching cells on an image whose pixel values encode their position: 100 row + column."""
     folder = tmp_path_factory.mktemp("coded")
     labels_yx = np.zeros((80, 90), np.uint16)
     for number in range(48):
@@ -208,7 +208,7 @@ def coded(tmp_path_factory):
 
 @pytest.mark.parametrize(("output", "loss"), OUTPUTS)
 def test_a_patch_has_the_target_that_its_place_has_in_the_whole_image(coded, output, loss):
-    """Also at its edge: a cell that lies outside of the patch counts as far as it reaches into it."""
+    """Also at its edge, where a cell outside the patch still affects the target inside it."""
     preset = preset_for(output, loss)
     images = image_set(coded, preset=preset)
     whole = images.target(0)
@@ -225,7 +225,7 @@ def test_a_patch_has_the_target_that_its_place_has_in_the_whole_image(coded, out
 
 @pytest.mark.parametrize(("output", "loss"), OUTPUTS)
 def test_turned_and_mirrored_patches_have_the_targets_of_their_pixels(coded, output, loss):
-    """Contours between touching cells depend on their numbers alone, flows turn with the image."""
+    """Contours between touching cells depend only on their numbers; flows turn with the image."""
     preset = preset_for(output, loss, augmentation={"flip": True, "rotate_90": True})
     images = image_set(coded, preset=preset)
     whole = images.target(0)
@@ -236,7 +236,7 @@ def test_turned_and_mirrored_patches_have_the_targets_of_their_pixels(coded, out
         assert np.array_equal(target.classes_yx, whole.classes_yx[rows, columns])
         if whole.weights_yx is not None:
             assert np.allclose(target.weights_yx, whole.weights_yx[rows, columns], atol=1e-6)
-        # Where a step along the patch's rows and columns leads in the image.
+        # Direction in the image of a step along the patch's rows and columns.
         turn = [[(p[1, 0] - p[0, 0]), (p[0, 1] - p[0, 0])] for p in (rows, columns)]
         turns.add(str(turn))
         if output == "distance":
@@ -262,7 +262,7 @@ WILD = {
 
 
 def test_image_and_labels_are_moved_alike_by_every_augmentation(tmp_path):
-    """An image that is its own mask, over 100 draws of large discs."""
+    """The image is its own mask, with large discs; 100 draws."""
     y, x = np.mgrid[:160, :160]
     mask_yx = (y % 80 - 40) ** 2 + (x % 80 - 40) ** 2 < 30**2
     labels_yx = (mask_yx * (1 + 2 * (y // 80) + x // 80)).astype(np.uint16)
@@ -304,7 +304,7 @@ def test_values_are_where_cells_are(coded, output):
 
 @pytest.mark.parametrize(("output", "loss"), OUTPUTS)
 def test_an_image_smaller_than_its_patch_has_its_target_once(tmp_path, output, loss):
-    """What was mirrored around it is ignored, and makes neither contours nor near neighbours."""
+    """The mirrored padding is ignored and makes neither contours nor near neighbours."""
     labels_yx = np.zeros((24, 28), np.uint16)
     labels_yx[4:20, 3:13], labels_yx[4:20, 14:26] = 1, 2
     shard = write_named_frames(tmp_path, "s", {"s0": (np.zeros((24, 28), np.float32), labels_yx)})

@@ -213,7 +213,7 @@ def test_held_out_accuracy_of_what_can_be_learnt_is_high():
 
 
 def test_holding_out_images_uncovers_what_pixels_hide():
-    # Each image has a grey value of its own and one class: its pixels tell each other's label.
+    # Each image has its own grey value and a single class, so that its pixels reveal each other's label.
     rng = np.random.default_rng(2)
     groups = np.repeat(np.arange(4), 50)
     grey, label = np.array([0.2, 0.4, 0.6, 0.8]), np.array([False, True, True, False])

@@ -1,4 +1,4 @@
-"""Stage check: what it measures, what it remarks on, what it stops."""
+"""Stage check: its measurements, its findings and the errors that stop a run."""
 
 import hashlib
 import json

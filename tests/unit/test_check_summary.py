@@ -1,4 +1,4 @@
-"""The summary of the check stage: tables of a dataset, and lines that a person can read."""
+"""The summary of the check stage: tables of a dataset and human-readable lines."""
 
 import json
 

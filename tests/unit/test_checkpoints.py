@@ -1,4 +1,4 @@
-"""Checkpoints: whole or absent, named by what decides the result, saved when a signal asks."""
+"""Checkpoints: complete or absent, named after the settings that determine the result, saved on a signal."""
 
 import os
 import signal

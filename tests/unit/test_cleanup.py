@@ -1,4 +1,4 @@
-"""Old shards go, with their seals; everything else stays."""
+"""Old shards are deleted together with their seals; everything else stays."""
 
 import yaml
 

@@ -1,4 +1,4 @@
-"""The two C-LSTM U-Nets of paper 2: size, constants of their frameworks, windows and states."""
+"""The two C-LSTM U-Nets of paper 2: size, constants of their frameworks, windows and hidden states."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def build(version, **changes):
 
 
 def settled(version, **changes):
-    """A network whose running statistics are not the initial ones, in evaluation mode."""
+    """Return a network in evaluation mode whose running statistics are not the initial ones."""
     network = build(version, **changes)
     with torch.no_grad():
         for _ in range(3):
@@ -208,7 +208,7 @@ def test_a_network_without_batch_norm_statistics_of_others_gives_a_sequence_alon
 
 @pytest.mark.parametrize(("kernel_px", "first"), [(3, 0), (5, -1)])
 def test_strided_convolutions_lie_as_in_keras(kernel_px, first):
-    # SOURCE Keras, padding "same" of stride 2 on an even size: kernel - 2 zeros, the odd one behind
+    # SOURCE Keras, padding "same" with stride 2 on an even size: kernel - 2 zeros, the odd one at the end
     conv = StridedConv(1, 1, kernel_px)
     image_bcyx = torch.zeros(1, 1, 12, 12, requires_grad=True)
     (gradient_bcyx,) = torch.autograd.grad(conv(image_bcyx)[0, 0, 2, 2], image_bcyx)
@@ -218,7 +218,7 @@ def test_strided_convolutions_lie_as_in_keras(kernel_px, first):
 
 
 def test_skips_of_the_code_are_the_inputs_of_its_blocks():
-    # The last decoder block gets 64 channels from below and the image itself.
+    # The last decoder block takes 64 channels from below and the image itself as input.
     with torch.device("meta"):
         network = clstm_unet_code.build(**CODE)
     inputs = [block[0][0].in_channels for block in reversed(network.decoder)]

@@ -1,4 +1,4 @@
-"""COCO files: what is drawn, digested, refused and written, with pycocotools as the other witness."""
+"""COCO files: how they are drawn, digested, refused and written, compared with pycocotools."""
 
 import contextlib
 import io
@@ -15,7 +15,7 @@ from cellmill.annotations.coco_json import sample_of
 from cellmill.annotations.coco_masks import MAX_OUTLINE_PX, decode_counts, encode_counts
 from cellmill.images import IGNORE_LABEL
 
-# pycocotools' decoder itself
+# pycocotools' own decoder raises this warning
 peer_decodes = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 SHAPE = (30, 43)
@@ -61,7 +61,7 @@ def load_quietly(path):
         return COCO(str(path))
 
 
-# What is drawn
+# Drawing
 
 
 def test_an_outline_on_whole_pixels_is_their_rectangle():
@@ -77,7 +77,7 @@ def test_an_outline_on_whole_pixels_is_their_rectangle():
 def test_random_outlines_are_drawn_as_pycocotools_draws_them_on_the_whole_image():
     rng = np.random.default_rng(3)
     for _ in range(300):
-        # three decimals of coordinates: where pycocotools rounds fifths of a pixel, many lie half way
+        # 0 to 3 decimals: pycocotools rounds to fifths of a pixel, so that many coordinates are exact ties
         parts = [
             np.round(rng.uniform(-15, 55, 2 * rng.integers(3, 9)), rng.integers(0, 4)).tolist()
             for _ in range(rng.integers(1, 4))
@@ -160,7 +160,7 @@ def test_memory_grows_with_the_object_and_not_with_the_image():
     assert peak < 1e6
 
 
-# What is refused
+# Refused files
 
 
 @pytest.mark.parametrize(
@@ -284,7 +284,7 @@ def test_a_size_that_is_none_is_refused(tmp_path):
         read_coco_table({"table": str(path)}, samples=["a"])
 
 
-# What is held and digested
+# Contents and digests
 
 
 @pytest.mark.parametrize("first", ["images", "annotations"])
@@ -415,7 +415,7 @@ def test_memory_is_flat_in_the_size_of_the_file(tmp_path):
     assert peak(1000) < peak(100) + 200_000
 
 
-# What is written
+# Writing
 
 
 def random_labels(seed, *, ignored):

@@ -1,4 +1,4 @@
-"""Objects as regions of equal colour: connectivity, background, transparency, and what is no mask."""
+"""Objects as regions of equal colour: connectivity, background, transparency, and images that are not masks."""
 
 import imagecodecs
 import numpy as np

@@ -1,4 +1,4 @@
-"""The config: closed, every mistake at once, each with its place, what was expected and the nearest known key."""
+"""The config: closed; all mistakes at once, each with its place, the expected value and the nearest known key."""
 
 import pytest
 import yaml
@@ -356,7 +356,7 @@ def test_the_settings_of_a_dataset_hold_those_that_it_comes_from(data):
     of_c = list_settings(made, "c")
     assert of_c["seed"] == 5
     assert list(of_c["datasets"]) == ["c", "a", "b"]
-    # A reader starts from it: the same runs, made the same way.
+    # A config with these settings plans the same runs, made the same way.
     again = plan(of_c)
     for name, needed in (("c", made.runs["c"]), ("a", made.runs["a"][:1]), ("b", made.runs["b"][:3])):
         assert again.runs[name] == needed

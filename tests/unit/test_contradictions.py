@@ -1,4 +1,4 @@
-"""Settings that fit neither each other nor the images: each is named with a setting that works, and that is tried."""
+"""Settings that contradict each other or the images: each error proposes a setting that works, which is then tried."""
 
 import re
 
@@ -28,7 +28,7 @@ def preset_of(name, changes):
 
 
 def complaints(name, changes):
-    """The mistakes of a preset, without the head and the tail that pydantic adds."""
+    """Return the error message of a preset, without the head and the tail that pydantic adds."""
     try:
         preset_of(name, changes)
     except ValidationError as error:
@@ -51,7 +51,7 @@ STRIDES = {
 @pytest.mark.parametrize("name", STRIDES)
 @pytest.mark.parametrize("excess", [(1, 1), (1, -1), (-1, 1)])
 def test_a_patch_is_a_multiple_of_the_stride_and_the_nearest_one_is_proposed(name, excess):
-    """By hand: 2 to the number of poolings."""
+    """The expected stride, by hand, is 2 to the power of the number of poolings."""
     stride = STRIDES[name]
     patch = [160 + excess[0], 192 + excess[1]]
     changes = {"train": {"patch": patch, "augmentation": {"rotate_90": False, "elastic": None}}}
@@ -236,12 +236,12 @@ def test_no_shipped_preset_contradicts_itself(name):
     assert contradictions_of(preset_of(name, {})) == []
 
 
-# ---- of a preset and its images --------------------------------------------------------------------------------
+# ---- a preset and its images -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def stills(tmp_path, monkeypatch):
-    """Twelve single images of two kinds, label images, and a table of the classes of some."""
+    """Config section of twelve single images of two kinds with label images."""
     monkeypatch.chdir(tmp_path)
     for room in ("images", "labels"):
         for number in range(12):
@@ -304,7 +304,7 @@ def test_a_network_of_sequences_is_refused_for_single_images(stills, movie, pres
 
 
 def test_frames_as_a_pattern_make_a_sequence(stills, tmp_path):
-    """The proposal with one folder of numbered images."""
+    """The pattern proposed in the message works with one folder of numbered images."""
     section = {
         "images": "images/{kind}/n{frame}.tif",
         "annotations": {"format": "label_image", "path": "labels/{kind}/n{frame}.tif"},
@@ -353,7 +353,7 @@ def test_each_class_of_the_training_images_has_a_plane(stills):
 
 
 def test_each_class_of_any_fold_has_a_plane(stills, tmp_path):
-    """One image is of a class of its own: whichever fold it is tested in, it trains in the others."""
+    """Only one image has the class rare; in every fold that does not test it, it is a training image."""
     for room in ("images", "labels"):
         (tmp_path / room / "rare").mkdir()
         (tmp_path / room / "rare" / "n99.tif").touch()
@@ -375,7 +375,10 @@ def write_table(tmp_path, kinds):
 
 
 def refusal(section, entry, *, seed):
-    """Some splits put the images without a class among the test images, where the network is not told it."""
+    """Return the seed and the message of a refused split, or None.
+
+    Some splits put the images without a class into the test part, where the network does not need it.
+    """
     try:
         plan({**section, "split": {"seed": seed}}, entry)
     except ConfigError as error:
@@ -392,7 +395,7 @@ def test_an_image_without_a_class_is_named(stills, tmp_path):
 
 
 def test_who_is_told_the_class_is_told_it_of_every_image(stills, tmp_path):
-    """An image without annotation has no row of the table, and no class."""
+    """An image without annotation has no row in the table and therefore no class."""
     section = write_table(tmp_path, ["cort", "astro"] * 5)
     section["annotations"]["missing"] = "unlabelled"
     entry = {"preset": "sartorius_hot", "input": {"class_planes": ["astro", "cort"], "class_at_prediction": "oracle"}}
@@ -485,7 +488,7 @@ def test_blocks_make_passages_shorter(movie):
 
 
 def test_windows_fit_into_the_training_part_of_every_fold(movie, tmp_path):
-    """One sequence is long: in the fold where it is tested, only the short ones train."""
+    """One sequence is long; in the fold that tests it, only the short ones are used for training."""
     for room in ("movie", "truth"):
         for frame in range(6, 20):
             (tmp_path / room / f"a_{frame}.tif").touch()

@@ -1,4 +1,4 @@
-"""The convolutional LSTM: by hand, through windows, and what becomes of its state."""
+"""The convolutional LSTM: computed by hand, across windows, and how its hidden state is handled."""
 
 import math
 
@@ -15,7 +15,7 @@ def make(channels=1, *, in_channels=1, kernel_px=3, gate=torch.sigmoid, has_memo
 
 
 def line(value):
-    """Keras' hard sigmoid, for one number."""
+    """Compute Keras' hard sigmoid of one number."""
     return min(1.0, max(0.0, 0.2 * value + 0.5))
 
 
@@ -25,7 +25,7 @@ def logistic(value):
 
 @pytest.mark.parametrize(("gate", "by_hand"), [(torch.sigmoid, logistic), (hard_sigmoid, line)])
 def test_one_cell_by_hand(gate, by_hand):
-    # One pixel: of each kernel only the middle counts. Order of the gates: input, forget, candidate, output.
+    # One pixel, so that only the middle of each kernel counts. Order of the gates: input, forget, candidate, output.
     from_input, from_hidden, bias = [0.7, -0.4, 1.3, 0.2], [-0.6, 0.9, 0.5, -1.1], [0.1, 1.0, -0.2, 0.3]
     cell = make(gate=gate)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""An image is counted in bands as it is as a whole, whatever their height."""
+"""Counts of an image read in bands equal those of the whole image, whatever the height of the bands."""
 
 import dataclasses
 
@@ -20,7 +20,7 @@ SHAPE = (44, 37)
 
 
 def make_view(seed, *, ends=(), scale=1):
-    """A view of random objects, its prediction moved by two pixels, and some ignored pixels."""
+    """Return a view of random objects, a prediction shifted by up to two pixels, and some ignored pixels."""
     rng = np.random.default_rng(seed)
     truth_yx = scattered_objects(SHAPE, objects=14, seed=seed) * scale
     segmented_yx = np.roll(truth_yx, rng.integers(-2, 3, 2), axis=(0, 1))
@@ -57,7 +57,7 @@ def test_counts_do_not_depend_on_the_bands(seed, ends, tolerance, scale):
 @given(seed=st.integers(0, 2**32 - 1), ends=cuts)
 def test_components_of_bands_are_those_of_the_image(seed, ends):
     view = make_view(seed, ends=ends)
-    threshold = 0.8  # many small components, which touch at corners
+    threshold = 0.8  # many small components that touch at corners
     expected_yx = label_components(view.read_probability(slice(None)) >= threshold)
     found = []
     for rows, numbers in zip(view.bands(), number_components(view, view.bands(), threshold=threshold), strict=True):

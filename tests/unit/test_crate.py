@@ -1,4 +1,4 @@
-"""The crate of a dataset: what it says, that all of it is true, and what the validator of RO-Crate says of it."""
+"""The RO-Crate of a dataset: its contents, that they are correct, and the report of the RO-Crate validator."""
 
 import hashlib
 import io
@@ -25,7 +25,7 @@ PROVENANCE = {
     "date": "2026-01-31 23:59 UTC", "commit": "0123456789ab", "machine": "Linux x86_64",
     "versions": {"python": "3.11.7", "numpy": "2.4.6"},
 }  # fmt: skip
-# What would have to be invented: who ran it, who publishes it, under which licence, and an address of cellmill.
+# Facts that would have to be invented: who ran it, who publishes it, under which licence, and a URL of cellmill.
 UNKNOWN = {
     "The Application SHOULD have a url",
     "The SoftwareApplication id SHOULD be an absolute URI",
@@ -37,7 +37,7 @@ UNKNOWN = {
 
 
 def write_example(folder: Path) -> dict:
-    """Write results of two runs and the images they were made from; give the keywords of `write_crate`."""
+    """Write results of two runs and the images they were made from; return the keywords of `write_crate`."""
     root, data = folder / "results/cells", folder / "data"
     contents = {
         "samples.csv": "sample\na\n", "report.html": "<!doctype html>", "metrics.csv": "model\n", "one/objects.csv": "",
@@ -103,7 +103,7 @@ def test_inputs_have_size_and_digest_but_no_folder_of_the_machine(example, tmp_p
     named = {entity["name"]: entity for entity in inputs if entity["@type"] == "CreativeWork"}
     assert set(named) == {"…/größe 1.tif", "…/well/2.tif", "…/1.png", "elsewhere/m.cellmill"}
     assert named["…/well/2.tif"]["sha256"] == hashlib.sha256(b"another").hexdigest()
-    assert "sha256" not in named["elsewhere/m.cellmill"]  # not there
+    assert "sha256" not in named["elsewhere/m.cellmill"]  # the file does not exist
     text = example["output_path"].read_text()
     assert tmp_path.name not in text
     assert "/tmp" not in text
@@ -159,7 +159,7 @@ def test_nested_settings_become_one_line_a_value():
     assert dict(flatten(settings)) == {"a.b[0].c": 1, "a.d": "[]", "e": False, "f": "…/y.csv", "g": '["…/z", "w/v"]'}
 
 
-# ---- what is listed --------------------------------------------------------------------------------------
+# ---- listed files ----------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_a_seal_stands_for_each_shard_and_for_no_other_folder(plan):
 
 
 def test_asking_for_a_crate_changes_nothing_that_is_made_of_the_config(plan):
-    """Neither the page nor the settings that the crate lists say that it was asked for."""
+    """Neither the page nor the settings in the crate mention the request for a crate."""
     assert "ro_crate" not in json.dumps(job_settings(plan, "report", dataset="cells"))
     assert "report" not in job_settings(plan, "crate", dataset="cells")["parameters"]["datasets"]["cells"]
 
@@ -224,7 +224,7 @@ def test_asking_for_a_crate_changes_nothing_that_is_made_of_the_config(plan):
 
 
 class OneFile(HTTPAdapter):
-    """Answers every request with the context of RO-Crate 1.1, so that nothing asks the network."""
+    """HTTP adapter that answers every request with the context of RO-Crate 1.1, so that no network is used."""
 
     def send(self, request, **_):
         headers = {"Content-Type": "application/ld+json"}
@@ -234,7 +234,7 @@ class OneFile(HTTPAdapter):
 
 @pytest.fixture(scope="module")
 def web_cache(tmp_path_factory):
-    """What the validator would otherwise fetch."""
+    """Cache of the web pages that the validator would otherwise download."""
     if not CONTEXT.is_file():
         pytest.skip(f"{CONTEXT} is missing: `make test` installs requirements-oracles.txt")
     path = tmp_path_factory.mktemp("web") / "cache"
@@ -246,7 +246,7 @@ def web_cache(tmp_path_factory):
 
 
 def validate(crate, web_cache, tmp_path):
-    """Give what the validator says of a crate as profile, and (severity, message) of each issue."""
+    """Return the profile by which the validator checks a crate, and (severity, message) of each issue."""
     answer = tmp_path / "answer.json"
     options = ["--offline", "--cache-path", web_cache, "--no-paging", "-l", "recommended", "-f", "json", "-o", answer]
     command = [Path(sys.executable).parent / "rocrate-validator", "--no-interactive", "validate", *options, crate]

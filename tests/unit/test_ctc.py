@@ -1,4 +1,4 @@
-"""Annotations of the Cell Tracking Challenge: numbers, markers, track tables, and what is refused."""
+"""Annotations of the Cell Tracking Challenge: numbers, markers, track tables, and refused files."""
 
 import numpy as np
 import pytest
@@ -131,8 +131,8 @@ def test_a_marked_object_that_nobody_outlined_is_ignored(tmp_path, labels_yx):
     markers_yx = np.zeros(SHAPE, np.uint16)
     markers_yx[1, 1] = 4  # in object 7
     markers_yx[5:8, 8] = 9  # its first pixel in object 2
-    markers_yx[8:10, 12:15] = 65534  # in none, and the number of an outlined object elsewhere
-    markers_yx[0, 16] = 1  # in none
+    markers_yx[8:10, 12:15] = 65534  # in no object; its number is that of an outlined object elsewhere
+    markers_yx[0, 16] = 1  # in no object
     instances = read(tmp_path, labels_yx, markers=markers_yx)
     assert [i.source for i in instances if i.is_ignored] == ["marker 1", "marker 65534"]
     assert np.array_equal(draw(instances, SHAPE, ignored=True) != 0, np.isin(markers_yx, [1, 65534]))
@@ -231,7 +231,7 @@ def test_a_table_that_is_missing_or_no_text_is_refused(tmp_path):
 
 
 def frame_of(*labels):
-    """One object of two pixels for each label."""
+    """Draw one object of two pixels for each label."""
     frame_yx = np.zeros((4, 10), np.uint32)
     for i, label in enumerate(labels):
         frame_yx[2 * (i // 5) : 2 * (i // 5) + 2, 2 * (i % 5)] = label

@@ -1,4 +1,4 @@
-"""Devices: a job that asked for a GPU never runs on the CPU in silence."""
+"""Devices: a job that requests a GPU never falls back to the CPU silently."""
 
 import logging
 import subprocess

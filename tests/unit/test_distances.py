@@ -1,4 +1,4 @@
-"""Distances: against one transform of the whole image for each cell, by hand, and what touching cells and padding do."""
+"""Distances: against one transform of the whole image per cell, by hand, and with touching cells and padding."""
 
 import math
 
@@ -27,7 +27,7 @@ def read_only(labels):
 
 
 def scattered_cells(shape=(90, 120), cells=40, seed=0, ignored=False):
-    """Discs, some of which touch, hide one another or are cut by the border."""
+    """Draw discs, some of which touch, cover one another or are cut by the border."""
     rng = np.random.default_rng(seed)
     y, x = np.indices(shape)
     labels = np.zeros(shape, dtype=np.uint16)
@@ -46,7 +46,7 @@ def two_bars(gap, *, label=(1, 2)):
 
 
 def plain_distances(labels, *, border=False):
-    """One distance transform of the whole image for each cell."""
+    """Return the two smallest distances of each pixel, from one transform of the whole image for each cell."""
     distances = [np.full(labels.shape, np.inf)] * 2
     for number in sorted(set(np.unique(labels)) - {0, IGNORE_LABEL}):
         mask = labels == number
@@ -73,7 +73,7 @@ def test_what_lies_beyond_the_reach_is_below_a_hundred_millionth_of_the_weight(s
     separated = separate_touching(labels)
     total = plain_distances(separated).sum(axis=0)
     exact = np.where(separated == 0, 10 * np.exp(-(total**2) / (factor * 25)), 0)
-    # float32 rounds by 6e-8 of the value, which is 10 at most
+    # float32 rounds by 6e-8 of the value, which is at most 10
     found = distance_weights(labels, **(PAPER | {"factor": factor}))
     assert np.allclose(found, exact, rtol=1e-7, atol=1e-7)
     assert exact[found == 0].max() < 1e-7
@@ -152,7 +152,7 @@ def test_inside_of_a_cell_the_readings_differ_by_the_way_to_its_own_border():
         distance_weights(read_only(labels), **(PAPER | {"reading": reading, "inside": True}))
         for reading in ("to_cell", "to_border")
     )
-    # Three pixels within the left cell: 0 to the cell, 3 to its border, 4 + 4 to the other one
+    # Three pixels within the left cell: 0 to the cell, 3 to its border, 4 + 4 to the other cell
     assert to_cell[30, 26] == pytest.approx(10 * math.exp(-(8**2) / 25), rel=FLOAT32)
     assert to_border[30, 26] == pytest.approx(10 * math.exp(-((3 + 8) ** 2) / 25), rel=FLOAT32)
 
@@ -178,13 +178,13 @@ def test_separated_cells_touch_nowhere_and_none_is_lost(seed):
     assert np.array_equal(separated[separated > 0], labels[separated > 0])
     ridge = (labels > 0) & (separated == 0)
     assert ridge.any()
-    # Each pixel of the ridge has a neighbour of a higher number: the ridge is as thin as can be.
+    # Each pixel of the ridge has a neighbour with a higher number, so that the ridge is as thin as possible.
     cells = remove_ignored(labels)
     neighbours = ndimage.maximum_filter(cells, footprint=ndimage.generate_binary_structure(2, 1))
     assert (neighbours[ridge] > cells[ridge]).all()
     for ours, theirs in ((separated[1:], separated[:-1]), (separated[:, 1:], separated[:, :-1])):
         meet = (ours != theirs) & (ours > 0) & (theirs > 0) & (ours != IGNORE_LABEL) & (theirs != IGNORE_LABEL)
-        # Only a cell that is all border may still touch.
+        # Only a cell that consists entirely of border may still touch.
         for number in np.unique(np.minimum(ours[meet], theirs[meet])):
             assert (neighbours[labels == number] > number).all()
 
@@ -216,7 +216,7 @@ def test_depth_of_a_square_counts_its_rings():
 def test_touching_cells_are_deep_each_on_its_own():
     labels = read_only([[1] * 5 + [2] * 3] * 5)
     depth = normalised_distance(labels)
-    # Beyond the image nobody knows where a cell ends, so the only edge is the one between both.
+    # The cells' extent beyond the image is unknown, so the only edge is the one between them.
     assert np.allclose(depth, [[1, 0.8, 0.6, 0.4, 0.2, 1 / 3, 2 / 3, 1]] * 5, rtol=FLOAT32)
 
 

@@ -1,4 +1,4 @@
-"""Equal and nearly equal images: who is found, on which side of the split, and that it stays quick."""
+"""Identical and nearly identical images: which are found, in which parts of the split, and how fast."""
 
 import base64
 import time

@@ -29,7 +29,7 @@ EXACT = 1e-9
 
 
 def draw_image(seed, cells=3):
-    """True labels, a probability, and a segmentation that misses a bit."""
+    """Return true labels, a noisy probability map, and a segmentation shifted by one row."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(SHAPE, dtype=np.int64)
     for number in range(1, cells + 1):
@@ -45,7 +45,7 @@ def write_shard(root, shard, drawn, *, mode="none", size=None):
     geometries = {sample: plan_fit(SHAPE, mode=mode, size=size) for sample in drawn}
     with shard_folder(folders["images_dir"]) as folder:
         for sample, arrays in drawn.items():
-            # Grey values that follow the labels; only the scores of ISBI 2012 read them.
+            # Grey values that follow the labels; only the ISBI 2012 scores use them.
             write_image(
                 folder / f"{sample}.tif", fit_image(40.0 + 100 * (arrays[0] > 0), geometries[sample], pad_value=0)
             )
@@ -114,7 +114,7 @@ def test_tables_have_the_agreed_columns(tables):
 
 
 def compare(root, folders, runs, *, bootstrap=200, groups=None):
-    """Evaluate the same images under several names: (model, seed) -> change of the segmentation."""
+    """Evaluate the same images under several names; `runs` maps (model, seed) to a change of the segmentation."""
     paths = []
     for (model, seed), change in runs.items():
         changed = root / f"changed-{model}-{seed}"
@@ -157,7 +157,8 @@ def test_models_are_compared_image_by_image(tmp_path):
     assert (mirrored["value"], mirrored["ci_low"], mirrored["ci_high"]) == pytest.approx(
         (-row["value"], -row["ci_high"], -row["ci_low"])
     )
-    # What is hard is hard for both: the interval of the difference is not that of two models drawn by themselves.
+    # Difficult images are difficult for both models, so the interval of the difference is narrower than for two models
+    # whose images are drawn independently.
     ends = metrics[(metrics["metric"] == "dice") & (metrics["aggregation"] == "image_mean")]
     ends = ends[(ends["stage"] == "postprocessed") & (ends["seed"] == 1)].set_index("model")
     alone = (ends["ci_high"] - ends["ci_low"]).sum()
@@ -208,7 +209,7 @@ def test_objects_at_the_border_are_not_asked_for_where_they_were_left_out(tmp_pa
         metrics, scores = summarize(tmp_path, [evaluate(tmp_path, folders, exclude_border=exclude_border)])
         rows = scores.set_index("stage")
         assert rows.loc["postprocessed", "ap_0.50"] == ap
-        assert rows.loc["thresholded", "ap_0.50"] == 1  # the mask has both
+        assert rows.loc["thresholded", "ap_0.50"] == 1  # the mask contains both objects
         assert rows.loc["postprocessed", "n_true"] == 2 - exclude_border
         assert rows.loc["postprocessed", "dice"] == pytest.approx(1.0 if exclude_border else 2 * 100 / 280)
 
@@ -220,7 +221,7 @@ def test_curves_hold_every_pixel_and_sizes_every_object(tables, tmp_path):
     curves, sizes = pd.read_csv(tmp_path / "curves.csv"), pd.read_csv(tmp_path / "sizes.csv")
     assert len(curves) == 256
     assert curves[["background", "foreground"]].to_numpy().sum() == 4 * SHAPE[0] * SHAPE[1]
-    # The Brier score's mean probability, and what the threshold leaves, both from the curve
+    # The mean probability for the Brier score and the pixels above the threshold, both from the curve
     above = curves[curves["low"] >= THRESHOLD]
     threshold = math.ceil(THRESHOLD * 256) / 256
     assert above["low"].min() == threshold
@@ -265,7 +266,7 @@ def test_threshold_free_scores_are_pooled_over_the_images(tmp_path):
         drawn[sample] = labels, (probability * 255).astype(np.uint8) / 255, segmented
     metrics, _ = summarize(tmp_path, [evaluate(tmp_path, write_shard(tmp_path, "test-0000", drawn))])
     truth = np.concatenate([(arrays[0] > 0).ravel() for arrays in drawn.values()])
-    # The stored probability is a float16; its bin, not the 8-bit one, is what counts.
+    # The stored float16 probability decides the bin, not the 8-bit value.
     stored = np.concatenate([arrays[1].astype(np.float16).ravel() for arrays in drawn.values()])
     bins = np.minimum((stored.astype(np.float64) * 256).astype(int), 255)
     pooled = pick(metrics, stage="thresholded", aggregation="pooled")
@@ -359,7 +360,7 @@ def test_both_geometries_are_scored_where_they_differ(tmp_path, mode, size):
 
 
 def test_padding_holds_no_predicted_object(tmp_path):
-    # Probabilities are 1 in the padding of this shard.
+    # The probability is 1 in the padding of this shard.
     folders = write_shard(tmp_path, "test-0000", drawn_images(1), mode="crop_pad", size=(80, 90))
     _, scores = summarize(tmp_path, [evaluate(tmp_path, folders)])
     thresholded = scores[scores["stage"] == "thresholded"].set_index("geometry")
@@ -441,7 +442,7 @@ def test_evaluation_leaves_its_inputs_alone(tmp_path):
     assert np.array_equal(read_labels(folders["labels_dir"] / "x0.tif"), before)
 
 
-# ---- what the papers' tables have ----------------------------------------------------------------------------
+# ---- scores of the papers' tables ----------------------------------------------------------------------------
 
 
 def test_rates_of_both_classes_follow_from_the_scores_of_each(tmp_path):
@@ -528,14 +529,14 @@ def test_constant_predictor_has_the_share_of_the_foreground_as_accuracy(tmp_path
 def test_grey_threshold_is_chosen_on_training_images(tmp_path):
     _, _, trained = sectioned(tmp_path, split="train", shard="train-0000", first=5)
     drawn, folders, tested = sectioned(tmp_path)
-    # In the test images objects are dark: a threshold of the training images is wrong there.
+    # In the test images objects are dark, so that a threshold chosen on the training images is wrong there.
     for sample, arrays in drawn.items():
         write_image(folders["images_dir"] / f"{sample}.tif", (140.0 - 100 * (arrays[0] > 0)).astype(np.float32))
     tested = evaluate(tmp_path, folders, isbi2012=True)
     metrics, _ = summarize(tmp_path, [trained, tested])
     accuracy = metrics[(metrics["model"] == "(grey)") & (metrics["metric"] == "accuracy")]
     of = accuracy[accuracy["aggregation"] == "pooled"].set_index("split")["value"]
-    assert of["train"] > 0.97  # the blur moves a pixel of the border at most
+    assert of["train"] > 0.97  # the blur shifts the border by at most one pixel
     assert of["test"] < 0.1
 
 

@@ -1,4 +1,4 @@
-"""Stage export: other programs get the probabilities that the pipeline gets, and nothing but data is ever loaded."""
+"""Stage export: other programs reproduce the pipeline's probabilities, and no code is ever loaded from a file."""
 
 import contextlib
 import gc
@@ -38,7 +38,7 @@ from cellmill.outputs import OUTPUT_CHANNELS, to_probabilities
 from cellmill.provenance import code_digests
 from project import ROOT
 
-# What a runtime may do in another order than torch.
+# Tolerance for operations that a runtime performs in a different order from torch.
 TOLERANCE = 1e-4
 
 NETWORKS = {
@@ -53,7 +53,7 @@ NETWORKS = {
 
 
 def preset_of(architecture="unet", **changes):
-    """The settings of a small preset of an architecture."""
+    """Return the settings of a small preset of an architecture."""
     network = dict(NETWORKS[architecture])
     section = {"title": "tiny", "width": network.pop("width"), "network": {"architecture": architecture, **network}}
     losses = {"contour": "ce", "distance": "distance", "two_classes": "ce"}
@@ -65,7 +65,7 @@ def preset_of(architecture="unet", **changes):
 
 
 def write_run(folder, preset, *, threshold=0.4):
-    """A run as postprocess_fit leaves it: model.cellmill, with weights that say something of every image."""
+    """Write model.cellmill as postprocess_fit leaves it, with weights that respond to any image; return the network."""
     folder.mkdir(parents=True, exist_ok=True)
     network = network_settings(preset)
     torch.manual_seed(3)
@@ -73,7 +73,7 @@ def write_run(folder, preset, *, threshold=0.4):
     for name, values in built.state_dict().items():
         if values.ndim > 1:
             torch.nn.init.normal_(values, std=2 / values[0].numel() ** 0.5)
-        elif name.endswith("running_mean"):  # statistics that an export must not lose
+        elif name.endswith("running_mean"):  # statistics that the export must preserve
             values.uniform_(-0.2, 0.2)
         elif name.endswith("running_var"):
             values.uniform_(0.5, 2)
@@ -123,7 +123,7 @@ def draw(rng, *shape):
 
 @pytest.fixture(scope="module")
 def graphs(tmp_path_factory):
-    """One exported run an architecture, made when it is asked for."""
+    """Function that exports one run per architecture on demand."""
     made = {}
 
     def graph_of(architecture):
@@ -269,13 +269,13 @@ def test_the_same_run_gives_the_same_bytes_under_another_name(graphs, tmp_path):
 
 @pytest.fixture
 def validate(tmp_path, monkeypatch):
-    """The format's own validator, with a cache of its own."""
+    """The format's own validator, with a separate cache."""
     monkeypatch.setenv("BIOIMAGEIO_CACHE_PATH", str(tmp_path / "cache"))
     from bioimageio.spec import load_description
 
     def validated(path):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ResourceWarning)  # it leaves the archive open
+            warnings.simplefilter("ignore", ResourceWarning)  # the validator leaves the archive open
             found = load_description(path)
             summary, version = found.validation_summary, found.format_version
             del found
@@ -317,7 +317,7 @@ def test_the_formats_own_validator_accepts_the_package(package, validate):
     assert summary.status == "valid-format", summary.format()
     assert not [error for detail in summary.details for error in detail.errors]
     assert version == read_package(path)[0]["format_version"], "the file is of the newest format"
-    # Nobody but the owner can say whose it is and what may be done with it: the validator asks for both.
+    # Only the owner can state the authors and the licence; the validator requests both.
     asked = {warning.loc[0] for detail in summary.details for warning in detail.warnings}
     assert {"authors", "license"} <= asked <= {"authors", "license", "inputs", "outputs"}
 
@@ -338,7 +338,7 @@ def test_a_tool_that_follows_the_description_gets_the_test_output(package):
     [computed] = runtime(files[description["weights"]["onnx"]["source"]]).run(None, {given["id"]: image})
     expected = np.load(io.BytesIO(files[found["test_tensor"]["source"]]))
     assert expected.shape[1] == len(found["axes"][1]["channel_names"])
-    # Values of hundreds, as a camera counts, leave a sum fewer digits than normalised ones.
+    # Values of several hundred, as in camera counts, leave a sum with fewer exact digits than normalised values.
     assert np.abs(computed - expected).max() < (TOLERANCE if given["preprocessing"] else 20 * TOLERANCE)
     assert expected[:, 0].std() > 1e-4, "a constant would show nothing"
 
@@ -404,7 +404,7 @@ def test_a_network_that_needs_more_than_images_is_no_package(architecture, chang
 
 
 class Trap:
-    """A pickle that makes a file when it is loaded."""
+    """Pickle that creates a folder when it is loaded."""
 
     def __init__(self, path):
         self.path = str(path)
@@ -414,7 +414,7 @@ class Trap:
 
 
 def with_weights(run, weights):
-    """The archive of a run with other bytes for its weights."""
+    """Replace the weights in the archive of a run by other bytes and return its path."""
     with zipfile.ZipFile(run / "model.cellmill") as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     path = run / "other.cellmill"
@@ -443,7 +443,7 @@ def test_code_in_a_weights_file_is_refused_and_does_not_run(make, tmp_path):
         export_onnx(output_path=tmp_path / "model.onnx", model_path=path, title="t", cite=None, threads=1)
     assert not (tmp_path / "it_ran").exists()
     assert not (tmp_path / "model.onnx").exists()
-    # The trap works where nobody is careful.
+    # The trap does work where loading is unprotected.
     with contextlib.suppress(RuntimeError):
         torch.load(io.BytesIO(weights), weights_only=False)
     assert (tmp_path / "it_ran").exists()
@@ -452,7 +452,7 @@ def test_code_in_a_weights_file_is_refused_and_does_not_run(make, tmp_path):
 def test_a_changed_byte_of_the_weights_is_noticed(tmp_path):
     write_run(tmp_path, preset_of())
     content = (tmp_path / "model.cellmill").read_bytes()
-    first = content.index(b"PK\x03\x04", content.index(b"weights.pt"))  # where the inner archive begins
+    first = content.index(b"PK\x03\x04", content.index(b"weights.pt"))  # start of the inner archive
     last = content.index(b"PK\x01\x02", content.rindex(b"weights.pt") - 60)
     for place in np.linspace(first + 1000, last - 1000, 7).astype(int):
         changed = bytearray(content)

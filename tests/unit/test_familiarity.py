@@ -1,4 +1,4 @@
-"""Images unlike those that a model was trained on."""
+"""Images that differ from those that a model was trained on."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def test_the_range_is_that_of_all_images():
     assert summary["long_side_px"] == [120, 140]
     assert summary["pixel_size_um"] == [0.5, 0.5]
     assert summary["brightness"] == pytest.approx([200, 260], abs=3)
-    # 2 x 2.326 standard deviations lie between the first and the 99th percentile
+    # 2 x 2.326 standard deviations lie between the 1st and the 99th percentile
     assert summary["contrast"] == pytest.approx([4.65 * 30, 4.65 * 40], rel=0.05)
 
 

@@ -1,4 +1,4 @@
-"""Fitting frames to one size and going back: the inverses are exact where the frames overlap."""
+"""Fitting frames to one size and back: the inverse is exact where the frames overlap."""
 
 import functools
 
@@ -30,7 +30,7 @@ def numbered(rows, columns):
 
 @functools.cache
 def discs(rows, columns, *, radius, seed):
-    """Discs that do not touch, each its own label."""
+    """Draw discs that do not touch, each with its own label."""
     rng = np.random.default_rng(seed)
     labels_yx = np.zeros((rows, columns), np.uint16)
     pitch = 2 * radius + 4
@@ -131,7 +131,7 @@ def test_discs_survive_the_way_to_512_and_back(radius):
     )
     area_ratios = fitted / (before * scale)
     ious = both / (before + after - both)
-    # one disc alone may lose the pixels along one side of its outline
+    # a single disc may lose the pixels along one side of its outline
     assert np.mean(area_ratios) == pytest.approx(1, abs=0.01)
     assert min(area_ratios) > 0.9
     assert np.mean(ious) > 0.95

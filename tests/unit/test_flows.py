@@ -1,4 +1,4 @@
-"""Flows: against a plain simulation, by following them, and what mirrors and turns do to them."""
+"""Flows: against a plain simulation, followed to the cell centres, and under flips and quarter turns."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from scipy import ndimage
 from cellmill.flows import grey_of_flows, unit_flows
 from cellmill.images import IGNORE_LABEL
 
-# Sums in another order differ in the last of 53 bits, a direction from them by little more: beyond float32
+# Sums in another order differ in the last of 53 bits and directions by little more, which float32 does not resolve
 ROUNDING = 1e-6
 EULER_STEPS = 200
 
@@ -19,7 +19,7 @@ def read_only(labels):
 
 
 def scattered_cells(shape=(70, 80), cells=25, seed=0):
-    """Ellipses, some of which touch, hide one another or are cut by the border."""
+    """Draw ellipses, some of which touch, cover one another or are cut by the border."""
     rng = np.random.default_rng(seed)
     y, x = np.indices(shape)
     labels = np.zeros(shape, dtype=np.uint16)
@@ -32,7 +32,7 @@ def scattered_cells(shape=(70, 80), cells=25, seed=0):
 
 
 def crowded_cells(shape=(100, 120), cells=60, radius=9, seed=0):
-    """Discs cut where they would overlap, half-way to each other: convex, touching, some cut by the border."""
+    """Draw discs cut half-way where they would overlap: convex, touching, some cut by the border."""
     rng = np.random.default_rng(seed)
     places = rng.uniform(0, shape, size=(cells, 2))
     y, x = np.indices(shape)
@@ -43,13 +43,13 @@ def crowded_cells(shape=(100, 120), cells=60, radius=9, seed=0):
 
 
 def packed_squares(size=11, count=4):
-    """Convex cells that fill the image: each touches its neighbours or the border on every side."""
+    """Draw convex cells that fill the image; each touches its neighbours or the border on every side."""
     number = np.arange(1, count**2 + 1, dtype=np.uint16).reshape(count, count)
     return read_only(np.kron(number, np.ones((size, size), dtype=np.uint16)))
 
 
 def middle_of(mask):
-    """The place of a mask to which its flow leads: nearest pixel to the mean, or between those at one corner."""
+    """Return the point where the flow of a mask converges: the pixel nearest to the mean, or the mean of tied ones."""
     places = np.argwhere(mask)
     squared = ((places - places.mean(axis=0)) ** 2).sum(axis=1)
     nearest = places[np.isclose(squared, squared.min(), rtol=0, atol=1e-9)]
@@ -57,7 +57,7 @@ def middle_of(mask):
 
 
 def plain_flow(mask):
-    """Heat on one mask, pixel by pixel."""
+    """Simulate heat diffusion in one mask, pixel by pixel, and return the unit vectors of its gradient."""
     places = [tuple(place) for place in np.argwhere(mask)]
     height, width = np.ptp(np.argwhere(mask), axis=0) + 1
     middle = middle_of(mask)
@@ -74,13 +74,13 @@ def plain_flow(mask):
         if not any((y + row, x + column) in heat for row, column in sides):
             sides = around
         slope = sum(np.array(way) * heat.get((y + way[0], x + way[1]), 0) for way in sides)
-        # level but for rounding
+        # flat except for rounding
         flow[:, y, x] = slope / np.hypot(*slope) if np.hypot(*slope) > 1e-14 * heat[y, x] else 0
     return flow
 
 
 def follow(flows, labels):
-    """End points of all pixels of cells: (pixels, 2)."""
+    """Follow the flows and return the end points of all pixels of cells: (pixels, 2)."""
     places = np.argwhere(labels > 0).T.astype(float)
     for _ in range(EULER_STEPS):
         places = places + [ndimage.map_coordinates(plane, places, order=1, mode="nearest") for plane in flows]
@@ -102,7 +102,7 @@ def test_flows_have_length_one_in_cells_and_none_outside():
     assert not lengths[labels == 0].any()
     flowing = lengths[labels > 0] > 0
     assert np.allclose(lengths[labels > 0][flowing], 1, atol=ROUNDING)
-    # All but middles, and a part here and there that a hiding cell has cut off
+    # All but the centres and an occasional fragment cut off by a covering cell
     assert flowing.mean() > 0.95
 
 
@@ -125,9 +125,9 @@ def test_following_flows_leads_every_pixel_to_the_middle_of_its_own_cell(labels)
     offsets = {n: ends[numbers == n] - middle_of(labels == n) for n in np.unique(numbers)}
     assert len(offsets) >= 16
     for offset in offsets.values():
-        # Within half a pixel of the pixel in the middle, which itself is half a pixel to each side
+        # Within half a pixel of the central pixel, which itself extends half a pixel to each side
         assert np.abs(offset).max() <= 1
-    # A field that is shifted by half a pixel would move all of them by as much.
+    # A field shifted by half a pixel would shift all of them by as much.
     assert np.abs(np.mean([offset.mean(axis=0) for offset in offsets.values()], axis=0)).max() < 0.15
 
 
@@ -138,7 +138,7 @@ def test_the_middle_of_a_symmetric_cell_is_exactly_level():
             labels = read_only(np.hypot((y - 20) * stretch, x - 20) <= radius)
             flow_y, flow_x = unit_flows(labels)
             assert flow_y[20, 20] == flow_x[20, 20] == 0
-            # On the axes nothing leads aside.
+            # On the axes there is no sideways flow.
             assert not flow_y[20].any()
             assert not flow_x[:, 20].any()
 
@@ -182,14 +182,14 @@ def test_a_ring_flows_to_one_place():
     labels = read_only((radius >= 6) & (radius <= 9))
     ends = follow(unit_flows(labels), labels)
     ends = ends[np.hypot(*(ends - ends.mean(axis=0)).T) < 3]
-    # Only pixels opposite, where the ways left and right are equally long, may stay.
+    # Only pixels opposite the centre, where both ways round are equally long, may stay.
     assert len(ends) > 0.9 * np.count_nonzero(labels)
 
 
 @pytest.mark.parametrize("labels", [scattered_cells(), scattered_cells(seed=3), packed_squares(size=6)])
 def test_mirrored_labels_have_the_mirrored_flows_to_the_last_bit(labels):
     flow_y, flow_x = unit_flows(labels)
-    # The middle is found with whole numbers and shared between equals, and sums do not depend on the side.
+    # The centre is found in integers and shared between ties, and sums do not depend on the side.
     assert np.array_equal(unit_flows(labels[:, ::-1]), [flow_y[:, ::-1], -flow_x[:, ::-1]])
     assert np.array_equal(unit_flows(labels[::-1]), [-flow_y[::-1], flow_x[::-1]])
 
@@ -197,7 +197,7 @@ def test_mirrored_labels_have_the_mirrored_flows_to_the_last_bit(labels):
 @pytest.mark.parametrize("labels", [scattered_cells(), scattered_cells(seed=3), packed_squares(size=6)])
 def test_turned_labels_have_the_turned_flows(labels):
     flow_y, flow_x = unit_flows(labels)
-    # A quarter turn takes the right side to the top: what went to the right goes up.
+    # A quarter turn moves the right side to the top, so that flow to the right becomes flow upwards.
     assert np.allclose(unit_flows(np.rot90(labels)), [-np.rot90(flow_x), np.rot90(flow_y)], atol=ROUNDING)
     assert np.allclose(unit_flows(labels.T), [flow_x.T, flow_y.T], atol=ROUNDING)
 
@@ -215,7 +215,7 @@ def test_a_process_hundreds_of_pixels_long_flows_along_itself():
     labels = np.zeros((5, 400), dtype=np.uint16)
     labels[2, :] = labels[1, :200] = 1
     flow_x = unit_flows(read_only(labels))[1]
-    # The mean is at 150, and two rows of warm pixels draw a little to each other.
+    # The mean is at column 166, and where there are two rows each attracts the flow of the other a little.
     assert (flow_x[2, :130] > 0.9).all()
     assert (flow_x[2, 170:] < -0.9).all()
 

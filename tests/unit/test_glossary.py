@@ -1,4 +1,4 @@
-"""The page on scores knows every score, and says what the code does where there is nothing to find."""
+"""The page on scores lists every score and states correctly what the code returns for empty images."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Image files and tables with any damage: pixels or one ValueError, never another error, never a hang."""
+"""Image files and tables with any damage: pixels or a single ValueError, never another error, never a hang."""
 
 import io
 import json
@@ -46,7 +46,7 @@ FILES = {
 
 
 def read_whatever_it_is(path):
-    """Read the first plane as the scan and the stages do; a ValueError that names the file is an answer too."""
+    """Read the first plane as the scan and the stages do, or accept a ValueError that names the file."""
     said = path.name
     try:
         with warnings.catch_warnings():
@@ -54,7 +54,7 @@ def read_whatever_it_is(path):
             layout = read_layout(path)
             plane = [[axis, 0, size] for axis, size in layout.stack.items()]
             raster = open_raster(path, palette="colours", plane=plane)
-            # damage may make an image of a gigapixel: its first rows say enough
+            # damage may make an image of a gigapixel, whose first rows suffice
             for _, band in islice(raster.bands(20_000), 20):
                 assert band.shape[1] == raster.shape[1]
     except ValueError as error:
@@ -69,7 +69,7 @@ def read_whatever_it_is(path):
 @given(data=st.data())
 def test_damaged_bytes_give_pixels_or_one_message(tmp_path, name, data):
     content = bytearray(FILES[name])
-    # most of what matters stands at the beginning or, in a TIFF, at the end
+    # most critical bytes are at the beginning or, in a TIFF, at the end
     place = st.one_of(st.integers(0, min(200, len(content) - 1)), st.integers(0, len(content) - 1))
     for _ in range(data.draw(st.integers(1, 6))):
         content[data.draw(place)] = data.draw(st.integers(0, 255))

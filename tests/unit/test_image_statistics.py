@@ -22,7 +22,7 @@ def random_numbers(seed=0, shape=SHAPE):
 
 
 def draw_discs(radius_px, *, side=3, shape=SHAPE):
-    """Label `side` x `side` discs on a grid."""
+    """Draw `side` x `side` labelled discs on a grid."""
     y, x = np.indices(shape)
     labels_yx = np.zeros(shape, dtype=np.int32)
     step = [size / side for size in shape]
@@ -76,7 +76,7 @@ def test_outlines_that_are_off_by_a_pixel_are_no_blur():
 
 @pytest.mark.parametrize("sigma_px", [1, 2, 4])
 def test_filtered_noise_is_correlated_over_twice_its_filter(sigma_px):
-    """The autocorrelation of a Gaussian filter is exp(-r**2 / (4 sigma**2))."""
+    """The autocorrelation of Gaussian-filtered noise is exp(-r**2 / (4 sigma**2))."""
     filtered_yx = ndimage.gaussian_filter(random_numbers(shape=(512, 512)), sigma_px)
     noisy_yx = filtered_yx + 0.05 * random_numbers(1, (512, 512))
     assert autocorrelation_length(filtered_yx, noise=0) == pytest.approx(2 * sigma_px, rel=0.05)
@@ -153,7 +153,7 @@ def test_contrasts_that_differ_are_a_spread():
     image_yx = 50.0 + 10 * labels_yx  # contrasts 10, 20 ... 90
     found = measure_image(image_yx, labels_yx=labels_yx)
     assert found["contrast"] == pytest.approx(50)
-    assert found["contrast_spread"] == pytest.approx((82 - 18) / 50)  # quantiles of nine values, between neighbours
+    assert found["contrast_spread"] == pytest.approx((82 - 18) / 50)  # interpolated quantiles of nine values
 
 
 def test_texture_is_the_sd_inside_without_the_noise():
@@ -202,7 +202,7 @@ def test_what_an_image_does_not_have_is_undefined():
     assert math.isnan(empty["radius_px"])
     assert full["foreground_fraction"] == 1
     assert math.isnan(full["noise"])
-    assert math.isnan(full["radius_px"])  # it is cut by the border
+    assert math.isnan(full["radius_px"])  # the object is cut by the border
     assert all(math.isnan(value) for value in unknown.values())
 
 
@@ -211,7 +211,7 @@ def test_labels_of_another_shape_are_refused():
         measure_image(np.zeros((4, 4)), labels_yx=np.zeros((4, 5), dtype=int))
 
 
-# ---- objects where nobody annotated any ----------------------------------------------------------------------------
+# ---- objects without annotation ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("contrast", [60, -60])
@@ -291,7 +291,7 @@ def test_samples_of_one_kind_lie_as_far_apart_as_expected():
         one, other = rng.standard_normal(25), rng.standard_normal(25)
         interval = permutation_interval(one, other, permutations=100, rng=rng)
         inside += interval.low <= distance(one, other) <= interval.high
-    assert inside >= 51  # 57 on average; fewer than 51 in one of a thousand
+    assert inside >= 51  # 57 expected; fewer than 51 in one of a thousand cases
 
 
 def test_samples_of_two_kinds_lie_farther_apart():

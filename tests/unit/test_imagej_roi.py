@@ -1,4 +1,4 @@
-"""ROIs of ImageJ: which pixels each kind covers, positions in stacks, archives that are no ROIs, and writing."""
+"""ImageJ ROIs: pixels covered by each kind, positions in stacks, invalid archives, and writing."""
 
 import io
 import struct
@@ -94,7 +94,7 @@ def write_zip(path, members):
 
 
 def winding_mask(points, shape=SHAPE):
-    """Which centres a simple polygon winds round, by the sum of the angles of its corners seen from the centre."""
+    """Return which pixel centres lie in a simple polygon, by summing the angles of its corners seen from the centre."""
     y, x = centres(shape)
     angles = [np.arctan2(py - y, px - x) for px, py in points]
     turns = [(angles[i] - angles[i - 1] + np.pi) % (2 * np.pi) - np.pi for i in range(len(points))]
@@ -157,7 +157,7 @@ def test_a_centre_on_the_outline_belongs_to_what_lies_right_of_it_or_below(tmp_p
 def test_an_oval_covers_the_centres_inside_its_ellipse(tmp_path, box):
     top, left, bottom, right = box
     y, x = centres()
-    # in whole numbers: no centre is misjudged by rounding
+    # in integers, so that rounding misjudges no centre
     dy, dx = (2 * y - top - bottom).astype(int), (2 * x - left - right).astype(int)
     height, width = bottom - top, right - left
     expected_yx = (dy * width) ** 2 + (dx * height) ** 2 < (height * width) ** 2
@@ -190,7 +190,7 @@ def test_round_corners_of_a_rectangle_are_cut_off(tmp_path, arc):
 @pytest.mark.parametrize(("ends", "ratio"), [((5, 4, 24, 15), 0.5), ((6, 16, 20, 5), 0.3), ((4, 10, 26, 10), 0.7)])
 def test_a_turned_ellipse_covers_the_centres_inside(tmp_path, ends, ratio):
     y, x = centres()
-    # SOURCE definition of the ellipse by its foci: the sum of the distances is the long axis
+    # SOURCE definition of the ellipse by its foci: the sum of the distances equals the long axis
     ends = np.array(ends, float).reshape(2, 2)
     middle, half = ends.mean(axis=0), (ends[1] - ends[0]) / 2
     foci = [middle + sign * half * np.sqrt(1 - np.float32(ratio).astype(float) ** 2) for sign in (1, -1)]
@@ -232,7 +232,7 @@ def test_curves_of_a_composite_are_followed(tmp_path):
     assert np.array_equal(read_mask(tmp_path, composite_roi(parabola)), y < x * (20 - x) / 10)
 
 
-# what is no area, or not all of it
+# ROIs without an area, or with parts that have none
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_all_damaged_members_are_listed(tmp_path):
         read_paths(archive)
 
 
-# archives that are no sets of ROIs
+# archives that are not sets of ROIs
 
 
 def test_an_archive_of_too_many_members_is_refused(tmp_path, monkeypatch):
@@ -462,7 +462,7 @@ def test_in_a_stack_of_two_axes_both_have_to_fit(tmp_path):
 
     assert places(at(t_position=2, z_position=3)) == [(1, 2)]
     assert places(at(t_position=2)) == [(1, z) for z in range(4)]
-    # slices are counted through the sections of one frame first
+    # positions count all sections of one frame before the next frame
     assert places(at(position=7)) == [(1, 2)]
 
 

@@ -1,4 +1,4 @@
-"""Reading images as labs store them, and the files that stages hand to one another."""
+"""Reading images as labs store them, and the files that stages exchange."""
 
 import struct
 import warnings
@@ -30,7 +30,7 @@ from cellmill.rasters import open_raster
 
 
 def ramp(dtype, *, rows=20, columns=31):
-    """Different in every pixel, not square, and it uses the range of its type."""
+    """Return an array that differs in every pixel, is not square and covers the range of its type."""
     values = np.linspace(0, 1, rows * columns).reshape(rows, columns)
     if np.issubdtype(dtype, np.integer):
         info = np.iinfo(dtype)
@@ -45,7 +45,7 @@ def write_png(path, array):
 
 def write_tiff(path, array, **options):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tifffile remarks on what some labs write
+        warnings.simplefilter("ignore")  # tifffile warns about some files that labs do write
         tifffile.imwrite(path, array, **options)
     return path
 
@@ -217,7 +217,7 @@ def test_a_png_of_few_bits_gives_the_stored_numbers(tmp_path, mode, stored):
         image.putdata(stored)
         image.save(path)
     else:
-        # two bits a sample by hand: four pixels are one byte behind the filter byte of their row
+        # two bits per sample, by hand: four pixels are one byte after the filter byte of their row
         write_png_of_two_bits(path, bytes([0, 0b00011011]))
     indices, axes = read_array(path, palette="indices")
     assert axes == "YX"

@@ -1,4 +1,4 @@
-"""Truth that does not fit into memory."""
+"""Ground truth that does not fit into memory."""
 
 import errno
 import io
@@ -18,7 +18,7 @@ def shard(tmp_path):
 
 
 def count_makings(monkeypatch):
-    """Count how often maps are made of labels."""
+    """Return a list that grows by the shape of each label image whose maps are computed."""
     made = []
     real = imagesets.image_maps
 

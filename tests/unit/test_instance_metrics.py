@@ -33,7 +33,7 @@ def match(predicted, truth, ignored=None):
 
 
 def matches_by_force(predicted, truth):
-    """Every pair as two masks; fractions compared as integers."""
+    """Count matches by comparing every pair as two masks, with fractions compared as integers."""
     found = []
     for threshold in THRESHOLDS:
         percent = round(100 * threshold)
@@ -68,7 +68,7 @@ def test_kaggle_score_of_three_objects_by_hand():
     truth, predicted = np.zeros((10, 40), dtype=int), np.zeros((10, 40), dtype=int)
     truth[:, 0:10], truth[:, 12:22], truth[:, 25:30] = 1, 2, 3
     predicted[:, 0:10] = 1  # IoU 1
-    predicted[:, 12:20] = 2  # IoU .8: a match below, not at .8
+    predicted[:, 12:20] = 2  # IoU .8: a match at lower thresholds, not at .8
     predicted[:, 35:38] = 3  # matches nothing
     _, _, matches, found = match(predicted, truth)
     assert matches.tolist() == [2] * 6 + [1] * 4

@@ -128,7 +128,7 @@ def test_empty_full_and_one_pixel_masks(method):
 
 def test_objects_are_dropped_by_area_shape_and_border_after_splitting():
     mask = disc(30, 25, 12) | disc(30, 42, 7) | disc(0, 70, 6)
-    mask[45:48, 60:80] = mask[45:58, 60:63] = True  # an L
+    mask[45:48, 60:80] = mask[45:58, 60:63] = True  # an L shape
     objects = split_objects(mask, mask, method="watershed", depth=0.5)
     large, small, cut, bent = objects[30, 20], objects[30, 45], objects[2, 70], objects[46, 75]
     areas = np.bincount(objects.ravel())
@@ -142,14 +142,14 @@ def test_objects_are_dropped_by_area_shape_and_border_after_splitting():
     assert kept(max_area_px=int(areas[large]) - 1) == {small, cut, bent}
     assert kept(min_solidity=0.8) == {large, small, cut}
     assert kept(exclude_border=True) == {large, small, bent}
-    # The raw frame ends where the large disc is; or beyond the array, which is a part of a larger image.
+    # The raw frame ends at the large disc; or it extends beyond the array, which is a part of a larger image.
     assert kept(((0, 60), (25, 90)), exclude_border=True) == {small, bent}
     assert kept(((-500, 900), (0, 90)), exclude_border=True) == {large, small, cut, bent}
 
 
 def touching_discs():
     truth = np.where(disc(30, 30, 12), 1, 0)
-    truth[disc(30, 48, 12) & (truth == 0)] = 2  # too close for the mask to have much of a neck
+    truth[disc(30, 48, 12) & (truth == 0)] = 2  # too close for a clear neck in the mask
     return truth
 
 
@@ -295,4 +295,4 @@ def test_limits_take_part_in_the_choice():
     mask = (truth > 0) | disc(10, 70, 8)
     assert max(tried["ap_kaggle"] for tried in choose([frame_of(mask, truth)])["searched"]) > 0.4
     best = max(tried["ap_kaggle"] for tried in choose([frame_of(mask, truth)], max_area_px=300)["searched"])
-    assert best == 0  # the cell itself is too large now
+    assert best == 0  # the cell itself exceeds the limit

@@ -1,4 +1,4 @@
-"""The scores of ISBI 2012: by hand on small partitions, by another road on random ones, and on the real sections."""
+"""The scores of ISBI 2012: by hand on small partitions, by another method on random ones, and on the real sections."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ PRINTED = 5e-4  # the check values have three digits
 
 
 def two_rooms(wall=1, side=9):
-    """Two cells with a wall between them."""
+    """Draw two cells with a wall between them."""
     cells_yx = np.ones((side, side), dtype=bool)
     cells_yx[:, side // 2 - wall // 2 : side // 2 + wall // 2 + 1] = False
     return cells_yx
@@ -53,7 +53,8 @@ def test_numbers_of_regions_do_not_matter():
 
 
 def test_merged_cells_by_hand():
-    # Two cells of half the pixels each, proposed as one: p = (1/2, 1/2) for pairs and cells, 1 for the proposal.
+    # Two cells with half of the pixels each, proposed as a single one: p = (1/2, 1/2) for pairs and cells, 1 for the
+    # proposal.
     truth_yx = label_cells(two_rooms())
     v_rand, v_info = compare_regions(np.ones_like(truth_yx), truth_yx)
     assert v_rand == pytest.approx(2 * 0.5 / (0.5 + 1), abs=EXACT)
@@ -61,7 +62,7 @@ def test_merged_cells_by_hand():
 
 
 def test_split_cell_by_hand():
-    # One cell of 12 pixels in parts of 9 and 3: sum p^2 = 90/144 for pairs and parts.
+    # One cell of 12 pixels, split into 9 and 3: sum p^2 = 90/144 for pairs and parts.
     truth_yx, proposed_yx = np.ones((3, 4), dtype=int), np.array([[1, 1, 1, 2]] * 3)
     v_rand, v_info = compare_regions(proposed_yx, truth_yx)
     assert v_rand == pytest.approx(2 * 90 / (144 + 90), abs=EXACT)
@@ -79,7 +80,7 @@ def test_pixels_on_the_line_are_regions_of_their_own_by_hand():
     def entropy(sizes):
         return sum(-size / 9 * np.log(size / 9) for size in sizes)
 
-    # The proposal nowhere joins two cells, so that it says all of the truth: I = H(S).
+    # The proposal never joins two cells, so that it contains all information about the truth: I = H(S).
     assert v_info == pytest.approx(2 * entropy([6, 3]) / (entropy([6, 3]) + entropy([4, 3, 1, 1])), abs=EXACT)
 
 
@@ -112,7 +113,7 @@ def test_membranes_of_the_truth_count_nowhere():
     assert compare_regions(wild_yx, truth_yx) == (1, 1)
 
 
-# ---- by another road -------------------------------------------------------------------------------------------
+# ---- by another method -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -123,7 +124,7 @@ def test_scores_are_those_of_the_pairs_of_pixels(seed):
     true, proposed = truth_yx[in_cell], regions_yx[in_cell].astype(np.int64)
     on_line = proposed == 0
     proposed[on_line] = proposed.max() + 1 + np.arange(on_line.sum())
-    # Ordered pairs of a pixel with another; each pixel is a pair with itself besides.
+    # Ordered pairs of different pixels; each pixel is also a pair with itself.
     (_, only_proposed), (only_true, both) = pair_confusion_matrix(true, proposed)
     n = len(true)
     expected = 2 * (both + n) / ((both + only_true + n) + (both + only_proposed + n))
@@ -142,7 +143,7 @@ def test_regions_are_apart_by_a_line_and_never_share_an_edge(seed):
     regions_yx = thin_membranes(cells_yx)
     for one, other in ((regions_yx[1:], regions_yx[:-1]), (regions_yx[:, 1:], regions_yx[:, :-1])):
         assert not ((one != other) & (one > 0) & (other > 0)).any()
-    # Cells keep their pixels and stay apart.
+    # Cells keep their pixels and stay separate.
     before_yx = label_cells(cells_yx)
     assert (regions_yx[cells_yx] > 0).all()
     pairs = {(int(a), int(b)) for a, b in zip(before_yx[cells_yx], regions_yx[cells_yx], strict=True)}
@@ -188,7 +189,7 @@ def test_unknown_pixels_change_no_score():
     some = score_thresholds(frozen(probability_yx), cells_yx, **words)
     others = score_thresholds(probability_yx, cells_yx | ~valid_yx, **words)
     assert some.shape == (2, 11)
-    # What lies beyond is the same cell or another; of the truth itself nothing is known there.
+    # Regions may continue beyond the known pixels, but the truth there is unknown.
     half = compare_regions(thin_membranes(probability_yx >= 0.5), np.where(valid_yx, label_cells(cells_yx), 0))
     assert some[:, 5] == pytest.approx(half, abs=EXACT)
     assert np.isfinite(others).all()
@@ -260,7 +261,7 @@ def test_cells_are_white_and_membranes_a_fifth(sections):
     assert (min(each), max(each)) == pytest.approx((0.730, 0.832), abs=PRINTED)
 
 
-# SOURCE check values: means over five sections, evenly through the stack
+# SOURCE check values: means over five sections, evenly spaced through the stack
 @pytest.mark.parametrize(
     ("propose", "expected"),
     [
@@ -300,6 +301,6 @@ def test_one_grey_threshold_beats_the_constant_predictor_by_five_per_cent(sectio
                  for k, cells_yx in enumerate(sections)])
         for value in (84, 88, 92)
     ]  # fmt: skip
-    # SOURCE a search in steps of four grey values; in single ones it is 0.0004 more
+    # SOURCE a search in steps of four grey values; in steps of one the result is 0.0004 higher
     assert max(coarse) == pytest.approx(0.829, abs=PRINTED)
     assert max(coarse) <= accuracy < max(coarse) + 1e-3

@@ -1,4 +1,4 @@
-"""Losses: hand-computed values, pixels that do not count, the side on which the weight lies, parts of a batch."""
+"""Losses: hand-computed values, ignored pixels, which side the class weight acts on, and parts of a batch."""
 
 import math
 
@@ -17,7 +17,7 @@ PLAIN = {
 }
 DISTANCE = {"weight": 10.0, "sigma_px": 5.0, "factor": 1, "reading": "to_border", "inside": False}
 VALUE_PLANES = {"distance": 1, "flow": 2, "flow_gray": 1}
-# Every kind of loss on every output it can be measured of
+# Every kind of loss on every output it applies to
 CASES = [(output, PLAIN | {"name": name}) for name, outputs in OUTPUTS_OF_LOSS.items() for output in outputs] + [
     ("two_classes", PLAIN | {"name": "ce", "class_weights": [1, 2]}),
     ("two_classes", PLAIN | {"name": "ce", "distance": DISTANCE, "normaliser": "weights"}),
@@ -25,7 +25,7 @@ CASES = [(output, PLAIN | {"name": name}) for name, outputs in OUTPUTS_OF_LOSS.i
     ("contour", PLAIN | {"name": "ce", "class_weights": [0.15, 0.25, 0.6], "distance": DISTANCE}),
     ("foreground", PLAIN | {"name": "focal", "positive_weight": 3, "gamma": 0.5}),
 ]
-# Losses that are means over pixels, of which parts of a batch make up the whole
+# Losses that are means over pixels, so that the parts of a batch add up to the whole
 MEANS = [(output, loss) for output, loss in CASES if "dice" not in loss["name"]]
 
 
@@ -34,7 +34,7 @@ def name_of(part):
 
 
 def random_case(output, loss, *, shape=(3, 9, 11), size=1.0, ignored=0.3, seed=0):
-    """Logits and a truth in which pixels are ignored, more of them in each patch than in the one before."""
+    """Return logits and a ground truth in which each patch has a larger share of ignored pixels than the one before."""
     generator = torch.Generator().manual_seed(seed)
 
     def draw(*channels):
@@ -49,7 +49,7 @@ def random_case(output, loss, *, shape=(3, 9, 11), size=1.0, ignored=0.3, seed=0
 
 
 def loss_of(logits, target, *, output="foreground", values=None, weights=None, **changes):
-    """Loss of one row of pixels: logits of (channels, pixels), classes of (pixels,)."""
+    """Compute loss and weight of one row of pixels: logits of (channels, pixels), classes of (pixels,)."""
     truth = Truth(
         torch.as_tensor(target, dtype=torch.uint8)[None, None],
         None if values is None else torch.as_tensor(values, dtype=torch.float32)[None, :, None],
@@ -163,7 +163,7 @@ def test_classes_of_no_weight_have_no_loss():
 
 
 def test_focal_loss_is_that_computed_by_hand():
-    p = [sigmoid(2.0), 1 - sigmoid(-1.0), 1 - sigmoid(0.5)]  # of the truth
+    p = [sigmoid(2.0), 1 - sigmoid(-1.0), 1 - sigmoid(0.5)]  # of the true class
     terms = [-((1 - share) ** 2) * math.log(share) for share in p]
     expected = (3 * terms[0] + terms[1] + terms[2]) / 3
     assert loss_of([[2.0, -1.0, 0.5]], [1, 0, 0], name="focal", positive_weight=3) == pytest.approx(
@@ -252,7 +252,7 @@ def test_parts_of_a_batch_add_up_to_the_whole(output, loss):
     ]
     assert sum(part_weight for _, part_weight in parts).item() == pytest.approx(weight.item(), rel=1e-6)
     assert sum(part * part_weight for part, part_weight in parts) / weight == pytest.approx(whole.item(), rel=1e-6)
-    # which the mean of the parts is not
+    # unlike the plain mean of the parts
     assert sum(part for part, _ in parts).item() / 3 != pytest.approx(whole.item(), rel=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""Stage match: a simulation that is like other images, in what can be measured and in what it was made of."""
+"""Stage match: a simulation that imitates other images, in measured statistics and in the settings behind them."""
 
 import json
 import math
@@ -54,7 +54,7 @@ def write_sample(folder: Path, name: str, image_yx: np.ndarray, labels_yx: np.nd
 
 
 def simulate_samples(folder: Path, section: dict, *, images: int) -> list[dict]:
-    """Images that play the real ones."""
+    """Simulate images that stand for the real ones."""
     settings = image_settings(Simulate.model_validate(section))
     samples = []
     for number in range(images):
@@ -76,7 +76,7 @@ def match(folder: Path, samples: list[dict], *, section: dict | None = None, **c
 
 
 def make_reference(**changes) -> Reference:
-    """A reference with plausible statistics."""
+    """Return a reference with plausible statistics."""
     statistics = dict.fromkeys(STATISTICS, 0.5) | {
         "foreground_fraction": 0.1, "objects_per_mpx": 300.0, "radius_px": 10.0, "solidity": 0.98, "clustering": 1.1,
         "background_level": 200.0, "background_unevenness": 0.02, "contrast": 400.0, "texture": 0.1, "noise": 5.0,
@@ -96,7 +96,7 @@ def sections_of(reference: Reference, frame: Frame, size=(128, 128)) -> dict:
     return write_section(traits, reference=reference, frame=frame, size=size)
 
 
-# ---- what the images were made of ------------------------------------------------------------------------------
+# ---- settings behind the images --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("truth", [SMALL_DIM_CELLS, LARGE_DARK_CELLS], ids=["small and dim", "large and dark"])
@@ -104,7 +104,7 @@ def test_settings_are_recovered_from_images_alone(tmp_path, truth):
     found, table = match(tmp_path, simulate_samples(tmp_path, truth, images=8))
     for name in PRIMARY:
         is_nearer = table.distance_after[name] < table.distance_before[name]
-        # Eight images of ten cells each say little of how these lie together: here it may lie within chance.
+        # Eight images of ten cells each carry little information about clustering, which may lie within chance.
         assert is_nearer or (name == "clustering" and table.distance_after[name] < table.interval_high[name]), name
     assert found["distance_after"] < 0.5 * found["distance_before"]
     made = Simulate.model_validate(truth)
@@ -128,7 +128,7 @@ def test_settings_are_recovered_from_images_alone(tmp_path, truth):
 
 
 def test_the_variety_between_images_is_matched_too(tmp_path):
-    """Half of the images have small cells, half large ones; each reference keeps its own."""
+    """Half of the images have small cells, half large ones; each reference keeps its own size."""
     sizes = [(4, 5), (14, 16)] * 4
     samples = []
     for number, radius_px in enumerate(sizes):
@@ -261,12 +261,12 @@ def test_a_trait_moves_towards_its_statistic():
     assert moved["noise"] == pytest.approx(traits["noise"] * 0.5**DAMPING, rel=0.02)
     assert np.all(moved["clustered"] > traits["clustered"])
     undefined = {**real, "noise": np.array([np.nan, 20.0])}
-    moved = correct_traits(traits, real=real, simulated=undefined)  # one draw speaks for both
+    moved = correct_traits(traits, real=real, simulated=undefined)  # a single draw stands for both references
     assert moved["noise"] == pytest.approx(traits["noise"] * 0.5**DAMPING, rel=0.02)
 
 
 def test_the_calibration_reaches_a_simulation_that_answers_otherwise_than_guessed():
-    """A simulation whose blur and noise come out half as large as asked."""
+    """The simulation returns half of the requested blur and noise."""
     references = [make_reference(noise=noise) for noise in (4.0, 6.0)]
     frame = make_frame()
 
@@ -329,7 +329,7 @@ def test_touching_objects_of_a_binary_annotation_are_one_on_both_sides():
     assert find_objects(np.zeros((20, 20)), labels_yx, objects="labels") is labels_yx
 
 
-# ---- each image takes a reference ----------------------------------------------------------------------------------
+# ---- references of the images --------------------------------------------------------------------------------------
 
 
 def write_match(folder: Path, **section) -> Path:
@@ -392,7 +392,7 @@ def cells(tmp_path_factory) -> Path:
 
 
 def plan_of(folder: Path, like: str = "cells", **changes):
-    """The plan of a simulation that is like cells, which start from a model that was trained on it."""
+    """Return the plan of a simulation that imitates cells; cells starts from a model trained on that simulation."""
     annotations = {"format": "label_image", "path": f"{folder}/labels/{{sample}}.tif"}
     datasets = {
         "alike": {"simulate": {"like": like, "images": 9}, "models": ["default"]},
@@ -522,7 +522,7 @@ def test_the_page_says_how_like_the_images_are():
     page = describe_likeness(rows)
     assert page["sentence"].startswith("Mean distance of 3 statistics from the real images: 1.500 as the section is")
     assert "0.500 after matching. 1 of 2 lie as near" in page["sentence"]
-    assert page["figure"].svg.count("<title>") == 3  # what is not defined is not drawn
+    assert page["figure"].svg.count("<title>") == 3  # undefined values are not drawn
     assert "Noise: 1.500 before, 0.250 after" in page["figure"].svg
     cells_of_noise = page["table"].rows[0]
     assert [cell.text for cell in cells_of_noise[:6]] == ["Noise, counts", "4", "9", "4.1", "1.500", "0.250"]

@@ -165,7 +165,7 @@ def test_tables_of_different_columns_are_not_joined(tmp_path):
 
 
 def test_windows_measure_what_the_whole_image_measures(tmp_path, monkeypatch):
-    """Also an object wider than a window, objects across its edges, and one that is a neighbour from outside."""
+    """Also an object wider than a window, objects across its edges, and a neighbour outside the window."""
     rng = np.random.default_rng(0)
     labels = np.zeros((150, 170), dtype=np.int64)
     labels[70:74, 3:160] = 1
@@ -195,8 +195,8 @@ def test_neighbours_are_counted_up_to_their_distance():
     labels = np.zeros((40, 60), dtype=np.int64)
     labels[10:20, 10:20] = 4
     labels[10:20, 20 + NEIGHBOUR_PX - 1 : 30] = 2  # a gap of four pixels
-    labels[10:20, 30 + NEIGHBOUR_PX + 1 : 50] = 9  # one of six
-    labels[20:25, 10:14] = 7  # touches
+    labels[10:20, 30 + NEIGHBOUR_PX + 1 : 50] = 9  # a gap of six pixels
+    labels[20:25, 10:14] = 7  # touches object 4
     assert count_neighbours(labels, np.array([2, 4, 7, 9])).tolist() == [1, 2, 1, 0]
     assert count_neighbours(labels, np.array([4])).tolist() == [2]
     assert count_neighbours(np.zeros((4, 4), dtype=np.int64), np.array([], dtype=np.int64)).tolist() == []

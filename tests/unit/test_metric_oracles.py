@@ -1,6 +1,6 @@
-"""Our metrics beside other people's: scikit-learn, StarDist, Cellpose, pycocotools, py-ctcmetrics, and plain loops.
+"""Metrics against other implementations: scikit-learn, StarDist, Cellpose, pycocotools, py-ctcmetrics, plain loops.
 
-Of packages that the project does not need one file each is loaded, without what it would import for other ends.
+Of a package that the project does not need, a single file is loaded, without its imports for other purposes.
 """
 
 import importlib.util
@@ -84,7 +84,7 @@ def ctc():
 
 
 def random_pair(seed):
-    """Discs, some of them moved, merged, halved, left out or invented."""
+    """Return predicted and true discs, some of them moved, merged, halved, missed or invented."""
     rng = np.random.default_rng(seed)
     rows, columns = np.indices((70, 90))
     truth, predicted = np.zeros((70, 90), dtype=np.int64), np.zeros((70, 90), dtype=np.int64)
@@ -105,7 +105,7 @@ def random_pair(seed):
 
 
 def by_hand(name):
-    """Cases on which implementations differ."""
+    """Return predicted and true labels on which implementations differ."""
     truth, predicted = np.zeros((20, 40), dtype=np.int64), np.zeros((20, 40), dtype=np.int64)
     if name == "both empty":
         pass
@@ -118,7 +118,7 @@ def by_hand(name):
     elif name == "two halves":
         truth[2:6, 2:10] = 1
         predicted[2:6, 2:6], predicted[2:6, 6:10] = 1, 2
-    elif name == "a chain of halves":  # each predicted one is half of two true ones
+    elif name == "a chain of halves":  # each predicted object is half of two true ones
         for k in range(3):
             truth[0:4, 12 * k : 12 * k + 8] = k + 1
             predicted[0:4, 12 * k + 4 : 12 * k + 8] = k + 1
@@ -158,7 +158,7 @@ def test_stardist_finds_the_same(stardist, case):
     ):
         assert (theirs.n_true, theirs.n_pred, theirs.tp) == (counts["n_true"], counts["n_predicted"], inclusive)
         assert found[name] == pytest.approx(theirs.accuracy, abs=EXACT)
-    # Panoptic quality takes matches above one half; an ulp more is their >=. They work in single precision.
+    # Panoptic quality counts matches above one half; one ulp more makes that their >=. They use single precision.
     theirs = stardist.matching(truth, predicted, thresh=float(np.nextafter(np.float32(0.5), np.float32(1))))
     assert found["recognition_quality"] == pytest.approx(theirs.f1 if counts["n_true"] + counts["n_predicted"] else 1)
     if counts["matches"][0]:
@@ -186,7 +186,7 @@ def test_cellpose_finds_the_same(cellpose, case):
     thresholds = [percent / 100 for percent in IOU_PERCENT]
     with np.errstate(invalid="ignore"):
         precision, *_ = cellpose.average_precision([dense[0]], [dense[1]], threshold=thresholds)
-    expected = np.nan_to_num(precision[0])  # 0/0 of theirs is a 0 of StarDist's
+    expected = np.nan_to_num(precision[0])  # their 0/0 is a 0 in StarDist
     assert [found[name] for name in STARDIST_AP] == pytest.approx(expected.tolist(), abs=1e-6)
 
 
@@ -200,7 +200,7 @@ def test_coco_finds_the_same_overlaps(case):
     ]
     iou = coco_mask.iou(*encoded, [0] * len(encoded[1]))
     counts, _ = ours(predicted, truth)
-    # Thresholds of ours are whole per cents, those of floats would miss by an ulp.
+    # Our thresholds are whole per cents; floating-point thresholds would be off by an ulp.
     above = [np.count_nonzero(np.round(iou, 9) > percent / 100) for percent in IOU_PERCENT]
     assert counts["matches"] == above
     assert counts["matched_iou"] == pytest.approx(iou[np.round(iou, 9) > 0.5].sum())
@@ -227,7 +227,7 @@ def test_the_cell_tracking_challenge_finds_the_same(ctc, tmp_path, case):
 
 
 def jaccard_by_force(predicted, truth):
-    """Kumar's algorithm in its own words, one mask at a time."""
+    """Compute Kumar's algorithm literally, one mask at a time."""
     common, union, used = 0, 0, set()
     for number in np.setdiff1d(truth, [0]):
         mask = truth == number
@@ -311,7 +311,7 @@ def test_brier_score_is_that_of_scikit_learn(seed):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_calibration_error_is_that_of_sorted_pixels(seed):
-    """Fifteen equal parts of all pixels sorted by probability; the 256 bins blur the edges of these only."""
+    """The reference splits all pixels, sorted by probability, into fifteen parts; 256 bins blur only their edges."""
     probability, truth, valid = probabilities(seed)
     counts = count_calibration(probability, truth, valid_yx=valid)
     histogram = histogram_classes(probability, truth, valid_yx=valid)
@@ -332,7 +332,7 @@ def test_probabilities_that_say_the_truth_have_no_error():
         counts = count_calibration(probability, truth, valid_yx=everywhere)
         histogram = histogram_classes(probability, truth, valid_yx=everywhere)
         assert float(brier_score(counts["squared_error"], histogram)) == pytest.approx(brier)
-        # 134 of 400 are foreground
+        # 134 of 400 pixels are foreground
         assert float(calibration_error(np.array(counts["confidence"]), histogram)) == pytest.approx(error, abs=0.002)
 
 
@@ -348,7 +348,7 @@ def test_no_pixel_is_no_calibration():
 
 
 def borders_by_force(predicted, truth, tolerance):
-    """Every pair of border pixels."""
+    """Compare every pair of border pixels."""
 
     def border(labels):
         around = [(-1, 0), (1, 0), (0, -1), (0, 1)]

@@ -1,4 +1,4 @@
-"""What the network sees: statistics of the valid pixels only, equal in whole images and in windows."""
+"""Network input: statistics of the valid pixels only, equal in whole images and in windows."""
 
 import mmap
 from pathlib import Path
@@ -16,7 +16,7 @@ def geometry_of(shape, *, mode="none", size=None):
 
 
 def see(image_yx, geometry, *, normalise="zscore"):
-    """The whole image as the network sees it."""
+    """Return the whole image as network input."""
     scale = measure_input(image_yx, geometry=geometry, normalise=normalise)
     rows, columns = (np.arange(size) for size in image_yx.shape)
     return read_window(image_yx, rows=rows, columns=columns, scale=scale)
@@ -82,7 +82,7 @@ def test_mirrored_positions_are_those_of_numpy(size):
 
 
 def test_pages_of_a_file_are_let_go_and_read_again(tmp_path):
-    """What was read of an image of gigabytes must not stay: jobs are stopped for the memory of their process."""
+    """Pages read from an image of gigabytes must be released: jobs are stopped when they use too much memory."""
     np.full((4000, 2500), 3, dtype=np.float32).tofile(tmp_path / "image.bin")
     image = np.memmap(tmp_path / "image.bin", mode="r", dtype=np.float32, shape=(4000, 2500))
     before = resident_mb()
@@ -91,7 +91,7 @@ def test_pages_of_a_file_are_let_go_and_read_again(tmp_path):
     release_pages(image)
     assert resident_mb() < before + 10
     assert float(image[17, 23]) == 3
-    release_pages(np.ones(3))  # nothing to let go
+    release_pages(np.ones(3))  # nothing to release
     inside = image[7:3990, 3:2400]
     sampled = sample_pixels(inside, max_pixels=60_000)
     assert resident_mb() < before + 10

@@ -1,4 +1,4 @@
-"""Objects in files of other programs: read back by other readers, or by ours, they are the same pixels."""
+"""Object files for other programs: read back by other readers, or by ours, they contain the same pixels."""
 
 import json
 
@@ -24,13 +24,13 @@ from cellmill.shards import shard_folder
 
 SHAPE = (40, 60)
 SECTION = Annotations.model_validate({"format": "imagej_roi", "path": "x"}).model_dump(mode="json")
-# pycocotools 2.0.11 hands out arrays in a way that numpy 2 has deprecated
+# pycocotools 2.0.11 returns arrays in a way that numpy 2 deprecates
 peer_decodes = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """Two shards of two images each, one of them without an object."""
+    """Two shards of two images each, one of which has no object."""
     root = tmp_path_factory.mktemp("run")
     labels = {f"s{number}": scattered_objects(SHAPE, objects=9, seed=number) for number in range(3)}
     labels["s3"] = np.zeros(SHAPE, dtype=np.int64)
@@ -112,7 +112,7 @@ def test_geojson_has_the_pixels_of_each_object_and_its_rings_turn_as_they_should
 
 
 def moving(frames, *, gap=()):
-    """A disc that moves, one that stays, one that comes in the third frame; numbers differ from frame to frame."""
+    """Yield frames of a moving disc, a static disc and one from the third frame on; numbers differ between frames."""
     y, x = np.indices(SHAPE)
     for frame in range(frames):
         if frame in gap:
@@ -150,7 +150,7 @@ def test_two_that_become_one_give_it_the_number_of_one_of_them():
 
 def test_no_object_gets_the_number_of_ignored_pixels():
     labels = np.arange(1, 40_001).reshape(200, 200)
-    linked = list(link_frames([(0, labels), (2, labels)]))  # the gap: all are new
+    linked = list(link_frames([(0, labels), (2, labels)]))  # after the gap all are new
     numbers = np.unique(np.concatenate([each for _, each in linked]))
     assert len(numbers) == 80_000
     assert IGNORE_LABEL not in numbers
@@ -195,7 +195,7 @@ def test_sequences_become_results_of_the_challenge(tmp_path):
 
 @given(seed=st.integers(0, 2**32 - 1), density=st.floats(0.2, 0.95))
 def test_geojson_is_valid_geometry(seed, density):
-    """Where rings touch themselves QuPath's and every other library of geometry refuses them."""
+    """QuPath and other geometry libraries refuse rings that touch themselves."""
     mask_yx = (np.random.default_rng(seed).random((8, 9)) < density).astype(np.uint8)
     for feature in describe_features(gather_objects(mask_yx, where="")):
         found = shapely.geometry.shape(feature["geometry"])

@@ -1,4 +1,4 @@
-"""OME-Zarr images: versions, axes, pixel sizes, changes, and metadata that nobody should trust."""
+"""OME-Zarr images: versions, axes, pixel sizes, changes, and untrustworthy metadata."""
 
 import json
 

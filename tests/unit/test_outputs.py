@@ -1,4 +1,4 @@
-"""What channels mean: probabilities by hand, their ranges, their order."""
+"""Meaning of the output channels: probabilities by hand, their ranges, their order."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The published figures: that the files are sound, that the remarks on them are right, and what the page makes of them."""
+"""The published figures: the files are valid, the remarks on them are correct, and the report chapter shows them."""
 
 import csv
 import itertools
@@ -40,7 +40,7 @@ def values_of(paper, table=0):
 
 
 def within(digits):
-    """The interval of numbers that are printed alike, by its two ends."""
+    """Return a function from a value to the interval (low, high) of numbers that are printed the same."""
     return lambda value: (value - HALF_DIGIT * 10**-digits, value + HALF_DIGIT * 10**-digits)
 
 
@@ -86,7 +86,7 @@ def test_files_and_evaluation_agree_on_their_words():
 
 
 def test_remarks_hold_no_figure_that_is_printed_otherwise():
-    # 0.06 and .06 are one number to a reader and two to a search.
+    # 0.06 and .06 are the same number, but a text search does not find one for the other.
     for name in NAMES:
         text = (PAPERS_DIR / f"{name}.yaml").read_text(encoding="utf-8")
         assert not re.search(r"(?<![\d\w])\.\d", text), name
@@ -105,7 +105,7 @@ SMALL = {
 
 
 def changed(path, value):
-    """SMALL with another value at a path; None takes the key away."""
+    """Return SMALL with another value at a path; None removes the key."""
     content = yaml.safe_load(yaml.safe_dump(SMALL))
     place = content
     for key in path[:-1]:
@@ -160,7 +160,7 @@ def test_missing_file_is_named_with_those_that_are_there():
 
 
 def prevalences(f1, tpr, fpr):
-    """Share of foreground that pooled F1, TPR and FPR imply, over all numbers that are printed alike."""
+    """Return the range of foreground shares that pooled F1, TPR and FPR imply, over all numbers printed the same."""
     found = []
     for f, t, p in itertools.product(within(2)(f1), within(2)(tpr), within(6)(fpr)):
         # F1 = 2 t x / (t x + p (1 - x) + x), x the share of foreground
@@ -181,7 +181,7 @@ def test_dice_of_sartorius_is_impossible_and_what_it_can_mean():
         assert row["dice"] < row["iou"]
         [value] = [s.values["dice"] for s in load_paper("sartorius").tables[0].systems if s.label == label]
         assert value.read_as == pytest.approx(2 * row["iou"] / (1 + row["iou"]), abs=5e-3)
-        # If |A n B| / N is printed, then |A u B| / N is that over the IoU and the accuracy is 1 - (union - common).
+        # If |A n B| / N is printed, |A u B| / N is that divided by the IoU, and the accuracy is 1 - (union - common).
         off[label] = abs(1 - row["dice"] * (1 / row["iou"] - 1) - row["accuracy"])
     assert max(off["U-Net"], off["Hot U-Net"]) < 0.0015
     assert max(off["Hot U-Net Weighted"], off["Hot-Drop U-Net"]) < 0.0085
@@ -195,7 +195,7 @@ def test_dice_of_the_one_image_of_sartorius_is_read_the_same_way():
 
 
 def test_class_means_do_not_explain_the_iou_of_sartorius():
-    # The IoU of the background is at most the accuracy, so that the mean of both IoU is at most (Dice + accuracy) / 2.
+    # The IoU of the background is at most the accuracy, so that the mean of both IoUs is at most (Dice + accuracy) / 2.
     row = values_of("sartorius")["U-Net"]
     assert (row["dice"] + row["accuracy"]) / 2 < row["iou"]
 
@@ -231,7 +231,7 @@ def run(model, preset, *, seed=7, how="trained", settings=None, overrides=None):
 
 
 def metrics_of(tmp_path, *rows):
-    """metrics.csv of rows of model, seed, split, stage, geometry, metric, aggregation, value, low, high, n."""
+    """Write metrics.csv from rows of model, seed, split, stage, geometry, metric, aggregation, value, low, high, n."""
     with (tmp_path / "metrics.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows([METRIC_COLUMNS, *((*row, 0) for row in rows)])
     return pd.read_csv(tmp_path / "metrics.csv", dtype={"model": str})
@@ -398,7 +398,7 @@ def test_what_is_said_of_a_score_is_said_below_the_table(tmp_path):
     assert chapter["remarks"] == ["R", "A: said of A."]
 
 
-# ---- what the report is told of its runs -------------------------------------------------------------------------
+# ---- description of the runs for the report ----------------------------------------------------------------------
 
 
 def plan_of(tmp_path, **report):

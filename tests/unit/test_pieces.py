@@ -1,4 +1,4 @@
-"""Objects that are cut out of a label image band by band are those of the whole image."""
+"""Objects cut out of a label image band by band equal those of the whole image."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SHAPE = (30, 41)
 
 
 class Cut:
-    """A label image that is given in bands which end at some rows."""
+    """Label image that is read in bands which end at given rows."""
 
     def __init__(self, labels_yx, ends):
         self.shape = labels_yx.shape
@@ -51,7 +51,7 @@ def test_a_label_file_is_read_by_bands(tmp_path, monkeypatch):
     bands = list(file.bands(max_pixels=7 * SHAPE[1]))
     assert [(rows.start, rows.stop) for rows, _ in bands] == [(0, 7), (7, 14), (14, 21), (21, 28), (28, 30)]
     assert np.array_equal(np.concatenate([band_yx for _, band_yx in bands]), labels_yx)
-    # An image that is wider than a band is read row by row.
+    # An image wider than a band is read row by row.
     assert len(list(file.bands(max_pixels=1))) == SHAPE[0]
     assert_is(gather_objects(file, where="a.tif"), labels_yx)
 

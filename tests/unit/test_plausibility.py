@@ -1,4 +1,4 @@
-"""Objects of an image counted, and runs that were counted the other way found out."""
+"""Object counts of an image, and detection of runs that were decoded in the wrong order."""
 
 import csv
 from pathlib import Path
@@ -35,7 +35,7 @@ def crops(*masks):
 
 
 def read_otherwise(instance, *, shape, order):
-    """Write an object in the other order and read it in this one."""
+    """Encode an object in the other order and decode it in this one."""
     other = {"row": "column", "column": "row"}[order]
     text = encode_crop(instance.mask_yx, order=other, row=instance.row, column=instance.column, shape=shape)
     return Instance(*decode_crop(text, shape=shape, order=order, where=""), instance.source)
@@ -161,7 +161,7 @@ def cut_square(image_yx, instances):
 
 
 def sources(data: Path):
-    """Real images with objects, each kind in its right order."""
+    """Yield real images with objects, each kind with its correct order."""
     images = {path.parts[-3]: path for path in sorted(data.glob("dsb2018/stage1_test/*/images/*.png"))}
     solution = data / "dsb2018/stage1_solution.csv"
     yield "column", list(read_table(solution, columns=("ImageId", "EncodedPixels"), order="column", images=images))

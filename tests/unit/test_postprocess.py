@@ -32,7 +32,7 @@ ROOMS = ("images", "labels", "probabilities")
 
 
 def draw_cells(seed):
-    """Four cells, two of them touching, with a soft and noisy probability and a grey image that shows them."""
+    """Return image, labels and a soft, noisy probability of four cells, two of them touching."""
     rng = np.random.default_rng(seed)
     labels = np.zeros(SHAPE, dtype=np.int64)
     for number, (row, column) in enumerate(CENTRES, start=1):
@@ -44,7 +44,7 @@ def draw_cells(seed):
 
 
 def write_shard(root, shard, cells, *, mode="none", size=None):
-    """Write images, labels and probabilities of one shard; `cells` is sample -> (image, labels, probability)."""
+    """Write images, labels and probabilities of one shard; `cells` maps sample to (image, labels, probability)."""
     folders = {room: root / room / shard for room in (*ROOMS, "raw")}
     folders["raw"].mkdir(parents=True, exist_ok=True)
     for sample, (image, _, _) in cells.items():
@@ -66,7 +66,7 @@ def write_shard(root, shard, cells, *, mode="none", size=None):
 
 
 def settings(**changes):
-    """Default settings with changes given as section={"key": value}."""
+    """Return default settings with changes given as section={"key": value}."""
     section = Postprocess().model_dump(mode="json")
     for name, value in changes.items():
         section[name] = section[name] | value if isinstance(value, dict) else value
@@ -204,7 +204,7 @@ def test_windows_give_the_objects_of_the_whole_image(shards, fitted, tmp_path, m
     for sample in cells:
         expected, found = (read_labels(folder / f"{sample}.tif") for folder in (whole, windows))
         pairs = np.unique(np.stack([expected.ravel(), found.ravel()]), axis=1)
-        assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found))  # one to one
+        assert pairs.shape[1] == len(np.unique(expected)) == len(np.unique(found))  # one-to-one
     assert not list(windows.glob("tmp*"))
 
 
@@ -263,7 +263,7 @@ def test_an_image_without_foreground_gives_empty_tables(fitted, tmp_path):
 @pytest.mark.parametrize("method", ["components", "watershed"])
 @pytest.mark.parametrize("classifier", ["svm", "none"])
 def test_an_image_of_foreground_alone_is_one_object_and_flagged(shards, tmp_path, method, classifier):
-    """No pixel of it is a boundary, and no distance to a background exists."""
+    """None of its pixels is a boundary, and no distance to a background exists."""
     chosen = settings(
         boundary={"classifier": classifier, "apply": "always"}, instances={"method": method, "min_area_px": 0}
     )
@@ -391,7 +391,7 @@ def test_held_out_accuracy_and_base_rate_are_reported(fitted):
 
 
 def misleading_cells(seed):
-    """Grey values that say the opposite at the borders of what they say in the validation images."""
+    """Draw cells whose inverted grey values mislead about the borders in the validation images."""
     image, labels, probability = draw_cells(seed)
     return 400 - image, labels, probability
 
@@ -446,7 +446,7 @@ def test_windows_stand_for_large_images_where_something_is_chosen(shards, tmp_pa
     assert "v0: 4 of its 4 windows stand for this large image" in caplog.text
     for each in (whole, found):
         each["threshold"].pop("reason")
-    assert found["threshold"] == whole["threshold"]  # all windows: the same pixels
+    assert found["threshold"] == whole["threshold"]  # the windows cover all pixels
     assert found["instances"]["reason"] == "best mean Kaggle AP on 12 windows of 3 validation images"
     assert found["boundary"]["images"] == 6
     assert found["boundary"]["pixels"] > 3 * whole["boundary"]["pixels"]

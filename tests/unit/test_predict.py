@@ -1,4 +1,4 @@
-"""Stage predict: probabilities in the image's shape, from weights that suffice alone."""
+"""Stage predict: probabilities in the image's shape, from a weights file alone."""
 
 import numpy as np
 import pytest
@@ -124,7 +124,7 @@ def test_averages_are_those_of_the_whole_image_turned(tmp_path, images_dir, weig
     seen_yx = (image_yx - image_yx.mean()) / image_yx.std()
     rows, columns = image_yx.shape
     stride = int(weights[1].stride_px)
-    # As in tiles: padded below and to the right to whole strides
+    # As in tiles: padded below and to the right to a multiple of the stride
     padded_yx = seen_yx[np.ix_(*(mirror(0, size + -size % stride, size) for size in (rows, columns)))]
     ways = [(turns, flips) for turns in (range(4) if average == "rotations" else (0, 2)) for flips in (False, True)]
     maps = []

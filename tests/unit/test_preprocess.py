@@ -1,4 +1,4 @@
-"""Stage preprocess: sequences kept apart, signs kept, geometry that can be undone, errors all at once."""
+"""Stage preprocess: sequences kept apart, signs kept, invertible geometry, errors all at once."""
 
 import imagecodecs
 import numpy as np
@@ -26,7 +26,7 @@ def preprocess(folder, rows, context=(), **changes):
 
 
 def write_sequence(folder, name, *, pattern_yx, frames=12, seed=0):
-    """Frames with one static pattern, a square that moves over it, and little noise."""
+    """Write frames with a static pattern, a square that moves across it, and little noise; return their sample rows."""
     rng = np.random.default_rng(seed)
     rows = []
     for t in range(1, frames + 1):
@@ -248,7 +248,7 @@ def test_bands_give_what_the_whole_image_gives(tmp_path, monkeypatch, fit, backg
     whole = preprocess(tmp_path / "whole", [row("a", tmp_path / "a.tif")], background=background, fit=fit)["a"]
     monkeypatch.setattr("cellmill.preprocess.BAND_PIXELS", 203 * 90)
     banded = preprocess(tmp_path / "banded", [row("a", tmp_path / "a.tif")], background=background, fit=fit)["a"]
-    # The level of the margin comes from fewer pixels in a large image.
+    # In a large image the level of the margin is computed from fewer pixels.
     assert banded == pytest.approx(
         whole, abs=1.0 if fit["mode"] == "crop_pad" and background["method"] == "none" else 0
     )

@@ -1,4 +1,4 @@
-"""Presets: closed, complete, contradictions refused; the shipped ones say where each number comes from."""
+"""Presets: closed, complete, contradictions refused; the shipped ones state the source of each number."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def test_the_preset_of_paper_4_is_what_the_paper_says():
 @pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_each_number_of_a_preset_has_its_source(path):
     lines = path.read_text().splitlines()
-    # A section whose head names its source speaks for the zeros below it.
+    # A SOURCE at the head of a section also covers the zeros below it.
     is_said = False
     for line in lines:
         key, _, rest = line.strip().partition(":")

@@ -1,4 +1,4 @@
-"""Settings compare by meaning; the digest of the code follows what the code does, and nothing else."""
+"""Settings compare by meaning; the code digest changes with what the code does, and with nothing else."""
 
 import textwrap
 
@@ -10,7 +10,7 @@ from cellmill.provenance import canonical, code_digests, digest_of
 
 @pytest.fixture
 def library(tmp_path, monkeypatch):
-    """A small cellmill of its own: script -> a -> (b, c/), with a data file of b."""
+    """Small stand-in for cellmill: script -> a -> (b, c/), with a data file of b."""
     package = tmp_path / "cellmill"
     (package / "c").mkdir(parents=True)
     files = {
@@ -106,7 +106,7 @@ def test_a_change_of_meaning_changes_the_digest(tmp_path, first, second):
 
 
 def test_the_digest_is_the_same_on_every_python(tmp_path):
-    # Golden on purpose: one interpreter cannot show equality across versions, so each is held to one number.
+    # Golden on purpose: one interpreter cannot test equality across versions, so each must return this number.
     plain = "def f(a, b=2, *c, d, **e):\n    with open(a) as g:\n        return [x for x in g if x] or {**e}\n"
     assert _digest(tmp_path, plain) == "8f11a833cdc4e7da"
 

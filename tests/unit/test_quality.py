@@ -1,4 +1,4 @@
-"""What is measured of a plane: range, saturation, focus, signature and digest, however the plane is cut."""
+"""Measurements of a plane: range, saturation, focus, signature and digest, however the plane is cut into bands."""
 
 import base64
 
@@ -13,7 +13,7 @@ TOP = 65535
 
 
 def cells_image(shape=(96, 120), *, seed=3):
-    """Bright discs on a lit background, camera counts."""
+    """Draw bright discs on an uneven background, in camera counts."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: shape[0], : shape[1]]
     image_yx = 100 + 0.2 * x
@@ -144,7 +144,7 @@ def test_colours_have_one_digest_wherever_their_grey_rows_are_cut():
     luminance_yx = colours.mean(axis=2, dtype=np.float32)
     whole = digest(colours, luminance_yx)
     cut = PixelDigest()
-    cut.add(colours[:10], colours[:10, :, 0])  # rows of grey come in their own type
+    cut.add(colours[:10], colours[:10, :, 0])  # the luminance of grey rows keeps the type of the image
     cut.add(colours[10:], luminance_yx[10:])
     assert cut.result((40, 30)) == whole
     assert digest(colours[:, :, ::-1], luminance_yx) != whole

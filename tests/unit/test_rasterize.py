@@ -1,4 +1,4 @@
-"""Stage rasterize: every format, repair per object, overlaps that are accounted for, errors all at once."""
+"""Stage rasterize: every format, repair per object, overlaps accounted for, errors all at once."""
 
 import csv
 import tracemalloc
@@ -144,9 +144,9 @@ def outline(ys, xs, *, shape):
 
 
 def filled_as_if_convex(ys, xs, *, shape):
-    """An outline and what a scan-line fill for convex polygons leaves inside a concave one.
+    """Draw an outline and what a scan-line fill for convex polygons leaves inside a concave one.
 
-    It walks down from the top vertex along both sides at once and skips every edge that turns up again.
+    The fill walks down from the top vertex along both sides at once and skips every edge that turns up again.
     """
     mask_yx = outline(ys, xs, shape=shape)
     top, n = int(np.argmin(ys)), len(ys)
@@ -421,7 +421,7 @@ def test_numbers_that_cannot_be_objects_are_refused(tmp_path, codes, message):
 
 def test_binary_regions_are_four_connected(tmp_path):
     cells = np.full((6, 6), 255, np.uint8)
-    cells[np.arange(6), np.arange(6)] = 0  # a membrane of one pixel, diagonal
+    cells[np.arange(6), np.arange(6)] = 0  # a diagonal membrane of one pixel
     path = write_png(tmp_path / "m" / "a.png", cells)
     labels = rasterize(
         tmp_path / "out", [sample_row(tmp_path, "a", annotations=[path], shape=(6, 6))], format="binary", path="m"

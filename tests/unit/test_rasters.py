@@ -1,4 +1,4 @@
-"""Planes of image files by bands of rows: every container, stacks, pixel sizes, and what they cost."""
+"""Planes of image files by bands of rows: every container, stacks, pixel sizes, and memory."""
 
 import struct
 import warnings
@@ -13,7 +13,7 @@ from cellmill.rasters import match_plane, open_raster, read_layout
 
 
 def picture(dtype=np.uint16, *, planes=(), rows=61, columns=47, channels=()):
-    """Different in every pixel of every plane."""
+    """Return an array that differs in every pixel of every plane."""
     shape = (*planes, rows, columns, *channels)
     values = np.arange(np.prod(shape)).reshape(shape) % 251
     return values.astype(dtype)
@@ -21,7 +21,7 @@ def picture(dtype=np.uint16, *, planes=(), rows=61, columns=47, channels=()):
 
 def write(path, array, **options):
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tifffile remarks on what some labs write
+        warnings.simplefilter("ignore")  # tifffile warns about some files that labs do write
         tifffile.imwrite(path, array, **options)
     return path
 
@@ -155,7 +155,7 @@ def test_channels_are_mixed_by_weight(tmp_path):
 
 def test_the_luminance_of_a_band_is_that_of_the_image(tmp_path):
     rgb = picture(np.uint8, channels=(3,))
-    rgb[:20] = rgb[:20, :, :1]  # rows of grey come in their own type
+    rgb[:20] = rgb[:20, :, :1]  # the luminance of grey rows keeps the type of the image
     path = write(tmp_path / "a.tif", rgb, photometric="rgb", tile=(16, 16), compression="zlib")
     whole_yx = read_plane(path, channel="luminance")
     assert np.array_equal(whole_yx[:20], rgb[:20, :, 0])

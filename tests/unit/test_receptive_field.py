@@ -1,4 +1,4 @@
-"""What an output pixel sees: counted from the layers, found again in gradients; and what follows from it."""
+"""Receptive fields: counted from the layers, confirmed by gradients, and what follows from them."""
 
 import pytest
 import torch
@@ -54,14 +54,14 @@ def build(name, *, seed=0):
 
 
 def run(network, images_bcyx):
-    """Logits of images, for a recurrent network each a sequence of one frame."""
+    """Return the logits of images; for a recurrent network each is a sequence of one frame."""
     if network.is_recurrent:
         return network(images_bcyx[:, None], None)[0][:, 0]
     return network(images_bcyx)
 
 
 def open_all_paths(network, monkeypatch):
-    """Let every pixel of the view have a say: positive weights, means in place of maxima."""
+    """Make every pixel of the receptive field contribute: positive weights, means in place of maxima."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.constant_(module.weight, 1 / module.weight[0].numel())
@@ -75,12 +75,12 @@ def open_all_paths(network, monkeypatch):
 
 
 def measure_support(network):
-    """The rows that each of stride_px neighbouring output pixels sees: (pixel, first, last), from gradients."""
+    """Return (pixel, first row, last row) of the input of each of stride_px neighbouring pixels, from gradients."""
     stride = network.stride_px
     size = 2 * (network.halo_px + 2 * stride)
     size += -size % stride
     centre = size // 2 - size // 2 % stride
-    # Columns tell nothing more: a narrow image will do.
+    # Columns add no information, so that a narrow image suffices.
     image_bcyx = torch.ones(1, 1, size, stride, dtype=torch.float64, requires_grad=True)
     logits_y = run(network, image_bcyx).sum(dim=(0, 1, 3))
     support = []
@@ -107,7 +107,7 @@ def test_fcrn_sees_54_px_and_46_at_two_places_of_eight(monkeypatch):
 
 
 def test_the_layer_of_512_channels_of_fcrn_sees_38_px(monkeypatch):
-    # SOURCE paper 5: the whole is 3, 4, 8, 10, 18, 22, 38 layer by layer
+    # SOURCE paper 5: layer by layer the receptive field is 3, 4, 8, 10, 18, 22, 38
     layers = fcrn.list_layers(is_bilinear=False, head_kernel_px=1)
     views = [trace_back(layers[:count], pixel=0) for count in range(1, 8)]
     assert [last - first + 1 for first, last in views] == [3, 4, 8, 10, 18, 22, 38]
@@ -162,7 +162,7 @@ def test_the_stride_is_that_of_the_deepest_layer():
 
 
 def test_extent_and_reach_are_those_of_the_worst_place():
-    # Pixel 0 sees pixels -1 to 2, three at most away: 2; pixel 1 sees them, too, and is 2 from the first.
+    # Pixels 0 and 1 both depend on pixels -1 to 2: an extent of 4, at most 2 px away.
     layers = [convolution(3), POOL, Upsample(is_bilinear=False)]
     assert measure_receptive_field(layers) == (4, 2)
 
@@ -184,7 +184,7 @@ def test_a_crop_is_predicted_as_in_its_image(name):
     same_bcyx = whole_bcyx[crop][inner]
     assert same_bcyx.std() > 0.01
     assert (crop_bcyx[inner] - same_bcyx).abs().max() < 1e-4
-    assert (crop_bcyx - whole_bcyx[crop]).abs().max() > 1e-3  # zeros around the crop act within the halo
+    assert (crop_bcyx - whole_bcyx[crop]).abs().max() > 1e-3  # zeros around the crop affect its halo
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -195,13 +195,13 @@ def test_in_evaluation_an_image_does_not_depend_on_its_companions(name):
     with torch.no_grad():
         run(network, images_bcyx)
         network.eval()
-        # In double precision: how sums are grouped depends on the batch.
+        # In double precision, because the grouping of sums depends on the batch.
         assert torch.allclose(run(network, images_bcyx)[:1], run(network, images_bcyx[:1]), atol=1e-10)
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_training_is_deterministic_on_the_cpu(name):
-    # Operations that are not raise an error here.
+    # Operations that are not deterministic raise an error here.
     torch.use_deterministic_algorithms(True)
     try:
         gradients = []

@@ -1,4 +1,4 @@
-"""The page of a dataset: what it says, what it shows, and what it must never hold."""
+"""The report page of a dataset: its text, its pictures, and content that it must never have."""
 
 import base64
 import hashlib
@@ -37,7 +37,7 @@ VOID = {"meta", "link", "img", "input", "br"}
 
 
 class Page(HTMLParser):
-    """Elements of a page in their order: tag, attributes, and the text inside."""
+    """Elements of a page in order: tag, attributes, and the text inside."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -102,7 +102,7 @@ def test_page_asks_for_nothing_outside_itself(example):
     for tag, attributes in page.elements:
         for name in ("src", "href", "action", "data", "poster", "srcset", "background"):
             if tag == "a" and name == "href" and not attributes["href"].startswith("#"):
-                assert (root / unquote(attributes["href"])).is_file()  # files beside the page, for who clicks
+                assert (root / unquote(attributes["href"])).is_file()  # files beside the page, opened by a click
             elif attributes.get(name) is not None:
                 assert re.match(r"(data:|#)", attributes[name]), attributes
     style = text[text.index("<style>") : text.index("</style>")]
@@ -138,7 +138,7 @@ def test_every_image_has_alternative_text(example):
 
 
 def test_first_sentence_names_the_best_model_and_its_scores(example):
-    # means of DICE by hand: wide 0.85, narrow 0.7166667; wide is ahead on two of three images
+    # means of DICE by hand: wide 0.85, narrow 0.7166667; wide leads on two of three images
     text = example[3].text
     assert "Of 2 models, wide is the best on 3 test images" in text
     assert "Dice 0.850 (95 % interval 0.830–0.870)" in text
@@ -194,7 +194,7 @@ def test_page_without_annotations_shows_predictions_and_counts(tmp_path):
     _, page = write(tmp_path, build_example(tmp_path, is_annotated=False))
     views = [a["value"] for a in page.all("input") if a.get("name") == "view"]
     assert views == ["raw", "preprocessed", "probability", "prediction"]
-    # each of three images: one object found by narrow, which stands first in the config
+    # one object per image, found by narrow, which is first in the config
     assert "narrow, wide found 3 objects (narrow) in 3 images. Nothing is annotated here" in page.text
     assert "Trained elsewhere and applied as it is: …/wide.cellmill" in page.text
     assert "Size of the objects" in page.text
@@ -293,7 +293,7 @@ def test_frames_of_one_sequence_on_both_sides_are_said(tmp_path):
 
 
 def test_different_package_versions_are_said(example):
-    # the shards are written with the numpy of this process; the example's training and report say 9.9.9
+    # the shards are written with this process's numpy; the example's training and report state 9.9.9
     text = example[3].text
     assert "Package versions differ between stages: numpy." in text
     assert "9.9.9 (train narrow, train wide, report)" in text
@@ -312,7 +312,7 @@ def test_missing_image_is_named(tmp_path):
 
 
 def test_noisy_gallery_stays_small(tmp_path):
-    # 4 of 24 images of 512 x 512 px that do not compress: a sixth of 5 MB
+    # 4 of 24 images of 512 x 512 px that do not compress, so a sixth of 5 MB
     arguments = build_example(tmp_path, test_names=("a01", "a02", "a03", "a04"), shape=(512, 512))
     write_report(output_path=tmp_path / "report.html", **arguments)
     assert (tmp_path / "report.html").stat().st_size < 5e6 / 6
@@ -409,7 +409,7 @@ def boxes(*corners: tuple[int, int, int, int]) -> np.ndarray:
         ([(0, 0, 9, 9)], [(20, 20, 29, 29)], {"missed": 1, "false": 1}),
         ([(0, 0, 10, 10)], [(0, 0, 10, 5), (0, 5, 10, 10)], {"split": 1}),
         ([(0, 0, 10, 5), (0, 5, 10, 10)], [(0, 0, 10, 10)], {"merged": 1}),
-        ([(0, 0, 10, 10)], [(0, 0, 10, 5)], {"missed": 1, "false": 1}),  # an IoU of exactly one half is no match
+        ([(0, 0, 10, 10)], [(0, 0, 10, 5)], {"missed": 1, "false": 1}),  # an IoU of exactly one half is not a match
         ([], [], {}),
     ],
 )
@@ -686,7 +686,7 @@ def test_a_remark_is_said_once(tmp_path):
 
 
 def test_the_data_chapter_says_focus_saturation_and_objects_by_split(example):
-    # the example: focus 0.5, 2 % saturated; two objects at the border in each of three test images
+    # in the example: focus 0.5, 2 % saturated; two objects at the border in each of three test images
     page = example[3]
     assert "Images by split" in page.text
     assert "Annotations by split" in page.text
@@ -726,7 +726,7 @@ def test_an_override_of_the_device_is_said():
     assert comparison.say_device({"device": "cpu", "device_override": False}) == "CPU"
 
 
-# ---- beside the paper --------------------------------------------------------------------------------------
+# ---- comparison with the paper -----------------------------------------------------------------------------
 
 
 def test_page_sets_the_figures_of_a_paper_beside_its_own(tmp_path):
@@ -739,7 +739,7 @@ def test_page_sets_the_figures_of_a_paper_beside_its_own(tmp_path):
     assert {"table-paper_results", "table-paper_postprocessing"} <= {a.get("id") for a in page.all("h3")}
     assert "1 of the 5 systems of the paper is measured here." in page.text
     assert "wide: width 0.5" in page.text
-    # Dice of the one image before and after postprocessing: DICE of `wide` by hand, less 0.05 before
+    # Dice of the one image before and after postprocessing: DICE of `wide` by hand, minus 0.05 before
     assert "0.800" in page.text
     assert "not run" in page.text
 
@@ -793,4 +793,4 @@ def test_chapters_have_one_order(tmp_path):
     chapters_shown = [section["id"] for section in page.all("section")]
     assert chapters_shown == ["result", "data", "comparison", "models", "images", "objects", "paper", "reproduce"]
     links = [link["href"] for link in page.all("a") if link["href"].startswith("#")]
-    assert links[1:9] == [f"#{name}" for name in chapters_shown]  # the first leads past the bar
+    assert links[1:9] == [f"#{name}" for name in chapters_shown]  # the first link skips the navigation bar

@@ -1,4 +1,4 @@
-"""Values between pixels, against those of scipy to the last bit."""
+"""Interpolation between pixels, equal to that of scipy to the last bit."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cellmill.training.resampling import Places
 
 
 def places_around(rng, *, result, window, beyond_px):
-    """Places anywhere within a window and up to `beyond_px` outside of it; the first ones on whole and half pixels."""
+    """Return positions within a window and up to `beyond_px` outside; the first row is on whole and half pixels."""
     ends = np.array(window)[:, None, None] - 1
     places_cyx = rng.uniform(-beyond_px, ends + beyond_px, (2, *result))
     places_cyx[:, 0] = np.round(2 * places_cyx[:, 0]) / 2

@@ -1,4 +1,4 @@
-"""Objects that stay for most of a sequence: found in the temporal background that took them in."""
+"""Stationary objects, present in most of a sequence: found in the temporal background that includes them."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ FRAMES, SHAPE, NOISE = 40, (80, 100), 5.0
 
 
 def still(seed=0, frames=FRAMES):
-    """A static field with a slope, dirt and noise: nothing in it moves."""
+    """Return a static field with a slope, dirt and noise, in which nothing moves."""
     rng = np.random.default_rng(seed)
     y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
     field_yx = 200 + 0.8 * x + 30 * np.exp(-((y - 60) ** 2 + (x - 20) ** 2) / 8)
@@ -128,7 +128,7 @@ def test_few_frames_and_backgrounds_of_single_frames_say_nothing(tmp_path):
 
 
 def test_the_ghost_that_is_warned_of_is_there(tmp_path):
-    """What the finding says is true: the cell is missing where it rests, and a ghost shows where it is gone."""
+    """As the finding reports, the cell disappears while it rests and leaves a ghost after it has gone."""
     stack = still()
     stack[:24, disc(40, 50)] += 100
     clean = stack - temporal_median(stack)

@@ -1,4 +1,4 @@
-"""Run-length encoded masks: order, base, corners, and what is refused."""
+"""Run-length encoded masks: order, base, corners, and refused text."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Runs of tables and of COCO under random and damaged input: the mask that a plain loop gives, or a ValueError."""
+"""Runs of tables and of COCO under random and damaged input: the mask of a plain loop, or a ValueError."""
 
 import re
 import time
@@ -25,7 +25,7 @@ many = settings(max_examples=100, deadline=None)
 
 @st.composite
 def damaged(draw, texts):
-    """Edit a text at some places: characters put in, taken out, exchanged."""
+    """Draw a text edited in a few places: characters inserted, removed or replaced."""
     text = draw(texts)
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(text)))
@@ -35,7 +35,7 @@ def damaged(draw, texts):
 
 
 def quickly(function, *, where="test"):
-    """Give what a function returns, None for a ValueError of three parts, and fail where it takes long."""
+    """Return a function's result, or None after a ValueError of three parts; fail if it takes too long."""
     start = time.perf_counter()
     message = None
     try:
@@ -57,7 +57,7 @@ def fill(runs, *, shape, order):
 
 
 def read_by_loop(text, *, shape, order):
-    """Read "start length ..." token by token; None where it is no mask."""
+    """Read "start length ..." token by token; return None if it is not a mask."""
     tokens = text.split()
     if len(tokens) % 2 or not all(re.fullmatch("[0-9]{1,18}", token) for token in tokens):
         return None
@@ -71,7 +71,7 @@ def read_by_loop(text, *, shape, order):
 
 
 def counts_by_loop(text):
-    """Read a compressed text character by character; None where it is none."""
+    """Read compressed counts character by character; return None if the text is invalid."""
     counts, value, place = [], 0, 0
     for character in text:
         code = ord(character) - 48
@@ -87,7 +87,7 @@ def counts_by_loop(text):
 
 
 def drawn_counts(counts, *, shape):
-    """Draw counts; None where they are not those of a mask of this shape."""
+    """Draw counts; return None if they do not describe a mask of this shape."""
     if counts is None or min(counts, default=0) < 0 or sum(counts) != shape[0] * shape[1]:
         return None
     ends = np.cumsum([0, *counts]).tolist()
@@ -132,7 +132,7 @@ def test_a_crop_decodes_to_the_tight_box_at_its_place(mask_yx, order, row, colum
     if mask_yx.any():
         rows, columns = np.nonzero(whole_yx)
         along = (np.ptp(rows) + 1, np.ptp(columns) + 1)
-        # where a run goes on in the next line, the box is as wide as the image
+        # where a run continues on the next line, the box is as wide as the image
         wide = (along[0], whole_yx.shape[1]) if order == "row" else (whole_yx.shape[0], along[1])
         assert crop_yx.shape in (along, wide)
 

@@ -1,4 +1,4 @@
-"""The log of a job: a crash stands in it whole."""
+"""The log of a job contains a crash in full."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def test_a_crash_is_whole_in_the_log_whatever_is_logged_after_it(tmp_path):
     finished, log = run(tmp_path, f"raise ValueError({message!r})")
     assert finished.returncode == 1
     assert f"ValueError: {message}\n" in log
-    # The list of loaded modules closes the log, after the crash.
+    # The list of loaded modules ends the log, after the crash.
     assert log.index("its end") < log.index("loaded [")
     assert log.index("rule train") < log.index("Traceback")
 

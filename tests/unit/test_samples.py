@@ -1,4 +1,4 @@
-"""The sample table: paths to samples, annotations to images, and messages where they do not fit."""
+"""The sample table: samples from paths, annotations assigned to images, and messages where they do not fit."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Scenes: what each promises, what a config changes of them, and their gallery in the documentation."""
+"""Scenes: the properties they promise, changes by a config, and their gallery in the documentation."""
 
 import re
 from itertools import pairwise
@@ -59,7 +59,7 @@ def jobs(simulate):
 
 @pytest.fixture
 def own_scenes(tmp_path, monkeypatch):
-    """A folder of scenes that may be edited."""
+    """Copy of the scenes folder that may be edited."""
     for path in SCENES_DIR.glob("*.yaml"):
         (tmp_path / path.name).write_text(path.read_text())
     monkeypatch.setattr(scenes, "SCENES_DIR", tmp_path)
@@ -87,7 +87,7 @@ def test_a_scene_is_valid_and_names_no_other_dataset(name):
 
 
 def test_the_simcep_scenes_hold_the_agreed_defaults():
-    # SPEC 5.4, from the options file that all copies of the tool share
+    # SPEC 5.4, from the options file shared by all copies of the tool
     cytoplasm = {"radius_px": [25, 25], "radial_jitter": 0.3, "angular_jitter": 0.05, "brightness": [1, 1]}
     cytoplasm_texture = {"persistence": 0.9, "first_octave": 2, "octaves": 8, "bias": 0.2}
     nucleus = {"radius_px": [10, 10], "radial_jitter": 0.1, "angular_jitter": 0.1, "brightness": [1, 1]}
@@ -134,7 +134,7 @@ def test_the_demo_is_what_nothing_said_gives():
     assert settings("demo") == image_settings(Simulate())
 
 
-# What a config makes of them
+# Changes by a config
 
 
 def test_an_unknown_scene_is_one_mistake_with_the_nearest_name():
@@ -213,7 +213,7 @@ def test_a_comment_or_another_name_of_a_scene_changes_no_job(own_scenes):
     assert jobs({"scene": "renamed", "images": 4}) == before
 
 
-# What they promise
+# Promised properties
 
 
 def test_one_pixel_in_a_thousand_of_the_muscle_scene_is_a_cell():
@@ -268,7 +268,7 @@ def test_bbbc005_has_as_many_cells_as_asked_for_up_to_100():
     ("channel", "shares"), [(0, (0.487, 0.322, 0.150, 0.034)), (2, (0.494, 0.204, 0.194, 0.086))], ids=["w2", "w1"]
 )
 def test_the_background_of_bbbc005_is_that_of_its_files(channel, shares):
-    # measured on the files, far from every cell; see resources/scenes/bbbc005.yaml
+    # measured on the files, far from all cells; see resources/scenes/bbbc005.yaml
     image = simulate_image("s", seed=1, simulate=settings("bbbc005", cells=1))
     is_far_yx = ndimage.distance_transform_edt(image.labels_yx == 0) > 60
     counts = image.counts[channel][is_far_yx]
@@ -354,7 +354,7 @@ def test_a_picture_is_the_same_each_time_and_shows_each_stain(name):
     shots = shoot(scene)
     picture = draw_picture(scene, shots)
     assert picture.tobytes() == draw_picture(scene, shoot(scene)).tobytes()
-    panels = 4 if scene.is_stained_apart else 2  # the image, or its three stains, and the detail
+    panels = 4 if scene.is_stained_apart else 2  # the image, or its three stains, plus the detail
     assert picture.size[0] == pytest.approx(panels * HEIGHT_PX, abs=30)
     assert known_pictures(PAGE.read_text())[name] == describe_shots(shots), f"run: {COMMAND}"
 

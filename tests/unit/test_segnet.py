@@ -1,4 +1,4 @@
-"""SegNet of paper 3: size, and features that go back to where pooling found them."""
+"""SegNet of paper 3: size, and features that return to the places from which they were pooled."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ def test_the_convolutions_are_those_of_vgg16_and_their_mirror_image():
 def test_pooling_and_unpooling_leave_a_sparse_image_as_it_is(size):
     image_bcyx = torch.zeros(2, 3, *size)
     generator = torch.Generator().manual_seed(0)
-    # One pixel of each 2x2, at a random place of it, the last odd row and column included.
+    # One pixel of each 2x2 block, at a random place in it, including the last odd row and column.
     for row in range(0, size[0], 2):
         for column in range(0, size[1], 2):
             down, right = torch.randint(2, (2,), generator=generator).tolist()
@@ -56,7 +56,7 @@ def test_pooling_and_unpooling_leave_a_sparse_image_as_it_is(size):
 def test_unpooling_is_that_of_torch():
     image_bcyx = torch.randn(2, 3, 12, 10)
     values_bcyx, places_bcyx = pool(image_bcyx)
-    # A training in the same process asks for deterministic operations, and torch's own unpooling is none.
+    # A training in the same process may require deterministic operations, which torch's own unpooling is not.
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(False)
     try:

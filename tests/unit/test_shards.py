@@ -1,4 +1,4 @@
-"""Shards: stable places, growth that moves one shard at a time, folders that appear whole or not at all."""
+"""Shards: stable assignment, growth that changes one shard at a time, folders that appear complete or not at all."""
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +38,7 @@ def test_an_added_image_touches_its_shard_and_at_most_the_one_that_splits():
             for shard in {*before.values(), *after.values()}
             if {k for k in keys if before[k] == shard} != {k for k in after if after[k] == shard}
         }
-        assert len(changed) <= 3  # its own, the one that splits, and the one that splits off
+        assert len(changed) <= 3  # its own shard, the one that splits, and the one split off
 
 
 def test_25000_images_make_a_few_hundred_shards_of_even_size():

@@ -1,4 +1,4 @@
-"""A picture of a large image is that of the whole image, however few rows are read together."""
+"""The reduced picture of a large image is that of the whole image, however few rows are read at once."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cellmill.pages.shrinking import pick, shrink
 
 
 class Watched:
-    """An image that notes how many rows were asked for at once."""
+    """Image that records how many rows were requested at once."""
 
     def __init__(self, array_yx):
         self._array_yx, self.shape, self.most = array_yx, array_yx.shape, 0

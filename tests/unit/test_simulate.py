@@ -1,4 +1,4 @@
-"""Stage simulate: the laws of the simulator, image by image and step by step."""
+"""Stage simulate: properties of the simulator, for whole images and step by step."""
 
 import itertools
 import math
@@ -41,7 +41,7 @@ def settings(**section) -> dict:
 
 
 def quiet(**section) -> dict:
-    """Cells in focus before a dark background, recorded without noise."""
+    """Return settings for cells in focus on a dark background, recorded without noise."""
     defaults = {
         "focus": {"sigma_px": 0.1, "window_px": 3},
         "illumination": {"energy_ratio": 0},
@@ -53,7 +53,7 @@ def quiet(**section) -> dict:
 
 
 def extents(image) -> np.ndarray:
-    """Full extents of the cells as a stack."""
+    """Return the full extents of the cells as a stack of masks."""
     shape = image.counts.shape
     masks = [count_cover([cell.cell], shape=shape) > 0 for cell in image.population.cells]
     return np.array(masks).reshape(-1, *shape)
@@ -277,7 +277,7 @@ def test_large_cell_over_a_tiny_one_counts_as_overlap():
 
 
 def two_squares(second_column):
-    """Give a square of 100 px whose right part a second one covers, and a large new object's mask below."""
+    """Return a square of 100 px whose right part a second one covers, and the mask of a large new object below."""
     taken = Occupancy((30, 20))
     for column in (0, second_column):
         taken.add(Footprint(0, column, np.ones((10, 10), dtype=bool)))
@@ -288,13 +288,13 @@ def two_squares(second_column):
 
 def test_overlap_is_also_a_fraction_of_what_is_still_visible():
     taken, new = two_squares(5)
-    new[:10, 4] = True  # 10 px, of 100, of which 50 are visible
+    new[:10, 4] = True  # 10 of 100 px, of which 50 are visible
     assert taken.largest_overlap(Footprint(0, 0, new)) == pytest.approx(10 / 50)
 
 
 def test_cell_cannot_be_hidden_bit_by_bit():
     taken, new = two_squares(9)
-    new[:10, 8:10] = True  # 20 px of the first, 10 of them covered already
+    new[:10, 8:10] = True  # 20 px of the first square, 10 of them already covered
     assert taken.largest_overlap(Footprint(0, 0, new)) == pytest.approx(20 / 100)
 
 
@@ -308,7 +308,7 @@ def test_no_two_annotations_overlap_more_than_allowed(limit):
             shared = np.count_nonzero(one & other)
             assert shared <= limit * min(one.sum(), other.sum())
             pairs += shared > 0
-    assert (pairs > 0) == (limit > 0)  # the limit is used, so the test would see it broken
+    assert (pairs > 0) == (limit > 0)  # overlaps up to the limit do occur, so that the test would notice a violation
 
 
 def test_limit_of_one_allows_everything():
@@ -363,7 +363,7 @@ def test_a_later_cell_covers_an_earlier_one():
 
 
 def scatter_slowly(plane, groups, sigmas, window):
-    """Scatter pixel by pixel into a frame wide enough for all light."""
+    """Scatter light pixel by pixel into a frame that is wide enough for all of it."""
     reach = window // 2
     wide = np.zeros(np.array(plane.shape) + 2 * reach)
     offset = np.arange(-reach, reach + 1)
@@ -637,7 +637,7 @@ def test_overlapping_cells_are_averaged():
 
 
 def test_nuclei_lie_in_their_cells_and_are_brighter():
-    # Ragged cells, and nuclei that would stick out of them.
+    # Ragged cells, and nuclei that would extend beyond them.
     cell = {"radius_px": 14, "brightness": 0.3, "radial_jitter": 0.4}
     section = quiet(cell=cell, nucleus={"include": True, "radius_px": 11}, cells=4)
     image = simulate_image("a", seed=5, simulate=section)

@@ -1,4 +1,4 @@
-"""What the simulator adds to SIMCEP's cells: organelles, edges, dirt, even light, focus, shot noise, JPEG, stains."""
+"""Additions to SIMCEP's cells: organelles, edges, dirt, even light, focus, shot noise, JPEG, stains."""
 
 import math
 
@@ -38,7 +38,7 @@ def settings(**section):
 
 
 def light_of(name="a", seed=1, **section):
-    """The recorded light as fractions of the full scale, for cells in focus before a dark background."""
+    """Return the recorded light as fractions of the full scale, for cells in focus on a dark background."""
     merged = {**DARK, **section}
     return simulate_image(name, seed=seed, simulate=settings(**merged)).counts / 50000
 
@@ -54,11 +54,11 @@ BOX = 128
 WAVES = np.abs(np.fft.fftfreq(BOX, 1 / BOX))  # across the box
 # without it the borders of the box would leak into the weak wave numbers
 WINDOW = np.outer(np.hanning(BOX + 1)[:-1], np.hanning(BOX + 1)[:-1])
-WINDOW_POWER = np.outer([1 / 16, 1 / 4, 1 / 16], [1 / 16, 1 / 4, 1 / 16])  # of a Hann window, at waves -1, 0, 1
+WINDOW_POWER = np.outer([1 / 16, 1 / 4, 1 / 16], [1 / 16, 1 / 4, 1 / 16])  # of a Hann window, at wave numbers -1, 0, 1
 
 
 def expected_power(persistence, octaves):
-    """Power at each wave number: white noise on grids of 2**k, its mean over 3 x 3, and Keys' cubic kernel."""
+    """Compute the power at each wave number: white noise on grids of 2**k, its mean over 3 x 3, Keys' cubic kernel."""
     distance = np.linspace(-2, 2, 4001)
     near, far = np.abs(distance) <= 1, np.abs(distance) > 1
     kernel = np.where(near, 1.5 * np.abs(distance) ** 3 - 2.5 * distance**2 + 1, 0.0)
@@ -208,7 +208,7 @@ def test_dirt_is_there_in_the_asked_number_and_light():
     assert dirt.max() <= 1e-12
     assert -0.2 * 3 < dirt.min() < -0.12
     specks = ndimage.label(dirt < -0.02)[1]
-    assert 20 <= specks <= 30  # some lie over each other
+    assert 20 <= specks <= 30  # some overlap
     assert (
         draw_dirt(
             (9, 9), count=(0, 0), radius_px=(4, 4), brightness=(0, 0), sigma_px=(1, 1), rng=np.random.default_rng(0)
@@ -234,7 +234,7 @@ def test_shot_noise_has_the_variance_of_its_photons():
             np.full((300, 300), level), full_scale_counts=1000, offset_counts=0, noise=0, photons=400, rng=rng
         ).astype(float)
         assert counts.mean() == pytest.approx(1000 * level, rel=0.01)
-        # UNIT counts: 1000 / 400 counts a photon
+        # UNIT counts: 1000 / 400 counts per photon
         assert counts.var() == pytest.approx((1000 / 400) ** 2 * 400 * level, rel=0.05)
 
 
@@ -264,7 +264,7 @@ def test_jpeg_leaves_marks_that_grow_as_its_quality_falls():
     assert error(100) < 0.5 < error(50) < error(10)
     packed = simulate_image("a", seed=0, simulate=settings(camera={**camera, "jpeg_quality": 5})).counts.astype(float)
     steps = block_reduce(np.abs(np.diff(packed, axis=1))[:, :120].reshape(96, 15, 8), (96, 15, 1), np.mean).ravel()
-    assert steps.argmax() == 7  # between blocks of 8 px
+    assert steps.argmax() == 7  # at the edges between blocks of 8 px
 
 
 def test_jpeg_of_a_sixteen_bit_camera_is_refused():

@@ -1,4 +1,4 @@
-"""Splits: stable under growth, never empty, groups whole, blocks with gaps."""
+"""Splits: stable under growth, never empty, groups kept whole, blocks with gaps."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Stacks as samples: what metadata and config say, names, sequences, annotations, and both readings where neither says."""
+"""Stacks as samples: metadata and config, names, sequences, annotations, and both readings if neither decides."""
 
 import numpy as np
 import pytest

@@ -27,7 +27,7 @@ def draw_weights(images, replicates, seed=0):
 
 
 def image_row(seed, foreground=0.3, shape=(16, 16)):
-    """Counts of one image of random pixels, without objects."""
+    """Return the counts of one image of random pixels, without objects."""
     rng = np.random.default_rng(seed)
     truth = rng.random(shape) < foreground
     probability = np.clip(rng.normal(0.3 + 0.4 * truth, 0.2), 0, 1)

@@ -1,4 +1,4 @@
-"""StemNet of paper 1: size, place of the dropout, initial weights."""
+"""StemNet of paper 1: size, position of the dropout, initial weights."""
 
 import pytest
 import torch
@@ -52,7 +52,7 @@ def test_kernels_of_3x3_have_116770():
 
 
 def test_a_quarter_of_the_features_is_dropped_not_kept(network):
-    # The setting of the same name of tf_unet is the probability to keep.
+    # In tf_unet the setting of the same name is the probability to keep.
     zeros = (network.encoder[0][0].dropout(torch.ones(200_000)) == 0).float().mean()
     assert zeros == pytest.approx(0.25, abs=0.01)
 
@@ -62,7 +62,7 @@ def test_dropout_takes_single_features_before_the_bias():
     layer = DroppedConv(1, 8, kernel_px=5, dropout=0.25)
     nn.init.constant_(layer.conv.weight, 1.0)
     inner_bcyx = layer(torch.ones(1, 1, 104, 104))[:, :, 2:-2, 2:-2]
-    # 25 ones, divided by what is kept of them on average; the bias is left where they are dropped.
+    # 25 ones, divided by the share kept on average; where they are dropped, the bias remains.
     values = inner_bcyx.detach().unique()
     assert values.tolist() == pytest.approx([0.1, 25 / 0.75 + 0.1], rel=1e-5)
     dropped_cyx = inner_bcyx[0] < 1
@@ -91,7 +91,7 @@ def test_initial_weights_have_the_spread_of_their_channels_and_no_tails(network)
     def check(weight, *, features):
         std = (2 / (25 * features)) ** 0.5
         assert weight.abs().max() <= 2 * std
-        # A normal cut at two standard deviations keeps .880 of its spread.
+        # A normal distribution cut at two standard deviations keeps .880 of its spread.
         assert weight.std().item() == pytest.approx(0.880 * std, rel=0.08)
 
     check(network.encoder[0][1].conv.weight, features=16)

@@ -1,4 +1,4 @@
-"""One step: parts of a batch add up to the whole, memory that runs out halves it, what is not finite changes nothing."""
+"""One training step: parts add up to the whole batch, lack of memory halves it, non-finite values change nothing."""
 
 import copy
 import csv
@@ -63,7 +63,7 @@ def make_stepper(preset, *, seed=3, team=ALONE):
 
 
 def random_batch(preset, *, seed=1, patches=6, planes=1):
-    """Patches of which very different shares are known, so that parts do not count alike."""
+    """Return patches with very different shares of known pixels, so that parts have unequal weights."""
     rng = np.random.default_rng(seed)
     output = preset["network"]["output"]
     shape = (patches, 16, 16)
@@ -96,7 +96,7 @@ def assert_equal(first, second):
 
 
 def assert_close(first, second, *, tolerance=1e-5):
-    """float32 sums in another order: a few units of its seventh digit."""
+    """Check equality up to float32 sums in another order: a few units of the seventh digit."""
     for name in first:
         scale = max(1e-6, float(second[name].abs().max()))
         assert float((first[name] - second[name]).abs().max()) < tolerance * scale, name
@@ -121,7 +121,7 @@ def test_parts_of_a_batch_add_up_to_the_gradient_and_the_loss_of_the_whole(outpu
 
 @pytest.mark.parametrize(("output", "loss"), DICE, ids=lambda value: value if isinstance(value, str) else value["name"])
 def test_with_dice_parts_give_the_mean_of_their_losses(output, loss):
-    """A quotient of sums is no sum: each part counts by its patches that are not ignored as a whole."""
+    """A quotient of sums is not additive, so each part is weighted by its number of patches with known pixels."""
     preset = preset_of(output=output, loss=loss)
     parted, batch = make_stepper(preset), random_batch(preset)
     parted.parts = 2
@@ -139,7 +139,7 @@ def test_with_dice_parts_give_the_mean_of_their_losses(output, loss):
 
 
 def test_a_batch_of_fewer_patches_than_parts_is_taken_one_by_one():
-    """The last batch of an epoch."""
+    """The last batch of an epoch may be that small."""
     preset = preset_of()
     whole, parted = make_stepper(preset), make_stepper(preset)
     parted.parts = 4
@@ -161,7 +161,7 @@ def test_parts_that_are_ignored_as_a_whole_count_nothing():
 
 @pytest.mark.parametrize("parts", [1, 2])
 def test_a_batch_of_which_nothing_is_known_moves_no_weight(parts):
-    """Momentum and weight decay alone would."""
+    """Momentum and weight decay alone would move the weights."""
     optimiser = {"name": "sgd", "learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.1}
     preset = preset_of(optimiser=optimiser)
     stepper = make_stepper(preset)
@@ -175,11 +175,11 @@ def test_a_batch_of_which_nothing_is_known_moves_no_weight(parts):
     assert not torch.equal(stepper.bare_model.head.weight, before["head.weight"])
 
 
-# ---- memory that runs out ------------------------------------------------------------------------------------
+# ---- running out of memory -----------------------------------------------------------------------------------
 
 
 def run_out(monkeypatch, *, while_larger_than):
-    """A device that holds so many patches; gives the sizes that were tried."""
+    """Simulate a device that holds a limited number of patches; return the list of sizes tried."""
     tried = []
 
     def measure(logits_bcyx, *args, **keywords):
@@ -207,7 +207,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(monkeypatch, caplog, 
     assert stepper.parts == parts
     assert_close(weights_of(stepper), weights_of(whole))
     assert f"out of memory: a batch of 6 is worked off in {parts} parts" in caplog.text
-    # The next batch is parted from its beginning.
+    # The next batch is split from the start.
     sizes.clear()
     stepper.take(random_batch(preset, seed=2))
     assert max(sizes) <= holds
@@ -225,7 +225,7 @@ def test_a_patch_that_does_not_fit_alone_is_an_error(monkeypatch):
 
 
 def test_the_small_last_batch_may_be_the_one_that_does_not_fit(monkeypatch):
-    """With more parts than patches a single patch was tried."""
+    """With more parts than patches, a single patch has already been tried."""
     run_out(monkeypatch, while_larger_than=0)
     stepper = make_stepper(preset_of())
     stepper.parts = 4
@@ -234,7 +234,7 @@ def test_the_small_last_batch_may_be_the_one_that_does_not_fit(monkeypatch):
 
 
 def test_a_team_does_not_part_its_batches(monkeypatch):
-    """A member by itself would take more exchanges than the others."""
+    """A member that splits alone would make more exchanges than the others."""
     run_out(monkeypatch, while_larger_than=2)
     stepper = make_stepper(preset_of(), team=Team(0, 2))
     message = r"expected 6 patches of 16 x 16 px to fit into the memory of each of 2 GPUs, .* Lower train\.batch"
@@ -257,7 +257,7 @@ def test_windows_of_frames_are_parted_by_their_sequences(monkeypatch):
     assert {len(hidden_bcyx) for hidden_bcyx, _ in stepper.memory} == {2}
 
 
-# ---- what is not finite ----------------------------------------------------------------------------------------
+# ---- non-finite values -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("parts", [1, 3])
@@ -305,7 +305,7 @@ def test_parts_are_added_before_they_are_shortened():
 
 
 def test_the_mean_of_the_weights_follows_them_by_its_decay():
-    """By hand: m = decay m + (1 - decay) w after each step, from the first weights on."""
+    """By hand: m = decay m + (1 - decay) w after each step, starting from the initial weights."""
     preset = preset_of(ema=0.8)
     stepper = make_stepper(preset)
     expected = {name: tensor.double() for name, tensor in weights_of(stepper).items()}
@@ -382,13 +382,13 @@ def history_of(folder):
 
 
 def test_a_training_that_ran_out_of_memory_goes_on_in_parts(tmp_path, shards, monkeypatch, caplog):
-    """Without normalisation nothing but the last digits tells it from one that had room."""
+    """Without normalisation, only the last digits differ from a training with enough memory."""
     settings = {"network": {"norm": "none"}, "train": {"batch": 4, "patches_per_image": 3}}
     expected = train(tmp_path / "room", shards, **settings)
     sizes = run_out(monkeypatch, while_larger_than=2)
     found = train(tmp_path / "tight", shards, **settings)
     assert caplog.text.count("out of memory") == 1
-    # 9 patches an epoch, in batches of 4, 4 and 1: the last one is smaller than the number of parts
+    # 9 patches per epoch, in batches of 4, 4 and 1: the last batch is smaller than the number of parts
     assert sizes == [4, 2, 2, 2, 2, 1, 2, 2, 2, 2, 1]
     assert json.loads((tmp_path / "tight" / "train.json").read_text())["parts_of_a_batch"] == 2
     assert_close(found, expected, tolerance=1e-3)
@@ -487,7 +487,7 @@ def test_a_resumed_training_goes_on_with_its_mean(tmp_path, shards, monkeypatch)
 
 
 def test_the_order_of_features_in_memory_changes_the_last_digits_at_most(tmp_path, shards):
-    """Adam amplifies: where a gradient is next to zero its sign decides the step."""
+    """SGD, because Adam amplifies differences: the sign of a gradient near zero decides its step."""
     settings = {"optimiser": {"name": "sgd", "learning_rate": 0.01}, "patches_per_image": 2}
     first = train(tmp_path / "first", shards, train=settings)
     last = train(tmp_path / "last", shards, train={**settings, "channels_last": True})
@@ -512,13 +512,13 @@ def test_channels_last_resumes_to_the_same_weights(tmp_path, shards, monkeypatch
     assert_equal(train(tmp_path / "broken", shards, **settings), unbroken)
 
 
-# Validation losses of epochs: the lowest is the third, and three without a lower one follow.
+# Validation losses of the epochs: the third is the lowest, and three that are not lower follow.
 LOSSES_OF_EPOCHS = [0.9, 0.7, 0.5, 0.6, 0.5, 0.8, 0.1, 0.1]
 PATIENT = {"train": {"epochs": 8, "patience": 3}}
 
 
 def with_losses(monkeypatch, losses, *, stop_in=None):
-    """Give these losses one after the other; a signal comes during the validation of one epoch."""
+    """Replace the validation losses by these; with `stop_in`, a signal arrives during the validation of that epoch."""
     left = list(losses)
 
     def scores(model, images, *, stop, **_):
@@ -537,7 +537,7 @@ def test_training_ends_when_no_epoch_was_better_for_a_while(tmp_path, shards, mo
     assert [float(row["validation_loss"]) for row in rows] == LOSSES_OF_EPOCHS[:6]
     summary = json.loads((tmp_path / "patient" / "train.json").read_text())
     assert (summary["best_epoch"], summary["epochs_done"]) == (3, 6)
-    # Its weights are those of the third epoch.
+    # The weights are those of the third epoch.
     with_losses(monkeypatch, LOSSES_OF_EPOCHS)
     assert_equal(train(tmp_path / "third", shards, train={"epochs": 3}), found)
 

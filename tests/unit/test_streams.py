@@ -1,4 +1,4 @@
-"""Windows of frames: a slot follows one sequence to its end, crop and geometry stay, memory goes along and no gradient."""
+"""Windows of frames: a slot follows a sequence to its end; crop, geometry and state persist, gradients do not."""
 
 import os
 import signal
@@ -43,7 +43,7 @@ def preset_of(*, streams=None, augmentation=None, **train):
 
 @pytest.fixture(scope="module")
 def still(tmp_path_factory):
-    """Two sequences of 7 and 11 frames whose labels never move; each pixel says where it is from."""
+    """Two sequences of 7 and 11 frames whose labels never move; pixel values encode their position."""
     folder = tmp_path_factory.mktemp("still")
     labels_yx = np.zeros((50, 60), np.uint16)
     for number in range(30):
@@ -66,7 +66,7 @@ def windows_of(still, preset, *, epoch=0, first_step=0, workers=1, team=ALONE, s
 
 
 def frames_seen(batch):
-    """Frames of each slot, read from the pixels."""
+    """Return the frame numbers of each slot, decoded from the pixels."""
     return decode(batch.images[:, :, 0, 0, 0])[0].tolist()
 
 
@@ -102,7 +102,7 @@ def test_a_slot_follows_one_sequence_until_it_ends_and_says_where_another_begins
             assert is_fresh or frames == follows
             begun += is_fresh
     assert begun > 5
-    # 7 frames hold two windows of 3 at a step of 2, 11 frames three at a step of 3.
+    # A window of 3 frames at a step of 3 spans 7 frames, so that every step up to 3 fits into both sequences.
     sizes = range(1, streams.get("max_step", 1) + 1)
     signs = (-1, 1) if streams.get("reverse") else (1,)
     assert steps_found == {sign * size for sign in signs for size in sizes}
@@ -126,11 +126,11 @@ def test_crop_and_geometry_stay_through_a_pass(still, augmentation):
             if batch.fresh_b[slot]:
                 looks.append(frames_tyx[0])
             assert (frames_tyx == looks[-1]).all()
-        assert len({look_yx.tobytes() for look_yx in looks}) > 4  # another pass looks otherwise
+        assert len({look_yx.tobytes() for look_yx in looks}) > 4  # each pass looks different
 
 
 def test_image_and_labels_are_of_the_same_places(still):
-    """From the code of each pixel follows where it is from, and from that its label."""
+    """The value of each pixel encodes its position, and the position determines its label."""
     preset = preset_of(augmentation={"flip": True, "rotate_90": True}, **LONG)
     images = open_still(still, preset)
     mask_yx = images.truth(0)[0]
@@ -175,14 +175,14 @@ def test_members_of_a_team_together_have_the_whole_batch(still):
 
 @pytest.mark.parametrize(("each", "batch", "steps"), [(5, 2, 12), (1, 2, 2), (1, 64, 1), (4, 1, 20)])
 def test_an_epoch_shows_each_frame_as_often_as_asked(still, each, batch, steps):
-    """7 frames are two whole windows of 3, and 11 are three: five windows, `each` times, `batch` of them at once."""
+    """7 frames are two whole windows of 3, and 11 are three: five windows, `each` times, in batches of `batch`."""
     preset = preset_of(patches_per_image=each, batch=batch)
     assert windows_per_epoch(open_still(still, preset), train=preset["train"]) == steps
     assert len(windows_of(still, preset)) == steps
 
 
 def test_short_epochs_see_the_end_of_a_sequence_as_often_as_its_beginning(tmp_path):
-    """Four slots of two windows each: no pass comes to its end within an epoch."""
+    """Four slots of two windows each, so that no pass reaches its end within an epoch."""
     labels_yx = np.zeros((32, 32), np.uint16)
     shard = write_frames(tmp_path, "s", images_tyx=coded_frames(20, shape=(32, 32)), labels_tyx=[labels_yx] * 20)
     preset = recurrent_preset(input={"normalise": "none"}, train={"batch": 4, "streams": {"unroll": 2}})
@@ -228,7 +228,7 @@ def test_frames_of_one_sequence_have_one_size(tmp_path):
 
 @pytest.mark.parametrize("per_frame", [False, True])
 def test_grey_values_change_once_a_pass_or_for_each_frame(still, per_frame):
-    """Brightness is told apart from the code by what is left of whole numbers."""
+    """The fractional part of a pixel separates the brightness from the code."""
     augmentation = {"brightness": 0.4, "per_frame": per_frame}
     windows = windows_of(still, preset_of(augmentation=augmentation, **LONG))
     for slot in range(2):
@@ -450,7 +450,7 @@ def stop_after(folder, cells, monkeypatch, *, steps):
 def test_a_training_that_is_stopped_within_a_sequence_goes_on_with_its_memory(tmp_path, cells, monkeypatch):
     unbroken = train(tmp_path / "unbroken", cells)
     for name, forget in (("kept", False), ("forgotten", True)):
-        # 12 windows in two slots make 6 steps an epoch; at the second of the second epoch a pass goes on.
+        # 12 windows in two slots make 6 steps an epoch; at the second step of the second epoch a pass continues.
         checkpoint = stop_after(tmp_path / name, cells, monkeypatch, steps=8)
         state = torch.load(checkpoint, weights_only=True)
         assert (state["epoch"], state["step"]) == (1, 2)

@@ -1,7 +1,7 @@
-"""The twelve systems of the papers by their presets: each has its size, trains, resumes, predicts and can learn.
+"""The papers' twelve systems by preset: each has its size, trains, resumes, predicts and can overfit a few images.
 
-Small: the preset's own recipe with fewer channels, smaller patches and few steps. For the test of learning the
-recipe is Adam without augmentation, since the papers' budgets are thousands of times larger.
+They are small variants: the preset's own recipe with fewer channels, smaller patches and few steps. The overfitting
+test uses Adam without augmentation, since the papers' budgets are thousands of times larger.
 """
 
 import csv
@@ -26,10 +26,10 @@ from cellmill.training.checkpoints import Stopped
 
 PRESETS = Path(__file__).resolve().parents[2] / "resources" / "models"
 GOLDEN = Path(__file__).with_name("golden_losses.json")
-# Sums in another order, on another processor or by another number of threads, stay far within this.
+# Sums in another order, on another processor or with another number of threads, stay well within this.
 GOLDEN_TOLERANCE = 5e-3
 
-# # SOURCE parameters: computed from the papers' layers; what one output pixel sees at most, in px
+# SOURCE number of parameters, computed from the papers' layers; largest receptive field of an output pixel in px
 SYSTEMS = {
     "stemnet1": (305_442, 84),
     "stemnet5": (307_042, 84),
@@ -50,14 +50,14 @@ WIDTHS |= {"unet_isbi": 1 / 8, "segnet_vgg16": 1 / 8}
 LEARNING_RATES = {"segnet_vgg16": 0.01, "clstm_unet_code": 0.01} | {
     name: 0.01 for name in SYSTEMS if name.startswith("sartorius")
 }
-# Gray values of directions begin at .29.
+# Grey values of directions start at .29.
 THRESHOLDS = {"sartorius_hot_flow": 0.15}
 
 pytestmark = pytest.mark.parametrize("name", SYSTEMS)
 
 
 def small(name, **changes):
-    """The preset, narrow and on small patches, with further changes."""
+    """Return the settings of a preset with fewer channels and small patches, and with further changes."""
     narrow = {"width": WIDTHS.get(name, 1 / 4), "train": {"patch": [64, 64]}}
     content = merge_preset(load_preset(name, presets_dir=PRESETS, where=""), merge(narrow, changes))
     return ModelPreset.model_validate(content).model_dump(mode="json")
@@ -131,7 +131,7 @@ def test_it_trains_resumes_and_predicts(name, frames, tmp_path, monkeypatch, req
     preset = small(name, train=epochs)
     weights, history = train(tmp_path / "unbroken", frames, preset)
 
-    # The same again, stopped within the second epoch.
+    # The same training, stopped within the second epoch.
     steps, real = [], cellmill.training.stepping.measure_loss
 
     def stop_in_time(*args, **keywords):
@@ -166,7 +166,8 @@ def test_it_trains_resumes_and_predicts(name, frames, tmp_path, monkeypatch, req
         )
 
 
-# Steps of an epoch: 12 patches in twos, and of windows two times 6 frames in two slots of 3.
+# Within the second epoch: an epoch has 6 steps of two patches or, for windows, 2 steps (two times 6 frames in two
+# slots of 3).
 STOP_AT = {name: 3 if name in RECURRENT else 8 for name in SYSTEMS}
 
 
@@ -175,7 +176,7 @@ def test_it_can_learn_an_image_by_heart(name, tmp_path):
     shard = write_training_shard(tmp_path, "s", shapes=[(64, 64)] * (4 if is_temporal else 1), cells=6, radius_px=9)
     preset = small(
         name,
-        # Planes of classes that were never seen say nothing.
+        # Planes of classes that were never seen carry no information.
         input={"class_at_prediction": "oracle"},
         train={
             "epochs": 4,

@@ -1,4 +1,4 @@
-"""The table of systems: sizes counted another way, and no score that was not measured."""
+"""The table of systems: sizes counted independently, and no score that was not measured."""
 
 import datetime
 
@@ -23,7 +23,7 @@ from cellmill.systems import (
 from project import ROOT
 
 STUDIES = ROOT / "resources" / "studies"
-# Counted by hand from the tables of layers of the papers.
+# Counted by hand from the papers' tables of layers.
 PARAMETERS = {
     "stemnet1": 305_442, "stemnet5": 307_042, "clstm_unet_text": 128_169_090, "clstm_unet_code": 74_606_531,
     "unet_isbi": 31_031_685, "segnet_vgg16": 29_443_010, "sartorius_unet": 7_765_409, "sartorius_hot": 7_766_273,
@@ -53,7 +53,7 @@ def test_the_table_has_the_twelve_systems_with_their_parameters():
 
 
 def test_cost_is_what_the_layers_of_fcrn_sum_up_to():
-    # 3x3 convolutions: (in, out) at a resolution of one pixel in `share`; then the 1x1 one.
+    # 3x3 convolutions: (in, out, share), at a resolution of one pixel in `share`; then the 1x1 one.
     layers = [(1, 32, 1), (32, 64, 4), (64, 128, 16), (128, 512, 64), (512, 128, 16), (128, 64, 4), (64, 32, 1)]
     each_pixel = sum(9 * inputs * outputs / share for inputs, outputs, share in layers) + 32 * 2
     size = measure_size("fcrn_a")
@@ -90,7 +90,7 @@ def test_scores_of_a_study_are_those_of_its_metrics(tmp_path):
     assert {name: run["scores"] for name, run in entry["runs"].items()} == {
         "before": {"mcc": 0.41}, "after": {"mcc": 0.7312}, "real_only": {},
     }  # fmt: skip
-    # An applied model is of the preset that it was trained with.
+    # An applied model has the preset that it was trained with.
     assert entry["runs"]["before"]["preset"] == "fcrn_a"
 
 

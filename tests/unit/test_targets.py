@@ -14,7 +14,7 @@ DISTANCE = {"weight": 10.0, "sigma_px": 5.0, "factor": 1, "reading": "to_border"
 BCE = {"name": "bce", "distance": None}
 CE = {"name": "ce", "distance": None}
 WEIGHTED = {"name": "ce", "distance": DISTANCE}
-I, X = IGNORE_LABEL, IGNORED_TARGET  # noqa: E741  short, so that images can be read
+I, X = IGNORE_LABEL, IGNORED_TARGET  # noqa: E741  short, so that the arrays are readable
 
 
 def read_only(labels, dtype=np.uint16):
@@ -106,7 +106,7 @@ def test_a_patch_with_its_context_has_the_target_of_the_whole_image(output, loss
         assert np.array_equal(target.classes_yx, whole.classes_yx[top : top + 32, left : left + 32])
         if loss is WEIGHTED:
             weights = whole.weights_yx[top : top + 32, left : left + 32]
-            # Each leaves out what is below 1e-8 of the largest weight.
+            # Both omit weights below 1e-8 of the largest.
             assert np.allclose(target.weights_yx, weights, rtol=0, atol=1e-7)
 
 
@@ -190,7 +190,7 @@ def test_vectors_shortened_by_interpolation_have_length_one_again():
     maps[:, :, :2] = np.array([0.3, -0.4])[:, None, None]
     target = make_target(labels, maps, output="flow", loss=BCE, context_px=0)
     assert np.allclose(target.values_cyx[:, :, 1], np.array([0.6, -0.8])[:, None])
-    # None outside of cells, whatever came over the border, and none where there was none
+    # No values outside cells, even if some came across the border, and none where there were none
     assert not target.values_cyx[:, :, [0, 2]].any()
 
 

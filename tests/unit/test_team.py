@@ -1,4 +1,4 @@
-"""Two processes on the CPU that train one network: the weights of one process, one set of files, one end."""
+"""Two processes on the CPU that train one network: the weights of one process, one set of files, a common end."""
 
 import csv
 import json
@@ -69,7 +69,7 @@ def keywords(folder, shards, preset, *, passages=None):
 
 
 def train_all(*, team, jobs):
-    """What each member does: several trainings, since a process takes longer to start than they take."""
+    """Run several trainings in each member, since a process takes longer to start than they take."""
     for given in jobs:
         train_member(team=team, job=Job(**given))
 
@@ -79,12 +79,12 @@ def train_as_two(jobs):
         train_all(team=team, jobs=jobs)
 
 
-# Without normalisation, whose statistics are those of a member's own patches, and without dropout, which each member
-# draws by itself, a team computes what one process computes. Plain descent, for Adam turns the sign of a gradient of
-# next to nothing into a whole step.
+# A team computes the same as one process only without normalisation, whose statistics come from a member's own
+# patches, and without dropout, which each member draws independently. Plain SGD, because Adam turns the sign of a
+# gradient near zero into a whole step.
 PLAIN = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}
 PRESETS = {
-    # 10 patches in batches of 3: members have one and two of them, and one alone in the last batch
+    # 10 patches in batches of 3: members have one and two patches, and in the last batch both have the same one
     "uneven": tiny_preset(
         network={"norm": "none"},
         width=1 / 4,
@@ -117,7 +117,7 @@ def job(folder, shards, name):
 
 @pytest.fixture(scope="module")
 def together(shards, tmp_path_factory):
-    """A folder for each preset, trained by two."""
+    """Folder with a training of each preset by two processes."""
     folder = tmp_path_factory.mktemp("together")
     train_as_two([job(folder, shards, name) for name in PRESETS])
     return folder
@@ -158,11 +158,11 @@ def test_a_team_writes_one_set_of_files(together, name):
     assert json.loads((together / name / "train.json").read_text())["epochs_done"] == epochs
 
 
-# ---- its end -----------------------------------------------------------------------------------------------
+# ---- how a team ends ---------------------------------------------------------------------------------------
 
 
 def start_leader(tmp_path, given):
-    """A process that trains as two and waits within its second epoch; gives it and its member's number."""
+    """Start a process that trains as two and waits in its second epoch; return it and the id of its member process."""
     (tmp_path / "given.pickle").write_bytes(pickle.dumps(given))
     script = f"""
 import multiprocessing, pickle, sys, time
@@ -202,7 +202,7 @@ def is_gone(process, *, within_s=15):
         except ProcessLookupError:
             return True
         if Path(f"/proc/{process}/stat").exists() and Path(f"/proc/{process}/stat").read_text().split()[2] == "Z":
-            return True  # ended, and nobody has asked how
+            return True  # ended but not yet reaped
         time.sleep(0.02)
     os.kill(process, signal.SIGKILL)
     return False
@@ -221,7 +221,7 @@ def test_a_signal_to_the_leader_stops_both_and_the_next_run_goes_on_to_the_same_
     [checkpoint] = folder.iterdir()
     state = torch.load(checkpoint, weights_only=True)
     assert (state["epoch"], state["step"]) == (1, 3)
-    # Each member has random numbers of its own.
+    # Each member has its own random numbers.
     randoms = [own["random"] for own in state["members"]]
     assert len(randoms) == 2
     assert not torch.equal(*randoms)
@@ -235,7 +235,7 @@ def test_a_signal_to_the_leader_stops_both_and_the_next_run_goes_on_to_the_same_
     for row, other in zip(history_in(folder), history_in(together / "dropout"), strict=True):
         assert [row[column] for column in columns] == [other[column] for column in columns]
 
-    # One process goes on from it as well, and says what is lost.
+    # A single process can also resume from it, and reports what is lost.
     alone = {**given, "weights_path": tmp_path / "copy" / "weights.pt"}
     alone |= {"history_path": tmp_path / "copy" / "history.csv", "summary_path": tmp_path / "copy" / "train.json"}
     train_model(**alone)
@@ -244,7 +244,7 @@ def test_a_signal_to_the_leader_stops_both_and_the_next_run_goes_on_to_the_same_
 
 
 def wait_for_ever(*, team):
-    """A member that exchanges nothing, and so does not notice by itself that it is alone."""
+    """Wait as a member that exchanges nothing and therefore cannot notice that it is alone."""
     time.sleep(10 * PATIENCE_S)
 
 
@@ -268,7 +268,7 @@ with form_team(2, wait_for_ever, {{}}, kind="cpu") as team:
 
 @pytest.mark.parametrize(("status", "ends"), [(1, True), (-9, True), (0, False), (128 + 15, False), (None, False)])
 def test_a_leader_on_a_gpu_ends_when_a_member_has_died_and_not_when_it_has_left(monkeypatch, caplog, status, ends):
-    """A GPU would wait for ever; a member that is done, or was asked to stop, leaves while the leader still writes."""
+    """A GPU would wait for ever; a member that is done, or was stopped by a signal, leaves while the leader writes."""
     is_over, ended = threading.Event(), []
     monkeypatch.setattr(cellmill.training.team, "FAREWELL_S", 0.01)
 
@@ -317,7 +317,7 @@ def test_the_parts_of_a_batch_are_nearly_equal_and_make_the_whole(size, patches)
 
 
 def test_nobody_is_without_a_patch():
-    """Where there are fewer patches than members, some take the same: a step waits for all."""
+    """With fewer patches than members, some take the same patch, because a step waits for all members."""
     for patches in (1, 2, 3):
         parts = [list(Team(member, 4).part_of(range(patches))) for member in range(4)]
         assert {len(part) for part in parts} == {1}
@@ -351,7 +351,7 @@ def test_more_gpus_than_there_are_or_than_patches_are_refused(tmp_path, shards, 
 
 
 def test_a_part_knows_the_size_of_the_whole_batch(shards):
-    """The training loss of an epoch counts whole batches, whoever has written it down."""
+    """The training loss of an epoch counts whole batches, whichever member records it."""
     from training_shards import image_set
 
     from cellmill.training.batches import iterate_batches

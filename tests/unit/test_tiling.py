@@ -1,4 +1,4 @@
-"""Tiles: they cover every pixel once and give what the whole image gives."""
+"""Tiles cover every pixel once and yield the prediction of the whole image."""
 
 from dataclasses import replace
 
@@ -12,12 +12,12 @@ from cellmill.normalise import measure_input
 from cellmill.tiling import blend_px, plan_spans, predict_bands, predict_tiled
 from cellmill.views import View
 
-LEVELS = 2  # sees 44 px, at most 23 px to one side
+LEVELS = 2  # receptive field of 44 px, at most 23 px to one side
 
 
 @pytest.fixture(scope="module")
 def network():
-    """A network whose running statistics are not the initial ones."""
+    """Network whose running statistics are not the initial ones."""
     torch.manual_seed(1)
     network = build_network(
         {
@@ -35,7 +35,7 @@ def network():
     for _ in range(20):
         network(torch.randn(4, 1, 32, 32) * 2 + 1)
     with torch.no_grad():
-        network.head.weight *= 10  # logits of a trained network's size
+        network.head.weight *= 10  # logits as large as those of a trained network
     return network.eval()
 
 
@@ -150,7 +150,7 @@ def test_weights_of_blended_tiles_add_up_to_one(shape, tile):
 
         def __init__(self):
             super().__init__()
-            self.norm = torch.nn.GroupNorm(1, 1)  # makes it one that is blended
+            self.norm = torch.nn.GroupNorm(1, 1)  # networks with this norm are blended
 
         def forward(self, images):
             return torch.ones_like(images)
@@ -166,7 +166,7 @@ def test_weights_of_blended_tiles_add_up_to_one(shape, tile):
 
 def test_blending_takes_the_steps_out_of_seams(monkeypatch):
     network = norm_network("instance")
-    image_yx = np.tile(np.linspace(0, 400, 400, dtype=np.float32), (64, 1))  # each window has a mean of its own
+    image_yx = np.tile(np.linspace(0, 400, 400, dtype=np.float32), (64, 1))  # the mean differs between windows
     blended_cyx = predict(network, image_yx, tile=(64, 64))
     monkeypatch.setattr("cellmill.tiling.blend_px", lambda network: 0)
     cut_cyx = predict(network, image_yx, tile=(64, 64))
@@ -202,7 +202,7 @@ def test_out_of_memory_halves_the_batch_and_says_so(network, caplog, fits, asked
     image_yx = image_of((150, 211))
     predicted_cyx = predict(Small(), image_yx, tile=(32, 32), batch=asked)
     assert np.abs(predicted_cyx - predict(network, image_yx, tile=(32, 32))).max() < 1e-5
-    assert asked <= fits or sizes.count(asked) == 1  # not tried again
+    assert asked <= fits or sizes.count(asked) == 1  # the size that failed is not tried again
     assert ("out of memory" in caplog.text) == (asked > fits)
 
 

@@ -1,4 +1,4 @@
-"""Sequences of the simulator: the laws of motion, growth and division, tracks, and the stages that read them."""
+"""Simulated sequences: the laws of motion, growth and division, tracks, and the stages that read them."""
 
 import itertools
 import json
@@ -37,7 +37,7 @@ from project import ROOT, copy_project, planned_jobs, write_config
 SHAPE = (64, 96)
 FRAMES = 12
 ROUND = {"radial_jitter": 0, "angular_jitter": 0}
-# no contact, no growth: every cell is alone
+# no contact, no growth: cells do not affect each other
 ALONE = {"overlap": {"limit": 1}, "clusters": {"count": 0}}
 DARK = {
     "illumination": {"energy_ratio": 0}, "autofluorescence": {"energy_ratio": 0}, "background_noise": {"fraction": 0},
@@ -62,7 +62,7 @@ def render(section: dict, name: str = "a", frames=None, seed: int = 3) -> tuple[
 
 
 def by_cell(found: list) -> dict[int, list]:
-    """Give the frames of each cell, in the order of time."""
+    """Return the frames of each cell, in order of time."""
     cells = defaultdict(list)
     for moment in found:
         for one in moment.individuals:
@@ -108,7 +108,7 @@ def test_mean_square_displacement_is_that_of_a_persistent_walk():
 
 
 def test_cells_are_everywhere_alike_in_every_frame():
-    # a first image as a still one has it, and as many cells as before have come once the first ones have gone
+    # the first image is like a still, and as many cells have entered by the time the first ones have left
     lapse = {"frames": 17, "speed_px": 6, "cycle_frames": 0, "deformation": 0}
     section = settings(lapse, cells=6, cell={"radius_px": 3}, **ALONE)
     inside = np.zeros((2, 40))
@@ -144,7 +144,7 @@ def test_no_cell_crosses_the_border_of_the_world_in_sight():
 
 
 def assert_areas_are_those_of_stills(areas) -> None:
-    """Compare the areas of cells with radius 10 px and jitters of 0.1 with SIMCEP's and with those of single images."""
+    """Compare the areas of cells with radius 10 px and jitters of 0.1 with those of SIMCEP and of single images."""
     rng = np.random.default_rng(0)
     stills = [
         np.count_nonzero(
@@ -178,7 +178,7 @@ def test_outlines_keep_the_law_of_simcep_while_they_deform():
     found.append(areas(latents))
     for sample in found:
         assert_areas_are_those_of_stills(sample)
-    # every displacement stays uniform in its bounds, whatever the number of frames
+    # every displacement stays uniform within its bounds, whatever the number of frames
     circle = vertices_of(np.zeros((1, 4, 10)), radial_jitter=0.3, angular_jitter=0)
     shifts = vertices_of(latents, radial_jitter=0.3, angular_jitter=0) - circle
     assert np.abs(shifts).max() <= 0.3
@@ -237,7 +237,7 @@ def test_area_doubles_over_a_cycle_and_stretching_keeps_it():
     assert grown / newborn == pytest.approx(2**0.95, rel=0.04)
     assert np.max(np.array(lengths)[phases < 0.85]) < 0.01
     assert np.min(np.array(lengths)[phases > 0.94]) > 3
-    # all phases together are as large as cells that do not grow
+    # averaged over all phases, cells are as large as cells that do not grow
     assert np.mean([np.mean(2 ** (np.arange(1000) / 1000 - 0.5))]) == pytest.approx(1.02, abs=0.001)
 
 
@@ -313,7 +313,7 @@ def torus_pixels(footprint: Footprint, size: tuple[int, int]) -> set[tuple[int, 
 
 
 def worst_overlaps(individuals, size) -> dict[int, float]:
-    """Give the largest overlap of each cell with another one, counted pixel by pixel."""
+    """Return the largest overlap of each cell with another one, counted pixel by pixel."""
     pixels = [(one.number, torus_pixels(one.cell, size)) for one in individuals]
     worst = dict.fromkeys((number for number, _ in pixels), 0.0)
     for (one, own), (other, others) in itertools.combinations(pixels, 2):
@@ -377,7 +377,7 @@ def test_crowd_sees_what_lies_across_the_border_of_the_world():
     def square(row: int, column: int) -> Claim:
         return Claim((row, column, 6, 6), lambda: Footprint(row, column, np.ones((6, 6), dtype=bool)))
 
-    for number in range(70):  # more than it starts with room for
+    for number in range(70):  # more than its initial capacity
         crowd.put(number, square(20, 20))
     for number in range(1, 70):
         crowd.remove(number)
@@ -393,7 +393,7 @@ def test_discs_are_pushed_apart_and_what_is_fixed_stays():
     is_fixed = np.array([True, False, False, False])
     found = push_apart(places, radii_px=np.full(4, 4.0), is_fixed=is_fixed, contact=1.0, size=(40, 50))
     assert found[0] == pytest.approx(places[0])
-    assert found[1] == pytest.approx([5, 44])  # 3 px apart across the border, pushed to 7 of 8: its radius at most
+    assert found[1] == pytest.approx([5, 44])  # 3 px apart across the border, moved by its radius at most: to 7 of 8 px
     assert np.hypot(*(found[2] - found[3])) == pytest.approx(8)
     assert push_apart(places, radii_px=np.full(4, 4.0), is_fixed=is_fixed, contact=0, size=(40, 50)) is places
 
@@ -417,7 +417,7 @@ def test_resting_cells_stand_still_for_their_part_of_the_sequence():
         still = [one for one in frames if one.is_resting]
         first, end = frames[0].life.rest
         assert end - first == 12
-        # it may have divided before
+        # it may have divided before it rests
         assert len(still) in (0, 12)
         starts |= {first} if still else set()
         assert len({(one.cell.row, one.cell.column, one.depth) for one in still}) <= 1
@@ -433,13 +433,13 @@ def test_share_of_the_cells_rests():
     resting = [one for one in found[0].individuals if one.is_resting]
     assert len(resting) / len(found[0].individuals) == pytest.approx(0.3, abs=0.06)
     moved = moments(settings({"frames": 4, "resting": 0, "cycle_frames": 0}, cells=200, **ALONE))
-    # the others do what they would have done
+    # the other cells move as they would without resting cells
     free = {one.number for one in found[0].individuals} - {one.number for one in resting}
     for one, other in zip(found[3].individuals, moved[3].individuals, strict=True):
         assert (one.number in free) == np.array_equal(one.place, other.place)
 
 
-# ---- what must not matter --------------------------------------------------------------------------------
+# ---- what results do not depend on -----------------------------------------------------------------------
 
 
 def test_frames_do_not_depend_on_how_many_follow():
@@ -530,7 +530,7 @@ def test_background_stands_still():
 
 
 def test_background_has_its_energy_relative_to_the_cells_of_one_image():
-    # a flat background is not there to be blurred or cut; the mean over sequences is compared with that of stills
+    # blur and borders hardly change a smooth background; energies are summed because the ratio holds for single images
     quiet = {**DARK, "illumination": {"energy_ratio": 2}, "focus": {"sigma_px": 0.1, "window_px": 3}}
     ratios = []
     for number in range(12):
@@ -605,7 +605,7 @@ def test_nuclei_and_organelles_go_with_their_cell():
         cells_yx, organelles_yx, nuclei_yx = frame.counts
         assert not nuclei_yx[frame.labels_yx == 0].any()
         assert nuclei_yx.any()
-        # organelles that stick out are blurred as their cell is, and not lost
+        # organelles outside their cell are blurred as the cell is, and not lost
         outside += np.count_nonzero(organelles_yx[frame.labels_yx == 0])
         assert not cells_yx[frame.labels_yx == 0].any()
     assert outside > 20
@@ -647,7 +647,7 @@ def fades(count: int = 400, frames: int = 60, is_founder: bool = True, **fading)
 
 def test_share_of_the_cells_is_faint_in_every_frame():
     shown = np.array([[light_in(found, frame) for frame in range(60)] for found in fades()])
-    # full light lasts 1 / .1 frames, a fade 3 of them; the standard error of a frame is .02
+    # full light lasts 1 / .1 frames and a fade 3 of them; the standard error of a frame is .02
     for frame in (0, 1, 30, 59):
         assert np.mean(shown[:, frame] < 1) == pytest.approx(3 / 13, abs=0.07)
     assert np.mean(shown < 1) == pytest.approx(3 / 13, abs=0.01)
@@ -772,7 +772,7 @@ def test_a_track_is_an_unbroken_run_of_frames_in_which_a_cell_is_seen():
     assert lineage.see(0, lives=[one, other], visible={1, 2}) == {1: 1, 2: 2}
     assert lineage.see(1, lives=[one, other], visible={2}) == {2: 2}
     assert lineage.see(2, lives=[one, other], visible={1, 2}) == {1: 3, 2: 2}
-    # one daughter is born in sight, the other one comes later; the mother of the last two was not seen before
+    # one daughter is born in view, the other appears later; the mother of the last two was never seen
     assert lineage.see(3, lives=[other, *daughters], visible={3}) == {3: 4}
     assert lineage.see(4, lives=[*daughters, *late], visible={3, 4, 5}) == {3: 4, 4: 5, 5: 6}
     found = [(t.begin, t.end, t.parent, t.starts_by, t.ends_by) for t in lineage.tracks()]

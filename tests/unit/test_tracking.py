@@ -1,4 +1,4 @@
-"""Objects from flows: with perfect and with rough ones, of discs that touch and of real annotations."""
+"""Objects from flows: with perfect and noisy flows, of touching discs and of real annotations."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from cellmill.tracking import MIN_PILE_PIXELS, find_piles, follow_flows, track_o
 
 
 def touching_discs(cells, *, size=256, seed=0, radii=(7, 13)):
-    """Discs of random radii, placed one after the other where they overlap no earlier one, many of them touching."""
+    """Draw discs of random radii one by one, without overlap with earlier ones, many of them touching."""
     rng = np.random.default_rng(seed)
     y, x = np.indices((size, size))
     labels, placed = np.zeros((size, size), dtype=np.uint16), []
@@ -34,7 +34,7 @@ def average_precision(found, truth):
 
 
 def plain_walk(flows_cyx, row, column, steps):
-    """Euler steps of one walker, with the weights of the four neighbours written out."""
+    """Follow one point by Euler steps, with the weights of the four neighbours written out."""
     _, rows, columns = flows_cyx.shape
 
     def flow(r, c):
@@ -67,9 +67,9 @@ def test_walkers_go_where_a_plain_walk_goes():
     places = np.argwhere(mask)
     for number in np.random.default_rng(0).choice(len(places), 40, replace=False):
         expected = plain_walk(flows, *places[number].astype(float), 40)
-        # Walkers that merged are up to 1/16 px off; around a middle they go round.
+        # Points that merged are up to 1/16 px off; around a centre they circle.
         assert np.abs(ends[:, number] - expected).max() < 1.5
-    exact = follow_flows(flows, mask, steps=7)  # before anyone is merged
+    exact = follow_flows(flows, mask, steps=7)  # before any points merge
     for number in range(0, len(places), 37):
         assert np.allclose(exact[:, number], plain_walk(flows, *places[number].astype(float), 7), atol=1e-4)
 
@@ -96,7 +96,7 @@ def test_flow_outside_of_the_mask_moves_nobody_and_longer_vectors_are_shortened(
 
 
 def test_the_way_through_a_large_cell_is_walked_to_its_end():
-    """From the ends of a cell 600 px long it takes more than 200 steps to its middle."""
+    """From the ends of a cell 600 px long, more than 200 steps are needed to reach its centre."""
     mask = np.zeros((9, 640), dtype=bool)
     mask[2:7, 20:620] = True
     flows = np.zeros((2, *mask.shape))
@@ -117,7 +117,7 @@ def test_small_piles_start_no_object():
 def test_objects_that_do_not_explain_their_flow_are_dropped():
     truth = touching_discs(12, size=96, seed=5)
     flows = unit_flows(truth)
-    # Half of a cell, cut straight, with the flows of the whole one, which lead out of it
+    # Flows reversed in every other band of 12 rows, which the resulting objects cannot reproduce
     wrong = np.where(np.arange(96)[:, None] % 24 < 12, 1, -1) * flows
     assert track_objects(flows, truth > 0, max_flow_error=0.4).max() == 12
     assert (

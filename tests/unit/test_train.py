@@ -1,4 +1,4 @@
-"""Stage train: it learns, it repeats itself exactly, and a kill changes nothing."""
+"""Stage train: the network learns, results are exactly repeatable, and a kill does not change them."""
 
 import csv
 import json
@@ -172,7 +172,7 @@ def test_a_killed_training_resumes_to_the_weights_of_an_unbroken_one(tmp_path, s
     unbroken = train(tmp_path / "unbroken", shards, **INTERRUPTED)
     folder = tmp_path / "broken"
     folder.mkdir()
-    # The child waits in the middle of its second epoch until the signal has come.
+    # The child process waits in the middle of its second epoch until the signal has come.
     (tmp_path / "arguments.pickle").write_bytes(pickle.dumps(keywords(folder, shards, **INTERRUPTED)))
     script = f"""
 import pickle, sys, time
@@ -279,7 +279,7 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path, shards):
 
 
 def test_training_starts_from_given_weights(tmp_path, shards, learned):
-    """With a learning rate of next to nothing the given weights come out again."""
+    """With a learning rate near zero the given weights come out unchanged."""
     still = {"epochs": 1, "optimiser": {"name": "sgd", "learning_rate": 1e-30}}
     started = train(tmp_path / "run", shards, init_from=learned / "weights.pt", width=1 / 8, train=still)
     given = read_weights(learned / "weights.pt")["state_dict"]
@@ -294,7 +294,7 @@ def test_given_weights_of_another_network_are_refused(tmp_path, shards, learned)
 
 
 def test_running_statistics_are_plain_means_over_the_last_steps_of_an_epoch(tmp_path, shards, monkeypatch):
-    """Weights that stand still, so that what the first layer saw can be computed from the batches alone."""
+    """The weights stay fixed, so that the output of the first convolution can be computed from the batches alone."""
     monkeypatch.setattr(cellmill.train, "STATISTICS_STEPS", 3)
     still = {
         "epochs": 2,
@@ -319,7 +319,7 @@ def test_running_statistics_are_plain_means_over_the_last_steps_of_an_epoch(tmp_
 
 
 def test_pixels_that_are_ignored_teach_nothing(tmp_path):
-    """Labels under the ignore value are the same whatever they were before."""
+    """The labels that the ignore value replaces do not matter."""
     results = []
     for name, hidden in (("a", 0), ("b", 5)):
         images, labels = write_training_shard(tmp_path / name, "t", shapes=[(48, 48)] * 2)
@@ -335,7 +335,7 @@ def test_pixels_that_are_ignored_teach_nothing(tmp_path):
 
 
 def test_validation_ignores_padding(tmp_path, shards):
-    """The same images, padded more: the same loss but for what the padding does to the pixels next to it."""
+    """The same image with more padding has the same loss, up to the effect of the padding on adjacent pixels."""
     model = build_network(network_of(tiny_preset())).eval()
     losses = []
     for size in ([120, 120], [160, 160]):
@@ -420,5 +420,5 @@ def test_each_optimiser_makes_a_loss_smaller(name):
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    # Adagrad's steps shrink as it goes.
+    # Adagrad's steps shrink over time.
     assert losses[-1] < (0.2 if name == "adagrad" else 0.1) * losses[0]

@@ -1,4 +1,4 @@
-"""Training that starts from other weights: all of them, or those that fit, and the log says which do not."""
+"""Training from other weights: all of them, or those that fit, with the rest listed in the log."""
 
 import re
 
@@ -28,7 +28,7 @@ def write_random(path, preset, *, seed=5):
     return network.state_dict()
 
 
-# A rate of next to nothing: what comes out is what training started from.
+# A learning rate near zero, so that the result equals the initial weights.
 STILL = {"epochs": 1, "optimiser": {"name": "sgd", "learning_rate": 1e-30}}
 FLOW = {"network": {"output": "flow"}, "train": {**STILL, "loss": {"name": "flow"}}}
 
@@ -60,12 +60,12 @@ def start(folder, shard, preset, *, init_from, init_weights, classes=None):
 
 
 def is_same(first, second):
-    """Zeros become 1e-33."""
+    """Return whether tensors are equal, where zeros may have become 1e-33."""
     return first.shape == second.shape and torch.allclose(first, second, rtol=0, atol=1e-20)
 
 
 def learnt(state):
-    """Names of what is learnt; running statistics follow the images."""
+    """Return the names of trained parameters; running statistics depend on the images."""
     return [name for name in state if name.endswith(("weight", "bias"))]
 
 
@@ -139,7 +139,7 @@ def test_names_and_shapes_decide_what_matches():
 
 
 def test_where_a_training_starts_is_part_of_what_its_checkpoint_belongs_to(tmp_path, shard, monkeypatch):
-    """The same settings from other weights is another training."""
+    """The same settings with other initial weights are a different training."""
     from cellmill.train import checkpoint_key
 
     keys = []
@@ -155,7 +155,7 @@ def test_where_a_training_starts_is_part_of_what_its_checkpoint_belongs_to(tmp_p
         start(tmp_path / "run", shard, preset, init_from=tmp_path / f"{number}.pt", init_weights="all")
     start(tmp_path / "run", shard, preset, init_from=tmp_path / "0.pt", init_weights="matching")
     start(tmp_path / "run", shard, preset, init_from=None, init_weights="all")
-    assert keys[0] == keys[1]  # where the file lies does not matter
+    assert keys[0] == keys[1]  # the location of the weights file does not matter
     assert len(set(keys)) == 4
 
 

@@ -1,4 +1,4 @@
-"""The U-Net of paper 4: size, receptive field, norms, classes behind the norm; weights files."""
+"""The U-Net of paper 4: size, receptive field, norms, class input after the norm, weights files."""
 
 import zipfile
 
@@ -68,7 +68,7 @@ def test_output_has_the_shape_of_the_input():
 @pytest.mark.parametrize("levels", [1, 2, 3])
 def test_the_receptive_field_is_the_support_of_the_gradient(levels):
     network = build(levels=levels, norm="none", width=1 / 16)
-    # Positive weights and positive features: no rectifier and no pooling hides a path for good.
+    # Positive weights and positive features, so that no rectifier and no pooling hides a path permanently.
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.fill_(0.1)
@@ -78,7 +78,7 @@ def test_the_receptive_field_is_the_support_of_the_gradient(levels):
     extents, reaches = set(), set()
     for pixel in range(centre, centre + stride):
         seen = set()
-        # Which of four equal pixels a pooling takes is not ours to know: look with several images.
+        # Which of four equal pixels a pooling takes is undefined, so several images are used.
         for seed in range(6):
             image = torch.rand(1, 1, size, size, generator=torch.Generator().manual_seed(seed)).requires_grad_()
             network(image)[0, 0, pixel, pixel].backward()
@@ -168,7 +168,7 @@ def test_an_unknown_norm_is_refused():
 
 
 def with_class(images_byx, number, *, classes=3):
-    """Images and their class planes: ones in the plane of the class, zeros in the others."""
+    """Return images with their class planes: ones in the plane of the class, zeros in the others."""
     planes_bcyx = torch.zeros(len(images_byx), classes, *images_byx.shape[1:])
     if number is not None:
         planes_bcyx[:, number] = 1
@@ -176,7 +176,7 @@ def with_class(images_byx, number, *, classes=3):
 
 
 def normed(network, images_bcyx):
-    """What leaves the first norm (and, with film, the gain and offset behind it)."""
+    """Return the output of the first norm (with film, after its gain and offset)."""
     block = network.encoder[0]
     if not network.film:
         return block.norm1(block.conv1(images_bcyx))
@@ -188,11 +188,11 @@ def normed(network, images_bcyx):
 
 
 def with_offset(**changes):
-    """A U-Net whose first convolution adds eleven standard deviations where the second class plane is 1."""
+    """Return a U-Net whose first convolution adds eleven standard deviations where the second class plane is 1."""
     network = build(width=1 / 8, levels=1, in_channels=4, **changes)
     with torch.no_grad():
         conv = network.encoder[0].conv1
-        # Noise of variance 1 leaves a channel with the norm of its kernel as standard deviation.
+        # With noise of variance 1 as input, the standard deviation of a channel is the norm of its kernel.
         spread_c = conv.weight[:, 0].flatten(1).norm(dim=1)
         conv.weight[:, 1:] = 0
         conv.weight[:, 2] = (11 * spread_c / 9)[:, None, None]
@@ -259,7 +259,7 @@ def test_before_training_classes_behind_the_norm_change_nothing():
 
 
 def test_classes_behind_the_norm_add_a_gain_and_an_offset_to_each_normed_channel():
-    # Two convolutions at each of the nine blocks; the first one sees the image alone.
+    # Two convolutions in each of the nine blocks; the first one takes only the image as input.
     channels = 2 * (2 * (32 + 64 + 128 + 256) + 512)
     assert count_parameters(build(in_channels=4, film=3)) == 7_765_409 + 3 * 2 * channels
 

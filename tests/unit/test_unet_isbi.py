@@ -1,4 +1,4 @@
-"""The U-Net of paper 3: size, dropout in the depth, the place of even kernels."""
+"""The U-Net of paper 3: size, dropout at the deepest levels, alignment of even kernels."""
 
 import pytest
 import torch
@@ -58,7 +58,7 @@ def test_a_kernel_of_2x2_sees_the_pixel_below_and_to_the_right():
         up.conv.bias.zero_()
         image_bcyx = torch.zeros(1, 1, 3, 3)
         image_bcyx[0, 0, 1, 1] = 1.0
-        # Repeated, the pixel covers rows and columns 2 and 3; a window that starts at 1 sees the first of them.
+        # After upsampling the pixel covers rows and columns 2 and 3; a window from 1 on includes the first of them.
         line = torch.tensor([0.0, 1.0, 2.0, 1.0, 0.0, 0.0])
         assert torch.equal(up(image_bcyx)[0, 0], line[:, None] * line)
 

@@ -1,4 +1,4 @@
-"""Validation: whole images, the labelled ones alone, and of sequences what a prediction would give."""
+"""Validation: whole images, only those with labels, and for sequences the scores that a prediction would have."""
 
 import tempfile
 
@@ -28,7 +28,7 @@ def score(model, images, *, warmup=0):
 
 
 def make_network(preset, *, seed=2):
-    """A network whose running statistics are not the initial ones."""
+    """Return a network whose running statistics are not the initial ones."""
     torch.manual_seed(seed)
     network = build_network(network_of(preset))
     for _ in range(10):
@@ -42,7 +42,7 @@ def make_network(preset, *, seed=2):
 
 
 def cross_entropy(logits_cyx, labels_yx):
-    """Mean over the pixels that are known, by hand in float64."""
+    """Compute the mean over the known pixels, by hand in float64."""
     logits = logits_cyx.astype(float)
     log_shares = logits - np.log(np.exp(logits).sum(axis=0))
     return -np.where(labels_yx > 0, log_shares[1], log_shares[0])[labels_yx != IGNORE_LABEL].mean()
@@ -71,7 +71,7 @@ def test_frames_of_a_sequence_are_scored_with_the_memory_of_those_before(sequenc
     images = image_set(known, preset=preset, around=[others[0]], passages=[sorted(frames)])
     loss, mean_dice = score(network, images, warmup=warmup)
 
-    order = list(range(5))  # what comes after the last labelled frame is not looked at
+    order = list(range(5))  # frames after the last labelled one are not used
     state, logits = None, {}
     with torch.no_grad():
         for number in [*order[:warmup][::-1], *order]:
@@ -107,7 +107,7 @@ def test_it_scores_what_a_prediction_gives(sequence, tmp_path):
     for sample in ("s1", "s2", "s4"):
         found_yx, truth_yx = read_probabilities(tmp_path / "p" / f"{sample}.tif")[0] >= 0.5, frames[sample][1] > 0
         scores.append(2 * (found_yx & truth_yx).sum() / (found_yx.sum() + truth_yx.sum()))
-    assert mean_dice == pytest.approx(np.mean(scores), abs=0.01)  # float16 rounds to .5 what is a little below
+    assert mean_dice == pytest.approx(np.mean(scores), abs=0.01)  # float16 rounds values just below .5 to .5
 
 
 def test_logits_of_a_sequence_lie_on_disk_and_are_gone_afterwards(sequence, tmp_path, monkeypatch):
@@ -128,7 +128,7 @@ def test_logits_of_a_sequence_lie_on_disk_and_are_gone_afterwards(sequence, tmp_
 
 @pytest.mark.parametrize("is_recurrent", [False, True])
 def test_tiles_change_nothing_but_the_last_digits(tmp_path, monkeypatch, is_recurrent):
-    """Of the recurrent network one frame: of more, a tile does not remember what lay beyond its halo."""
+    """One frame for the recurrent network: with more, a tile's hidden state lacks information from beyond its halo."""
     shard = write_training_shard(tmp_path, "t", shapes=[(120, 136)])
     preset = recurrent_preset(network={"memory": False}) if is_recurrent else tiny_preset()
     network = make_network(preset)
@@ -150,7 +150,7 @@ def test_every_image_counts_alike_whatever_its_size(tmp_path):
 
 
 def test_ignored_pixels_are_not_scored(tmp_path):
-    """Whatever the network says of them: the truth there may be anything."""
+    """The truth there may be anything, whatever the network predicts."""
     shard = write_training_shard(tmp_path, "t", shapes=[(40, 40)])
     preset = tiny_preset()
     network = make_network(preset)

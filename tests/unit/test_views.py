@@ -1,4 +1,4 @@
-"""What a network sees: frames of one sequence around the target's own, and planes of the class that nothing changes."""
+"""Network input: frames around the target frame in its sequence, and class planes that no augmentation changes."""
 
 import csv
 
@@ -147,12 +147,12 @@ def test_frames_of_one_sequence_have_one_size(tmp_path):
     assert Frames(fitted, normalise="none", passages=[["a", "b"]])
 
 
-# ---- passages of real patterns -------------------------------------------------------------------------------
+# ---- passages from file patterns -----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def movie(tmp_path, monkeypatch):
-    """Make files {sequence}_{frame}.tif and plan a dataset of them."""
+    """Function that creates files {sequence}_{frame}.tif and plans a dataset of them."""
     monkeypatch.chdir(tmp_path)
 
     def make(frames, *, labelled=None, sequences="abc", split=None, preset="stemnet5", missing="unlabelled"):
@@ -190,7 +190,7 @@ def test_whole_sequences_are_passages_in_the_order_of_their_numbers(movie):
     whole = {sequence: [f"{sequence}_{frame}" for frame in range(1, 13)] for sequence in "abc"}
     assert sorted(passage for passages in found.values() for passage in passages) == sorted(whole.values())
     sequence = found["train"][0][0][0]
-    # By their names m_10 would come before m_2.
+    # Sorted by name, m_10 would come before m_2.
     expected = [f"{sequence}_{frame}" for frame in (8, 9, 10, 11, 12)]
     assert neighbours_in(found["train"], f"{sequence}_10") == expected
 
@@ -211,7 +211,7 @@ def test_blocks_are_seen_without_the_gap_and_without_the_other_blocks(movie):
         assert passages_of(plan, part) == [[f"a_{frame}" for frame in frames]]
     assert neighbours_in(passages_of(plan, "train"), "a_9") == ["a_7", "a_8", "a_9", "a_9", "a_9"]
     assert neighbours_in(passages_of(plan, "validation"), "a_12") == ["a_12", "a_12", "a_12", "a_13", "a_14"]
-    # The gap itself is predicted and never scored: it sees everything.
+    # The gap itself is predicted and never scored, so it may use all frames as context.
     [unlabelled] = plan.shards("d", parts=("unlabelled",))
     assert plan.passages("d", unlabelled) == [[f"a_{frame}" for frame in range(20)]]
     assert plan.seen_shards("d", plan.runs["d"][0], plan.shards("d", parts=("train",))) == []
@@ -237,7 +237,7 @@ def test_unlabelled_frames_are_the_context_of_labelled_ones(movie):
 
 
 def test_between_blocks_of_sparse_labels_a_passage_ends_at_the_first_frame_of_the_gap(movie):
-    """Every second frame is labelled: 12 of 24; blocks of 6, 2 and 2 of them with one left out between."""
+    """Every second frame is labelled: 12 of 24, in blocks of 6, 2 and 2 with one omitted between blocks."""
     plan = movie(range(24), labelled=range(0, 24, 2), sequences="a", split={"by": "blocks", "gap": 1})
     parts = {row.frame: row.split for row in plan.samples["d"]}
     assert [frame for frame in range(0, 24, 2) if parts[frame] == "unlabelled"] == [12, 18]
@@ -291,7 +291,7 @@ WILD = {
 @pytest.mark.parametrize("per_frame", [False, True])
 @pytest.mark.parametrize("padded", [None, [64, 64]])
 def test_no_augmentation_and_no_padding_touches_a_class_plane(tmp_path, padded, per_frame):
-    """Also where the image is mirrored at its edge, since it is smaller than a patch, or padded to a size."""
+    """Also where the image is mirrored at its edge because it is smaller than a patch, or padded to a size."""
     mode = "none" if padded is None else "crop_pad"
     shard = write_training_shard(tmp_path, "t", shapes=[(20, 24)] * 3, mode=mode, size=padded)
     preset = hot_preset(train={"augmentation": {**WILD, "per_frame": per_frame}})
@@ -336,7 +336,7 @@ def test_a_network_without_planes_is_told_nothing():
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
-    """A network that gives each class a prediction of its own, and three images."""
+    """A network whose prediction depends on the given class, and two images."""
     folder = tmp_path_factory.mktemp("told")
     torch.manual_seed(1)
     preset = hot_preset(network={"norm": "none"}, width=1 / 4)
@@ -373,7 +373,7 @@ def test_the_average_is_the_mean_of_the_predictions_for_each_class(told):
     single = [predict(told, name, at_prediction="oracle", classes={"t0": name, "t1": name}) for name in CLASSES]
     for sample in ("t0", "t1"):
         stack = np.stack([maps[sample] for maps in single])
-        assert np.abs(stack - stack.mean(axis=0)).max() > 0.02  # each class is predicted otherwise
+        assert np.abs(stack - stack.mean(axis=0)).max() > 0.02  # the prediction differs between classes
         assert np.abs(average[sample] - stack.mean(axis=0)).max() < 1e-3  # float16 has steps of 5e-4 below 1
 
 

@@ -1,4 +1,4 @@
-"""What is seen of a training that runs: lines on its way, curves where they are asked for; no result depends on it."""
+"""Monitoring of a running training: progress lines, and curves on request; no result depends on it."""
 
 import csv
 import re
@@ -23,7 +23,7 @@ def unwatched(monkeypatch):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Seconds that pass only when a test says so."""
+    """Clock that advances only when a test sets it."""
     now = SimpleNamespace(seconds=1000.0)
     monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now.seconds))
     return now
@@ -43,7 +43,7 @@ def test_a_long_epoch_says_each_minute_how_far_it_is(clock, caplog):
     for step in range(1, 13):
         clock.seconds += 25
         watcher.note_step(training_of(epoch=1, step=step, seconds=25.0 * step), steps=100, epochs=4, rate=0.01)
-    # 25 s a step: the third is the first that is a minute away, then each third
+    # 25 s per step: the third step is the first after a minute, then every third
     assert [line.split(":")[0] for line in caplog.messages] == [f"epoch 2/4, step {n}/100" for n in (3, 6, 9, 12)]
 
 
@@ -123,7 +123,7 @@ def train(folder, shards, **changes):
 
 
 def read_curves(folder):
-    """Curves of the event files of a folder: records of a length, its checksum, the event and its checksum."""
+    """Read curves from the event files of a folder: records of a length, its checksum, the event and its checksum."""
     events = pytest.importorskip("tensorboardX.proto.event_pb2")
     curves = {}
     for path in sorted(folder.iterdir()):

@@ -1,4 +1,4 @@
-"""Windows over large images: each place belongs to one core, each object to one window."""
+"""Windows over large images: each pixel belongs to one core, each object to one window."""
 
 import numpy as np
 import pytest

@@ -18,17 +18,17 @@ TINY = {
 
 
 def tiny_preset(**changes):
-    """The settings of a preset that trains in a second, as the rules pass them."""
+    """Return the settings of a preset that trains in a second, as the rules pass them."""
     return ModelPreset.model_validate(merge(TINY, changes)).model_dump(mode="json")
 
 
 def network_of(preset):
-    """The network of a preset as the rules pass it."""
+    """Return the network settings of a preset, as the rules pass them."""
     return network_settings(preset)
 
 
 def image_set(*shards, preset=None, around=(), passages=None, classes=None):
-    """The images of some (images, labels) folders, opened as training opens them."""
+    """Return the images of some (images, labels) folders, opened as in training."""
     preset = preset or tiny_preset()
     return ImageSet(
         find_labelled_images([images for images, _ in shards], [labels for _, labels in shards]),
@@ -49,7 +49,7 @@ def merge(base, changes):
 
 
 def draw_cells(rng, shape, *, cells=4, radius_px=5):
-    """An image of bright discs on an uneven background, and its label image."""
+    """Draw bright discs on an uneven background; return the image and its label image."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     labels_yx = np.zeros(shape, dtype=np.uint16)
     for number in range(1, cells + 1):
@@ -60,7 +60,7 @@ def draw_cells(rng, shape, *, cells=4, radius_px=5):
 
 
 def write_training_shard(folder, name, *, shapes, seed=0, mode="none", size=None, cells=4, radius_px=5):
-    """Write images/{name} and labels/{name} with an image of each shape; give both folders."""
+    """Write images/{name} and labels/{name} with an image of each shape; return both folders."""
     rng = np.random.default_rng(seed)
     drawn = {
         f"{name}{number}": draw_cells(rng, shape, cells=cells, radius_px=radius_px)

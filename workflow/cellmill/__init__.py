@@ -1,1 +1,1 @@
-"""The library under the rules: stage functions, and the pure functions they call. It knows no Snakemake."""
+"""Library behind the Snakemake rules: stage functions and the pure functions they call. It never imports Snakemake."""

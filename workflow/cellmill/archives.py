@@ -1,4 +1,4 @@
-"""What was fitted to a run, and the run as one file: read by whoever applies it, here or elsewhere."""
+"""Reader of postprocess.json, the fitted post-processing of a run, and writer of model.cellmill, a run in one file."""
 
 import json
 import shutil
@@ -11,17 +11,17 @@ from cellmill.shards import atomic_path
 
 FORMAT = 2
 MODEL_FORMAT = 2  # of model.json
-# The oldest time that a zip file can state: equal contents are equal bytes.
+# The oldest time that a zip file can store. A constant time makes equal contents give equal bytes.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 def read_fit(path: str | Path) -> dict[str, Any]:
-    """Read postprocess.json, or the one inside an exported model.
+    """Read postprocess.json, from its own file or from an exported model.
 
     Raises
     ------
     ValueError
-        If it is of another format.
+        If its format version is not FORMAT.
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Several predictions of an image and their mean: by several networks, of the image turned and mirrored, as each class.
+"""Average of several predictions of an image: ensemble, test-time augmentation, and all values of the class input.
 
 Axes  b batch, t time, c channels, y rows, x columns
 """
@@ -18,20 +18,23 @@ PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat1
 
 @dataclass(frozen=True)
 class Symmetry:
-    """A way to turn or mirror an image: rows and columns exchanged first, then each axis turned round."""
+    """A rotation or reflection of an image: an optional transpose, then optional flips of each axis."""
 
     transposes: bool = False
     flips_y: bool = False
     flips_x: bool = False
 
     def apply(self, images: Tensor) -> Tensor:
-        """Turn images, shape (..., rows, columns)."""
+        """Apply the transform to images, shape (..., rows, columns)."""
         if self.transposes:
             images = images.transpose(-1, -2)
         return images.flip(self._axes) if self._axes else images
 
     def undo(self, maps_bcyx: Tensor, *, has_vectors: bool) -> Tensor:
-        """Turn maps back, shape (b, channels, rows, columns); with vectors channels 1 and 2 are y and x of a flow."""
+        """Apply the inverse to maps, shape (b, channels, rows, columns).
+
+        With `has_vectors`, channels 1 and 2 are y and x of a flow, whose vectors are transformed too.
+        """
         if self._axes:
             maps_bcyx = maps_bcyx.flip(self._axes)
         if self.transposes:
@@ -58,25 +61,26 @@ SYMMETRIES: dict[str, tuple[Symmetry, ...]] = {
 
 
 class Averaged(nn.Module):
-    """Networks of one kind as one that gives the mean of what they predict, as `cellmill.outputs` lists it.
+    """Module that returns the mean prediction of several networks, in the channels listed in `cellmill.outputs`.
 
     Parameters
     ----------
     networks : sequence of nn.Module
-        Of the same input and output, in evaluation mode, as `cellmill.models` describes.
+        In evaluation mode, with the same input and output and the interface described in `cellmill.models`.
     output : str
         `network.output` of their preset.
     average : "none", "flips" or "rotations"
-        Turned and mirrored images that are predicted too: 1, 4 or 8 in all.
+        Test-time augmentation: 1, 4 or 8 orientations of each image are predicted.
     classes : int, >= 0
-        So many planes at the end of the input tell a class, and each is predicted in turn; 0: planes stay as they are.
+        Number of class planes at the end of the input. Each class is predicted in turn and the predictions are
+        averaged; with 0 all planes stay as they are.
     precision : "fp32", "bf16" or "fp16"
-        Of the convolutions on a GPU; on the CPU always fp32.
+        Precision of the convolutions on a GPU; on the CPU always fp32.
 
     Notes
     -----
-    Has `stride_px`, `halo_px` and `is_recurrent` as its networks do. Windows whose start and size are multiples of the
-    stride stay so when they are turned, so tiles still give what the whole image gives.
+    Has `stride_px`, `halo_px` and `is_recurrent` like its networks. Windows whose start and size are multiples of the
+    stride keep this property when rotated or flipped, so tiles still give the same result as the whole image.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class Averaged(nn.Module):
         ----------
         images : Tensor of float32, shape (b, c, y, x); of recurrent networks (b, t, c, y, x)
         state : list or None
-            Of recurrent networks: what the last call gave.
+            Recurrent networks only: state returned by the previous call.
 
         Returns
         -------
@@ -118,7 +122,7 @@ class Averaged(nn.Module):
                     logits = network(seen)
             maps = to_probabilities(logits.reshape(-1, *logits.shape[-3:]), output=self._output)
             maps = symmetry.undo(maps, has_vectors=self._output == "flow")
-            # One after the other, so that memory holds one prediction more than without averaging.
+            # Accumulate one prediction at a time, so that memory holds only one more than without averaging.
             total = maps if total is None else total.add_(maps)
         assert total is not None
         mean = total if len(ways) == 1 else total.div_(len(ways))

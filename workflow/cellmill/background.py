@@ -1,6 +1,6 @@
-"""Backgrounds of microscope frames: what is left of a frame when the objects are gone, and its removal.
+"""Estimate and subtract the background of microscope frames.
 
-Every function takes any real dtype and gives signed float32, because a background may exceed a pixel.
+Functions accept images of any real dtype and return signed float32, because the background may exceed a pixel.
 """
 
 from collections.abc import Callable
@@ -14,25 +14,25 @@ from cellmill.fit import resample
 
 TEMPORAL_METHODS = ("temporal_median", "temporal_mode")
 MIN_FRAMES = 3
-# The largest factor by which the rolling ball shrinks a frame
+# Largest factor by which a frame is shrunk for the rolling ball
 BAND_STEP = 8
 
 
 def single_frame_method(*, method: str, radius_px: float, sigma_px: float) -> Callable[[np.ndarray], np.ndarray]:
-    """Give the function that removes the background of one frame at a time.
+    """Return the function that removes the background of one frame at a time.
 
     Parameters
     ----------
     method : "none", "rolling_ball", "tophat" or "gaussian"
     radius_px : float, > 0
-        Read by rolling_ball and tophat.
+        Used by rolling_ball and tophat.
     sigma_px : float, > 0
-        Read by gaussian.
+        Used by gaussian.
 
     Returns
     -------
     function
-        From a frame of shape (rows, columns), any real dtype, to float32 of the same shape.
+        Takes a frame of shape (rows, columns) and any real dtype; returns float32 of the same shape.
     """
     methods: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         "none": lambda image_yx: _as_float(image_yx),
@@ -44,13 +44,13 @@ def single_frame_method(*, method: str, radius_px: float, sigma_px: float) -> Ca
 
 
 def reach_of_method(*, method: str, radius_px: float, sigma_px: float) -> int:
-    """Give how many rows away a pixel can have an influence on the background of another.
+    """Return the distance in rows over which a pixel can influence the background of another.
 
-    A band of rows with so many rows around it gets the background that the whole frame gives it; bands begin on
-    multiples of `BAND_STEP`, so that a shrunken frame is shrunk on the same grid.
+    A band of rows with this halo has the same background as within the whole frame. Bands must start at multiples of
+    `BAND_STEP`, so that a frame is always shrunk on the same grid.
     """
     if method == "rolling_ball":
-        # up and down a ball, both on the shrunken grid, and the interpolation back
+        # the ball's diameter on the shrunken grid, plus the interpolation back to full size
         reach = 2 * int(np.ceil(radius_px)) + 4 * _shrink_factor(radius_px)
     elif method == "tophat":
         reach = 2 * int(np.ceil(radius_px)) + 4
@@ -82,9 +82,9 @@ def subtract_rolling_ball(image_yx: np.ndarray, *, radius_px: float) -> np.ndarr
     Notes
     -----
     Rolling ball, Sternberg 1983, doi:10.1109/MC.1983.1654163. Its cost grows with the square of the radius, so
-    a ball of more than 10 px rolls under a frame that is shrunk to the minimum of 2x2, 4x4 or 8x8 pixels.
-    Against the ball at full size (radius 25 to 100 px, a frame of BBBC039 and one of Fluo-N2DL-HeLa) the result
-    moves by .25 to .4 counts rms; the noise of these frames is 8 and 5 counts, their spread 287 and 116.
+    for radii above 10 px the frame is first shrunk to the minimum of 2x2, 4x4 or 8x8 pixels.
+    Compared with the full-size ball (radius 25 to 100 px, a frame of BBBC039 and one of Fluo-N2DL-HeLa) the result
+    differs by .25 to .4 counts rms; the noise of these frames is 8 and 5 counts, their spread 287 and 116.
     """
     _check_positive(radius_px, "radius_px")
     image_yx = _as_float(image_yx)
@@ -100,7 +100,7 @@ def subtract_rolling_ball(image_yx: np.ndarray, *, radius_px: float) -> np.ndarr
 
 
 def subtract_tophat(image_yx: np.ndarray, *, radius_px: float) -> np.ndarray:
-    """Keep what is bright and narrower than a disk (white top-hat).
+    """Keep bright structures narrower than a disk (white top-hat).
 
     Parameters
     ----------
@@ -121,8 +121,8 @@ def subtract_tophat(image_yx: np.ndarray, *, radius_px: float) -> np.ndarray:
 
     Notes
     -----
-    The disk is decomposed into crosses (Li and Ritter 1990, doi:10.1117/12.23608): of 7845 pixels of the disk
-    of radius 50 eight differ, and an opening by it takes a tenth of the time at radius 25.
+    The disk is decomposed into crosses (Li and Ritter 1990, doi:10.1117/12.23608). At radius 50 this differs from
+    the exact disk in 8 of 7845 pixels; at radius 25 the opening takes a tenth of the time.
     """
     _check_positive(radius_px, "radius_px")
     image_yx = _as_float(image_yx)
@@ -131,7 +131,7 @@ def subtract_tophat(image_yx: np.ndarray, *, radius_px: float) -> np.ndarray:
 
 
 def subtract_gaussian(image_yx: np.ndarray, *, sigma_px: float) -> np.ndarray:
-    """Subtract a strongly blurred copy; also for dark objects or both, as in phase contrast.
+    """Subtract a strongly blurred copy; works for bright and dark objects, as in phase contrast.
 
     Parameters
     ----------
@@ -156,7 +156,7 @@ def subtract_gaussian(image_yx: np.ndarray, *, sigma_px: float) -> np.ndarray:
 
 
 def temporal_median(stack_tyx: np.ndarray) -> np.ndarray:
-    """Give the background that stands still while objects move: the median of every pixel over time.
+    """Return the median of every pixel over time, the stationary background behind moving objects.
 
     Parameters
     ----------
@@ -169,19 +169,19 @@ def temporal_median(stack_tyx: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    ASSUME an object covers a pixel in less than half of the frames. One that stays longer enters the background
-    and leaves a negative ghost where it is missing.
+    ASSUME an object covers a pixel in less than half of the frames. An object that stays longer becomes part of the
+    background and leaves a negative ghost in frames without it.
     """
     return np.median(stack_tyx, axis=0).astype(np.float32)
 
 
 def temporal_mode(stack_tyx: np.ndarray) -> np.ndarray:
-    """Give the commonest value of every pixel over time: the background under objects that come and go.
+    """Return the most common value of every pixel over time, the background behind objects that come and go.
 
     Parameters
     ----------
     stack_tyx : ndarray of float, shape (frames, rows, columns)
-        Frames of one sequence only, each less its own mean, so that lamp flicker does not spread the values.
+        Frames of one sequence only, each minus its mean, so that lamp flicker does not broaden the distribution.
 
     Returns
     -------
@@ -189,9 +189,9 @@ def temporal_mode(stack_tyx: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    Half-sample mode: the densest half of the sorted values, again and again, until two are left (Bickel and
-    Fruehwirth 2006, Comput. Stat. Data Anal. 50:3500). It needs no bins. It also holds where objects cover the
-    pixel in more than half of the frames, as long as they vary there more than the background does.
+    Half-sample mode: keep the densest half of the sorted values, repeatedly, until two are left (Bickel and
+    Fruehwirth 2006, Comput. Stat. Data Anal. 50:3500). It needs no bins. It also works where objects cover the
+    pixel in more than half of the frames, as long as they vary more than the background.
     """
     sorted_tn = np.sort(stack_tyx.reshape(len(stack_tyx), -1).astype(np.float32), axis=0)
     start_n = np.zeros(sorted_tn.shape[1], dtype=np.intp)
@@ -213,14 +213,14 @@ def choose_frames(count: int, *, max_frames: int) -> np.ndarray:
     Parameters
     ----------
     count : int, > 0
-        Number of frames there are.
+        Number of available frames.
     max_frames : int, > 0
-        Number of frames wanted at most.
+        Maximum number of frames to choose.
 
     Returns
     -------
     ndarray of int
-        Ascending, distinct, with the first and the last frame where more than one is wanted.
+        Ascending and distinct; includes the first and last frame if at least two are chosen.
     """
     if count <= max_frames:
         return np.arange(count)

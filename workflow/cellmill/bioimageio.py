@@ -1,9 +1,9 @@
-"""The model format of bioimage.io: what a network takes and gives, as its tools read it.
+"""Writer of the bioimage.io model format, which describes the input and output of a network.
 
 The archive holds bioimageio.yaml, the ONNX graph, a test image with its probabilities, and a guide (README.md).
 Format: https://bioimage-io.github.io/spec-bioimage-io, version FORMAT_VERSION.
 
-Authors and licence are left out: only the owner of images and annotations can give them, and the format's own
+Authors and licence are left out, because only the owner of the images and annotations can state them. The format's
 validator asks for both. See workflow/decisions/0008-exports-for-other-programs.md.
 """
 
@@ -22,17 +22,17 @@ import yaml
 from cellmill.archives import ZIP_TIME
 from cellmill.shards import atomic_path
 
-# Of bioimageio.spec 0.5.14; bioimageio.core 0.11, which runs models, takes it too (tried).
+# Format of bioimageio.spec 0.5.14. bioimageio.core 0.11, which runs models, accepts it too (tested).
 FORMAT_VERSION = "0.5.14"
-# Part of the description, and no clock: equal contents are equal bytes.
+# Required field of the description. A constant makes equal contents give equal bytes.
 TIMESTAMP = "1980-01-01T00:00:00+00:00"
-# Added to the standard deviation, as the format wants it; the pipeline divides a constant image by 1 instead.
+# Added to the standard deviation, as the format requires; the pipeline divides a constant image by 1 instead.
 EPSILON = 1e-6
 TEST_SEED = 20240229
 MAX_NAME = 64
 
-# Works that an architecture follows. The format wants a DOI: a preset's `cite` joins them where it has one, and is in
-# the guide in any case.
+# Publications behind each architecture. The format requires a DOI, so a preset's `cite` is added to this list only
+# if it contains one; the guide shows `cite` in any case.
 CITATIONS: dict[str, tuple[tuple[str, str], ...]] = {
     "unet": (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),),
     "unet_isbi": (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),),
@@ -83,9 +83,9 @@ Authors and licence are not stated: this file was written by a program, which ca
 
 
 def smallest_px(*, stride_px: int, halo_px: int) -> int:
-    """Give the smallest side of an image (px): a multiple of the stride, longer than twice the halo.
+    """Return the smallest side of an input image (px): a multiple of the stride, longer than twice the halo.
 
-    The format wants that something is left of an image when its halo is taken away on both sides.
+    The format requires that some of the image remains when the halo is cropped on both sides.
     """
     return (2 * halo_px // stride_px + 1) * stride_px
 
@@ -93,7 +93,7 @@ def smallest_px(*, stride_px: int, halo_px: int) -> int:
 def draw_test_image(shape: tuple[int, int, int, int], *, seed: int) -> np.ndarray:
     """Draw bright discs on a noisy background: float32, (batch, frames, rows, columns), camera counts.
 
-    The discs stand still in all frames; the noise is of each frame.
+    The discs are the same in all frames; the noise is drawn for each frame.
     """
     rng = np.random.default_rng(seed)
     _, _, rows, columns = shape
@@ -106,7 +106,7 @@ def draw_test_image(shape: tuple[int, int, int, int], *, seed: int) -> np.ndarra
 
 
 def normalise_test_image(image_bcyx: np.ndarray, *, normalise: str) -> np.ndarray:
-    """Normalise as the format's own `zero_mean_unit_variance` does over rows and columns, or not at all."""
+    """Apply the format's `zero_mean_unit_variance` over rows and columns for `zscore`; nothing for `none`."""
     if normalise == "none":
         return image_bcyx
     assert normalise == "zscore", normalise
@@ -129,15 +129,15 @@ def pack_model(
     Parameters
     ----------
     path : path
-        Equal contents give equal bytes.
+        Zip archive; equal contents give equal bytes.
     graph : bytes
         The ONNX file.
     opset : int
-        Of the graph.
+        Opset version of the graph.
     facts : mapping
-        What export.describe_run gives.
+        Returned by export.describe_run, with dataset, run and preprocess added.
     test_input_bcyx, test_output_bcyx : ndarray of float32
-        An image before it is normalised, and its probabilities.
+        An image before normalisation, and its probabilities.
     """
     files = {
         "model.onnx": graph,
@@ -154,16 +154,16 @@ def pack_model(
 
 
 def describe_model(facts: Mapping[str, Any], *, digests: Mapping[str, str], opset: int) -> dict[str, Any]:
-    """Write the description of a model: the contents of bioimageio.yaml.
+    """Build the description of a model: the contents of bioimageio.yaml.
 
     Parameters
     ----------
     facts : mapping
-        What export.describe_run gives.
+        As for `pack_model`.
     digests : mapping
         SHA-256 of each file of the archive.
     opset : int
-        Of the graph.
+        Opset version of the graph.
     """
 
     def file(name: str) -> dict[str, str]:
@@ -239,7 +239,7 @@ def _describe_output(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) -
 
 
 def write_guide(facts: Mapping[str, Any]) -> str:
-    """Write what people read of a model: README.md of the archive."""
+    """Build the text of README.md, the guide to the model inside the archive."""
     lines = ["Values are taken as they are."]
     if facts["normalise"] == "zscore":
         lines = ["Tools bring each frame to mean 0 and standard deviation 1 over its pixels, as bioimageio.yaml says."]
@@ -257,7 +257,7 @@ def write_guide(facts: Mapping[str, Any]) -> str:
 
 
 def _plain_name(text: str) -> str:
-    """Keep what the format allows in a name."""
+    """Replace the characters that the format forbids in a name, and shorten it to MAX_NAME."""
     return re.sub(r"[^A-Za-z0-9_+\- ()]+", " ", text)[:MAX_NAME].strip()
 
 

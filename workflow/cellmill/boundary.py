@@ -1,9 +1,9 @@
-"""Boundary tuning: a small classifier decides the pixels along the borders of a predicted mask.
+"""Boundary tuning: reclassify the pixels along the borders of a predicted mask with a small classifier.
 
-Features of a pixel are its grey value and the Sobel magnitude of the image: two numbers, or as many more for each scale
-at which the image is looked at. A support vector machine with a cubic kernel is then exactly a cubic polynomial in
-these, and Gaussian Bayes a quadratic one. Both are kept as coefficients, ten for two features: no pickle, and a cost
-that does not grow with the support vectors.
+The features of a pixel are its grey value and the Sobel magnitude of the image at each smoothing scale. A support
+vector machine with a cubic kernel is exactly a cubic polynomial in these features; Gaussian naive Bayes is a quadratic
+polynomial. Both are stored as coefficients, ten for two features. No pickle is needed, and the cost does not grow with
+the number of support vectors.
 """
 
 import functools
@@ -20,16 +20,16 @@ from skimage import filters, segmentation
 from cellmill.windows import sample_pixels, sampling_step
 
 DEGREE = 3
-# Of an image above this size every so manieth row and column are enough for its range.
+# Larger images are subsampled to find their range: every n-th row and column is enough.
 MAX_RANGE_PIXELS = 1 << 24
-# Gaussians end at so many sigmas.
+# Gaussians are truncated at this many sigmas.
 TRUNCATE = 4.0
-# ASSUME at most one pixel in a thousand on either side is a hot or a dead one
+# ASSUME at most one pixel in a thousand is hot, and at most one in a thousand is dead
 GREY_PERCENTILES = (0.1, 99.9)
-# libsvm may crawl on features that do not separate; a machine stopped here is as good, and is marked.
+# libsvm can be very slow on features that do not separate. Stopping here costs no accuracy; the result records it.
 MAX_SVM_ITERATIONS = 1_000_000
 HELD_OUT_SHARE = 0.2
-# Pixels decided together: what is made of them stays in the cache of a core, half the time of all at once.
+# Pixels evaluated per block: intermediate arrays fit into the cache of a core, which halves the run time.
 BLOCK_PIXELS = 1 << 14
 
 
@@ -46,8 +46,8 @@ def measure_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> tuple[float, 
     Returns
     -------
     low, high : float
-        The 0.1 and the 99.9 percentile; (0, 0) without a valid pixel. Above 16 million pixels those of every second,
-        third, ... row and column.
+        The 0.1 and the 99.9 percentile; (0, 0) without a valid pixel. Images above 16 million pixels are subsampled by
+        rows and columns.
     """
     step = sampling_step(image_yx.shape, max_pixels=MAX_RANGE_PIXELS)
     values = sample_pixels(image_yx, max_pixels=MAX_RANGE_PIXELS)[valid_yx[::step, ::step]]
@@ -58,14 +58,14 @@ def measure_grey(image_yx: np.ndarray, *, valid_yx: np.ndarray) -> tuple[float, 
 
 
 def scale_grey(image_yx: np.ndarray, *, grey: tuple[float, float]) -> np.ndarray:
-    """Bring an image to [0, 1] by its own robust range.
+    """Scale an image to [0, 1] by its robust range.
 
     Parameters
     ----------
     image_yx : ndarray of shape (rows, columns), any real dtype
         Preprocessed image, or a part of it.
     grey : (low, high)
-        Of the whole image, from `measure_grey`.
+        Range of the whole image, from `measure_grey`.
 
     Returns
     -------
@@ -80,14 +80,14 @@ def scale_grey(image_yx: np.ndarray, *, grey: tuple[float, float]) -> np.ndarray
 
 
 def boundary_features(image_yx: np.ndarray, *, grey: tuple[float, float], scales_px: Sequence[float]) -> np.ndarray:
-    """Compute what the classifier sees of each pixel.
+    """Compute the features of each pixel for the classifier.
 
     Parameters
     ----------
     image_yx, grey
         As for `scale_grey`.
     scales_px : sequence of float, >= 0
-        Sigmas (px) of the Gaussians that the image is smoothed with; 0 is the image itself.
+        Sigmas (px) of the Gaussian smoothing; 0 is the image itself.
 
     Returns
     -------
@@ -104,13 +104,13 @@ def boundary_features(image_yx: np.ndarray, *, grey: tuple[float, float], scales
 
 
 def features_reach_px(scales_px: Sequence[float]) -> int:
-    """Give how far from a pixel (px) its features look."""
+    """Return the radius (px) of the neighbourhood that the features of a pixel depend on."""
     return 1 + max(int(TRUNCATE * sigma + 0.5) for sigma in scales_px)
 
 
 @functools.cache
 def list_powers(n_features: int) -> tuple[tuple[int, ...], ...]:
-    """List the exponents of all terms up to degree 3, by degree: of two features (0, 0), (1, 0), (0, 1), (2, 0), ..."""
+    """List the exponents of terms up to degree 3, by degree. For two features: (0, 0), (1, 0), (0, 1), (2, 0), ..."""
     every = itertools.product(range(DEGREE + 1), repeat=n_features)
     return tuple(sorted((p for p in every if sum(p) <= DEGREE), key=lambda p: (sum(p), tuple(-e for e in p))))
 
@@ -129,32 +129,32 @@ def fit_classifier(
     coef0: float,
     cost: float,
 ) -> dict[str, Any]:
-    """Train a classifier of boundary pixels and write it as a polynomial.
+    """Train a classifier of boundary pixels and express it as a polynomial.
 
     Parameters
     ----------
     features : ndarray of float64, shape (pixels, n)
         From `boundary_features`.
     is_object : ndarray of bool, shape (pixels,)
-        The truth; both values must occur.
+        Ground truth; both values must occur.
     classifier : "svm" or "bayes"
         Cubic support vector machine or Gaussian naive Bayes.
     standardise : bool
-        Give both features mean 0 and variance 1 first.
+        Whether to scale each feature to mean 0 and variance 1 first.
     coef0 : float, >= 0
-        Constant of the kernel (gamma u.v + coef0)**3; read for svm only.
+        Constant of the kernel (gamma u.v + coef0)**3; used by svm only.
     cost : float, > 0
-        C of the machine; read for svm only.
+        C of the support vector machine; used by svm only.
 
     Returns
     -------
     dict
-        classifier, mean and scale of the features, powers, a float64 coefficient for each (`decide` evaluates them),
-        support_vectors, converged. Plain values, for JSON.
+        classifier, mean and scale of the features, powers, coefficients (float64, one for each power; see `decide`),
+        support_vectors (their number), converged. Plain values, for JSON.
 
     Notes
     -----
-    Of the features u, f(u) = b + sum over m of C(3, m) coef0**(3 - m) gamma**m sum over the exponents p of degree m of
+    With features u, f(u) = b + sum over m of C(3, m) coef0**(3 - m) gamma**m sum over the exponents p of degree m of
     m! / p! M_p u**p with the moments M_p = sum over support vectors k of a_k s_k**p: ten terms for two features.
     """
     assert is_object.any()
@@ -222,7 +222,7 @@ def tune_boundary(
     grey: tuple[float, float],
     valid_yx: np.ndarray,
 ) -> np.ndarray:
-    """Let the classifier decide each boundary pixel of a predicted mask.
+    """Reclassify each boundary pixel of a predicted mask.
 
     Parameters
     ----------
@@ -261,28 +261,28 @@ def held_out_accuracy(
     rng: np.random.Generator,
     **classifier: Any,
 ) -> dict[str, Any]:
-    """Train on four fifths and score the rest, several times.
+    """Measure held-out accuracy: train on a random four fifths, score the rest, and repeat.
 
     Parameters
     ----------
     features, is_object
         As for `fit_classifier`, whose keywords follow in `classifier`.
     groups : ndarray of int, shape (pixels,)
-        Number of the image of each pixel.
+        Image index of each pixel.
     by : "pixel" or "image"
-        What is held out. Pixels of one image on both sides flatter the classifier.
+        Unit that is held out. Splits by pixel are optimistic, since pixels of one image are then on both sides.
     repeats : int, >= 0
-        Number of random divisions.
+        Number of random splits.
     max_points : int, > 0
-        Pixels to train on at most: the machine's cost grows with their square.
+        Maximum number of training pixels; the cost of the support vector machine grows with its square.
     rng : numpy.random.Generator
-        Source of the divisions.
+        Source of the splits.
 
     Returns
     -------
     dict
-        mean and std of the accuracy, and the number of repeats in which both classes were there to train on;
-        mean and std are None without any.
+        mean and std of the accuracy, and repeats: the number of splits whose training pixels include both classes.
+        mean and std are None if there are no such splits.
     """
     units = np.arange(len(features)) if by == "pixel" else np.unique(groups, return_inverse=True)[1]
     n_units = int(units.max()) + 1
@@ -306,7 +306,7 @@ def held_out_accuracy(
 
 
 def _fit_svm(scaled: np.ndarray, is_object: np.ndarray, *, coef0: float, cost: float) -> tuple[np.ndarray, int, bool]:
-    # Imported where it is needed: applying a fitted model takes no scikit-learn and its second of import.
+    # Imported here, so that applying a fitted model does not spend a second on importing scikit-learn.
     from sklearn.svm import SVC
 
     variance = float(scaled.var())

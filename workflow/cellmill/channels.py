@@ -1,4 +1,4 @@
-"""One plane out of the channels of an image: a colour's luminance, one channel, or a mix.
+"""Reduce the channels of an image to one plane: luminance, a single channel, or a weighted sum.
 
 Axes as in `cellmill.layouts`.
 """
@@ -11,34 +11,35 @@ import numpy as np
 # SOURCE ITU-R BT.601, luma of R, G, B
 LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
 
-# A colour's luminance, one channel, or a weight for each channel
+# "luminance", a channel number, or one weight per channel
 Channel = str | int | Sequence[float]
 
 
 def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str | Path) -> np.ndarray:
-    """Take one plane out of an image, or out of a band of its rows.
+    """Reduce an image, or a band of its rows, to one plane.
 
     Parameters
     ----------
     array : ndarray of shape (rows, columns) or (rows, columns, channels)
-        As `read_array` gives it.
+        As returned by `read_array`.
     axes : "YX", "YXS" or "YXC"
-        Its axes.
+        Axes of `array`.
     channel : "luminance", int >= 0, or sequence of float
         As in `read_plane`.
     where : path
-        Named in errors.
+        Path of the image, for error messages.
 
     Returns
     -------
     ndarray of shape (rows, columns)
-        Grey that is stored as three equal colours comes back exactly, in its own dtype.
+        A selected channel, or grey stored as three equal colours, is returned unchanged in its own dtype. Luminance of
+        other colours and weighted sums are float32.
 
     Raises
     ------
     ValueError
-        If the channel does not exist, alpha varies, there is not a weight for each channel, or luminance is asked of
-        channels that are no colours.
+        If the channel does not exist, alpha varies, the number of weights differs from the number of channels, or
+        luminance is requested for channels that are not colours.
     """
     if not isinstance(channel, str | int):
         return _mix(array, weights=channel, where=where)
@@ -80,7 +81,7 @@ def _mix(array: np.ndarray, *, weights: Sequence[float], where: str | Path) -> n
 
 
 def has_alpha(array: np.ndarray, axes: str) -> bool:
-    """Say whether the last sample of a colour image is its transparency."""
+    """Return whether the last sample of a colour image is its transparency."""
     return axes == "YXS" and array.shape[2] in (2, 4)
 
 
@@ -104,5 +105,5 @@ def _luminance(colours: np.ndarray) -> np.ndarray:
     luminance_yx = np.zeros(first_yx.shape, dtype=np.float32)
     for i, weight in enumerate(LUMINANCE_WEIGHTS):
         luminance_yx += np.float32(weight) * colours[:, :, i].astype(np.float32)
-    # Pixel by pixel, so that a band of rows gives what the whole image gives
+    # Choose per pixel, so that a band of rows has the same values as in the whole image
     return np.where(is_grey_yx, first_yx.astype(np.float32), luminance_yx)

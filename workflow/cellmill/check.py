@@ -1,4 +1,4 @@
-"""Stage check: look at the images and annotations of a shard before anything expensive starts."""
+"""Stage check: inspect the images and annotations of a shard before any expensive job starts."""
 
 import csv
 import json
@@ -20,12 +20,12 @@ from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
 
-# Edges of pixels that differ by no more count as equal.
+# Relative difference up to which two pixel edge lengths count as equal.
 PIXEL_TOLERANCE = 0.01
-# Objects on more of an image than this are taken for its background.
+# Objects that cover a larger fraction of an image may be its background, annotated by mistake.
 MOST_COVERED = 0.95
 MOST_COVERED_BINARY = 0.5
-# Larger images are not held as a whole to look for the order of runs.
+# Images with more pixels are not read as a whole to determine the order of RLE runs.
 ORDER_PIXELS = 2**24
 
 
@@ -39,29 +39,29 @@ def check_shard(
     missing: str,
     raw_dir: str | Path | None = None,
 ) -> None:
-    """Read every image and annotation of a shard once and write down what is remarkable.
+    """Read every image and annotation of a shard once and write measurements and findings.
 
     Parameters
     ----------
     output_path : path
-        JSON with `images` (size, type, range, focus of each), `annotations` (objects of each) and `findings`.
+        JSON with `images` (size, type, range and focus), `annotations` (objects per image) and `findings`.
     samples : sequence of mappings
         Rows of the sample table; `sequence` and `plane` may be missing.
     channel : "luminance", int or sequence of float
-        Which plane of an image with several.
+        How to reduce several channels to one plane, as in `read_plane`.
     pixel_size_um : float or None
-        Edge of a pixel, as the config has it.
+        Edge length of a pixel from the config.
     annotations : mapping or None
-        The config section; None for a dataset without.
+        The config section; None for a dataset without annotations.
     missing : "error", "unlabelled" or "empty"
-        What an image without annotation is.
+        How to treat an image without annotation.
     raw_dir : path, optional
-        Folder that the stage simulate wrote, for simulated images.
+        Output folder of the stage simulate, for simulated images.
 
     Raises
     ------
     ValueError
-        One that lists everything that would spoil a result; then no file is written.
+        If anything would spoil a result; lists all problems, and no file is written.
     """
     table = open_table(annotations, samples=samples) if annotations is not None else None
     problems: list[str] = []
@@ -104,7 +104,7 @@ def check_shard(
 
 
 def describe_places(raw_dir: str | Path) -> list[dict[str, str]]:
-    """Say how many simulated cells found no place, if any: the images then hold fewer than the config asks for."""
+    """Report simulated cells that could not be placed, so that images contain fewer cells than configured."""
     with (Path(raw_dir) / "images.csv").open(newline="", encoding="utf-8") as stream:
         rows = [(row["sample"], int(row["cells"]), int(row["failed"])) for row in csv.DictReader(stream)]
     short = [row for row in rows if row[2] > 0]
@@ -133,15 +133,15 @@ def describe_image(
     row : mapping
         Row of the sample table; `sample`, `image`, `plane` and `sequence` are read.
     channel : "luminance", int or sequence of float
-        Which plane of an image with several.
+        How to reduce several channels to one plane, as in `read_plane`.
     pixel_size_um : float or None
-        Edge of a pixel, as the config has it.
+        Edge length of a pixel from the config.
 
     Returns
     -------
     dict
-        sample, sequence, rows, columns, dtype, channels, pixel_size_um ((row, column) of the metadata, or None), what
-        `measure_plane` gives for the chosen plane, and sha256 of its pixels.
+        sample, sequence, rows, columns, dtype, channels, pixel_size_um ((row, column) from the metadata, or None), the
+        results of `measure_plane` for the chosen plane, and sha256 of the pixels.
     list of dict
         Findings.
 
@@ -152,7 +152,7 @@ def describe_image(
     """
     raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
     digest = PixelDigest()
-    # a weighted sum has no top
+    # a weighted sum has no maximum at which it saturates
     is_counted = raster.dtype.kind in "ui" and isinstance(channel, str | int)
     image = {
         "sample": row["sample"],
@@ -190,7 +190,7 @@ def describe_objects(
     row : mapping
         Row of the sample table; `sample` is read.
     instances : sequence of Instance
-        Its objects, as annotated.
+        Annotated objects of the image.
     shape : tuple of int
         (rows, columns) of the image.
     annotations : mapping
@@ -199,7 +199,7 @@ def describe_objects(
     Returns
     -------
     dict
-        sample, and what `measure_objects` gives.
+        sample, and the results of `measure_objects`.
     list of dict
         Findings.
     """
@@ -214,7 +214,7 @@ def describe_objects(
         text = f"{truth['broken']} of {len(instances)} annotations are broken ({shown})"
         remarks.append(("warning", text, "Draw them again; faults.csv of the labels lists them"))
     is_binary = annotations["format"] == "binary"
-    # a confluent field is covered by many objects, a background by one
+    # a confluent field has many objects; background annotated by mistake is a single large object
     largest = max(truth["areas_px"], default=0) / (shape[0] * shape[1])
     is_covered = truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED)
     if is_covered and (is_binary or largest > MOST_COVERED / 2):
@@ -234,7 +234,7 @@ def read_both_ways(
     order: str,
     channel: Channel,
 ) -> TwoReadings:
-    """Compare the two orders of runs on one image; on a very large one without a look at its pixels.
+    """Compare the two orders of RLE runs on one image, without reading the pixels of a very large image.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def read_both_ways(
 
 
 def _read_planes(raster: Raster, *, channel: Channel, digest: PixelDigest) -> Iterator[np.ndarray]:
-    """Give the chosen plane band by band, and the digest what it needs of each."""
+    """Yield the chosen plane band by band, and add each band to the digest."""
     for _, band in raster.bands():
         plane_yx = select_channel(band, axes=raster.axes, channel=channel, where=raster.path)
         digest.add(band[:, :, :-1] if has_alpha(band, raster.axes) else band, plane_yx)

@@ -1,4 +1,4 @@
-"""Removes the folders of shards that are no longer in the sample table."""
+"""Remove the folders of shards that are no longer in the sample table."""
 
 import re
 import shutil
@@ -12,14 +12,14 @@ SHARD_ENTRY = re.compile(r"\.?(?P<shard>[a-z0-9]+-\d{4,})(\.json|\.sha256)?")
 
 
 def remove_old_shards(plan: Plan, *, results_dir: str | Path = RESULTS) -> list[str]:
-    """Remove shard folders and files that the plan does not know, so that no old mask reaches a report.
+    """Remove shard folders and files that are not in the plan, so that no old mask reaches a report.
 
-    Only names that look like shards, only below the datasets and runs of the plan: nothing else is touched.
+    Only entries named like shards are removed, and only in the folders of the plan's datasets and runs.
 
     Returns
     -------
     list of str
-        What was removed.
+        Paths that were removed, without the seals.
     """
     removed = []
     for dataset in plan.samples:

@@ -1,8 +1,8 @@
-"""Models over all their seeds, and each two of them on the same images: means, differences, intervals.
+"""Compare models over all their seeds: mean scores, and paired differences on the same images, with intervals.
 
-Two models are compared image by image, since what makes an image hard makes it hard for both. The interval is that of
-the bootstrap over images, those of a group together, and over the seeds of each model where it has several: it says how
-sure the difference is for other images of this kind and another training.
+Models are compared image by image, since a hard image is usually hard for both. Intervals come from a bootstrap over
+images, drawing those of a group together, and over the seeds of each model that has several. They estimate how much a
+difference varies with other images of this kind and another training.
 """
 
 import itertools
@@ -27,21 +27,21 @@ COMPARISON_COLUMNS = (
     "model", "against", "split", "metric", "value", "ci_low", "ci_high", "n_seeds", "n_seeds_against",
     "n", "n_undefined", "n_groups", "n_better", "n_worse",
 )  # fmt: skip
-# Pairs grow with the square of the number of models: those beyond so many are compared with nobody.
+# The number of pairs grows with the square of the number of models, so only this many models are compared.
 MAX_MODELS = 30
 
 
 class Compared:
-    """What the final objects of each image scored in the geometry of the raw images, by split, model and seed."""
+    """Scores of the final objects of each image in the geometry of the raw images, by split, model and seed."""
 
     def __init__(self) -> None:
-        # split -> model -> seed -> sample -> a score for each of METRICS
+        # split -> model -> seed -> sample -> scores in the order of METRICS
         self._scores: dict[str, dict[str, dict[int, dict[str, np.ndarray]]]] = {}
         self._groups: dict[str, str] = {}
 
     @property
     def models(self) -> list[str]:
-        """Names of the models, in the order in which they came."""
+        """All model names, in the order in which they were added."""
         return list(dict.fromkeys(model for of_split in self._scores.values() for model in of_split))
 
     def add(
@@ -54,28 +54,29 @@ class Compared:
         groups: Sequence[str],
         scores: Mapping[str, np.ndarray],
     ) -> None:
-        """Append the images of a run: their names, groups, and METRICS -> a score for each."""
+        """Add the images of a run: their names, their groups, and for each of METRICS the scores of all images."""
         table = np.stack([scores[name] for name in METRICS], axis=1)
         of_run = self._scores.setdefault(split, {}).setdefault(model, {}).setdefault(seed, {})
         of_run.update(zip(samples, table, strict=True))
         self._groups.update(zip(samples, groups, strict=True))
 
     def summarize(self, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
-        """Give the rows of comparisons.csv.
+        """Compute the rows of comparisons.csv.
 
         Parameters
         ----------
         bootstrap : int, >= 0
-            Replicates.
+            Number of replicates.
         seed : int
-            Of the config.
+            Seed of the config.
 
         Yields
         ------
         dict
-            COMPARISON_COLUMNS. Where `against` is empty, the mean of a model over its seeds and images; else the mean
-            difference to that model on the images that both have, `n_better` of them with a higher score and `n_worse`
-            with a lower one. `n` images stand behind a value, in `n_undefined` more it is undefined.
+            COMPARISON_COLUMNS. If `against` is empty, `value` is the mean of a model over its seeds and images.
+            Otherwise it is the mean difference to that model on the images that both share: `n_better` images have a
+            higher score, `n_worse` a lower score. `n` images contribute to a value; for `n_undefined` others it is
+            undefined.
         """
         for split, of_split in self._scores.items():
             models = list(of_split)
@@ -90,13 +91,13 @@ class Compared:
 
 
 def _tabulate(runs: Mapping[int, Mapping[str, np.ndarray]], samples: Sequence[str]) -> np.ndarray:
-    """Give the scores of a model, shape (seeds, images, METRICS), NaN where an image was not scored."""
+    """Return the scores of a model, shape (seeds, images, METRICS), NaN where an image was not scored."""
     missing = np.full(len(METRICS), np.nan)
     return np.stack([[run.get(sample, missing) for sample in samples] for run in runs.values()])
 
 
 def _rows(split: str, draws: Bootstrap, tables: Mapping[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-    """Give a row for each of METRICS: of one model, or of the difference of two."""
+    """Compute a row for each of METRICS, for one model or for the difference of two."""
     model, against = (*tables, "")[:2]
     each = _difference([_over_seeds(table) for table in tables.values()])
     drawn = np.concatenate([np.zeros((0, len(METRICS))), *_replicates(tables, draws)])
@@ -120,9 +121,9 @@ def _rows(split: str, draws: Bootstrap, tables: Mapping[str, np.ndarray]) -> Ite
 
 
 def _replicates(named: Mapping[str, np.ndarray], draws: Bootstrap) -> Iterator[np.ndarray]:
-    """Give the mean, or the mean difference, of each replicate: shape (some replicates, METRICS)."""
+    """Compute the mean, or mean difference, of each replicate, in pieces of shape (some replicates, METRICS)."""
     tables = list(named.values())
-    # A model draws the same seeds against whomever it is compared with.
+    # A model draws the same seeds in every comparison.
     state = int(draws.seeds.generate_state(1)[0])
     rngs = [np.random.default_rng([state, stable_hash(model, purpose="seeds")]) for model in named]
     for weights in draws.weights():
@@ -131,7 +132,7 @@ def _replicates(named: Mapping[str, np.ndarray], draws: Bootstrap) -> Iterator[n
             for table, rng in zip(tables, rngs, strict=True)
         ]
         counts = np.concatenate([np.concatenate(list(pieces)) for pieces in picked], axis=1)
-        # There are few ways to draw three seeds out of three, so the images are averaged once for each.
+        # Few distinct draws of seeds exist, so the mean over seeds is computed once for each distinct draw.
         ways, of_replicate = np.unique(counts, axis=0, return_inverse=True)
         means = np.empty((len(weights), len(METRICS)))
         for number, way in enumerate(ways):
@@ -143,7 +144,7 @@ def _replicates(named: Mapping[str, np.ndarray], draws: Bootstrap) -> Iterator[n
 
 
 def _over_seeds(table: np.ndarray, counts: np.ndarray | None = None) -> np.ndarray:
-    """Give the mean over seeds, each taken so many times, where it is defined: shape (images, METRICS)."""
+    """Compute the mean over seeds, weighted by `counts` (None: equally), where defined: shape (images, METRICS)."""
     counts = np.ones(len(table)) if counts is None else counts
     defined = np.isfinite(table)
     total = np.tensordot(counts, np.where(defined, table, 0.0), axes=1)

@@ -1,4 +1,4 @@
-"""What parts of a config ask of the images and of each other and do not find, said before any job starts."""
+"""Check the config against the data and report impossible settings before any job starts."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from cellmill.config.runs import Run
     from cellmill.plan import Plan
 
-# Ways into objects that follow a map of the same name
+# Methods of splitting objects that need a predicted map of the same name
 MAPS_OF_METHODS = ("contour", "distance", "flow")
-# Outputs whose truth is made from single cells, and what says the same of a mask.
+# Outputs whose targets are computed from individual cells rather than from the mask.
 INSTANCE_OUTPUTS = ("contour", "distance", "flow", "flow_gray")
 
 
 def contradictions(plan: Plan) -> list[str]:
-    """Name what cannot be done with the images and annotations that there are.
+    """List the settings that are impossible with the given images and annotations.
 
     Returns
     -------
     list of str
-        One message a mistake, with the key path and a setting that would work.
+        One message for each mistake, with the key path and a setting that would work.
     """
     return [
         *_short_sequences(plan),
@@ -91,7 +91,7 @@ def _short_passages(plan: Plan, dataset: str, runs: list[Run], *, where: str) ->
 
 
 def _without_maps(plan: Plan, dataset: str, run: Run) -> list[str]:
-    """Name the way into objects that needs a map which the network does not give."""
+    """Check that the network predicts the map that `postprocess.instances.method` needs."""
     method = plan.config.datasets[dataset].postprocess.instances.method
     output = run.preset["network"]["output"]
     if method not in MAPS_OF_METHODS or method == output:
@@ -128,7 +128,7 @@ def _without_classes(plan: Plan, dataset: str, runs: list[Run], *, where: str) -
 
 
 def _without_classes_to_predict(plan: Plan, dataset: str, run: Run, *, where: str) -> list[str]:
-    """Name what is predicted without a class by a network that is to be told it."""
+    """Check that every image has a known class if the network needs the class for prediction (oracle)."""
     input = plan.input_of(run)
     planes, column = input.get("class_planes"), plan.config.datasets[dataset].class_column
     if not planes or input["class_at_prediction"] != "oracle" or (column is None and run.apply is None):
@@ -164,7 +164,7 @@ def _without_instances(plan: Plan, dataset: str, run: Run, *, where: str) -> lis
 
 
 def _likes_without_images(plan: Plan) -> list[str]:
-    """Name the simulations that are to be like a dataset without an image to learn from."""
+    """List the simulations whose reference dataset (`like`) has no images to measure."""
     mistakes = []
     for dataset in plan.samples:
         like = plan.like_of(dataset)
@@ -179,7 +179,7 @@ def _likes_without_images(plan: Plan) -> list[str]:
 
 
 def likes_of_folds(plan: Plan) -> list[str]:
-    """Remark on simulations that are like the images of all folds."""
+    """Return remarks on simulations that are matched to the images of all folds."""
     return [
         f"datasets.{dataset}.simulate.like: {like} has folds, so the images of all folds are measured, also those that "
         "a model is tested on which starts from this simulation. Sizes, contrast and noise are taken from them, no "
@@ -190,7 +190,7 @@ def likes_of_folds(plan: Plan) -> list[str]:
 
 
 def _short_sequences(plan: Plan) -> list[str]:
-    """Name the datasets whose temporal background has too few frames, before a job finds out."""
+    """List the datasets with too few frames for their temporal background, before any job starts."""
     mistakes = []
     for dataset in plan.samples:
         method = plan.preprocess[dataset]["background"]["method"]

@@ -1,7 +1,7 @@
-"""What is counted of one image for its scores: right and wrong pixels, objects and their matches, borders.
+"""Count what the scores of one image need: correct and wrong pixels, objects and their matches, borders.
 
-An image above 3072 x 3072 px is counted in bands of rows. All counts are sums over pixels or over objects, whose parts
-are put together before they are judged, so that a band of any height gives the same numbers.
+An image above 3072 x 3072 px is counted in bands of rows. All counts are sums over pixels or objects, and parts of an
+object in several bands are merged before it is scored. The height of the bands therefore does not affect the counts.
 """
 
 import itertools
@@ -33,7 +33,7 @@ ReadRows = Callable[[slice], np.ndarray]
 
 @dataclass(frozen=True)
 class View:
-    """One image in one geometry, given by rows.
+    """One image in one geometry, read by rows.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class View:
     read_truth, read_segmented : callable
         Rows -> labels, 0 background; 65535 in the truth marks pixels to ignore.
     behind : int
-        Pixels of the files that are read for all rows, which decides how many rows are read together.
+        Number of pixels in the files behind all rows; determines how many rows are read at a time.
     """
 
     shape: tuple[int, int]
@@ -53,7 +53,7 @@ class View:
     behind: int
 
     def bands(self) -> list[slice]:
-        """Cut the rows into parts of about four million pixels; up to nine million are one part."""
+        """Split the rows into bands of about four million pixels; images up to nine million pixels stay whole."""
         pixels = max(self.behind, self.shape[0] * self.shape[1])
         count = 1 if pixels <= WHOLE_PIXELS else min(self.shape[0], -(-pixels // BAND_PIXELS))
         return cut_evenly(self.shape[0], count)
@@ -68,34 +68,34 @@ def count_frame(
     tolerance_px: int,
     exclude_border: bool,
 ) -> dict[str, Any]:
-    """Count one image in the geometry of the raw image, and in the fitted one where it differs.
+    """Count one image in the geometry of the raw image, and in the fitted geometry where it differs.
 
     Parameters
     ----------
     frame : Frame
-        With labels.
+        Must have labels.
     segmentation_path : path
         Final segmentation, geometry of the raw image.
     threshold : float
-        Of the stage `thresholded`.
+        Threshold of the stage `thresholded`.
     isbi2012 : bool
-        Add the result of `count_section`, for which the image is held as a whole.
+        Whether to add the result of `count_section`, which needs the whole image in memory.
     tolerance_px : int
         For `count_borders`.
     exclude_border : bool
-        Whether postprocessing left out the objects at the border of the raw image; the final objects are then not
-        asked for the true ones there.
+        Whether postprocessing dropped the objects at the border of the raw image. True objects there are then ignored
+        when the final objects are scored.
 
     Returns
     -------
     dict
-        geometry -> result of `count_view`. In the fitted geometry the final segmentation is the one of the
-        raw image brought there by nearest pixel, as the truth is.
+        geometry -> result of `count_view`. For the fitted geometry, the final segmentation is resampled from the
+        geometry of the raw image by nearest neighbour, like the truth.
 
     Raises
     ------
     ValueError
-        If the segmentation is of another size than the truth.
+        If segmentation and truth differ in size.
     """
     assert frame.labels_path is not None
     truth, segmented = StoredRows(frame.labels_path), StoredRows(segmentation_path)
@@ -123,14 +123,14 @@ def count_frame(
 
 
 def open_views(frame: Frame, *, truth: StoredRows, segmented: StoredRows) -> dict[str, View]:
-    """Give the views of an image: `raw`, and `fitted` where it was resized, cropped or padded."""
+    """Return the views of an image: `raw`, and `fitted` where it was resized, cropped or padded."""
     geometry = frame.geometry
     probability = StoredRows(frame.probability_path)
     frame.check_shape(frame.probability_path, probability.shape)
     pixels = max(truth.shape[0] * truth.shape[1], geometry.rows * geometry.columns)
 
     def read_raw(rows: slice) -> np.ndarray:
-        # Interpolation in float32 may pass 0 and 1 by an ulp.
+        # Interpolation in float32 may exceed [0, 1] by an ulp.
         return np.clip(unfit_image_rows(probability, geometry, rows), 0, 1)
 
     def part(rows: slice) -> Frame:
@@ -149,7 +149,7 @@ def open_views(frame: Frame, *, truth: StoredRows, segmented: StoredRows) -> dic
 
 
 def find_cut(view: View) -> np.ndarray:
-    """List the labels of the true objects that the border of an image cuts."""
+    """List the labels of the true objects that touch the border of an image."""
     edges = []
     for rows in view.bands():
         truth_yx = view.read_truth(rows)
@@ -167,21 +167,21 @@ def count_view(view: View, *, threshold: float, tolerance_px: int, unasked: np.n
     ----------
     view : View
     threshold : float
-        Of the stage `thresholded`.
+        Threshold of the stage `thresholded`.
     tolerance_px : int
         For `count_borders`.
     unasked : ndarray of integers
-        Labels of true objects that are ignored where the final objects are scored.
+        Labels of true objects that are ignored when the final objects are scored.
 
     Returns
     -------
     dict
-        background and foreground (256 bins each) and `count_calibration`, and for each stage what `count_pixels`,
-        `count_objects`, `count_sizes` and `count_borders` give. Plain numbers, for JSON.
+        background and foreground (256 bins each), the results of `count_calibration`, and for each stage those of
+        `count_pixels`, `count_objects`, `count_sizes` and `count_borders`. Plain numbers, for JSON.
     """
     bands = view.bands()
     numbers = number_components(view, bands, threshold=threshold)
-    # A border pixel is known by its neighbours, and one near by it within the tolerance.
+    # Finding border pixels needs their neighbours, and matching them needs all pixels within the tolerance.
     halo = tolerance_px + 1 if len(bands) > 1 else 0
     histogram = np.zeros((2, BINS), dtype=np.int64)
     confidence, squared_error = np.zeros(BINS), 0.0
@@ -227,20 +227,20 @@ def count_view(view: View, *, threshold: float, tolerance_px: int, unasked: np.n
 
 
 def number_components(view: View, bands: Sequence[slice], *, threshold: float) -> list[np.ndarray | None]:
-    """Say which components of the bands of a mask are one component of the image.
+    """Number the connected components of a mask consistently across bands.
 
     Parameters
     ----------
     view : View
     bands : sequence of slice
-        Its rows, from top to bottom.
+        Rows of the view, from top to bottom.
     threshold : float
-        The mask is where the probability reaches it.
+        Pixels with at least this probability are in the mask.
 
     Returns
     -------
     list of ndarray of int64 or None
-        For each band the number in the image of 0, 1, ... of `label_components`; None where there is one band only.
+        For each band the number in the image of labels 0, 1, ... of `label_components`; None for a single band.
     """
     if len(bands) == 1:
         return [None]
@@ -256,7 +256,7 @@ def number_components(view: View, bands: Sequence[slice], *, threshold: float) -
     upper, lower = np.concatenate(seams, axis=1)
     edges = coo_array((np.ones(upper.size, dtype=bool), (upper, lower)), shape=(total + 1, total + 1))
     _, members = connected_components(edges, directed=False)
-    # Place 0 is the background, a component of its own.
+    # Node 0 is the background, a separate component.
     starts = np.cumsum(counts)
     return [
         np.concatenate([[0], members[first + 1 : last + 1] + 1]).astype(np.int64)
@@ -265,7 +265,7 @@ def number_components(view: View, bands: Sequence[slice], *, threshold: float) -
 
 
 def _meet(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """List the pairs of numbers in two rows, one above the other, that touch, also at a corner."""
+    """List the pairs of numbers that touch between two adjacent rows, also at a corner."""
     found = []
     for upper, lower in ((above, below), (above[1:], below[:-1]), (above[:-1], below[1:])):
         touches = (upper > 0) & (lower > 0)

@@ -1,4 +1,4 @@
-"""Stage `crate`: what a dataset's results were made from and by what, in a form that machines read.
+"""Stage `crate`: machine-readable description of a dataset's results, their inputs and the software used.
 
 Reads   tables, page, models and shard folders of a dataset, and sizes and digests of its images and annotations
 Writes  results/{dataset}/ro-crate-metadata.json      RO-Crate 1.1, Process Run Crate 0.5; its folder is the crate
@@ -19,18 +19,18 @@ logger = logging.getLogger(__name__)
 
 SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
-# The context of RO-Crate 1.1 is older than schema.org's term for a digest.
+# The context of RO-Crate 1.1 lacks schema.org's term for a digest, which is newer.
 CONTEXT = [f"{SPECIFICATION}/context", {"sha256": "http://schema.org/sha256"}]
-# The specification asks for a licence or, in its place, for words.
+# The specification requires a licence or, in its place, a text.
 NO_LICENCE = "No licence is stated. Whoever publishes these results states one."
-# Written at the start of every run, by no rule.
+# Written at the start of every run, not by a rule.
 SAMPLE_TABLE = {"samples.csv": "Each image with its annotation, class, group and part of the split"}
 OF_SHARD = {MANIFEST: "SHA-256 of each file of the folder", VERSIONS: "Package versions that the folder was made with"}
 FORMATS = {
     ".cellmill": "application/zip", ".csv": "text/csv", ".html": "text/html", ".json": "application/json",
     ".zip": "application/zip",
 }  # fmt: skip
-# SOURCE package-url specification: what a package is, wherever it came from
+# SOURCE package-url specification: identifies a package, wherever it was obtained
 PACKAGE = "pkg:pypi/{name}@{version}"
 PYTHON = "https://www.python.org/downloads/release/python-{version}/"
 
@@ -52,7 +52,7 @@ def write_crate(
     folders: Mapping[str, str],
     provenance: Mapping[str, Any],
 ) -> None:
-    """Describe the results of a dataset as an RO-Crate: the same bytes for the same arguments and files.
+    """Describe the results of a dataset as an RO-Crate; the same arguments and files result in the same bytes.
 
     Parameters
     ----------
@@ -63,19 +63,19 @@ def write_crate(
     runs : sequence of str
         Names of the runs.
     parameters : mapping
-        The part of the config that was used; becomes one entity a value.
+        The part of the config that was used; each value becomes one entity.
     images, annotations, models : sequence of paths
-        What the results were made from, outside of the crate: files, or folders of OME-Zarr. The folders of absolute
-        paths are left out of what is written.
+        Inputs outside of the crate: files, or folders of OME-Zarr. Absolute paths are written without their common
+        folder.
     files, shards, folders : mapping
-        What came out, path relative to the root -> what it is: files, folders with a manifest, folders without.
+        Outputs, path relative to the root -> meaning: files, folders with a manifest, folders without.
     provenance : mapping
         date, commit, machine and versions of `describe_run`. The function reads no clock.
 
     Raises
     ------
     ValueError
-        If the date is none, or a file or folder of the results is missing.
+        If the date is invalid, or a file or folder of the results is missing.
 
     Notes
     -----
@@ -122,14 +122,14 @@ def write_crate(
 
 
 def describe_file(root: Path, name: str, meaning: str) -> Entity:
-    """Describe a file of the crate, with its size in bytes and its SHA-256; a ValueError where it is not there."""
+    """Describe a file of the crate, with its size in bytes and its SHA-256; raise a ValueError if it is missing."""
     path = _find(root / name)
     kind = FORMATS.get(path.suffix, "application/octet-stream")
     return _entity(_encode(name), "File", name, description=meaning, encodingFormat=kind, **_weigh(path))
 
 
 def describe_folder(root: Path, name: str, meaning: str) -> list[Entity]:
-    """Describe a folder of the crate and, where it has one, its manifest: the digests of all its files."""
+    """Describe a folder of the crate and, if present, its manifest of file digests and its package versions."""
     path = _find(root / name)
     found = {file: said for file, said in OF_SHARD.items() if (path / file).is_file()}
     parts = [describe_file(root, f"{name}/{file}", said) for file, said in found.items()]
@@ -138,14 +138,14 @@ def describe_folder(root: Path, name: str, meaning: str) -> list[Entity]:
 
 
 def describe_inputs(kind: str, paths: Iterable[str]) -> list[Entity]:
-    """Describe what lies outside of the crate by name, and files that are there by size and SHA-256.
+    """Describe inputs outside of the crate by name, and existing files also by size and SHA-256.
 
     Parameters
     ----------
     kind : str
         image, annotation or model: the first word of the identifiers.
     paths : iterable of str
-        Relative ones are written as they are; of absolute ones, what follows the folder that all of them share.
+        Relative paths are written unchanged; of absolute paths, the part below their common folder is written.
     """
     names = {path: path for path in paths}
     absolute = [path for path in names if PurePath(path).is_absolute()]
@@ -153,7 +153,7 @@ def describe_inputs(kind: str, paths: Iterable[str]) -> list[Entity]:
     names |= {path: f"…/{PurePath(path).relative_to(shared).as_posix()}" for path in absolute}
     meaning = f"{kind.capitalize()} that the results were made from"
     return [
-        # what is no part of the crate is no File to RO-Crate 1.1
+        # RO-Crate 1.1 reserves the type File for parts of the crate
         _entity(f"#{kind}/{_encode(name)}", "CreativeWork", name, description=meaning)
         | (_weigh(Path(path)) if Path(path).is_file() else {})
         for path, name in names.items()
@@ -161,7 +161,7 @@ def describe_inputs(kind: str, paths: Iterable[str]) -> list[Entity]:
 
 
 def describe_software(versions: Iterable[tuple[str, str]]) -> list[Entity]:
-    """Describe packages, and Python under the name ``python``; two versions of one are two entities."""
+    """Describe packages, and Python under the name ``python``; each version of a package is a separate entity."""
     return [
         _entity(
             PYTHON.format(version=version.replace(".", ""))
@@ -176,9 +176,9 @@ def describe_software(versions: Iterable[tuple[str, str]]) -> list[Entity]:
 
 
 def flatten(settings: Any, *, name: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
-    """Give each value of nested settings with its path, such as ``datasets.nuclei.models[0].preset``.
+    """Yield each value of nested settings with its path, such as ``datasets.nuclei.models[0].preset``.
 
-    Lists of plain values are one text, since JSON-LD keeps no order; the folders of absolute paths become ``…``.
+    Lists of plain values become one text, because JSON-LD keeps no order; folders of absolute paths become ``…``.
     """
     if isinstance(settings, Mapping):
         for key, value in settings.items():
@@ -194,7 +194,7 @@ def flatten(settings: Any, *, name: str = "") -> Iterator[tuple[str, str | int |
 
 
 def _hide_folders(text: str) -> str:
-    """Leave out the folders of an absolute path, as far as they hold no wildcard."""
+    """Remove the folders of an absolute path that precede its first wildcard, or its last part if it has none."""
     parts = PurePath(text).parts
     if not PurePath(text).is_absolute() or len(parts) < 3:
         return text
@@ -203,7 +203,7 @@ def _hide_folders(text: str) -> str:
 
 
 def _read_date(text: str) -> str:
-    """Write the date of `describe_run` as ISO 8601 has it, with seconds and the offset from UTC."""
+    """Convert the date of `describe_run` to ISO 8601, with seconds and the offset from UTC."""
     try:
         return datetime.strptime(text, "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC).isoformat()
     except ValueError:
@@ -225,7 +225,7 @@ def _entity(identifier: str, kind: str, name: str, **facts: Any) -> Entity:
 def _versions(
     root: Path, files: Iterable[str], shards: Iterable[str], *, here: Mapping[str, str]
 ) -> list[tuple[str, str]]:
-    """Gather each version of each package that training, objects and this file were made with."""
+    """List each version of each package that was used for training, for the objects and for this file."""
     recorded = [dict(here)]
     for name in files:
         if PurePath(name).name == "train.json":

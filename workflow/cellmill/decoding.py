@@ -1,4 +1,4 @@
-"""Decoding PNG and JPEG files, and telling by its first bytes what a file is.
+"""Decode PNG and JPEG files, and identify the format of a file from its first bytes.
 
 Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha).
 """
@@ -26,12 +26,12 @@ PNG_PALETTE = 3
 
 
 def identify(path: Path) -> str:
-    """Give PNG, JPEG, TIFF or OME-Zarr (a folder), after comparing the suffix with the first bytes.
+    """Return PNG, JPEG, TIFF or OME-Zarr (a folder), after comparing the suffix with the first bytes.
 
     Raises
     ------
     ValueError
-        If the file cannot be opened, its suffix is unknown, or it holds something else.
+        If the file cannot be opened, its suffix is unknown, or its content does not match the suffix.
     """
     if is_store(path):
         return STORE
@@ -58,12 +58,12 @@ def identify(path: Path) -> str:
 
 
 def read_layout(path: Path, *, kind: str) -> Layout:
-    """Say how large a PNG or JPEG file is and how many samples its pixels have, from its header only.
+    """Read the size and the number of samples per pixel of a PNG or JPEG file from its header only.
 
     Raises
     ------
     ValueError
-        If the size is absurd, or more than fits into memory: these formats are decoded as a whole.
+        If the size is implausible, or above the memory limit, because these formats are decoded as a whole.
     """
     rows, columns, samples, bits = _png_header(path) if kind == "PNG" else _jpeg_header(path)
     check_size(rows, columns, where=path)
@@ -90,7 +90,7 @@ def decode(path: Path, *, kind: str, palette: str) -> np.ndarray:
     kind : "PNG" or "JPEG"
         From `identify`.
     palette : "colours" or "indices"
-        What a PNG with a palette, or of fewer than 8 bits, means: what it shows, or the numbers that it stores.
+        How to read a PNG with a palette or with fewer than 8 bits: displayed colours, or stored numbers.
 
     Returns
     -------
@@ -103,19 +103,19 @@ def decode(path: Path, *, kind: str, palette: str) -> np.ndarray:
     data = path.read_bytes()
     array: np.ndarray = imagecodecs.png_decode(data) if kind == "PNG" else _decode_jpeg(data)
     if kind == "PNG" and palette == "indices" and array.ndim == 2 and (bits := _png_header(path)[3]) < 8:
-        # the decoder stretches 1, 2 and 4 bits to 8; an object's number is what was stored
+        # the decoder scales 1, 2 and 4 bits to 8, but labels need the stored numbers
         array = array // (255 // (2**bits - 1))
     return array
 
 
 def has_palette(path: Path) -> bool:
-    """Say whether the numbers of a PNG stand for the colours of a palette."""
+    """Return whether the numbers stored in a PNG are indices into a colour palette."""
     with path.open("rb") as stream:
         return stream.read(26)[25] == PNG_PALETTE
 
 
 def explain(error: Exception, *, path: Path, kind: str) -> ValueError:
-    """Turn a decoder's error into one that names the file; leave one of ours as it is."""
+    """Convert a decoder's error to a ValueError with the path; return errors that already have it unchanged."""
     if isinstance(error, ValueError) and str(error).startswith(f"{path}: "):
         return error
     reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -147,7 +147,7 @@ def _png_header(path: Path) -> tuple[int, int, int, int]:
 
 
 def _find_chunk(stream: BinaryIO, wanted: bytes) -> bool:
-    """Say whether a chunk stands before the pixels: with tRNS they come out with one more sample, alpha."""
+    """Return whether a chunk precedes the pixel data; tRNS adds an alpha sample to the decoded pixels."""
     while len(header := stream.read(8)) == 8:
         length, name = struct.unpack(">I4s", header)
         if name in (wanted, b"IDAT"):
@@ -175,7 +175,7 @@ def _jpeg_header(path: Path) -> tuple[int, int, int, int]:
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:
-    # libjpeg fills what is missing with grey: an end-of-image marker has to follow the last scan
+    # libjpeg fills missing data with grey, so require an end-of-image marker after the last scan
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
         raise EOFError("it ends before the image does")
     return imagecodecs.jpeg_decode(data)

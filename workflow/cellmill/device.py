@@ -1,4 +1,4 @@
-"""Where the networks run: the CPU, or the GPU that a job asked for."""
+"""Choose the device that networks run on, make training reproducible, and measure memory use."""
 
 import logging
 import os
@@ -15,12 +15,12 @@ VARIABLE = "CELLMILL_DEVICE"
 
 
 def choose_device(*, gpu: int) -> torch.device:
-    """Give the device that a job was granted.
+    """Return the device that a job runs on.
 
     Parameters
     ----------
     gpu : int
-        The rule's resource: 0 for a CPU job, 1 or more for a job that was given a GPU.
+        The rule's resource: 0 for a CPU job, 1 or more for a GPU job.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def choose_device(*, gpu: int) -> torch.device:
     Raises
     ------
     ValueError
-        If a GPU was asked for and none is visible, or if CELLMILL_DEVICE has another value.
+        If a GPU was requested and none is visible, or if CELLMILL_DEVICE has another value.
     """
     forced = os.environ.get(VARIABLE, "")
     if forced not in ("", "cpu"):
@@ -52,27 +52,27 @@ def choose_device(*, gpu: int) -> torch.device:
 
 
 def is_overridden(*, gpu: int) -> bool:
-    """Say whether a job that asked for a GPU runs on the CPU because CELLMILL_DEVICE=cpu says so."""
+    """Return whether a job that requested a GPU runs on the CPU because of CELLMILL_DEVICE=cpu."""
     return gpu > 0 and os.environ.get(VARIABLE) == "cpu"
 
 
 def make_repeatable(*, device: torch.device, seed: int, deterministic: bool) -> None:
-    """Make this process train to the same numbers each time.
+    """Configure torch so that training in this process is reproducible.
 
     Parameters
     ----------
     device : torch.device
-        On the CPU all operations of our networks are deterministic; on CUDA those that are not warn.
+        On the CPU all operations of our networks are deterministic; on CUDA, nondeterministic ones raise a warning.
     seed : int
-        Of torch's global generators: initial weights and dropout.
+        Seed of torch's global generators, which are used for initial weights and dropout.
     deterministic : bool
-        False lets a GPU choose faster operations whose last digits change from run to run.
+        False allows faster GPU operations whose results differ in the last digits from run to run.
     """
     torch.manual_seed(seed)
     if not deterministic and device.type == "cuda":
         torch.backends.cudnn.benchmark = True
         return
-    # Read by cuBLAS when its first handle is made.
+    # Read by cuBLAS when its first handle is created.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
@@ -80,15 +80,15 @@ def make_repeatable(*, device: torch.device, seed: int, deterministic: bool) -> 
 
 
 def name_gpu(device: torch.device) -> str:
-    """Give the GPU's product name, or nothing for the CPU."""
+    """Return the GPU's product name, or an empty string for the CPU."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
 def peak_memory_mb() -> float:
-    """Give the largest resident memory of this process so far."""
+    """Return the peak resident memory of this process so far, in MiB."""
     status = Path("/proc/self/status")
     if status.is_file():
-        # Linux begins ru_maxrss with the memory of the process that started this one.
+        # On Linux, ru_maxrss starts with the memory of the parent process.
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024  # type: ignore[index]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)  # UNIT bytes on macOS, KiB on Linux

@@ -1,8 +1,8 @@
-"""How far pixels are from cells: the two nearest cells, the weight of the gaps between cells, the depth within a cell.
+"""Distances between pixels and cells: the two nearest cells, weights of gaps between cells, depth within a cell.
 
-Distances are Euclidean, in px, from the middle of a pixel to the middle of another. Labels are 0 for background,
-IGNORE_LABEL where nothing is known, any other number for a cell. Ignored pixels belong to no cell and are no edge of
-one: a cell that the image border or the padding cuts goes on beyond it, as far as anybody knows.
+Distances are Euclidean, in px, between pixel centres. Labels are 0 for background, IGNORE_LABEL where the truth is
+unknown, any other number for a cell. Ignored pixels belong to no cell and do not form an edge of a cell, since a cell
+that is cut by the image border or the padding may continue beyond it.
 """
 
 import math
@@ -13,18 +13,18 @@ from scipy import ndimage
 from cellmill.images import IGNORE_LABEL
 from cellmill.morphology import number_objects
 
-# A weight below this part of the largest one is left out.
+# Weights below this fraction of the largest weight are neglected.
 NEGLIGIBLE = 1e-8
 FAR_SQUARED = np.iinfo(np.int32).max
 
 
 def remove_ignored(labels_yx: np.ndarray) -> np.ndarray:
-    """Turn ignored pixels into background: IGNORE_LABEL is a large number but no cell."""
+    """Set ignored pixels to background, so that IGNORE_LABEL is not taken for a cell."""
     return np.where(labels_yx == IGNORE_LABEL, labels_yx.dtype.type(0), labels_yx)
 
 
 def reach_px(*, sigma_px: float, factor: int) -> int:
-    """Give the distance beyond which a second cell adds no weight worth counting.
+    """Return the distance (px) beyond which a second cell adds negligible weight.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def reach_px(*, sigma_px: float, factor: int) -> int:
     Returns
     -------
     int
-        exp(-d**2 / (factor sigma**2)) is below 1e-8 for any d from here on: 22 px for sigma 5 and factor 1.
+        exp(-d**2 / (factor sigma**2)) is below 1e-8 beyond this distance d: 22 px for sigma 5 and factor 1.
     """
     return math.ceil(sigma_px * math.sqrt(factor * -math.log(NEGLIGIBLE)))
 
 
 def separate_touching(labels_yx: np.ndarray) -> np.ndarray:
-    """Put a ridge of background, one pixel wide, between cells that touch.
+    """Insert a ridge of background, one pixel wide, between cells that touch.
 
     Parameters
     ----------
@@ -52,14 +52,14 @@ def separate_touching(labels_yx: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray, same dtype and shape
-        0 on the ridge, everything else as it was.
+        0 on the ridge, everything else unchanged.
 
     Notes
     -----
-    The ridge is made of the pixels that have a cell of a higher number above, below, left or right of them: of two
-    cells the one with the lower number gives. Along straight and along diagonal borders such a pixel is 1 px from
-    either cell. Cells that meet only at a corner are apart already. A cell that would vanish, since it is one pixel
-    thin, keeps all its pixels and no ridge lies there.
+    The ridge consists of cell pixels that have a cell with a higher number above, below, left or right of them, so it
+    is taken from the cell with the lower number. Along straight and diagonal borders, a ridge pixel is 1 px from both
+    cells. Cells that meet only at a corner count as separate already. A cell one pixel thin that would vanish keeps
+    all its pixels and gets no ridge.
     """
     cells_yx = remove_ignored(labels_yx)
     ridge_yx = np.zeros(cells_yx.shape, dtype=bool)
@@ -74,37 +74,37 @@ def separate_touching(labels_yx: np.ndarray) -> np.ndarray:
 
 
 def find_two_nearest(labels_yx: np.ndarray, *, reach_px: int, reading: str) -> tuple[np.ndarray, np.ndarray]:
-    """Measure how far the nearest and the second nearest cell are from each pixel.
+    """Measure the distance from each pixel to the nearest and the second nearest cell.
 
     Parameters
     ----------
     labels_yx : ndarray of unsigned integers, shape (rows, columns)
         A label image.
     reach_px : int, >= 0
-        How far is looked.
+        Largest distance that is measured.
     reading : "to_cell" or "to_border"
-        Distance to any pixel of the cell, 0 inside of it; or to those of its pixels that have something else above,
-        below, left or right of them, from outside and from inside.
+        to_cell: distance to any pixel of the cell, 0 inside. to_border: distance to the border pixels of the cell, from
+        outside and from inside; they have another label above, below, left or right of them.
 
     Returns
     -------
     d1_yx, d2_yx : ndarrays of float64, shape (rows, columns)
-        In px, d1 <= d2; infinite where there is no such cell or where it is further away than `reach_px`.
+        In px, d1 <= d2; infinite where no such cell lies within `reach_px`.
 
     Notes
     -----
-    Each cell is measured within its bounding box grown by the reach only, so the cost follows the area of the boxes
-    and not cells times pixels. Squares of distances are whole numbers, so what is within reach is exact.
+    Each cell is measured only within its bounding box enlarged by the reach, so the cost grows with the area of the
+    boxes and not with cells times pixels. Squared distances are integers, so the comparison with the reach is exact.
     """
     cells_yx, _ = number_objects(remove_ignored(labels_yx))
-    # All of a cell, where the distance is that to the cell
+    # For to_cell, all pixels of a cell count
     counted_yx = _edges(labels_yx) if reading == "to_border" else np.ones(labels_yx.shape, dtype=bool)
     first_yx = np.full(labels_yx.shape, FAR_SQUARED, dtype=np.int32)
     second_yx = first_yx.copy()
     for number, box in enumerate(ndimage.find_objects(cells_yx), start=1):
         window = _grow(box, by=reach_px)
         mask_yx = (cells_yx[window] == number) & counted_yx[window]
-        if not mask_yx.any():  # a cell of which no edge is in sight
+        if not mask_yx.any():  # no edge of this cell is in the image
             continue
         squared_yx = _squared_distance(mask_yx)
         first, second = first_yx[window], second_yx[window]
@@ -117,33 +117,33 @@ def find_two_nearest(labels_yx: np.ndarray, *, reach_px: int, reading: str) -> t
 def distance_weights(
     labels_yx: np.ndarray, *, weight: float, sigma_px: float, factor: int, reading: str, inside: bool
 ) -> np.ndarray:
-    """Compute the weight that pixels between neighbouring cells get in addition to that of their class.
+    """Compute the weight of pixels between neighbouring cells, which is added to their class weight.
 
     Parameters
     ----------
     labels_yx : ndarray of unsigned integers, shape (rows, columns)
-        A label image. Cells up to `reach_px` outside of the part that is wanted count, so give that much context.
+        A label image. Cells up to `reach_px` outside the region of interest count, so include that much context.
     weight : float, > 0
         w0, the weight where both distances are 0.
     sigma_px : float, > 0
-        How quickly the weight falls.
+        Length scale of the decay.
     factor : 1 or 2
-        Of sigma squared.
+        Factor of sigma squared in the exponent.
     reading : "to_border" or "to_cell"
-        As for `find_two_nearest`. Both are the same outside of cells, where the nearest pixel of a cell is on its
-        border, so it matters with `inside` only.
+        As for `find_two_nearest`. It matters only with `inside`: outside cells, the nearest pixel of a cell is always
+        on its border.
     inside : bool
         Whether pixels of cells get a weight.
 
     Returns
     -------
     ndarray of float32, shape (rows, columns)
-        w0 exp(-(d1 + d2)**2 / (factor sigma**2)); 0 where there are fewer than two cells, at ignored pixels, and in
-        cells unless `inside`. The part that is left out beyond the reach is below 1e-8 w0.
+        w0 exp(-(d1 + d2)**2 / (factor sigma**2)); 0 where fewer than two cells are within reach, at ignored pixels, and
+        in cells unless `inside`. The neglected weight beyond the reach is below 1e-8 w0.
 
     Notes
     -----
-    Cells that touch are parted by `separate_touching` first; the pixels of the ridge are outside of cells.
+    Touching cells are first separated by `separate_touching`; pixels of the ridge are outside cells.
     """
     # SOURCE paper 2, equation 8, with factor 1; Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28, with 2
     separated_yx = separate_touching(labels_yx)
@@ -162,7 +162,7 @@ def distance_weights(
 
 
 def normalised_distance(labels_yx: np.ndarray) -> np.ndarray:
-    """Measure how deep each pixel lies in its cell, as a part of the cell's largest depth.
+    """Compute the depth of each pixel in its cell, as a fraction of the cell's largest depth.
 
     Parameters
     ----------
@@ -172,14 +172,14 @@ def normalised_distance(labels_yx: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float32, shape (rows, columns)
-        Distance to the nearest pixel that is background or another cell, divided by the largest one of the cell: 1 in
-        its middle, 0 outside. Touching cells are separate. 1 all over a cell of which no edge is in the image.
+        Distance to the nearest pixel of background or of another cell, divided by the largest distance in the cell: 1
+        in its middle, 0 outside. Touching cells are separate. A cell with no edge in the image is 1 everywhere.
     """
     cells_yx, _ = number_objects(remove_ignored(labels_yx))
     is_ignored_yx = labels_yx == IGNORE_LABEL
     depths_yx = np.zeros(labels_yx.shape, dtype=np.float32)
     for number, box in enumerate(ndimage.find_objects(cells_yx), start=1):
-        # One pixel more than the box, and no further, however much padding there is.
+        # Only one pixel more than the box, however large the padding is.
         window = _grow(box, by=1)
         mask_yx = cells_yx[window] == number
         is_open_yx = mask_yx | is_ignored_yx[window]
@@ -211,7 +211,7 @@ def _edges(labels_yx: np.ndarray) -> np.ndarray:
 
 
 def _squared_distance(mask_yx: np.ndarray) -> np.ndarray:
-    """Square the distance to the nearest pixel of a mask: int32, exact."""
+    """Compute the squared distance to the nearest pixel of a mask: int32, exact."""
     nearest_ayx = ndimage.distance_transform_edt(~mask_yx, return_distances=False, return_indices=True)
     rows_yx, columns_yx = nearest_ayx
     rows_yx -= np.arange(mask_yx.shape[0], dtype=np.int32)[:, None]

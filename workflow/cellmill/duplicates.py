@@ -1,7 +1,7 @@
-"""Images of a dataset that are the same, or nearly so.
+"""Find identical and nearly identical images of a dataset.
 
-Near means: the same field after a crop by a few pixels, a change of brightness, JPEG, noise or another sampling.
-Copies that were turned or mirrored are not looked for.
+Nearly identical images show the same field after a crop by a few pixels, a brightness change, JPEG compression, noise
+or resampling. Rotated or mirrored copies are not detected.
 """
 
 import base64
@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-# Signatures that agree better are of one field. Of 154 real images of six sets, different fields came to 0.59 at most,
-# neighbouring sections of a tissue to 0.70; of 229, copies cropped by 2 px came to 0.77 at least.
+# Fingerprints with at least this correlation show the same field. Among 154 real images of six datasets, different
+# fields reached at most 0.59 and neighbouring tissue sections 0.70; among 229, copies cropped by 2 px reached at least
+# 0.77.
 NEAR_CORRELATION = 0.75
-# Signatures of which fewer cells hold anything agree by chance: a dark field with one bright object.
+# Fingerprints with fewer effective non-zero cells agree by chance, such as a dark field with one bright object.
 MIN_CELLS = 8.0
-# Images compared with one another at a time.
+# Number of images per block of the pairwise comparison.
 BLOCK = 2048
 SHOWN_PAIRS = 3
 UNLABELLED = "unlabelled"
@@ -24,7 +25,11 @@ UNLABELLED = "unlabelled"
 
 @dataclass
 class Twins:
-    """Pairs of image numbers, the later image first; and the images that have a twin across sides in their sequence."""
+    """Duplicate pairs as indices, later image -> earlier image.
+
+    `across` holds pairs on different sides of the split and `beside` the other pairs. `in_sequence` holds images with a
+    duplicate of the same sequence on another side of the split.
+    """
 
     across: dict[int, int] = field(default_factory=dict)
     beside: dict[int, int] = field(default_factory=dict)
@@ -32,21 +37,21 @@ class Twins:
 
 
 def find_duplicates(images: Sequence[Mapping[str, Any]], *, dataset: str) -> list[dict[str, str]]:
-    """Find images that are equal or nearly equal, in whichever shards: one may train while the other judges.
+    """Find equal and nearly equal images across all shards, because they may leak training images into testing.
 
     Parameters
     ----------
     images : sequence of mappings
         sample, sequence ("" without), split ("train", "fold0", "unlabelled", ...), sha256 and thumbnail of each image.
     dataset : str
-        Named as the place of a finding.
+        Location reported in the findings.
 
     Returns
     -------
     list of dict
-        At most four findings, and one for each sequence: equal and nearly equal images on two sides of the split
-        (warnings) and on one (notes). Frames of a sequence are expected to be alike on one side; on two they are
-        counted once for the sequence.
+        At most four findings, plus one for each sequence: equal and nearly equal images on different sides of the split
+        (warnings) and on the same side (notes). Nearly equal frames of a sequence are not reported on the same side;
+        across sides they are counted in one finding per sequence.
     """
     exact, near = find_exact(images), find_near(images)
     findings = []
@@ -71,7 +76,7 @@ def find_duplicates(images: Sequence[Mapping[str, Any]], *, dataset: str) -> lis
 
 
 def find_exact(images: Sequence[Mapping[str, Any]]) -> Twins:
-    """Pair images of equal pixels, each with one on another side of the split if there is one.
+    """Pair images with equal pixels, preferably with an image on another side of the split.
 
     Parameters
     ----------
@@ -97,7 +102,7 @@ def find_exact(images: Sequence[Mapping[str, Any]]) -> Twins:
 
 
 def find_near(images: Sequence[Mapping[str, Any]]) -> Twins:
-    """Pair images whose thumbnails agree, except those of equal pixels.
+    """Pair images with matching thumbnails, except those with equal pixels.
 
     Parameters
     ----------
@@ -107,11 +112,11 @@ def find_near(images: Sequence[Mapping[str, Any]]) -> Twins:
     Returns
     -------
     Twins
-        Images with an empty thumbnail, or one of which fewer than 8 cells hold anything, are in no pair.
+        Images whose thumbnail is empty or has fewer than 8 effective non-zero cells are excluded.
 
     Notes
     -----
-    A product of matrices, block by block: 25,000 images take seconds and under 500 MB.
+    Computed as matrix products, block by block: 25,000 images take seconds and under 500 MB.
     """
     kept, units = _unit_signatures([str(image["thumbnail"]) for image in images])
     parts, sequences, digests = (_codes([str(images[i][key]) for i in kept]) for key in ("split", "sequence", "sha256"))
@@ -137,14 +142,14 @@ def find_near(images: Sequence[Mapping[str, Any]]) -> Twins:
 
 
 def _unit_signatures(thumbnails: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Give the numbers of the images that can be compared, and their signatures of length 1 as float32."""
+    """Return the indices of comparable images, and their fingerprints as float32 unit vectors."""
     kept, units = [], []
     for index, text in enumerate(thumbnails):
         if not text:
             continue
         signature = np.frombuffer(base64.b64decode(text), dtype=np.int8).astype(np.float32)
         squares = signature**2
-        # the participation ratio: n where n cells hold all, equally
+        # the participation ratio, which is n if n cells share the signal equally
         if squares.sum() ** 2 >= MIN_CELLS * (squares**2).sum():
             kept.append(index)
             units.append(signature / np.sqrt(squares.sum()))
@@ -163,7 +168,7 @@ def _block_pairs(count: int) -> Iterator[tuple[slice, slice]]:
 
 
 def _record(pairs: dict[int, int], is_pair: np.ndarray, first: np.ndarray, second: np.ndarray) -> None:
-    """Note for each image of `second` the first image of `first` that it pairs with, unless one is known."""
+    """Record for each image of `second` its first partner in `first`, unless it already has a partner."""
     for column in np.flatnonzero(is_pair.any(axis=0)):
         pairs.setdefault(int(second[column]), int(first[is_pair[:, column].argmax()]))
 
@@ -175,7 +180,7 @@ def _is_across(one: str, other: str) -> bool:
 def _describe_pairs(
     images: Sequence[Mapping[str, Any]], pairs: Mapping[int, int], *, relation: str, is_across: bool, dataset: str
 ) -> list[dict[str, str]]:
-    """Make one finding of all pairs of a kind, or none."""
+    """Build one finding for all pairs of a kind; return an empty list if there are none."""
     if not pairs:
         return []
     shown = [f"{images[i]['sample']} and {images[j]['sample']}" for i, j in sorted(pairs.items())[:SHOWN_PAIRS]]

@@ -1,12 +1,12 @@
-"""Stage evaluate: what a segmentation is worth against the truth.
+"""Stage evaluate: score segmentations against the ground truth.
 
-Two steps. A shard's images are counted: right and wrong pixels, objects and their matches, pixels by
-probability. Then the counts of all shards of a dataset become scores, each as a mean over images and pooled,
-with an interval from the bootstrap over images.
+There are two steps. First, each shard is counted: correct and wrong pixels, objects and their matches, pixels by
+probability. Then the counts of all shards of a dataset are turned into scores, as means over images and pooled, with
+intervals from a bootstrap over images.
 
-`thresholded` is the mask of all pixels with at least the fitted threshold and its connected components, nothing
-else; `at_0.50` the mask at a probability of one half; `postprocessed` is the final segmentation. Pixels with the
-ignore label, and padding, count nowhere.
+`thresholded` is the mask of all pixels with at least the fitted threshold, and its connected components. `at_0.50` is
+the mask at a probability of 0.5. `postprocessed` is the final segmentation. Pixels with the ignore label and padding
+are excluded.
 """
 
 import csv
@@ -81,7 +81,7 @@ def evaluate_shard(
     border_tolerance_px: int,
     groups: Mapping[str, str],
 ) -> None:
-    """Count and match one shard of one run.
+    """Count pixels and match objects in one shard of one run.
 
     Parameters
     ----------
@@ -89,24 +89,24 @@ def evaluate_shard(
         JSON: for each image and geometry (`raw`, and `fitted` where the image was resized, cropped or padded)
         the histogram of probabilities by class and, for each stage, counts of pixels and objects.
     images_dir, labels_dir, probabilities_dir, segmentation_dir : path
-        Shard folders; the first for its geometry.csv.
+        Shard folders; the first contains geometry.csv.
     fit_path : path
         postprocess.json of the run, for the threshold.
     split : str
-        Part that the shard plays for this run: train, validation or test.
+        Part that the shard belongs to in this run: train, validation or test.
     model, seed : str and int
-        Of the run.
+        Model and seed of the run.
     isbi2012 : bool
-        Score the images as sections of ISBI 2012 too; see `count_section`.
+        Whether to score the images also as sections of ISBI 2012; see `count_section`.
     border_tolerance_px : int
         For `count_borders`.
     groups : mapping
-        Sample -> the sequence, well or patient that it is of; samples without one are missing.
+        Sample -> its sequence, well or patient; samples without a group are missing.
 
     Raises
     ------
     ValueError
-        If a prediction is missing or there is one without truth.
+        If a prediction is missing, has no truth, or differs from the truth in size.
     """
     match_samples({"labels": labels_dir, "probabilities": probabilities_dir, "segmentation": segmentation_dir})
     fitted = read_fit(fit_path)
@@ -138,7 +138,7 @@ def evaluate_shard(
 
 @dataclass
 class Group:
-    """Counts of all images of one run, split, stage and geometry; one entry of each list an image."""
+    """Counts of all images of one run, split, stage and geometry; each list has one entry per image."""
 
     samples: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
@@ -157,13 +157,13 @@ class Group:
 
     @functools.cached_property
     def numbers(self) -> np.ndarray:
-        """What was counted, shape (images, WIDTH). Taken once all images are there: the rows are given away."""
+        """Counts of the images, shape (images, WIDTH). Read it after adding all images, as it empties `rows`."""
         numbers = np.stack(self.rows)
         self.rows.clear()
         return numbers
 
     def bootstrap(self, name: str, *, replicates: int, seed: int) -> Bootstrap:
-        """Give the draws of these images; equal names and images draw the same."""
+        """Return the bootstrap over these images; equal names and images give equal draws."""
         seeds = np.random.SeedSequence([seed, stable_hash(name, purpose="bootstrap")])
         return Bootstrap(replicates, seeds, number_groups(self.groups))
 
@@ -184,27 +184,28 @@ def summarize_evaluation(
     Parameters
     ----------
     metrics_path : path
-        Tidy table, one row a number: each of METRICS and RATE_METRICS as image_mean and pooled, those of FREE_METRICS
-        pooled for the stage `thresholded`; the pixel scores also for the stage `at_0.50`. `n` images stand
-        behind a value, `n_undefined` were left out because the score is undefined for them. An mcc of 0/0 stands as
-        0 in the mean and is counted in `n_undefined` too. Images that were scored as sections have v_rand and v_info
+        Tidy table with one number per row: METRICS and RATE_METRICS as image_mean and pooled, FREE_METRICS pooled for
+        the stage `thresholded`, the pixel scores also for the stage `at_0.50`. `n` images contribute to a value;
+        `n_undefined` images were left out because their score is undefined. An mcc of 0/0 enters the mean as 0 and is
+        also counted in `n_undefined`. Images that were scored as sections have v_rand and v_info
         (see `summarize_sections`) and rows of the stage `baseline` (see `summarize_baselines`).
     scores_path : path
-        One row an image, run, stage and geometry.
+        Table with one row per image, run, stage and geometry.
     comparisons_path : path
-        comparisons.csv: models over all their seeds, and each two of them on the same images, see `cellmill.comparing`.
+        comparisons.csv: models over all their seeds, and pairs of models on the same images, see `cellmill.comparing`.
     curves_path : path
-        curves.csv: pixels of background and foreground with a probability of `low` up to `high`, and the sum of their
-        probabilities: all that ROC, precision-recall, threshold and calibration curves need.
+        curves.csv: numbers of background and foreground pixels with a probability from `low` to `high`, and the sum of
+        their probabilities. ROC, precision-recall, threshold and calibration curves are computed from it.
     sizes_path : path
-        sizes.csv: final objects of `low_px` up to `high_px`, all and those matched at an IoU above one half.
+        sizes.csv: numbers of true and final objects from `low_px` to below `high_px`, all and those matched at an IoU
+        above 0.5.
     shard_paths : sequence of path
-        Results of `evaluate_shard`; without any the tables have a header only. Runs are read one after the other.
+        Results of `evaluate_shard`; if empty, the tables have only a header. Runs are read one after the other.
     bootstrap : int, >= 0
-        Replicates behind ci_low and ci_high (95 %, percentiles, over images, those of a group together); 0, or a
-        single image, leaves both empty.
+        Number of replicates for ci_low and ci_high (95 % percentile interval; images of a group are drawn together).
+        Both are empty for 0 replicates or a single image.
     seed : int
-        Of the config; each run and split has draws of its own, whatever other runs there are.
+        Seed of the config. The draws of a run and split do not depend on other runs.
     """
     sections: Sections = {}
     compared = Compared()
@@ -232,12 +233,12 @@ def summarize_evaluation(
 
 
 Key = tuple[str, int, str, str, str]
-# geometry -> split -> sample -> what was counted
+# geometry -> split -> sample -> its counts
 Sections = dict[str, dict[str, dict[str, Any]]]
 
 
 def _paths_of_runs(paths: Sequence[str | Path]) -> list[list[Path]]:
-    """Put the shards of one model and seed together, also of several folds; all in order of name."""
+    """Group the shards by model and seed, across folds; everything in order of name."""
     folders: dict[Path, list[Path]] = {}
     for path in sorted(map(str, paths)):
         folders.setdefault(Path(path).parent, []).append(Path(path))
@@ -249,9 +250,9 @@ def _paths_of_runs(paths: Sequence[str | Path]) -> list[list[Path]]:
 
 
 def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Group]:
-    """Gather the images of a run by model, seed, split, stage and geometry.
+    """Collect the counts of a run by model, seed, split, stage and geometry.
 
-    Images that were scored as sections are gathered in `sections` once more, each once whatever the number of runs.
+    Images that were scored as sections are also added to `sections`, each once, however many runs there are.
     """
     groups: dict[Key, Group] = {}
     for path in paths:
@@ -270,7 +271,7 @@ def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Grou
 def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
     for key, group in groups.items():
         model, run_seed, split, stage, geometry = key
-        # One stream for all stages and geometries: their intervals rest on the same draws of images.
+        # All stages and geometries share one random stream, so that their intervals use the same draws of images.
         draws = group.bootstrap(f"{model}/{run_seed}/{split}", replicates=bootstrap, seed=seed)
         names = {
             "model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry,
@@ -344,7 +345,7 @@ def _size_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
 
 
 class TableWriter:
-    """A CSV table that is written row by row: numbers to nine digits, undefined ones as empty fields.
+    """CSV table written row by row, with nine significant digits and empty fields for undefined numbers.
 
     Parameters
     ----------

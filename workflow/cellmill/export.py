@@ -1,8 +1,8 @@
-"""Stage `export`: a trained run in formats that other programs read.
+"""Stage `export`: write a trained run in formats that other programs read.
 
-Reads   results/{dataset}/{run}/model.cellmill            network, weights, threshold, how its input is made
-Writes  results/{dataset}/{run}/model.onnx                the graph with its weights; its properties say what it expects
-        results/{dataset}/{run}/model.bioimageio.zip      the same graph, described for the tools of bioimage.io
+Reads   results/{dataset}/{run}/model.cellmill            network, weights, threshold, input settings
+Writes  results/{dataset}/{run}/model.onnx                graph with weights; its metadata describe input and output
+        results/{dataset}/{run}/model.bioimageio.zip      the same graph with a description for bioimage.io tools
 """
 
 import json
@@ -25,12 +25,12 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Trained:
-    """A run: what predicts, and what is known of it."""
+    """A trained run: its predictor, settings and threshold."""
 
     predictor: Predictor
-    network: dict[str, Any]  # as `build_network` takes it
-    input: dict[str, Any]  # section of the preset
-    description: dict[str, Any]  # what the file says of itself: preprocess, postprocess
+    network: dict[str, Any]  # settings for `build_network`
+    input: dict[str, Any]  # section `input` of the preset
+    description: dict[str, Any]  # contents of model.json, such as preprocess and postprocess
     threshold: float
     parameters: int
 
@@ -44,15 +44,16 @@ def export_onnx(*, output_path: str | Path, model_path: str | Path, title: str, 
         model.onnx; inputs and outputs as at the head of onnx_graph.py.
     model_path : path
         model.cellmill of the run.
-    title, cite : str, the latter or None
-        Of the preset.
+    title : str
+    cite : str or None
+        From the preset.
     threads : int
-        The job's.
+        CPU threads of the job.
 
     Raises
     ------
     ValueError
-        If model_path is no exported model, or its bytes are not those that were written.
+        If model_path is not an exported model or is corrupted.
     """
     torch.set_num_threads(threads)
     trained = read_model(model_path)
@@ -74,7 +75,7 @@ def export_bioimageio(
     run: str,
     threads: int,
 ) -> None:
-    """Describe the ONNX graph of a run for the tools of bioimage.io, and pack both.
+    """Write the ONNX graph of a run and its description as a bioimage.io archive.
 
     Parameters
     ----------
@@ -84,21 +85,23 @@ def export_bioimageio(
         model.onnx of the run.
     model_path : path
         model.cellmill of the run.
-    title, cite : str, the latter or None
-        Of the preset.
+    title : str
+    cite : str or None
+        From the preset.
     dataset, run : str
         Names in the config.
     threads : int
-        The job's.
+        CPU threads of the job.
 
     Raises
     ------
     ValueError
-        If the network needs more than images: a memory, or the class of each image.
+        If the network needs more than images: a hidden state, or the class of each image. Also if model_path is not
+        an exported model or is corrupted.
 
     Notes
     -----
-    The test image is drawn and no image of the lab: the file can be given away without giving data away.
+    The test image is synthetic, so the file can be shared without sharing data.
     """
     torch.set_num_threads(threads)
     trained = read_model(model_path)
@@ -112,7 +115,7 @@ def export_bioimageio(
         **describe_run(trained, title=title, cite=cite), "dataset": dataset, "run": run,
         "preprocess": trained.description["preprocess"],
     }  # fmt: skip
-    # One side longer by a block: rows and columns are not to be confused.
+    # One side is longer by one stride, so that a mix-up of rows and columns shows.
     rows = smallest_px(stride_px=facts["stride_px"], halo_px=facts["halo_px"])
     image_bcyx = draw_test_image((1, facts["frames"], rows, rows + facts["stride_px"]), seed=TEST_SEED)
     normalised_bcyx = normalise_test_image(image_bcyx, normalise=facts["normalise"])
@@ -130,12 +133,12 @@ def export_bioimageio(
 
 
 def read_model(path: str | Path) -> Trained:
-    """Read a run from its file, in evaluation mode.
+    """Read a run from model.cellmill, with its network in evaluation mode.
 
     Raises
     ------
     ValueError
-        If it is no exported model, or its bytes are not those that were written.
+        If the file is not an exported model or is corrupted.
     """
     weights = read_weights(path)
     network, input = weights["network"], weights["input"]
@@ -156,14 +159,15 @@ def read_model(path: str | Path) -> Trained:
 
 
 def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str, Any]:
-    """Say what a program must know to use the graph of a run.
+    """Return the facts that a program needs to use the graph of a run.
 
     Returns
     -------
     dict
-        title, cite; architecture; parameters; output and channels: what the probabilities are; normalise and frames:
-        how images are made into the graph's input; classes and class_at_prediction; warmup: with memory, so many first
-        frames are played backwards before the first one; stride_px, halo_px; threshold of the foreground.
+        title, cite; architecture; parameters (their number); output and channels (meaning of the probabilities);
+        normalise and frames (how to make the input from images); classes and class_at_prediction; warmup (recurrent
+        networks: number of initial frames fed in reverse order before the first frame); stride_px, halo_px; threshold
+        of the foreground.
     """
     return {
         "title": title,

@@ -1,4 +1,4 @@
-"""Whether images are like those that a model was trained on: their size, pixels, brightness and contrast."""
+"""Compare images with the training images of a model: size, pixel size, brightness and contrast."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,11 +7,11 @@ import numpy as np
 
 from cellmill.windows import sample_pixels
 
-# Of larger images every so manieth row and column are enough.
+# Sample larger images: every n-th row and column is enough.
 MAX_PIXELS = 1 << 20
 PERCENTILES = (1, 50, 99)
-# ASSUME a network bears half and twice the sides, pixels larger by half, three times the contrast: what presets with
-# zoom and contrast augmentation have seen, and a little more
+# ASSUME a network tolerates factors of 2 in side length, 1.5 in pixel size and 3 in contrast, slightly more than the
+# zoom and contrast augmentation of the presets
 SIZE_FACTOR, PIXEL_FACTOR, CONTRAST_FACTOR = 2.0, 1.5, 3.0
 ADVICE = (
     "Look at these images first: the model has not seen such ones. Bring them to the scale and the exposure of the "
@@ -20,7 +20,7 @@ ADVICE = (
 
 
 def measure_image(image_yx: np.ndarray, *, pixel_size_um: float | None) -> dict[str, float | None]:
-    """Measure what is compared of one image.
+    """Measure the size, brightness and contrast of one image.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def measure_image(image_yx: np.ndarray, *, pixel_size_um: float | None) -> dict[
     Returns
     -------
     dict
-        short_side_px, long_side_px, pixel_size_um, brightness (median) and contrast (99th less 1st percentile).
+        short_side_px, long_side_px, pixel_size_um, brightness (median) and contrast (99th minus 1st percentile).
     """
     sampled = sample_pixels(image_yx, max_pixels=MAX_PIXELS)
     low, median, high = np.percentile(sampled.astype(np.float64), PERCENTILES)
@@ -46,12 +46,12 @@ def measure_image(image_yx: np.ndarray, *, pixel_size_um: float | None) -> dict[
 
 
 def summarize_images(measured: Iterable[Mapping[str, float | None]]) -> dict[str, Any]:
-    """Give the range of each measure over the images that were trained on.
+    """Return the range of each measure over the training images.
 
     Returns
     -------
     dict
-        images, and for each measure [smallest, largest], or None where no image has it.
+        images (their number), and for each measure [smallest, largest], or None if no image has a value.
     """
     rows = list(measured)
     summary: dict[str, Any] = {"images": len(rows)}
@@ -62,7 +62,7 @@ def summarize_images(measured: Iterable[Mapping[str, float | None]]) -> dict[str
 
 
 def find_unlike(measured: Mapping[str, float | None], seen: Mapping[str, Any]) -> list[str]:
-    """Say in what an image is unlike those that were trained on.
+    """List the ways in which an image differs from the training images.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def find_unlike(measured: Mapping[str, float | None], seen: Mapping[str, Any]) -
     Returns
     -------
     list of str
-        Nothing where it is like them, or where nothing is known.
+        Empty if the image is similar, or if no training images were measured.
     """
     if not seen["images"]:
         return []
@@ -88,7 +88,7 @@ def find_unlike(measured: Mapping[str, float | None], seen: Mapping[str, Any]) -
         value, ends = measured[name], seen[name]
         if value is not None and ends is not None and not ends[0] / factor <= value <= ends[1] * factor:
             found.append(text.format(value) + _say_range(ends))
-    # Brightness has no zero to be a multiple of: it is measured in contrasts.
+    # Brightness has no natural zero, so ratios are meaningless: compare its difference with the contrast.
     value, (low, high), contrast = measured["brightness"], seen["brightness"], seen["contrast"][1]
     if value is not None and not low - contrast <= value <= high + contrast:
         found.append(f"its brightness is {value:.3g}" + _say_range(seen["brightness"]))

@@ -1,4 +1,4 @@
-"""Gathers what the check stage found in the shards of a dataset, for the terminal and the report."""
+"""Collect the check stage's results from all shards of a dataset, for the terminal and the report."""
 
 import json
 import logging
@@ -28,11 +28,11 @@ ANNOTATION_COLUMNS = [
 ]
 SEVERITIES = ("error", "warning", "note")
 SHOWN_SAMPLES = 3
-# Fewer images say little about what is usual.
+# With fewer images the median is no reliable reference for outliers.
 ENOUGH_IMAGES = 10
 # SOURCE Iglewicz and Hoaglin 1993: modified z-scores beyond 3.5 are potential outliers
 OUTLIER = -3.5
-# Part of the median below which an outlier matters.
+# Fraction of the median below which an outlier is reported.
 LOW_SHARE = {"focus": 0.5, "contrast": 0.25, "mean": 0.25}
 LOW_ADVICE = {
     "focus": "Look whether it is blurred, or whether one bright clump outshines sharp cells",
@@ -54,22 +54,22 @@ def summarize_check(
     parts: Mapping[str, str],
     remarks: Sequence[str],
 ) -> None:
-    """Write what is known of a dataset as tables and tell the terminal what matters.
+    """Write tables of a dataset's findings, images and annotations, and log a summary to the terminal.
 
     Parameters
     ----------
     summary_path : path
-        CSV with one row a finding, the most severe first; only its header where nothing is odd.
+        CSV with one row per finding, the most severe first; only the header if there are no findings.
     images_path, annotations_path : path
-        CSV with one row an image, and one row an annotated image.
+        CSV with one row per image, and one row per annotated image.
     findings_paths : sequence of path
-        The JSON files of ``check_shard``; the stem of each is its shard.
+        The JSON files of ``check_shard``; each file stem is the name of a shard.
     dataset : str
         Name of the dataset.
     parts : mapping
         Shard -> "train", "validation", "test", "fold0" or "unlabelled".
     remarks : sequence of str
-        What the scan and the split said, each "where: text".
+        Remarks from scanning and splitting the dataset, each "where: text".
     """
     images, truths, areas_px, findings = read_shards(findings_paths, parts=parts)
     findings += describe_remarks(remarks)
@@ -119,7 +119,7 @@ def read_shards(
 
 
 def describe_remarks(remarks: Iterable[str]) -> list[dict[str, str]]:
-    """Turn what the scan and the split said into notes; before the first colon stands where."""
+    """Convert remarks from the scan and the split to notes; text before the first colon is the location."""
     findings = []
     for remark in remarks:
         where, separator, text = remark.partition(": ")
@@ -128,19 +128,19 @@ def describe_remarks(remarks: Iterable[str]) -> list[dict[str, str]]:
 
 
 def compare_images(images: Sequence[Mapping[str, Any]], *, dataset: str) -> list[dict[str, str]]:
-    """Find images that are of another kind than the others, or dark, flat or out of focus beside them.
+    """Find differing kinds of images, and images that are dark, flat or out of focus compared with the others.
 
     Parameters
     ----------
     images : sequence of mappings
         From `read_shards`.
     dataset : str
-        Named as the place of a finding.
+        Location reported in the findings.
 
     Returns
     -------
     list of dict
-        One finding for each way in which kinds differ, and one for each odd image.
+        One finding for each property that differs between images, and one for each image with a low outlier.
     """
     findings = []
     for name, texts, advice in (
@@ -166,7 +166,7 @@ def compare_images(images: Sequence[Mapping[str, Any]], *, dataset: str) -> list
 def compare_annotations(
     truths: Sequence[Mapping[str, Any]], *, areas_px: np.ndarray, dataset: str
 ) -> list[dict[str, str]]:
-    """Find what is odd about the annotated objects of a dataset.
+    """Find irregularities in the annotated objects of a dataset.
 
     Parameters
     ----------
@@ -175,12 +175,12 @@ def compare_annotations(
     areas_px : ndarray of int
         Areas of all objects.
     dataset : str
-        Named as the place of a finding.
+        Location reported in the findings.
 
     Returns
     -------
     list of dict
-        Notes, at most one of a kind, on tiny objects, overlaps, objects in parts and images without an object.
+        Notes, at most one of each kind: tiny objects, overlaps, fragmented objects, and images without an object.
     """
     counts = {
         key: sum(truth[key] for truth in truths) for key in ("objects", "overlapping", "contested_px", "in_parts")
@@ -212,7 +212,7 @@ def describe(
     areas_px: np.ndarray,
     findings: Sequence[Mapping[str, str]],
 ) -> list[str]:
-    """Say in a few lines what a dataset is and what is odd about it, the most severe first."""
+    """Summarize a dataset and its findings in a few lines, the most severe findings first."""
     sizes = Counter((image["rows"], image["columns"]) for image in images)
     kinds = Counter(f"{image['dtype']}, {image['channels']} channel(s)" for image in images)
     shown = ", ".join(f"{rows} x {columns}" for (rows, columns), _ in sizes.most_common(3))
@@ -243,7 +243,7 @@ def describe(
 
 
 def read_tables(paths: Sequence[str | Path]) -> dict[str, list[dict[str, Any]]]:
-    """Read what `summarize_check` wrote: file name without suffix -> rows; an empty number is None, a name is text."""
+    """Read the tables of `summarize_check`: file stem -> rows; empty numbers become None, names stay text."""
     texts = dict.fromkeys((*COLUMNS, "split", "shard", "sequence", "dtype", "sha256"), str)
     numbers = {name: [""] for name in (*IMAGE_COLUMNS, *ANNOTATION_COLUMNS) if name not in texts}
     tables: dict[str, list[dict[str, Any]]] = {}
@@ -255,7 +255,7 @@ def read_tables(paths: Sequence[str | Path]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _find_low(images: Sequence[Mapping[str, Any]], key: str, text: str) -> list[dict[str, str]]:
-    """Find the images whose value is an outlier below the others, by the logarithm."""
+    """Find the images whose value is a low outlier on a logarithmic scale."""
     known = [image for image in images if image[key] is not None and image[key] > 0]
     if len(known) < ENOUGH_IMAGES:
         return []
@@ -274,12 +274,12 @@ def _find_low(images: Sequence[Mapping[str, Any]], key: str, text: str) -> list[
 
 
 def _colours(channels: int) -> str:
-    # RGB and RGBA side by side are of one kind
+    # RGB and RGBA count as the same kind
     return "3" if channels == 4 else str(channels)
 
 
 def _pixel_sizes(images: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Name the pixel size of each image, "" where it is unknown; sizes within 1 % have one name."""
+    """List the pixel size of each image as text, "" if unknown; sizes within 1 % have the same text."""
     names: list[str] = []
     seen: list[float] = []
     for image in images:

@@ -1,6 +1,6 @@
-"""Fitting frames to one size, and the way back to the geometry of the raw image.
+"""Fit frames to a common size, and map results back to the geometry of the raw image.
 
-Labels go by nearest pixel, so that no label appears that was not there. Images and probabilities are averaged
+Labels are resampled by nearest neighbour, so that no new labels appear. Images and probabilities are averaged
 over the covered area where an axis shrinks, and interpolated linearly where it grows.
 """
 
@@ -19,23 +19,23 @@ MODES = ("none", "resize", "crop_pad")
 
 
 class RowSource(Protocol):
-    """An image of which some rows are read at a time."""
+    """An image that is read a few rows at a time."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """(rows, columns), px."""
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Give a slice of the rows, or those of these numbers in ascending order."""
+        """Return a slice of the rows, or the rows at ascending indices."""
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How one raw frame became its fitted frame; a row of geometry.csv. All numbers in px.
+    """Mapping from one raw frame to its fitted frame; a row of geometry.csv. Sizes and offsets in px.
 
     `row_offset` and `column_offset` are the origin of the fitted frame in raw coordinates: positive where the
-    frame was cropped, negative where it was padded, 0 where it was resized. `pixel_size_um` is the edge of a raw pixel
-    as the metadata of the image say it.
+    frame was cropped, negative where it was padded, 0 where it was resized. `pixel_size_um` is the edge length of a raw
+    pixel from the image metadata, or None.
     """
 
     raw_rows: int
@@ -49,7 +49,7 @@ class Geometry:
 
     @property
     def is_padded(self) -> bool:
-        """Whether the fitted frame reaches beyond the raw one."""
+        """Whether the fitted frame extends beyond the raw frame."""
         return self.mode == "crop_pad" and (self.rows > self.raw_rows or self.columns > self.raw_columns)
 
     @property
@@ -64,17 +64,17 @@ class Geometry:
 
 
 def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | list[int] | None) -> Geometry:
-    """Plan how a frame is brought to one size.
+    """Plan how to bring a frame to the common size.
 
     Parameters
     ----------
     raw_shape : tuple of int
         (rows, columns) of the raw frame.
     mode : "none", "resize" or "crop_pad"
-        crop_pad cuts the centre out of a larger frame and pads a smaller one on both sides, each axis by
-        itself; where the difference is odd, one more pixel is cut or padded at the end.
+        crop_pad crops a larger frame to its centre and pads a smaller frame on both sides, each axis
+        independently. If the difference is odd, the extra pixel is cropped or padded at the end.
     size : (rows, columns) or None
-        Wanted size in px; not read for mode none.
+        Target size in px; ignored for mode none.
 
     Returns
     -------
@@ -117,7 +117,7 @@ def fit_image(image_yx: np.ndarray, geometry: Geometry, *, pad_value: float) -> 
 
 
 def raw_rows_of(geometry: Geometry, rows: slice) -> slice:
-    """Give the rows of the raw frame that some rows of the fitted one are made of; an empty slice for padding."""
+    """Return the raw rows that contribute to some rows of the fitted frame; an empty slice for padding."""
     if geometry.mode == "resize":
         used = _axis_weights(geometry.raw_rows, geometry.rows)[rows].indices
         return slice(int(used.min()), int(used.max()) + 1)
@@ -128,7 +128,7 @@ def raw_rows_of(geometry: Geometry, rows: slice) -> slice:
 def fit_rows(
     raw_part_yx: np.ndarray, geometry: Geometry, *, rows: slice, raw_rows: slice, pad_value: float
 ) -> np.ndarray:
-    """Bring some rows of an image to its fitted size, so that a large image is never held as a whole.
+    """Compute some rows of a fitted image, so that a large image is never in memory as a whole.
 
     Parameters
     ----------
@@ -138,14 +138,14 @@ def fit_rows(
     rows : slice
         Rows of the fitted frame.
     raw_rows : slice
-        Rows of the raw frame that `raw_part_yx` holds, at least those of `raw_rows_of`.
+        Rows of the raw frame in `raw_part_yx`, including at least those from `raw_rows_of`.
     pad_value : float
         For pixels outside the raw frame.
 
     Returns
     -------
     ndarray of float32, shape (rows, columns of the fitted frame)
-        The same numbers as from the whole image.
+        Identical to these rows of the fitted whole image.
     """
     if geometry.mode == "resize":
         row_weights = _axis_weights(geometry.raw_rows, geometry.rows)[rows][:, raw_rows]
@@ -161,7 +161,7 @@ def fit_rows(
 
 
 def fit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Bring a label image to its fitted size by nearest pixel; pixels outside the raw frame are ignored ones.
+    """Bring a label image to its fitted size by nearest neighbour; mark pixels outside the raw frame as ignored.
 
     Parameters
     ----------
@@ -172,19 +172,19 @@ def fit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
     Returns
     -------
     ndarray of shape (rows, columns)
-        65535 where the frame was padded; the dtype is at least uint16.
+        65535 where the frame was padded. The dtype is at least uint16, but unchanged for mode resize.
     """
     _check_shape(labels_yx, geometry.raw_shape)
     return fit_label_rows(lambda numbers: labels_yx[numbers], geometry, slice(0, geometry.rows))
 
 
 def fit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
-    """Bring a label image to some rows of its fitted frame: those of `fit_labels`.
+    """Compute some rows of a fitted label image, identical to those of `fit_labels`.
 
     Parameters
     ----------
     read : callable
-        Gives the rows of the raw image whose numbers it gets, shape (numbers, raw columns).
+        Takes row indices of the raw image; returns these rows, shape (indices, raw columns).
     geometry : Geometry
         From `plan_fit`.
     rows : slice
@@ -209,50 +209,50 @@ def fit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry,
 
 
 def unfit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Bring a fitted label image back to the raw frame by nearest pixel.
+    """Map a fitted label image back to the raw frame by nearest neighbour.
 
     Parameters
     ----------
     labels_yx : ndarray of integers, shape (rows, columns)
     geometry : Geometry
-        The one it was fitted with.
+        Geometry used for fitting.
 
     Returns
     -------
     ndarray of the same dtype, shape (raw rows, raw columns)
-        0 where the fitted frame did not reach.
+        0 outside the fitted frame.
     """
     _check_shape(labels_yx, geometry.shape)
     return unfit_label_rows(lambda numbers: labels_yx[numbers], geometry, slice(0, geometry.raw_rows))
 
 
 def unfit_probability(prob_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Bring a fitted probability map back to the raw frame.
+    """Map a fitted probability map back to the raw frame.
 
     Parameters
     ----------
     prob_yx : ndarray of float, shape (rows, columns)
     geometry : Geometry
-        The one its image was fitted with.
+        Geometry used for fitting its image.
 
     Returns
     -------
     ndarray of float32, shape (raw rows, raw columns)
-        Linear interpolation after a resize; 0 where the fitted frame did not reach.
+        Resampled as in `resample` if the frame was resized; 0 outside the fitted frame.
     """
     _check_shape(prob_yx, geometry.shape)
     return unfit_image_rows(prob_yx, geometry, slice(0, geometry.raw_rows))
 
 
 def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
-    """Bring some rows of a fitted label image back to the raw frame: those of `unfit_labels`.
+    """Map a fitted label image back to some rows of the raw frame, identical to those of `unfit_labels`.
 
     Parameters
     ----------
     read : callable
-        Gives the rows of the fitted image whose numbers it gets, shape (numbers, columns).
+        Takes row indices of the fitted image; returns these rows, shape (indices, columns).
     geometry : Geometry
-        The one it was fitted with.
+        Geometry used for fitting.
     rows : slice
         Of the raw frame.
 
@@ -275,14 +275,14 @@ def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometr
 
 
 def unfit_image_rows(image_yx: np.ndarray | RowSource, geometry: Geometry, rows: slice) -> np.ndarray:
-    """Bring some rows of a fitted image back to the raw frame: those of `unfit_probability`.
+    """Map a fitted image back to some rows of the raw frame, identical to those of `unfit_probability`.
 
     Parameters
     ----------
     image_yx : ndarray of float, shape (rows, columns), or RowSource
-        May be a memory map or a file, of which only what is needed is read.
+        May be a memory map or a file; only the rows that are needed are read.
     geometry : Geometry
-        The one it was fitted with.
+        Geometry used for fitting.
     rows : slice
         Of the raw frame.
 
@@ -302,12 +302,12 @@ def unfit_image_rows(image_yx: np.ndarray | RowSource, geometry: Geometry, rows:
 
 
 def covered_part(geometry: Geometry) -> tuple[slice, slice]:
-    """Give the rows and columns of the raw frame that the fitted one holds: all of them, but where it was cropped."""
+    """Return the rows and columns of the raw frame that the fitted frame covers: all, unless it was cropped."""
     return (slice(None), slice(None)) if geometry.mode == "resize" else _shared_part(geometry)[0]
 
 
 def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Resize an image: each axis by the mean over the covered area where it shrinks, linearly where it grows.
+    """Resize an image: average over the covered area where an axis shrinks, interpolate linearly where it grows.
 
     Parameters
     ----------
@@ -318,7 +318,7 @@ def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
     Returns
     -------
     ndarray of float32
-        Every value is a weighted mean of old ones: no overshoot, and the mean is kept where both axes shrink.
+        Every value is a weighted mean of old values, so nothing overshoots; the mean is kept if both axes shrink.
     """
     if image_yx.shape == tuple(shape):
         return image_yx.astype(np.float32)
@@ -328,7 +328,7 @@ def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
 
 
 def write_geometry(path: str | Path, geometries: Mapping[str, Geometry]) -> None:
-    """Write geometry.csv: one row a sample."""
+    """Write geometry.csv with one row per sample."""
     with Path(path).open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, ["sample", *(field.name for field in fields(Geometry))])
         writer.writeheader()
@@ -360,7 +360,7 @@ def _offset(raw: int, wanted: int) -> int:
 
 
 def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Give the pixels that both frames have, as slices of the raw and of the fitted one."""
+    """Return the area common to both frames, as slices of the raw frame and of the fitted frame."""
     raw, fitted = [], []
     for offset, raw_size, size in (
         (geometry.row_offset, geometry.raw_rows, geometry.rows),
@@ -373,12 +373,12 @@ def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, 
 
 
 def nearest(old: int, new: int) -> np.ndarray:
-    """Number the old pixel under the centre of each new one."""
+    """Return the index of the old pixel under the centre of each new pixel."""
     return (2 * np.arange(new) + 1) * old // (2 * new)
 
 
 def _axis_weights(old: int, new: int) -> csr_array:
-    """Give the (new, old) matrix that resamples one axis; each row sums to 1."""
+    """Return the (new, old) matrix that resamples one axis; each row sums to 1."""
     if new < old:
         edges = np.arange(new + 1) * (old / new)
         first = np.minimum(edges[:-1].astype(int), old - 1)

@@ -1,4 +1,4 @@
-"""What postprocessing learns and chooses: threshold and sizes on validation images, boundaries on training ones."""
+"""Fit postprocessing: threshold and object sizes on validation images, boundary classifier on training images."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -35,17 +35,17 @@ from cellmill.shards import stable_hash
 
 logger = logging.getLogger(__name__)
 
-# ASSUME a hole below a quarter of an object is one of the prediction, not background between cells
+# ASSUME a hole below a quarter of an object is a prediction error, not background between cells
 HOLE_FRACTION = 0.25
 FALLBACK_THRESHOLD = 0.5
-# What is tried on the validation images, the choice that changes least first: among equals it wins. On real
-# nuclei and cells (BBBC039, DSB 2018, HeLa, Sartorius; true masks, ragged ones, Otsu's) 0.25 px cut single
-# cells, the best lay between 0.75 and 2 px, and no splitting cost .03 to .25 of the AP.
+# Depths and areas tried on the validation images. The choice that changes least comes first and wins ties. On real
+# nuclei and cells (BBBC039, DSB 2018, HeLa, Sartorius; true masks, ragged masks, Otsu masks), 0.25 px cut single
+# cells, the best depth was between 0.75 and 2 px, and not splitting lost 0.03 to 0.25 AP.
 SPLIT_DEPTHS_PX = (4.0, 2.0, 1.5, 1.0, 0.75)
-# In units of a predicted map
+# In units of the predicted map
 SPLIT_DEPTHS = (0.5, 0.3, 0.2, 0.1, 0.05)
 MIN_AREA_FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4)
-# Without validation images: best on half of those sets, within .04 of the best on all.
+# Used without validation images: best on half of those datasets, within 0.04 AP of the best on all.
 FALLBACK_SPLIT_DEPTH_PX = 1.0
 FALLBACK_SPLIT_DEPTH = 0.2
 FALLBACK_MIN_AREA_PX = 0
@@ -54,27 +54,27 @@ FALLBACK_MIN_AREA_PX = 0
 def fit_frames(
     training: Sequence[Frame], validation: Sequence[Frame], *, settings: Mapping[str, Any], output: str, seed: int
 ) -> dict[str, Any]:
-    """Learn and choose all that postprocessing needs.
+    """Fit and choose all parameters of postprocessing.
 
     Parameters
     ----------
     training : sequence of Frame
-        For the boundary classifier; may be empty.
+        Images for the boundary classifier; may be empty.
     validation : sequence of Frame
-        For threshold, sizes and way into objects; may be empty. Of images beyond 3072 x 3072 px, here and in training,
-        windows are looked at: `cellmill.frames.cut_frames`.
+        Images for threshold, sizes and splitting method; may be empty. Both here and in training, images above
+        3072 x 3072 px are replaced by windows, see `cellmill.frames.cut_frames`.
     settings : mapping
         Config section postprocess.
     output : str
         `network.output`.
     seed : int
-        Draws images, windows and pixels.
+        Seed for drawing images, windows and pixels.
 
     Returns
     -------
     dict
-        threshold, closing, boundary and instances as `segment_image` and `keep_objects` take them, with what each was
-        chosen on; steps: from `score_steps`.
+        threshold, closing, boundary and instances in the form that `segment_image` and `keep_objects` take, with the
+        data that each was chosen on; and steps, from `score_steps`.
     """
     parts = list(cut_frames(validation, seed=seed))
     searched = draw_frames(parts, count=settings["search_images"], seed=seed)
@@ -105,14 +105,15 @@ def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | Non
     frames : sequence of Frame
         Validation images only.
     method : "mcc" or "fixed"
-        fixed takes `value`.
+        fixed uses `value`.
     value : float or None
         In (0, 1).
 
     Returns
     -------
     dict
-        value, method, mcc there, mcc_at_half, images, pixels and reason; mcc is None where there was no image.
+        value, method, mcc (at this threshold), mcc_at_half, images, pixels and reason. mcc and mcc_at_half are None
+        unless the images have both foreground and background.
     """
     histogram = np.zeros((2, BINS), dtype=np.int64)
     for frame in frames:
@@ -155,14 +156,14 @@ def fit_boundary(
     settings : mapping
         Config section postprocess.boundary.
     seed : int
-        Draws images and pixels; another image in the set changes at most one of those drawn.
+        Seed for drawing images and pixels; adding an image changes at most one of the drawn images.
 
     Returns
     -------
     dict
-        classifier, model (None where none could be trained), applied (False so far), reason, images, pixels,
-        majority_rate, kept_accuracy (of the closed prediction's own labels at those pixels) and held_out
-        accuracy by pixel and by image.
+        classifier, scales_px, model (None if none could be trained), applied (False for now), reason, images, pixels,
+        majority_rate, kept_accuracy (accuracy of the closed prediction at those pixels) and held_out (accuracy by pixel
+        and by image).
     """
     result: dict[str, Any] = {
         "classifier": settings["classifier"], "scales_px": settings["scales_px"], "model": None, "applied": False,
@@ -175,7 +176,7 @@ def fit_boundary(
     features = np.concatenate([nothing, *(found[0] for found in drawn)])
     is_object = np.concatenate([np.zeros(0, dtype=bool), *(found[1] for found in drawn)])
     was_object = np.concatenate([np.zeros(0, dtype=bool), *(found[2] for found in drawn)])
-    images = list(dict.fromkeys(frame.sample for frame in chosen))  # windows of one image are of one group
+    images = list(dict.fromkeys(frame.sample for frame in chosen))  # windows of one image form one group
     groups = np.repeat([images.index(frame.sample) for frame in chosen], [len(found[1]) for found in drawn])
     result |= {"images": len(np.unique(groups)), "pixels": len(is_object)}
     if is_object.size == 0 or is_object.all() or not is_object.any():
@@ -203,16 +204,16 @@ def decide_application(frames: Sequence[Frame], *, fitted: Mapping[str, Any], ap
     frames : sequence of Frame
         Validation images.
     fitted : mapping
-        What was fitted so far, its boundary section as `fit_boundary` gives it.
+        Parameters fitted so far, with the boundary section from `fit_boundary`.
     apply : "if_better" or "always"
-        if_better wants a higher mean Dice of the validation images; where none shows an object, a higher accuracy on
-        held-out images than the predicted labels have.
+        if_better requires a higher mean Dice on the validation images. If none of them contains an object, it requires
+        a higher accuracy on held-out training images than that of the prediction.
 
     Returns
     -------
     dict
-        The boundary section with `applied`, `reason` and, where there is a classifier, `validation_dice` (mean
-        over images, with and without it; None where there is no labelled image).
+        The boundary section with `applied`, `reason` and, if there is a classifier, `validation_dice` (mean over
+        images, with and without it; None if no validation image contains an object).
     """
     boundary = fitted["boundary"]
     if boundary["model"] is None:
@@ -234,9 +235,9 @@ def decide_application(frames: Sequence[Frame], *, fitted: Mapping[str, Any], ap
 
 @dataclass(frozen=True)
 class Searched:
-    """One validation image, or a window of it, on which objects are chosen: its ways into objects, truth and limits.
+    """Validation image, or a window of it, for choosing how objects are split: candidates, truth and frame box.
 
-    `known_yx` is true where the truth is known, `box` that of `keep_objects`.
+    `known_yx` is True where the truth is known; `box` is as for `keep_objects`.
     """
 
     sample: str
@@ -249,24 +250,24 @@ class Searched:
 def choose_objects(
     frames: Iterable[Searched], *, instances: Mapping[str, Any], output: str, median_area_px: float | None
 ) -> dict[str, Any]:
-    """Choose how objects are split and which are too small, by mean Kaggle AP over images.
+    """Choose the splitting method and the minimum area of objects by mean Kaggle AP over images.
 
     Parameters
     ----------
     frames : iterable of Searched
         Validation images.
     instances : mapping
-        Config section postprocess.instances; what is None or "auto" there is chosen.
+        Config section postprocess.instances; values that are None or "auto" are chosen here.
     output : str
-        `network.output`, which decides the methods that there are.
+        `network.output`, which determines the available methods.
     median_area_px : float or None
-        Of the true objects, for the areas to try; None: there are none to choose on.
+        Median area of the true objects, which determines the areas to try; None without true objects.
 
     Returns
     -------
     dict
         method, split_depth (in px for watershed, in units of the map for contour and distance, None for others),
-        min_area_px, searched (a list of what was tried, with ap_kaggle), reason, and the limits as set.
+        min_area_px, searched (a list of the combinations tried, with ap_kaggle), reason, and the limits as set.
     """
     limits = {key: instances[key] for key in ("max_area_px", "min_solidity", "exclude_border", "max_flow_error")}
     methods = methods_of(output) if instances["method"] == "auto" else (instances["method"],)
@@ -294,7 +295,7 @@ def choose_objects(
         {"method": way[0], "split_depth": way[1], "min_area_px": area, "ap_kaggle": float(means[i, j])}
         for (i, way), (j, area) in product(enumerate(ways), enumerate(areas))
     ]
-    # Rounded, so that equal choices are equal whatever the order of a sum; argmax takes the first.
+    # Rounded, so that ties do not depend on the order of summation; argmax takes the first.
     i, j = np.unravel_index(int(np.argmax(np.round(means, 9))), means.shape)
     parts = f"{len(scores)} windows of " if len(scores) > len(samples) else ""
     images = "1 validation image" if len(samples) == 1 else f"{len(samples)} validation images"
@@ -310,13 +311,13 @@ def score_steps(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> list[d
     frames : sequence of Frame
         Validation images.
     fitted : mapping
-        All that was fitted.
+        All fitted parameters.
 
     Returns
     -------
     list of dict
-        step (those of `mask_steps`, with components as objects; then objects and filters), dice and ap_kaggle (means
-        over images of which something is known); empty without such an image.
+        step (those of `mask_steps`, with connected components as objects; then objects and filters), dice and
+        ap_kaggle (means over images with known truth). Empty if no image has known truth.
     """
     limits = fitted["instances"]
     scores: dict[str, list[tuple[float, float]]] = {}
@@ -344,7 +345,7 @@ def score_steps(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> list[d
 
 
 def median_area(frames: Sequence[Frame]) -> float | None:
-    """Give the median area of the true objects in px of the fitted geometry, None without any."""
+    """Compute the median area of the true objects in px of the fitted geometry, None without objects."""
     areas: list[int] = []
     for frame in frames:
         truth_yx = frame.read_truth()
@@ -354,7 +355,7 @@ def median_area(frames: Sequence[Frame]) -> float | None:
 
 
 def search_frames(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> Iterator[Searched]:
-    """Give one validation image after the other, as `choose_objects` wants them."""
+    """Read the validation images one by one, in the form that `choose_objects` takes."""
     for frame in frames:
         truth_yx, maps_cyx = frame.read_truth(), frame.read_maps()
         core_yx, mask_yx = _masks_of(frame, maps_cyx, fitted=fitted)
@@ -368,7 +369,7 @@ def _masks_of(frame: Frame, maps_cyx: np.ndarray, *, fitted: Mapping[str, Any]) 
 
 
 def _mean_dice(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> float | None:
-    """Mean Dice over images of the final mask; None where none shows an object, since all would tie."""
+    """Compute the mean Dice of the final mask over images; None if no image contains an object, as all would tie."""
     scores, shows_object = [], False
     for frame in frames:
         truth_yx = frame.read_truth()
@@ -383,7 +384,7 @@ def _mean_dice(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> float |
 def _draw_boundary_pixels(
     frame: Frame, *, fitted: Mapping[str, Any], settings: Mapping[str, Any], seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Draw boundary pixels of one image: their features, the truth, the closed prediction."""
+    """Draw boundary pixels of one image; return their features, truth and closed prediction."""
     truth_yx, valid_yx, image_yx = frame.read_truth(), frame.find_valid(), frame.read_image()
     threshold = fitted["threshold"]["value"]
     core_yx = (frame.read_probability() >= threshold) & valid_yx
@@ -421,7 +422,7 @@ def _fallback_depth(method: str, instances: Mapping[str, Any]) -> float | None:
 def _score_ways(
     frame: Searched, *, ways: list[tuple[str, float | None]], areas: list[int], limits: Mapping[str, Any]
 ) -> np.ndarray:
-    """Kaggle AP of one image for each way into objects and each area, shape (ways, areas)."""
+    """Compute the Kaggle AP of one image for each method with its depth and each area, shape (ways, areas)."""
     scores = np.zeros((len(ways), len(areas)))
     for i, (method, depth) in enumerate(ways):
         objects_yx = frame.candidates.split(method, depth=depth, max_flow_error=limits["max_flow_error"])

@@ -1,9 +1,9 @@
-"""Flow fields: in each pixel of a cell a unit vector that leads towards the middle of the cell, along the cell.
+"""Flow fields: at each pixel of a cell, a unit vector that points along the cell towards its middle.
 
 Axes    n cells of one block, c components y and x, y rows, x columns
-Signs   flow_y is positive downwards, flow_x to the right: place + flow is the next place
+Signs   flow_y is positive downwards, flow_x to the right: position + flow is the next position
 
-# SOURCE Stringer et al. 2021, doi:10.1038/s41592-020-01018-x: heat that spreads within each cell from its middle
+# SOURCE Stringer et al. 2021, doi:10.1038/s41592-020-01018-x: heat diffusing within each cell from its middle
 """
 
 from itertools import groupby
@@ -14,11 +14,11 @@ from scipy import ndimage
 from cellmill.distances import remove_ignored
 from cellmill.morphology import number_objects
 
-# Cells whose boxes round up to the same multiple of this are computed together.
+# Cells whose bounding boxes round up to the same multiple of this are computed together.
 BOX_STEP_PX = 8
-# Few enough for the processor's cache
+# Pixels per block, few enough for the processor's cache
 BLOCK_PX = 2**16
-# Rec. 601, for red, green and blue
+# Rec. 601 weights of red, green and blue
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 Box = tuple[slice, ...]
@@ -35,30 +35,30 @@ def unit_flows(labels_yx: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float32, shape (2, rows, columns)
-        Components y and x, of length 1 in cells; 0 outside, at ignored pixels, and where the heat has no slope: in
-        cells of one pixel, in the middle of symmetric ones, in parts of a cell apart from its middle.
+        Components y and x, of length 1 in cells. 0 outside, at ignored pixels, and where the heat has no gradient: in
+        cells of one pixel, in the middle of symmetric cells, in parts of a cell not connected to its middle.
 
     Notes
     -----
-    The middle is the pixel of the cell nearest to the mean of its pixels. Heat 1 is added there, then each pixel
-    takes the sum over its 3 x 3 neighbours in the same cell, divided by 9; this 2 (height + width + 2) times, with the
-    size of the cell itself. The flow is the central difference of the heat, which is 0 outside of the cell, divided
-    by its length. No logarithm is taken: the first version of cellpose takes that of 1 + heat, which only bends the
-    directions close to the middle and rounds faint heat to nothing. A pixel that hangs on its cell by a corner only
-    has no neighbours to take that difference of, and takes the one along the diagonals: heat comes over corners, too,
-    and a process one pixel wide may run diagonally.
+    The middle is the pixel of the cell nearest to the mean of its pixels. In each step, heat 1 is added there, then
+    each pixel takes the sum over its 3 x 3 neighbourhood in the same cell, divided by 9. There are
+    2 (height + width + 2) steps, with the size of the cell. The flow is the central difference of the heat (0 outside
+    the cell), divided by its length. The first version of cellpose takes the logarithm of 1 + heat. It is omitted here,
+    because it only bends the directions close to the middle and rounds faint heat to 0. A pixel connected to its cell
+    only by corners has no neighbours for the central difference, so the difference along the diagonals is used. Heat
+    spreads across corners, too, and a process one pixel wide may run diagonally.
 
-    Where up to four pixels around one corner are equally near to the mean, they share the heat. A cell of an even
-    number of pixels then has its middle between them, and mirrored labels have exactly the mirrored flows. Of equally
-    near pixels further apart (in a ring) the first in reading order is taken, or the cell would be torn in two.
+    Up to four pixels around one corner that are equally near to the mean share the heat. A cell with an even number of
+    pixels then has its middle between them, and mirrored labels have exactly mirrored flows. If equally near pixels
+    lie further apart (in a ring), the first in reading order is used, as the cell would otherwise be split in two.
 
-    Time grows with the area of a cell's box times its height plus width; make it once for an image.
+    Run time grows with the area of a cell's bounding box times its height plus width; compute flows once per image.
     """
     cells_yx, _ = number_objects(remove_ignored(labels_yx))
     flows_cyx = np.zeros((2, *labels_yx.shape), dtype=np.float32)
     for block in _blocks(list(ndimage.find_objects(cells_yx))):
         height, width = (max(box[axis].stop - box[axis].start for _, box in block) for axis in range(2))
-        # A border of one pixel, which stays cold, stands for the neighbours outside.
+        # A border of one pixel, where the heat stays 0, stands for the neighbours outside.
         masks_nyx = np.zeros((len(block), height + 2, width + 2), dtype=bool)
         for mask_yx, (number, box) in zip(masks_nyx, block, strict=True):
             _inner(mask_yx, box)[...] = cells_yx[box] == number
@@ -72,7 +72,7 @@ def unit_flows(labels_yx: np.ndarray) -> np.ndarray:
 
 
 def grey_of_flows(flows_cyx: np.ndarray) -> np.ndarray:
-    """Turn flows into the grey version of their colour picture.
+    """Convert flows to the grey version of their colour image.
 
     Parameters
     ----------
@@ -86,12 +86,12 @@ def grey_of_flows(flows_cyx: np.ndarray) -> np.ndarray:
 
     Notes
     -----
-    In the colour picture the length is the brightness and the direction the hue: red, green and blue are
-    length (1 + cos(a + k 2 pi / 3)) / 2 for k = 0, 1, 2, with the angle a from the direction -y towards -x, as
-    cellpose draws them. Weighted by Rec. 601 the three cosines add up to one, so that grey is
-    length / 2 + a fixed linear form of the components: nearly all of it is the direction left or right.
+    In the colour image, brightness is the length and hue is the direction: red, green and blue are
+    length (1 + cos(a + k 2 pi / 3)) / 2 for k = 0, 1, 2, with the angle a from the direction -y towards -x, as in
+    cellpose. Weighted by Rec. 601, the three cosines add up to a single cosine, so grey is length / 2 plus a fixed
+    linear form of the components, which depends mostly on the horizontal component.
     """
-    # SOURCE paper 4, section II.C: "field representations" of cellpose, made grey, as labels
+    # SOURCE paper 4, section II.C: "field representations" of cellpose, converted to grey, as labels
     flow_y, flow_x = np.asarray(flows_cyx, dtype=np.float64)
     shifts = [k * 2 * np.pi / 3 for k in range(3)]
     # length cos(a + shift) = -flow_y cos(shift) + flow_x sin(shift)
@@ -106,12 +106,12 @@ def _steps(box: Box) -> int:
 
 
 def _inner(yx: np.ndarray, box: Box) -> np.ndarray:
-    """Cut the part of a bordered array in which the cell of a box lies."""
+    """Return the part of a bordered array that contains the cell of a box."""
     return yx[tuple(slice(1, 1 + side.stop - side.start) for side in box)]
 
 
 def _blocks(boxes: list[Box]) -> list[list[tuple[int, Box]]]:
-    """Sort cells (number, box) into blocks of boxes of nearly one size, those with the most steps first."""
+    """Group cells (number, box) into blocks of similar box size; cells with the most steps come first."""
 
     def rounded(cell: tuple[int, Box]) -> tuple[int, int]:
         rows, columns = (-(-(side.stop - side.start) // BOX_STEP_PX) * BOX_STEP_PX for side in cell[1])
@@ -128,7 +128,7 @@ def _blocks(boxes: list[Box]) -> list[list[tuple[int, Box]]]:
 def _middles(mask_yx: np.ndarray) -> np.ndarray:
     """Find the pixels of a mask that are nearest to the mean of its pixels: int64, shape (1 to 4, 2)."""
     places = np.argwhere(mask_yx)
-    # Times the number of pixels, so that equal distances are equal to the last bit
+    # Multiplied by the number of pixels, so that equal distances are equal to the last bit
     offsets = (places * len(places) - places.sum(axis=0)).astype(np.float64)
     squared = (offsets**2).sum(axis=1)
     nearest = places[squared == squared.min()]
@@ -136,7 +136,7 @@ def _middles(mask_yx: np.ndarray) -> np.ndarray:
 
 
 def _spread_heat(masks_nyx: np.ndarray, *, steps: np.ndarray) -> np.ndarray:
-    """Let heat spread from the middle of each mask; `steps` falls from mask to mask."""
+    """Spread heat from the middle of each mask; `steps` must be in descending order."""
     middles = [_middles(mask_yx) for mask_yx in masks_nyx]
     counts = np.array([len(places) for places in middles])
     ends = np.cumsum(counts)
@@ -151,7 +151,7 @@ def _spread_heat(masks_nyx: np.ndarray, *, steps: np.ndarray) -> np.ndarray:
         heat, rows, sums = heat_nyx[:running], rows_nyx[:running], sums_nyx[:running]
         sources = slice(ends[running - 1])
         heat[at_n[sources], at_y[sources], at_x[sources]] += added[sources]
-        # The two outer neighbours first: a sum that does not change when the image is mirrored.
+        # The two outer neighbours are added first, so that the sum does not change when the image is mirrored.
         np.add(heat[:, :-2], heat[:, 2:], out=rows)
         rows += heat[:, 1:-1]
         np.add(rows[:, :, :-2], rows[:, :, 2:], out=sums)
@@ -161,7 +161,7 @@ def _spread_heat(masks_nyx: np.ndarray, *, steps: np.ndarray) -> np.ndarray:
 
 
 def _slopes(heat_nyx: np.ndarray, masks_nyx: np.ndarray) -> np.ndarray:
-    """Take unit vectors uphill, 0 on the border and on level ground: float64, shape (n, 2, rows, columns)."""
+    """Compute unit vectors along the heat gradient, 0 on borders and flat areas: float64, (n, 2, rows, columns)."""
     slopes_ncyx = np.zeros((len(heat_nyx), 2, *heat_nyx.shape[1:]))
     np.subtract(heat_nyx[:, 2:], heat_nyx[:, :-2], out=slopes_ncyx[:, 0, 1:-1])
     np.subtract(heat_nyx[:, :, 2:], heat_nyx[:, :, :-2], out=slopes_ncyx[:, 1, :, 1:-1])

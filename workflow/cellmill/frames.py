@@ -1,4 +1,4 @@
-"""The images of shards, or windows of large ones, with all that belongs to them: probabilities, truth, geometry."""
+"""Images of shards, or windows of large images, together with their probabilities, truth and geometry."""
 
 import itertools
 import logging
@@ -18,15 +18,15 @@ from cellmill.windows import Window, plan_windows
 
 logger = logging.getLogger(__name__)
 
-# Of an image that is looked at in windows, so many stand for it where something is learnt or chosen.
+# Number of windows that represent a large image when parameters are fitted.
 WINDOWS_DRAWN = 8
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where one preprocessed image, its probabilities and, for fitting, its truth lie.
+    """Paths of one preprocessed image, its probabilities and, for fitting, its truth.
 
-    With a `window` (rows, columns in px of the fitted image) it stands for that part of the image, and reads no more.
+    With a `window` (rows, columns in px of the fitted image), only that part of the image is read.
     """
 
     sample: str
@@ -38,7 +38,7 @@ class Frame:
 
     @property
     def name(self) -> str:
-        """The sample, with the place of the window if it is one."""
+        """Sample name, followed by the position of the window if there is one."""
         if self.window is None:
             return self.sample
         rows, columns = self.window
@@ -46,51 +46,51 @@ class Frame:
 
     @property
     def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """(first row, end), (first column, end) of what is inside of the raw frame, px of the window: may exceed it."""
+        """(first row, end), (first column, end) of the raw frame in px of the window; may extend beyond the window."""
         (top, bottom), (left, right) = valid_box(self.geometry)
         rows, columns = self._extent
         return (top - rows.start, bottom - rows.start), (left - columns.start, right - columns.start)
 
     def read_image(self) -> np.ndarray:
-        """Preprocessed image, float32, fitted geometry."""
+        """Read the preprocessed image: float32, fitted geometry."""
         image_yx = tifffile.memmap(self.image_path, mode="r")
         self.check_shape(self.image_path, image_yx.shape)
         return np.array(image_yx[self._extent])
 
     def measure_grey(self) -> tuple[float, float]:
-        """Robust range of the whole preprocessed image without its padding."""
+        """Measure the robust range of the whole preprocessed image without its padding."""
         image_yx = tifffile.memmap(self.image_path, mode="r")
         inside_yx = image_yx[tuple(slice(*ends) for ends in valid_box(self.geometry))]
         return measure_grey(inside_yx, valid_yx=np.broadcast_to(np.True_, inside_yx.shape))
 
     def read_maps(self) -> np.ndarray:
-        """What the network gave, float32, shape (channels, rows, columns); channel 0 is the foreground."""
+        """Read the network output: float32, shape (channels, rows, columns); channel 0 is the foreground."""
         reader = StoredRows(self.probability_path)
         self.check_shape(self.probability_path, reader.shape)
         rows, columns = self._extent
         return reader.read(rows.start, rows.stop)[:, :, columns].astype(np.float32)
 
     def read_probability(self) -> np.ndarray:
-        """Foreground probability, float32, fitted geometry."""
+        """Read the foreground probability: float32, fitted geometry."""
         foreground_yx: np.ndarray = self.read_maps()[0]
         return foreground_yx
 
     def read_truth(self) -> np.ndarray:
-        """True labels in fitted geometry, 65535 where unknown or padded."""
+        """Read the true labels in fitted geometry, 65535 where unknown or padded."""
         assert self.labels_path is not None
         rows, columns = self._extent
         read = StoredRows(self.labels_path).__getitem__
         return np.ascontiguousarray(fit_label_rows(read, self.geometry, rows)[:, columns])
 
     def find_valid(self) -> np.ndarray:
-        """True inside the raw frame, False where it was padded; fitted geometry."""
+        """Mark the pixels inside the raw frame: False where it was padded; fitted geometry."""
         rows, columns = self._extent
         valid_yx = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
         valid_yx[tuple(slice(max(0, low), max(0, high)) for low, high in self.box)] = True
         return valid_yx
 
     def check_shape(self, path: Path, shape: tuple[int, ...]) -> None:
-        """Refuse a file of another size than the fitted image."""
+        """Check that a file has the size of the fitted image; raise ValueError otherwise."""
         if shape != self.geometry.shape:
             raise ValueError(
                 f"{path}: expected {self.geometry.rows} x {self.geometry.columns} px as in geometry.csv, found "
@@ -98,7 +98,7 @@ class Frame:
             )
 
     def at(self, window: Window) -> "Frame":
-        """Give the part of the image that a window looks at."""
+        """Return the part of the image inside a window."""
         return replace(self, window=(window.rows, window.columns))
 
     @property
@@ -107,22 +107,22 @@ class Frame:
 
 
 def match_samples(folders: Mapping[str, str | Path]) -> list[str]:
-    """List the samples of a shard after checking that all its folders hold the same.
+    """List the samples of a shard after checking that all its folders contain the same samples.
 
     Parameters
     ----------
     folders : mapping
-        What a folder holds ("images", "labels", ...) -> its path; the first one decides what is expected.
+        Content of a folder ("images", "labels", ...) -> its path; the first folder defines the expected samples.
 
     Returns
     -------
     list of str
-        Sorted.
+        Names of the samples, sorted.
 
     Raises
     ------
     ValueError
-        If a folder lacks a sample or has one too many.
+        If a folder lacks a sample or has an extra sample.
     """
     contents = {}
     for name, folder in folders.items():
@@ -158,25 +158,25 @@ def list_frames(images: str | Path, probabilities: str | Path, *, labels: str | 
 
 
 def draw_frames(frames: Sequence[Frame], *, count: int, seed: int) -> list[Frame]:
-    """Draw images by a hash of their names, so that another image displaces at most one."""
+    """Draw images by a hash of their names, so that adding an image replaces at most one."""
     return sorted(frames, key=lambda frame: stable_hash(f"{seed}/{frame.name}", purpose="postprocess"))[:count]
 
 
 def cut_frames(frames: Sequence[Frame], *, seed: int) -> Iterator[Frame]:
-    """Give the images on which something is learnt or chosen, windows in place of those too large to be held.
+    """Select the images for fitting, with windows in place of images that are too large for memory.
 
     Parameters
     ----------
     frames : sequence of Frame
-        With their truth.
+        Images with their truth.
     seed : int
-        Draws the windows.
+        Seed for drawing the windows.
 
     Yields
     ------
     Frame
-        An image up to 3072 x 3072 px as it is. Of a larger one windows in which something is known, none overlapping
-        another: eight drawn by a hash of their place, and one with an object if these have none.
+        Images up to 3072 x 3072 px unchanged. For a larger image, non-overlapping windows with known truth: up to eight
+        drawn by a hash of their position, and another with an object if these contain none.
     """
     for frame in frames:
         windows = list(itertools.chain(*plan_windows(frame.geometry.shape, halo_px=0)))

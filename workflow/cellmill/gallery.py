@@ -1,6 +1,6 @@
-"""The gallery of scenes: the page resources/scenes.md and a picture of each scene, beside its file.
+"""The gallery of scenes: write the page resources/scenes.md and a picture of each scene, beside its file.
 
-``make scenes`` writes them; a test compares the page and names that command.
+``make scenes`` runs it; a test compares the page and reports that command.
 """
 
 import logging
@@ -27,11 +27,11 @@ PAGE = SCENES_DIR.parent / "scenes.md"
 SAMPLE, SEED = "gallery", 7
 FRAMES = (0, 10, 20)
 HEIGHT_PX, GAP_PX = 300, 6
-DETAIL_RADII, DETAIL_PX = 8, (110, 300)  # side of the detail in radii of a cell, and its bounds in px
+DETAIL_RADII, DETAIL_PX = 8, (110, 300)  # side of the detail in cell radii, and its limits in px
 STRETCH_PERCENT = (0.5, 99.9)
-DARK_MEDIAN, DARK_GAMMA = 0.2, 0.6  # before a dark background, faint cells are lifted
+DARK_MEDIAN, DARK_GAMMA = 0.2, 0.6  # brightens faint cells on a dark background
 GREYS = 48
-# Okabe and Ito, told apart by any colour vision; a track keeps its colour
+# Okabe and Ito, distinguishable with any colour vision; a track keeps its colour
 LINE_COLOURS = np.array([(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (204, 121, 167), (213, 94, 0)])
 
 KEYS = (
@@ -70,9 +70,9 @@ class Scene:
     name, title : str
         The title is the first comment line of the file.
     written : dict
-        The section as it is written.
+        The section as written in the file.
     simulate : dict
-        With every default.
+        The section with every default filled in.
     """
 
     name: str
@@ -82,18 +82,18 @@ class Scene:
 
     @property
     def is_sequence(self) -> bool:
-        """Whether it makes sequences of frames."""
+        """Whether the scene consists of sequences of frames."""
         return self.simulate["time_lapse"] is not None
 
     @property
     def is_stained_apart(self) -> bool:
-        """Whether it makes a channel a stain."""
+        """Whether the scene has a separate channel for each stain."""
         return bool(self.simulate["camera"]["stains"] == "separate")
 
 
 @dataclass(frozen=True)
 class Shot:
-    """An image or a frame of a scene, counts of shape (rows, columns) or (stains, rows, columns), and its truth."""
+    """An image or a frame of a scene, counts of shape (rows, columns) or (stains, rows, columns), and its labels."""
 
     frame: int
     counts: np.ndarray
@@ -106,7 +106,7 @@ def load_scene(name: str) -> Scene:
     Raises
     ------
     ValueError
-        If there is none of this name, or its file does not begin with a comment.
+        If there is no scene of this name, or its file does not begin with a comment.
     """
     written = read_scene(name)
     path = scenes.SCENES_DIR / f"{name}.yaml"
@@ -120,7 +120,7 @@ def load_scene(name: str) -> Scene:
 
 
 def shoot(scene: Scene) -> list[Shot]:
-    """Simulate what the gallery shows: one image, or the frames `FRAMES` of one sequence."""
+    """Simulate the images of the gallery: one image, or the frames `FRAMES` of one sequence."""
     if not scene.is_sequence:
         image = simulate_image(SAMPLE, seed=SEED, simulate=scene.simulate)
         return [Shot(0, image.counts, image.labels_yx)]
@@ -129,7 +129,7 @@ def shoot(scene: Scene) -> list[Shot]:
 
 
 def draw_picture(scene: Scene, shots: Sequence[Shot]) -> Image.Image:
-    """Put the first shot, a panel a stain, and the details side by side.
+    """Put the first shot, one panel per stain, and the details side by side.
 
     Returns
     -------
@@ -159,17 +159,17 @@ def draw_picture(scene: Scene, shots: Sequence[Shot]) -> Image.Image:
 
 
 def find_detail(labels_yx: np.ndarray, *, side_px: int) -> tuple[slice, slice]:
-    """Give the square of an image in which most is cell, the first of equals.
+    """Find the square of an image with the largest area of cells; the first one on a tie.
 
     Parameters
     ----------
     labels_yx : ndarray of int, shape (rows, columns)
     side_px : int, > 0
-        No longer than the image's shorter side, else that side is taken.
+        If it is longer than the image's shorter side, that side is used.
     """
     side = min(side_px, *labels_yx.shape)
     total_yx = np.zeros((labels_yx.shape[0] + 1, labels_yx.shape[1] + 1))
-    # in the middle of the square rather than at its edge, where two squares hold the same cells
+    # smoothed, so that of two squares with the same cells the square with the cells near its middle wins
     cover_yx = ndimage.uniform_filter((labels_yx > 0).astype(float), side // 2, mode="constant")
     total_yx[1:, 1:] = cover_yx.cumsum(axis=0).cumsum(axis=1)
     sums_yx = (
@@ -204,7 +204,7 @@ def _resize(shown_yx: np.ndarray) -> np.ndarray:
 
 
 def _frame_lines(window: tuple[slice, slice], shape: tuple[int, ...], shown_shape: tuple[int, ...]) -> np.ndarray:
-    """Mark where the detail lies: place in `LINE_COLOURS`, -1 elsewhere."""
+    """Mark the frame of the detail: index into `LINE_COLOURS`, -1 elsewhere."""
     lines_yx = np.full(shown_shape, -1)
     top, bottom, left, right = (
         min(round(edge * shown / size), shown - 1)
@@ -217,7 +217,7 @@ def _frame_lines(window: tuple[slice, slice], shape: tuple[int, ...], shown_shap
 
 
 def _outline_lines(labels_yx: np.ndarray, shown_shape: tuple[int, ...]) -> np.ndarray:
-    """Mark the outlines of labels, enlarged: place in `LINE_COLOURS`, -1 elsewhere."""
+    """Mark the outlines of labels, enlarged: index into `LINE_COLOURS`, -1 elsewhere."""
     size = shown_shape[1], shown_shape[0]
     shown_yx = np.asarray(Image.fromarray(labels_yx.astype(np.int32)).resize(size, Image.Resampling.NEAREST))
     inside_yx = ndimage.minimum_filter(shown_yx, size=3) == ndimage.maximum_filter(shown_yx, size=3)
@@ -226,7 +226,7 @@ def _outline_lines(labels_yx: np.ndarray, shown_shape: tuple[int, ...]) -> np.nd
 
 
 def describe_shots(shots: Sequence[Shot]) -> str:
-    """Say in words what is counted and measured on the picture of a scene."""
+    """Describe in a sentence how many cells a picture shows and which share of the image they cover."""
     cells = [np.count_nonzero(np.unique(shot.labels_yx)) for shot in shots]
     shares = [100 * np.count_nonzero(shot.labels_yx) / shot.labels_yx.size for shot in shots]
     if len(shots) == 1:
@@ -244,14 +244,14 @@ def _join(words: Iterable[str]) -> str:
 
 
 def write_page(shown: Sequence[Scene], pictures: Mapping[str, str]) -> str:
-    """Write the page.
+    """Return the text of the page.
 
     Parameters
     ----------
     shown : sequence of Scene
         In the order of the page.
     pictures : mapping
-        Name of a scene -> what `describe_shots` says of it.
+        Name of a scene -> its sentence from `describe_shots`.
     """
     lines = [f"- [{scene.name}](#{scene.name}): {scene.title}" for scene in shown]
     return HEAD + "\n".join(lines) + "\n\n" + "\n".join(_write_scene(scene, pictures[scene.name]) for scene in shown)
@@ -303,7 +303,7 @@ def main() -> None:
 
 
 def known_pictures(page: str) -> dict[str, str]:
-    """Read what a page says of each picture: scene -> sentence."""
+    """Read the sentence on each picture from a page: scene -> sentence."""
     return dict(re.findall(r"\(scenes/(\w+)\.png\)\n\n(Picture: .*)\n", page))
 
 

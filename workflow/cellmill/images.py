@@ -1,4 +1,4 @@
-"""Image files: reading what a lab has, writing what the stages hand to one another.
+"""Read raw image files, and read and write the images passed between stages.
 
 Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind.
 """
@@ -21,30 +21,30 @@ from cellmill.decoding import explain
 from cellmill.layouts import PlaneIndex
 from cellmill.rasters import open_raster
 
-# Never the number of an object: pixels of which nobody knows what they are.
+# Marks pixels whose class is unknown; never the label of an object.
 IGNORE_LABEL = 65535
 MAX_PROBLEM_LINES = 20
-# What a strip of a compressed image holds: little enough to be decoded by itself, enough to compress well
+# Size of a strip in a compressed image: small enough to decode individually, large enough to compress well
 STRIP_BYTES = 2**18
 SCALE_IN_UM = "ImageJ=1.54f\nunit=micron\n"
-# Beyond so many bytes of pixels a file is a BigTIFF: offsets of the plain one end at 4 GiB, and what is written strip
-# by strip is not known to be smaller before it is there.
+# Pixel data above this size is written as BigTIFF: offsets of a classic TIFF end at 4 GiB, and the compressed size is
+# not known in advance when writing strip by strip.
 MAX_PLAIN_BYTES = 2**32 - 2**26
-# A strip of an uncompressed image is only what is written at once.
+# Bytes per strip of an uncompressed image, which only sets how much is written at once.
 IMAGE_STRIP_BYTES = 2**23
 
 
 def raise_together(problems: Sequence[str], *, subject: str) -> None:
-    """Raise one ValueError that lists what is wrong with the files of a shard; nothing for an empty list.
+    """Raise one ValueError that lists all problems with the files of a shard; do nothing for an empty list.
 
     Parameters
     ----------
     problems : sequence of str
-        One three-part message each; a message of several lines counts as several.
+        One three-part message each; each line of a longer message counts as a problem.
     subject : str
-        What they are problems of, such as ``annotations``.
+        What the problems concern, such as ``annotations``.
     """
-    # one broken stack is a problem of each of its planes
+    # a broken stack causes the same problem for each of its planes
     lines = list(dict.fromkeys(line for problem in problems for line in problem.splitlines()))
     if not lines:
         return
@@ -56,13 +56,13 @@ def raise_together(problems: Sequence[str], *, subject: str) -> None:
 
 
 def read_shape(path: str | Path, *, plane: PlaneIndex = ()) -> tuple[int, int]:
-    """Read how many rows and columns an image has, from its header only.
+    """Read the numbers of rows and columns of an image from its header only.
 
     Parameters
     ----------
     path : path
     plane : sequence of [axis, position, size]
-        The place in a stack, as in `cellmill.rasters.open_raster`.
+        Position in a stack, as in `cellmill.rasters.open_raster`.
 
     Returns
     -------
@@ -83,29 +83,29 @@ def read_plane(path: str | Path, *, channel: Channel, plane: PlaneIndex = ()) ->
     Parameters
     ----------
     path : path
-        A grey, RGB or RGBA image, one with several channels, or a stack.
+        A grey, RGB, RGBA or multi-channel image, or a stack.
     channel : "luminance", int >= 0, or sequence of float
-        "luminance" takes a grey image as it is and weights colours by Rec. 601; a number picks one channel; a sequence
-        holds the weight of each.
+        "luminance" keeps a grey image unchanged and weights colours by Rec. 601; a number selects a channel; a sequence
+        contains one weight per channel.
     plane : sequence of [axis, position, size]
-        The place in a stack.
+        Position in a stack.
 
     Returns
     -------
     ndarray of shape (rows, columns)
-        The file's own dtype; float32 where channels were weighted.
+        The file's dtype; float32 if channels were weighted.
 
     Raises
     ------
     ValueError
-        As `cellmill.rasters.open_raster`, and where `channel` does not fit what the file holds.
+        As `cellmill.rasters.open_raster`, and if `channel` does not match the channels of the file.
     """
     array, axes = read_array(path, palette="colours", plane=plane)
     return select_channel(array, axes=axes, channel=channel, where=path)
 
 
 def read_array(path: str | Path, *, palette: str, plane: PlaneIndex = ()) -> tuple[np.ndarray, str]:
-    """Read all channels of one plane of an image file as a whole, and say what its axes are.
+    """Read all channels of one plane of an image file as a whole, and return its axes.
 
     Parameters
     ----------
@@ -122,14 +122,14 @@ def read_array(path: str | Path, *, palette: str, plane: PlaneIndex = ()) -> tup
     Raises
     ------
     ValueError
-        As `cellmill.rasters.open_raster`; and if the file is damaged, or holds values that are not finite.
+        As `cellmill.rasters.open_raster`; and if the file is damaged or contains values that are not finite.
     """
     raster = open_raster(path, palette=palette, plane=plane)
     return raster.read(0, raster.shape[0]), raster.axes
 
 
 def write_image(path: str | Path, image_yx: np.ndarray) -> None:
-    """Write a preprocessed image that is there as a whole: float32, shape (rows, columns)."""
+    """Write a preprocessed image from one array: float32, shape (rows, columns)."""
     assert image_yx.ndim == 2
     assert image_yx.dtype == np.float32
     write_image_bands(path, [image_yx], shape=image_yx.shape)
@@ -143,7 +143,7 @@ def write_image_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: t
     path : path
         Ends in ``.tif``.
     bands : iterable of ndarray of float32, shape (rows of the band, columns)
-        Together `shape`; counts, signed where a background was subtracted.
+        Together of size `shape`; counts, signed where a background was subtracted.
     shape : tuple of int
         (rows, columns) of the image.
     """
@@ -159,8 +159,8 @@ def write_labels(path: str | Path, labels_yx: np.ndarray) -> None:
     path : path
         Ends in ``.tif``.
     labels_yx : ndarray of integers, shape (rows, columns)
-        0 background, 65535 ignored pixels, any other number an object. Stored as uint16, or as uint32
-        where an object's number needs it.
+        0 is background, 65535 marks ignored pixels, any other number is an object. Stored as uint16, or as
+        uint32 if a label exceeds 65535.
 
     Raises
     ------
@@ -184,20 +184,20 @@ def write_label_bands(
     highest: int,
     pixel_size_um: float | None = None,
 ) -> None:
-    """Write a label image that is made from top to bottom, compressed without loss: the same bytes as `write_labels`.
+    """Write a label image band by band, compressed without loss, with the same bytes as `write_labels`.
 
     Parameters
     ----------
     path : path
         Ends in ``.tif``.
     bands : iterable of ndarray of integers, shape (rows of the band, columns)
-        Together `shape`.
+        Together of size `shape`.
     shape : tuple of int
         (rows, columns) of the image.
     highest : int
-        Largest label that can occur: uint16, or uint32 where that is too small.
+        Largest possible label: stored as uint16, or as uint32 if that is too small.
     pixel_size_um : float or None
-        Edge of a pixel, written so that Fiji and napari open the labels with their scale; None: unknown.
+        Edge length of a pixel, written so that Fiji and napari open the labels to scale; None if unknown.
     """
     dtype = np.dtype(np.uint16 if highest <= IGNORE_LABEL else np.uint32)
     rows = min(max(1, STRIP_BYTES // (dtype.itemsize * shape[1])), shape[0])
@@ -208,13 +208,13 @@ def _write_strips(
     path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], dtype: np.dtype, rows: int,
     compression: str | None, pixel_size_um: float | None = None,
 ) -> None:  # fmt: skip
-    # tifffile takes strips one by one only as encoded bytes.
+    # tifffile accepts an iterator of strips only as encoded bytes.
     stored = (strip.tobytes() for strip in _strips(bands, rows=rows, dtype=dtype))
     encoded = stored if compression is None else (zlib.compress(strip) for strip in stored)
-    # No program name and no date, so that equal pixels are equal bytes.
+    # Store no program name or date, so that equal pixels produce equal bytes.
     scale: dict[str, Any] = {}
     if pixel_size_um is not None:
-        # SOURCE ImageJ, TiffDecoder: pixels for each unit, and the unit in the description
+        # SOURCE ImageJ, TiffDecoder: pixels per unit, and the unit in the description
         scale = {"description": SCALE_IN_UM, "resolution": (1 / pixel_size_um,) * 2, "resolutionunit": 1}
     tifffile.imwrite(
         path, encoded, shape=shape, dtype=dtype, rowsperstrip=rows, compression=compression,
@@ -227,7 +227,7 @@ def _is_big(shape: tuple[int, ...], dtype: np.dtype) -> bool:
 
 
 def _strips(bands: Iterable[np.ndarray], *, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """Cut bands, shape (..., rows, columns), anew into strips of so many rows."""
+    """Recut bands of shape (..., rows, columns) into strips of `rows` rows; the last may be smaller."""
     rest: np.ndarray | None = None
     for band in bands:
         band = band.astype(dtype, copy=False)
@@ -250,7 +250,7 @@ def read_labels(path: str | Path) -> np.ndarray:
 
 
 def write_probabilities(path: str | Path, prob_cyx: np.ndarray) -> None:
-    """Write probability maps as compressed float16, rounded to 1/2048 at worst near 1.
+    """Write probability maps as compressed float16, in steps of at most 1/2048 (near 1).
 
     Parameters
     ----------
@@ -264,15 +264,15 @@ def write_probabilities(path: str | Path, prob_cyx: np.ndarray) -> None:
 
 
 def write_probability_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
-    """Write probability maps that are made from top to bottom: the same bytes as `write_probabilities`.
+    """Write probability maps band by band, with the same bytes as `write_probabilities`.
 
     Parameters
     ----------
     path : path
-        Ends in ``.tif``. Channels lie in the file one after the other: all but the first wait in unnamed files beside
-        it, compressed.
+        Ends in ``.tif``. Channels are stored in sequence, so all but the first are kept in compressed temporary files
+        in the same folder until they are written.
     bands : iterable of ndarray of float, shape (channels, rows of the band, columns)
-        Together `shape`.
+        Together of size `shape`.
     shape : tuple of int
         (rows, columns) of the image.
     """
@@ -291,7 +291,7 @@ def write_probability_bands(path: str | Path, bands: Iterable[np.ndarray], *, sh
 
 
 def _encode_channels(bands: Iterable[np.ndarray], *, rows: int, waiting: Sequence[IO[bytes]]) -> Iterator[bytes]:
-    """Give the strips of the first channel as they come, then those of the others."""
+    """Yield the strips of the first channel as they arrive, then those of the other channels."""
     lengths: list[list[int]] = [[] for _ in waiting]
     for strip_cyx in _strips(bands, rows=rows, dtype=np.dtype(np.float16)):
         encoded = [zlib.compress(strip_yx.tobytes()) for strip_yx in strip_cyx]
@@ -312,15 +312,15 @@ def read_probabilities(path: str | Path) -> np.ndarray:
 
 
 def pick_rows(read: Callable[[int, int], np.ndarray], rows: slice | np.ndarray, *, height: int) -> np.ndarray:
-    """Give a slice of the rows of an image, or those of some numbers in ascending order.
+    """Return a slice of the rows of an image, or the rows at ascending indices.
 
     Parameters
     ----------
     read : callable
-        Gives the rows from a first one up to another.
+        Takes the first row and the end row (excluded); returns the rows between.
     rows : slice or ndarray of int
     height : int
-        Rows of the image.
+        Number of rows of the image.
     """
     if isinstance(rows, slice):
         first, last, _ = rows.indices(height)
@@ -334,7 +334,7 @@ def pick_rows(read: Callable[[int, int], np.ndarray], rows: slice | np.ndarray, 
 class PlaneRows:
     """One channel of one plane of an image file, read by rows; parameters as for `read_plane`.
 
-    A format that is decoded as a whole is held once it is read.
+    A format that is decoded as a whole stays in memory after the first read.
     """
 
     def __init__(self, path: str | Path, *, channel: Channel, plane: PlaneIndex = ()) -> None:
@@ -347,7 +347,7 @@ class PlaneRows:
         return self._raster.reader()
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Give a slice of the rows, or those of these numbers in ascending order."""
+        """Return a slice of the rows, or the rows at ascending indices."""
         return pick_rows(self._read_channel, rows, height=self.shape[0])
 
     def _read_channel(self, first: int, last: int) -> np.ndarray:
@@ -356,7 +356,7 @@ class PlaneRows:
 
 
 class StoredRows:
-    """An image that `write_probabilities` or `write_labels` wrote, read by rows.
+    """An image written by `write_probabilities` or `write_labels`, read by rows.
 
     Parameters
     ----------
@@ -375,14 +375,14 @@ class StoredRows:
         self.shape: tuple[int, int] = (int(rows), int(columns))
 
     def bands(self, max_pixels: int = 2**22) -> Iterator[tuple[slice, np.ndarray]]:
-        """Give the first channel from top to bottom: rows, and their pixels."""
+        """Yield the first channel from top to bottom, as slices of rows and their pixels."""
         height = max(1, max_pixels // self.shape[1])
         for first in range(0, self.shape[0], height):
             rows = slice(first, min(first + height, self.shape[0]))
             yield rows, self[rows]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Give rows of the first channel: a slice of them, or those of these numbers in ascending order."""
+        """Return a slice of the rows of the first channel, or its rows at ascending indices."""
         return pick_rows(lambda first, last: self.read(first, last)[0], rows, height=self.shape[0])
 
     def read(self, first: int, last: int) -> np.ndarray:

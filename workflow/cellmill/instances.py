@@ -1,7 +1,7 @@
-"""From probabilities to objects: mask, components, and the splitting of touching cells.
+"""Convert probabilities to objects: mask, connected components, and splitting of touching cells.
 
-How touching cells come apart depends on what the network gives: at the necks of the mask, along predicted contours,
-at the passes between the tops of predicted distances, or by following predicted flows.
+Depending on the network's output, touching cells are split at the necks of the mask, along predicted contours, at the
+saddles between peaks of predicted distances, or by following predicted flows.
 
 Axes  c channels as `cellmill.outputs` lists them, y rows, x columns
 """
@@ -18,17 +18,17 @@ from cellmill.morphology import close_mask, fill_holes, label_components, make_f
 from cellmill.necks import Necks, find_necks, join_parts
 from cellmill.tracking import track_objects
 
-# Methods that cut at the passes of a landscape, and the channel of the probabilities that it is made from
+# Methods that cut at the saddles of a height map, and the channel that it is computed from (None: from the mask)
 LANDSCAPE_CHANNELS: dict[str, int | None] = {"watershed": None, "contour": 1, "distance": 1}
-# What networks predict is rough from pixel to pixel: a little Gaussian (sigma, px) takes away hills of one pixel.
+# Predicted maps are noisy: a small Gaussian (sigma, px) removes peaks of one pixel.
 LANDSCAPE_SIGMA_PX = 1.0
-# Outputs with maps of single cells, each with the way into objects that has its name
+# Outputs with maps of single cells, each with a splitting method of the same name
 MAPS = ("contour", "distance", "flow")
 EVERY_OUTPUT = ("components", "watershed")
 
 
 def methods_of(output: str) -> tuple[str, ...]:
-    """List the ways in which objects come out of a network's output, the simplest first."""
+    """List the methods that split a network's output into objects, the simplest first."""
     return (*EVERY_OUTPUT, output) if output in MAPS else EVERY_OUTPUT
 
 
@@ -47,18 +47,18 @@ def make_masks(
     prob_cyx : ndarray of float, shape (channels, rows, columns)
         Channel 0 is the foreground, in [0, 1]; fitted geometry.
     image_yx : ndarray of float, shape (rows, columns)
-        Preprocessed image, read by boundary tuning only.
+        Preprocessed image, used by boundary tuning only.
     valid_yx : ndarray of bool, shape (rows, columns)
-        False where the frame was padded; nothing is predicted there.
+        False where the frame was padded; there is no foreground there.
     grey : (low, high)
-        Range of the whole image, from `cellmill.boundary.measure_grey`; read by boundary tuning only.
+        Range of the whole image, from `cellmill.boundary.measure_grey`; used by boundary tuning only.
     fitted : mapping
         Contents of postprocess.json: threshold, closing, boundary, instances.
 
     Returns
     -------
     core_yx, mask_yx : ndarray of bool
-        The thresholded mask, and the final one. The truth takes no part.
+        The thresholded mask and the final mask. The truth is not used.
     """
     masks = list(mask_steps(prob_cyx, image_yx, valid_yx=valid_yx, grey=grey, fitted=fitted).values())
     return masks[0], masks[-1]
@@ -72,12 +72,12 @@ def mask_steps(
     grey: tuple[float, float],
     fitted: Mapping[str, Any],
 ) -> dict[str, np.ndarray]:
-    """Give the masks that `make_masks` makes on its way, by the name of the step: threshold, closing, boundary, holes.
+    """Compute the mask after each step of `make_masks`, by name: threshold, closing, boundary, holes.
 
     Parameters
     ----------
     prob_cyx, image_yx, valid_yx, grey, fitted
-        As for `make_masks`. Where the boundary classifier is not used, there is no mask of that name.
+        As for `make_masks`. If the boundary classifier is not applied, there is no mask `boundary`.
     """
     core_yx = (prob_cyx[0] >= fitted["threshold"]["value"]) & valid_yx
     footprint = make_footprint(**fitted["closing"])
@@ -94,7 +94,7 @@ def mask_steps(
 
 
 def masks_reach_px(fitted: Mapping[str, Any]) -> int:
-    """Give how far (px) a pixel of the mask looks, holes aside, which reach as far as they are wide."""
+    """Return the radius (px) that a pixel of the mask depends on, except for holes, whose reach is their width."""
     boundary = fitted["boundary"]
     reach = 2 * int(fitted["closing"]["radius_px"])
     return 2 * reach + 1 + features_reach_px(boundary["scales_px"]) if boundary["applied"] else reach
@@ -108,7 +108,7 @@ def segment_image(
     grey: tuple[float, float],
     fitted: Mapping[str, Any],
 ) -> np.ndarray:
-    """Turn the probabilities of one image into objects, small and unlikely ones included: see `keep_objects`.
+    """Convert the probabilities of one image to objects, before the filters of `keep_objects`.
 
     Parameters
     ----------
@@ -128,14 +128,14 @@ def segment_image(
 
 
 class Candidates:
-    """The ways in which the mask of one image falls into objects; what several of them need is computed once.
+    """Alternative splits of the mask of one image into objects; shared intermediate results are computed once.
 
     Parameters
     ----------
     core_yx, mask_yx : ndarray of bool, shape (rows, columns)
-        The mask before closing and the final one, from `make_masks`.
+        The mask before closing and the final mask, from `make_masks`.
     prob_cyx : ndarray of float, shape (channels, rows, columns)
-        What the network gave.
+        Network output.
     """
 
     def __init__(self, core_yx: np.ndarray, mask_yx: np.ndarray, prob_cyx: np.ndarray) -> None:
@@ -152,7 +152,7 @@ class Candidates:
         method : "components", "watershed", "contour", "distance" or "flow"
             One of `methods_of` the network's output.
         depth : float or None
-            For `cellmill.necks.join_parts`, of watershed in px, of contour and distance in units of the map.
+            For `cellmill.necks.join_parts`: in px for watershed, in units of the map for contour and distance.
         max_flow_error : float or None
             For `cellmill.tracking.track_objects`.
 
@@ -179,20 +179,20 @@ class Candidates:
 
 
 def grow_components(core_yx: np.ndarray, mask_yx: np.ndarray) -> np.ndarray:
-    """Number the components of a core and let them fill a mask, so that closing joins no two cells.
+    """Number the components of a core and grow them to fill a mask, so that closing does not merge cells.
 
     Parameters
     ----------
     core_yx : ndarray of bool, shape (rows, columns)
-        The mask before closing: what is apart here stays apart.
+        The mask before closing. Components that are separate here stay separate.
     mask_yx : ndarray of bool, shape (rows, columns)
         The final mask.
 
     Returns
     -------
     ndarray of int, shape (rows, columns)
-        Positive exactly on `mask_yx`. As many objects as `core_yx & mask_yx` has components, and one for each
-        component of `mask_yx` that holds no core.
+        Positive exactly on `mask_yx`. There is an object for each component of `core_yx & mask_yx`, and for each
+        component of `mask_yx` without a core.
     """
     cores_yx = label_components(core_yx & mask_yx)
     whole_yx = label_components(mask_yx)
@@ -200,7 +200,7 @@ def grow_components(core_yx: np.ndarray, mask_yx: np.ndarray) -> np.ndarray:
     cored = np.zeros(n_whole + 1, dtype=bool)
     cored[whole_yx[cores_yx > 0]] = True
     if int(cores_yx.max(initial=0)) == np.count_nonzero(cored):
-        return whole_yx  # no component of the mask holds two cores
+        return whole_yx  # no component of the mask contains two cores
     extra = np.cumsum(~cored) - 1 + int(cores_yx.max())
     markers_yx = np.where((whole_yx > 0) & ~cored[whole_yx], extra[whole_yx], cores_yx)
     flat_yx = np.zeros(mask_yx.shape, dtype=np.uint8)
@@ -208,18 +208,18 @@ def grow_components(core_yx: np.ndarray, mask_yx: np.ndarray) -> np.ndarray:
 
 
 def keep_objects(labels_yx: np.ndarray, *, box: Sequence[tuple[int, int]], limits: Mapping[str, Any]) -> np.ndarray:
-    """Say which objects stay.
+    """Find the objects that pass the filters.
 
     Parameters
     ----------
     labels_yx : ndarray of integers >= 0, shape (rows, columns)
         Objects 1 .. n, 0 background.
     box : ((first row, end), (first column, end))
-        The part of the array that is inside of the raw image: what touches its edge is cut by it. Edges outside of
-        the array cut nothing.
+        Extent of the raw image in the array. Objects that touch its edges are cut by the image border; edges outside
+        the array are ignored.
     limits : mapping
-        min_area_px, max_area_px, min_solidity and exclude_border, as in the section instances of postprocess.json; None
-        or false where there is no such limit.
+        min_area_px, max_area_px, min_solidity and exclude_border, as in the section instances of postprocess.json. No
+        limit is 0 for min_area_px, None for max_area_px and min_solidity, and False for exclude_border.
 
     Returns
     -------
@@ -239,7 +239,7 @@ def keep_objects(labels_yx: np.ndarray, *, box: Sequence[tuple[int, int]], limit
     if limits["min_solidity"] is not None and kept.any():
         chosen_yx = np.where(kept[labels_yx], labels_yx, 0)
         found = measure.regionprops_table(chosen_yx, properties=("label", "solidity"))
-        # Objects of fewer than three pixels, or in one line, have no hull: solid.
+        # Objects of fewer than three pixels, or on a line, have no convex hull and count as solid.
         solidity = np.where(np.isfinite(found["solidity"]), found["solidity"], 1.0)
         kept[found["label"][solidity < limits["min_solidity"]]] = False
     return kept

@@ -1,4 +1,4 @@
-"""What the results of a dataset consist of, and the files they were made from: what its crate tells of."""
+"""List a dataset's results and inputs for its RO-Crate."""
 
 from collections.abc import Iterable
 from pathlib import Path, PurePath
@@ -50,7 +50,7 @@ SEGMENTATION = "Label images of the objects, in the geometry of the raw images"
 
 
 def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
-    """List what rules write for a dataset and what a person would keep of it.
+    """List the files and folders that rules write for a dataset and that are worth keeping.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
     Returns
     -------
     dict
-        files, shards (folders with a manifest and a seal) and folders (others), each a path relative to
-        results/{dataset} -> what it is.
+        Keys files, shards (folders with a manifest and a seal) and folders (all others). Each value maps a path
+        relative to results/{dataset} to its description.
     """
     files = dict(OF_DATASET) if plan.like_of(dataset) is None else OF_DATASET | OF_SIMULATION_LIKE
     shards = {f"raw/{shard}": RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
@@ -81,7 +81,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
 
 
 def result_paths(plan: Plan, dataset: str) -> dict[str, list[str]]:
-    """Give the paths of what `list_results` lists: files, folders, and seals, which stand for folders of shards."""
+    """Return the paths of the results from `list_results`: files, folders, and the seals of shard folders."""
     root, found = Path(RESULTS, dataset), list_results(plan, dataset)
     return {
         "files": [(root / name).as_posix() for name in found["files"]],
@@ -102,7 +102,7 @@ def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
     plan : Plan
         The plan of the run.
     dataset : str
-        Name of a dataset. A simulated one has no images and no annotations that are not results.
+        Name of a dataset. If it is simulated, its images and annotations are results and are not listed.
     """
     section = plan.config.datasets[dataset]
     rows = [] if plan.is_simulated(dataset) else plan.samples[dataset]
@@ -116,7 +116,7 @@ def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
 
 
 def _foreign_models(run: Run) -> list[str]:
-    """List the files of trained models that a run takes from elsewhere: exported ones, and those of other datasets."""
+    """List the model files that a run takes from outside its dataset: exports, and files of other datasets' runs."""
     found = []
     for source, names in ((run.apply, ("weights.pt", "postprocess.json")), (run.init_from, ("weights.pt",))):
         if source is not None and source.endswith(EXPORT_SUFFIX):
@@ -127,9 +127,9 @@ def _foreign_models(run: Run) -> list[str]:
 
 
 def list_settings(plan: Plan, dataset: str) -> dict[str, Any]:
-    """Give the part of the config that a dataset's results need, as it was written: also what its models come from."""
+    """Return the part of the config that a dataset's results depend on, as written, with the sources of its models."""
     asked = _written_section(plan, dataset)
-    # A crate that is asked for later tells of the results; it is no reason to write their page again.
+    # Requesting the crate later must not rebuild the report.
     if "report" in asked and asked["report"].pop("ro_crate", None) is not None and not asked["report"]:
         del asked["report"]
     sections = {dataset: asked}
@@ -143,7 +143,7 @@ def list_settings(plan: Plan, dataset: str) -> dict[str, Any]:
 
 
 def _written_section(plan: Plan, dataset: str) -> dict[str, Any]:
-    """Give a dataset's section as it was written; `model` of an entry is the name that its runs have."""
+    """Return a dataset's section as written, with the added key `model` (the name of its runs) in each model entry."""
     section = plan.config.datasets[dataset]
     asked = section.model_dump(mode="json", exclude_unset=True, exclude_none=True)
     for entry, model in zip(asked.get("models", []), section.models, strict=False):
@@ -155,7 +155,10 @@ def _written_section(plan: Plan, dataset: str) -> dict[str, Any]:
 
 
 def _sources(plan: Plan, dataset: str) -> dict[str, set[str]]:
-    """List the models of other datasets that a dataset's results come from, and what its simulation is like."""
+    """Return the other datasets that a dataset's results depend on, each with the names of the models used.
+
+    For the reference dataset of a simulation (`like`) the set of models can be empty.
+    """
     needed: dict[str, set[str]] = {}
     waiting = list(plan.runs[dataset])
     likes = [dataset]

@@ -1,4 +1,4 @@
-"""Stage train, rule join_seeds: the networks of several runs as one file, for the mean of their predictions."""
+"""Stage train, rule join_seeds: put the networks of several runs into one file, to average their predictions."""
 
 import logging
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ def join_runs(*, output_path: str | Path, weights_paths: Sequence[str | Path]) -
     Parameters
     ----------
     output_path : path
-        The file; written whole or not at all.
+        The weights file, written atomically.
     weights_paths : sequence of path
         weights.pt of runs with the same network and input, at least one.
 

@@ -1,7 +1,7 @@
-"""What the axes of an image file mean: rows, columns, channels, and the planes of a stack.
+"""Axes of image files: rows, columns, channels, and the planes of a stack.
 
 Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind, T time,
-Z depth; every other letter is an axis of which the metadata do not say what it is.
+Z depth; any other letter is an axis that the metadata do not identify.
 """
 
 from collections.abc import Sequence
@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-# One plane of an image. Each side of a 30,000 x 30,000 slide is far below it; what is above is damage or malice.
+# Limit for one plane. A slide of 30,000 x 30,000 px is well below it; a larger size means a damaged or malicious file.
 MAX_PIXELS = 2**31
-# What a format that is decoded as a whole (PNG, JPEG, one strip of a TIFF) may take in memory.
+# Memory limit for data that is decoded as a whole (PNG, JPEG, one strip of a TIFF).
 MAX_DECODED_BYTES = 2**32
 
 UNITS_UM = {
@@ -22,17 +22,17 @@ UNITS_UM = {
     "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6, "metre": 1e6, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4,
 }  # fmt: skip
 
-# A plane of a stack, as settings hold it: [axis, position or what is made of all, size of the axis] for each stack axis
+# A plane of a stack in the settings: [axis, position or projection, size of the axis] for each stack axis
 PlaneIndex = Sequence[Sequence[Any]]
 PROJECTIONS = ("maximum", "mean", "channel")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The axes of a file in their order, with their sizes, and what else its header says.
+    """Ordered axes of a file with their sizes, and other properties from its header.
 
-    `dtype` is that of the pixels, `is_colour` whether S are red, green, blue (and alpha), `pixel_size_um` the edges
-    (row, column) of a pixel or None, `bits` those that a sample takes in the file.
+    `dtype` is the pixel type, `is_colour` is true if S is a colour or grey with alpha, `pixel_size_um` holds the edge
+    lengths (row, column) of a pixel or is None, `bits` is the number of bits per sample in the file.
     """
 
     sizes: dict[str, int]
@@ -48,7 +48,7 @@ class Layout:
 
     @property
     def stack(self) -> dict[str, int]:
-        """The axes along which planes lie, with their sizes; empty for a single image."""
+        """The axes of the stack of planes, with their sizes; empty for a single image."""
         return {axis: size for axis, size in self.sizes.items() if axis not in "YXSC" and size > 1}
 
     @property
@@ -64,17 +64,17 @@ class Layout:
         return "YXS" if self.is_colour and self.sizes.get("C", 1) == 1 else "YXC"
 
     def describe(self) -> str:
-        """Say axes and sizes in words."""
+        """Describe axes and sizes in words."""
         return f"axes {''.join(self.sizes)} of {' x '.join(map(str, self.sizes.values()))}"
 
 
 def check_axes(sizes: dict[str, int], *, where: str | Path) -> dict[str, int]:
-    """Refuse axes that make no plane, and planes that are empty or absurdly large.
+    """Check that the axes form a plane that is neither empty nor implausibly large, and return them.
 
     Raises
     ------
     ValueError
-        Naming the file.
+        If they do not; the message contains the path.
     """
     if "Y" not in sizes or "X" not in sizes or (sizes.get("S", 1) > 1 and sizes.get("C", 1) > 1):
         raise ValueError(
@@ -86,12 +86,12 @@ def check_axes(sizes: dict[str, int], *, where: str | Path) -> dict[str, int]:
 
 
 def check_size(rows: int, columns: int, *, where: str | Path) -> None:
-    """Refuse a plane that is empty or absurdly large.
+    """Check that a plane is neither empty nor implausibly large.
 
     Raises
     ------
     ValueError
-        Naming the file and the limit.
+        If it is; the message contains the path and the limit.
     """
     if min(rows, columns) < 1 or rows * columns > MAX_PIXELS:
         raise ValueError(
@@ -101,5 +101,5 @@ def check_size(rows: int, columns: int, *, where: str | Path) -> None:
 
 
 def unit_in_um(name: str) -> float:
-    """Give the length of a unit in um; 0.0 for pixels and for a unit that nobody knows."""
+    """Return the length of a unit in um; 0.0 for pixels and unknown units."""
     return UNITS_UM.get(name.strip().lower(), 0.0)

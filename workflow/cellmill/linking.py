@@ -1,4 +1,4 @@
-"""One number for an object through the frames of a sequence, by overlap: no tracking of what moves far or divides."""
+"""Link objects through the frames of a sequence by overlap; objects that move far or divide are not tracked."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,24 +8,24 @@ from cellmill.images import IGNORE_LABEL
 from cellmill.metrics.instance import count_overlaps
 from cellmill.morphology import number_objects
 
-# Objects of two frames that share less of their union than this are not the same.
+# Objects of two frames with a lower IoU than this are not linked.
 MIN_IOU = 0.3
 
 
 def link_frames(frames: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int, np.ndarray]]:
-    """Give objects lasting numbers.
+    """Number objects consistently through the frames of a sequence.
 
     Parameters
     ----------
     frames : iterable of (int, ndarray of integers >= 0, shape (rows, columns))
-        Number and objects of each frame, in the order of time. 0 is background.
+        Number and objects of each frame, in temporal order. 0 is background.
 
     Yields
     ------
     int, ndarray of int64
-        The frame with the same objects: one that overlaps an object of the frame before more than any other does, and
-        the other way round, by at least 30 % of their union, keeps its number; others get a new one, never that which
-        marks ignored pixels. After a gap in the numbers of the frames all are new.
+        Number of the frame and its renumbered objects. An object keeps the number of an object in the previous frame if
+        each has its highest IoU with the other and this IoU is at least 0.3. Other objects get a new number, never
+        IGNORE_LABEL. After a gap in the frame numbers or a change of shape, all numbers are new.
     """
     last: tuple[int, np.ndarray] | None = None
     highest = 0
@@ -45,7 +45,7 @@ def link_frames(frames: Iterable[tuple[int, np.ndarray]]) -> Iterator[tuple[int,
 
 
 def _names_from(before_yx: np.ndarray, objects_yx: np.ndarray, *, n_objects: int) -> np.ndarray:
-    """Give objects 1 .. n the names of those that they continue, 0 where there is none."""
+    """Return for objects 0 .. n the number of the object that each continues, 0 if there is none."""
     known = np.setdiff1d(before_yx, [0])
     overlaps = count_overlaps(objects_yx, before_yx, valid_yx=np.ones(objects_yx.shape, dtype=bool))
     a, b = overlaps.pair_true, overlaps.pair_predicted
@@ -53,7 +53,7 @@ def _names_from(before_yx: np.ndarray, objects_yx: np.ndarray, *, n_objects: int
     best_of_a, best_of_b = np.zeros(len(overlaps.true_areas)), np.zeros(len(overlaps.predicted_areas))
     np.maximum.at(best_of_a, a, iou)
     np.maximum.at(best_of_b, b, iou)
-    # Of equal overlaps the one with the lowest number
+    # Among equal overlaps, the lowest number wins.
     names = np.zeros(n_objects + 1, dtype=np.int64)
     is_taken = np.zeros(len(known), dtype=bool)
     for pair in np.flatnonzero((iou >= MIN_IOU) & (iou == best_of_a[a]) & (iou == best_of_b[b])):

@@ -1,4 +1,4 @@
-"""Stage match: settings under which the simulation looks like the images of another dataset."""
+"""Stage match: fit the simulation settings to the images of another dataset."""
 
 import csv
 import json
@@ -25,8 +25,8 @@ from cellmill.simcep.traits import Reference, Traits, gather, traits_of
 
 logger = logging.getLogger(__name__)
 
-LARGEST_SIDE_PX = 1024  # of the simulated images, where the config sets no size
-FEWEST_DRAWS = 16  # before and after, over all references
+LARGEST_SIDE_PX = 1024  # of the simulated images, if the config sets no size
+FEWEST_DRAWS = 16  # simulated images before and after the fit each, summed over all references
 PERMUTATIONS = 1000
 ENDS = ("before", "after")
 TABLE_COLUMNS = (
@@ -50,41 +50,41 @@ def match_dataset(
     limits: Mapping[str, Sequence[float]],
     seed: int,
 ) -> None:
-    """Fit the simulation to real images, and say how like they are before and after.
+    """Fit the simulation to real images, and measure the similarity before and after the fit.
 
     Parameters
     ----------
     references_path : path
-        JSON: `references`, each with its sample and a whole section `simulate`; rounds of the calibration.
+        JSON: `references`, each with its sample and a complete section `simulate`; rounds of the calibration.
     table_path : path
-        CSV: a row a statistic.
+        CSV with one row per statistic.
     like : str
-        Name of the dataset that the images are from.
+        Name of the dataset that the real images belong to.
     samples : sequence of mapping
-        The references: sample, image, `labels` (path of the rasterized annotation) and perhaps `plane`.
+        The references: sample, image, `labels` (path of the rasterized annotation) and optionally `plane`.
     objects : "labels", "components" or "otsu"
-        What an object is on both sides: what has a number, what hangs together, or what Otsu's threshold finds.
+        Definition of an object in real and simulated images: a label, a connected component, or Otsu's threshold.
     channel, simulated_channel : "luminance", int or sequence of float
-        Which plane of a real and of a simulated image.
+        Channel to measure in real and in simulated images.
     simulate : mapping
-        The config section as it is written.
+        The config section as written.
     size : (rows, columns) or None
-        Of the simulated images in px; None for the commonest of the references, at most 1024 px a side.
+        Size of the simulated images in px; None for the most frequent size of the references, at most 1024 px a side.
     limits : mapping
-        Dotted name of a setting -> smallest and largest value that the config allows.
+        Dotted name of a setting -> smallest and largest value allowed by the config.
     seed : int, >= 0
         The config's seed.
 
     Raises
     ------
     ValueError
-        If an image cannot be read, or if there is no object in any of them.
+        If an image cannot be read, or if no image contains an object.
 
     Notes
     -----
-    Of images beyond 512 px a side the middle 512 x 512 px are measured, and images of this size are simulated beside
-    them. The distances before are those of the section as it is written; those after are of images that the
-    calibration has not seen.
+    Only the central 512 x 512 px of larger images are measured, and images of this size are simulated for comparison.
+    The distances before the fit use the section as written. Those after the fit use images that took no part in the
+    calibration.
     """
     images, top_counts = as_counts(read_middles(samples, channel=channel))
     references, shapes = measure_references(images, samples=samples, objects=objects)
@@ -131,7 +131,7 @@ def match_dataset(
 def write_sections(
     references: Sequence[Reference], traits: Traits, *, frame: Frame, sizes: Sequence[tuple[int, int]]
 ) -> list[dict[str, Any]]:
-    """Write the settings of each reference for images of given sizes."""
+    """Build the settings of each reference for images of the given sizes."""
     return [
         write_section(traits_of(traits, index), reference=one, frame=frame, size=size)
         for index, (one, size) in enumerate(zip(references, sizes, strict=True))
@@ -141,24 +141,25 @@ def write_sections(
 def judge(
     references: Sequence[Reference], traits: Traits, *, frame: Frame, draw: Draw, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
-    """Simulate images before and after, which the calibration has not seen, and compare them with the real ones.
+    """Compare real images with held-out simulated images from before and after the fit.
 
     Parameters
     ----------
     references : sequence of Reference
     traits : dict
-        After.
+        Fitted traits.
     frame : Frame
-        Its section is what is simulated before.
+        Its section is used to simulate the images before the fit.
     draw : function
-        Simulates and measures; every reference is drawn equally often, 16 times in all at least.
+        Simulates and measures an image; called equally often for each reference, at least 16 times in total for
+        before and for after.
     rng : numpy.random.Generator
-        Of the permutations.
+        For the permutations.
 
     Returns
     -------
     list of dict
-        As `compare`.
+        As from `compare`.
     """
     repeats = range(math.ceil(FEWEST_DRAWS / len(references)))
     names = [f"{one.sample}/{repeat}" for repeat in repeats for one in references]
@@ -171,7 +172,7 @@ def judge(
 def draw_statistics(
     name: str, section: Mapping[str, Any], *, seed: int, channel: Channel, objects: str
 ) -> dict[str, float]:
-    """Simulate an image and measure it as the real ones are measured."""
+    """Simulate an image and measure it in the same way as the real images."""
     image = simulate_image(name, seed=seed, simulate=section)
     is_one = image.counts.ndim == 2
     counts = image.counts if is_one else np.moveaxis(image.counts, 0, -1)
@@ -180,7 +181,7 @@ def draw_statistics(
 
 
 def choose_size(shapes: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Give the commonest size, of equally common ones the smallest, at most 1024 px a side."""
+    """Return the most frequent size, or the smallest if several are equally frequent, at most 1024 px a side."""
     tally = Counter(shapes)
     rows, columns = min(tally, key=lambda shape: (-tally[shape], shape))
     return min(rows, LARGEST_SIDE_PX), min(columns, LARGEST_SIDE_PX)
@@ -193,21 +194,21 @@ def compare(
     *,
     rng: np.random.Generator,
 ) -> list[dict[str, Any]]:
-    """Tabulate how far simulated images lie from real ones, and how far images of one kind would.
+    """Tabulate the distances between simulated and real images, and the distances expected by chance.
 
     Parameters
     ----------
     real, before, after : mapping
         Statistic -> value for each image; NaN where undefined.
     rng : numpy.random.Generator
-        Of the permutations.
+        For the permutations.
 
     Returns
     -------
     list of dict
-        TABLE_COLUMNS, a row a statistic: medians, 10 % and 90 % quantiles, distances, and the interval in which 95 %
-        of the distances lie where real images and those after are of one kind; `n` count defined values, n_undefined
-        the others of these two sides.
+        TABLE_COLUMNS, one row per statistic: medians, 10 % and 90 % quantiles, distances, and the interval that
+        contains 95 % of the distances if `real` and `after` have the same distribution. n_real and n_simulated count
+        the defined values of these two sides, n_undefined their undefined values.
     """
     rows = []
     for name, statistic in STATISTICS.items():
@@ -234,7 +235,7 @@ def _round_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
 
 
 def _cell(value: Any) -> Any:
-    """Write a number with six digits, and nothing for one that is not defined."""
+    """Format a float with six significant digits, or as an empty string if it is not finite."""
     if not isinstance(value, float):
         return value
     return f"{value:.6g}" if math.isfinite(value) else ""

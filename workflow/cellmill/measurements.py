@@ -1,4 +1,4 @@
-"""Tables of objects: what was measured of each, and its runs."""
+"""Tables of objects: measurements and run-length encoding of each object."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,12 +39,12 @@ INTENSITY_PROPERTIES = {
     "intensity_max": "intensity_max",
 }
 # Objects whose edges are this close (px) are neighbours.
-# SOURCE CellProfiler, MeasureObjectNeighbors: five pixels where nothing else is set
+# SOURCE CellProfiler, MeasureObjectNeighbors: default of five pixels
 NEIGHBOUR_PX = 5
-# Of larger images every so manieth row and column are enough for the level of the background.
+# Larger images are subsampled for the background level: every n-th row and column is enough.
 MAX_LEVEL_PIXELS = 1 << 24
 LENGTHS_IN_UM = ("equivalent_diameter", "axis_major", "axis_minor")
-# Of what is in px; of other quantities, whose size depends on their unit, so many digits
+# Decimals for values in px; significant digits for other values, whose magnitude depends on their unit
 DECIMALS = 4
 DIGITS = 7
 
@@ -74,26 +74,26 @@ def measure_objects(
     sample : str
         Name of the image, for the first column.
     pixel_size_um : float or None
-        Edge of a pixel; without it the columns in um are empty.
+        Edge length of a pixel; None leaves the columns in um empty.
     background : float
-        Level of the background of the preprocessed image, from `background_level`.
+        Background level of the preprocessed image, from `background_level`.
     origin : (row, column)
-        Where the part lies in the image, px.
+        Position of the part in the image, px.
     shape : (rows, columns) or None
-        Of the whole image; None: these arrays are all of it.
+        Shape of the whole image; None: the arrays are the whole image.
     wanted : ndarray of integers or None
-        Labels to measure, which the part holds whole; the others are neighbours only. None: all.
+        Labels to measure, which must lie completely in the part; other labels count only as neighbours. None: all.
 
     Returns
     -------
     DataFrame
-        One row an object, in the order of the labels, no row for an image without any. Rows and columns count
-        from 0; a bounding box ends before its stop.
+        One row per object, in the order of the labels; no rows for an image without objects. Rows and columns count
+        from 0; the stop of a bounding box is exclusive.
     """
     shape = labels_yx.shape if shape is None else shape
     wanted = np.setdiff1d(labels_yx, [0]) if wanted is None else np.sort(wanted)
     neighbours = count_neighbours(labels_yx, wanted)
-    # 1 .. n, since scikit-image goes through all numbers up to the highest one.
+    # Renumbered 1 .. n, since scikit-image iterates over all numbers up to the highest.
     numbered_yx = np.searchsorted(wanted, labels_yx)
     is_wanted_yx = (
         (labels_yx > 0) & (wanted.take(numbered_yx, mode="clip") == labels_yx) if wanted.size else labels_yx < 0
@@ -137,7 +137,7 @@ def measure_objects(
 
 
 def _round_to_digits(values: np.ndarray) -> np.ndarray:
-    """Round to seven digits: a pixel may be 4 nm wide, an intensity a fraction of 1."""
+    """Round to seven significant digits, since values may be small: pixels of 4 nm, intensities below 1."""
     scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(np.where(values == 0, 1, values)))))
     return np.round(values * scale) / scale
 
@@ -154,11 +154,11 @@ def count_neighbours(labels_yx: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    ndarray of int64, one number a label
-        Other objects of which a pixel is at most 5 px away from one of this object's, as far as no third object lies
+    ndarray of int64, one number per label
+        Number of other objects with a pixel at most 5 px from a pixel of this object, unless a third object lies
         between them.
     """
-    # Each object grows by half of the distance: those that meet are neighbours.
+    # Each object is grown by half the distance; objects that then meet are neighbours.
     grown_yx = segmentation.expand_labels(labels_yx, distance=NEIGHBOUR_PX / 2)
     pairs = []
     for here, there in NEIGHBOURING:
@@ -181,21 +181,21 @@ def background_level(
     *,
     within: tuple[slice, slice] = (slice(None), slice(None)),
 ) -> float:
-    """Give the median of the pixels that belong to no object, 0 where there is none.
+    """Compute the median of the pixels outside objects, 0 if there are none.
 
     Parameters
     ----------
     labels : LabelFile
         Objects.
     image_of_rows : callable
-        Gives rows of the image in the same geometry.
+        Returns rows of the image in the same geometry.
     within : (rows, columns)
-        The part of the frame that the image covers; beyond it there are zeros that nobody measured.
+        The part of the frame that the image covers; the zeros beyond it were not measured and are excluded.
 
     Returns
     -------
     float
-        Of an image above 16 million pixels that of every second, third, ... row and column.
+        The median; images above 16 million pixels are subsampled by rows and columns.
     """
     step = sampling_step(labels.shape, max_pixels=MAX_LEVEL_PIXELS)
     top, bottom, _ = within[0].indices(labels.shape[0])
@@ -219,25 +219,25 @@ def encode_objects(
     origin: tuple[int, int] = (0, 0),
     shape: tuple[int, int] | None = None,
 ) -> Iterator[str]:
-    """Write each object as runs.
+    """Encode each object as runs of pixels.
 
     Parameters
     ----------
     labels_yx : ndarray of non-negative integers, shape (rows, columns)
         Objects, 0 is background.
     wanted : ndarray of integers
-        Labels to write, in this order.
+        Labels to encode, in this order.
     boxes : ndarray of int64
-        From `bounding_boxes`, of the whole image.
+        From `bounding_boxes`, for the whole image.
     order : "row" or "column"
-        Which way pixels are counted, from 1.
+        Direction in which pixels are numbered, from 1.
     origin, shape
         As for `measure_objects`.
 
     Yields
     ------
     str
-        "start length start length ...", one an object. Only its bounding box is looked at.
+        "start length start length ...", one string per object. Only its bounding box is read.
     """
     for number in wanted:
         first_row, last_row, first_column, last_column = (int(end) for end in boxes[number])
@@ -258,7 +258,7 @@ class ObjectTables:
     Parameters
     ----------
     folder : path
-        Where both files go; they have a header even without an object.
+        Folder of both files; they have a header even without objects.
     order : "row" or "column"
         As for `encode_objects`.
     """
@@ -291,9 +291,9 @@ class ObjectTables:
         labels : LabelFile
             Objects in the geometry of the raw image.
         image_of_rows, raw_of_rows : callable
-            Give rows of the preprocessed and of the raw image in that geometry.
+            Return rows of the preprocessed and of the raw image in that geometry.
         pixel_size_um : float or None
-            Edge of a pixel.
+            Edge length of a pixel.
         within : (rows, columns)
             For `background_level`.
         """
@@ -312,7 +312,7 @@ class ObjectTables:
                     dtype=bool,
                 )
                 parts = [((window.rows, window.columns), owned[is_inside])]
-                # Objects that reach beyond the window are measured by themselves.
+                # Objects that extend beyond the window are measured individually.
                 parts += [(around[place], owned[place : place + 1]) for place in np.flatnonzero(~is_inside)]
                 for part, wanted in parts:
                     if wanted.size:
@@ -352,7 +352,7 @@ class ObjectTables:
 
 
 def _around(box: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
-    """Give the part of an image in which an object and its neighbours lie."""
+    """Return the bounding box of an object, enlarged so that it includes neighbours, within the image."""
     down, across = (
         slice(max(0, int(first) - NEIGHBOUR_PX), min(size, int(last) + NEIGHBOUR_PX))
         for (first, last), size in zip((box[:2], box[2:]), shape, strict=True)
@@ -361,7 +361,7 @@ def _around(box: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
 
 
 def bounding_boxes(bands: Iterable[tuple[slice, np.ndarray]]) -> np.ndarray:
-    """Find where objects lie.
+    """Find the bounding box of each object.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def bounding_boxes(bands: Iterable[tuple[slice, np.ndarray]]) -> np.ndarray:
     Returns
     -------
     ndarray of int64, shape (highest label + 1, 4)
-        First row, end, first column, end; zeros where there is no such object.
+        First row, end, first column, end; zeros for labels without an object.
     """
     boxes = np.zeros((1, 4), dtype=np.int64)
     for rows, labels_yx in bands:
@@ -394,7 +394,7 @@ def bounding_boxes(bands: Iterable[tuple[slice, np.ndarray]]) -> np.ndarray:
 
 
 def concatenate_tables(output_path: str | Path, paths: Sequence[str | Path]) -> int:
-    """Put CSV files with one header below one another, line by line.
+    """Concatenate CSV files with the same header, line by line.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from skimage import morphology
 
 from cellmill.images import IGNORE_LABEL
 
-# Labels up to this one are renumbered through a table, larger ones by sorting.
+# Labels up to this number are renumbered through a table, larger labels by sorting.
 MAX_LOOKUP = 1 << 24
 
 
@@ -16,9 +16,9 @@ def make_footprint(footprint: str, *, radius_px: int) -> np.ndarray:
     Parameters
     ----------
     footprint : "cross", "square" or "disk"
-        A cross has one pixel's width and arms of `radius_px`.
+        A cross has arms of length `radius_px`, one pixel wide.
     radius_px : int, >= 0
-        Reach from the centre; 0 gives the centre alone, which changes nothing.
+        Reach from the centre; 0 is the centre alone, which changes nothing.
 
     Returns
     -------
@@ -47,12 +47,12 @@ def close_mask(mask_yx: np.ndarray, *, footprint: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of bool, shape (rows, columns)
-        Holds every pixel of `mask_yx`, also at the borders of the image; closing it again changes nothing.
+        Contains every pixel of `mask_yx`, also at the borders of the image; closing it again changes nothing.
 
     Notes
     -----
-    scikit-image mirrors the image at its borders. scipy's binary_closing takes the outside for background and
-    eats objects that touch the border.
+    scikit-image mirrors the image at its borders. scipy's binary_closing treats the outside as background and
+    erodes objects that touch the border.
     """
     if footprint.size == 1:
         return mask_yx.copy()
@@ -66,7 +66,7 @@ def fill_holes(mask_yx: np.ndarray, *, max_hole_px: int) -> np.ndarray:
     ----------
     mask_yx : ndarray of bool, shape (rows, columns)
     max_hole_px : int, >= 0
-        Largest area to fill. Larger holes stay: a ring of touching cells encloses real background.
+        Largest area to fill. Larger holes stay, since a ring of touching cells encloses real background.
 
     Returns
     -------
@@ -84,9 +84,9 @@ def fill_holes(mask_yx: np.ndarray, *, max_hole_px: int) -> np.ndarray:
 
 
 def label_components(mask_yx: np.ndarray) -> np.ndarray:
-    """Number the components of a mask 1 .. n.
+    """Number the connected components of a mask 1 .. n.
 
-    8-connected: a process one pixel wide that runs diagonally is one object.
+    Components are 8-connected, so that a diagonal process one pixel wide is a single object.
     """
     labels, _ = ndimage.label(mask_yx, structure=np.ones((3, 3), dtype=bool))
     return labels
@@ -116,7 +116,7 @@ def number_objects(labels_yx: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def avoid_ignore_label(labels_yx: np.ndarray) -> np.ndarray:
-    """Number objects 1 .. n, leaving out the number that marks ignored pixels.
+    """Number objects 1 .. n, skipping IGNORE_LABEL.
 
     Returns
     -------

@@ -1,8 +1,8 @@
-"""Where objects have necks: their parts, and how deep the saddles between parts are.
+"""Necks of objects: the parts of each object, and the depth of the saddles between parts.
 
-A landscape of heights is laid over the objects: the distance to the background, or what a network predicts. Parts are
-its hills; a neck between two parts is as deep as its highest pass lies below the lower one of the two tops. All depths
-come from one watershed, so that a list of them costs little.
+Each object has a height map: the distance to the background, or a predicted map. Its parts are the regions around the
+local maxima. The depth of a neck between two parts is the height of the lower peak above the highest saddle between
+them. One watershed serves all depths, so that trying several costs little.
 """
 
 from dataclasses import dataclass
@@ -31,8 +31,8 @@ class Necks:
     """Parts of a mask and the necks between them.
 
     `parts_yx` numbers the parts 1 .. n, 0 is background. `peaks[k]` is the largest height in part k. Neck e joins
-    parts `first[e]` and `second[e]` of the same base object, with `saddles[e]` the height of its highest pass; sorted
-    from high to low.
+    parts `first[e]` and `second[e]` of the same base object, with `saddles[e]` the height of its highest saddle;
+    necks are sorted by it from high to low.
     """
 
     parts_yx: np.ndarray
@@ -48,14 +48,14 @@ def find_necks(base_yx: np.ndarray, *, heights_yx: np.ndarray | None = None) -> 
     Parameters
     ----------
     base_yx : ndarray of int, shape (rows, columns)
-        Objects; parts of two of them are never joined again.
+        Objects; parts of different objects are never joined.
     heights_yx : ndarray of float, shape (rows, columns), or None
-        The landscape; None: the distance to the background, px.
+        Height map; None: the distance to the background, px.
 
     Returns
     -------
     Necks
-        For `join_parts`.
+        Input of `join_parts`.
     """
     mask_yx = base_yx > 0
     if not mask_yx.any():
@@ -85,7 +85,7 @@ def join_parts(necks: Necks, *, depth: float) -> np.ndarray:
     necks : Necks
         From `find_necks`.
     depth : float, > 0
-        A neck at least this much below the lower one of its two tops is a border between two objects.
+        A neck at least this far below the lower of its two peaks separates two objects.
 
     Returns
     -------
@@ -119,12 +119,12 @@ def join_parts(necks: Necks, *, depth: float) -> np.ndarray:
 
 
 def _cross(base_yx: np.ndarray, basins_yx: np.ndarray) -> tuple[np.ndarray, int]:
-    """Number the parts that lie in one object and one basin 1 .. n, by object, then basin."""
+    """Number the intersections of objects and basins 1 .. n, by object, then basin."""
     n_basins = int(basins_yx.max())
-    # Nearly every basin lies in one object: only pixels of the others are sorted.
+    # Nearly every basin lies in one object, so only pixels of the others are sorted.
     owner = np.zeros(n_basins + 1, dtype=np.int64)
     owner[basins_yx] = base_yx
-    owner[0] = 0  # an object without a hill is in no basin
+    owner[0] = 0  # an object without a local maximum is in no basin
     is_other_yx = owner[basins_yx] != base_yx
     codes = base_yx[is_other_yx].astype(np.int64) * (n_basins + 1) + basins_yx[is_other_yx]
     others, place = np.unique(codes, return_inverse=True)
@@ -138,7 +138,7 @@ def _cross(base_yx: np.ndarray, basins_yx: np.ndarray) -> tuple[np.ndarray, int]
 
 
 def _touching_pairs(parts_yx: np.ndarray, base_yx: np.ndarray, heights_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Neighbouring pixels of two parts of one object: code of the two parts, lower height of the two."""
+    """Find neighbouring pixels in two parts of one object; return a code of the parts, and the lower height."""
     base = int(parts_yx.max()) + 1
     pairs, heights = [], []
     for here, there in NEIGHBOURING:

@@ -1,7 +1,7 @@
-"""What a network sees of an image: the same numbers in training, validation and prediction.
+"""Normalise images for a network, identically in training, validation and prediction.
 
-Pixels that a crop-and-pad fit added are no part of the image: they enter no statistic and read as zero, the
-mean of a normalised image.
+Pixels added by a crop-and-pad fit are not part of the image. They are excluded from the statistics and become zero,
+the mean of a normalised image.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from cellmill.windows import release_pages
 
 @dataclass(frozen=True)
 class InputScale:
-    """Normalised value = (value - offset) / scale inside the valid box, 0 outside."""
+    """Normalisation of one image: (value - offset) / scale inside the valid box, 0 outside."""
 
     offset: float
     scale: float
@@ -23,7 +23,7 @@ class InputScale:
 
 
 def valid_box(geometry: Geometry) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Find the part of a fitted image that the raw image covers.
+    """Compute the part of a fitted image that the raw image covers.
 
     Returns
     -------
@@ -38,21 +38,21 @@ def valid_box(geometry: Geometry) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str) -> InputScale:
-    """Measure once for an image how its values are normalised.
+    """Compute the normalisation of an image from its valid pixels.
 
     Parameters
     ----------
     image_yx : ndarray of float32, shape (rows, columns)
         A preprocessed image; may be a memory map, of which one block of rows is in memory at a time.
     geometry : Geometry
-        Tells which pixels the raw image covers.
+        Defines which pixels the raw image covers.
     normalise : str
-        `zscore`: mean 0 and standard deviation 1 over the valid pixels; `none`: values as they are.
+        `zscore`: mean 0 and standard deviation 1 over the valid pixels; `none`: values stay unchanged.
 
     Returns
     -------
     InputScale
-        Of a constant image the scale is 1.
+        The scale of a constant image is 1.
     """
     (top, bottom), (left, right) = valid_box(geometry)
     if normalise == "none":
@@ -61,7 +61,7 @@ def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str) -
     count, mean, squares = 0, 0.0, 0.0
     for row in range(top, bottom, 512):
         block = np.asarray(image_yx[row : min(row + 512, bottom), left:right], dtype=np.float64)
-        # Blocks are joined as in Chan et al. 1983, doi:10.1080/00031305.1983.10483115.
+        # Blocks are combined as in Chan et al. 1983, doi:10.1080/00031305.1983.10483115.
         shift = block.mean() - mean
         total = count + block.size
         squares += ((block - block.mean()) ** 2).sum() + shift**2 * count * block.size / total
@@ -80,9 +80,9 @@ def read_window(image_yx: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, 
     image_yx : ndarray of float32, shape (rows, columns)
         May be a memory map.
     rows, columns : ndarray of int
-        Where the window's rows and columns lie in the image, from `mirror`.
+        Row and column indices of the window in the image, from `mirror`.
     scale : InputScale
-        Of this image.
+        Normalisation of this image.
 
     Returns
     -------
@@ -101,28 +101,28 @@ def cut(planes: np.ndarray, *, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     Parameters
     ----------
     planes : ndarray of any dtype, shape (..., rows, columns)
-        May be a memory map, of which only the part that is needed is read.
+        May be a memory map, of which only the needed part is read.
     rows, columns : ndarray of int
-        Positions from `mirror`.
+        Indices from `mirror`.
 
     Returns
     -------
     ndarray, shape (..., len(rows), len(columns))
-        A view of the planes where nothing is mirrored.
+        A view of the planes if nothing is mirrored.
     """
     found = np.asarray(planes)[..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     for axis, places in ((-2, rows), (-1, columns)):
-        # Picking single rows and columns takes longer than a slice.
+        # Indexing single rows and columns is slower than a slice.
         if not (np.diff(places) == 1).all():
             found = np.take(found, places - places.min(), axis=axis)
     return found
 
 
 def mirror(start: int, length: int, size: int) -> np.ndarray:
-    """Give the positions start .. start + length - 1, those outside 0 .. size - 1 mirrored at the edge.
+    """Return the indices start .. start + length - 1, with those outside 0 .. size - 1 mirrored at the edge.
 
-    The edge pixel is repeated (numpy's `symmetric`), so that an image of one row works too. A mirrored margin
-    has the image's own statistics, which batch normalisation in training would otherwise mix with a constant.
+    The edge pixel is repeated (numpy's `symmetric`), so that an image of one row works too. A mirrored margin keeps
+    the statistics of the image. A constant margin would change those of batch normalisation in training.
     """
     positions = np.arange(start, start + length) % (2 * size)
     return np.where(positions < size, positions, 2 * size - 1 - positions)

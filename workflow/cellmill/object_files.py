@@ -1,4 +1,4 @@
-"""Stage export: the objects of a run as files of other programs: COCO, ImageJ's ROI Manager, QuPath, cell tracking."""
+"""Stage export: write the objects of a run for other programs (COCO, ImageJ's ROI Manager, QuPath, cell tracking)."""
 
 import json
 import logging
@@ -35,8 +35,8 @@ def export_coco(
     segmentation_dirs : sequence of path
         Shard folders of the stage postprocess.
     samples : sequence of mapping
-        Rows of the sample table: sample, image. An image's `file_name` is that of its file where it begins with the
-        name of the sample, else {sample}.tif.
+        Rows of the sample table: sample, image. `file_name` is the name of the image file if that begins with
+        `{sample}.`, else {sample}.tif.
     """
     paths = _label_paths(segmentation_dirs)
     write_coco(
@@ -48,7 +48,7 @@ def export_coco(
 def export_rois(
     *, output_dir: str | Path, segmentation_dirs: Sequence[str | Path], samples: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write {sample}.zip for ImageJ's ROI Manager, one ROI an object; parameters as for `export_coco`."""
+    """Write {sample}.zip for ImageJ's ROI Manager, one ROI per object; parameters as for `export_coco`."""
     paths = _label_paths(segmentation_dirs)
     with shard_folder(output_dir) as folder:
         for row in _sorted(samples, paths):
@@ -59,7 +59,7 @@ def export_rois(
 def export_geojson(
     *, output_dir: str | Path, segmentation_dirs: Sequence[str | Path], samples: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write {sample}.geojson, which QuPath opens; parameters as for `export_coco`.
+    """Write {sample}.geojson for QuPath; parameters as for `export_coco`.
 
     Notes
     -----
@@ -87,16 +87,16 @@ def export_ctc(
     Parameters
     ----------
     output_dir : path
-        The folder; written whole or not at all.
+        Output folder; written whole or not at all.
     segmentation_dirs : sequence of path
         Shard folders of the stage postprocess.
     samples : sequence of mapping
-        Rows of the sample table: sample, sequence, frame. Images of no sequence are left out.
+        Rows of the sample table: sample, sequence, frame. Images without a sequence are left out.
 
     Notes
     -----
-    Objects of consecutive frames are the same where they overlap most, see `cellmill.linking`: enough for the
-    challenge's SEG and DET, no tracking.
+    Objects of consecutive frames are linked by overlap, see `cellmill.linking`. This is enough for the challenge's
+    SEG and DET, but it is not tracking.
     """
     paths = _label_paths(segmentation_dirs)
     rows = sorted(
@@ -110,7 +110,7 @@ def export_ctc(
             try:
                 write_ctc(result, frames=link_frames(numbered))
             except TooManyTracksError as error:
-                # One crowded sequence must not cost the others theirs.
+                # A sequence with too many tracks must not prevent the export of the others.
                 shutil.rmtree(result)
                 logger.warning("%s is left out: %s", sequence, error)
     logger.info("%d frames", len(rows), extra={"progress": True})
@@ -130,9 +130,9 @@ def _file_name(row: Mapping[str, Any]) -> str:
 
 
 def describe_features(objects: Mapping[int, Piece]) -> Iterator[dict[str, Any]]:
-    """Describe objects, number -> (row, column, mask), as features of GeoJSON."""
+    """Convert objects, number -> (row, column, mask), to GeoJSON features."""
     for number, (row, column, mask_yx) in objects.items():
-        parts_yx, n_parts = ndimage.label(mask_yx)  # 4-connected: each has one outer ring
+        parts_yx, n_parts = ndimage.label(mask_yx)  # 4-connected: each part has one outer ring
         corner = np.array([column, row])
         polygons = [_polygon(parts_yx == part, corner=corner) for part in range(1, n_parts + 1)]
         geometry = (
@@ -148,9 +148,9 @@ def describe_features(objects: Mapping[int, Piece]) -> Iterator[dict[str, Any]]:
 
 
 def _polygon(mask_yx: np.ndarray, *, corner: np.ndarray) -> list[list[list[int]]]:
-    """Give the rings of one connected part: the outer one first, closed, turned as RFC 7946 asks.
+    """List the closed rings of one connected part, the outer ring first, oriented as RFC 7946 requires.
 
-    None comes to a point twice: such a ring is no valid geometry for what reads it.
+    No ring visits a point twice, because readers reject such rings as invalid geometry.
     """
     simple = (part for ring in trace_edges(mask_yx) for part in _split_ring(ring))
     rings = sorted(simple, key=lambda ring: -abs(_signed_area(ring)))
@@ -164,7 +164,7 @@ def _polygon(mask_yx: np.ndarray, *, corner: np.ndarray) -> list[list[list[int]]
 
 
 def _split_ring(ring: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut a ring, shape (points, 2), where it touches itself, into rings that do not."""
+    """Split a ring, shape (points, 2), where it touches itself, into simple rings."""
     path: list[tuple[int, int]] = []
     place: dict[tuple[int, int], int] = {}
     for point in map(tuple, ring.tolist()):

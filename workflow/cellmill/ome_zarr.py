@@ -1,4 +1,4 @@
-"""OME-Zarr images (0.4 and 0.5): a folder with the pyramid of one image, of which the full resolution is read.
+"""Read the full resolution of OME-Zarr images (0.4 and 0.5), which are folders with the pyramid of one image.
 
 Axes as in `cellmill.layouts`.
 """
@@ -15,7 +15,7 @@ import numpy as np
 from cellmill.layouts import MAX_PIXELS, Layout, check_axes, unit_in_um
 
 METADATA_FILES = ("zarr.json", ".zattrs")
-# Decoders of numbers. zarr knows others that run what a chunk holds (pickle) and are never called for.
+# Codecs that only decode numbers. Others are rejected, because some execute the content of a chunk (pickle).
 CODECS = {
     "blosc", "zlib", "gzip", "zstd", "lz4", "bz2", "lzma", "shuffle", "delta", "bytes", "crc32c", "crc32", "adler32",
     "transpose", "sharding_indexed", "fixedscaleoffset", "bitround", "packbits", "numcodecs.zlib", "numcodecs.bz2",
@@ -24,17 +24,17 @@ CODECS = {
 
 
 def is_store(path: Path) -> bool:
-    """Say whether a folder is an OME-Zarr image."""
+    """Return whether a path is a folder with the metadata file of an OME-Zarr image."""
     return path.is_dir() and any((path / name).is_file() for name in METADATA_FILES)
 
 
 def read_layout(path: Path) -> Layout:
-    """Say what the axes of an OME-Zarr image are, from its metadata only.
+    """Read the axes of an OME-Zarr image from its metadata only.
 
     Raises
     ------
     ValueError
-        If the folder is no image, or its metadata are damaged.
+        If the folder is not an image, or its metadata are damaged.
     """
     scales = _multiscales(path)
     axes, scale = _axes_and_scale(scales)
@@ -63,7 +63,7 @@ def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) ->
     index : mapping
         Axis -> position, for every axis of the stack but Y, X and C.
     first, last : int
-        Rows, the last one excluded.
+        Range of rows; `last` is excluded.
 
     Returns
     -------
@@ -88,11 +88,11 @@ def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) ->
 
 
 def digest_store(path: Path) -> str:
-    """Digest the metadata and the chunks of the full resolution, so that a changed chunk is a changed image.
+    """Compute a digest of the metadata and the full-resolution chunks, so that a changed chunk changes the image.
 
     Notes
     -----
-    A folder's time stamp says nothing about the chunks in it, and its thousands of files are no inputs of a job.
+    A folder's time stamp does not reflect changes of its chunks, and its thousands of files are not inputs of a job.
     """
     array = path / _multiscales(path)["datasets"][0]["path"]
     digest = hashlib.sha256()
@@ -104,7 +104,7 @@ def digest_store(path: Path) -> str:
 
 
 def stamp_store(path: Path) -> str:
-    """Digest names, sizes and times of the same files: where it is as before, the content need not be read."""
+    """Compute a digest of the names, sizes and times of these chunks; while it is unchanged, skip reading them."""
     array = path / _multiscales(path)["datasets"][0]["path"]
     entries = []
     for file in sorted(array.rglob("*")):
@@ -179,7 +179,7 @@ def _axes_and_scale(scales: Mapping[str, Any]) -> tuple[list[str], dict[str, flo
 
 
 def _array_metadata(path: Path, scales: Mapping[str, Any]) -> dict[str, Any]:
-    """Read shape and type of the full resolution; refuse decoders and chunks that no image needs."""
+    """Read the shape and type of the full resolution; reject unknown codecs and oversized chunks."""
     folder = path / scales["datasets"][0]["path"]
     if (folder / "zarr.json").is_file():
         content = _load(folder / "zarr.json")

@@ -1,14 +1,14 @@
-"""A network as an ONNX graph: from normalised images to the probabilities that `predict` writes.
+"""Export of a network as an ONNX graph, which maps normalised images to the probabilities that `predict` writes.
 
 Axes     b batch, c channels, y rows, x columns
 Inputs   images              float32, b x frames x rows x columns, normalised; rows and columns: multiples of stride_px
-         classes             float32, b x classes, 1 for the class of an image, 0 for the others; only where it is told
-         state_{n}_h, _c     float32, b x channels x rows/scale x columns/scale: hidden state and cell of the n-th layer
-                             of memory, from 1 on; zeros at the first frame of a sequence; only with memory
+         classes             float32, b x classes, 1 for the class of an image, 0 for the others; only if it is an input
+         state_{n}_h, _c     float32, b x channels x rows/scale x columns/scale: hidden state and cell of the n-th
+                             C-LSTM layer, from 1 on; zeros at the first frame of a sequence; only recurrent networks
 Outputs  probabilities       float32, b x channels x rows x columns, see outputs.py
-         next_state_{n}_h, _c  what to give as state with the next frame; only with memory
+         next_state_{n}_h, _c  state for the next frame; only recurrent networks
 
-A network with memory takes one frame at a time. Where the class is not told, the graph gives the mean over all classes.
+A recurrent network takes one frame at a time. If the class is not an input, the graph averages over all classes.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ from torch import Tensor, nn
 
 from cellmill.outputs import to_probabilities
 
-# The oldest that torch writes as it is, with the file version that came with it: older runtimes read it too.
+# The oldest opset that torch writes without conversion, and the file version of that time, for older runtimes.
 OPSET = 18
 IR_VERSION = 8
 
-# What the channels of `probabilities` are called, in their order.
+# Names of the channels of `probabilities`, in their order.
 CHANNEL_NAMES: dict[str, tuple[str, ...]] = {
     "foreground": ("foreground",),
     "two_classes": ("foreground",),
@@ -39,32 +39,33 @@ CHANNEL_NAMES: dict[str, tuple[str, ...]] = {
     "flow_gray": ("grey",),
 }
 
-# Loggers of the packages that write the graph, and from which level on they are heard.
+# Verbose loggers of the packages that write the graph, and the level to which they are set.
 TALKATIVE = {
-    "torch.onnx._internal.exporter._registration": logging.ERROR,  # torchvision is missing, and not needed
+    "torch.onnx._internal.exporter._registration": logging.ERROR,  # warns that torchvision, not needed, is missing
     "onnx_ir": logging.WARNING,
     "onnxscript": logging.WARNING,
 }
 
-# Images to trace with, in blocks of stride_px; no two axes are alike, or one could be taken for the other.
+# Shape of the images used for tracing, rows and columns in blocks of stride_px. All differ, so that torch cannot
+# confuse two axes.
 TRACED_BATCH, TRACED_ROWS, TRACED_COLUMNS = 2, 3, 5
 
 
 class Predictor(nn.Module):
-    """A network with what is done to its input and output.
+    """A network with its class input, hidden state and conversion of logits to probabilities.
 
     Parameters
     ----------
     network : nn.Module
         In evaluation mode.
     output : str
-        What its logits mean.
+        `network.output` of its preset.
     classes : int
-        Planes that tell the class of an image.
+        Number of class planes.
     is_class_told : bool
-        Whether the class is an input, or the mean over all classes is asked for.
+        Whether the class is an input; if not, predictions are averaged over all classes.
     has_memory : bool
-        Whether its state is an input and an output.
+        Whether the state is an input and an output.
     """
 
     def __init__(self, network: nn.Module, *, output: str, classes: int, is_class_told: bool, has_memory: bool) -> None:
@@ -109,18 +110,18 @@ def make_graph(predictor: Predictor, *, frames: int) -> onnx.ModelProto:
     predictor : Predictor
         On the CPU; not changed.
     frames : int, > 0
-        Planes of the image, without those that tell its class.
+        Planes of the image, without the class planes.
 
     Returns
     -------
     onnx.ModelProto
-        Checked. Batch, rows and columns are free. It holds its weights and nothing of this machine, no paths.
+        Valid graph with dynamic batch, rows and columns. It contains the weights, but no paths of this machine.
     """
     stride_px = predictor.stride_px
     images_bcyx = torch.zeros(TRACED_BATCH, frames, TRACED_ROWS * stride_px, TRACED_COLUMNS * stride_px)
     classes = [torch.zeros(TRACED_BATCH, predictor.classes)] if predictor.is_class_told else []
     with torch.no_grad():
-        _, *state = predictor(images_bcyx, *classes)  # the first frame shows the shapes
+        _, *state = predictor(images_bcyx, *classes)  # the shapes of the state are those after the first frame
     inputs = (images_bcyx, *classes, *state)
     given = ["images", *["classes" for _ in classes], *_state_names("state", len(state))]
     found = ["probabilities", *_state_names("next_state", len(state))]
@@ -151,7 +152,7 @@ def make_graph(predictor: Predictor, *, frames: int) -> onnx.ModelProto:
 
 
 def add_properties(graph: onnx.ModelProto, properties: Mapping[str, Any]) -> onnx.ModelProto:
-    """Give a copy of a graph with properties that its readers find: text as it is, all else as JSON."""
+    """Return a copy of a graph with metadata properties; text is stored as it is, all else as JSON."""
     described = onnx.ModelProto()
     described.CopyFrom(graph)
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in properties.items()}
@@ -160,7 +161,7 @@ def add_properties(graph: onnx.ModelProto, properties: Mapping[str, Any]) -> onn
 
 
 def _with_classes(images_bcyx: Tensor, classes_bc: Tensor) -> Tensor:
-    """Put the planes that tell a class after those of the image; one row of classes serves the whole batch."""
+    """Append class planes to those of the image; a single row of classes is used for the whole batch."""
     batch, _, rows, columns = images_bcyx.shape
     return torch.cat([images_bcyx, classes_bc[:, :, None, None].expand(batch, -1, rows, columns)], dim=1)
 
@@ -170,7 +171,7 @@ def _state_names(prefix: str, count: int) -> list[str]:
 
 
 def _free_axes(tensor: Tensor, free: tuple[Any, Any, Any]) -> dict[int, Any]:
-    """Say how the axes of a traced tensor follow from the batch and from the blocks of the image."""
+    """Return the dynamic axes of a traced tensor in terms of the batch and the blocks of the image."""
     batch, row_blocks, column_blocks = free
     if tensor.ndim == 2:
         return {0: batch}
@@ -181,7 +182,7 @@ def _free_axes(tensor: Tensor, free: tuple[Any, Any, Any]) -> dict[int, Any]:
 
 
 def _clean(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """Keep what a runtime needs: without notes on the source code, which name folders of this machine."""
+    """Return a copy without the notes on the source code, which contain folder names of this machine."""
     cleaned = onnx.ModelProto()
     cleaned.CopyFrom(graph)
     assert not cleaned.functions, "torch has put all functions in place"
@@ -206,7 +207,7 @@ def _name_axes(tensors: Iterable[onnx.ValueInfoProto], *, scales: list[int]) -> 
 
 @contextlib.contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Keep torch's remarks on itself from our log: its own old classes, torchvision, each step of its optimiser."""
+    """Suppress irrelevant log messages and warnings: torch's old classes, torchvision, steps of the graph optimiser."""
     levels = {logging.getLogger(name): level for name, level in TALKATIVE.items()}
     before = {logger: logger.level for logger in levels}
     try:

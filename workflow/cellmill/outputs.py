@@ -1,8 +1,8 @@
-"""What the channels of a network mean.
+"""Output channels of the networks, and their conversion from logits to probabilities.
 
 Axes  b batch, c channels, y rows, x columns
 
-output        channels of the network                        channels for people
+output        channels of the network                        stored channels
 foreground    logit of foreground                            probability
 two_classes   softmax: background, foreground                probability
 contour       softmax: background, cell, contour             probabilities of cell and of contour
@@ -23,14 +23,14 @@ OUTPUT_CHANNELS: dict[str, int] = {
     "flow_gray": 1,
 }
 
-# SOURCE Stringer et al. 2021, doi:10.1038/s41592-020-01018-x: networks give flows five times as long
+# SOURCE Stringer et al. 2021, doi:10.1038/s41592-020-01018-x: networks are trained on flows times five
 FLOW_SCALE = 5.0
 
 
 def foreground_logit(logits_bcyx: Tensor, *, output: str) -> Tensor:
-    """Give the logit of foreground, whose sigmoid is its probability: shape (batch, rows, columns).
+    """Return the logit of foreground, whose sigmoid is its probability: shape (batch, rows, columns).
 
-    Of foreground, two_classes (the difference of both logits), distance and flow.
+    Defined for foreground, two_classes (the difference of both logits), distance and flow.
     """
     assert output in ("foreground", "two_classes", "distance", "flow"), output
     if output == "two_classes":
@@ -39,20 +39,20 @@ def foreground_logit(logits_bcyx: Tensor, *, output: str) -> Tensor:
 
 
 def to_probabilities(logits_bcyx: Tensor, *, output: str) -> Tensor:
-    """Turn what a network gives into what is stored.
+    """Convert logits to the channels that are stored.
 
     Parameters
     ----------
     logits_bcyx : Tensor of any float, shape (batch, channels, rows, columns)
-        Of a network; of a recurrent one with batch and time flattened into one axis.
+        Output of a network; for recurrent networks with batch and time flattened into one axis.
     output : str
         `network.output` of a preset.
 
     Returns
     -------
     Tensor of float32, shape (batch, channels, rows, columns)
-        Channel 0 is the probability of foreground, or the value that stands for it, in [0, 1]. The others are
-        listed at the head of this module.
+        Channel 0 is the probability of foreground, or for flow_gray the grey value, in [0, 1]; for contour it is the
+        probability of cell. The others are listed at the head of this module.
     """
     assert logits_bcyx.shape[1] == OUTPUT_CHANNELS[output], (logits_bcyx.shape, output)
     logits_bcyx = logits_bcyx.float()

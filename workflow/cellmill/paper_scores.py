@@ -1,6 +1,6 @@
-"""Scores that the papers' tables have: rates of both classes, scores at one half, ISBI 2012, baselines.
+"""Scores in the tables of the papers: rates of both classes, scores at a threshold of 0.5, ISBI 2012, baselines.
 
-They stand in metrics.csv beside the others, with intervals from the same draws of images.
+They are written to metrics.csv with the other scores, with intervals from the same draws of images.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ from cellmill.statistics import CONFIDENCE, Bootstrap, percentile_interval, weig
 
 RATE_METRICS = ("fpr", "f1_macro")
 ALL_PIXEL_METRICS = (*PIXEL_METRICS, *RATE_METRICS)
-# The stage of scores at a probability of one half, whatever threshold was fitted, and that of predictors
-# without a network. Their names in the column `model` are no names of runs, which have no parentheses.
+# Stages of scores at a probability of 0.5, whatever the fitted threshold, and of predictors without a network.
+# In the column `model`, names of such predictors have parentheses, which names of runs cannot have.
 HALF, BASELINE = "at_0.50", "baseline"
 CONSTANT, GREY = "(constant)", "(grey)"
 SECTION_AGGREGATIONS = AT_FITTED, BEST_PER_STACK, BEST_PER_SLICE = "image_mean", "best_per_stack", "best_per_slice"
@@ -35,7 +35,7 @@ Sections = Mapping[str, Mapping[str, Any]]
 
 
 def score_rates(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarray]:
-    """Turn counts of pixels into the scores of `score_pixels` and two more.
+    """Turn counts of pixels into the scores of `score_pixels`, fpr and f1_macro.
 
     Parameters
     ----------
@@ -46,8 +46,8 @@ def score_rates(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarra
     -------
     dict
         Each of ALL_PIXEL_METRICS as a float64 array of that shape. fpr is FP / (FP + TN), NaN without true
-        background; f1_macro the mean of the F1 scores (Dice) of foreground and background, each 1 where the class is
-        empty on both sides.
+        background. f1_macro is the mean F1 score (Dice) of foreground and background, each 1 if the class is empty on
+        both sides.
     """
     scores = score_pixels(counts)
     swapped = score_pixels({"tp": counts["tn"], "fp": counts["fn"], "fn": counts["fp"], "tn": counts["tp"]})
@@ -55,7 +55,7 @@ def score_rates(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarra
 
 
 def count_at_half(histogram: np.ndarray) -> np.ndarray:
-    """Give tp, fp, fn, tn at a threshold of one half.
+    """Compute tp, fp, fn, tn at a threshold of 0.5.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def count_at_half(histogram: np.ndarray) -> np.ndarray:
 def count_section(
     probability_yx: np.ndarray, truth_yx: np.ndarray, image_yx: np.ndarray, *, threshold: float
 ) -> dict[str, Any]:
-    """Score one section as ISBI 2012 does, and count what its baselines need.
+    """Score one section as in ISBI 2012, and count its pixels by grey value for the baselines.
 
     Parameters
     ----------
@@ -85,13 +85,13 @@ def count_section(
     image_yx : ndarray of float, shape (rows, columns)
         Preprocessed image.
     threshold : float
-        The fitted one.
+        Fitted threshold.
 
     Returns
     -------
     dict
-        v_rand and v_info: at the fitted threshold, at each of THRESHOLDS, and of the constant predictor (lists, None
-        where there is no true cell); grey: values, background and foreground of `GreyCounts`. Plain, for JSON.
+        v_rand and v_info: lists of scores at the fitted threshold, at each of THRESHOLDS, and of the constant predictor
+        (None without a true cell). grey: values, background and foreground of `GreyCounts`. Plain values, for JSON.
     """
     valid_yx = truth_yx != IGNORE_LABEL
     is_cell_yx = (truth_yx > 0) & valid_yx
@@ -122,13 +122,13 @@ def summarize_rates(counts: np.ndarray, *, metrics: Sequence[str], bootstrap: Bo
     metrics : sequence of str
         Some of ALL_PIXEL_METRICS.
     bootstrap : Bootstrap
-        Of these images.
+        Draws of these images.
 
     Yields
     ------
     dict
-        metric, aggregation, value, ci_low, ci_high, n, n_undefined; NaN where undefined. An mcc of 0/0 stands as 0 in
-        the mean and is counted in `n_undefined` too.
+        metric, aggregation, value, ci_low, ci_high, n, n_undefined; NaN where undefined. An mcc of 0/0 enters the mean
+        as 0 and is also counted in `n_undefined`.
     """
 
     def score(rows: np.ndarray) -> np.ndarray:
@@ -140,7 +140,7 @@ def summarize_rates(counts: np.ndarray, *, metrics: Sequence[str], bootstrap: Bo
     for name, row, values in zip(metrics, _summarize(each, _mean(each), bootstrap=bootstrap), each.T, strict=True):
         flagged = int(np.count_nonzero(np.isfinite(values) & is_conventional)) if name == "mcc" else 0
         yield {"metric": name, "aggregation": "image_mean", **row, "n_undefined": row["n_undefined"] + flagged}
-    # Pooled, an image adds its pixels even where a score of its own is undefined.
+    # An image adds its pixels to the pooled counts even if its score is undefined.
     pooled = _summarize(np.zeros(each.shape), lambda weights: score(weights @ counts), bootstrap=bootstrap)
     for name, row in zip(metrics, pooled, strict=True):
         yield {"metric": name, "aggregation": "pooled", **row}
@@ -154,13 +154,13 @@ def summarize_sections(scores: np.ndarray, *, bootstrap: Bootstrap) -> Iterator[
     scores : ndarray of float64, shape (sections, 2, 1 + thresholds)
         At the fitted threshold, then at each of THRESHOLDS; NaN where there is no true cell.
     bootstrap : Bootstrap
-        Of these sections.
+        Draws of these sections.
 
     Yields
     ------
     dict
-        As `summarize_rates`, with the aggregations image_mean (at the fitted threshold), best_per_stack (the one
-        threshold with the best mean, which is the challenge's score) and best_per_slice (each section at its own best).
+        As `summarize_rates`, with the aggregations image_mean (at the fitted threshold), best_per_stack (at the common
+        threshold with the best mean, the challenge's score) and best_per_slice (each section at its best threshold).
     """
     sweeps = scores[:, :, 1:]
     flat = sweeps.reshape(len(sweeps), -1)
@@ -179,20 +179,20 @@ def summarize_sections(scores: np.ndarray, *, bootstrap: Bootstrap) -> Iterator[
 
 
 def summarize_baselines(sections: Mapping[str, Sections], *, bootstraps: Mapping[str, Bootstrap]) -> Iterator[Row]:
-    """Score the constant predictor (all foreground) and one grey threshold.
+    """Score the constant predictor (all foreground) and a grey threshold.
 
     Parameters
     ----------
     sections : mapping
-        Split -> sample -> what was counted of it in one geometry, with the entries of `count_section`.
+        Split -> sample -> its counts in one geometry, with the entries of `count_section`.
     bootstraps : mapping
-        Split -> that of its sections.
+        Split -> bootstrap over its sections.
 
     Yields
     ------
     dict
-        model (CONSTANT or GREY), split, and what `summarize_rates` gives. The grey threshold is chosen on the
-        training images, on those of validation where none are scored.
+        model (CONSTANT or GREY), split, and the entries of `summarize_rates`. The grey threshold is chosen on the
+        training images, else on the validation images, else on the first split.
     """
     greys = {split: [_read_greys(one["grey"]) for one in of_split.values()] for split, of_split in sections.items()}
     chosen_on = next((split for split in ("train", "validation") if split in greys), next(iter(greys)))
@@ -212,7 +212,7 @@ def summarize_baselines(sections: Mapping[str, Sections], *, bootstraps: Mapping
 
 
 def read_sections(counted: Mapping[str, Any]) -> np.ndarray:
-    """Give V_rand and V_info of `count_section`, shape (2, 2 + thresholds), the constant predictor last."""
+    """Convert V_rand and V_info of `count_section` to an array, shape (2, 2 + thresholds), constant predictor last."""
     rows = [[np.nan if score is None else score for score in counted[metric]] for metric in ISBI2012_METRICS]
     return np.array(rows, dtype=np.float64)
 
@@ -226,10 +226,10 @@ def _mean(values: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _summarize(values: np.ndarray, pool: Callable[[np.ndarray], np.ndarray], *, bootstrap: Bootstrap) -> list[Row]:
-    """Give value, interval and numbers of images of each score.
+    """Compute value, interval and numbers of images of each score.
 
-    `values` (images, scores) says which images have a score; `pool` turns weights of images (replicates, images) into
-    scores (replicates, scores).
+    `values` (images, scores) is finite where an image has a score; `pool` converts weights of images
+    (replicates, images) to scores (replicates, scores).
     """
     images = len(values)
     value = pool(np.ones((1, images)))[0]

@@ -16,7 +16,10 @@ def wildcards_of(pattern: str) -> list[str]:
 
 
 def pattern_regex(pattern: str) -> re.Pattern[str]:
-    """Compile a pattern; a wildcard matches within one name, and the same text wherever it stands again."""
+    """Compile a pattern to a regular expression.
+
+    A wildcard matches within one file or folder name, and a repeated wildcard matches the same text again.
+    """
     text, position, seen = "", 0, set()
     for match in re.finditer(r"\{([A-Za-z_][A-Za-z0-9_]*)\}|\*", pattern):
         text += re.escape(pattern[position : match.start()])
@@ -33,17 +36,17 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
 
 
 def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Find the files, and the folders of OME-Zarr, that fit a pattern, in the order of their paths.
+    """Find the files and OME-Zarr folders that match a pattern, sorted by path.
 
     Yields
     ------
     tuple
-        Path as the pattern writes it (relative stays relative), and the text of each wildcard.
+        Path as written in the pattern (relative stays relative), and the text of each wildcard.
 
     Raises
     ------
     ValueError
-        If one of them is a symbolic link that leads nowhere.
+        If one of them is a broken symbolic link.
     """
     parts = re.split(r"(\{[A-Za-z_][A-Za-z0-9_]*\}|\*)", pattern)
     globbed = "".join("*" if part == "*" or _WILDCARD.fullmatch(part) else glob.escape(part) for part in parts)
@@ -58,12 +61,12 @@ def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
 
 
 def refuse_dangling(path: str) -> None:
-    """Refuse a symbolic link that leads nowhere: left out, an image or an object would be missing unseen.
+    """Check that a path is not a broken symbolic link, since skipping it would silently lose an image or an object.
 
     Raises
     ------
     ValueError
-        Naming the link.
+        If the link is broken.
     """
     if not Path(path).exists():
         raise ValueError(
@@ -73,7 +76,7 @@ def refuse_dangling(path: str) -> None:
 
 
 def fill_pattern(pattern: str, values: dict[str, str]) -> str:
-    """Put values into the wildcards of a pattern, escaped for glob where the pattern has a star."""
+    """Replace the wildcards of a pattern by values, which are escaped for glob if the pattern contains a star."""
     is_glob = "*" in pattern
     return _WILDCARD.sub(
         lambda match: glob.escape(values[match.group(1)]) if is_glob else values[match.group(1)], pattern
@@ -81,7 +84,7 @@ def fill_pattern(pattern: str, values: dict[str, str]) -> str:
 
 
 def fixed_folder(pattern: str) -> Path:
-    """Give the folder up to which a pattern has no wildcard: the one a person expects to be there."""
+    """Return the folder before the first wildcard of a pattern, which users expect to exist."""
     fixed: list[str] = []
     for part in Path(pattern).parent.parts:
         if "*" in part or "{" in part:

@@ -1,7 +1,7 @@
-"""The plan of a run of the pipeline: config, runs and sample tables, and the settings of every job.
+"""Plan of a pipeline run: config, runs, sample tables, and the preprocessing of each dataset.
 
-Made once by the main process; the processes of jobs rebuild it from the frozen sample tables.
-Whatever a job gets from here is plain, canonical and no more than it uses: it decides what reruns.
+The main process makes it once; job processes rebuild it from the frozen sample tables.
+Job settings are plain values in canonical form and contain only what the job uses, because any change reruns the job.
 """
 
 import json
@@ -29,12 +29,12 @@ from cellmill.scan import scan_dataset
 from cellmill.shards import RESULTS, atomic_path, stable_hash
 
 CACHE_DIR = Path(".snakemake/cellmill")
-MOST_REFERENCES = 64  # images that a simulation is made like
+MOST_REFERENCES = 64  # images that a simulation is matched to
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the rules ask for."""
+    """Config, runs and samples of a pipeline run, with the lookups that the rules use."""
 
     config: Config
     runs: dict[str, list[Run]]
@@ -45,7 +45,7 @@ class Plan:
     # ---- names -----------------------------------------------------------------------------------
 
     def run(self, dataset: str, name: str) -> Run:
-        """Find a run by its folder."""
+        """Find a run by the name of its folder."""
         return next(run for run in self.runs[dataset] if run.name == name)
 
     def shards(self, dataset: str, *, parts: tuple[str, ...] | None = None) -> list[str]:
@@ -60,12 +60,12 @@ class Plan:
 
     def scored_shards(self, dataset: str, run: Run) -> list[str]:
         """List the shards on which a run is scored."""
-        # With folds an image trains several runs of a model; counted in each it would look like several images.
+        # With folds, an image is a training image of several runs; scored in each, it would count as several images.
         roles = ("validation", "test") if self.config.datasets[dataset].split.folds else tuple(run.parts)
         return self.shards(dataset, parts=tuple(part for role in roles for part in run.parts[role]))
 
     def shown_shards(self, dataset: str) -> list[str]:
-        """List the shards that a report's gallery chooses from: test images, or all where nothing is scored."""
+        """List the shards that the report's gallery chooses from: test shards, or all if nothing is annotated."""
         labelled = self.labelled_shards(dataset)
         tests = {part for run in self.runs[dataset] for part in run.parts["test"]}
         return self.shards(dataset, parts=tuple(tests)) if labelled else self.shards(dataset)
@@ -76,23 +76,23 @@ class Plan:
         return self.shards(dataset) if is_temporal else []
 
     def role_of(self, dataset: str, run: Run, shard: str) -> str:
-        """Say whether a shard is train, validation or test for a run."""
+        """Return whether a shard is used as train, validation or test by a run."""
         part = self.rows(dataset, shard)[0].split
         return next(role for role, parts in run.parts.items() if part in parts)
 
     def is_simulated(self, dataset: str) -> bool:
-        """Say whether a dataset's raw images are made by the simulation."""
+        """Return whether a dataset's raw images are simulated."""
         return self.config.datasets[dataset].simulate is not None
 
     def like_of(self, dataset: str) -> str | None:
-        """Name the dataset whose images a simulation is to be like; None for others."""
+        """Return the name of the dataset that a simulation is matched to, or None."""
         simulate = self.config.datasets[dataset].simulate
         return None if simulate is None else simulate.like
 
     def reference_rows(self, dataset: str) -> list[Sample]:
-        """List the images that a simulation is to be like, in a fixed order: training images, 64 at most.
+        """List the images that a simulation is matched to, in a fixed order: at most 64 training images.
 
-        Where nothing is annotated nothing is scored either, and all images serve.
+        With folds, images of all folds are used. Without annotations nothing is scored, so all images are used.
         """
         like = self.like_of(dataset)
         assert like is not None
@@ -101,7 +101,7 @@ class Plan:
         folds = tuple(f"fold{number}" for number in range(source.split.folds or 0))
         parts = (folds or ("train",)) if is_annotated else (UNLABELLED,)
         rows = [row for row in self.samples[like] if row.split in parts]
-        # A hash, not the first ones: of all shards alike, and one more image changes one reference at most.
+        # Chosen by hash, not by order: all shards are represented alike, and one more image changes at most one.
         chosen = sorted(rows, key=lambda row: stable_hash(row.sample, purpose="reference"))
         return chosen[:MOST_REFERENCES]
 
@@ -119,10 +119,10 @@ class Plan:
         return self.neighbours(dataset, shard) if is_temporal else []
 
     def neighbours(self, dataset: str, shard: str) -> list[Sample]:
-        """List the frames outside a shard that may enter what is made of the shard's own.
+        """List the frames outside a shard that may be used together with the shard's frames.
 
-        Frames without annotation serve every shard of their sequence; a shard of such frames takes the whole
-        sequence. No frame of another part enters an image that is trained on or scored.
+        Frames without annotation are used by every shard of their sequence. A shard of such frames uses the whole
+        sequence. An image that is trained on or scored never uses frames of another part.
         """
         own = self.rows(dataset, shard)
         sequences = dict.fromkeys(row.sequence for row in own)
@@ -135,21 +135,21 @@ class Plan:
         ]
 
     def _frames_around(self, dataset: str, shard: str) -> list[Sample]:
-        """List the frames outside a shard that a network may see with those of the shard.
+        """List the frames outside a shard that may be temporal context for the shard's frames.
 
-        Frames of a gap are annotated and left out on purpose: seen from both sides, the same images would enter what
-        is learnt and what is scored. Only among themselves they are seen, with all others.
+        Gap frames are annotated but left out on purpose. As context of the parts on both sides, they would enter
+        training as well as scoring. A shard of gap frames uses the whole sequence as context.
         """
         found = self.neighbours(dataset, shard)
         if self.rows(dataset, shard)[0].split == UNLABELLED:
             return found
         section = self.config.datasets[dataset].annotations
-        if section is None or section.missing != "unlabelled":  # then what has no part is of a gap
+        if section is None or section.missing != "unlabelled":  # then frames without a part are gap frames
             return []
         return [row for row in found if not row.annotations and not row.rows_digest]
 
     def sees_sequences(self, run: Run) -> bool:
-        """Say whether a run's network sees more than one frame: a window of them, or all before."""
+        """Return whether a run's network takes several frames as input: a window, or all earlier frames."""
         source = self.source_of(run)
         if source is None:
             export = read_export(str(run.apply))
@@ -157,26 +157,26 @@ class Plan:
         return sees_sequences(source.preset["network"], source.preset["input"])
 
     def input_of(self, run: Run) -> dict[str, Any]:
-        """Give the section `input` of the preset of a run's network."""
+        """Return the section `input` of the preset of a run's network."""
         source = self.source_of(run)
         section: dict[str, Any] = read_export(str(run.apply))["input"] if source is None else source.preset["input"]
         return section
 
     def sees_classes(self, run: Run) -> bool:
-        """Say whether a run is told the class of an image."""
+        """Return whether a run's network takes the class of an image as input."""
         return bool(self.input_of(run).get("class_planes"))
 
     def seen_shards(self, dataset: str, run: Run, shards: list[str]) -> list[str]:
-        """List the other shards of which a run sees frames while it works on some shards."""
+        """List the other shards whose frames are temporal context when a run processes some shards."""
         if not self.sees_sequences(run):
             return []
         seen = {row.shard for shard in shards for row in self._frames_around(dataset, shard)}
         return sorted(seen - set(shards))
 
     def passages(self, dataset: str, shard: str) -> list[list[str]]:
-        """List the frames that are seen with those of a shard, in order, one list for each unbroken passage.
+        """List the frames of a shard with their temporal context, in order, one list for each uninterrupted passage.
 
-        Where frames of another part or of a gap lie between two frames, a passage ends: nothing is seen across them.
+        A passage ends at frames of another part or of a gap, because no context is used across them.
         """
         own = {row.sample for row in self.rows(dataset, shard)}
         seen = own | {row.sample for row in self._frames_around(dataset, shard)}
@@ -197,7 +197,7 @@ class Plan:
         return {dataset: _group(rows, by="sequence") for dataset, rows in self.samples.items()}
 
     def source_of(self, run: Run) -> Run | None:
-        """Find the run whose weights a run uses: itself, the applied one, or None for an exported file."""
+        """Find the run whose weights a run uses: itself, the applied run, or None for an exported file."""
         if run.apply is None:
             return run
         if run.apply.endswith(EXPORT_SUFFIX):
@@ -205,14 +205,14 @@ class Plan:
         return self.run(*run.apply.split("/", 1))
 
     def architecture(self, run: Run) -> str:
-        """Name the module of cellmill.models that a run loads."""
+        """Return the name of the module of cellmill.models that a run loads."""
         source = self.source_of(run)
         if source is None:
             return str(read_export(str(run.apply))["network"]["architecture"])
         return str(source.preset["network"]["architecture"])
 
     def annotations(self, dataset: str, shard: str) -> Annotations | None:
-        """Give the annotations of a shard: those of the config, or what the simulation writes."""
+        """Return the annotation settings of a shard: from the config, or for the files that the simulation writes."""
         section = self.config.datasets[dataset]
         if section.simulate is not None and section.simulate.time_lapse is not None:
             raw, truth = f"{RESULTS}/{dataset}/raw/{shard}", "{sequence}_GT"
@@ -242,12 +242,12 @@ def _group(rows: list[Sample], *, by: str) -> dict[str, list[Sample]]:
 
 
 def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_DIR) -> Plan:
-    """Validate the config, look at the files once, and lay everything out.
+    """Validate the config, scan the files once, and build the plan.
 
     Raises
     ------
     ConfigError
-        With every mistake of the config and of the files it names.
+        With all mistakes in the config and in the files it refers to.
     """
     config, mistakes, damaged = validate_config(raw)
     sections = raw.get("datasets")
@@ -293,7 +293,10 @@ def _preprocess_sections(config: Config) -> dict[str, dict[str, Any]]:
 def _adopt_preprocessing(
     config: Config, runs: Mapping[str, list[Run]], preprocess: dict[str, dict[str, Any]]
 ) -> list[str]:
-    """Give a dataset the preprocessing of the models it applies; refuse what contradicts."""
+    """Update `preprocess` with the preprocessing of applied models, and return contradictions.
+
+    It is adopted by datasets that train no model and have no `preprocess` section.
+    """
     mistakes = []
     for name, dataset in config.datasets.items():
         wanted: dict[str, dict[str, Any]] = {}
@@ -324,7 +327,7 @@ def _adopt_preprocessing(
 
 
 def freeze(plan: Plan, raw: Mapping[str, Any], *, cache_dir: Path = CACHE_DIR) -> None:
-    """Store the sample tables for the processes of jobs, under the digest of the config they belong to."""
+    """Store the sample tables for the job processes, in a file named by the digest of the config."""
     content = {
         "samples": {name: dump_samples(rows) for name, rows in plan.samples.items()},
         "remarks": plan.remarks,
@@ -334,7 +337,7 @@ def freeze(plan: Plan, raw: Mapping[str, Any], *, cache_dir: Path = CACHE_DIR) -
 
 
 def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_DIR) -> Plan:
-    """Rebuild the plan in the process of a job from the frozen tables, without a look at the folders."""
+    """Rebuild the plan in a job process from the frozen tables, without scanning the folders."""
     path = _frozen_path(raw, cache_dir)
     if not path.is_file():
         raise ConfigError(
@@ -358,7 +361,7 @@ def _frozen_path(raw: Mapping[str, Any], cache_dir: Path) -> Path:
 
 
 def write_sample_tables(plan: Plan) -> None:
-    """Write results/{dataset}/samples.csv: a copy to read, which no job takes as input."""
+    """Write results/{dataset}/samples.csv, a readable copy that no job takes as input."""
     for name, rows in plan.samples.items():
         table = pd.DataFrame(
             [

@@ -1,8 +1,8 @@
-"""Stage postprocess: from probabilities to objects.
+"""Stage postprocess: convert probabilities to objects.
 
 threshold -> closing -> boundary tuning -> closing -> small holes -> splitting of touching cells -> object filters,
-all in the geometry of the preprocessed image; then the objects go back to the geometry of the raw image.
-What has to be learnt or chosen is so on training and validation shards and stands in postprocess.json.
+all in the geometry of the preprocessed image; then the objects are resampled to the geometry of the raw image.
+Parameters are fitted on training and validation shards and stored in postprocess.json.
 """
 
 import csv
@@ -29,9 +29,9 @@ from cellmill.shards import MANIFEST, atomic_path, file_digest, shard_folder
 
 logger = logging.getLogger(__name__)
 
-# Training images whose range of size, brightness and contrast later ones are compared with
+# Number of training images whose range of size, brightness and contrast later images are compared with
 FAMILIAR_IMAGES = 200
-# Objects over more of an image than this are said to be suspicious.
+# Images are flagged if objects cover more than this share of them.
 NEARLY_ALL = 0.98
 FLAGS = "flags.csv"
 FLAG_COLUMNS = ("severity", "sample", "where", "finding", "advice")
@@ -54,22 +54,22 @@ def postprocess_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, flags.csv (images that are
-        unlike those that the model was trained on), manifest.json.
+        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, flags.csv (images that
+        differ from the training images, have no object, or are almost covered by objects), manifest.json.
     images_dir, probabilities_dir : path
         Shard folders with the preprocessed images and the network's probabilities.
     fit_path : path
         postprocess.json of the run.
     postprocess : mapping
-        Config section that the file was fitted with.
+        Config section; must equal the section that the file was fitted with.
     pixel_size_um : float or None
-        Edge of a pixel of the raw images; None: what the metadata of each say.
+        Edge length of a pixel of the raw images; None: from the metadata of each image.
     rle_order : "row" or "column"
         Order of the runs in rle.csv.
     samples : sequence of mapping
-        Rows of the sample table with sample, image and plane: where the raw images lie, whose intensities are measured.
+        Rows of the sample table with sample, image and plane, to find the raw images for measuring intensities.
     channel : "luminance", int or list of float
-        Which channel, or which mix, of a raw image with several.
+        Channel, or mix of channels, of raw images with several channels.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def postprocess_shard(
 
 
 def _find_extremes(share: float) -> Iterator[tuple[str, str, str]]:
-    """Say that nothing of an image is object, or nearly everything: severity, finding, advice."""
+    """Report an image without objects, or almost covered by objects: severity, finding, advice."""
     if share == 0:
         yield "note", "no object was found", "Right for an empty image. Else look at its probabilities in the gallery."
     elif share > NEARLY_ALL:
@@ -126,7 +126,7 @@ def _find_extremes(share: float) -> Iterator[tuple[str, str, str]]:
 
 
 def _measure(frame: Frame, *, pixel_size_um: float | None) -> dict[str, float | None]:
-    """Measure a frame's preprocessed image without its padding; a pixel size that is set goes before the file's."""
+    """Measure a frame's preprocessed image without its padding; a given pixel size overrides that of the file."""
     image_yx = tifffile.memmap(frame.image_path, mode="r")
     inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
     edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
@@ -134,10 +134,10 @@ def _measure(frame: Frame, *, pixel_size_um: float | None) -> dict[str, float | 
 
 
 def _open_preprocessed(frame: Frame) -> Callable[[slice], np.ndarray]:
-    """Give what reads rows of a preprocessed image in the geometry of the raw one."""
+    """Return a function that reads rows of a preprocessed image in the geometry of the raw image."""
 
     def rows_of(rows: slice) -> np.ndarray:
-        # Mapped anew and copied, so that the pages of earlier rows do not stay in memory.
+        # Mapped on each call and copied, so that the pages of earlier rows do not stay in memory.
         image_yx = tifffile.memmap(frame.image_path, mode="r")
         return np.array(unfit_image_rows(image_yx, frame.geometry, rows))
 
@@ -151,12 +151,12 @@ def gather_tables(
     flags_path: str | Path,
     segmentation_dirs: Sequence[str | Path],
 ) -> None:
-    """Put the tables of all shards of a run below one another.
+    """Concatenate the tables of all shards of a run.
 
     Parameters
     ----------
     objects_path, rle_path, flags_path : path
-        What is written.
+        Output files.
     segmentation_dirs : sequence of path
         Shard folders of `postprocess_shard`, at least one.
     """
@@ -186,13 +186,13 @@ def fit_postprocess(
     pixel_size_um: float | None,
     seed: int,
 ) -> None:
-    """Learn and choose what postprocessing needs, and pack the run into one file.
+    """Fit the parameters of postprocessing, and pack the run into one file.
 
     Parameters
     ----------
     output_path : path
-        postprocess.json: threshold, boundary classifier, sizes, what each was chosen on and how well it did,
-        and the digests of those shards.
+        postprocess.json: threshold, boundary classifier and sizes, the data and the scores behind each choice, and
+        the digests of those shards.
     export_path : path
         model.cellmill: weights, postprocess.json and the settings of the run.
     weights_path : path
@@ -204,11 +204,11 @@ def fit_postprocess(
     postprocess : mapping
         Config section.
     preprocess, predict, input, network : mapping
-        Settings that the exported model carries along.
+        Settings that are stored in the exported model.
     pixel_size_um : float or None
-        Edge of a pixel of the training images; None: what the metadata of each say.
+        Edge length of a pixel of the training images; None: from the metadata of each image.
     seed : int
-        Of the config.
+        Seed of the config.
     """
     rooms = ("images", "labels", "probabilities")
     training_dirs = dict(zip(rooms, (train_images, train_labels, train_probabilities), strict=True))
@@ -244,7 +244,7 @@ def _list_all(folders: Mapping[str, Sequence[str | Path]]) -> list[Frame]:
 
 
 def _digests(folders: Mapping[str, Sequence[str | Path]]) -> dict[str, dict[str, str]]:
-    """Digest of the manifest of each folder: room -> shard -> SHA-256. Proof of what was chosen on."""
+    """Compute digests of the manifests, kind of folder -> shard -> SHA-256, to record the data of each choice."""
     return {
         room: {Path(folder).name: file_digest(Path(folder) / MANIFEST) for folder in sorted(map(str, paths))}
         for room, paths in folders.items()

@@ -1,8 +1,8 @@
-"""Stage `predict`: foreground probabilities of the images of one shard.
+"""Stage `predict`: probability maps of the images of one shard.
 
 Reads   results/{dataset}/images/{shard}/                   float32 YX; weights.pt
 Writes  results/{dataset}/{run}/probabilities/{shard}/      float16 CYX, geometry of the preprocessed image; channel 0
-        is the foreground, the others what the network's output has besides (contour, distance, flow y and x)
+        is the foreground, the others depend on the network's output (contour, distance, flow y and x)
 """
 
 import logging
@@ -28,7 +28,7 @@ from cellmill.views import Frames, StoredImage, View, class_planes
 
 logger = logging.getLogger(__name__)
 
-# A sample, its rows and columns, and its maps from top to bottom
+# A sample, its (rows, columns), and its probability maps in bands from top to bottom
 Predicted = tuple[str, tuple[int, int], Iterable[np.ndarray]]
 
 
@@ -49,31 +49,31 @@ def predict_shard(
     Parameters
     ----------
     output_dir : path
-        Folder of the shard's probability maps; put in place whole.
+        Folder of the shard's probability maps; appears only when complete.
     images_dir : path
         Shard folder of the stage preprocess.
     around_dirs : sequence of path
         Shard folders with further frames of the same sequences.
     weights_path : path
-        A weights.pt or a .cellmill file; it tells the network and how its input is made. Where it holds several
-        networks the mean of their predictions is taken.
+        A weights.pt or a .cellmill file, with the settings of the network and its input. If it holds several
+        networks, their predictions are averaged.
     predict : mapping
         Section `predict` of a preset: tile (rows, columns, px), batch, average and precision.
     passages : sequence of sequences of str, or None
-        Frames in their order, for networks that see more than one.
+        Unbroken runs of frames in order, for networks with temporal context.
     classes : mapping or None
-        Class of each image, for networks that are told it.
+        Class of each image, for networks that take it as input.
     threads, gpu : int
-        The job's resources.
+        Resources of the job.
 
     Notes
     -----
-    Memory holds a row of tiles of the probability map and a batch of tiles with the network's features; the image is
-    mapped and read tile by tile. Maps of recurrent networks wait on disk until their passage is done.
+    Memory holds one row of tiles of the probability map and one batch of tiles with the network's features. The image
+    is memory-mapped and read tile by tile. Maps of recurrent networks stay on disk until their passage is done.
     """
     device = choose_device(gpu=gpu)
     torch.set_num_threads(threads)
-    # Tiles and the whole image agree to 1e-4 only without TF32, which keeps ten bits of the mantissa.
+    # Tiles and the whole image agree to 1e-4 only without TF32, which has ten bits of mantissa.
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     network, input = _load_networks(weights_path, predict=predict, device=device)
 
@@ -106,7 +106,7 @@ def predict_shard(
 def _load_networks(
     path: str | Path, *, predict: Mapping[str, Any], device: torch.device
 ) -> tuple[Averaged, Mapping[str, Any]]:
-    """Build the networks of a weights file as one, and say how their input is made."""
+    """Build the averaged networks of a weights file, and return them with their input settings."""
     weights = read_weights(path)
     networks = []
     for state_dict in split_members(weights):
@@ -137,7 +137,7 @@ def _predict_images(
     passages: object,
     room: object,
 ) -> Iterator[Predicted]:
-    """Predict images by a feed-forward network; where a class is not told, `network` goes through all of them."""
+    """Predict images with a feed-forward network; if the class is not an input, `network` averages over all classes."""
     names = input["class_planes"]
     for sample in samples:
         told = (classes or {}).get(sample, "") if input["class_at_prediction"] == "oracle" else next(iter(names), "")
@@ -157,11 +157,11 @@ def _predict_sequences(
     passages: Sequence[Sequence[str]] | None,
     room: Path,
 ) -> Iterator[Predicted]:
-    """Predict frames by a recurrent network, each passage from its beginning."""
+    """Predict frames with a recurrent network, each passage from its beginning."""
     wanted = set(samples)
     known = {sample for passage in passages or () for sample in passage}
     for passage in [*(passages or ()), *([sample] for sample in samples if sample not in known)]:
-        # What comes after the last frame that is wanted is not looked at.
+        # Frames after the last requested one are not predicted.
         last = max((number for number, sample in enumerate(passage) if sample in wanted), default=-1)
         if last < 0:
             continue

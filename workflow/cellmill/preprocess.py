@@ -1,4 +1,4 @@
-"""Stage preprocess: one channel of every raw image, less its background, fitted to one size."""
+"""Stage preprocess: select one channel, subtract the background, and bring every image to a common size."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,13 +28,13 @@ from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
 
-# What a stack of frames may take while its background is computed: a longer or larger sequence is read in
-# bands of rows, so that memory does not grow with it.
+# Memory limit of the stack from which a background is computed. A longer or larger sequence is read in bands of
+# rows, so that memory does not grow with it.
 MAX_STACK_MB = 256
-# Pixels of a raw image that are preprocessed together: the memory of a job does not grow with its images.
+# Pixels of a raw image preprocessed at a time, so that the memory of a job does not grow with its images.
 BAND_PIXELS = 2**22
 
-# From some rows of a raw frame, and the slice that they are of it, to float32 of the same shape
+# Takes some rows of a raw frame and their slice; returns float32 of the same shape
 Subtract = Callable[[np.ndarray, slice], np.ndarray]
 
 
@@ -52,15 +52,15 @@ def preprocess_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (float32, YX, counts above background), geometry.csv, manifest.json; resting.csv
-        for a temporal background: objects that it took for background.
+        Shard folder: {sample}.tif (float32, YX, counts above background), geometry.csv, manifest.json; for a temporal
+        background also resting.csv, the stationary objects it includes.
     samples : sequence of mappings
         Rows of the sample table; `sample`, `image`, `plane`, `sequence` and `frame` are read.
     context : sequence of mappings
-        Further frames of the same sequences: a temporal background is computed from them too, and nothing is
-        written of them. Frames without annotation serve so, held-out ones never.
+        Further frames of the same sequences. They contribute to a temporal background, but no output is written
+        for them. Frames without annotation are used this way, held-out frames never.
     channel : "luminance", int or list of float
-        Which channel, or which mix, of an image with several.
+        How to reduce several channels to one plane, as in `read_plane`.
     background : mapping
         method, radius_px, sigma_px, max_frames.
     fit : mapping
@@ -69,7 +69,7 @@ def preprocess_shard(
     Raises
     ------
     ValueError
-        One that lists every image that could not be preprocessed.
+        If any image could not be preprocessed; lists all of them.
     """
     problems: list[str] = []
     geometries: dict[str, Geometry] = {}
@@ -110,12 +110,12 @@ def preprocess_image(
     background: Mapping[str, Any],
     fit: Mapping[str, Any],
 ) -> Geometry:
-    """Preprocess one image band by band: memory does not grow with it.
+    """Preprocess one image band by band, so that memory does not grow with its size.
 
     Parameters
     ----------
     path : path
-        Where the fitted image goes.
+        Output path of the fitted image.
     row : mapping
         Row of the sample table; `sample`, `image` and `plane` are read.
     subtract : function
@@ -139,7 +139,7 @@ def preprocess_image(
     reach = reach_of_method(
         method=background["method"], radius_px=background["radius_px"], sigma_px=background["sigma_px"]
     )
-    # The background of a sequence is there as a whole, and a frame's own mean is that of all its rows.
+    # A temporal background is in memory as a whole, and a frame's mean must not depend on the bands: use a single band.
     is_temporal = background["method"] in TEMPORAL_METHODS
     bands = [slice(0, geometry.rows)] if is_temporal else list_bands(geometry, reach=reach)
     read = raster.reader()
@@ -153,7 +153,7 @@ def preprocess_image(
         extremes.see(raw_yx[rows.start - first : rows.stop - first], clean_yx)
         return clean_yx
 
-    # Above a background 0 is empty; without one the frame's own level is.
+    # Pad with 0 if a background was subtracted, otherwise with the median of the frame.
     pad_value = 0.0
     if geometry.is_padded and background["method"] == "none":
         pad_value = median_of_rows(subtracted, rows=raster.shape[0], columns=raster.shape[1])
@@ -173,35 +173,35 @@ def preprocess_image(
 
 
 class Extremes:
-    """Smallest and largest counts of an image that is seen band by band."""
+    """Smallest and largest counts of an image that is processed band by band."""
 
     def __init__(self) -> None:
         self.raw = [float("inf"), float("-inf")]
         self.clean = [float("inf"), float("-inf")]
 
     def see(self, raw_yx: np.ndarray, clean_yx: np.ndarray) -> None:
-        """Take one band in."""
+        """Update the extremes with one band."""
         for seen, part_yx in ((self.raw, raw_yx), (self.clean, clean_yx)):
             seen[:] = min(seen[0], float(part_yx.min())), max(seen[1], float(part_yx.max()))
 
 
 def list_bands(geometry: Geometry, *, reach: int) -> list[slice]:
-    """Cut the fitted frame into bands of rows that need no more than `BAND_PIXELS` of the raw frame, halo included.
+    """Split the fitted frame into bands of rows that need about `BAND_PIXELS` of the raw frame, halo included.
 
     Parameters
     ----------
     geometry : Geometry
     reach : int
-        Rows around a band that its background needs.
+        Halo: rows around a band that its background depends on.
 
     Returns
     -------
     list of slice
-        One band for all images but large ones.
+        A single band unless the image is large.
     """
     if geometry.raw_rows * geometry.raw_columns <= BAND_PIXELS and geometry.rows * geometry.columns <= BAND_PIXELS:
         return [slice(0, geometry.rows)]
-    # A band much lower than its halo would be computed mostly for nothing.
+    # If a band were much smaller than its halo, most of the computation would be wasted.
     raw_height = max(BAND_PIXELS // geometry.raw_columns - 2 * reach, 2 * reach, 1)
     height = max(1, int(raw_height * geometry.rows / geometry.raw_rows)) if geometry.mode == "resize" else raw_height
     height = min(height, max(1, BAND_PIXELS // geometry.columns))
@@ -209,12 +209,12 @@ def list_bands(geometry: Geometry, *, reach: int) -> list[slice]:
 
 
 def median_of_rows(read_rows: Callable[[slice], np.ndarray], *, rows: int, columns: int) -> float:
-    """Give the median of an image; of a large one from rows spread evenly over it.
+    """Return the median of an image; for a large image, the median of rows spread evenly over it.
 
     Parameters
     ----------
     read_rows : function
-        From a slice of rows to their pixels.
+        Takes a slice of rows; returns their pixels.
     rows, columns : int
         Size of the image, px.
     """
@@ -226,7 +226,7 @@ def median_of_rows(read_rows: Callable[[slice], np.ndarray], *, rows: int, colum
 
 
 def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[list[Mapping[str, Any]]]:
-    """Group the images that share a background: a sequence in order of time, or each image by itself."""
+    """Group the images that share a background: the frames of a sequence in time order, or single images."""
     if method not in TEMPORAL_METHODS:
         return [[row] for row in samples]
     sequences: dict[str, list[Mapping[str, Any]]] = {}
@@ -238,7 +238,7 @@ def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[l
 def plan_subtraction(
     rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any]
 ) -> tuple[Subtract, list[Resting]]:
-    """Give the function that removes the background from each frame of a group, and what rests in this background.
+    """Return the function that subtracts the background of a group of frames, and the stationary objects in it.
 
     Parameters
     ----------
@@ -250,14 +250,14 @@ def plan_subtraction(
     Returns
     -------
     subtract : function
-        From some rows of a raw frame, and the slice that they are of it, to float32 of the same shape.
+        Takes some rows of a raw frame and their slice; returns float32 of the same shape.
     resting : list of Resting
-        Objects that a temporal background holds, because they stayed in most of the frames.
+        Objects that a temporal background includes because they stayed in most of the frames.
 
     Raises
     ------
     ValueError
-        If a temporal method meets single images, too few frames, or frames of several sizes.
+        If a temporal method is applied to single images, too few frames, or frames of several sizes.
     """
     method = background["method"]
     if method not in TEMPORAL_METHODS:
@@ -286,25 +286,25 @@ def plan_subtraction(
 def background_of_sequence(
     frames: Sequence[Mapping[str, Any]], *, channel: Channel, method: str, max_frames: int
 ) -> tuple[np.ndarray, list[Resting]]:
-    """Compute the background of one sequence from its own frames, and find what it holds that is none.
+    """Compute the background of one sequence from its frames, and find stationary objects in it.
 
     Parameters
     ----------
     frames : sequence of mappings
-        Its rows of the sample table in order of time; `image` and `plane` are read. All are of one size.
+        Its rows of the sample table in order of time; `image` and `plane` are read. All frames have the same size.
     channel : "luminance", int or list of float
         As in `preprocess_shard`.
     method : "temporal_median" or "temporal_mode"
-        The mode is taken of frames less their own mean.
+        The mode is computed from frames minus their mean.
     max_frames : int, >= 3
-        Frames used at most, evenly spaced.
+        Maximum number of frames used, evenly spaced.
 
     Returns
     -------
     background_yx : ndarray of float32, shape (rows, columns)
         Counts; relative to the mean of a frame for temporal_mode.
     resting : list of Resting
-        Empty where there are fewer than 8 frames.
+        Empty if fewer than 8 frames are used.
     """
     chosen = [frames[i] for i in choose_frames(len(frames), max_frames=max_frames)]
     estimate = {"temporal_median": temporal_median, "temporal_mode": temporal_mode}[method]

@@ -1,8 +1,8 @@
-"""What a result depends on: canonical settings, digests of the code, and the record of a run.
+"""Dependencies of a result: canonical settings, code digests, and the record of a run.
 
-Snakemake compares the params of a rule. Every scripted rule carries `settings` (its part of the config,
-canonical) and `code` (a digest of its script and of every cellmill module that the script reaches), so
-that a job reruns when its result could change, and only then.
+Snakemake reruns a job when the params of its rule change. Every rule with a script has the params `settings`
+(its part of the config, in canonical form) and `code` (digests of its script and of every cellmill module that
+the script imports). A job therefore reruns when its result could change, and only then.
 See workflow/decisions/0001-settings-and-code.md.
 """
 
@@ -21,19 +21,19 @@ from cellmill.runlog import package_versions
 
 LIBRARY_DIR = Path(__file__).resolve().parent
 PACKAGE = "cellmill"
-# A change in how things are logged changes no result; a test keeps this list to modules of that kind.
+# Changes in logging change no result; a test restricts this list to modules of that kind.
 EXEMPT_MODULES = frozenset({"cellmill.runlog"})
 
 
 def canonical(value: Any) -> Any:
-    """Bring settings into the one form in which equal settings are equal text.
+    """Convert settings to a canonical form, in which equal settings have equal text.
 
     Keys sorted, paths as strings, tuples as lists, whole floats as integers (5.0 is 5).
 
     Raises
     ------
     TypeError
-        For a value that has no such form: it would be dropped from the comparison in silence.
+        For a value without a canonical form, which would silently be left out of the comparison.
     """
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
@@ -49,17 +49,17 @@ def canonical(value: Any) -> Any:
 
 
 def digest_of(value: Any) -> str:
-    """Give the SHA-256 of the canonical form of settings."""
+    """Return the SHA-256 of the canonical form of settings."""
     return hashlib.sha256(json.dumps(canonical(value), sort_keys=True).encode()).hexdigest()
 
 
 def describe_run(workflow_dir: str | Path) -> dict[str, Any]:
-    """Give what a page must say about the machine and the code that made it.
+    """Return the facts about the machine and the code that a report must state.
 
     Parameters
     ----------
     workflow_dir : path
-        A folder inside the checkout, to ask git for its commit.
+        A folder inside the git checkout, used to look up its commit.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def describe_run(workflow_dir: str | Path) -> dict[str, Any]:
 
 
 def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str, str]:
-    """Give a digest of a script and of every cellmill module that it reaches through imports.
+    """Return a digest of a script and of every cellmill module that it imports, directly or indirectly.
 
     Parameters
     ----------
@@ -100,8 +100,8 @@ def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str,
     Returns
     -------
     dict
-        Name -> first 16 hex digits of a SHA-256; ``script`` for the script, a module's dotted name, or
-        the module's name with the path of a data file that it declares in ``DATA_FILES``.
+        Name -> first 16 hex digits of a SHA-256. A name is ``script``, a module's dotted name, or
+        ``module:file`` for a data file that the module declares in ``DATA_FILES``.
     """
     script = Path(script)
     digests = {"script": _source_digest(script)}
@@ -179,14 +179,14 @@ def _source_digest(path: Path) -> str:
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
 
-# Fields of the tree that say nothing about what the code does.
+# Fields of the syntax tree that do not affect what the code does.
 _SILENT_FIELDS = frozenset({"kind", "type_comment", "type_ignores"})
 
 
 def _write_node(node: Any, parts: list[str]) -> None:
-    """Append the meaning of a syntax node.
+    """Append the content of a syntax node to `parts`, without docstrings.
 
-    ast.dump is no use: its text differs between Python versions (new fields, empty lists left out).
+    ast.dump is not used because its text differs between Python versions (new fields, empty lists left out).
     """
     if isinstance(node, ast.AST):
         parts.append(type(node).__name__)

@@ -1,6 +1,6 @@
-"""What one plane of an image is worth: range, saturation, focus, and a signature that finds its twins.
+"""Quality of one image plane: range, saturation, focus, and a fingerprint to detect duplicates.
 
-A plane comes in bands of rows, so that memory does not grow with the image. Nothing depends on how it is cut.
+A plane is processed in bands of rows, so that memory does not grow with the image. Results do not depend on the bands.
 """
 
 import base64
@@ -11,25 +11,25 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import uniform_filter
 
-# Above this fraction of pixels at the top of the range, intensities are no measurements any more.
+# Above this fraction of pixels at the top of the range, intensities are no longer measurements.
 SATURATED_FRACTION = 0.01
-# Cameras of fewer bits, whose counts are stored in 16.
+# Largest counts of cameras with fewer bits, stored in 16 bits.
 CAMERA_TOPS = tuple(2**bits - 1 for bits in (10, 12, 14))
-# Pixels worked on at a time.
+# Pixels processed at a time.
 STRIP_PIXELS = 2_000_000
-# Side of the signature, and of the neighbourhood whose mean is taken off, in cells.
+# Side lengths in cells of the fingerprint, and of the neighbourhood whose mean is subtracted.
 SIGNATURE_SIDE = 24
 NEIGHBOURHOOD = 7
 
 
 class Moments:
-    """Number, mean and variance of values that come in parts (Chan et al. 1983, doi:10.2307/2683386)."""
+    """Number, mean and variance of values, updated incrementally (Chan et al. 1983, doi:10.2307/2683386)."""
 
     def __init__(self) -> None:
         self.count, self.mean, self.squares = 0, 0.0, 0.0
 
     def add(self, values: np.ndarray) -> None:
-        """Take in more values."""
+        """Add more values."""
         if values.size == 0:
             return
         mean = float(values.mean(dtype=np.float64))
@@ -42,19 +42,19 @@ class Moments:
 
     @property
     def variance(self) -> float:
-        """Variance of all values; 0 without any."""
+        """Variance of all values; 0 if there are none."""
         return self.squares / self.count if self.count else 0.0
 
 
 class PlaneMeter:
-    """Measures a plane that comes strip by strip, from the first row to the last."""
+    """Measurement of a plane, updated strip by strip from the first row to the last."""
 
     def __init__(self, shape: tuple[int, int], *, top: int | None) -> None:
         self.shape = shape
         self.top = top  # largest value of the file's integer type
         self.minimum, self.maximum = np.inf, -np.inf
-        self.highest, self.at_highest = -1, 0  # whole number, pixels
-        self.bits = 0  # set in some pixel
+        self.highest, self.at_highest = -1, 0  # level (integer), number of pixels
+        self.bits = 0  # bits set in at least one pixel
         self.origin: float | None = None
         self.plane, self.binned, self.edges = Moments(), Moments(), Moments()
         self.cells_yx = np.zeros((SIGNATURE_SIDE, SIGNATURE_SIDE))
@@ -62,14 +62,14 @@ class PlaneMeter:
         self.carried_yx: np.ndarray | None = None
 
     def add(self, strip_yx: np.ndarray) -> None:
-        """Take in the next rows; an even number of them, but for the last strip."""
+        """Add the next rows; their number must be even, except in the last strip."""
         if self.origin is None:
             self.origin = float(strip_yx[0, 0])
         self.minimum = min(self.minimum, float(strip_yx.min()))
         self.maximum = max(self.maximum, float(strip_yx.max()))
         if self.top is not None:
             self._count_highest(strip_yx)
-        # float32 keeps small differences on a large offset only once the offset is gone
+        # subtract the offset first: float32 cannot resolve small differences on a large offset
         real_yx = (strip_yx.astype(np.float64) - self.origin).astype(np.float32)
         self.plane.add(real_yx)
         rows, columns = self.shape
@@ -84,7 +84,7 @@ class PlaneMeter:
         self.carried_yx = binned_yx[-2:].copy()
 
     def _count_highest(self, strip_yx: np.ndarray) -> None:
-        # the luminance of white may come out a hair below the top
+        # rounding errors may put the luminance of white slightly below the top
         levels_yx = np.rint(strip_yx) if strip_yx.dtype.kind == "f" else strip_yx
         highest = int(levels_yx.max())
         if highest > self.highest:
@@ -95,7 +95,7 @@ class PlaneMeter:
             self.bits |= int(np.bitwise_or.reduce(strip_yx, axis=None))
 
     def result(self) -> dict[str, Any]:
-        """Give what `measure_plane` returns."""
+        """Return the measurements listed in `measure_plane`."""
         unused = (self.bits & -self.bits).bit_length() - 1 if self.bits > 0 else 0
         return {
             "minimum": self.minimum,
@@ -122,27 +122,27 @@ def measure_plane(bands: Iterable[np.ndarray], *, shape: tuple[int, int], top: i
     Parameters
     ----------
     bands : iterable of ndarray, shape (some rows, columns)
-        The plane from its first row to its last, of any real dtype, finite.
+        The plane from first to last row, of any real dtype, finite.
     shape : tuple of int
         (rows, columns) of all bands together.
     top : int or None
-        Largest value of the integer type that the file has; None for floating-point numbers.
+        Largest value of the file's integer type; None for floating-point numbers and weighted sums of channels.
 
     Returns
     -------
     dict
-        minimum, maximum, mean, contrast (standard deviation), counts; saturated_fraction (of pixels at the top of the
-        type, or at 2**10 - 1, 2**12 - 1 or 2**14 - 1 where that is the maximum and more than 1 % are there);
-        significant_bits (between the highest and the lowest bit that is set anywhere, None for floating-point numbers
-        and negative ones); focus (see Notes, None for a constant image or one of fewer than 6 px); thumbnail (from
-        `sign_thumbnail`).
+        minimum, maximum, mean, contrast (standard deviation), all in counts; saturated_fraction (pixels at the top of
+        the type, or at 2**10 - 1, 2**12 - 1 or 2**14 - 1, ignoring unused low bits, if that is the maximum and more
+        than 1 % reach it); significant_bits (from the highest to the lowest bit set in any pixel; None for
+        floating-point numbers, negative numbers and all zeros); focus (see Notes; None for a constant image or sides
+        below 6 px); thumbnail (from `sign_thumbnail`).
 
     Notes
     -----
     Focus is the variance of the Laplacian (Pech-Pacheco et al. 2000, doi:10.1109/ICPR.2000.903548; among the best of
-    36 measures in Pertuz et al. 2013, doi:10.1016/j.patcog.2012.11.011) over the variance of the image, so that neither
-    exposure nor offset nor the number of cells matters to first order. It is taken on means of 2 x 2 pixels, which
-    halves the noise: without them, noise of 5 % hides every blur beyond 1 px.
+    36 measures in Pertuz et al. 2013, doi:10.1016/j.patcog.2012.11.011) divided by the variance of the image. To first
+    order it is independent of exposure, offset and the number of cells. It is computed on means of 2 x 2 pixels, which
+    halves the noise; without averaging, noise of 5 % hides every blur beyond 1 px.
     """
     meter = PlaneMeter(shape, top=top)
     for strip_yx in cut_strips(bands):
@@ -151,7 +151,7 @@ def measure_plane(bands: Iterable[np.ndarray], *, shape: tuple[int, int], top: i
 
 
 def cut_strips(bands: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Cut bands of any height into strips of one even height, the last excepted."""
+    """Cut bands of any height into strips of equal, even height; only the last may differ."""
     held_yx: np.ndarray | None = None
     for band_yx in bands:
         joined_yx = band_yx if held_yx is None or not len(held_yx) else np.concatenate((held_yx, band_yx))
@@ -172,7 +172,7 @@ def average_pairs(image_yx: np.ndarray) -> np.ndarray:
 
 
 def find_edges(image_yx: np.ndarray) -> np.ndarray:
-    """Apply the Laplacian of four neighbours, inside the image only: an edge of 1 px is lost on every side."""
+    """Apply the 4-neighbour Laplacian; the result lacks a border of 1 px on every side."""
     if min(image_yx.shape) < 3:
         return np.zeros((0, 0), dtype=image_yx.dtype)
     neighbours_yx = image_yx[:-2, 1:-1] + image_yx[2:, 1:-1] + image_yx[1:-1, :-2] + image_yx[1:-1, 2:]
@@ -180,12 +180,12 @@ def find_edges(image_yx: np.ndarray) -> np.ndarray:
 
 
 def share_cells(start: int, stop: int, *, length: int) -> np.ndarray:
-    """Say how much of each signature cell the pixels from `start` to `stop` are.
+    """Compute the fraction of each fingerprint cell covered by each pixel from `start` to `stop`, excluded.
 
     Returns
     -------
     ndarray of float32, shape (24, stop - start)
-        Summed over all `length` pixels every cell comes to 1.
+        The fractions of each cell sum to 1 over all `length` pixels.
     """
     pixels = np.arange(start, stop)
     edges = np.linspace(0, length, SIGNATURE_SIDE + 1)
@@ -194,7 +194,7 @@ def share_cells(start: int, stop: int, *, length: int) -> np.ndarray:
 
 
 def sign_thumbnail(cells_yx: np.ndarray) -> str:
-    """Write a thumbnail as a text that can be compared.
+    """Encode a thumbnail as text for comparison.
 
     Parameters
     ----------
@@ -204,8 +204,8 @@ def sign_thumbnail(cells_yx: np.ndarray) -> str:
     Returns
     -------
     str
-        The cells as int8 in base64. The mean of 7 x 7 cells is taken off each, so that two fields have nothing in
-        common only because one lamp lights them; then all are scaled to the largest. Empty for a constant image.
+        The cells as int8 in base64. The local mean over 7 x 7 cells is subtracted, so that two fields do not match
+        merely because of their illumination; then all are scaled to a maximum of 127. Empty for a constant image.
     """
     local_yx = cells_yx - uniform_filter(cells_yx, NEIGHBOURHOOD, mode="nearest")
     largest = np.abs(local_yx).max()
@@ -215,9 +215,9 @@ def sign_thumbnail(cells_yx: np.ndarray) -> str:
 
 
 class PixelDigest:
-    """SHA-256 of what an image shows, whatever the file is: PNG and TIFF of the same picture are equal.
+    """SHA-256 of the pixels of an image, independent of the file format: PNG and TIFF of the same picture are equal.
 
-    Grey that is stored as equal colours counts as grey.
+    Grey that is stored as equal colours counts as grey. If one channel was selected, only that channel is hashed.
     """
 
     def __init__(self) -> None:
@@ -226,9 +226,9 @@ class PixelDigest:
         self.kind = ""
 
     def add(self, band: np.ndarray, plane_yx: np.ndarray) -> None:
-        """Take in the next rows as the file has them, without transparency, and the plane that was chosen of them."""
+        """Add the next rows as stored, without transparency, and the plane selected from them."""
         self.kind = band.dtype.name
-        # a plane of another type is a mixture of colours, which other rows may lack
+        # a plane of another dtype is a mix of colours; other bands of the same image may still be grey
         self.is_grey = self.is_grey and plane_yx.dtype == band.dtype
         if self.is_grey:
             self.grey.update(_plain_bytes(plane_yx))
@@ -236,7 +236,7 @@ class PixelDigest:
             self.colours.update(_plain_bytes(band))
 
     def result(self, shape: tuple[int, int]) -> str:
-        """Give the digest of an image of this size."""
+        """Return the digest of an image of this size."""
         digest = self.grey if self.is_grey else self.colours
         digest.update(f"{self.kind} {shape[0]} {shape[1]}".encode())
         return digest.hexdigest()

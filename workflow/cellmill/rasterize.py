@@ -1,4 +1,4 @@
-"""Stage rasterize: the annotations of every image as one label image, in the geometry of the raw image."""
+"""Stage rasterize: draw the annotations of every image as one label image, in the geometry of the raw image."""
 
 import csv
 import logging
@@ -20,7 +20,7 @@ from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
 
-# format -> how the objects of one sample are read
+# format -> reader of the objects of one sample
 READERS: dict[str, Callable[..., list[Instance]]] = {
     "rle": read_rle,
     "coco": read_coco,
@@ -31,7 +31,7 @@ READERS: dict[str, Callable[..., list[Instance]]] = {
     "color_components": read_color_components,
     "imagej_roi": read_imagej_roi,
 }
-# format -> how a file that all samples share is read, once a shard
+# format -> reader of a file that all samples share, called once per shard
 TABLE_READERS: dict[str, Callable[..., dict[str, Any]]] = {
     "rle": read_rle_table,
     "coco": read_coco_table,
@@ -49,25 +49,27 @@ def rasterize_shard(
     annotations: Mapping[str, Any],
     missing: str,
 ) -> None:
-    """Turn the annotations of one shard into label images.
+    """Convert the annotations of one shard to label images.
 
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (integers, YX, 0 background), objects.csv (where each object comes from),
+        Shard folder: {sample}.tif (integers, YX, 0 background), objects.csv (the source of each object),
         faults.csv, overlaps.csv, manifest.json.
     samples : sequence of mappings
-        Rows of the sample table; `sample`, `image` and `annotations` are read.
+        Rows of the sample table; `sample`, `image`, `annotations`, `frame`, `extra` and the position in a stack are
+        read.
     annotations : mapping
-        format, table, order, sample_column, rle_column, foreground, repair.
+        The config section; format, path, table, its columns and order, foreground, ignore_value, repair, fragments
+        and min_object_px are read.
     missing : "error", "unlabelled" or "empty"
-        What an image without annotation is: with "empty" an image without objects, else an error, because
-        unlabelled images are in no shard of labels.
+        How to treat an image without annotation: with "empty" it has no objects, else it is an error, because
+        shards of labels contain no unlabelled images.
 
     Raises
     ------
     ValueError
-        One that lists every annotation that cannot be used.
+        If annotations cannot be used; the message lists all of them.
     """
     table = open_table(annotations, samples=samples)
     problems = explain_missing(samples, annotations=annotations, table=table, missing=missing)
@@ -113,7 +115,7 @@ def draw_sample(row: Mapping[str, Any], *, annotations: Mapping[str, Any], table
     Returns
     -------
     Drawing
-        Nothing is drawn yet.
+        The objects, not drawn yet.
 
     Raises
     ------
@@ -134,14 +136,14 @@ def draw_sample(row: Mapping[str, Any], *, annotations: Mapping[str, Any], table
 
 
 def open_table(annotations: Mapping[str, Any], *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Read what the samples of a shard have in a file that all samples share; None for other formats."""
+    """Read the entries of a shard's samples from the file that all samples share; None for other formats."""
     if annotations["format"] not in TABLE_READERS:
         return None
     return TABLE_READERS[annotations["format"]](annotations, samples=[row["sample"] for row in samples])
 
 
 def has_annotation(row: Mapping[str, Any], *, table: Mapping[str, Any] | None) -> bool:
-    """Say whether anybody annotated a sample, be it as empty."""
+    """Check whether a sample has an annotation, even an empty one."""
     return row["sample"] in table if table is not None else bool(row["annotations"])
 
 
@@ -152,7 +154,7 @@ def explain_missing(
     table: Mapping[str, Any] | None,
     missing: str,
 ) -> list[str]:
-    """Say which samples lack an annotation where each has to have one.
+    """List the samples without annotation in a message, if every sample needs one.
 
     Parameters
     ----------
@@ -184,7 +186,7 @@ def read_instances(
     annotations: Mapping[str, Any],
     table: Mapping[str, Any] | None,
 ) -> list[Instance]:
-    """Read the objects of one sample, whatever the format.
+    """Read the objects of one sample in any format.
 
     Parameters
     ----------
@@ -200,12 +202,12 @@ def read_instances(
     Returns
     -------
     list of Instance
-        In the order of the annotations, ignored regions too; none where there is no annotation.
+        In the order of the annotations, including ignored regions; empty if there is no annotation.
 
     Raises
     ------
     ValueError
-        If the annotation cannot be used; a line for each fault.
+        If the annotation cannot be used; one line per fault.
     """
     if not has_annotation(row, table=table):
         return []
@@ -214,7 +216,7 @@ def read_instances(
 
 
 def _find_hidden(drawing: Drawing) -> list[tuple[int, str, str, int]]:
-    """List the objects that lost every pixel to others: they are in no label image."""
+    """List the objects that lost every pixel to others and are therefore missing from the label image."""
     areas = {number: inst.area_px for number, inst in zip(drawing.numbers, drawing.instances, strict=True)}
     left = Counter(areas)
     for (_, other), pixels in drawing.contests.items():

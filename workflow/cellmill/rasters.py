@@ -1,4 +1,4 @@
-"""Planes of image files, read by bands of rows: a slide takes the memory of a band, whatever its size.
+"""Read planes of image files in bands of rows, so that memory does not grow with the size of a slide.
 
 Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind.
 """
@@ -13,16 +13,16 @@ from cellmill import decoding, ome_zarr, tiff
 from cellmill.decoding import STORE, explain, identify
 from cellmill.layouts import MAX_DECODED_BYTES, PROJECTIONS, Layout, PlaneIndex
 
-# What a band may hold: 8 MiB of 16-bit pixels, as many rows of a slide as make reading worth its overhead
+# Pixels of a band: 8 MiB at 16 bits, enough rows of a slide to outweigh the overhead of reading
 BAND_PIXELS = 2**22
 
 
 @dataclass(frozen=True)
 class Raster:
-    """One plane of an image file; nothing of its pixels is held but what `read` gives.
+    """One plane of an image file; it keeps no pixels in memory.
 
-    `axes` is YX, YXS (colours) or YXC (channels); `pixel_size_um` the edges (row, column) of a pixel or None where the
-    metadata do not say them; `bits` those that a sample takes in the file.
+    `axes` is YX, YXS (colours) or YXC (channels); `pixel_size_um` holds the edge lengths (row, column) of a pixel, or
+    is None if the metadata lack them; `layout.bits` is the number of bits per sample in the file.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Raster:
 
     @property
     def dtype(self) -> np.dtype:
-        """Type of the pixels as `read` gives them."""
+        """Type of the pixels returned by `read`."""
         if self.projected is not None and self.projected[1] == "mean":
             return np.dtype(np.float32)
         return np.dtype(np.uint8) if self.layout.dtype == bool else self.layout.dtype
@@ -59,11 +59,11 @@ class Raster:
 
     @property
     def pixel_size_um(self) -> tuple[float, float] | None:
-        """Edges (row, column) of a pixel in um, as the metadata say them."""
+        """Edge lengths (row, column) of a pixel in um from the metadata, or None."""
         return self.layout.pixel_size_um
 
     def read(self, first: int, last: int) -> np.ndarray:
-        """Read rows from `first` to `last`, the last one excluded.
+        """Read rows from `first` to `last`, excluding `last`.
 
         Returns
         -------
@@ -90,7 +90,7 @@ class Raster:
         return array
 
     def reader(self) -> Callable[[int, int], np.ndarray]:
-        """Give `read`, or what does the same from memory where decoding any rows decodes all of them."""
+        """Return `read`, or an equivalent function from memory if decoding any rows decodes all of them."""
         if not self.is_whole:
             return self.read
         whole = self.read(0, self.shape[0])
@@ -102,19 +102,19 @@ class Raster:
         Parameters
         ----------
         max_pixels : int
-            Pixels of a band, channels counted. A format that is decoded as a whole is decoded once and then cut.
+            Pixels of a band, summed over channels. A format that is decoded as a whole is decoded once and then cut.
 
         Yields
         ------
         slice, ndarray
-            Rows, and what `read` gives for them.
+            Rows, and their pixels as returned by `read`.
         """
         read = self.reader()
         for rows in self.row_bands(max_pixels):
             yield rows, read(rows.start, rows.stop)
 
     def row_bands(self, max_pixels: int = BAND_PIXELS) -> list[slice]:
-        """Cut the rows into bands of at most so many pixels, on the borders of what is decoded together."""
+        """Split the rows into bands of at most `max_pixels`, aligned with strips or rows of tiles if they fit."""
         rows, columns = self.shape
         height = max(1, max_pixels // (columns * self.channels))
         together = tiff.chunk_rows(self.path) if self.kind == "TIFF" else 1
@@ -124,7 +124,7 @@ class Raster:
 
     @property
     def is_whole(self) -> bool:
-        """Say whether decoding any rows decodes all of them."""
+        """Whether decoding any rows decodes all of them."""
         if self.kind in ("PNG", "JPEG"):
             return True
         return self.kind == "TIFF" and tiff.chunk_rows(self.path) >= self.shape[0]
@@ -157,13 +157,13 @@ class Raster:
 
 
 def read_layout(path: str | Path) -> Layout:
-    """Say what the axes of an image file are, from its header only.
+    """Read the axes of an image file from its header only.
 
     Raises
     ------
     ValueError
-        If the file is missing, unreadable, of another kind than its suffix says, absurdly large, or holds several
-        images that are no stack.
+        If the file is missing, unreadable, implausibly large, does not match its suffix, or contains several images
+        that do not form a stack.
     """
     path = Path(path)
     kind = identify(path)
@@ -173,7 +173,7 @@ def read_layout(path: str | Path) -> Layout:
         if kind == STORE:
             return ome_zarr.read_layout(path)
         return decoding.read_layout(path, kind=kind)
-    except Exception as error:  # a broken header breaks in many ways
+    except Exception as error:  # a broken header raises errors of many kinds
         raise explain(error, path=path, kind=kind) from error
 
 
@@ -185,16 +185,16 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
     path : path
         PNG, JPEG, TIFF or a folder of OME-Zarr.
     palette : "colours" or "indices"
-        What a PNG with a palette means: the colours that it shows, or the numbers that it stores.
+        How to read a PNG with a palette: displayed colours, or stored numbers.
     plane : sequence of [axis, position, size]
-        The place in a stack: for each of its axes a number, "maximum", "mean", or "channel" where the pages of a file
-        are the channels of one image. Empty for a single image.
+        Position in a stack: for each of its axes a number, "maximum", "mean", or "channel" if the pages of a file are
+        the channels of one image. Empty for a single image.
 
     Raises
     ------
     ValueError
-        As `read_layout`; and if the file is a stack and no place in it is given, the stack is another one than the
-        place was made for, or its pixels are no real numbers.
+        As `read_layout`; and if the file is a stack and no position is given, the stack does not have the axes of the
+        position, its pixels are not real numbers, or a strip of a TIFF exceeds the memory limit.
     """
     path = Path(path)
     kind = identify(path)
@@ -218,19 +218,19 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
 
 
 def match_plane(path: str | Path, plane: PlaneIndex) -> PlaneIndex:
-    """Find the place of an image's plane in the stack of its annotation, whose axes may have other names.
+    """Find the position of an image's plane in the stack of its annotation, whose axes may have other names.
 
     Parameters
     ----------
     path : path
         The annotation.
     plane : sequence of [axis, position, size]
-        The place of the image in its own stack. Axes that were projected are none of the annotation's.
+        Position of the image in its stack. Projected axes do not exist in the annotation.
 
     Raises
     ------
     ValueError
-        If the annotation is no stack of the same sizes.
+        If the annotation is not a stack of the same sizes.
     """
     chosen = [entry for entry in plane if entry[1] not in PROJECTIONS]
     layout = read_layout(path)

@@ -1,6 +1,6 @@
-"""Writes what is made from a single source: the config's schema and reference page, and the conda environments.
+"""Write the files that are generated from a single source: the config's schema, reference pages, conda environments.
 
-``make reference`` runs it; a test compares and names that command.
+``make reference`` runs it; a test compares the files and reports that command.
 """
 
 import json
@@ -36,7 +36,7 @@ PYTHON = "3.11"
 
 
 def generated_files() -> dict[str, str]:
-    """Give every generated file: path below the root -> text."""
+    """Return every generated file: path below the root -> text."""
     files = {
         "resources/config.schema.json": json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
         "resources/config.md": reference_page(),
@@ -49,7 +49,7 @@ def generated_files() -> dict[str, str]:
 
 
 def config_schema() -> dict[str, Any]:
-    """Give the JSON schema of a config file, for editors; presets' fields stand beside `preset`."""
+    """Return the JSON schema of a config file, for editors; a preset's fields stand beside `preset`."""
     schema = Config.model_json_schema()
     presets = ModelPreset.model_json_schema()
     schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
@@ -67,7 +67,7 @@ def config_schema() -> dict[str, Any]:
 
 
 def reference_page() -> str:
-    """Write every key of the config with type, range, default, unit and meaning."""
+    """Return a page with type, range, default, unit and meaning of every key of the config."""
     lines = [
         "# Config reference",
         "",
@@ -152,7 +152,7 @@ def requirement_groups() -> dict[str, list[str]]:
 
 
 def environment_packages(name: str) -> list[str]:
-    """List the pins of an environment: its groups, and all that they need, as the constraints say."""
+    """List the pins of an environment: its groups and all their dependencies, at the versions of the constraints."""
     pins: dict[str, str] = {}
     for line in (ROOT / "requirements-constraints.txt").read_text().splitlines():
         if "==" in line and not line.startswith("#"):
@@ -175,7 +175,7 @@ def environment_packages(name: str) -> list[str]:
 
 
 def environment_file(name: str) -> str:
-    """Write a conda environment: Python and pip from conda-forge, the rest at the versions of requirements.txt."""
+    """Return the text of a conda environment: Python and pip from conda-forge, the rest as in requirements.txt."""
     lines = [
         f"# Made from requirements.txt by `{COMMAND}`; do not edit. Groups: {', '.join(ENVIRONMENTS[name])}.",
         "channels:",

@@ -1,4 +1,4 @@
-"""The real images that a simulation is made like: their middles, as counts, with their objects, measured."""
+"""Real images that a simulation is fitted to: read their central parts as counts, find objects, and measure them."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ from cellmill.simcep.traits import Reference
 
 logger = logging.getLogger(__name__)
 
-# Of a larger image its middle is measured, and images of that size are simulated beside it.
+# Only the central part of a larger image is measured, and images of this size are simulated for comparison.
 MEASURED_SIDE_PX = 512
 LARGEST_TOP = 65535
 TOPS = (255, *CAMERA_TOPS, LARGEST_TOP)
-SMALLEST_FLOAT_SPAN = 64  # below it, whole numbers would spoil the images
-SCALED_TOP = 4095  # of counts that are made from other numbers
+SMALLEST_FLOAT_SPAN = 64  # rounding floats of a smaller range to whole counts would degrade the images
+SCALED_TOP = 4095  # largest count after rescaling
 DARKEST_QUANTILE = 0.001
 
 
 @dataclass(frozen=True)
 class Middle:
-    """The middle of an image, at most 512 x 512 px; (rows, columns) of the whole one, and where the part lies in it."""
+    """The central part of an image, at most 512 x 512 px, with the shape of the whole image and its window there."""
 
     image_yx: np.ndarray
     shape: tuple[int, int]
@@ -36,7 +36,7 @@ class Middle:
 
 
 def read_middles(samples: Sequence[Mapping[str, Any]], *, channel: Channel) -> list[Middle]:
-    """Read the middle of each image.
+    """Read the central part of each image.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def read_middles(samples: Sequence[Mapping[str, Any]], *, channel: Channel) -> l
 
 
 def as_counts(middles: Sequence[Middle]) -> tuple[list[Middle], float]:
-    """Give the images as counts that a camera of the simulation can have, and the largest of these counts.
+    """Convert the images to counts of a simulated camera; return them and the largest count of that camera.
 
     Notes
     -----
-    Numbers from 0 to 65535 stay, and the largest count is that of a camera of 8, 10, 12, 14 or 16 bits. Other numbers
-    (below 0, beyond 16 bits, or floating-point numbers that span less than 64) become counts from 0 to 4095.
+    Values from 0 to 65535 are kept, and the largest count is that of a camera with 8, 10, 12, 14 or 16 bits. Other
+    values (below 0, beyond 16 bits, or floats with a range below 64) are scaled to counts from 0 to 4095.
     """
     lowest = min(float(one.image_yx.min()) for one in middles)
     highest = max(float(one.image_yx.max()) for one in middles)
@@ -77,7 +77,7 @@ def as_counts(middles: Sequence[Middle]) -> tuple[list[Middle], float]:
 def measure_references(
     middles: Sequence[Middle], *, samples: Sequence[Mapping[str, Any]], objects: str
 ) -> tuple[list[Reference], list[tuple[int, int]]]:
-    """Measure the real images; give the sizes of the whole ones as well."""
+    """Measure the real images; return the references and the shapes of the whole images."""
     references = []
     for row, one in zip(samples, middles, strict=True):
         labels_yx = read_labels(row["labels"])[one.window].astype(np.int32) if objects != "otsu" else None
@@ -91,7 +91,7 @@ def measure_references(
 
 
 def find_objects(image_yx: np.ndarray, labels_yx: np.ndarray | None, *, objects: str) -> np.ndarray:
-    """Say what the objects of an image are: on real and simulated images alike."""
+    """Find the objects of a real or simulated image: its labels, their connected components, or by Otsu's threshold."""
     if objects == "otsu" or labels_yx is None:
         return otsu_objects(image_yx)
     if objects == "components":

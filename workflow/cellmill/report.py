@@ -63,7 +63,7 @@ def write_report(
     paper: str | None = None,
     benchmarks_dir: str | Path | None = None,
 ) -> None:
-    """Write the page of one dataset: the same bytes for the same arguments and files.
+    """Write the page of one dataset; the same arguments and files result in the same bytes.
 
     Parameters
     ----------
@@ -76,14 +76,14 @@ def write_report(
     runs : sequence of mappings
         run, model, seed; paths `history` and `summary` (missing for an applied model), `postprocess` (missing
         for an exported one), `objects` and `flags`; `probabilities` and `segmentation` (shard -> folder); `apply`:
-        where an applied model is from; `made_from`, with `paper`: see `compare_with_paper`.
+        source of an applied model; `made_from`, with `paper`: see `compare_with_paper`.
     samples : sequence of mappings
-        sample, image, split, shard, class, sequence, frame, and `channel` where it is not the luminance; one row an
-        image. The gallery has a raw view where `image` is a file.
+        sample, image, split, shard, class, sequence, frame, and `channel` if it is not the luminance; one row per
+        image. The gallery has a raw view if `image` is a file.
     check_paths : sequence of paths
         summary.csv, images.csv and annotations.csv of the stage check.
     metrics_path, scores_path, comparisons_path, curves_path, sizes_path : path
-        Tables of the stage evaluate, without rows where nothing is annotated.
+        Tables of the stage evaluate, without rows if nothing is annotated.
     images_dirs, labels_dirs : mapping
         Shard -> folder, for the shards that may be shown; labels_dirs lacks the unlabelled ones.
     gallery : mapping
@@ -91,22 +91,22 @@ def write_report(
     provenance : mapping
         date, commit, versions, python, machine, command; any may be missing. The function reads no clock.
     remarks : sequence of str
-        What a person should know of the config.
+        Remarks on the config for the reader.
     pixel_size_um : float, optional
-        Edge of a pixel, where the config says it.
+        Edge of a pixel, if the config contains it.
     temporal_dirs : mapping, optional
-        Shard -> folder of images whose background is of a sequence, for all shards.
+        Shard -> folder of images whose background was estimated from their sequence, for all shards.
     match_path : path, optional
-        match.csv of a simulation that is like another dataset.
+        match.csv of a simulation that was matched to another dataset.
     paper : str, optional
-        A file of resources/papers whose figures are set beside the scores.
+        A file of resources/papers whose figures are shown beside the scores.
     benchmarks_dir : path, optional
-        Snakemake's benchmark files of the dataset, for what the jobs took.
+        Snakemake's benchmark files of the dataset, for time and memory of the jobs.
 
     Raises
     ------
     ValueError
-        If a table is no table, or a shard folder lacks an image of the sample table.
+        If a table is not a CSV table, or a shard folder lacks an image of the sample table.
     """
     metrics, scores, comparisons = (read_table(path) for path in (metrics_path, scores_path, comparisons_path))
     curves, sizes = read_table(curves_path), read_table(sizes_path)
@@ -184,7 +184,7 @@ def write_report(
 def write_index(
     *, output_path: str | Path, reports: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the page that leads to the reports.
+    """Write the index page, which links to the reports.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def write_index(
 def summarize_for_index(
     *, dataset: str, images: int, metrics_path: str | Path, comparisons_path: str | Path
 ) -> dict[str, Any]:
-    """Give a dataset's row of results/index.html.
+    """Return a dataset's row of results/index.html.
 
     Parameters
     ----------
@@ -214,13 +214,13 @@ def summarize_for_index(
     images : int
         Number of its images.
     metrics_path, comparisons_path : path
-        Its metrics.csv and comparisons.csv; without rows where nothing is annotated.
+        Its metrics.csv and comparisons.csv; without rows if nothing is annotated.
 
     Returns
     -------
     dict
-        dataset, path, images, best_model, dice, ap, annotated; best_model is "" and dice and ap are None where
-        nothing is scored.
+        dataset, path, images, best_model, dice, ap, annotated; best_model is "" and dice and ap are None if nothing
+        is scored.
     """
     metrics = read_table(metrics_path)
     standings = rank_models(read_table(comparisons_path))
@@ -237,7 +237,7 @@ def summarize_for_index(
 
 
 def render(template: str, page: Mapping[str, Any]) -> str:
-    """Fill a template; everything that enters is escaped, and only our own script may run."""
+    """Fill a template; all inserted values are escaped, and only our own script may run."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES_DIR),
         autoescape=True,
@@ -270,7 +270,7 @@ def _verdict(
     models: Sequence[Mapping[str, Any]],
     comparisons: pd.DataFrame,
 ) -> dict[str, Any] | None:
-    """Put together what the first sentence says; None where nothing is scored."""
+    """Collect the facts of the first sentence; None if nothing is scored."""
     if not standings:
         return None
     best, second = standings[0], standings[1] if len(standings) > 1 else None
@@ -296,7 +296,7 @@ def _data_chapter(
 ) -> dict[str, Any]:
     tables = read_tables(check_paths)
     images, annotations = ({row["sample"]: row for row in tables[name]} for name in ("images", "annotations"))
-    # a remark stands above the table already
+    # a remark is already shown above the table
     findings = [row for row in tables["summary"] if f"{row['where']}: {row['finding']}" not in remarks]
     return {
         "remarks": [wording.end_sentence(wording.hide_folders(remark)) for remark in remarks],

@@ -1,9 +1,9 @@
-"""Objects that stay where they are for most of a sequence: a temporal background takes them for background.
+"""Find stationary objects, which a temporal background includes because they stay for most of a sequence.
 
-Then they are missing where they are, and a ghost of the opposite sign shows where they are gone. No statistic of a
-single pixel tells an object that stays for 60 % of the frames from a place that objects cross in 40 %: what lies around
-does. Where the background of a place stands out from its surroundings, and what is there otherwise does not, something
-has rested.
+They disappear from frames in which they are present and leave an inverted ghost where they used to be. No statistic of
+a single pixel separates an object that stays for 60 % of the frames from a place that objects cross in 40 %, so the
+surroundings are needed. A place had a stationary object if its background differs from the surroundings while the
+values of the other frames do not.
 """
 
 import csv
@@ -17,23 +17,23 @@ from scipy import ndimage
 
 RESTING_TABLE = "resting.csv"
 MIN_FRAMES = 8
-# How far a value has to be from the background to be another one, in standard deviations of the noise.
+# Distance from the background above which a value counts as different, in standard deviations of the noise.
 DISTANCE = 5.0
-# An object that is gone in fewer frames than this cannot be told from dirt.
+# An object that is absent from a smaller share of the frames cannot be distinguished from dirt.
 MIN_SHARE_GONE = 0.1
 MIN_AREA_PX = 12
-# Width of the surroundings that a place is compared with.
+# Width of the surrounding ring that a place is compared with.
 RING_PX = 6
-# A change of so much of the frame is of the lamp or the focus.
+# A change in a larger share of the frame is attributed to the lamp or the focus.
 MAX_SHARE_OF_FRAME = 0.25
-# a median absolute deviation to a standard deviation, of normal noise
+# converts a median absolute deviation to a standard deviation for normal noise
 MAD_TO_SD = 1.4826
 
 
 class Resting(NamedTuple):
-    """A place where something rested.
+    """A stationary object in a temporal background.
 
-    `row` and `column` are its middle in px, `share` the share of the frames in which it was there.
+    `row` and `column` are its centre in px, `area_px` its area, `share` the share of frames in which it was present.
     """
 
     row: float
@@ -44,7 +44,7 @@ class Resting(NamedTuple):
 
 @dataclass
 class Seen:
-    """What the frames of a sequence show at each pixel, apart from their background.
+    """Per-pixel statistics of the frames that differ from the background of their sequence.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class Seen:
 
     @classmethod
     def empty(cls, shape: tuple[int, int]) -> "Seen":
-        """Give maps to be filled band by band."""
+        """Create empty maps to be filled band by band."""
         return cls(np.zeros(shape, dtype=np.float32), np.zeros(shape, dtype=np.float32))
 
     def add(self, rows: slice, stack_tyx: np.ndarray, background_yx: np.ndarray) -> None:
-        """Take some rows in.
+        """Fill in some rows.
 
         Parameters
         ----------
@@ -73,10 +73,10 @@ class Seen:
             In order of time.
         background_yx : ndarray of float32, shape (rows, columns)
         """
-        # Differences of neighbouring frames: an object that comes or goes is in one of them, the noise in all.
+        # Differences of consecutive frames: an object that comes or goes affects one of them, noise affects all.
         steps_tyx = np.abs(np.diff(stack_tyx, axis=0))
         noise_yx = MAD_TO_SD / np.sqrt(2) * np.median(steps_tyx, axis=0)
-        # Few frames give a rough estimate at each pixel: half of the usual noise at least.
+        # With few frames the estimate per pixel is rough, so use at least half of the median noise.
         limit_yx = DISTANCE * np.maximum(noise_yx, 0.5 * np.median(noise_yx))
         is_other_tyx = np.abs(stack_tyx - background_yx) > limit_yx
         self.share_yx[rows] = is_other_tyx.mean(axis=0)
@@ -88,19 +88,19 @@ class Seen:
 
 
 def find_resting(seen: Seen, background_yx: np.ndarray) -> list[Resting]:
-    """Find the places where a background holds an object.
+    """Find the stationary objects in a background.
 
     Parameters
     ----------
     seen : Seen
-        Of all rows.
+        Filled for all rows.
     background_yx : ndarray of float32, shape (rows, columns)
         The temporal background, counts.
 
     Returns
     -------
     list of Resting
-        Largest first.
+        Largest first; empty if a single changing region covers more than a quarter of the frame.
     """
     places_yx, _ = ndimage.label(seen.share_yx >= MIN_SHARE_GONE, structure=np.ones((3, 3), dtype=bool))
     found = []
@@ -132,7 +132,7 @@ def _resting_parts(
     is_ring_yx: np.ndarray,
     corner: tuple[int, int],
 ) -> list[Resting]:
-    """List the parts of a place where the background stands out, and what is there otherwise does not."""
+    """List the regions of a place where the background differs from the surroundings and the other frames do not."""
     if np.count_nonzero(is_place_yx) < MIN_AREA_PX or not is_ring_yx.any():
         return []
     around = float(np.median(background_yx[is_ring_yx]))
@@ -167,7 +167,7 @@ def write_resting(path: str | Path, found: Iterable[tuple[str, Resting]]) -> Non
 
 
 def describe_resting(folders: Mapping[str, str | Path]) -> list[dict[str, str]]:
-    """Make a finding for each sequence in which something rested.
+    """Build a finding for each sequence with stationary objects.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""The log of one job: what ran, with what, and how it ended.
+"""Log of one job: rule, settings, code digests, package versions, and errors.
 
-Exempt from the code digests: nothing here may change a result.
+This module is exempt from the code digests, so nothing here may change a result.
 """
 
 import atexit
@@ -26,12 +26,12 @@ RECORDED_PACKAGES = (
 
 
 def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None:
-    """Send this process's log records to a file, and its mistakes also to the terminal.
+    """Write this process's log records to a file. Warnings, progress and errors also go to the terminal.
 
     Parameters
     ----------
     path : path
-        The log file of the rule; replaced.
+        The log file of the rule; overwritten.
     rule : str
         Name of the rule.
     params : mapping
@@ -39,15 +39,16 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
 
     Notes
     -----
-    A ``ValueError`` is a message for a person: it reaches the terminal without a traceback. Everything
-    else is a fault of ours and keeps its traceback. The log has the traceback of both.
+    A ``ValueError`` is a message for the user and is shown on the terminal without a traceback. Any other
+    exception is a bug and keeps its traceback. The log contains the traceback in both cases.
+    Warnings and progress go to the terminal only with CELLMILL_PROGRESS=1, the default.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
-    formatter.converter = time.gmtime  # logs of several machines side by side: one time zone, UTC
-    # Emptied, then appended to: a crash is written through a handle of its own, and a handle that counts its own place
-    # would write over it.
+    formatter.converter = time.gmtime  # UTC, so that logs of several machines can be compared
+    # Emptied, then opened in append mode: a crash is written through a second handle, and a handle in write mode would
+    # overwrite it.
     Path(path).write_text("", encoding="utf-8")
     handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(formatter)
@@ -73,12 +74,12 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
 
 
 def _log_loaded_modules() -> None:
-    """Close the log with the modules of the library that the job loaded: what `code` must cover."""
+    """Log the library modules that the job loaded as the last line of the log; `code` must cover them."""
     logger.info("loaded %s", json.dumps(sorted(name for name in sys.modules if name.startswith("cellmill"))))
 
 
 def package_versions() -> dict[str, str]:
-    """Give the versions of Python and of the packages that touch pixels, as far as they are installed."""
+    """Return the versions of Python and of the installed packages that process pixels."""
     versions = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
@@ -89,7 +90,7 @@ def package_versions() -> dict[str, str]:
 
 
 def _is_progress(record: logging.LogRecord) -> bool:
-    """Whether a record belongs on the terminal: one that its writer marked with ``extra={"progress": True}``."""
+    """Return whether a record was logged with ``extra={"progress": True}``, which sends it to the terminal."""
     return bool(getattr(record, "progress", False))
 
 

@@ -1,7 +1,7 @@
-"""The sample table: which images a dataset has, what annotates them, and on which side they stand.
+"""Sample table: the images of a dataset, their annotation files, their part of the split, and their shard.
 
 The main process makes it once, from the file system, and freezes it; jobs read the frozen table.
-Everything here takes plain values: the config model stays outside.
+Functions here take plain values and never the config model.
 """
 
 import glob
@@ -19,16 +19,16 @@ from cellmill.splits import assign_splits
 from cellmill.tables import TableIndex
 
 UNLABELLED = "unlabelled"
-MAX_NAMED = 5  # of several samples with the same mistake, so many are named
-# file systems hold 255, and results add a suffix and, while they are written, more
+MAX_NAMED = 5  # names listed in a message about many samples
+# file systems allow 255, and results add a suffix and, while they are written, a longer one
 MAX_NAME_BYTES = 200
-# control characters, and the surrogates that stand for bytes that are no UTF-8: no table can hold them
+# control characters, and the surrogates that represent bytes that are not UTF-8: tables cannot store them
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One image: what jobs need to know of it."""
+    """One image and the information that jobs need about it."""
 
     sample: str
     image: str
@@ -40,17 +40,17 @@ class Sample:
     split: str = ""
     shard: str = ""
     rows_digest: str = ""
-    # the place in a stack: [axis, position or projection, size] for each of its axes
+    # position in a stack: [axis, position or projection, size] for each of its axes
     plane: list[list[Any]] = field(default_factory=list)
     # whether its annotation is a stack of the same planes
     is_annotated_as_stack: bool = False
     # further files: ignore, markers, tracks
     extra: dict[str, str] = field(default_factory=dict)
-    # of an image that is a folder
+    # only for an image that is a folder (OME-Zarr)
     image_digest: str = ""
 
     def as_settings(self) -> dict[str, Any]:
-        """Give the row as a job sees it: nothing in it that could change without changing the result."""
+        """Return the row as job settings, without anything that could change and leave the result unchanged."""
         row: dict[str, Any] = {
             "sample": self.sample,
             "image": self.image,
@@ -59,7 +59,7 @@ class Sample:
             "frame": self.frame,
             "class": self.class_name,
         }
-        # What most images lack is left out, so that a row says no more than it has to.
+        # Fields that most images lack are left out when empty, so that the settings contain only what is needed.
         for name in ("rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest"):
             if value := getattr(self, name):
                 row[name] = value
@@ -71,7 +71,7 @@ Found = tuple[Sample, dict[str, str]]
 
 
 class SampleError(ValueError):
-    """What is wrong with the files of a dataset; several lines, each one mistake."""
+    """Mistakes in the files of a dataset, one line for each."""
 
     def __init__(self, mistakes: list[str]) -> None:
         self.mistakes = mistakes
@@ -79,7 +79,7 @@ class SampleError(ValueError):
 
 
 def scan_images(pattern: str, *, where: str) -> list[Found]:
-    """Find the images of a pattern and name the samples.
+    """Find the images that match a pattern, and derive the sample names.
 
     Parameters
     ----------
@@ -133,7 +133,7 @@ def scan_images(pattern: str, *, where: str) -> list[Found]:
 
 
 def _double_frames(found: list[Found], *, where: str) -> list[str]:
-    """Name the frames that two files claim, such as t1 and t001."""
+    """List the frames for which there are two files, such as t1 and t001."""
     first: dict[tuple[str, int], str] = {}
     mistakes = []
     for sample, values in found:
@@ -147,12 +147,12 @@ def _double_frames(found: list[Found], *, where: str) -> list[str]:
 
 
 def natural_key(text: str) -> list[tuple[int, int | str]]:
-    """Sort key under which t2 comes before t10."""
+    """Return a sort key that puts t2 before t10."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
 def _stem(path: str) -> str:
-    """Give a file's name without its suffix, be it .ome.tif or .ome.zarr."""
+    """Return a file's name without its suffix; .ome.tif and .ome.zarr count as one suffix."""
     name = Path(path).name
     stem = re.sub(r"\.ome\.(tiff?|zarr)$", "", name, flags=re.IGNORECASE)
     return Path(name).stem if stem == name else stem
@@ -202,7 +202,7 @@ def _printable(path: str) -> str:
 
 
 def attach_annotations(found: list[Found], *, path: str, many: bool, where: str) -> tuple[list[Sample], list[str]]:
-    """Tie annotation files to their images through the wildcards that both paths share.
+    """Match annotation files to their images by the wildcards that both paths share.
 
     Parameters
     ----------
@@ -220,12 +220,12 @@ def attach_annotations(found: list[Found], *, path: str, many: bool, where: str)
     samples : list of Sample
         A sample without annotation files has an empty list.
     remarks : list of str
-        Annotations that belong to no image.
+        A remark on annotation files that belong to no image, if there are any.
 
     Raises
     ------
     SampleError
-        If the pattern has a wildcard that no image has, or one image has several files and may have one.
+        If the pattern has a wildcard that no image has, or an image has several files where one is allowed.
     """
     samples, mistakes, used = [], [], set()
     ties = FileTies(path, found, where=where)
@@ -245,7 +245,7 @@ def attach_annotations(found: list[Found], *, path: str, many: bool, where: str)
 
 
 def attach_extra(samples: list[Sample], found: list[Found], *, name: str, path: str, where: str) -> list[Sample]:
-    """Tie one further file to each image that has it, such as its ignored pixels."""
+    """Add one further file to each image that has it, such as the mask of its ignored pixels."""
     ties = FileTies(path, found, where=where)
     tied = []
     for sample, (_, values) in zip(samples, found, strict=True):
@@ -255,7 +255,7 @@ def attach_extra(samples: list[Sample], found: list[Found], *, name: str, path: 
 
 
 class FileTies:
-    """The files of a pattern, found through the wildcards of an image.
+    """Lookup of the files of a pattern by the wildcards of an image.
 
     Raises
     ------
@@ -276,8 +276,8 @@ class FileTies:
         self._where = where
 
     def files(self, sample: Sample, values: Mapping[str, str]) -> tuple[list[str], bool]:
-        """Give the files of a sample, and whether they belong to the whole stack that it is a plane of."""
-        # The file of an image gives {sample}; a plane of a stack has a name of its own.
+        """Return the files of a sample, and whether they belong to the whole stack of which it is a plane."""
+        # {sample} is taken from the image file, because a plane of a stack has a different sample name.
         stem = values.get("sample", _stem(sample.image) if sample.plane else sample.sample)
         if files := self._fill({**values, "sample": stem}):
             is_plane = any(isinstance(place, int) for _, place, _ in sample.plane)
@@ -305,7 +305,7 @@ class FileTies:
 
     @cached_property
     def _by_number(self) -> dict[tuple[tuple[str, str], ...], list[str]]:
-        """The files by their wildcards, frames by number: man_seg001 belongs to t1."""
+        """Files by their wildcards, with frames compared as numbers: man_seg001 belongs to t1."""
         files: dict[tuple[tuple[str, str], ...], list[str]] = {}
         for file, values in find_files(self._path):
             if digits := re.search(r"\d+", values["frame"]):
@@ -321,7 +321,7 @@ def _explain_orphans(files: list[str], *, where: str) -> str:
 
 
 def attach_table(samples: list[Sample], *, index: TableIndex) -> list[Sample]:
-    """Give each sample the digest of its rows of a shared annotation table ("" without rows)."""
+    """Set for each sample the digest of its rows in a shared annotation table ("" without rows)."""
     return [replace(sample, rows_digest=index.digest(sample.sample)) for sample in samples]
 
 
@@ -334,12 +334,12 @@ def split_samples(
     strata: Mapping[str, str],
     where: str,
 ) -> tuple[list[Sample], list[str]]:
-    """Put each labelled sample on a side; the others are predicted only.
+    """Assign each labelled sample to a part of the split; the others are predicted only.
 
     Returns
     -------
     tuple
-        Samples with `split` and `group`, and remarks a person should read.
+        Samples with `split` and `group`, and remarks for the user.
     """
     chosen = [sample for sample in samples if sample.sample in labelled]
     sides, remarks = assign_splits(chosen, split=split, groups=groups, strata=strata, where=where)
@@ -354,7 +354,7 @@ def split_samples(
 
 
 def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]:
-    """Name the shard of each sample; sequences (and blocks of them) stay whole."""
+    """Assign each sample to a shard; sequences (and blocks of them) stay whole."""
     keys = {sample.sample: sample.sequence or sample.sample for sample in samples}
     shards: dict[str, str] = {}
     for part in {sample.split for sample in samples}:
@@ -365,13 +365,13 @@ def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]
 
 
 def some(names: list[str]) -> str:
-    """List names, the first few of many."""
+    """Join names with commas, only the first few of a long list."""
     shown = ", ".join(names[:MAX_NAMED])
     return shown if len(names) <= MAX_NAMED else f"{shown} and {len(names) - MAX_NAMED} more"
 
 
 def dump_samples(samples: list[Sample]) -> str:
-    """Write a table as JSON text, one sample a line."""
+    """Write a table as JSON text, one sample per line."""
     return "[\n" + ",\n".join(json.dumps(asdict(sample), sort_keys=True) for sample in samples) + "\n]\n"
 
 

@@ -1,4 +1,4 @@
-"""The sample table of a dataset: images, annotations, classes, sides and shards, from one look at the files."""
+"""Build the sample table of a dataset from one scan of the files: images, annotations, classes, split and shards."""
 
 import json
 from collections.abc import Mapping
@@ -37,30 +37,30 @@ TRACK_TABLES = ("man_track.txt", "res_track.txt")
 def scan_dataset(
     name: str, dataset: Dataset, *, images_per_job: int, cache_dir: Path
 ) -> tuple[list[Sample], list[str]]:
-    """List the images of a dataset with all that the plan has to know of each.
+    """List the images of a dataset with the information that the plan needs about each.
 
     Parameters
     ----------
     name : str
-        Of the dataset.
+        Name of the dataset.
     dataset : Dataset
-        Its section.
+        Config section of the dataset.
     images_per_job : int
-        Size of a shard.
+        Mean number of images of a shard.
     cache_dir : path
-        Where digests of annotation tables are kept.
+        Folder for cached digests of annotation tables and OME-Zarr folders.
 
     Returns
     -------
     samples : list of Sample
-        Split and placed in shards.
+        Assigned to parts of the split and to shards.
     remarks : list of str
-        What the split had to do to leave no part empty.
+        Remarks for the user on the split and on annotations without an image.
 
     Raises
     ------
     SampleError, ValueError
-        With what is wrong with patterns, names, annotations or the split.
+        If there are mistakes in patterns, names, annotations or the split.
     """
     where = f"datasets.{name}"
     if dataset.simulate is not None:
@@ -104,7 +104,7 @@ def scan_dataset(
     strata_key = dataset.split.stratify
     strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
     if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
-        # Nothing is trained or chosen here, so a few images are test images.
+        # Nothing is trained or chosen here, so labelled images too few for a split are all test images.
         samples = [replace(sample, split="test" if sample.sample in labelled else UNLABELLED) for sample in samples]
     else:
         samples, said = split_samples(
@@ -123,7 +123,7 @@ def scan_dataset(
 
 
 def _simulated(simulate: Simulate) -> list[Found]:
-    """List the images that the simulation will make, as if their paths had been found."""
+    """List the images that the simulation will write, in the form returned by `scan_images`."""
     return [
         (
             Sample(sample=name.sample, image="", sequence=name.sequence, frame=name.frame),
@@ -134,7 +134,7 @@ def _simulated(simulate: Simulate) -> list[Found]:
 
 
 def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample:
-    """Say where the simulation writes an image, and its truth where each has a file of its own."""
+    """Set the path of a simulated image and, for time-lapse, of its label image, tracks and markers."""
     raw = f"{RESULTS}/{dataset}/raw/{row.shard}"
     row = replace(row, image=f"{raw}/images/{row.sample}.tif")
     if simulate.time_lapse is None:
@@ -145,7 +145,7 @@ def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample
 
 
 def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotations, where: str) -> list[Sample]:
-    """Tie ignored pixels, CTC markers and track tables to their images; a track table beside the masks is found."""
+    """Add ignored pixels, CTC markers and track tables to their images, including a track table beside the masks."""
     for name in ("ignore", "markers", "tracks"):
         if path := getattr(section, name):
             samples = attach_extra(samples, found, name=name, path=path, where=f"{where}.{name}")
@@ -168,7 +168,7 @@ def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotat
 
 
 def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:
-    """Digest the images that are folders (OME-Zarr), by what their listing remembers where that is as before."""
+    """Add digests to images that are OME-Zarr folders, taken from the cache if the file listing is unchanged."""
     if not any(sample.image and is_store(Path(sample.image)) for sample in samples):
         return samples
     cache = cache_dir / "stores.json"
@@ -181,7 +181,7 @@ def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:
             stamp = stamp_store(Path(image))
             if known.get(key, [""])[0] != stamp:
                 known[key] = [stamp, digest_store(Path(image))]
-        except Exception as error:  # broken metadata break in many ways
+        except Exception as error:  # broken metadata can raise exceptions of many kinds
             mistakes.append(str(explain(error, path=Path(image), kind=STORE)))
             continue
         digests[image] = known[key][1]

@@ -1,4 +1,4 @@
-"""The objects of one frame of any size: its probabilities window by window, back in the geometry of the raw image."""
+"""Segment one frame of any size: probabilities window by window, objects in the geometry of the raw image."""
 
 import logging
 from collections.abc import Mapping
@@ -18,32 +18,32 @@ logger = logging.getLogger(__name__)
 
 
 def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tuple[LabelFile, int, int]:
-    """Turn the probabilities of one frame into objects.
+    """Convert the probabilities of one frame to objects.
 
     Parameters
     ----------
     frame : Frame
-        Preprocessed image and probabilities; its truth takes no part.
+        Preprocessed image and probabilities; its truth is not used.
     fitted : mapping
         Contents of postprocess.json.
     room : path
-        Folder for files that may go afterwards.
+        Folder for temporary files.
 
     Returns
     -------
     labels : LabelFile
-        Objects 1 .. n in the geometry of the raw image, without the number that marks ignored pixels.
+        Objects 1 .. n in the geometry of the raw image, skipping IGNORE_LABEL.
     n_objects : int
-        How many there are.
+        Number of objects.
     covered_px : int
-        How many pixels of the raw image they cover.
+        Number of pixels of the raw image that they cover.
 
     Notes
     -----
-    Up to 3072 x 3072 px the image is looked at as a whole, beyond that in windows with a halo; an object
-    is that of the window in whose core its middle lies. Objects are the same as in the whole image as long as they are
-    less wide than 256 px or five times the root of the validation images' median area: the halo of a window is as
-    wide as that and, beyond it, as far as a pixel of the mask looks.
+    Images up to 3072 x 3072 px are segmented as a whole, larger images in windows with a halo. An object is taken from
+    the window whose core contains its middle. Objects are the same as in the whole image if they are narrower than the
+    larger of 256 px and five times the square root of the validation images' median object area. The halo has that
+    width plus the radius that a pixel of the mask depends on.
     """
     shape = frame.geometry.shape
     drawn = LabelFile(room / "fitted.bin", shape)
@@ -87,7 +87,7 @@ def _segment_window(
     grey: tuple[float, float],
     fitted: Mapping[str, Any],
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Give the objects 1 .. n that a window owns, and for 0 .. n whether its edges cut them."""
+    """Segment a window; return the objects 1 .. n that it owns, and for 0 .. n whether its edges cut them."""
     labels_yx = segment_image(prob_cyx, part.read_image(), valid_yx=part.find_valid(), grey=grey, fitted=fitted)
     kept = keep_objects(labels_yx, box=part.box, limits=fitted["instances"])
     kept[1:] &= window.owns(middles_of(labels_yx, n_objects=len(kept) - 1))
@@ -102,10 +102,10 @@ def _segment_window(
 
 
 class _Drawing:
-    """The objects of all windows so far, in the file of the whole image.
+    """Objects of all windows so far, in the file of the whole image.
 
-    Where two windows see one place, the earlier one is right. An object that is wider than a window is owned by
-    several, each of which sees a part: where the parts cover one another they are one object.
+    Where windows overlap, the earlier one wins. An object wider than a window is owned by several windows, each with a
+    part of it; parts that overlap are merged.
     """
 
     def __init__(self, drawn: LabelFile, *, min_area_px: int) -> None:
@@ -115,7 +115,7 @@ class _Drawing:
         self.cut: set[int] = set()
 
     def add(self, labels_yx: np.ndarray, *, window: Window, cut: np.ndarray) -> None:
-        """Draw objects 1 .. n of a window where no other one has put an object."""
+        """Draw objects 1 .. n of a window where no earlier window has drawn an object."""
         there_yx = self._drawn.read(window.rows, window.columns)
         n_objects = len(cut) - 1
         numbers = np.concatenate([[0], np.arange(self.count + 1, self.count + n_objects + 1)])
@@ -130,7 +130,7 @@ class _Drawing:
                 is_same = 2 * shared > covered[label] and (cut[label] or number in self.cut)
                 if is_same:
                     numbers[label] = number
-            # What is left of an object beside another window's is no object where it is too small for one.
+            # The remainder of an object beside another window's object is dropped if it is below the minimum area.
             left = whole - covered
             numbers[(covered > 0) & (left < self._min_area_px) & (numbers > self.count)] = 0
         free_yx = (labels_yx > 0) & (there_yx == 0)
@@ -141,7 +141,7 @@ class _Drawing:
 
 
 def _renumber(labels: LabelFile, *, highest: int) -> tuple[int, int]:
-    """Number the objects that are left 1 .. n, without the number of ignored pixels; give n and their area, px."""
+    """Number the remaining objects 1 .. n, skipping IGNORE_LABEL; return n and their total area, px."""
     areas = np.zeros(highest + 1, dtype=np.int64)
     for _, labels_yx in labels.bands():
         areas += np.bincount(labels_yx.ravel(), minlength=len(areas))

@@ -1,4 +1,4 @@
-"""The settings of every job: its own part of the plan, canonical, and no more than it uses. They decide what reruns."""
+"""Settings of every job, in canonical form and limited to what the job uses, because any change reruns the job."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,14 +14,14 @@ from cellmill.provenance import canonical
 from cellmill.samples import UNLABELLED, Sample
 from cellmill.shards import RESULTS
 
-# What the stages that read annotations have to know of a sample
+# Fields of a sample that are needed by the stages that read annotations
 ANNOTATED_COLUMNS = (
     "sample", "image", "annotations", "frame", "rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest",
 )  # fmt: skip
 
 
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
-    """Give the canonical settings of one job.
+    """Return the canonical settings of one job.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     samples = _columns(rows, "sample", "image", "plane", "image_digest")
     objects = "labels"
     if source.annotations is not None and source.annotations.format == "binary":
-        objects = "components"  # touching objects are one there
+        objects = "components"  # a binary mask does not separate touching objects
     if source.annotations is None and source.simulate is None:
         objects = "otsu"
     else:
@@ -128,7 +128,7 @@ def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
 
 
 def _seen(plan: Plan, dataset: str, run: Run, shards: list[str]) -> dict[str, Any]:
-    """Give what a run needs to know of the images of some shards: their neighbours and their classes."""
+    """Return the passages and the classes of the images of some shards, each None if a run does not use them."""
     passages = [names for shard in shards for names in plan.passages(dataset, shard)]
     rows = [row for shard in shards for row in plan.rows(dataset, shard)]
     return {
@@ -147,7 +147,7 @@ def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = Non
     predict = read_export(str(found.apply))["predict"] if source is None else source.preset["predict"]
     seen = _seen(plan, dataset, found, [shard] if shard else [])
     if plan.input_of(found).get("class_at_prediction") != "oracle":
-        seen["classes"] = None  # each image is predicted as every class
+        seen["classes"] = None  # each image is predicted once for every class
     return {"predict": predict, **seen}
 
 
@@ -166,7 +166,7 @@ def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, An
 def _postprocess_section(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     found = plan.run(dataset, run)
     source = plan.source_of(found)
-    if source is None:  # an exported model carries its own
+    if source is None:  # an exported model includes its section
         section: dict[str, Any] = read_export(str(found.apply))["postprocess"]
         return section
     return plan.config.datasets[source.dataset].postprocess.model_dump(mode="json")
@@ -208,7 +208,7 @@ def evaluate_shard_settings(plan: Plan, dataset: str, run: str, shard: str) -> d
         "seed": found.seed,
         "isbi2012": evaluate.isbi2012,
         "border_tolerance_px": evaluate.border_tolerance_px,
-        # What is drawn together where intervals are made
+        # Images of a group are resampled together by the bootstrap
         "groups": {row.sample: group for row in plan.rows(dataset, shard) if (group := row.group or row.sequence)},
     }
 
@@ -268,7 +268,7 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
 
 
 def _origin(plan: Plan, run: Run) -> dict[str, Any]:
-    """Say which preset a run was made from and how, for the page that sets it beside a paper."""
+    """Return the preset that a run was made from, and how, for the report's comparison with a paper."""
     source = plan.source_of(run)
     if source is None:
         return {"preset": "", "settings": {}, "overrides": {}, "how": "applied"}

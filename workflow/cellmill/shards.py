@@ -1,8 +1,8 @@
-"""Shards: the unit of work, and how its folder reaches the disk.
+"""Shards: the unit of work, and how a shard folder is written to disk.
 
 A shard is about `images_per_job` images of one part (train, validation, test, a fold, unlabelled).
-Whole sequences stay together. Linear hashing places a stable key, so that growth moves the images of
-one shard at a time: see workflow/decisions/0002-shards-by-linear-hashing.md.
+Whole sequences stay together. Images are assigned by linear hashing of a stable key, so that an added shard
+takes images from one other shard only: see workflow/decisions/0002-shards-by-linear-hashing.md.
 """
 
 import hashlib
@@ -18,18 +18,18 @@ from cellmill.runlog import package_versions
 
 RESULTS = "results"
 MANIFEST = "manifest.json"
-# Said in the report where they differ between shards; no part of the manifest, since an upgrade of a
-# package that leaves the pixels alone must leave the seal alone.
+# Reported where they differ between shards. Not part of the manifest, because a package upgrade that does
+# not change the pixels must not change the seal.
 VERSIONS = "versions.json"
 
 
 def stable_hash(key: str, *, purpose: str) -> int:
-    """Give the same 64-bit number for the same key on every machine and in every process.
+    """Return a 64-bit hash of a key that is the same on every machine and in every process.
 
     Parameters
     ----------
     key : str
-        What is hashed: a sample, a sequence, a group.
+        Name of a sample, a sequence or a group.
     purpose : str
         Keeps two uses of the same key independent (the split must not decide the shard).
 
@@ -42,7 +42,7 @@ def stable_hash(key: str, *, purpose: str) -> int:
 
 
 def shard_index(key: str, *, shards: int) -> int:
-    """Place a key in one of `shards` buckets so that one more bucket takes keys from one bucket only.
+    """Assign a key to one of `shards` buckets so that an added bucket takes keys from one other bucket only.
 
     Linear hashing (Litwin 1980, VLDB): with 2**level <= shards < 2**(level + 1), the first
     shards - 2**level buckets have been split already and use one more bit of the hash.
@@ -69,19 +69,19 @@ def shard_index(key: str, *, shards: int) -> int:
 
 
 def shards_needed(images: int, *, images_per_job: int) -> int:
-    """Give the number of shards of a part: one for each full or begun `images_per_job`."""
+    """Return the number of shards of a part: `images` / `images_per_job`, rounded up, and at least 1."""
     return max(1, -(-images // images_per_job))
 
 
 def assign_shards(part: str, keys: Iterable[str], *, images_per_job: int) -> dict[str, str]:
-    """Name the shard of each key of one part.
+    """Assign each key of one part to a shard.
 
     Parameters
     ----------
     part : str
         train, validation, test, unlabelled or a fold; the first half of the shard's name.
     keys : iterable of str
-        One entry an image: its sample, or the key of the sequence that must stay whole.
+        One entry per image: its sample name, or the key of the sequence that must stay whole.
     images_per_job : int, > 0
         Mean number of images of a shard.
 
@@ -96,27 +96,27 @@ def assign_shards(part: str, keys: Iterable[str], *, images_per_job: int) -> dic
 
 
 def file_digest(path: str | Path) -> str:
-    """Give the SHA-256 of a file's bytes, read in pieces."""
+    """Return the SHA-256 of a file's bytes, read in chunks."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def seal_path(folder: str | Path) -> Path:
-    """Give the file beside a shard folder that holds the digest of its manifest.
+    """Return the path of a shard folder's seal: a file beside it with the digest of its manifest.
 
-    Snakemake compares files by content but folders by time stamp only; the seal stands for the folder.
+    Snakemake compares files by content but folders only by time stamp, so rules depend on the seal.
     """
     folder = Path(folder)
     return folder.with_name(f".{folder.name}.sha256")
 
 
 def read_manifest(folder: str | Path) -> dict[str, str]:
-    """Read which files a shard folder holds, with the digest of each.
+    """Read the manifest of a shard folder: the names of its files with the digest of each.
 
     Raises
     ------
     ValueError
-        If the folder has no manifest: it was not written to its end.
+        If the folder has no manifest because it was not completely written.
     """
     path = Path(folder) / MANIFEST
     if not path.exists():
@@ -130,18 +130,18 @@ def read_manifest(folder: str | Path) -> dict[str, str]:
 
 @contextmanager
 def shard_folder(output_dir: str | Path) -> Iterator[Path]:
-    """Fill a shard folder under a temporary name and put it in place whole, with its manifest.
+    """Create a shard folder under a temporary name, and rename it once it is complete, with manifest and seal.
 
     Parameters
     ----------
     output_dir : path
-        Final folder; what stood there before is gone afterwards, so that no image of an earlier
-        table survives.
+        Final folder. An existing folder is replaced as a whole, so that no image of an earlier table
+        remains.
 
     Yields
     ------
     Path
-        An empty folder beside the final one. On an error it is removed and the final one stays as it was.
+        An empty folder beside the final folder. On an error it is removed, and the final folder is unchanged.
     """
     output_dir = Path(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
@@ -167,7 +167,7 @@ def shard_folder(output_dir: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename it on success, remove it on an error."""
+    """Yield a temporary path beside `path`; rename the file to `path` on success, remove it on an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
@@ -180,7 +180,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def _umask() -> int:
-    # mkdtemp makes folders for its owner only; results are for the lab.
+    # mkdtemp makes folders that only the owner can read; results are shared in the lab.
     mask = os.umask(0)
     os.umask(mask)
     return mask

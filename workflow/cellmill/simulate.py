@@ -1,4 +1,4 @@
-"""Stage simulate: images of cells with a known truth, as a lab would have them."""
+"""Stage simulate: write simulated images of cells with their ground truth, in the form of real data."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -34,20 +34,20 @@ def simulate_shard(
     simulate: Mapping[str, Any],
     match_path: str | Path | None = None,
 ) -> None:
-    """Simulate the images of one shard, single ones or frames of sequences.
+    """Simulate the images of one shard: single images or frames of sequences.
 
     Parameters
     ----------
     output_dir : path
-        Folder of the shard; gets what `write_images` or, where the section has `time_lapse`, `write_sequences` writes.
+        Folder of the shard, written by `write_images`, or by `write_sequences` if the section has `time_lapse`.
     samples : sequence of mapping
-        Rows of the sample table; `sample` is read, of sequences `sequence` and `frame` too.
+        Rows of the sample table; `sample` is read, and for sequences also `sequence` and `frame`.
     seed : int, >= 0
         The config's seed.
     simulate : mapping
-        The config section `simulate`; `images` in it is not read.
+        The config section `simulate`; its `images` is not read.
     match_path : path or None
-        What the stage `match` wrote, where the simulation is to be like a dataset: each image or sequence takes the
+        JSON from the stage `match`, if the simulation is fitted to a dataset: each image or sequence uses the
         settings of one reference.
 
     Raises
@@ -77,14 +77,14 @@ def write_images(
     Parameters
     ----------
     folder : path
-        Gets images/{sample}.tif (camera counts), visible/{sample}.tif (number of the object that is visible on each
-        pixel), annotations.csv (full extents), objects.csv and images.csv.
+        Output folder for images/{sample}.tif (camera counts), visible/{sample}.tif (number of the visible object at
+        each pixel), annotations.csv (full extents), objects.csv and images.csv.
     names : sequence of str
-        Samples, each once.
+        Sample names without duplicates.
     seed : int, >= 0
         The config's seed.
     section_of : function
-        From a sample to the section that it is simulated with.
+        Maps a sample to the section with its settings.
     """
     annotations: list[dict[str, Any]] = []
     objects: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Splits that stay put: a hash of a stable key decides, so that adding an image moves no other."""
+"""Stable splits: images are assigned by the hash of a stable key, so that adding an image moves no other."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ from cellmill.shards import stable_hash
 
 PARTS = ("train", "validation", "test")
 GAP = "unlabelled"
-# Parts that were to have fewer images are small anyway.
+# Parts intended to hold fewer images than this are small anyway and get no remark.
 SMALL_PART = 2
 
 
 class Splittable(Protocol):
-    """What a split needs to know of a sample."""
+    """Fields of a sample that a split uses."""
 
     @property
     def sample(self) -> str: ...
@@ -33,7 +33,7 @@ def assign_splits(
     strata: Mapping[str, str],
     where: str,
 ) -> tuple[dict[str, str], list[str]]:
-    """Put each sample into train, validation, test or a fold.
+    """Assign each sample to train, validation, test or a fold.
 
     Parameters
     ----------
@@ -51,12 +51,13 @@ def assign_splits(
     Returns
     -------
     tuple
-        Sample -> part, and remarks a person should read.
+        Sample -> part, and remarks for the user.
 
     Raises
     ------
     ValueError
-        If there are fewer groups than parts, or the split table does not fit the samples.
+        If there are fewer groups than parts, the split table does not fit the samples, sequences are missing or
+        spread over several parts, or a sequence is too short for blocks.
     """
     if not samples:
         return {}, []
@@ -109,7 +110,7 @@ def assign_splits(
 
 
 def _remark_on_sizes(sides: Mapping[str, str], *, bounds: Mapping[str, tuple[float, float]], where: str) -> list[str]:
-    """Say which parts got less than half of the images that they were to have, which chance does to few images."""
+    """Return a remark on parts with less than half of their intended images, which is a chance effect in small sets."""
     counts = Counter(sides.values())
     wanted = {name: (stop - start) * len(sides) for name, (start, stop) in bounds.items()}
     short = [name for name in bounds if wanted[name] >= SMALL_PART and 2 * counts[name] < wanted[name]]
@@ -123,7 +124,7 @@ def _remark_on_sizes(sides: Mapping[str, str], *, bounds: Mapping[str, tuple[flo
 
 
 def _spread_sequences(samples: Sequence[Splittable], sides: Mapping[str, str]) -> dict[str, list[str]]:
-    """Give the sequences whose frames are in several parts, with these parts."""
+    """Return the sequences whose frames are in several parts, with these parts."""
     parts: dict[str, set[str]] = {}
     for sample in samples:
         if sample.sequence and sides[sample.sample] != GAP:
@@ -162,7 +163,7 @@ def _side(position: float, bounds: Mapping[str, tuple[float, float]]) -> str:
     for name, (_, stop) in bounds.items():
         if position < stop:
             return name
-    return next(reversed(list(bounds)))  # shares that make 0.9999999
+    return next(reversed(list(bounds)))  # for shares that add up to 0.9999999
 
 
 def _place(
@@ -174,7 +175,7 @@ def _place(
 def _fill_empty(
     placed: dict[str, str], *, bounds: Mapping[str, tuple[float, float]], seed: int
 ) -> tuple[dict[str, str], list[str]]:
-    """Give each empty part the group whose position lies nearest to it, from a part that has others."""
+    """Move into each empty part the group with the nearest position, from a part that has other groups."""
     placed = dict(placed)
     remarks = []
     for name, (start, stop) in bounds.items():
@@ -258,7 +259,7 @@ def _from_table(samples: Sequence[Splittable], *, path: str, where: str) -> dict
         mistakes.append(f"the parts {wrong}")
     if missing := [sample.sample for sample in samples if sample.sample not in sides]:
         mistakes.append(f"no row for {', '.join(missing[:5])}")
-    # A table that the pipeline wrote itself names gaps; an empty cell leaves an image out in the same way.
+    # Tables written by the pipeline mark gap frames as unlabelled; an empty cell leaves an image out in the same way.
     sides = {name: side or GAP for name, side in sides.items()}
     if not mistakes and (empty := [part for part in PARTS if part not in sides.values()]):
         mistakes.append(f"no sample for {', '.join(empty)}")

@@ -1,4 +1,4 @@
-"""Stacks: the planes of files that hold more than one, as samples of their own."""
+"""Stacks: turn the planes of image files with several planes into separate samples."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,7 +12,7 @@ from cellmill.samples import Found, Sample, SampleError
 
 AXIS_OF_MEANING = {"time": "T", "z": "Z", "channel": "C"}
 MAX_MISTAKES = 20
-# Damaged files at the beginning of a list that are passed over in search of one that can be read
+# Damaged files at the beginning of a list that are skipped to find a readable file
 MAX_DAMAGED = 5
 
 
@@ -31,13 +31,16 @@ def expand_stacks(found: list[Found], *, stack: Mapping[str, Any], where: str) -
     Returns
     -------
     list of tuple
-        As it came where the first file is a single image: only its header was read. Else a sample for each frame or
-        section, named {sample}_t{frame} or {sample}_z{section} from 0, with the file as its sequence.
+        The input, unchanged, if the first readable file is a single image; only its header is read. Otherwise a sample
+        for each frame or section, named {sample}_t{frame} or {sample}_z{section} from 0, with the file as its sequence.
 
     Raises
     ------
     SampleError
-        If neither metadata nor config say what the planes are, or frames are numbered in the path and in the file.
+        If neither metadata nor config define the meaning of the planes, or frames are numbered both in the path and
+        in the file.
+    ValueError
+        If `stack.axis` is set but the first readable file is a single image.
     """
     first = _first_layout(found)
     if first is None:
@@ -59,14 +62,17 @@ def expand_stacks(found: list[Found], *, stack: Mapping[str, Any], where: str) -
 
 
 def _first_layout(found: list[Found]) -> tuple[str, Layout] | None:
-    """Read the header of one file that can hold a stack: of thousands it would take minutes. None if there is none."""
+    """Read the header of the first readable file; return None if it cannot hold a stack or no file is readable.
+
+    Only one header is read, because reading thousands takes minutes.
+    """
     for sample, _ in found[:MAX_DAMAGED]:
         if KIND_OF_SUFFIX.get(Path(sample.image).suffix.lower(), STORE) in ("PNG", "JPEG"):
             return None
         try:
             return sample.image, read_layout(sample.image)
         except ValueError:
-            continue  # the check says what is wrong with it
+            continue  # stage `check` reports the damage
     return None
 
 
@@ -81,7 +87,7 @@ def _refuse_single(path: str, layout: Layout, *, stack: Mapping[str, Any], where
 def _planes(
     sample: Sample, values: Mapping[str, str], *, layout: Layout, stack: Mapping[str, Any], where: str
 ) -> list[Found]:
-    """List the planes of one file: its time points, its sections, or one where all are projected."""
+    """List the planes of one file: its time points, its sections, or a single projected image."""
     meanings = _meanings(sample.image, layout, stack=stack, where=where)
     times = [axis for axis, meaning in meanings.items() if meaning == "T"]
     depths = [axis for axis, meaning in meanings.items() if meaning == "Z"]
@@ -117,7 +123,7 @@ def _planes(
 
 
 def _meanings(path: str, layout: Layout, *, stack: Mapping[str, Any], where: str) -> dict[str, str]:
-    """Say what each axis of a stack is: T, Z or C."""
+    """Return the meaning of each axis of a stack: T, Z or C."""
     meanings = {axis: axis if axis in "TZ" else "" for axis in layout.stack}
     if stack["axis"] != "auto" and len(meanings) == 1:
         meanings = dict.fromkeys(meanings, AXIS_OF_MEANING[stack["axis"]])

@@ -1,4 +1,4 @@
-"""From the counts of images to scores with intervals: means over images, pooled, percentile bootstrap."""
+"""Scores with intervals from the counts of images: means over images, pooled scores, percentile bootstrap."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,14 +28,14 @@ from cellmill.metrics.pixel import (
 )
 
 METRICS = (*PIXEL_METRICS, *INSTANCE_METRICS, *BORDER_METRICS)
-# They belong to the probabilities, whatever was made of them.
+# Threshold-free scores of the probabilities, independent of postprocessing
 FREE_METRICS = (*SWEEP_METRICS, *CALIBRATION_METRICS)
 CONFIDENCE = 0.95
 # Replicates are drawn in pieces, so that 25,000 images need megabytes and not gigabytes.
 MAX_DRAWS = 1 << 20
-# Images are scored so many at a time: their sweeps over thresholds take twenty times the memory of their counts.
+# Images are scored in blocks of this size: their threshold sweeps take twenty times the memory of their counts.
 BLOCK_ROWS = 256
-# What is counted of an image, as a row of numbers that may be summed: name -> how many.
+# Layout of the counts of an image as a row of numbers that can be summed: name -> number of entries.
 LAYOUT: dict[str, int] = {
     **dict.fromkeys(COUNTS, 1), **dict.fromkeys(OBJECT_COUNTS, 1), "matches": len(IOU_PERCENT),
     "matches_inclusive": len(IOU_PERCENT), **dict.fromkeys(BORDER_COUNTS, 1), "squared_error": 1, "confidence": BINS,
@@ -46,17 +46,17 @@ WIDTH = sum(LAYOUT.values())
 
 @dataclass(frozen=True)
 class Bootstrap:
-    """How the uncertainty of a score is found: images are drawn again, those of one group together.
+    """Bootstrap over images, drawing the images of a group together.
 
     Parameters
     ----------
     replicates : int, >= 0
-        How often; 0 gives no interval.
+        Number of replicates; 0 for no interval.
     seeds : numpy.random.SeedSequence
-        Of the draws; equal seeds draw the same images.
+        Seeds of the draws; equal seeds draw the same images.
     groups : ndarray of int, shape (images,)
-        Number of each image's group, 0 .. n. Images of a sequence, a well, a patient are alike, and drawn one by one
-        they would make an interval that is too narrow. With one group only, its images are drawn.
+        Group number of each image. Images of a sequence, well or patient are alike, so drawing them independently would
+        make the interval too narrow. If there is only one group, its images are drawn independently.
     """
 
     replicates: int
@@ -65,11 +65,11 @@ class Bootstrap:
 
     @property
     def n_groups(self) -> int:
-        """How many groups there are."""
+        """Number of groups."""
         return len(np.unique(self.groups))
 
     def weights(self) -> Iterator[np.ndarray]:
-        """Give how often each image stands in each replicate, in pieces of shape (some replicates, images)."""
+        """Draw how often each image occurs in each replicate, in pieces of shape (some replicates, images)."""
         images, groups = len(self.groups), self.n_groups
         rng = np.random.default_rng(self.seeds)
         if images < 2:
@@ -83,18 +83,18 @@ class Bootstrap:
 
 
 def number_groups(names: Sequence[str]) -> np.ndarray:
-    """Number names 0 .. n in the order of their first appearance: int64, shape (names,)."""
+    """Number names from 0 in the order of their first appearance: int64, shape (names,)."""
     numbers: dict[str, int] = {}
     return np.array([numbers.setdefault(name, len(numbers)) for name in names], dtype=np.int64)
 
 
 def pack_counts(counted: Mapping[str, Any]) -> np.ndarray:
-    """Put what was counted of an image into a row of WIDTH numbers, in the order of LAYOUT."""
+    """Convert the counts of an image to a row of WIDTH numbers, in the order of LAYOUT."""
     return np.concatenate([np.atleast_1d(np.asarray(counted[name], dtype=np.float64)) for name in LAYOUT])
 
 
 def unpack_counts(numbers: np.ndarray) -> dict[str, np.ndarray]:
-    """Take rows of WIDTH numbers apart: name -> array of shape (rows,) or (rows, how many)."""
+    """Split rows of WIDTH numbers by name: name -> array of shape (rows,) or (rows, entries)."""
     parts, first = {}, 0
     for name, width in LAYOUT.items():
         parts[name] = numbers[:, first] if width == 1 else numbers[:, first : first + width]
@@ -108,14 +108,14 @@ def score_counts(numbers: np.ndarray, *, with_free: bool = True) -> dict[str, np
     Parameters
     ----------
     numbers : ndarray of float64, shape (rows, WIDTH)
-        From `pack_counts`: rows of one image each, of pooled images, or of bootstrap replicates.
+        From `pack_counts`: rows of single images, of pooled images, or of bootstrap replicates.
     with_free : bool
-        Whether those of FREE_METRICS are wanted.
+        Whether to include FREE_METRICS.
 
     Returns
     -------
     dict
-        Each of METRICS and FREE_METRICS as an array of shape (rows,), NaN where undefined.
+        Each of METRICS, and of FREE_METRICS if included, as an array of shape (rows,), NaN where undefined.
     """
     blocks = [
         _score_block(numbers[first : first + BLOCK_ROWS], with_free=with_free)
@@ -135,7 +135,7 @@ def _score_block(numbers: np.ndarray, *, with_free: bool) -> dict[str, np.ndarra
             "brier": brier_score(counts["squared_error"], histogram),
             "ece": calibration_error(counts["confidence"], histogram),
         }
-    # An image of which nothing is known says nothing about its objects either.
+    # In an image without known truth, the scores of its objects are undefined, too.
     is_known = histogram.sum(axis=(1, 2)) > 0
     names = (*METRICS, *FREE_METRICS) if with_free else METRICS
     return {name: np.where(is_known, scores[name], np.nan) for name in names}
@@ -147,11 +147,11 @@ def summarize_counts(numbers: np.ndarray, *, bootstrap: Bootstrap, with_free: bo
     Parameters
     ----------
     numbers : ndarray of float64, shape (images, WIDTH)
-        As for `score_counts`, a row an image.
+        As for `score_counts`, one row per image.
     bootstrap : Bootstrap
-        Of these images.
+        Draws of these images.
     with_free : bool
-        Whether those of FREE_METRICS are wanted.
+        Whether to include FREE_METRICS.
 
     Yields
     ------
@@ -191,7 +191,7 @@ def summarize_counts(numbers: np.ndarray, *, bootstrap: Bootstrap, with_free: bo
 
 
 def bootstrap_weights(images: int, *, replicates: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """Draw how often each image, or group of images, stands in each bootstrap replicate.
+    """Draw how often each image, or group of images, occurs in each bootstrap replicate.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def bootstrap_weights(images: int, *, replicates: int, rng: np.random.Generator)
     ------
     ndarray of float64, shape (some replicates, images)
         Counts; each row sums to `images`. A sum over the images of a replicate is `weights @ values`.
-        The same draws whatever the size of the pieces.
+        The draws do not depend on the size of the pieces.
 
     Notes
     -----
@@ -220,7 +220,7 @@ def bootstrap_weights(images: int, *, replicates: int, rng: np.random.Generator)
 
 
 def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Give the mean of each score in each replicate, over the images where it is defined.
+    """Compute the mean of each score in each replicate, over the images where it is defined.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of float64, shape (replicates, scores)
-        NaN where a replicate holds no image with the score.
+        NaN where a replicate contains no image with the score.
     """
     defined = np.isfinite(values)
     totals = weights @ np.where(defined, values, 0.0)
@@ -243,7 +243,7 @@ def weighted_means(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def percentile_interval(replicates: np.ndarray, *, level: float) -> tuple[np.ndarray, np.ndarray]:
-    """Give the central interval of the replicates of each score.
+    """Compute the central interval of the replicates of each score.
 
     Parameters
     ----------

@@ -1,10 +1,10 @@
-"""The table of systems, resources/systems.md: size and cost of each, what its paper reports, what was measured here.
+"""Write the table of systems, resources/systems.md: size, cost, published score and measured score of each.
 
-What was measured stands in resources/studies/scores.yaml, an entry a run of a study, written after it:
+Measured scores are stored in resources/studies/scores.yaml, one entry per run of a study, written after that run by
 
     python -m cellmill.systems resources/studies/isbi2012_small.yaml --hardware "2 CPU cores" --minutes 12
 
-from the folder that holds `results`. torch is imported where a network is built, and nowhere else.
+in the folder that contains `results`. torch is imported only where a network is built.
 """
 
 import argparse
@@ -27,10 +27,10 @@ from cellmill.pages.published import Measure, Paper, load_paper
 ROOT = Path(__file__).resolve().parents[2]
 PRESETS_DIR = ROOT / "resources" / "models"
 SCORES_PATH = ROOT / "resources" / "studies" / "scores.yaml"
-# One megapixel here: 1024 x 1024 px, a multiple of every network's stride.
+# One megapixel is 1024 x 1024 px, a multiple of every network's stride.
 SIDE_PX = 1024
 DIGITS = 4
-# Paper -> its measure that the table shows, and ours that stand beside it (keys of resources/papers).
+# Paper -> its measure in the table, and our measures beside it (keys of resources/papers).
 HEADLINES: dict[str, tuple[str, tuple[str, ...]]] = {
     "stemnet": ("f1_pooled", ("f1_pooled",)),
     "clstm_unet": ("sim", ("here",)),
@@ -38,7 +38,7 @@ HEADLINES: dict[str, tuple[str, tuple[str, ...]]] = {
     "sartorius": ("iou", ("iou",)),
     "simcep": ("mcc", ("mcc",)),
 }
-# Kept of every run, and shown where the paper's own measure is not there.
+# Kept for every run, and shown if the paper's own measure is missing.
 COMMON_KEY = "dice_pooled"
 COMMON = Measure(label="Dice", metric="dice", aggregation="pooled", stage="postprocessed", geometry="raw")
 HEAD = """\
@@ -70,7 +70,7 @@ class Size:
 
 
 def systems_page() -> str:
-    """Write resources/systems.md."""
+    """Return the text of resources/systems.md."""
     scores = read_scores()
     lines = [HEAD, f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * 3}{'---|' * 3}"]
     for name in HEADLINES:
@@ -91,13 +91,13 @@ def systems_page() -> str:
 
 
 def systems_of(paper: Paper) -> list[str]:
-    """Name the presets of a paper, in the order of its tables."""
+    """List the presets of a paper, in the order of its tables."""
     presets = [system.preset for table in paper.tables for system in table.systems if system.preset]
     return list(dict.fromkeys(presets))
 
 
 def measure_size(preset: str) -> Size:
-    """Count parameters and multiplications of a preset's network, which is built without memory for its weights.
+    """Count parameters and multiplications of a preset's network, which is built without allocating its weights.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def measure_size(preset: str) -> Size:
     Returns
     -------
     Size
-        With the multiplications of convolutions and matrix products for one frame of SIDE_PX x SIDE_PX.
+        The multiplications are those of convolutions and matrix products for one frame of SIDE_PX x SIDE_PX.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -121,13 +121,13 @@ def measure_size(preset: str) -> Size:
         model = build_network(network).eval()
         images = torch.zeros(1, *([1] if is_recurrent else []), network["in_channels"], SIDE_PX, SIDE_PX)
         model(images, None) if is_recurrent else model(images)
-    # The counter takes a multiplication and its addition for two.
+    # The counter counts a multiplication and its addition as two operations.
     receptive_field_px: Any = model.receptive_field_px
     return Size(count_parameters(model), receptive_field_px, counter.get_total_flops() // 2)
 
 
 def read_scores(path: Path = SCORES_PATH) -> list[dict[str, Any]]:
-    """Read what was measured: study, paper, date, hardware, minutes, and runs with their scores."""
+    """Read the measured scores: study, paper, date, hardware, minutes, and runs with their scores."""
     return yaml.safe_load(path.read_text(encoding="utf-8")) or []
 
 
@@ -142,7 +142,7 @@ def _say_published(paper: Paper, preset: str) -> str:
 
 
 def _say_measured(paper: Paper, preset: str, scores: Sequence[Mapping[str, Any]], *, is_small: bool) -> str:
-    """Give the run of a preset that is best by the paper's measure, of its newest study."""
+    """Describe the best run of a preset by the paper's measure, from its newest study."""
     measures = {**paper.tables[0].measures, COMMON_KEY: COMMON}
     for entry in sorted(scores, key=lambda one: str(one["date"]), reverse=True):
         if entry["paper"] != paper.name or entry["study"].endswith("_small") != is_small:
@@ -157,29 +157,29 @@ def _say_measured(paper: Paper, preset: str, scores: Sequence[Mapping[str, Any]]
 
 
 def score_study(study: str | Path, *, results_dir: Path, hardware: str, minutes: float) -> list[dict[str, Any]]:
-    """Gather what a study measured of its paper's measures.
+    """Collect the scores of a study in its paper's measures.
 
     Parameters
     ----------
     study : path
-        Its config.
+        Config of the study.
     results_dir : Path
-        Where the pipeline wrote.
+        Results folder of the pipeline.
     hardware : str
-        What it ran on, in words.
+        Hardware of the run, in words.
     minutes : float
-        How long the whole command took.
+        Duration of the whole command.
 
     Returns
     -------
     list of dict
-        An entry a dataset with `report.paper`: study, paper, dataset, date, hardware, minutes, and runs: name ->
+        One entry per dataset with `report.paper`: study, paper, dataset, date, hardware, minutes, and runs: name ->
         preset, width, epochs and scores (measures of the paper's first table, and COMMON).
 
     Raises
     ------
     ValueError
-        If the study is no valid config, or nothing of it was measured.
+        If the study is not a valid config, or none of its datasets was measured.
     """
     config = Config.model_validate(yaml.safe_load(Path(study).read_text(encoding="utf-8")))
     runs, mistakes = resolve_runs(config, presets_dir=PRESETS_DIR)
@@ -232,7 +232,7 @@ def _scores_of_runs(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Put the scores of a study into resources/studies/scores.yaml, in place of its earlier ones on that hardware."""
+    """Write the scores of a study into resources/studies/scores.yaml, replacing its earlier ones on that hardware."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("study", type=Path, help="its config")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where the pipeline wrote")

@@ -1,4 +1,4 @@
-"""Shared annotation tables: the rows of each sample, digested, so that one corrected row touches one shard."""
+"""Shared annotation tables: a digest of each sample's rows, so that one corrected row reruns only one shard."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ CACHE_VERSION = 3
 
 
 class TableIndex:
-    """What the sample table needs of an annotation table: a digest and the first values of each sample."""
+    """Digest and first values of each sample in an annotation table, for use in the sample table."""
 
     def __init__(self, digests: dict[str, str], values: dict[str, dict[str, str]], columns: list[str]) -> None:
         self._digests = digests
@@ -24,15 +24,15 @@ class TableIndex:
         self.columns = columns
 
     def others(self, samples: set[str]) -> list[str]:
-        """List the images that the table annotates and that are no samples."""
+        """List the images that the table annotates but that are not samples."""
         return sorted(set(self._digests) - samples)
 
     def digest(self, sample: str) -> str:
-        """Give the digest of a sample's rows, "" where it has none."""
+        """Return the digest of a sample's rows, "" without rows."""
         return self._digests.get(sample, "")
 
     def value(self, sample: str, column: str) -> str:
-        """Give a column's value in the first row of a sample, "" where it has none."""
+        """Return a column's value in the first row of a sample, "" without rows."""
         return self._values[column].get(sample, "")
 
 
@@ -44,14 +44,14 @@ def index_table(
     cache_dir: Path,
     where: str,
 ) -> TableIndex:
-    """Read a table that all images share once, and remember the digests of its rows by path, size and time.
+    """Read a table that all images share, and cache the digests of its rows by path, size and modification time.
 
     Parameters
     ----------
     section : mapping
         The section `annotations`: format (rle or coco), table, sample_column, rle_column, object_column.
     samples : set of str
-        Names of the samples; a table may write them with the suffix of a file.
+        Names of the samples; the table may contain them with a file suffix.
     value_columns : sequence of str
         Columns whose value is the same in all rows of a sample: class, group.
     cache_dir : Path
@@ -62,7 +62,7 @@ def index_table(
     Raises
     ------
     ValueError
-        If the file is missing or of another kind, or a column is not there.
+        If the file is missing or in another format, or a column is missing.
     """
     path = section["table"]
     names = [section[key] for key in ("sample_column", "rle_column", "object_column")]
@@ -103,7 +103,7 @@ def index_table(
 
 
 def missing_table(path: str, *, where: str) -> str:
-    """Say that an annotation table is not there."""
+    """Return the error message for a missing annotation table."""
     return f"{where}: expected a table, found no file {path}. Check the path."
 
 
@@ -129,7 +129,7 @@ def _reason(error: Exception) -> str:
 def _pick(
     values: Mapping[str, dict[str, str]], wanted: Sequence[str], columns: Sequence[str], path: str, *, where: str
 ) -> dict[str, dict[str, str]]:
-    """Take the wanted columns; say which there are where one is missing."""
+    """Select the wanted columns; if one is missing, raise an error that lists the existing columns."""
     for name in wanted:
         if name not in columns:
             raise ValueError(
@@ -147,7 +147,7 @@ def _store(cache: Path, content: dict[str, object]) -> None:
 def _read(
     path: str, *, samples: set[str], columns: Sequence[str], value_columns: Sequence[str], where: str
 ) -> dict[str, dict[str, str] | dict[str, dict[str, str]] | list[str]]:
-    """Digest what labels are made of: the runs and the size of the image, not what else a row says."""
+    """Compute digests from the columns that labels are made from (runs, objects, image size), not from the others."""
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except pd.errors.ParserError as error:
@@ -158,7 +158,7 @@ def _read(
     every = list(table.columns)
     _pick({name: {} for name in every}, value_columns, every, path, where=where)
     groups = table.groupby(strip_suffix(table[columns[0]], keep=samples), sort=False)
-    # Row order inside a sample is part of its digest: object numbers follow it.
+    # Row order within a sample is part of its digest, because object numbers depend on it.
     text = table[list(columns[1:])].agg("\x1f".join, axis=1)
     digests = {
         str(sample): hashlib.sha256("\x1e".join(text.loc[rows]).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
-"""TIFF files: what their axes are, how large a pixel is, and any rows of any plane without reading the rest.
+"""Read axes and pixel size of TIFF files, and any rows of any plane without reading the rest.
 
-Axes are named as tifffile names them: Y rows, X columns, S samples of one colour, C channels, T time, Z depth; I and Q
-are pages of which the metadata do not say what they are.
+Axes are named as in tifffile: Y rows, X columns, S samples of one colour, C channels, T time, Z depth; I and Q are
+pages that the metadata do not identify.
 """
 
 import atexit
@@ -17,21 +17,21 @@ import tifffile
 
 from cellmill.layouts import Layout, check_axes, unit_in_um
 
-# 1 px of a microscope image: between 1 nm and 1 mm. Printers' resolutions (72 dpi) are no measurements.
+# A pixel of a microscope image has an edge of 1 nm to 1 mm. Print resolutions (72 dpi) are not measurements.
 PLAUSIBLE_UM = (1e-3, 1e3)
 COLOURS = (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR)
 
-# The file that was opened last: the frames of a stack are read one after the other, and its directory only once.
+# The file opened last, kept so that a stack's directory is read only once while its frames are read in turn.
 _opened: dict[tuple[str, int, int], tifffile.TiffFile] = {}
 
 
 def read_layout(path: Path) -> Layout:
-    """Say what the axes of a TIFF file are, from its header only.
+    """Read the axes of a TIFF file from its header only.
 
     Raises
     ------
     ValueError
-        If the file holds several images that are no stack, or axes that nobody can use.
+        If the file contains several images that do not form a stack, or axes that do not form a plane.
     """
     with_series = _series(path)
     series = with_series[0]
@@ -54,7 +54,7 @@ def read_layout(path: Path) -> Layout:
 
 
 def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) -> np.ndarray:
-    """Read some rows of one plane, decoding no more of the file than holds them.
+    """Read some rows of one plane, decoding only the strips or tiles that contain them.
 
     Parameters
     ----------
@@ -62,12 +62,12 @@ def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) ->
     index : mapping
         Axis -> position, for every axis of the stack but Y, X, S and C.
     first, last : int
-        Rows, the last one excluded.
+        Range of rows; `last` is excluded.
 
     Returns
     -------
     ndarray of shape (rows, columns) or (rows, columns, channels)
-        The file's own dtype, in the byte order of the machine.
+        The file's dtype in native byte order.
     """
     series = _series(path)[0]
     place = tuple(_selection(axis, index, slice(first, last)) for axis in series.axes)
@@ -89,7 +89,7 @@ def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) ->
 
 
 def chunk_rows(path: Path) -> int:
-    """Give how many rows of a file are decoded together at least: a strip, a row of tiles; 1 where nothing is."""
+    """Return the minimum number of rows decoded together: a strip or a row of tiles; 1 without decoding."""
     series = _series(path)[0]
     return 1 if series.dataoffset is not None else int(series.keyframe.chunks[0]) or 1
 
@@ -105,7 +105,7 @@ def _stored_dtype(series: tifffile.TiffPageSeries) -> np.dtype:
 
 
 def _rows_first(array: np.ndarray, axes: str) -> np.ndarray:
-    """Move channels behind rows and columns; one channel is none."""
+    """Move channels behind rows and columns; drop the axis of a single channel."""
     order = [axes.index("Y"), axes.index("X")] + [i for i, axis in enumerate(axes) if axis not in "YX"]
     array = array.transpose(order)
     single = tuple(i for i in range(2, array.ndim) if array.shape[i] == 1)
@@ -115,19 +115,19 @@ def _rows_first(array: np.ndarray, axes: str) -> np.ndarray:
 def _series(path: Path) -> Sequence[tifffile.TiffPageSeries]:
     tif = _open(path)
     if len(tif.series) > 1 and tif.is_shaped and _are_equal(tif.series):
-        # frames that were appended one by one: a stack of pages
+        # frames that were appended one by one form a stack of pages
         tif = _open(path, is_shaped=False)
     return tif.series
 
 
 def _refuse_missing_bytes(series: tifffile.TiffPageSeries) -> None:
-    """Refuse a page that is larger than its bytes: tifffile would fill what is missing with zeros."""
+    """Raise an error for a page with missing bytes, which tifffile would fill with zeros."""
     page = series.keyframe
     if not all(isinstance(number, int) for number in (*page.dataoffsets, *page.databytecounts)):
         raise ValueError("its list of strips is damaged")
     if not series.shape or len(page.databytecounts) < prod(page.chunked):
         raise EOFError("it has fewer strips or tiles than its header promises")
-    # a strip of no bytes is left out on purpose
+    # a strip of zero bytes was omitted on purpose
     if page.compression == tifffile.COMPRESSION.NONE and 0 not in page.databytecounts:
         bits = int(page.bitspersample) * prod(page.shape)
         if 8 * sum(page.databytecounts) < bits:
@@ -148,7 +148,7 @@ def _open(path: Path, **flags: Any) -> tifffile.TiffFile:
     key = (f"{path.absolute()} {sorted(flags.items())}", stat.st_size, stat.st_mtime_ns)
     if key not in _opened:
         close_opened()
-        # OME metadata may name other files. They would be read unasked: every image stands for itself.
+        # OME metadata may refer to other files, which tifffile would read too. Treat every file as a separate image.
         _opened[key] = tifffile.TiffFile(path, _multifile=False, **flags)
     return _opened[key]
 
@@ -164,11 +164,11 @@ atexit.register(close_opened)
 
 
 def _pixel_size_um(tif: tifffile.TiffFile) -> tuple[float, float] | None:
-    """Read the edge of a pixel along rows and columns in um: OME, ImageJ, or a resolution in cm."""
+    """Read the edge lengths (row, column) of a pixel in um from OME, ImageJ, or a resolution per cm."""
     try:
         size = _ome_pixel_size(tif.ome_metadata) if tif.is_ome and tif.ome_metadata else _resolution(tif)
     except (ET.ParseError, ValueError, KeyError, ZeroDivisionError, TypeError):
-        return None  # metadata that cannot be read say nothing
+        return None  # treat unreadable metadata as missing
     if size is None or not all(PLAUSIBLE_UM[0] <= edge <= PLAUSIBLE_UM[1] for edge in size):
         return None
     return size
@@ -185,7 +185,7 @@ def _ome_pixel_size(text: str) -> tuple[float, float] | None:
 
 
 def _resolution(tif: tifffile.TiffFile) -> tuple[float, float] | None:
-    """Read XResolution and YResolution, pixels per unit; ImageJ names the unit in its description."""
+    """Read the pixel size from XResolution and YResolution, in pixels per cm or per unit of ImageJ's description."""
     tags = tif.pages.first.tags
     if "XResolution" not in tags or "YResolution" not in tags:
         return None

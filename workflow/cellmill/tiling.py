@@ -1,13 +1,14 @@
-"""Prediction in tiles that equals prediction of the whole image.
+"""Tiled prediction that equals prediction of the whole image.
 
-A tile is a core, which is kept, and a halo around it, which the network only looks at. Cores and windows
-start at multiples of the network's stride, so that poolings fall on the same pixels as in the whole image; the
-halo is at least as wide as the network sees. What remains of a difference is the rounding of float32.
+A tile consists of a core, which is kept, and a halo around it, which is only input. Cores and windows start at
+multiples of the network's stride, so that poolings fall on the same pixels as in the whole image. The halo is at least
+as wide as the network's `halo_px`. The only remaining difference is rounding in float32.
 
-Networks whose normalisation looks at the whole window see further than any halo and have seams. There cores reach into
-each other's halo, and the weight goes linearly from one to the other. What a recurrent network sees grows with each
-frame, too; but trained ones forget what is far away: on eight frames tiles of 112 px differed from the whole by 1e-8
-(tests/benchmarks/RESULTS.md), and blending, which takes in pixels with less around them, made it worse.
+If a network's normalisation uses the whole window, its receptive field exceeds any halo and seams appear. Then
+neighbouring cores overlap and are blended with linear weights. The receptive field of a recurrent network also grows
+with each frame, but in trained networks the influence of distant pixels vanishes. On eight frames, tiles of 112 px
+differed from the whole image by 1e-8 (tests/benchmarks/RESULTS.md). Blending made it worse, because it includes pixels
+with less context.
 """
 
 import logging
@@ -28,7 +29,7 @@ Run = Callable[[list[tuple["Span", "Span"]]], np.ndarray]
 
 @dataclass(frozen=True)
 class Span:
-    """One tile along one axis, px: the window that the network sees and the core that is kept of it."""
+    """One tile along one axis, px: the input window (start, length) and the core that is kept."""
 
     start: int
     length: int
@@ -37,21 +38,21 @@ class Span:
 
 
 def plan_spans(size: int, *, tile: int, stride_px: int, halo_px: int) -> list[Span]:
-    """Cut one axis into tiles.
+    """Split one axis into tiles.
 
     Parameters
     ----------
     size : int, > 0
         Length of the image's axis, px.
     tile : int, > 0
-        Longest core, px; rounded up to the stride.
+        Longest core, px; rounded up to a multiple of the stride.
     stride_px, halo_px : int
-        Of the network.
+        Attributes of the network.
 
     Returns
     -------
     list of Span
-        Cores of almost equal length that cover 0 .. size once; all windows have one length and lie within the
+        Cores of almost equal length that cover 0 .. size once; all windows have the same length and lie within the
         axis padded to a multiple of the stride.
     """
     padded = _round_up(size, stride_px)
@@ -73,7 +74,7 @@ def plan_spans(size: int, *, tile: int, stride_px: int, halo_px: int) -> list[Sp
 
 
 def blend_px(network: nn.Module) -> int:
-    """Give how far (px) a core reaches into its halo and is blended there: 0 where tiles equal the whole image."""
+    """Return how far (px) cores extend into their halo to be blended; 0 if tiles equal the whole image anyway."""
     sees_all = any(isinstance(part, (nn.GroupNorm, nn.InstanceNorm2d, nn.LayerNorm)) for part in network.modules())
     return int(network.halo_px) // 2 if sees_all else 0  # type: ignore[arg-type]
 
@@ -87,32 +88,32 @@ def predict_bands(
     device: torch.device,
     finish: Callable[[Tensor], Tensor],
 ) -> Iterator[np.ndarray]:
-    """Run a feed-forward network over an image of any size, from top to bottom.
+    """Apply a feed-forward network to an image of any size, from top to bottom.
 
     Parameters
     ----------
     network : nn.Module
-        In evaluation mode, on `device`; as `cellmill.models` describes.
+        In evaluation mode, on `device`, with the interface described in `cellmill.models`.
     view : View
-        What the network sees of the image; a memory map is read a batch of tiles at a time.
+        Input planes of the image; memory maps are read one batch of tiles at a time.
     tile : (rows, columns)
         Largest core, px; an image up to this size is predicted at once.
     batch : int, > 0
-        Tiles that the network sees at once; halved where the memory of a GPU does not hold them.
+        Tiles per batch; halved if GPU memory runs out.
     device : torch.device
-        Where the network is.
+        Device of the network.
     finish : callable
-        From logits_bcyx to what is kept, such as the sigmoid.
+        Converts logits_bcyx to the result, for instance the sigmoid.
 
     Yields
     ------
     ndarray, shape (channels, rows of the band, columns)
-        With the dtype that `finish` gives. Memory does not grow with the number of rows.
+        With the dtype returned by `finish`. Memory does not grow with the number of rows.
 
     Raises
     ------
     MemoryError
-        If the memory of the GPU does not hold a single tile.
+        If a single tile does not fit into GPU memory.
     """
 
     def run(group: list[tuple[Span, Span]]) -> np.ndarray:
@@ -139,7 +140,10 @@ def predict_tiled(
     device: torch.device,
     finish: Callable[[Tensor], Tensor],
 ) -> np.ndarray:
-    """Run a feed-forward network over an image: the bands of `predict_bands` as one array (channels, rows, columns)."""
+    """Apply a feed-forward network to an image and return the bands of `predict_bands` as one array.
+
+    The shape is (channels, rows, columns).
+    """
     given = {"tile": tile, "batch": batch, "device": device, "finish": finish}
     bands = list(predict_bands(network, view, **given))  # type: ignore[arg-type]
     return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=1)
@@ -156,18 +160,18 @@ def predict_passage(
     finish: Callable[[Tensor], Tensor],
     empty: Callable[[tuple[int, ...], np.dtype], np.ndarray],
 ) -> np.ndarray:
-    """Run a recurrent network over the frames of a passage, tile by tile through the time.
+    """Apply a recurrent network to the frames of a passage, one batch of tiles at a time through all frames.
 
     Parameters
     ----------
     network, tile, batch, device, finish
         As for `predict_bands`.
     views : sequence of View
-        The frames in their order, of one size.
+        The frames in order, all of the same size.
     warmup : int, >= 0
-        So many first frames are played backwards before the first one, so that its memory is not empty.
+        Number of initial frames fed in reverse order before the first frame, to initialise the hidden state.
     empty : callable
-        Makes the array of the result, filled with zeros, from its shape and dtype, such as a memory map.
+        Creates the result array, such as a memory map filled with zeros, from its shape and dtype.
 
     Returns
     -------
@@ -175,8 +179,8 @@ def predict_passage(
 
     Notes
     -----
-    A tile remembers what it saw itself: at its seams the memory of what lies beyond its halo is missing, since what a
-    network with memory sees grows with each frame.
+    Each tile has its own hidden state, which lacks information from beyond its halo: the receptive field of a
+    recurrent network grows with each frame.
     """
     result_tcyx: np.ndarray | None = None
     first = list(range(min(warmup, len(views)) - 1, -1, -1))
@@ -204,26 +208,26 @@ def predict_passage(
 
 
 class _Mosaic:
-    """How the tiles of an image are put together; keeps the rows that the next row of tiles still adds to."""
+    """Assembly of tiles into an image; keeps the rows that the next row of tiles still adds to."""
 
     def __init__(self, network: nn.Module, shape: tuple[int, int], *, tile: tuple[int, int]) -> None:
         geometry = {"stride_px": int(network.stride_px), "halo_px": int(network.halo_px)}  # type: ignore[arg-type]
         self.down, self.across = (plan_spans(shape[axis], tile=tile[axis], **geometry) for axis in range(2))
-        # No core is narrower than what its two neighbours blend with it, but the last, which has one only.
+        # A core must be at least as wide as the blending at both of its edges; the last core has only one such edge.
         cores = [spans[0].core_stop for spans in (self.down, self.across)]
         self._blend_px = min(blend_px(network), *(core // 2 for core in cores))
         self._shape = shape
         self._rest_cyx: np.ndarray | None = None
 
     def add_row(self, down: Span, tiles: Iterator[tuple[tuple[Span, Span], np.ndarray]]) -> np.ndarray:
-        """Put a row of tiles together with what the last one left; give the rows that no later tile adds to."""
+        """Add a row of tiles to the rows kept from the previous one, and return the rows that are complete."""
         first, last = self._reach(down, self._shape[0])
         band_cyx: np.ndarray | None = None
         dtype = np.dtype(np.float32)
         for spans, kept_cyx in tiles:
             if band_cyx is None:
                 dtype = kept_cyx.dtype
-                # Weighted parts are added up in single precision: rounded one by one they pass 1.
+                # Weighted parts are summed in single precision: if each were rounded, the sum could exceed 1.
                 exact = np.float32 if self._blend_px else dtype
                 band_cyx = np.zeros((len(kept_cyx), last - first, self._shape[1]), dtype=exact)
             self.paint(band_cyx, kept_cyx, spans, first_row=first)
@@ -235,7 +239,10 @@ class _Mosaic:
         return band_cyx[:, :done].astype(dtype, copy=False)
 
     def paint(self, target: np.ndarray, kept: np.ndarray, spans: tuple[Span, Span], *, first_row: int) -> None:
-        """Add what is kept of a tile, shapes (..., rows, columns), to a target whose rows start at `first_row`."""
+        """Write the core of a tile, shape (..., rows, columns), into a target whose rows start at `first_row`.
+
+        With blending, the weighted core is added instead.
+        """
         (top, bottom), (left, right) = (self._reach(span, size) for span, size in zip(spans, self._shape, strict=True))
         down, across = spans
         part = kept[..., top - down.start : bottom - down.start, left - across.start : right - across.start]
@@ -250,7 +257,7 @@ class _Mosaic:
         return max(0, span.core_start - self._blend_px), min(size, span.core_stop + self._blend_px)
 
     def _weights(self, span: Span, size: int) -> np.ndarray:
-        """Weight of a tile along one axis; those of all tiles add up to 1 in each pixel."""
+        """Compute the weights of a tile along one axis; in each pixel the weights of all tiles add up to 1."""
         places = np.arange(*self._reach(span, size)) + 0.5
         weights = np.ones(len(places), dtype=np.float32)
         for edge, sign in ((span.core_start, 1), (span.core_stop, -1)):
@@ -261,13 +268,13 @@ class _Mosaic:
 
 
 class _Batches:
-    """Tiles that are run together, fewer from then on where memory does not hold them."""
+    """Batched prediction of tiles; the batch size is halved for good if GPU memory runs out."""
 
     def __init__(self, size: int) -> None:
         self._size = size
 
     def run(self, tiles: list[tuple[Span, Span]], run: Run) -> Iterator[tuple[tuple[Span, Span], np.ndarray]]:
-        """Give each tile with what `run` makes of it."""
+        """Yield each tile with its result from `run`."""
         todo = list(tiles)
         while todo:
             group = todo[: self._size]

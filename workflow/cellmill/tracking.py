@@ -1,9 +1,9 @@
-"""From flows to objects: pixels follow the flow to the middle of their cell, and those that meet there are one object.
+"""Convert flows to objects: pixels follow the flow to the middle of their cell; those that converge form an object.
 
 Axes    c components y and x, y rows, x columns
-Signs   flow_y is positive downwards, flow_x to the right: place + flow is the next place
+Signs   flow_y is positive downwards, flow_x to the right: position + flow is the next position
 
-# SOURCE Stringer et al. 2021, doi:10.1038/s41592-020-01018-x: Euler steps, and the histogram of where pixels end
+# SOURCE Stringer et al. 2021, doi:10.1038/s41592-020-01018-x: Euler steps, and the histogram of end points
 """
 
 import numpy as np
@@ -13,46 +13,46 @@ from cellmill.flows import unit_flows
 from cellmill.morphology import avoid_ignore_label, number_objects
 
 STEPS = 200
-# In larger cells the way is longer: it goes on while a walker comes this far (px) in as many steps as are looked at at
-# once. One that only trembles around the middle does not.
+# Paths in large cells are longer: steps continue while any pixel moves further than this (px) in MERGE_EVERY steps.
+# Pixels that only oscillate around the middle do not.
 MOVES_PX = 4.0
-# Walkers that come within this of one another (px) go on as one: flows lead together, never apart again.
+# Paths this close to each other (px) are merged, because flows converge and do not diverge again.
 MERGE_PX = 1 / 16
-# After so many steps they are looked through; more often costs more than it saves.
+# Number of steps between merges; merging more often costs more than it saves.
 MERGE_EVERY = 8
-# A pile is a peak among the places where pixels end, within this of it.
+# A convergence point is the maximum of the end-point density within this distance.
 PEAK_REACH_PX = 2
-# Smaller piles start no object.
+# Convergence points with fewer pixels do not start an object.
 # SOURCE cellpose: more than ten end points within 5 x 5 px
 MIN_PILE_PIXELS = 10
-# Pixels that end further from a pile than this, in steps of one pixel, belong to none.
+# Pixels that end further than this from a convergence point, in steps of one pixel, do not belong to it.
 PILE_REACH_PX = 3
 
 
 def follow_flows(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, steps: int | None = None) -> np.ndarray:
-    """Let every pixel of a mask walk along the flow.
+    """Move every pixel of a mask along the flow.
 
     Parameters
     ----------
     flows_cyx : ndarray of float, shape (2, rows, columns)
         Components y and x, of length 1 in cells; longer vectors are shortened to that.
     mask_yx : ndarray of bool, shape (rows, columns)
-        Who walks, in Euler steps of the length of the flow. Outside of it there is no flow.
+        Pixels to move, in Euler steps of the length of the flow. Outside the mask the flow is 0.
     steps : int or None
-        How many; None: 200, and more while some are still on their way, at most as many as there are rows and columns.
+        Number of steps. None: 200, and more while some pixels still move, up to rows + columns.
 
     Returns
     -------
     ndarray of float32, shape (2, pixels of the mask)
-        Where each ends (row, column; 0 is the middle of the first pixel), in the order of ``np.nonzero(mask_yx)``.
+        End points (row, column; 0 is the middle of the first pixel), in the order of ``np.nonzero(mask_yx)``.
 
     Notes
     -----
-    Between pixels the flow is bilinear. Walkers that have come within 1/16 px of one another go on as one, so that
-    after few steps a walker a cell is left of one a pixel.
+    The flow is interpolated bilinearly between pixels. Paths that come within 1/16 px of each other are merged, so that
+    after a few steps only about one path per cell is left instead of one per pixel.
     """
     rows, columns = mask_yx.shape
-    # A border of one pixel without flow, so that all four neighbours of a place exist.
+    # A border of one pixel without flow, so that all four neighbours of a position exist.
     width = columns + 2
     field_yxc = np.zeros((rows + 2, width, 2), dtype=np.float32)
     lengths_yx = np.hypot(flows_cyx[0], flows_cyx[1])
@@ -79,27 +79,27 @@ def follow_flows(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, steps: int | Non
 
 
 def find_piles(ends_cn: np.ndarray, *, shape: tuple[int, int], min_pixels: int) -> np.ndarray:
-    """Say which pixels end together.
+    """Group pixels by the convergence point at which they end.
 
     Parameters
     ----------
     ends_cn : ndarray of float, shape (2, pixels)
         From `follow_flows`.
     shape : (rows, columns)
-        Of the image.
+        Shape of the image.
     min_pixels : int, >= 1
-        A pile of fewer pixels, counted within a reach of 1 px, starts no object.
+        Convergence points with fewer pixels within 1 px are discarded.
 
     Returns
     -------
     ndarray of int64, shape (pixels,)
-        Number of the pile, 1 .. n, 0 for pixels that end far from every pile.
+        Number of the convergence point, 1 .. n; 0 for pixels that end far from all of them.
     """
     if ends_cn.shape[1] == 0:
         return np.zeros(0, dtype=np.int64)
     rows, columns = (np.round(ends).astype(np.int64) for ends in ends_cn)
     counts_yx = np.bincount(rows * shape[1] + columns, minlength=shape[0] * shape[1]).reshape(shape).astype(np.float32)
-    # Pixels of one cell end around its middle, on a few pixels: what counts is how many within 1 px.
+    # Pixels of one cell end on a few pixels around its middle, so all end points within 1 px are counted.
     crowds_yx = ndimage.uniform_filter(counts_yx, 3, mode="constant") * 9
     size = 2 * PEAK_REACH_PX + 1
     is_peak_yx = (
@@ -107,7 +107,7 @@ def find_piles(ends_cn: np.ndarray, *, shape: tuple[int, int], min_pixels: int) 
         & (counts_yx > 0)
         & (crowds_yx > min_pixels - 0.5)
     )
-    # Equal peaks side by side are one.
+    # Adjacent equal peaks are merged.
     around = np.ones((3, 3), dtype=bool)
     grown_yx, _ = ndimage.label(ndimage.binary_dilation(is_peak_yx, around) & (counts_yx > 0), around)
     for _ in range(PILE_REACH_PX):
@@ -117,7 +117,7 @@ def find_piles(ends_cn: np.ndarray, *, shape: tuple[int, int], min_pixels: int) 
 
 
 def track_objects(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, max_flow_error: float | None) -> np.ndarray:
-    """Turn predicted flows into objects.
+    """Convert predicted flows to objects.
 
     Parameters
     ----------
@@ -126,20 +126,20 @@ def track_objects(flows_cyx: np.ndarray, mask_yx: np.ndarray, *, max_flow_error:
     mask_yx : ndarray of bool, shape (rows, columns)
         Foreground.
     max_flow_error : float or None
-        Objects whose own flow differs more from the predicted one (mean squared difference of the vectors, from 0 to
-        4) are dropped; None keeps all.
+        Objects whose computed flow differs more than this from the predicted flow (mean squared difference of the
+        vectors, from 0 to 4) are dropped; None keeps all.
 
     Returns
     -------
     ndarray of int64, shape (rows, columns)
-        Objects 1 .. n, 0 background and pixels whose walk ends nowhere.
+        Objects 1 .. n; 0 for background and for pixels that end at no convergence point.
     """
     labels_yx = np.zeros(mask_yx.shape, dtype=np.int64)
     labels_yx[mask_yx] = find_piles(follow_flows(flows_cyx, mask_yx), shape=mask_yx.shape, min_pixels=MIN_PILE_PIXELS)
     labels_yx, n_objects = number_objects(labels_yx)
     if max_flow_error is None or n_objects == 0:
         return labels_yx
-    # SOURCE Stringer et al. 2021: objects that do not explain the flow they came from are doubtful
+    # SOURCE Stringer et al. 2021: objects that are inconsistent with the predicted flow are unreliable
     own_cyx = unit_flows(avoid_ignore_label(labels_yx))
     squared_yx = ((own_cyx - flows_cyx) ** 2).sum(axis=0)
     errors = np.bincount(labels_yx.ravel(), weights=squared_yx.ravel()) / np.maximum(np.bincount(labels_yx.ravel()), 1)
@@ -156,8 +156,8 @@ def _merge(places: np.ndarray, walker_of_pixel: np.ndarray, *, width: int) -> tu
 
 
 def _interpolate(field: np.ndarray, places: np.ndarray, *, width: int) -> np.ndarray:
-    """Take the flow between four pixels: `field` is (rows x columns, 2), its rows `width` long."""
-    corners = places.astype(np.int64)  # towards zero: places are not negative
+    """Interpolate the flow between four pixels: `field` is (rows x columns, 2), its rows are `width` long."""
+    corners = places.astype(np.int64)  # rounded down, since positions are not negative
     down, across = (places - corners).T[:, :, None]
     index = corners[:, 0] * width + corners[:, 1]
     upper = field[index] * (1 - across) + field[index + 1] * across

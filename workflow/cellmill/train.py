@@ -1,7 +1,7 @@
-"""Stage `train`: a network learns foreground from labelled images.
+"""Stage `train`: train a network on labelled images.
 
 Reads   images and labels of training and validation shards   float32 YX, and label images in raw geometry
-Writes  weights.pt, history.csv, train.json                   weights, one row an epoch, what was done on what
+Writes  weights.pt, history.csv, train.json                   weights, one row per epoch, summary of the training
 """
 
 import copy
@@ -43,18 +43,18 @@ from cellmill.training.watching import Watcher
 
 logger = logging.getLogger(__name__)
 
-# Steps at the end of an epoch over which batch normalisation takes its running statistics.
+# Steps at the end of an epoch over which batch normalisation averages its running statistics.
 STATISTICS_STEPS = 200
 
-# Threads that make batches ahead of a GPU, as many as the rule's `threads` and this at most: each one holds a batch in
-# memory. On the CPU one, if a core is left for it: on the cores of the step it makes that wait for longer than a batch
-# takes.
+# Upper limit for the threads that prepare batches ahead of a GPU (otherwise the rule's `threads`), because each of them
+# holds a batch in memory. On the CPU there is one such thread if a core is free for it. If it shared the cores of the
+# training step, it would slow the step by more than the time it saves.
 MAX_WORKERS = 16
 
 
 @dataclass(frozen=True)
 class Job:
-    """What `train_model` was given, for each member of a team."""
+    """Arguments of `train_model`, passed to each member of a team."""
 
     weights_path: str | Path
     history_path: str | Path
@@ -99,40 +99,40 @@ def train_model(
     gpu: int,
     code: dict[str, str],
 ) -> None:
-    """Train one network, from its checkpoint where there is one, on the GPUs that the job was given.
+    """Train one network on the GPUs of the job, resuming from its checkpoint if there is one.
 
     Parameters
     ----------
     weights_path, history_path, summary_path : path
-        What is written: weights.pt, history.csv, train.json.
+        Output files: weights.pt, history.csv, train.json.
     train_images, train_labels, validation_images, validation_labels : sequences of paths
         Shard folders of preprocess and rasterize.
     around_images : sequence of paths
-        Shard folders with further frames of the same sequences: seen beside the others, never learnt or scored.
+        Shard folders with further frames of the same sequences: temporal context only, never trained on or scored.
     network, input, train : dicts
-        Parts of a preset, `network` as `build_network` takes it.
+        Sections of a preset; `network` is passed to `build_network`.
     seed : int
-        Decides initial weights, patches, augmentation and dropout.
+        Determines initial weights, patches, augmentation and dropout.
     init_from : path or None
         Weights to start from: a weights.pt or a .cellmill file.
     init_weights : "all" or "matching"
-        Whether all of them must fit.
+        Whether all of these weights must fit the network, or those that do not are left out.
     passages : sequence of sequences of str, or None
-        Frames in their order, for networks that see more than one.
+        Unbroken runs of frames in order, for networks with temporal context.
     classes : mapping or None
-        Class of each image, for networks that are told it.
+        Class of each image, for networks that take it as input.
     threads, gpu : int
-        The job's resources; they do not enter the checkpoint's key.
+        Resources of the job; not part of the checkpoint's key.
     code : dict
-        Digests of the modules that matter; they do.
+        Digests of the modules that affect the result; part of the checkpoint's key.
 
     Raises
     ------
     ValueError
-        If there are no images to train on or to choose on, if weights do not fit, if a loss is not finite, if more
-        GPUs are asked for than there are or than a batch has patches.
+        If there are no training images, or no validation images although the settings need them. If initial weights
+        do not fit, or a loss is not finite. If more GPUs are requested than exist or than a batch has patches.
     Stopped
-        After SIGTERM, SIGUSR1 or SIGINT, when the checkpoint is saved.
+        After SIGTERM, SIGUSR1 or SIGINT, once the checkpoint is saved.
     """
     job = Job(**locals())
     kind = choose_device(gpu=gpu).type
@@ -152,7 +152,7 @@ def train_model(
 
 
 def train_member(*, team: Team, job: Job) -> None:
-    """Train as one member of a team, of which the first writes."""
+    """Train as one member of a team; the first member writes the files."""
     device = choose_device(gpu=job.gpu)
     if team.size > 1 and device.type == "cuda":
         device = torch.device("cuda", team.member)
@@ -181,7 +181,7 @@ def train_member(*, team: Team, job: Job) -> None:
     )
     checkpoint = Checkpoint(checkpoint_path(job.weights_path, key=key))
     if team.size > 1:
-        # Members draw different dropout; their weights are those of the first one.
+        # Each member draws different dropout; all of them start with the weights of the first member.
         torch.manual_seed(job.seed + team.member)
     if (state := checkpoint.load()) is not None:
         training.restore(state)
@@ -217,7 +217,7 @@ def train_member(*, team: Team, job: Job) -> None:
                 scores = validate(
                     training.kept_model, validation, warmup=int(job.input["warmup"]), device=device, stop=stop
                 )
-            # A signal during validation leaves the epoch open: the next run validates again.
+            # A signal during validation leaves the epoch unfinished, and the next run validates again.
             if not stop.agree(team):
                 rate = learning_rate_at(epoch + (steps - 1) / steps, train=job.train)
                 scores = team.share(scores)
@@ -263,7 +263,7 @@ def _count_workers(threads: int, *, device: torch.device) -> int:
 
 
 def _batches_of(images: ImageSet, *, settings: dict[str, Any], training: Training, workers: int) -> Iterator[Batch]:
-    """Give what is left of the present epoch."""
+    """Yield the remaining batches of the current epoch."""
     make = iterate_windows if training.model.is_recurrent else iterate_batches
     yield from make(
         images,
@@ -304,12 +304,12 @@ def _load_start(model: nn.Module, path: str | Path, *, init_weights: str) -> Non
 
 
 def restart_statistics(model: nn.Module) -> None:
-    """Forget the running statistics of batch normalisation, so that they are means over the steps to come.
+    """Reset the running statistics of batch normalisation, so that they become means over the following steps.
 
-    The usual exponential mean looks back over about ten steps; with few patches a step, of images that differ, it
-    moves so much that scores swing from epoch to epoch at a learning rate of nearly zero. Layers that have a momentum
-    of their own, because their paper has one, are left alone. # SOURCE Wu and Johnson
-    2021, arXiv:2105.07576, section 3, which computes them afresh; here the steps of the epoch serve, at no cost.
+    The usual exponential mean covers about ten steps. With few patches per step, from images that differ, it
+    fluctuates so much that scores vary between epochs even at a learning rate of nearly zero. Layers with a momentum,
+    set because their paper specifies it, are left alone. # SOURCE Wu and Johnson
+    2021, arXiv:2105.07576, section 3, which recomputes them separately; here training steps do so at no extra cost.
     """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d) and module.momentum is None:

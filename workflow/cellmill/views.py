@@ -1,4 +1,4 @@
-"""What a network sees of one image: the image or a window of frames, normalised, and planes that tell its class."""
+"""Input planes of a network for one image: the image or a window of frames, normalised, and class planes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from cellmill.windows import release_pages
 
 @dataclass(frozen=True)
 class View:
-    """The planes of one image, read where they are needed.
+    """The input planes of one image, read on demand.
 
-    `frames` are float32 arrays of one shape, memory-mapped, with their scales; `planes` the values of constant planes
-    that follow them.
+    `frames` are memory-mapped float32 arrays of the same shape with their scales; `planes` are the values of the
+    constant planes that follow them.
     """
 
     frames: tuple[tuple[np.ndarray, InputScale], ...]
@@ -36,7 +36,7 @@ class View:
         Parameters
         ----------
         rows, columns : ndarray of int
-            Where its rows and columns lie in the image, from `normalise.mirror`.
+            Row and column indices in the image, from `normalise.mirror`.
 
         Returns
         -------
@@ -50,7 +50,7 @@ class View:
         return window_cyx
 
     def release_pages(self) -> None:
-        """Let go of what was read so far; it is read again where it is needed."""
+        """Release the memory of the pages read so far; they are read again when needed."""
         for image_yx, _ in self.frames:
             release_pages(image_yx)
 
@@ -64,7 +64,7 @@ class StoredImage:
 
 
 class Frames:
-    """Preprocessed images by sample, each with its scale and its neighbours.
+    """Preprocessed images by sample, each with its scale and its neighbouring frames.
 
     Raises
     ------
@@ -79,12 +79,12 @@ class Frames:
         self._images = images
         self._normalise = normalise
         self._scales: dict[str, InputScale] = {}
-        # Where the pixels lie in a file: its header is read once, since that takes longer than the pixels of a patch.
+        # Where the pixels lie in each file. The header is read once, since it takes longer than the pixels of a patch.
         self._layouts: dict[str, dict[str, Any]] = {}
         self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
 
     def open(self, sample: str) -> tuple[np.ndarray, InputScale]:
-        """Map one image, float32 YX, and tell how it is normalised; measured at its first use."""
+        """Memory-map one image, float32 YX, and return it with its scale, which is computed on first use."""
         path = self._images[sample].path
         if sample not in self._layouts:
             first = tifffile.memmap(path, mode="r")
@@ -96,26 +96,26 @@ class Frames:
         return image_yx, self._scales[sample]
 
     def neighbours(self, sample: str, *, count: int) -> list[str]:
-        """Name the frames that are seen with one: as many before as after it, the nearest one where one is missing.
+        """List a frame and its neighbours, equally many on both sides; the nearest frame replaces a missing one.
 
         Parameters
         ----------
         sample : str
             The frame in the middle.
         count : int, odd
-            Frames in all.
+            Number of frames.
 
         Returns
         -------
         list of str
-            In the order of the sequence, never of another passage.
+            In the order of the sequence, all from the same passage.
         """
         passage, place = self._places.get(sample, ([sample], 0))
         reach = count // 2
         return [passage[min(max(place + step, 0), len(passage) - 1)] for step in range(-reach, reach + 1)]
 
     def view(self, sample: str, *, count: int, planes: tuple[float, ...]) -> View:
-        """Give what a network sees of an image."""
+        """Return the input planes of an image."""
         return View(tuple(self.open(name) for name in self.neighbours(sample, count=count)), planes)
 
 
@@ -133,12 +133,12 @@ def _check_sizes(images: Mapping[str, StoredImage], *, passages: Sequence[Sequen
 
 
 def class_planes(name: str, *, classes: Sequence[str], sample: str) -> tuple[float, ...]:
-    """Give the values of the planes that tell a class: 1 for it, 0 for the others.
+    """Return the values of the class planes: 1 for the class of the image, 0 for the others.
 
     Raises
     ------
     ValueError
-        If the image has no class, or one that the network has no plane for.
+        If the image has no class, or a class for which the network has no plane.
     """
     if not classes:
         return ()

@@ -1,7 +1,7 @@
-"""Images that are larger than memory: windows over them, and label images that lie in a file.
+"""Process images larger than memory: overlapping windows, and label images stored in a file.
 
-An object belongs to the window in whose core its middle lies; around a core the window has a halo, in which whole
-objects have room. What is done within a window must not depend on what is further away than that.
+An object belongs to the window whose core contains its centroid. Around its core a window has a halo large enough for
+whole objects. Processing within a window must not depend on pixels beyond the halo.
 """
 
 import math
@@ -12,23 +12,23 @@ from pathlib import Path
 
 import numpy as np
 
-# Up to so many pixels an image is one window.
+# Images of up to this many pixels are a single window.
 WHOLE_PIXELS = 3072 * 3072
 CORE_PX = 2048
-# At least; objects that are wider than the halo may be cut, see `halo_for`.
+# Minimum; objects that are wider than the halo may be cut, see `halo_for`.
 HALO_PX = 256
-# Cores are at least so many halos wide. More would look at fewer pixels twice, and hold windows that grow with the
-# square of the largest objects.
+# Minimum width of a core in halos. With more, fewer pixels would be processed twice, but the memory of a window would
+# grow faster with the square of the largest object size.
 CORE_HALOS = 1
-# Of a mapped image so many are read at once where only some of them are wanted.
+# Pixels of a memory map covered at a time while sampling it.
 BLOCK_PIXELS = 1 << 24
-# ASSUME hardly any object is wider than so many times the square root of the median area
+# ASSUME hardly any object is wider than this multiple of the square root of the median area
 HALO_SIDES = 5
 
 
 @dataclass(frozen=True)
 class Window:
-    """A part of an image, px: what is looked at (rows, columns) and, within it, the core whose objects it decides."""
+    """A region of an image in px: the processed area (rows, columns) and its core, whose objects it owns."""
 
     rows: slice
     columns: slice
@@ -36,7 +36,7 @@ class Window:
     core_columns: slice
 
     def owns(self, middles: np.ndarray) -> np.ndarray:
-        """Say which middles (n, 2) in px of the window lie in its core."""
+        """Return which centroids, shape (n, 2), in px of the window, lie in its core."""
         row, column = middles[:, 0] + self.rows.start, middles[:, 1] + self.columns.start
         return (
             (row >= self.core_rows.start)
@@ -47,14 +47,14 @@ class Window:
 
 
 def halo_for(median_area_px: float | None) -> int:
-    """Give the halo (px) in which objects of this median area have room, also those that are much wider than it."""
+    """Return the halo (px) for objects of this median area, with room for objects much larger than the median."""
     return max(HALO_PX, round(HALO_SIDES * math.sqrt(median_area_px or 0)))
 
 
 def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
-    """Cut an image into windows, row by row: one up to 3072 x 3072 px, else equal cores with a halo.
+    """Cut an image into windows, row by row: a single window up to 3072 x 3072 px, else equal cores with a halo.
 
-    A core is at most 2048 px wide, or a halo where that is more.
+    A core is at most 2048 px wide, or as wide as the halo if that is larger.
     """
     core = max(shape) if shape[0] * shape[1] <= WHOLE_PIXELS else max(CORE_PX, CORE_HALOS * halo_px)
     counts = [-(-size // core) for size in shape]
@@ -73,12 +73,12 @@ def plan_windows(shape: tuple[int, int], *, halo_px: int) -> list[list[Window]]:
 
 
 def cut_evenly(size: int, count: int) -> list[slice]:
-    """Cut so many rows or columns into parts that differ by one at most."""
+    """Split `size` rows or columns into `count` slices whose lengths differ by at most 1."""
     return [slice(size * number // count, size * (number + 1) // count) for number in range(count)]
 
 
 def sampling_step(shape: tuple[int, ...], *, max_pixels: int) -> int:
-    """Give the smallest n for which every n-th row and column are at most so many pixels: enough for a statistic."""
+    """Return the smallest n for which every n-th row and column leaves about `max_pixels` or fewer for a statistic."""
     step = 1
     while (shape[0] // step) * (shape[1] // step) > max_pixels:
         step += 1
@@ -86,12 +86,12 @@ def sampling_step(shape: tuple[int, ...], *, max_pixels: int) -> int:
 
 
 def sample_pixels(image_yx: np.ndarray, *, max_pixels: int) -> np.ndarray:
-    """Take every n-th row and column, so that at most so many pixels are left.
+    """Sample every n-th row and column, so that about `max_pixels` or fewer are left.
 
     Parameters
     ----------
     image_yx : ndarray of shape (rows, columns)
-        May be a memory map, of which some rows are in memory at a time.
+        May be a memory map; only some of its rows are in memory at a time.
     max_pixels : int
         As for `sampling_step`.
 
@@ -109,7 +109,7 @@ def sample_pixels(image_yx: np.ndarray, *, max_pixels: int) -> np.ndarray:
 
 
 def release_pages(image_yx: np.ndarray) -> None:
-    """Let go of what was read of a memory map, so that memory does not fill with the file; other arrays stay."""
+    """Release the pages read from a memory map, so that the file does not fill memory; ignore other arrays."""
     mapped: object = image_yx
     while isinstance(mapped, np.ndarray):
         mapped = mapped.base
@@ -118,7 +118,7 @@ def release_pages(image_yx: np.ndarray) -> None:
 
 
 def middles_of(labels_yx: np.ndarray, *, n_objects: int) -> np.ndarray:
-    """Find the mean place of each object 1 .. n in px, rounded down: int64, shape (n, 2), -1 where there is none."""
+    """Compute the centroids of objects 1 .. n in px, rounded down: int64, shape (n, 2), -1 for missing objects."""
     flat = labels_yx.ravel()
     areas = np.bincount(flat, minlength=n_objects + 1)[1:]
     places = []
@@ -131,7 +131,7 @@ def middles_of(labels_yx: np.ndarray, *, n_objects: int) -> np.ndarray:
 
 
 class LabelFile:
-    """A label image in a file, read and written in parts; memory holds a part while it is used.
+    """A label image in a file, read and written by regions; only the region in use is in memory.
 
     Parameters
     ----------
@@ -146,18 +146,18 @@ class LabelFile:
         np.memmap(self._path, mode="w+", dtype=np.uint32, shape=shape)
 
     def read(self, rows: slice | np.ndarray, columns: slice = slice(None)) -> np.ndarray:
-        """Give a part: uint32, shape (rows, columns)."""
-        # Mapped anew each time, so that the pages of earlier parts do not stay in memory.
+        """Read a region: uint32, shape (rows, columns)."""
+        # Map the file anew each time, so that the pages of earlier regions do not stay in memory.
         mapped = np.memmap(self._path, mode="r", dtype=np.uint32, shape=self.shape)
         return np.array(mapped[rows, columns])
 
     def write(self, part_yx: np.ndarray, rows: slice, columns: slice = slice(None)) -> None:
-        """Put a part in its place."""
+        """Write a region to its position."""
         mapped = np.memmap(self._path, mode="r+", dtype=np.uint32, shape=self.shape)
         mapped[rows, columns] = part_yx
 
     def bands(self, max_pixels: int = 2**22) -> Iterator[tuple[slice, np.ndarray]]:
-        """Give the image from top to bottom: rows, and their labels."""
+        """Yield the image from top to bottom, as slices of rows and their labels."""
         height = max(1, max_pixels // self.shape[1])
         for first in range(0, self.shape[0], height):
             rows = slice(first, min(first + height, self.shape[0]))

@@ -1,21 +1,21 @@
-"""Stage `check`: look at images and annotations, compute nothing expensive.
+"""Stage `check`: inspect images and annotations without expensive computation.
 
-Reads   raw images and annotations of a shard         as the lab has them
-Writes  results/{dataset}/check/{shard}.json          findings; what would spoil a result stops the run.
-        results/{dataset}/check/summary.csv           one row a finding
-        results/{dataset}/check/images.csv            one row an image: size, type, range, saturation, focus
-        results/{dataset}/check/annotations.csv       one row an annotated image: objects, sizes, faults
+Reads   raw images and annotations of a shard         as stored by the lab
+Writes  results/{dataset}/check/{shard}.json          findings; errors stop the workflow
+        results/{dataset}/check/summary.csv           one row per finding
+        results/{dataset}/check/images.csv            one row per image: size, type, range, saturation, focus
+        results/{dataset}/check/annotations.csv       one row per annotated image: objects, sizes, faults
 """
 
 
 rule check:
-    """Target `snakemake check`: look at the data of every dataset and stop there."""
+    """Check the data of every dataset and stop there (target of `snakemake check`)."""
     input:
         [f"results/{dataset}/check/summary.csv" for dataset in PLAN.samples],
 
 
 rule check_shard:
-    """Read the images and annotations of one shard and say what is odd and what is wrong."""
+    """Read the images and annotations of one shard and report warnings and errors."""
     input:
         unpack(raw_files_of_shard),
     output:
@@ -24,7 +24,7 @@ rule check_shard:
         "logs/{dataset}/check/{shard}.log",
     benchmark:
         "benchmarks/{dataset}/check/{shard}.tsv"
-    # First of all jobs that could start, so that a broken file stops the run before a training.
+    # Before all other jobs that are ready, so that a broken file stops the workflow before training starts.
     priority: 100
     conda:
         "../../envs/image.yaml"
@@ -41,7 +41,7 @@ rule check_shard:
 
 
 rule check_dataset:
-    """Gather the findings of all shards and tell the terminal."""
+    """Collect the findings of all shards in tables and report them on the terminal."""
     input:
         findings=lambda wildcards: [
             f"results/{wildcards.dataset}/check/{shard}.json"
@@ -60,7 +60,7 @@ rule check_dataset:
         "logs/{dataset}/check/summary.log",
     benchmark:
         "benchmarks/{dataset}/check/summary.tsv"
-    # First of all jobs that could start, so that a broken file stops the run before a training.
+    # Before all other jobs that are ready, so that a broken file stops the workflow before training starts.
     priority: 100
     conda:
         "../../envs/image.yaml"

@@ -1,10 +1,10 @@
-"""What the stages share: the plan of the run, and the params `settings` and `code` of every scripted job."""
+"""Code shared by all stages: the plan of the run, and the params `settings` and `code` of every scripted job."""
 
 import sys
 from pathlib import Path
 
 WORKFLOW_DIR = Path(workflow.basedir) / "workflow"
-# Serves the Snakefile and, through the preamble that Snakemake writes, every script run from it.
+# Makes cellmill importable here and, through the preamble that Snakemake adds, in every script.
 sys.path.insert(0, str(WORKFLOW_DIR))
 
 from snakemake.exceptions import WorkflowError
@@ -30,10 +30,10 @@ except ConfigError as error:
 
 
 def begin():
-    """Freeze the sample tables for the processes of jobs and remove what belongs to older ones."""
+    """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
     freeze(PLAN, config)
     write_sample_tables(PLAN)
-    # A look at the data (snakemake check) removes nothing.
+    # If no report is built, as in `snakemake check`, nothing is removed.
     rules_of_run = {job.rule.name for job in workflow.dag.jobs}
     for removed in remove_old_shards(PLAN) if "report" in rules_of_run else []:
         print(
@@ -43,7 +43,7 @@ def begin():
 
 
 def name_reports():
-    """Tell where the pages are."""
+    """Print where the reports are."""
     for dataset in PLAN.samples:
         page = Path(f"results/{dataset}/report.html")
         if page.is_file():
@@ -51,7 +51,7 @@ def name_reports():
 
 
 def settings_of(stage):
-    """Give the params function for `settings`: the canonical settings of a job, and no more."""
+    """Return the params function for `settings`: the canonical settings that a job uses, and no others."""
 
     def settings(wildcards):
         return job_settings(
@@ -65,7 +65,7 @@ _CODE = {}
 
 
 def code_of(stage):
-    """Give the params function for `code`: digests of the script and of all that it imports."""
+    """Return the params function for `code`: digests of the script and of everything it imports."""
 
     def code(wildcards):
         also = ()

@@ -1,6 +1,6 @@
-"""Stage `crate`: what the results were made from and by what, for machines; only where `report.ro_crate` asks for it.
+"""Stage `crate`: machine-readable provenance of the results, only if `report.ro_crate` is set.
 
-Reads   tables, page, models and shard folders of a dataset, and sizes and digests of its images and annotations
+Reads   tables, report, models and shard folders of a dataset, and sizes and digests of its images and annotations
 Writes  results/{dataset}/ro-crate-metadata.json      RO-Crate 1.1, Process Run Crate 0.5; its folder is the crate
 """
 
@@ -8,7 +8,7 @@ Writes  results/{dataset}/ro-crate-metadata.json      RO-Crate 1.1, Process Run 
 rule crate:
     """Describe the results of a dataset as an RO-Crate."""
     input:
-        # Of folders the seals count.
+        # Folders are ancient; a changed seal reruns the job.
         files=lambda wildcards: result_paths(PLAN, wildcards.dataset)["files"],
         folders=lambda wildcards: [
             ancient(folder)

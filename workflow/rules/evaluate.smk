@@ -1,16 +1,16 @@
-"""Stage `evaluate`: scores against the truth, with intervals.
+"""Stage `evaluate`: scores against the ground truth, with confidence intervals.
 
-Reads   truth, probabilities and segmentation of a shard
+Reads   ground truth, probabilities and segmentation of a shard
 Writes  results/{dataset}/{run}/evaluation/{shard}.json   counts, histograms and matches of a shard
-        results/{dataset}/metrics.csv                     tidy: one row a number
-        results/{dataset}/scores.csv                      one row an image and run
-        results/{dataset}/comparisons.csv                 models over their seeds, and each two on the same images
+        results/{dataset}/metrics.csv                     tidy: one value per row
+        results/{dataset}/scores.csv                      one row per image and run
+        results/{dataset}/comparisons.csv                 models over their seeds, pairs of models on the same images
         results/{dataset}/curves.csv, sizes.csv           pixels by probability, objects by size
 """
 
 
 rule evaluate_shard:
-    """Count and match one shard of one run."""
+    """Count pixels and match objects in one shard of one run."""
     input:
         unpack(shard_inputs("images", "labels", "probabilities", "segmentation")),
         fit=fit_of_run,

@@ -1,8 +1,8 @@
-"""Stage `export`: a trained run in formats that other programs read; only where `export` asks for it.
+"""Stage `export`: a trained run in formats that other programs read, only if requested under `export`.
 
-Reads   results/{dataset}/{run}/model.cellmill            network, weights, threshold, how its input is made
+Reads   results/{dataset}/{run}/model.cellmill            network, weights, threshold, preprocessing
 Writes  results/{dataset}/{run}/model.onnx                float32, normalised images to probabilities
-        results/{dataset}/{run}/model.bioimageio.zip      the same graph, described for the tools of bioimage.io
+        results/{dataset}/{run}/model.bioimageio.zip      the same graph, packaged for the tools of bioimage.io
 """
 
 
@@ -31,7 +31,7 @@ rule export_onnx:
 
 
 rule export_bioimageio:
-    """Describe the graph of a run, with a test image and its probabilities."""
+    """Package the ONNX graph of a run for bioimage.io, with a test image and its probabilities."""
     input:
         model="results/{dataset}/{run}/model.cellmill",
         graph="results/{dataset}/{run}/model.onnx",

@@ -1,8 +1,8 @@
-"""Which files a job reads: the input functions of the rules, in the order of the stages."""
+"""Input functions of the rules, which list the files a job reads, in the order of the stages."""
 
-# A shard folder counts by its seal, a file with the digest of its manifest: Snakemake compares files by content
-# but folders by time stamp only. So consumers take the folder as ancient and the seal as an ordinary file.
-# See workflow/decisions/0003-seals.md.
+# Rooms are the kinds of shard folder. Snakemake compares files by content but folders by time stamp only. Each shard
+# folder therefore has a seal, a file with the digest of its manifest. Consumers take the folder as ancient and the
+# seal as an ordinary file. See workflow/decisions/0003-seals.md.
 ROOMS = {
     "raw": "results/{dataset}/raw/{shard}",
     "images": "results/{dataset}/images/{shard}",
@@ -14,7 +14,7 @@ EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes")
 
 
 def folders(room, wildcards, shards):
-    """List the folders of some shards in one room; their time stamps do not count."""
+    """List the folders of some shards in one room, as ancient so that their time stamps are ignored."""
     return [
         ancient(ROOMS[room].format(**{**dict(wildcards), "shard": shard}))
         for shard in shards
@@ -22,7 +22,7 @@ def folders(room, wildcards, shards):
 
 
 def seals(rooms, wildcards, shards):
-    """List the files that stand for these folders."""
+    """List the seals of the folders of some shards in some rooms."""
     return [
         str(seal_path(folder))
         for room in rooms
@@ -31,7 +31,7 @@ def seals(rooms, wildcards, shards):
 
 
 def shard_inputs(*rooms):
-    """Give the input function of a job that reads one shard in some rooms."""
+    """Return the input function of a job that reads one shard in some rooms."""
 
     def inputs(wildcards):
         shards = [wildcards.shard]
@@ -42,7 +42,7 @@ def shard_inputs(*rooms):
 
 
 def reference_data(wildcards):
-    """Images to be like, and their labels where they have any."""
+    """Return the images that a simulation is fitted to, and their labels if they have any."""
     rows, like = PLAN.reference_rows(wildcards.dataset), PLAN.like_of(wildcards.dataset)
     rooms = ["raw"] if PLAN.is_simulated(like) else []
     rooms += ["labels"] if PLAN.labelled_shards(like) else []
@@ -53,20 +53,20 @@ def reference_data(wildcards):
 
 
 def match_of_dataset(wildcards):
-    """What a simulation is like, where it is like a dataset."""
+    """Return the fitted settings of a simulation; nothing if it is not fitted to a dataset."""
     is_like = PLAN.like_of(wildcards.dataset) is not None
     return {"match": f"results/{wildcards.dataset}/match.json"} if is_like else {}
 
 
 def raw_images_of_shard(wildcards):
-    """The raw images of a shard: files of the lab, or the folder that the simulation wrote."""
+    """Return the raw images of a shard: the lab's files, or the folder written by the simulation."""
     if PLAN.is_simulated(wildcards.dataset):
         return shard_inputs("raw")(wildcards)
     return {"images": image_files(PLAN.rows(wildcards.dataset, wildcards.shard))}
 
 
 def image_files(rows):
-    """List image files, a stack once. A folder of OME-Zarr is ancient: the digest of its chunks decides."""
+    """List image files, each stack once. OME-Zarr folders are ancient; the digest of their chunks triggers reruns."""
     digests = {row.image: row.image_digest for row in rows}
     return [
         ancient(image) if is_folder else image for image, is_folder in digests.items()
@@ -74,7 +74,7 @@ def image_files(rows):
 
 
 def frames_of_shard(wildcards):
-    """The raw images of a shard, and the frames around them that a temporal background takes in."""
+    """Return the raw images of a shard, and the surrounding frames that a temporal background needs."""
     found = raw_images_of_shard(wildcards)
     around = PLAN.context(wildcards.dataset, wildcards.shard)
     if PLAN.is_simulated(wildcards.dataset):
@@ -85,7 +85,10 @@ def frames_of_shard(wildcards):
 
 
 def raw_files_of_shard(wildcards):
-    """Raw images and annotations of a shard. A shared table is ancient: the digest of its rows decides."""
+    """Return the raw images and annotations of a shard.
+
+    A shared table is ancient; the digest of its rows triggers reruns.
+    """
     found = raw_images_of_shard(wildcards)
     if "images" in found:
         rows = PLAN.rows(wildcards.dataset, wildcards.shard)
@@ -101,20 +104,20 @@ def raw_files_of_shard(wildcards):
 
 
 def file_of_source(run, name):
-    """A file of the run itself, of the one that it applies, or the exported model that holds it."""
+    """Return a file of the run itself or of the run that it applies, or the exported model that contains it."""
     if (source := PLAN.source_of(run)) is None:
         return run.apply
     return f"results/{source.dataset}/{source.name}/{name}"
 
 
 def fit_of_run(wildcards):
-    """What a run's postprocessing was fitted to."""
+    """Return the file with the fitted postprocessing of a run."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     return file_of_source(run, "postprocess.json")
 
 
 def training_data(wildcards):
-    """Images and labels of the training and validation shards, and the weights to start from."""
+    """Return images and labels of the training and validation shards, temporal context, and initial weights."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     found = {"seals": []}
     for role in ("train", "validation"):
@@ -135,12 +138,12 @@ def training_data(wildcards):
 
 
 def weights_of_run(wildcards):
-    """The weights that a run predicts with."""
+    """Return the weights that a run predicts with."""
     return file_of_source(PLAN.run(wildcards.dataset, wildcards.run), "weights.pt")
 
 
 def frames_to_predict(wildcards):
-    """The images of a shard, and those of other shards that the network sees with them."""
+    """Return the images of a shard, and those of other shards that serve as temporal context."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     found = shard_inputs("images")(wildcards)
     around = PLAN.seen_shards(wildcards.dataset, run, [wildcards.shard])
@@ -149,14 +152,17 @@ def frames_to_predict(wildcards):
 
 
 def predicted_shard(wildcards):
-    """Images and probabilities of a shard, and the raw images, whose changes come with those of the images."""
+    """Return images and probabilities of a shard, and its raw images.
+
+    The raw images are ancient, because their changes arrive through the preprocessed images.
+    """
     raw = raw_images_of_shard(wildcards)
     paths = [ancient(str(path)) for path in raw.get("raw", raw.get("images"))]
     return {**shard_inputs("images", "probabilities")(wildcards), "raw": paths}
 
 
 def fitting_data(wildcards):
-    """Images, labels and probabilities of the training and validation shards of a run."""
+    """Return images, labels and probabilities of the training and validation shards of a run."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     rooms = ("images", "labels", "probabilities")
     found = {"seals": []}
@@ -169,7 +175,7 @@ def fitting_data(wildcards):
 
 
 def segmentation_of_run(wildcards):
-    """The segmentation of every shard of a dataset by one run."""
+    """Return the segmentation of every shard of a dataset by one run."""
     shards = PLAN.shards(wildcards.dataset)
     return {
         "segmentation": folders("segmentation", wildcards, shards),
@@ -178,7 +184,7 @@ def segmentation_of_run(wildcards):
 
 
 def evaluations_of_dataset(wildcards):
-    """What was counted on each labelled shard for each run."""
+    """List the evaluation of each run on each of its scored shards."""
     return [
         f"results/{wildcards.dataset}/{run.name}/evaluation/{shard}.json"
         for run in PLAN.runs[wildcards.dataset]
@@ -187,7 +193,7 @@ def evaluations_of_dataset(wildcards):
 
 
 def report_data(wildcards):
-    """The tables of a dataset and of its runs, and the folders that the gallery chooses from."""
+    """Return the tables of a dataset and of its runs, and the folders from which the gallery picks images."""
     dataset = wildcards.dataset
     runs = PLAN.runs[dataset]
     trained = [run for run in runs if run.apply is None and not run.members]

@@ -1,13 +1,13 @@
-"""Stage `match`: settings under which the simulation looks like the images of another dataset.
+"""Stage `match`: fit the simulation to the images of another dataset.
 
-Reads   raw images of training shards of that dataset, 64 at most; their labels, where they are annotated
+Reads   at most 64 raw images of that dataset, and their labels; training images if it has annotations
 Writes  results/{dataset}/match.json      settings of the simulation for each of these images; counts and px
-        results/{dataset}/match.csv       one row a statistic: real images, simulated ones before and after, distances
+        results/{dataset}/match.csv       one row per statistic: real images, simulated ones before and after, distances
 """
 
 
 rule match:
-    """Fit the simulation to the training images of another dataset, by what can be measured on both."""
+    """Fit the simulation to images of another dataset, by statistics measured on both."""
     input:
         unpack(reference_data),
     output:

@@ -1,9 +1,9 @@
-"""Stage `export`: the objects of a run in formats that other programs read; only where `export` asks for it.
+"""Stage `export`: the objects of a run in formats that other programs read, only if requested under `export`.
 
 Reads   results/{dataset}/{run}/segmentation/             objects of every shard
-Writes  results/{dataset}/{run}/objects.coco.json         objects of all images as compressed runs
+Writes  results/{dataset}/{run}/objects.coco.json         objects of all images as compressed COCO runs
         results/{dataset}/{run}/rois/, geojson/           {sample}.zip for ImageJ, {sample}.geojson for QuPath
-        results/{dataset}/{run}/ctc/{sequence}_RES/       masks and tracks by overlap
+        results/{dataset}/{run}/ctc/{sequence}_RES/       masks, and tracks linked by overlap
 """
 
 
@@ -80,7 +80,7 @@ rule export_geojson:
 
 
 rule export_ctc:
-    """Write each sequence as a result of the Cell Tracking Challenge."""
+    """Write each sequence in the result format of the Cell Tracking Challenge."""
     input:
         unpack(segmentation_of_run),
     output:

@@ -1,11 +1,12 @@
 """Stage `postprocess`: from probabilities to objects.
 
-Reads   probabilities, images and raw images of a shard; for the fit also the truth of training and validation shards
+Reads   probabilities, images and raw images of a shard; the fit also reads labels of training and validation shards
 Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boundary classifier, hashes of their folds
         results/{dataset}/{run}/model.cellmill            the run as one file, for other images and machines
-        results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16 (uint32 where a number needs it), YX, geometry of the raw image
-        results/{dataset}/{run}/objects.csv, rle.csv      one row an object
-        results/{dataset}/{run}/flags.csv                 images unlike those that the model was trained on
+        results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16 (uint32 if needed), YX,
+                                                          geometry of the raw image
+        results/{dataset}/{run}/objects.csv, rle.csv      one row per object
+        results/{dataset}/{run}/flags.csv                 images that differ from the training images of the model
 """
 
 
@@ -36,7 +37,7 @@ rule postprocess_fit:
 
 
 rule postprocess:
-    """Turn the probabilities of one shard into objects; never sees the truth."""
+    """Turn the probabilities of one shard into objects, without access to the ground truth."""
     input:
         unpack(predicted_shard),
         fit=fit_of_run,
@@ -62,7 +63,7 @@ rule postprocess:
 
 
 rule postprocess_tables:
-    """Gather the objects of all shards of a run."""
+    """Collect the objects and flags of all shards of a run."""
     input:
         unpack(segmentation_of_run),
     output:

@@ -1,7 +1,7 @@
 """Stage `predict`: probability maps of every image.
 
-Reads   weights of a run, results/{dataset}/images/{shard}/, and the neighbours of its frames where the network
-        sees more than one
+Reads   weights of a run, results/{dataset}/images/{shard}/, and neighbouring frames if the network uses
+        temporal context
 Writes  results/{dataset}/{run}/probabilities/{shard}/    float16, CYX, geometry of the preprocessed image
 """
 

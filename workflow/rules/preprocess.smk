@@ -1,12 +1,13 @@
 """Stage `preprocess`: background subtraction and cropping.
 
 Reads   raw images of a shard                         any integer or float, camera counts
-Writes  results/{dataset}/images/{shard}/             float32, YX, counts above background; geometry.csv undoes the fit
+Writes  results/{dataset}/images/{shard}/             float32, YX, counts above background;
+                                                      geometry.csv, which maps back to the raw image
 """
 
 
 rule preprocess:
-    """Subtract the background of one shard of images and fit them to one size."""
+    """Subtract the background of one shard of images and bring them to a common size."""
     input:
         unpack(frames_of_shard),
     output:

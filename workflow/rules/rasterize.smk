@@ -1,13 +1,13 @@
 """Stage `rasterize`: annotations to instance labels.
 
-Reads   annotations of a shard                        RLE tables, masks, label images
+Reads   annotations of a shard                        RLE tables, COCO, masks, label images, ImageJ ROIs
 Writes  results/{dataset}/labels/{shard}/             uint16, YX, geometry of the raw image; 0 background, 65535 ignore;
                                                       faults.csv, overlaps.csv, objects.csv
 """
 
 
 rule rasterize:
-    """Turn the annotations of one shard into label images; count overlaps and repairs."""
+    """Convert the annotations of one shard to label images; list overlaps and repairs."""
     input:
         unpack(raw_files_of_shard),
     output:

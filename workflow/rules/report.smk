@@ -1,13 +1,13 @@
-"""Stage `report`: the pages.
+"""Stage `report`: an HTML report per dataset, and an index page.
 
-Reads   tables, and the folders of the images that the gallery shows
+Reads   tables, and the folders from which the gallery picks images
 Writes  results/{dataset}/report.html                 one file, opens offline
-        results/index.html                            all datasets
+        results/index.html                            links to the reports of all datasets
 """
 
 
 rule report:
-    """Write the page of one dataset."""
+    """Write the report of one dataset."""
     input:
         unpack(report_data),
     output:
@@ -36,7 +36,7 @@ rule report:
 
 
 rule index:
-    """Write the page that leads to the reports of all datasets."""
+    """Write the index page that links to the reports of all datasets."""
     input:
         metrics=[f"results/{dataset}/metrics.csv" for dataset in PLAN.samples],
         comparisons=[f"results/{dataset}/comparisons.csv" for dataset in PLAN.samples],

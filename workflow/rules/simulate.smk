@@ -1,6 +1,6 @@
-"""Stage `simulate`: microscope images with a known truth.
+"""Stage `simulate`: microscope images with known ground truth.
 
-Reads   nothing; settings and seed, and what the stage `match` found where the simulation is like a dataset
+Reads   settings and seed only; also match.json if the simulation is fitted to a dataset
 Writes  results/{dataset}/raw/{shard}/    images/*.tif uint8 or uint16, (C)YX, camera counts; objects.csv (true
                                           parameters, px); images.csv. Single images: annotations.csv (row-major RLE),
                                           visible/*.tif. Sequences: {sequence}_GT/SEG and TRA as in the Cell Tracking
@@ -9,7 +9,7 @@ Writes  results/{dataset}/raw/{shard}/    images/*.tif uint8 or uint16, (C)YX, c
 
 
 rule simulate:
-    """Simulate one shard of images, as a lab would have them."""
+    """Simulate one shard of raw images and annotations, in file formats that labs use."""
     input:
         unpack(match_of_dataset),
     output:

@@ -1,16 +1,16 @@
-"""Stage `train`: a network from the images and labels of the training and validation shards.
+"""Stage `train`: train a network on the training shards, monitored on the validation shards.
 
 Reads   results/{dataset}/images, labels              float32 and uint16, YX
 Writes  results/{dataset}/{run}/weights.pt            best or last weights, with the network's settings
-        results/{dataset}/{run}/history.csv           one row an epoch
+        results/{dataset}/{run}/history.csv           one row per epoch
         results/{dataset}/{run}/train.json            parameters, device, versions, time
         results/{dataset}/{model}.mean/weights.pt     with `average_seeds`: the networks of all seeds in one file
-The checkpoint lies beside them as a hidden file and is no output: Snakemake deletes the outputs of a failed job.
+The checkpoint is a hidden file beside them. It is not an output, because Snakemake deletes outputs of failed jobs.
 """
 
 
 rule train:
-    """Train one run; a killed job resumes where it was."""
+    """Train one run; an interrupted job resumes from its checkpoint."""
     input:
         unpack(training_data),
     output:
@@ -38,7 +38,7 @@ rule train:
 
 
 rule join_seeds:
-    """Put the networks of all seeds of a model into one file; predictions with it are their mean."""
+    """Combine the networks of all seeds of a model into one file that predicts their ensemble average."""
     input:
         weights=lambda wildcards: [
             f"results/{wildcards.dataset}/{run}/weights.pt"

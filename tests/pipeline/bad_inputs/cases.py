@@ -1,7 +1,7 @@
-"""Bad input, one case each: the files and the section of the config that make it, and the message that it has to give.
+"""Named cases of bad input: for each, the files and config section that produce it, and the expected message.
 
-{folder} and {name} in a message stand for the folder of the case and the name of its dataset, <...> for the words of a
-library, which change with its version. Every case spoils the sample `bad`, or the first frame.
+In a message, {folder} and {name} stand for the case's folder and dataset name. <...> stands for text from a library,
+which changes with its version. Every case damages the sample `bad` or the first frame.
 """
 
 import io
@@ -27,26 +27,26 @@ SAMPLES = ("bad", "good", "other")
 
 @dataclass(frozen=True)
 class Case:
-    """One mistake. `when`: plan (before any job) or check (by the first job that reads the file)."""
+    """One mistake in the input. `when` is plan (before any job) or check (in the first job that reads the file)."""
 
     name: str
     chapter: str
     when: str
     message: str
     make: Callable[[Path], dict[str, Any]]
-    # keys beside `datasets`
+    # top-level config keys in addition to `datasets`
     top: dict[str, Any] = field(default_factory=dict)
-    # whether the check alone looks for it
+    # whether only the stage check detects it
     is_judged_by_check_only: bool = False
-    # root may read everything
+    # skipped as root, who may read every file
     needs_rights: bool = False
-    # the sample whose shard cannot pass
+    # start of the name of the sample whose shard fails
     spoilt: str = "bad"
-    # further mistakes that follow from it
+    # number of further errors that follow from it
     followers: int = 0
 
     def expected(self, folder: str) -> str:
-        """Give the message for a folder."""
+        """Return the message with the folder and dataset name filled in."""
         return self.message.replace("{folder}", folder).replace("{name}", self.name)
 
 
@@ -54,7 +54,7 @@ CASES: list[Case] = []
 
 
 def case(chapter: str, when: str, message: str, **facts: Any) -> Callable[[Callable[[Path], Any]], Any]:
-    """Add a case that is named as the function that makes it."""
+    """Return a decorator that registers a case under the name of its function."""
 
     def register(make: Callable[[Path], Any]) -> Any:
         CASES.append(Case(make.__name__, chapter, when, message, make, **facts))
@@ -63,25 +63,25 @@ def case(chapter: str, when: str, message: str, **facts: Any) -> Callable[[Calla
     return register
 
 
-# ---- what is sound ---------------------------------------------------------------------------------------
+# ---- valid files -----------------------------------------------------------------------------------------
 
 
 def pixels() -> np.ndarray:
-    """Give an image that is not square, with one bright cell of 4 x 6 px."""
+    """Return an image that is not square, with one bright cell of 4 x 6 px."""
     image_yx = np.random.default_rng(7).integers(20, 60, (ROWS, COLUMNS)).astype(np.uint8)
     image_yx[3:7, 5:11] += 120
     return image_yx
 
 
 def mask() -> np.ndarray:
-    """Give the label image of `pixels`."""
+    """Return the label image of `pixels`."""
     labels_yx = np.zeros((ROWS, COLUMNS), np.uint8)
     labels_yx[3:7, 5:11] = 1
     return labels_yx
 
 
 def put(path: Path, data: bytes | str) -> Path:
-    """Write a file with its folder."""
+    """Write a file and create its folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
@@ -96,13 +96,13 @@ def put_tiff(path: Path, array: np.ndarray, **options: Any) -> Path:
     """Write a TIFF image."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # tifffile remarks on what some labs write
+        warnings.simplefilter("ignore")  # tifffile warns about some files that labs do write
         tifffile.imwrite(path, array, **options)
     return path
 
 
 def images(folder: Path, *, suffix: str = "png", skip: str = "", **changes: Any) -> dict[str, Any]:
-    """Write three images with label images, and give their section; `skip` leaves the image of one sample out."""
+    """Write three images with label images and return their config section; `skip` omits the image of one sample."""
     for sample in SAMPLES:
         put_png(folder / f"labels/{sample}.png", mask())
         if sample == skip:
@@ -119,21 +119,21 @@ def images(folder: Path, *, suffix: str = "png", skip: str = "", **changes: Any)
 
 
 def bad_image(folder: Path, data: bytes | str, *, suffix: str = "png", **changes: Any) -> dict[str, Any]:
-    """Write three images, one of them from these bytes."""
+    """Write three images, one of them with these bytes, and return their config section."""
     section = images(folder, suffix=suffix, **changes)
     put(folder / f"images/bad.{suffix}", data)
     return section
 
 
 def bad_tiff(folder: Path, array: np.ndarray, *, changes: dict[str, Any] | None = None, **options: Any) -> dict:
-    """Write three TIFF images, one of them from this array."""
+    """Write three TIFF images, one of them with this array, and return their config section."""
     section = images(folder, suffix="tif", **(changes or {}))
     put_tiff(folder / "images/bad.tif", array, **options)
     return section
 
 
 def annotated(folder: Path, *, data: str | bytes = "", file: str = "", **annotations: Any) -> dict[str, Any]:
-    """Write three images and one file of annotations, if any, and give their section."""
+    """Write three images and, if given, one annotation file, and return their config section."""
     section = images(folder)
     if file:
         put(folder / file, data)
@@ -141,7 +141,7 @@ def annotated(folder: Path, *, data: str | bytes = "", file: str = "", **annotat
 
 
 def frames(folder: Path, count: int = 3, **changes: Any) -> dict[str, Any]:
-    """Write one sequence of the Cell Tracking Challenge."""
+    """Write one sequence in the layout of the Cell Tracking Challenge and return its config section."""
     for frame in range(count):
         put_png(folder / f"01/t{frame:03d}.png", pixels())
         put_tiff(folder / f"01_GT/man_seg{frame:03d}.tif", mask().astype(np.uint16))
@@ -480,7 +480,7 @@ WRITE_AGAIN = "Write it again with an OME-Zarr library (0.4 or 0.5)."
 
 
 def put_store(path: Path, *, axes: str = "yx", **metadata: Any) -> None:
-    """Write an image as OME-Zarr 0.4, its metadata changed."""
+    """Write an image as OME-Zarr 0.4 with changed metadata."""
     put(path / "0/.zarray", json.dumps({
         "zarr_format": 2, "shape": [ROWS, COLUMNS], "chunks": [ROWS, COLUMNS], "dtype": "|u1", "compressor": None,
         "filters": None, "fill_value": 0, "order": "C", **metadata.pop("zarray", {}),
@@ -699,7 +699,7 @@ def a_tabulator_in_a_name(folder):
 )  # fmt: skip
 def a_name_of_another_alphabet(folder):
     section = images(folder)
-    put_png(folder / os.fsdecode(b"images/gr\xfcn.png"), pixels())  # Latin-1, as old archives unpack
+    put_png(folder / os.fsdecode(b"images/gr\xfcn.png"), pixels())  # a Latin-1 name, as unpacked from old archives
     return section
 
 
@@ -978,7 +978,7 @@ GOOD_RUN = "54 6 70 6 86 6 102 6"
 
 
 def table(folder: Path, runs: str, *, head: str = "id,annotation", extra: str = "", **annotations: Any) -> dict:
-    """Write three images and a table, one of its runs as given."""
+    """Write three images and a run-length table in which the sample `bad` has these runs."""
     rows = [head, f"bad,{runs}{extra}", *(f"{sample},{GOOD_RUN}{extra and ',12,16'}" for sample in SAMPLES[1:])]
     given = {"format": "rle", "table": f"{folder}/train.csv", "order": "row", **annotations}
     return annotated(folder, file="train.csv", data="\n".join(rows) + "\n", **given)
@@ -1141,7 +1141,7 @@ def runs_counted_the_other_way(folder):
     rows = ["id,annotation"]
     for sample in SAMPLES:
         put_png(folder / f"images/{sample}.png", np.tile(pixels(), (6, 6)))
-        # 72 rows, 96 columns; cells of 9 x 9 px, counted down the columns
+        # 72 rows, 96 columns; cells of 9 x 9 px, encoded column by column
         for row, column in [(5, 10), (30, 40), (50, 70), (20, 80), (55, 15)]:
             rows.append(f"{sample}," + " ".join(f"{(column + i) * 72 + row + 1} 9" for i in range(9)))
     put(folder / "train.csv", "\n".join(rows) + "\n")
@@ -1152,7 +1152,7 @@ def runs_counted_the_other_way(folder):
 
 
 def coco(folder: Path, segmentation: Any, **changes: Any) -> dict[str, Any]:
-    """Write three images and a COCO file, one of its annotations as given."""
+    """Write three images and a COCO file whose first annotation has this segmentation."""
     outline = [[5, 3, 11, 3, 11, 7, 5, 7]]
     listed = [
         {"id": i, "file_name": f"{sample}.png", "height": ROWS, "width": COLUMNS}
@@ -1276,7 +1276,7 @@ PAIR = (
 
 
 def tracked(folder: Path, text: str) -> dict[str, Any]:
-    """Write a sequence and its table of tracks."""
+    """Write a sequence and its track table."""
     section = frames(folder)
     put(folder / "01_GT/man_track.txt", text)
     return section
@@ -1312,14 +1312,14 @@ def tracks_with_a_header(folder):
     return tracked(folder, "label begin end parent\n1 0 2 0\n")
 
 
-# ---- ROIs of ImageJ --------------------------------------------------------------------------------------
+# ---- ImageJ ROIs -----------------------------------------------------------------------------------------
 
 SAVE_AGAIN = "Check the path and the rights of the file, or save the ROI Manager's list again."
 ROIS = "sample bad, {folder}/rois/bad.zip"
 
 
 def rois(folder: Path, data: bytes, *, file: str = "bad.zip") -> dict[str, Any]:
-    """Write three images with archives of ROIs, one of them from these bytes."""
+    """Write three images with ROI archives, one of them with these bytes."""
     empty = io.BytesIO()
     zipfile.ZipFile(empty, "w").close()
     section = annotated(folder, format="imagej_roi", path=f"{folder}/rois/{{sample}}.*")
@@ -1330,7 +1330,7 @@ def rois(folder: Path, data: bytes, *, file: str = "bad.zip") -> dict[str, Any]:
 
 
 def archive(members: dict[str, bytes]) -> bytes:
-    """Pack files."""
+    """Pack files into a ZIP archive."""
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
         for name, data in members.items():
@@ -1403,7 +1403,7 @@ def blocks_without_room_for_the_gap(folder):
 
 
 def split_table(folder: Path, text: str) -> dict[str, Any]:
-    """Write three images and a frozen split."""
+    """Write three images and a split table."""
     put(folder / "split.csv", text)
     return images(folder, split={"table": f"{folder}/split.csv"})
 

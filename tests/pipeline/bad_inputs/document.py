@@ -1,6 +1,6 @@
-"""Writes resources/inputs.md, what users read of images, annotations and bad input: the messages are those of cases.py.
+"""Write resources/inputs.md, the user page on images, annotations and bad input; its messages come from cases.py.
 
-``python tests/pipeline/bad_inputs/document.py`` runs it; a test compares and names that command.
+Run ``python tests/pipeline/bad_inputs/document.py`` to rewrite it. A test compares the page and prints that command.
 """
 
 import sys
@@ -21,7 +21,7 @@ COMMAND = ".venv/bin/python tests/pipeline/bad_inputs/document.py"
 PAGE = ROOT / "resources/inputs.md"
 MIB, GIB = 2**20, 2**30
 
-# kind (a value of KIND_OF_SUFFIX, or a folder) -> bits, axes, stacks, what else is to know
+# kind (a value of KIND_OF_SUFFIX, or a folder) -> bit depths, axes, stacks, notes
 IMAGE_FORMATS = {
     "PNG": (
         "8 and 16 bits; 1, 2 and 4 bits become 8, and stay the stored numbers in annotations",
@@ -53,7 +53,7 @@ IMAGE_FORMATS = {
     ),
 }
 
-# format -> what it reads, who writes it so
+# format -> what it reads, which programs and data sets use it
 ANNOTATION_FORMATS = {
     "rle": (
         "a CSV table, one run-length encoded object a row; `height` and `width`, if there, are compared",
@@ -94,7 +94,7 @@ FOUND = {"plan": "before any job", "check": "`snakemake check`"}
 
 
 def write_page() -> str:
-    """Give the text of the page."""
+    """Return the text of the page."""
     suffixes = {kind: [s for s, found in KIND_OF_SUFFIX.items() if found == kind] for kind in IMAGE_FORMATS}
     lines = [
         "# What cellmill reads, and what it says of what it cannot read",
@@ -144,10 +144,10 @@ def write_page() -> str:
 
 
 def describe(case: Case) -> str:
-    """Give the row of a case; names that are long on purpose are cut."""
+    """Return the table row of a case, with deliberately long names shortened."""
     message = case.message.replace("{name}", "d").replace("{folder}/", "…/").replace("{folder}", "…")
     message = message.replace(220 * "n", "nnn…").replace("|", r"\|")
-    # two backticks, because a message may hold one
+    # two backticks, because a message may contain a backtick
     return f"| {case.name.replace('_', ' ')} | {FOUND[case.when]} | `` {message} `` |"
 
 

@@ -1,4 +1,4 @@
-"""Named cases of bad input: each gives its message, word for word; no traceback, nothing half-written, no result."""
+"""Named cases of bad input: each yields its message word for word, without traceback, partial files or results."""
 
 import json
 import os
@@ -27,15 +27,14 @@ from project import GUARD_S, ROOT, copy_project, snakemake, write_config
 from rights import file_modes_count
 
 PRESETS = ROOT / "resources/models"
-# No case may keep a person waiting; half of it is a machine that does other things.
+# Guard against hangs: a case takes a second or two on an idle machine.
 SECONDS = 60
 FOLDER = "data"
-# What is left to say better: messages that do not say what to do, or what was expected.
 pytestmark = pytest.mark.timeout(GUARD_S)
 
 
 def matches(message: str, text: str) -> bool:
-    """Compare word for word, but for the words of libraries."""
+    """Return whether a text is the message word for word, apart from text of libraries (<...>)."""
     return re.fullmatch(pattern_of(message), text) is not None
 
 
@@ -49,7 +48,7 @@ def rights_of(case: Case) -> AbstractContextManager[None]:
 
 
 def planned(case: Case) -> Plan:
-    """Make the files of a case below the working directory, and the plan."""
+    """Write the files of a case below the working directory and return the plan."""
     section = case.make(Path(FOLDER) / case.name)
     return make_plan({**case.top, "datasets": {case.name: section}}, presets_dir=PRESETS, cache_dir=Path("cache"))
 
@@ -101,11 +100,11 @@ def test_a_mistake_in_a_file_is_said_word_for_word_by_every_stage_that_reads_it(
 
 
 def failure(job: Callable[[], None]) -> str:
-    """Give the one message with which a job ends, "" for none, without the line that counts messages."""
+    """Return the only message with which a job fails ("" if it succeeds), without the line that counts messages."""
     try:
         job()
     except ValueError as error:
-        # every plane of a stack says the same of its file
+        # every plane of a stack reports the same error for its file
         [line] = {
             line.strip() for line in str(error).splitlines() if not re.match(r"\d+ problems? with the \w+:", line)
         }
@@ -114,7 +113,7 @@ def failure(job: Callable[[], None]) -> str:
 
 
 def shard_of(case: Case, plan: Plan) -> str:
-    """Give the shard that cannot pass."""
+    """Return the shard that fails."""
     return next(row.shard for row in plan.samples[case.name] if row.sample.startswith(case.spoilt))
 
 
@@ -126,7 +125,7 @@ def test_every_message_says_where_what_was_expected_what_was_found_and_what_to_d
         if "unknown " not in message:
             assert "expected " in rest, message
             assert re.search("found[ :]", rest), message
-        # a sentence of its own at the end: an order, or what there is to choose from
+        # a separate sentence at the end: an instruction, or the available choices
         assert re.search(r"[.?)] [A-Z`].*\.$", rest), message
 
 
@@ -138,13 +137,13 @@ def test_cases_have_names_of_their_own():
 
 
 def shown(case: Case, text: str) -> bool:
-    """Say whether a message stands on the terminal, as a line of its own."""
+    """Return whether a message is on the terminal, at the end of a line."""
     pattern = pattern_of(case.expected(f"{FOLDER}/{case.name}"))
     return re.search(rf"(?:^|[-:\] ] ){pattern}$", text, re.MULTILINE) is not None
 
 
 def made(project: Path, cases: list[Case], monkeypatch) -> dict:
-    """Make the files of all cases in a project, and the config that holds them."""
+    """Write the files of all cases in a project and return a config that contains them."""
     monkeypatch.chdir(project)
     config = {"datasets": {case.name: case.make(Path(FOLDER) / case.name) for case in cases}}
     for case in cases:
@@ -170,7 +169,7 @@ def test_all_mistakes_of_all_plans_are_said_at_once_and_nothing_starts(tmp_path,
     assert not (project / "results").exists()
 
 
-# a process for each: all of them take more than a minute
+# all cases take more than a minute, so the default is every third
 @pytest.mark.parametrize(
     "cases", [runnable("check")[::3], pytest.param(runnable("check"), marks=pytest.mark.long)], ids=["some", "all"]
 )
@@ -178,7 +177,7 @@ def test_every_mistake_in_a_file_is_on_the_terminal_and_nothing_is_half_written(
     project = copy_project(tmp_path / "project")
     config = made(project, cases, monkeypatch)
     plan = make_plan(config, presets_dir=PRESETS, cache_dir=tmp_path / "cache")
-    # Of each dataset the shard that cannot pass, so that 70 jobs do for 200.
+    # For each dataset only the shard that fails, so that 70 jobs suffice instead of 200.
     targets = [f"results/{case.name}/check/{shard_of(case, plan)}.json" for case in cases]
     name = write_config(project, config)
     finished = snakemake(project, *targets, "--configfile", name, "--cores", "2", "--keep-going", check=False)
@@ -204,7 +203,7 @@ def test_a_config_cannot_run_code(tmp_path):
 
 
 def test_names_in_a_table_never_become_paths(workplace):
-    """A table is tied to images by name; what it names besides is nowhere read or written."""
+    """A table refers to images by name only; other names in it are never read or written as paths."""
     inner = workplace / "a/b"
     section = images(inner)
     rows = ["id,annotation", *(f"{sample},54 6" for sample in SAMPLES), "../../escaped,54 6", "/tmp/escaped,54 6"]
@@ -235,7 +234,7 @@ def test_file_names_of_coco_never_become_paths(workplace):
 
 @pytest.mark.timeout(SECONDS)
 def test_a_billion_laughs_are_an_image_without_metadata(workplace):
-    """Entities of OME-XML that grow tenfold, ten times over: read in a moment, and only the pixel size is unknown."""
+    """OME-XML with ten levels of tenfold entities is read at once, and only the pixel size is unknown."""
     entities = '<!ENTITY a0 "lol">' + "".join(f'<!ENTITY a{i} "{f"&a{i - 1};" * 10}">' for i in range(1, 10))
     bomb = f'<?xml version="1.0"?><!DOCTYPE OME [{entities}]><OME xmlns="x">&a9;</OME>'
     path = put_tiff(workplace / "bomb.ome.tif", pixels(), description=bomb, metadata=None)

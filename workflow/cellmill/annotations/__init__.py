@@ -1,1 +1,1 @@
-"""One module for each way in which labs store annotations."""
+"""Readers and writers of annotation formats, one module per format, and functions they share."""

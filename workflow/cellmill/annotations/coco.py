@@ -1,6 +1,6 @@
-"""Annotations in COCO's JSON: one file for all images, an object as outlines or as runs.
+"""Annotations in COCO JSON: one file for all images, with each object stored as outlines or run lengths.
 
-What the file says of which image; its entries are read in coco_json.py and drawn in coco_masks.py.
+This module assigns entries to images. coco_json.py reads the entries and coco_masks.py draws them.
 """
 
 import hashlib
@@ -31,14 +31,14 @@ from cellmill.shards import atomic_path
 
 
 class CocoEntry(NamedTuple):
-    """What a file says of one image: its (rows, columns), if it does, and its annotations with their place, from 0."""
+    """Entry of one image: its (rows, columns) if stated, and its annotations with their index in the file, from 0."""
 
     size: tuple[int, int] | None
     annotations: list[tuple[int, dict[str, Any]]]
 
 
 def index_coco(path: str | Path, *, where: str) -> tuple[dict[str, str], dict[str, dict[str, str]], list[str]]:
-    """Digest what the labels of every image are made of, in one pass that holds one annotation at a time.
+    """Compute a digest of the annotations of every image, in one pass that holds one annotation at a time.
 
     Parameters
     ----------
@@ -50,19 +50,19 @@ def index_coco(path: str | Path, *, where: str) -> tuple[dict[str, str], dict[st
     Returns
     -------
     dict
-        sample -> digest of its size, outlines or runs, and crowds, in the order of the file. A sample is the name of
-        the image's file without folder and suffix; images without annotations have a digest too.
+        sample -> digest of its size, outlines or runs, and crowd flags, in the order of the file. A sample is the name
+        of the image's file without folder and suffix; images without annotations have a digest too.
     dict of dict
-        key -> sample -> text, for every key of the images that holds no list, and for `category`, unless images have
-        a key of this name: the name of the category of their annotations, several in alphabetical order with "+".
+        key -> sample -> text, for every key of the images whose values are neither lists nor objects. Unless images
+        have a key `category`, it holds the category names of their annotations, in alphabetical order joined by "+".
     list of str
         The keys.
 
     Raises
     ------
     ValueError
-        If the file is no JSON, lacks the lists `images` or `annotations`, entries of these name no image, two
-        images have one id, or an annotation belongs to no image.
+        If the file is not JSON or lacks the lists `images` or `annotations`, an entry of these lacks an id or file
+        name of its image, two images share an id, or an annotation belongs to no image.
     """
     where = f"{where}: {path}"
     index = _Index(where)
@@ -79,7 +79,7 @@ def index_coco(path: str | Path, *, where: str) -> tuple[dict[str, str], dict[st
 
 
 def read_coco_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) -> dict[str, CocoEntry]:
-    """Read the annotations of some samples; those of others are not held.
+    """Read the annotations of some samples; those of others are not kept in memory.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def read_coco_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) -
     Raises
     ------
     ValueError
-        As `index_coco`, and if two images are of one sample, or the size of one is no size.
+        As `index_coco`, and if two images have the same sample name or the size of an image is invalid.
     """
     path = Path(annotations["table"])
     where = str(path)
@@ -151,14 +151,14 @@ def read_coco(
     Returns
     -------
     list of Instance
-        In the order of the file, pixels as pycocotools draws them; crowds are ignored regions. An outline of
-        fewer than three points, without area or outside the image is a broken instance and may be empty.
+        In the order of the file, pixels as pycocotools draws them; crowds are ignored regions. An outline with fewer
+        than three points, without area or partly outside the image is a broken instance and may be empty.
 
     Raises
     ------
     ValueError
-        If the file gives the image another size, or an annotation is neither outlines nor runs of this size; a line
-        for each annotation.
+        If the file states another image size, or an annotation is neither outlines nor runs of this size; one line
+        per annotation.
 
     Notes
     -----
@@ -191,8 +191,8 @@ def write_coco(path: str | Path, *, images: Iterable[tuple[str, np.ndarray | Lab
     path : path
         Written whole or not at all. One image is held at a time.
     images : iterable of (str, ndarray of non-negative integers, shape (rows, columns), or LabelBands)
-        Name of the image's file, which no other has, and its labels: 0 background, 65535 ignored pixels (one
-        annotation with iscrowd 1), any other number an object of the category `cell`.
+        Unique name of the image's file, and its labels: 0 background, 65535 ignored pixels (one annotation with
+        iscrowd 1), any other number an object of the category `cell`.
     """
     listed: list[dict[str, Any]] = []
     number = 0
@@ -210,7 +210,10 @@ def write_coco(path: str | Path, *, images: Iterable[tuple[str, np.ndarray | Lab
 
 @dataclass
 class _Index:
-    """What a file says of every image, gathered entry by entry; keys are ids of images, in `names` of categories."""
+    """Contents of a file, collected entry by entry.
+
+    Keys are image ids, except category ids in `names` and image keys in `values`.
+    """
 
     where: str
     samples: dict[Any, str] = field(default_factory=dict)
@@ -244,12 +247,12 @@ class _Index:
             self.names[entry["id"]] = as_text(entry.get("name"))
 
     def digest_samples(self) -> dict[str, str]:
-        """Give sample -> digest, in the order of the images; annotations that belong to none are refused."""
+        """Return sample -> digest, in the order of the images; raise if annotations belong to no image."""
         strangers = {key: count for key, count in self.counts.items() if key not in self.samples}
         refuse_strangers(strangers, len(self.samples), where=self.where)
         found: dict[str, str] = {}
         for key, sample in self.samples.items():
-            # of two images of one name, which is a mistake if anybody wants them, both count
+            # Two images with one sample name are an error only if that sample is read; the digest covers both.
             digest = hashlib.sha256(found.get(sample, "").encode())
             feed_digest(digest, self.sizes[key])
             digest.update(self.digests.get(key, b""))
@@ -257,7 +260,7 @@ class _Index:
         return found
 
     def name_categories(self) -> dict[str, str]:
-        """Give sample -> names of the categories of its annotations, as `index_coco` says."""
+        """Return sample -> category names of its annotations, as described in `index_coco`."""
         found: dict[str, str] = {}
         for key, sample in self.samples.items():
             names = {self.names.get(one, as_text(one)) for one in self.categories.get(key, set())}

@@ -1,4 +1,4 @@
-"""The JSON of COCO files: read entry by entry, its entries checked, packed and digested."""
+"""Read the JSON of COCO files entry by entry; check, pack and digest the entries."""
 
 import json
 import re
@@ -11,7 +11,7 @@ import numpy as np
 
 SUFFIX = re.compile(r"(\.ome)?\.[a-z][a-z0-9]{1,4}$", re.IGNORECASE)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-# COCO needs six levels; a file of nothing but brackets must not exhaust the stack
+# COCO needs six levels; a file that consists of brackets only must not exhaust the stack
 MAX_DEPTH = 50
 NOT_COCO = "Export the annotations as COCO instances, or set annotations.format to what the file is."
 
@@ -26,17 +26,17 @@ def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Itera
     lists : sequence of str
         Keys of the object; it may lack `categories`.
     where : str
-        What the file is called in errors.
+        Name of the file in error messages.
 
     Yields
     ------
     str, object
-        List, and entry as `json` gives it, with every number a float or an int, in the order of the file.
+        Key of the list, and the entry as `json.loads` returns it (numbers are int or float), in the order of the file.
 
     Raises
     ------
     ValueError
-        If the file cannot be read, is no JSON, lacks a list, or entries are nested too deep.
+        If the file cannot be read, is not JSON or lacks a list, or if entries are nested too deeply.
     """
     try:
         with Path(path).open("rb") as stream:
@@ -48,7 +48,7 @@ def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Itera
             f"{where}: expected a JSON file, found: {error.strerror or error}. Check the path and who may read it."
         ) from error
     except (ijson.JSONError, UnicodeDecodeError) as error:
-        # the parser's message goes on with a drawing of the place
+        # keep the first line of the parser's message; a drawing of the position follows
         found = re.split(r"\\n|\n", str(error).removeprefix("b'"))[0].strip()
         raise ValueError(
             f"{where}: expected JSON, found something else ({found}). "
@@ -57,21 +57,21 @@ def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Itera
 
 
 def identify_image(entry: Any, *, known: Mapping[Any, str], where: str) -> tuple[Any, str]:
-    """Give the id and the file_name of an image.
+    """Return the id and the file_name of an image.
 
     Parameters
     ----------
     entry : object
-        Of the list `images`.
+        Entry of the list `images`.
     known : mapping
-        id -> sample of the images before it.
+        id -> sample of the images read before.
     where : str
-        File, named in errors.
+        File, for error messages.
 
     Raises
     ------
     ValueError
-        If it lacks one of them, or another image has its id.
+        If the entry lacks either of them, or another image has the same id.
     """
     key, file_name = (entry.get("id"), entry.get("file_name")) if isinstance(entry, dict) else (None, None)
     if not isinstance(key, int | float | str) or not isinstance(file_name, str) or not file_name:
@@ -88,12 +88,12 @@ def identify_image(entry: Any, *, known: Mapping[Any, str], where: str) -> tuple
 
 
 def identify_owner(entry: Any, *, where: str) -> Any:
-    """Give the id of the image that an entry of the list `annotations` belongs to.
+    """Return the id of the image that an entry of the list `annotations` belongs to.
 
     Raises
     ------
     ValueError
-        If it has none.
+        If the entry has none.
     """
     key = entry.get("image_id") if isinstance(entry, dict) else None
     if not isinstance(key, int | float | str):
@@ -105,16 +105,16 @@ def identify_owner(entry: Any, *, where: str) -> Any:
 
 
 def refuse_strangers(strangers: Mapping[Any, int], images: int, *, where: str) -> None:
-    """Refuse annotations whose images are not among those of the file.
+    """Raise an error if annotations belong to images that the file does not list.
 
     Parameters
     ----------
     strangers : mapping
         id of an image that the file does not list -> number of its annotations.
     images : int
-        Number of images that it lists.
+        Number of images that the file lists.
     where : str
-        File, named in errors.
+        File, for error messages.
 
     Raises
     ------
@@ -130,13 +130,13 @@ def refuse_strangers(strangers: Mapping[Any, int], images: int, *, where: str) -
 
 
 def sample_of(file_name: str) -> str:
-    """Give the sample that an image's file belongs to: its name without folder and suffix."""
+    """Return the sample of an image's file: the file name without folder and suffix."""
     name = re.split(r"[/\\]", file_name)[-1]
     return SUFFIX.sub("", name) or name
 
 
 def read_size(entry: Mapping[str, Any], *, where: str) -> tuple[int, int] | None:
-    """Give the (rows, columns) that an image's entry states, None where it does not.
+    """Return the (rows, columns) stated in an image's entry, or None if it states none.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def read_size(entry: Mapping[str, Any], *, where: str) -> tuple[int, int] | None
 
 
 def keep_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """Take what is drawn from an annotation, its numbers packed: as a list they need four times the memory."""
+    """Keep the fields of an annotation that are drawn, with numbers as arrays: lists need four times the memory."""
     kept = {key: entry[key] for key in ("id", "segmentation", "iscrowd") if key in entry}
     segmentation = kept.get("segmentation")
     if isinstance(segmentation, list):
@@ -167,7 +167,10 @@ def keep_drawn(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_numbers(values: Any) -> np.ndarray | None:
-    """Give a list of finite numbers as float64, None for anything else: numpy would read texts and true as numbers."""
+    """Return a list of finite numbers as float64, an array unchanged, and None for anything else.
+
+    Types are checked first, because numpy would convert strings and booleans to numbers.
+    """
     if isinstance(values, np.ndarray):
         return values
     if not isinstance(values, list) or not set(map(type, values)) <= {int, float}:
@@ -180,17 +183,17 @@ def as_numbers(values: Any) -> np.ndarray | None:
 
 
 def as_text(value: Any) -> str:
-    """Give a value of JSON as the text of a column: without quotes, 5.0 as 5, null empty."""
+    """Convert a JSON value to the text of a table cell: without quotes, 5.0 as 5, null as empty text."""
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return "" if value is None else value if isinstance(value, str) else json.dumps(value)
 
 
 def feed_digest(digest: Any, value: Any) -> None:
-    """Add a value of JSON to a digest of hashlib: equal for 5 and 5.0, different for any other two."""
+    """Add a JSON value to a hashlib digest, which is equal for 5 and 5.0 but differs for any other two values."""
     numbers = as_numbers(value)
     if numbers is not None:
-        # -0.0 and 0.0 are one number of two texts
+        # -0.0 and 0.0 are equal, but their bytes differ
         digest.update(b"numbers %d:" % numbers.size + (numbers + 0.0).tobytes())
     elif isinstance(value, list | tuple):
         digest.update(b"list %d:" % len(value))
@@ -207,13 +210,13 @@ def feed_digest(digest: Any, value: Any) -> None:
 
 
 def shorten(value: Any) -> str:
-    """Give the text of a value of JSON for a message, of at most 60 characters and dots."""
+    """Return the text of a JSON value for a message, cut to 60 characters and dots."""
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 
 def _walk_lists(events: Iterator[tuple[str, Any]], lists: Sequence[str], *, where: str) -> Iterator[tuple[str, Any]]:
-    """Go through the events of a file, no further than the end of the last of the lists."""
+    """Yield (key, entry) of the wanted lists from parser events, and stop when all these lists have been read."""
     missing = set(lists)
     keys = []
     event, value = next(events)
@@ -224,7 +227,7 @@ def _walk_lists(events: Iterator[tuple[str, Any]], lists: Sequence[str], *, wher
         )
     for event, key in events:
         if event == "end_map":
-            continue  # the parser has yet to see that nothing follows
+            continue  # the parser must still check that nothing follows
         keys.append(key)
         event, value = next(events)
         if key not in lists or event != "start_array":
@@ -245,7 +248,7 @@ def _walk_lists(events: Iterator[tuple[str, Any]], lists: Sequence[str], *, wher
 
 
 def _load(events: Iterator[tuple[str, Any]], event: str, value: Any, *, where: str, depth: int) -> Any:
-    """Build the value that begins with an event."""
+    """Build the value that starts with an event."""
     if depth > MAX_DEPTH:
         raise ValueError(f"{where}: expected entries of COCO, found lists {MAX_DEPTH} deep in each other. {NOT_COCO}")
     if event == "start_array":

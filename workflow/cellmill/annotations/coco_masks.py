@@ -1,7 +1,7 @@
-"""Objects of COCO: runs, compressed or not, and outlines, as pycocotools draws them.
+"""Masks of COCO objects: runs, compressed or not, and outlines, drawn as pycocotools draws them.
 
-Runs of COCO count down the columns and begin with the pixels before the object, of which there may be none. In a
-compressed text every count is a few characters of five bits each.
+COCO runs count pixels down the columns. The first run is background and may have length 0. In compressed text each
+count takes a few characters of five bits each.
 """
 
 import math
@@ -19,7 +19,7 @@ from cellmill.annotations.pieces import LabelBands, gather_objects
 from cellmill.annotations.rle import draw_runs, find_runs
 from cellmill.images import IGNORE_LABEL
 
-# five bits a character; the change from one count to another is less than 2**31, the pixels of the largest image
+# five bits per character; two counts differ by less than 2**31, the pixel count of the largest image
 MAX_CHARACTERS = 7
 # pycocotools holds about 80 bytes for each pixel of the outline
 MAX_OUTLINE_PX = 1_000_000
@@ -36,20 +36,21 @@ def draw_annotation(annotation: Mapping[str, Any], *, shape: tuple[int, int], wh
     shape : tuple of int
         (rows, columns) of the image.
     where : str
-        File and annotation, named in errors.
+        File and annotation, for error messages.
     source : str
-        Kept.
+        Stored in the instance.
 
     Returns
     -------
     Instance
-        A crowd is an ignored region; an outline of fewer than three points, without area or outside the image is
-        broken and may be empty.
+        A crowd is an ignored region; an outline with fewer than three points, without area or partly outside the image
+        is broken and may be empty.
 
     Raises
     ------
     ValueError
-        If it is neither outlines nor runs of the image's size.
+        If iscrowd is not 0 or 1, the segmentation is neither outlines nor runs of the image's size, or an outline is
+        longer than 1,000,000 px.
     """
     crowd = annotation.get("iscrowd")
     if crowd is not None and (not isinstance(crowd, int | float) or crowd not in (0, 1)):
@@ -81,12 +82,12 @@ def describe_objects(labels: np.ndarray | LabelBands, *, where: str) -> Iterator
     labels : ndarray of non-negative integers, shape (rows, columns), or LabelBands
         0 background, 65535 ignored pixels.
     where : str
-        Begins the message of an error.
+        Start of error messages.
 
     Yields
     ------
     dict
-        What an annotation says of pixels (`iscrowd`, `area` in px, `bbox`, `segmentation` of compressed runs), in
+        The pixel fields of an annotation (`iscrowd`, `area` in px, `bbox`, `segmentation` as compressed runs), in
         ascending order of the labels.
     """
     n_pixels = math.prod(labels.shape)
@@ -107,20 +108,20 @@ def describe_objects(labels: np.ndarray | LabelBands, *, where: str) -> Iterator
 
 
 def encode_counts(counts: np.ndarray) -> str:
-    """Compress counts into COCO's text.
+    """Compress counts to COCO's text.
 
     Parameters
     ----------
     counts : ndarray of int64, shape (runs,)
-        Lengths in turn of background and object, px; the first may be 0.
+        Alternating lengths of background and object runs, px; the first may be 0.
 
     Returns
     -------
     str
-        Byte for byte what pycocotools writes.
+        Identical to the text that pycocotools writes.
     """
     values = counts.astype(np.int64)
-    # SOURCE pycocotools: from the fourth on, the change since the last count of the same kind
+    # SOURCE pycocotools: from the fourth count on, the difference from the previous count of the same kind
     values[3:] -= counts[1:-2]
     shifts = 5 * np.arange(MAX_CHARACTERS)
     digits = values[:, np.newaxis] >> shifts
@@ -132,24 +133,24 @@ def encode_counts(counts: np.ndarray) -> str:
 
 
 def decode_counts(text: str, *, where: str) -> np.ndarray:
-    """Read COCO's compressed text, of which pycocotools checks nothing.
+    """Decode COCO's compressed text, with the checks that pycocotools lacks.
 
     Parameters
     ----------
     text : str
-        As `encode_counts` writes it.
+        As written by `encode_counts`.
     where : str
-        File and annotation, named in errors.
+        File and annotation, for error messages.
 
     Returns
     -------
     ndarray of int64, shape (runs,)
-        Lengths in turn of background and object, px. They may be negative where the text is not of COCO.
+        Alternating lengths of background and object runs, px. They may be negative if the text is not COCO's.
 
     Raises
     ------
     ValueError
-        If there are other characters than "0" to "o", the text ends inside a number, or a number is too long.
+        If the text has characters other than "0" to "o" or ends inside a number, or a number is too long.
     """
     if wrong := re.search("[^0-o]", text):
         raise ValueError(
@@ -216,7 +217,7 @@ def _read_counts(segmentation: Mapping[str, Any], *, shape: tuple[int, int], whe
 
 
 def _read_outlines(parts: Sequence[Any], *, shape: tuple[int, int], where: str) -> tuple[list[list[float]], str]:
-    """Give the outlines that can be drawn as flat lists (x, y, x, y, ...), and what is wrong with any other."""
+    """Return the drawable outlines as flat lists (x, y, x, y, ...), and the first fault among all outlines."""
     outlines, faults = [], []
     for part in parts:
         numbers = as_numbers(part)
@@ -243,9 +244,9 @@ def _read_outlines(parts: Sequence[Any], *, shape: tuple[int, int], where: str) 
 
 
 def _judge_outline(points_xy: np.ndarray, *, shape: tuple[int, int], where: str) -> tuple[str, bool]:
-    """Say what is wrong with an outline, and whether it can have pixels."""
+    """Return the fault of an outline, or an empty text, and whether it can be drawn."""
     if fault := explain_few_points(len(points_xy)):
-        # pycocotools would take two points for a box
+        # pycocotools would read two points as a box
         return fault, False
     low, high = points_xy.min(axis=0), points_xy.max(axis=0)
     end = np.array([shape[1], shape[0]])
@@ -267,7 +268,7 @@ def _judge_outline(points_xy: np.ndarray, *, shape: tuple[int, int], where: str)
 
 
 def _outlined_counts(outlines: list[list[float]], *, shape: tuple[int, int]) -> np.ndarray:
-    # The runs of pycocotools need the memory of the outline only. A crop would be drawn anew: its coordinates round
-    # otherwise where they lie half way between the fifths of a pixel that pycocotools draws with.
+    # pycocotools draws at full image size, but its runs need memory only for the outline. In a crop, coordinates half
+    # way between the fifths of a pixel that pycocotools draws with would round differently.
     runs = coco_mask.merge(coco_mask.frPyObjects(outlines, *shape))
     return decode_counts(runs["counts"].decode("ascii"), where="pycocotools")

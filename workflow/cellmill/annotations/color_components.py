@@ -1,4 +1,4 @@
-"""Annotations that are one coloured image: objects that touch have different colours, black is background."""
+"""Annotations as one colour image: touching objects differ in colour, and black is background."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +12,7 @@ from cellmill.annotations.masks import JPEG_SUFFIXES, Instance, only_path, stack
 from cellmill.channels import has_alpha
 from cellmill.rasters import match_plane, open_raster
 
-# ASSUME a drawn mask has few objects of one pixel, smoothed edges and camera noise have little else
+# ASSUME a drawn mask has few one-pixel objects; most regions of smoothed edges and camera noise have one pixel
 MAX_SINGLE_PIXELS = 100
 MAX_SINGLE_SHARE = 0.01
 
@@ -20,35 +20,35 @@ MAX_SINGLE_SHARE = 0.01
 def read_color_components(
     row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
 ) -> list[Instance]:
-    """Read the objects of one sample as the connected regions of equal colour.
+    """Read the objects of one sample as connected components of equal colour.
 
     Parameters
     ----------
     row : mapping
-        Row of the sample table; `sample`, `annotations` (one path) and the place in a stack are read.
+        Row of the sample table; `sample`, `annotations` (one path) and the position in a stack are read.
     shape : tuple of int
         (rows, columns) of the image.
     annotations : mapping
-        The config section; nothing of it is read.
+        The config section; not used.
     table : None
-        For formats whose samples share a file.
+        Only used by formats with one file for all samples.
 
     Returns
     -------
     list of Instance
-        In the order in which the regions begin, row by row. Two regions of one colour that do not touch are two
+        Ordered by the first pixel of each region, row by row. Two regions of one colour that do not touch are two
         objects.
 
     Raises
     ------
     ValueError
-        If there is not exactly one file, it is unreadable, a JPEG, of another size than the image, or has so many
-        regions of one pixel that its edges were smoothed.
+        If there is not exactly one file, or if it is unreadable, is a JPEG, differs in size from the image, or has so
+        many one-pixel regions that its edges must have been smoothed.
 
     Notes
     -----
-    Regions are 8-connected. Pixels whose colours are all 0 are background. Alpha is no colour: where it is the same
-    everywhere it says nothing; where it varies, pixels of alpha 0 show nothing and are background.
+    Regions are 8-connected. Pixels whose colour channels are all 0 are background. Alpha is not a colour: constant
+    alpha is ignored, and if alpha varies, pixels of alpha 0 are background.
     """
     path = only_path(row)
     where = f"sample {row['sample']}, {path}"
@@ -80,13 +80,13 @@ def read_color_components(
 
 
 def number_colours(array: np.ndarray, *, axes: str) -> np.ndarray:
-    """Give every colour a number of its own, and the background 0.
+    """Assign a number from 1 to each colour, and 0 to the background.
 
     Parameters
     ----------
     array : ndarray of shape (rows, columns) or (rows, columns, channels), any real dtype
     axes : "YX", "YXS" or "YXC"
-        As `cellmill.rasters.Raster` gives both.
+        Axes of the array, as in `cellmill.rasters.Raster`.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def number_colours(array: np.ndarray, *, axes: str) -> np.ndarray:
             codes_yx = (codes_yx << bits) | colours[:, :, i]
         else:
             _, inverse = np.unique(colours[:, :, i], return_inverse=True)
-            # numbered again after every channel, so that no number outgrows the pixels
+            # renumbered after each channel, so that numbers stay below the pixel count
             pairs_yx = codes_yx * (int(inverse.max()) + 1) + inverse.reshape(codes_yx.shape)
             codes_yx = np.unique(pairs_yx, return_inverse=True)[1].reshape(codes_yx.shape).astype(np.int64)
     return np.where(is_background_yx, 0, codes_yx + 1)

@@ -1,7 +1,7 @@
-"""Annotations of the Cell Tracking Challenge: label images of single frames, and a table of tracks beside them.
+"""Annotations of the Cell Tracking Challenge: label images of single frames, and a track table in the same folder.
 
-SEG (man_seg*.tif) outlines some objects of some frames, TRA (man_track*.tif) marks every object of every frame, a
-result (mask*.tif) does both. A track table has a line "L B E P" for each number: label, first and last frame, parent.
+SEG (man_seg*.tif) outlines some objects in some frames. TRA (man_track*.tif) marks every object in every frame. A
+result (mask*.tif) does both. A track table has one line "L B E P" per label: label, first frame, last frame, parent.
 """
 
 import re
@@ -18,12 +18,12 @@ from cellmill.shards import atomic_path
 
 TRACK_TABLE = "res_track.txt"
 NAMED_LABELS = 5
-# the last number that uint16 holds and that is no IGNORE_LABEL
+# the largest uint16 below IGNORE_LABEL
 LAST_LABEL = IGNORE_LABEL - 1
 
 
 class Track(NamedTuple):
-    """One line of a track table: frames count from 0, both ends belong to the track, parent 0 is none."""
+    """One line of a track table. Frames count from 0, the track includes both ends, and parent 0 means no parent."""
 
     label: int
     begin: int
@@ -39,31 +39,31 @@ def read_ctc(
     Parameters
     ----------
     row : mapping
-        Row of the sample table; `sample`, `annotations` (one path), `frame` (as the track table counts), the place
-        in a stack and, if there are any, the paths `markers` (a TRA label image) and `tracks` in `extra` are read.
+        Row of the sample table; `sample`, `annotations` (one path), `frame` (as counted in the track table), the
+        position in a stack and the optional paths `markers` (a TRA label image) and `tracks` in `extra` are read.
     shape : tuple of int
         (rows, columns) of the image.
     annotations : mapping
         The config section; `ignore_value` is read.
     table : None
-        For formats whose samples share a file.
+        Only used by formats with one file for all samples.
 
     Returns
     -------
     list of Instance
-        In the order of the numbers, which are kept; then a region to ignore for each marked object that nobody
-        outlined.
+        In the order of their numbers, which are kept; then an ignored region for each marked object without an
+        outline.
 
     Raises
     ------
     ValueError
-        If there is not exactly one file, a file is unreadable, of another size than the image or holds numbers that
-        cannot be objects, or the track table contradicts the numbers.
+        If there is not exactly one file, a file is unreadable, differs in size from the image or has invalid object
+        numbers, or the track table contradicts the numbers.
 
     Notes
     -----
-    The numbers of SEG and of TRA are independent: a track table fits the masks that it was made with, TRA or a
-    result. SOURCE Maska et al. 2023, doi:10.1038/s41592-023-01879-y.
+    SEG and TRA use independent numbers. A track table matches only the masks it was made with, TRA or a result.
+    SOURCE Maska et al. 2023, doi:10.1038/s41592-023-01879-y.
     """
     extra = row.get("extra", {})
     found = read_label_image(row, shape=shape, annotations=annotations, table=None)
@@ -81,21 +81,21 @@ def read_ctc(
 def find_unoutlined(
     markers: Sequence[Instance], *, outlined: Sequence[Instance], shape: tuple[int, int]
 ) -> list[Instance]:
-    """List the marked objects that nobody outlined, as regions to ignore.
+    """List the marked objects without an outline, as ignored regions.
 
     Parameters
     ----------
     markers : sequence of Instance
-        One marked object each, as drawn for TRA.
+        Marked objects, as drawn for TRA.
     outlined : sequence of Instance
-        The outlined objects; ignored regions outline nothing.
+        The outlined objects; ignored regions are skipped.
     shape : tuple of int
         (rows, columns) of the image.
 
     Returns
     -------
     list of Instance
-        The markers of which no pixel lies in an outlined object; all are ignored.
+        The markers without a pixel in an outlined object; all are ignored regions.
     """
     is_outlined_yx = np.zeros(shape, dtype=bool)
     for instance in outlined:
@@ -109,7 +109,7 @@ def find_unoutlined(
 
 
 def read_tracks(path: str | Path) -> dict[int, Track]:
-    """Read a track table: four whole numbers a line, separated by blanks.
+    """Read a track table: four whole numbers per line, separated by blanks.
 
     Parameters
     ----------
@@ -124,8 +124,8 @@ def read_tracks(path: str | Path) -> dict[int, Track]:
     Raises
     ------
     ValueError
-        If the file cannot be read, a line does not hold four whole numbers from 0, a label is 0 or stands twice, a
-        track ends before it begins, or a parent is unknown or has not ended when its daughter begins.
+        If the file cannot be read, a line is not four whole numbers from 0, a label is 0 or occurs twice, a track ends
+        before it begins, or a parent is unknown or has not ended when its daughter begins.
     """
     try:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
@@ -152,20 +152,20 @@ def read_tracks(path: str | Path) -> dict[int, Track]:
 
 
 class TooManyTracksError(ValueError):
-    """A sequence has more objects than the 16 bits of the format can name."""
+    """Error for a sequence with more labels than the format's 16 bits can hold."""
 
 
 def write_ctc(folder: str | Path, *, frames: Iterable[tuple[int, np.ndarray]]) -> None:
-    """Write the label images of one sequence as a result of the Cell Tracking Challenge.
+    """Write the label images of one sequence in the result format of the Cell Tracking Challenge.
 
     Parameters
     ----------
     folder : path
-        Gets mask000.tif and so on (uint16; four digits in all names if a frame needs them) and res_track.txt, which
-        comes last. Should hold no masks yet.
+        Output folder for mask000.tif and so on (uint16; four digits in all names if a frame needs them) and for
+        res_track.txt, which is written last. It should not contain masks yet.
     frames : iterable of (int, ndarray of integers, shape (rows, columns))
-        Frame number from 0, ascending, and label image: 0 background, a number stands for the same object in every
-        frame, pixels of 65535 are ignored and written as background. One image at a time is held in memory.
+        Frame number from 0, ascending, and label image: 0 background, the same number for the same object in every
+        frame; ignored pixels (65535) are written as background. One image at a time is held in memory.
 
     Raises
     ------
@@ -176,8 +176,9 @@ def write_ctc(folder: str | Path, *, frames: Iterable[tuple[int, np.ndarray]]) -
 
     Notes
     -----
-    The format knows no gap in a track. An object that is missing in one frame or more ends there and goes on under
-    another label whose parent is the old one. Such labels are counted down from 65534, so that the others keep theirs.
+    The format does not allow gaps in a track. The track of an object that is missing from a frame ends there and
+    continues under another label whose parent is the old one. These labels count down from 65534, so that other
+    objects keep theirs.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -221,7 +222,7 @@ def _check_tracks(row: Mapping[str, Any], *, labels: Sequence[int], table: str) 
 
 def _read_track(line: str, *, where: str) -> Track:
     fields = line.split()
-    # 18 digits fit into int64, and no label or frame has so many
+    # 18 digits fit into int64, and labels and frames have fewer
     if len(fields) != 4 or not all(re.fullmatch("-?[0-9]{1,18}", field) for field in fields):
         raise ValueError(
             f"{where}: expected four whole numbers 'label begin end parent', found '{line.strip()[:40]}'. "
@@ -265,7 +266,7 @@ def _write_frame(
     unused: Iterator[int],
     where: str,
 ) -> None:
-    """Write one mask and go on with the tracks of its labels; `current` gives the track that a label is in."""
+    """Write one mask and extend the tracks of its labels; `current` maps each label to its latest track."""
     assert labels_yx.dtype.kind in "ui"
     numbers = np.unique(labels_yx)
     if numbers[0] < 0 or numbers[-1] > IGNORE_LABEL:

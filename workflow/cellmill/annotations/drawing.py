@@ -1,4 +1,4 @@
-"""Many objects in one label image: their numbers, and whose a pixel is that several claim."""
+"""Draw many objects into one label image: object numbers, and which object gets the pixels where objects overlap."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,17 +9,17 @@ import numpy as np
 from cellmill.annotations.masks import Instance
 from cellmill.images import IGNORE_LABEL
 
-# Pixels drawn together: a slide's labels take the memory of a band and of its objects.
+# Pixels drawn at a time: drawing a slide's labels needs memory only for one band and the objects.
 BAND_PIXELS = 2**22
 
 
 @dataclass
 class Drawing:
-    """The objects of one image, to be drawn into one label image band by band; `contests` is filled while drawing.
+    """Objects of one image, to be drawn into one label image band by band; drawing fills `contests`.
 
-    A contested pixel goes to the smaller object, and of two objects of one size to the first. Ignored regions lie
-    below all objects. `contests` counts for (object, other) the pixels of `other` that went to `object`: the areas of
-    all objects less these pixels are the labelled pixels, so nothing is lost unseen.
+    A contested pixel goes to the smaller object, or to the first of two objects of equal size. Objects are drawn over
+    ignored regions. `contests` counts for (object, other) the pixels of `other` that went to `object`. The sum of all
+    object areas minus these pixels is the number of labelled pixels, so every lost pixel is recorded.
     """
 
     shape: tuple[int, int]
@@ -30,12 +30,12 @@ class Drawing:
     contests: Counter[tuple[int, int]] = field(default_factory=Counter)
 
     def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[np.ndarray]:
-        """Draw from top to bottom.
+        """Draw the bands from top to bottom.
 
         Yields
         ------
         ndarray of uint32, shape (rows, columns)
-            0 where no object is, 65535 where nobody annotated.
+            0 background, 65535 ignored pixels, other numbers objects.
         """
         self.contests.clear()
         # SOURCE specification 4.4: the smaller instance is drawn later, over the larger one
@@ -68,7 +68,7 @@ class Drawing:
 
 
 def _overlay(band_yx: np.ndarray, instance: Instance, *, first: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the part of a band where an object's box lies, and the object's mask there."""
+    """Return the part of a band inside an object's bounding box, as a view, and the object's mask there."""
     rows, columns = instance.box
     top, bottom = max(rows.start, first), min(rows.stop, first + band_yx.shape[0])
     if top >= bottom:
@@ -77,9 +77,9 @@ def _overlay(band_yx: np.ndarray, instance: Instance, *, first: int) -> tuple[np
 
 
 def choose_numbers(instances: Sequence[Instance]) -> list[int]:
-    """Number objects: as their annotation does where that numbers all of them, else 1, 2, 3 and so on.
+    """Choose object numbers: those of the annotation if all are unique and from 1 to 65534, else 1, 2, 3 and so on.
 
-    Never 65535, which marks ignored pixels.
+    65535 is skipped because it marks ignored pixels.
     """
     given = [instance.number for instance in instances]
     usable = [number for number in given if number is not None and 0 < number < IGNORE_LABEL]

@@ -1,6 +1,6 @@
-"""Annotations that are ROIs of ImageJ: .roi files, or .zip archives of them as the ROI Manager saves them.
+"""Annotations as ImageJ ROIs: .roi files, or .zip archives of them as saved by the ROI Manager.
 
-The files, their archives and the places of ROIs in a stack; their shapes are in imagej_shapes.py.
+This module handles files, archives and positions of ROIs in a stack; imagej_shapes.py handles their shapes.
 """
 
 import zipfile
@@ -23,12 +23,12 @@ from cellmill.shards import atomic_path
 MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_ARCHIVE_BYTES = 2**30
-# ROIs are not told apart by when they were written
+# a fixed time stamp, so that equal labels give identical archives
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 class Entry(NamedTuple):
-    """One ROI as it is stored: its bytes, where they stand, and the name of its file."""
+    """One stored ROI: its bytes, its location for error messages, and the name of its file."""
 
     data: bytes
     where: str
@@ -43,34 +43,34 @@ def read_imagej_roi(
     Parameters
     ----------
     row : mapping
-        Row of the sample table; `sample`, `annotations` (paths of .roi and .zip files) and the place in a stack
+        Row of the sample table; `sample`, `annotations` (paths of .roi and .zip files) and the position in a stack
         are read.
     shape : tuple of int
         (rows, columns) of the image.
     annotations : mapping
-        The config section; nothing of it is read.
+        The config section; not used.
     table : None
-        For formats whose samples share a file.
+        Only used by formats with one file for all samples.
 
     Returns
     -------
     list of Instance
-        In the order of the files and of the archives' members; `source` is the name of the ROI, else of its file.
-        Lines, points, texts and the like are empty and broken. Of a stack only the ROIs of this plane and those
-        without a position.
+        In the order of files and archive members; `source` is the name of the ROI, or of its file if it has none.
+        Lines, points, texts and other ROIs without area are empty and broken. In a stack, only ROIs of this plane and
+        ROIs without a position are returned.
 
     Raises
     ------
     ValueError
-        If a file cannot be read, is damaged, holds no ROI, or is an archive so large that it is no set of ROIs; a line
-        for each.
+        If a file cannot be read, is damaged, is not a ROI, or is an archive too large for a set of ROIs; one line per
+        problem.
 
     Notes
     -----
-    A pixel belongs to an object if its centre lies inside the outline; a centre on the outline belongs to what lies
-    to its right or, on a horizontal piece, below. Pixel (0, 0) covers [0, 1) x [0, 1), so that outlines along the
-    edges of pixels, as the wand draws them, leave no choice. Crossing outlines and holes follow the even-odd rule.
-    Nothing is unpacked to disk.
+    A pixel belongs to an object if its centre lies inside the outline. A centre exactly on the outline belongs to the
+    area on its right or, on a horizontal segment, below it. Pixel (0, 0) covers [0, 1) x [0, 1), so outlines along
+    pixel edges, as drawn by the wand tool, are unambiguous. Crossing outlines and holes follow the even-odd rule.
+    Archives are not unpacked to disk.
     """
     instances: list[Instance] = []
     problems: list[str] = []
@@ -92,15 +92,15 @@ def read_imagej_roi(
 
 
 def write_rois(path: str | Path, labels: np.ndarray | LabelBands) -> None:
-    """Write a label image as an archive that ImageJ's ROI Manager opens: one ROI an object.
+    """Write a label image as an archive for ImageJ's ROI Manager, with one ROI per object.
 
     Parameters
     ----------
     path : path
         Ends in ``.zip``.
     labels : ndarray of integers, shape (rows, columns), or LabelBands
-        0 background, 65535 ignored pixels, which are left out. A ROI is named by its number, with zeros in front, and
-        runs along the edges of pixels, so that `read_imagej_roi` gives the same pixels. No object, no member.
+        0 background, 65535 ignored pixels, which are left out. The name of a ROI is its number with leading zeros. Its
+        outline follows pixel edges, so `read_imagej_roi` returns the same pixels. Without objects the archive is empty.
 
     Raises
     ------
@@ -109,8 +109,8 @@ def write_rois(path: str | Path, labels: np.ndarray | LabelBands) -> None:
 
     Notes
     -----
-    One closed outline is a traced ROI; parts and holes make a composite ROI, and so do coordinates beyond 32,767 px,
-    which traced ROIs cannot hold. Equal labels give equal bytes.
+    An object with one closed outline becomes a traced ROI. Objects with several parts, holes or coordinates beyond
+    32,767 px, the limit of traced ROIs, become composite ROIs. Equal labels give identical bytes.
     """
     objects = gather_objects(labels, where=str(path))
     digits = max(4, len(str(max(objects, default=0))))
@@ -122,13 +122,13 @@ def write_rois(path: str | Path, labels: np.ndarray | LabelBands) -> None:
             rings = [ring + np.array([column, row]) for ring in trace_edges(mask_yx)]
             info = zipfile.ZipInfo(f"{name}.roi", date_time=ZIP_TIME)
             info.compress_type = zipfile.ZIP_DEFLATED
-            # the same on every system: made on Unix, read by all
+            # fixed for identical bytes on every system: created on Unix (3), mode 0644
             info.create_system, info.external_attr = 3, 0o644 << 16
             archive.writestr(info, encode_rings(rings, name=name))
 
 
 def _read_entries(path: Path, *, sample: str) -> Iterator[Entry]:
-    """Give the ROIs of a file or of an archive, one at a time and never more bytes than an archive may hold."""
+    """Yield the ROIs of a file or an archive one at a time, within the size limits of files and archives."""
     where = f"sample {sample}, {path}"
     suffix = path.suffix.lower()
     if suffix not in (".roi", ".zip"):
@@ -187,15 +187,15 @@ def _check_size(size: int, *, limit: int, where: str, what: str) -> None:
 
 
 def _is_roi(name: str) -> bool:
-    # macOS adds members of the same suffix that hold no ROI
+    # macOS adds members with the same suffix that are not ROIs
     return name.lower().endswith(".roi") and not Path(name).name.startswith("._")
 
 
 def _read_entry(entry: Entry, *, row: Mapping[str, Any], shape: tuple[int, int]) -> Instance | None:
-    """Read one ROI; None if it belongs to another plane of the stack."""
+    """Read one ROI; return None if it belongs to another plane of the stack."""
     try:
         roi = ImagejRoi.frombytes(entry.data)
-        # a name is a label for people: no line breaks and no control characters
+        # names are shown to people, so drop line breaks and control characters
         name = "".join(character for character in roi.name if character.isprintable()).strip() or entry.name
         problem = _place_in_image(roi, row=row)
         if problem is None:
@@ -212,33 +212,36 @@ def _read_entry(entry: Entry, *, row: Mapping[str, Any], shape: tuple[int, int])
 
 
 def _place_in_image(roi: ImagejRoi, *, row: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with the position of a ROI, or give None if it belongs to another plane of the stack."""
+    """Return the fault of a ROI's position, or an empty text; None if it belongs to another plane of the stack."""
     if row.get("is_annotated_as_stack"):
         return _place_in_stack(roi, plane=row["plane"])
-    # a plane with ROIs of its own, drawn while the plane lay in its stack or on its own
+    # the file belongs to one plane, but its ROIs may have been drawn in the stack or on the separate plane
     if "plane" in row and _place_in_stack(roi, plane=row["plane"]) == "":
         return ""
     return _place_in_stack(roi, plane=())
 
 
 def _place_in_stack(roi: ImagejRoi, *, plane: PlaneIndex) -> str | None:
-    """Compare the position of a ROI with a plane; ImageJ counts from 1, and 0 stands for all planes."""
+    """Compare the position of a ROI with a plane, and return as `_place_in_image`.
+
+    ImageJ counts positions from 1; 0 stands for all planes.
+    """
     stack = [(axis, index, int(size)) for axis, index, size in plane if len(plane) == 1 or axis in ("T", "Z")]
     positions = {"T": roi.t_position, "Z": roi.z_position}
     if len(stack) == 2:
-        # SOURCE ImageJ, ImagePlus.convertIndexToPosition: sections count faster than frames
+        # SOURCE ImageJ, ImagePlus.convertIndexToPosition: the section index varies faster than the frame index
         sizes = {axis: size for axis, _, size in stack}
         if roi.position > 0 and max(positions.values()) == 0:
             frame, section = divmod(roi.position - 1, sizes["Z"])
             positions = {"T": frame + 1, "Z": section + 1}
         wanted = [(positions[axis], index, size) for axis, index, size in stack]
     else:
-        # ImageJ may take time for depth: what is not the stack's axis stays at 1
+        # ImageJ may store time as depth; the position along the other axis stays at 1
         position = max(roi.position, *positions.values())
         wanted = [(position, index, size) for _, index, size in stack] or [(position, 0, 1)]
     for position, index, size in wanted:
         if position > size:
-            # said once a stack, with its first plane
+            # reported once per stack, with its first plane
             is_first = all(place == 0 or place in PROJECTIONS for _, place, _ in stack)
             return f"position {position} in {_count_planes(size)}" if is_first else None
         if index not in PROJECTIONS and position not in (0, index + 1):

@@ -1,4 +1,4 @@
-"""The shapes of ImageJ's ROIs: the outline that one holds, and the ROI that holds an outline."""
+"""Shapes of ImageJ ROIs: convert a ROI to an outline, and outlines to a ROI."""
 
 import struct
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from cellmill.annotations.outlines import (
     outline_of_rings,
 )
 
-# straight pieces for a curve of a composite ROI
+# straight segments per curve of a composite ROI
 CURVE_PIECES = 32
-# the last coordinate that the format's 16-bit integers hold
+# the largest coordinate that fits into the format's 16-bit integers
 LAST_INTEGER = 2**15 - 1
 
 POLYGONS = (ROI_TYPE.POLYGON, ROI_TYPE.FREEHAND, ROI_TYPE.TRACED)
@@ -38,7 +38,7 @@ MOVE, LINE, CLOSE = 0, 1, 4
 
 
 def explain_no_area(roi: ImagejRoi) -> str:
-    """Say why a ROI is no object, as `Instance.broken`: a line, a point, a text and the like; else an empty text."""
+    """Return why a ROI encloses no area (a line, a point, a text, ...), for `Instance.broken`; else an empty text."""
     if roi.subtype in NO_AREA_SUBTYPES:
         return f"{NO_AREA_SUBTYPES[roi.subtype]} encloses no area"
     if roi.roitype in NO_AREA:
@@ -47,24 +47,24 @@ def explain_no_area(roi: ImagejRoi) -> str:
 
 
 def read_outline(roi: ImagejRoi, data: bytes) -> Outline:
-    """Give the outline of a ROI that encloses an area.
+    """Return the outline of a ROI that encloses an area.
 
     Parameters
     ----------
     roi : ImagejRoi
-        One of which `explain_no_area` says nothing.
+        ROI for which `explain_no_area` returns an empty text.
     data : bytes
-        What it was read from, which holds a number that roifile does not give.
+        The stored bytes of the ROI, because one of their fields is not available from roifile.
 
     Returns
     -------
     Outline
-        In px. Its coordinates are as stored and may be no numbers.
+        In px. Its coordinates are as stored and may be NaN or infinite.
 
     Raises
     ------
     DamagedOutlineError
-        If the kind of the ROI or its path is none of ImageJ's.
+        If ImageJ does not define the type of the ROI or a command of its path, or the path is cut off.
     """
     if roi.roitype == ROI_TYPE.RECT and roi.composite:
         assert roi.multi_coordinates is not None
@@ -74,7 +74,7 @@ def read_outline(roi: ImagejRoi, data: bytes) -> Outline:
     if roi.roitype not in POLYGONS:
         raise DamagedOutlineError(f"type {roi.roitype.value}, which ImageJ does not know")
     if _is_parametric(roi):
-        # SOURCE ImageJ, RoiDecoder.java: the ratio is a float at byte 52, over three small fields of other ROIs
+        # SOURCE ImageJ, RoiDecoder.java: the ratio is a float at byte 52, where other ROIs have three small fields
         (ratio,) = struct.unpack(">f", data[52:56])
         return _read_axis(roi, ratio=float(ratio))
     if roi.subpixel_coordinates is not None:
@@ -87,7 +87,7 @@ def read_outline(roi: ImagejRoi, data: bytes) -> Outline:
 
 
 def encode_rings(rings: Sequence[np.ndarray], *, name: str) -> bytes:
-    """Make a ROI of the outlines of one object.
+    """Encode the outlines of one object as a ROI.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def encode_rings(rings: Sequence[np.ndarray], *, name: str) -> bytes:
     Returns
     -------
     bytes
-        A traced ROI of one closed outline; a composite ROI of several, and of coordinates beyond 32,767 px.
+        A traced ROI for one closed outline; a composite ROI for several, or for coordinates beyond 32,767 px.
     """
     corners = np.concatenate(rings)
     (left, top), (right, bottom) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
@@ -121,12 +121,12 @@ def encode_rings(rings: Sequence[np.ndarray], *, name: str) -> bytes:
 
 
 def _is_parametric(roi: ImagejRoi) -> bool:
-    """Say whether a freehand ROI is an ellipse or a rotated rectangle, which are stored as an axis and a ratio."""
+    """Check whether a freehand ROI is an ellipse or a rotated rectangle, which are stored as an axis and a ratio."""
     return roi.roitype == ROI_TYPE.FREEHAND and roi.subtype in (ROI_SUBTYPE.ELLIPSE, ROI_SUBTYPE.ROTATED_RECT)
 
 
 def _read_box(roi: ImagejRoi) -> Outline:
-    """Read an oval, or a rectangle whose corners may be round."""
+    """Read an oval, or a rectangle whose corners may be rounded."""
     left, top = float(roi.left), float(roi.top)
     width, height = float(roi.right - roi.left), float(roi.bottom - roi.top)
     if roi.subpixelrect:
@@ -140,7 +140,7 @@ def _read_box(roi: ImagejRoi) -> Outline:
 
 
 def _read_axis(roi: ImagejRoi, *, ratio: float) -> Outline:
-    """Read an ellipse (ratio of its axes), or a rotated rectangle (its width in px), from the ends of the long axis."""
+    """Read an ellipse (ratio of its axes) or a rotated rectangle (its width in px) from the ends of its long axis."""
     start, end = np.array([roi.x1, roi.y1]), np.array([roi.x2, roi.y2])
     half = (end - start) / 2
     length = float(np.hypot(*half))
@@ -167,7 +167,7 @@ def _read_path(numbers: Sequence[float]) -> list[np.ndarray]:
         if command == MOVE:
             rings.append(points)
         elif command == CLOSE:
-            # what is drawn on without a move begins where the ring began
+            # segments that follow without a move start at the first point of the ring
             rings.append(rings[-1][:1])
         elif command == LINE:
             rings[-1] += points
@@ -178,7 +178,7 @@ def _read_path(numbers: Sequence[float]) -> list[np.ndarray]:
 
 
 def _flatten(controls: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Cut a Bezier curve into straight pieces, by de Casteljau's construction; without its first point."""
+    """Split a Bezier curve into straight segments by de Casteljau's algorithm, and leave out its first point."""
     t = np.arange(1, CURVE_PIECES + 1)[:, np.newaxis] / CURVE_PIECES
     points = [np.asarray(control, dtype=np.float64)[np.newaxis] for control in controls]
     while len(points) > 1:

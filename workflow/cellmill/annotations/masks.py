@@ -1,7 +1,7 @@
-"""Annotations that are images: a file for each object, a label image, or one binary image.
+"""Annotations stored as images: one file per object, a label image, or a binary image.
 
-Every format ends as a list of instances: the mask of each object inside its bounding box, so that a thousand objects
-take the memory of their own pixels and not of a thousand images.
+Annotations of every format are read into a list of instances. An instance holds the mask of an object inside its
+bounding box, so that a thousand objects need memory for their own pixels and not for a thousand images.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ from cellmill.images import IGNORE_LABEL
 from cellmill.layouts import PlaneIndex
 from cellmill.rasters import match_plane, open_raster
 
-# Pixels looked at together: an annotation as large as a slide takes the memory of a band and of its objects.
+# Pixels read at a time: reading an annotation of a slide needs memory only for one band and the objects.
 BAND_PIXELS = 2**22
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
@@ -26,10 +26,10 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 class Instance:
     """One annotated object.
 
-    `mask_yx` (bool) is its bounding box, `row` and `column` the place of the box's first pixel in the image, px.
-    `source` says where the annotation stands: a row of a table, a file, a number in a label image. `number` is the
-    number that the annotation itself gives the object, if any. `is_ignored` marks a region that nobody annotated
-    (a crowd): no object. `broken` says what is wrong with an outline whose mask is less than was drawn.
+    `mask_yx` (bool) is the mask inside the object's bounding box; `row` and `column` are the position of the box's
+    first pixel in the image, px. `source` is the origin of the annotation: a table row, a file or a number in a label
+    image. `number` is the object's number in the annotation, if it has one. `is_ignored` marks a region without
+    individual annotations (a crowd), which is not an object. `broken` is the fault of an outline, else empty.
     """
 
     row: int
@@ -47,7 +47,7 @@ class Instance:
 
     @property
     def box(self) -> tuple[slice, slice]:
-        """Where the box lies in the image."""
+        """Rows and columns of the bounding box in the image."""
         return (
             slice(self.row, self.row + self.mask_yx.shape[0]),
             slice(self.column, self.column + self.mask_yx.shape[1]),
@@ -55,25 +55,25 @@ class Instance:
 
 
 def crop_instance(mask_yx: np.ndarray, *, source: str) -> Instance:
-    """Cut a mask down to its bounding box; an empty mask becomes a box of shape (0, 0)."""
+    """Crop a mask to its bounding box; an empty mask becomes a box of shape (0, 0)."""
     return _instance(crop_piece(mask_yx, row=0), source=source)
 
 
 def read_mask_folder(
     row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
 ) -> list[Instance]:
-    """Read the objects of one sample from a file each.
+    """Read the objects of one sample, each from a separate file.
 
     Parameters
     ----------
     row : mapping
-        Row of the sample table; `sample`, `annotations` (paths) and `plane` are read.
+        Row of the sample table; `sample`, `annotations` (paths) and the position in a stack are read.
     shape : tuple of int
         (rows, columns) of the image.
     annotations : mapping
-        The config section; nothing of it is read.
+        The config section; not used.
     table : None
-        For formats whose samples share a file.
+        Only used by formats with one file for all samples.
 
     Returns
     -------
@@ -83,7 +83,7 @@ def read_mask_folder(
     Raises
     ------
     ValueError
-        If a file is unreadable, of another size than the image, or holds more than two values; a line for each.
+        If a file is unreadable, differs in size from the image, or has more than two values; one line per file.
     """
     instances, problems = [], []
     for path in row["annotations"]:
@@ -119,12 +119,12 @@ def read_label_image(
     Raises
     ------
     ValueError
-        If there is not exactly one file, it is unreadable, of another size than the image, or holds numbers that
-        cannot be objects.
+        If there is not exactly one file, or if it is unreadable, is a JPEG, differs in size from the image, or has
+        invalid object numbers.
     """
     path = only_path(row)
     if Path(path).suffix.lower() in JPEG_SUFFIXES:
-        # its losses are whole numbers, too: every one of them would become an object
+        # compression artefacts are whole numbers, too, and each value would become an object
         raise ValueError(
             f"sample {row['sample']}, {path}: expected an image whose numbers are exact, found a JPEG. "
             "Export the labels again as PNG or TIFF; saving the JPEG under another name does not help."
@@ -141,7 +141,7 @@ def read_label_image(
 def read_binary(
     row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
 ) -> list[Instance]:
-    """Read the objects of one sample as connected regions of a binary image.
+    """Read the objects of one sample as connected components of a binary image.
 
     Parameters
     ----------
@@ -153,17 +153,17 @@ def read_binary(
     Returns
     -------
     list of Instance
-        In the order in which the regions begin, row by row.
+        Ordered by the first pixel of each region, row by row.
 
     Raises
     ------
     ValueError
-        If there is not exactly one file, it is unreadable, of another size than the image, or holds more than two
+        If there is not exactly one file, or if it is unreadable, differs in size from the image, or has more than two
         values.
 
     Notes
     -----
-    Regions are 4-connected, so that a membrane of one pixel that runs diagonally keeps two cells apart.
+    Regions are 4-connected, so that a diagonal membrane one pixel wide separates two cells.
     """
     bands = read_two_values(row["sample"], only_path(row), shape=shape, plane=stack_place(row))
     is_background = annotations["foreground"] == "zero"
@@ -174,28 +174,28 @@ def read_binary(
 def read_codes(
     sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Read an annotation image that holds one number a pixel from top to bottom, and check its size.
+    """Read an annotation image with one number per pixel from top to bottom, and check its size.
 
     Parameters
     ----------
     sample : str
-        Named in errors.
+        Sample, for error messages.
     path : str
         The annotation.
     shape : tuple of int
         (rows, columns) of the sample's image.
     plane : sequence of [axis, position, size]
-        The place of the image in its stack, if the annotation is a stack too.
+        The position of the image in its stack, if the annotation is a stack too.
 
     Yields
     ------
     slice, ndarray of shape (rows, columns)
-        Rows, and the stored numbers; of a palette its indices; of equal colours one of them.
+        Rows, and the stored numbers: indices for a palette image, one channel if all colour channels are equal.
 
     Raises
     ------
     ValueError
-        If the file is unreadable, of another size, or coloured.
+        If the file is unreadable, differs in size from the image, or has colours.
     """
     raster = open_raster(path, palette="indices", plane=match_plane(path, plane) if plane else ())
     if raster.shape != tuple(shape):
@@ -221,7 +221,7 @@ def read_codes(
 def read_two_values(
     sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Read an annotation image of two values as a mask of what is not zero, from top to bottom.
+    """Read an annotation image of two values as a mask of its nonzero pixels, from top to bottom.
 
     Parameters
     ----------
@@ -236,7 +236,7 @@ def read_two_values(
     Raises
     ------
     ValueError
-        As `read_codes`, and if there are more than two values, or two and none of them is zero.
+        As `read_codes`, and if there are more than two values, or two values and neither is zero.
     """
     extremes: set[float] = set()
     for rows, codes_yx in read_codes(sample, path, shape=shape, plane=plane):
@@ -253,7 +253,7 @@ def read_two_values(
 
 
 def read_ignored(row: Mapping[str, Any], *, shape: tuple[int, int]) -> list[Instance]:
-    """Read the ignored pixels of one sample: one region, or none where the sample has no such file.
+    """Read the ignored pixels of one sample as one region; return none if the sample has no such file.
 
     Raises
     ------
@@ -269,17 +269,17 @@ def read_ignored(row: Mapping[str, Any], *, shape: tuple[int, int]) -> list[Inst
 
 
 def stack_place(row: Mapping[str, Any]) -> PlaneIndex:
-    """Give the place of a sample in its stack if its annotation is a stack too, else an empty one."""
+    """Return the position of a sample in its stack if its annotation is a stack too, else an empty tuple."""
     return row["plane"] if row.get("is_annotated_as_stack") else ()
 
 
 def only_path(row: Mapping[str, Any]) -> str:
-    """Give the one annotation file of a sample.
+    """Return the only annotation file of a sample.
 
     Raises
     ------
     ValueError
-        If it has several.
+        If the sample does not have exactly one.
     """
     paths = row["annotations"]
     if len(paths) != 1:

@@ -1,8 +1,8 @@
-"""Outlines: filled into masks, and traced along the edges of masks.
+"""Fill outlines to masks, and trace outlines along the edges of masks.
 
-Every kind of area is known by the places where its outline crosses the centre lines of pixel rows; a pixel is inside
-if the crossings to its left are odd in number, so that holes and parts need no rule of their own. Pixel (0, 0) covers
-[0, 1) x [0, 1), x counts columns and y rows, both in px.
+Every area is described by the crossings of its outline with the centre lines of pixel rows. A pixel is inside if the
+number of crossings to its left is odd, so holes and separate parts need no special rule. Pixel (0, 0) covers
+[0, 1) x [0, 1); x counts columns and y rows, both in px.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,23 +14,23 @@ import numpy as np
 
 from cellmill.annotations.masks import Instance, crop_instance
 
-# an outline of a whole plate crosses fewer rows; a damaged one is stopped within seconds
+# more crossings than the outline of a whole plate has; a damaged outline is rejected within seconds
 MAX_CROSSINGS = 2**28
-# edges that are crossed at a time, so that memory does not grow with the outline
+# crossings computed at a time, so that memory does not grow with the outline
 CHUNK_CROSSINGS = 2**22
-# an outline may leave the image by so much, as rounding of coordinates makes it, before it is called broken
+# how far an outline may leave the image, by rounding of coordinates, before it counts as broken
 MARGIN_PX = 1.0
 
 
 class Crossings(Protocol):
-    """Gives (rows, x) of the crossings with the centre lines of the rows from `first` up to `stop`, in pieces."""
+    """Function that yields (rows, x) of crossings with the centre lines of rows `first` to `stop` - 1, in chunks."""
 
     def __call__(self, *, first: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
 
 
 @dataclass(frozen=True)
 class Outline:
-    """An area: the box around it, px, and its crossings. `problem` as `Instance.broken`."""
+    """An area: its bounding box, px, and its crossings. `problem` is as `Instance.broken`."""
 
     left: float
     top: float
@@ -41,23 +41,23 @@ class Outline:
 
 
 class DamagedOutlineError(Exception):
-    """What is wrong with the numbers of an outline, in a phrase; who reads the file says where and what to do."""
+    """Error with a short reason why an outline is invalid; the caller adds the location and the remedy."""
 
 
 def outline_of_rings(rings: Sequence[np.ndarray], *, problem: str) -> Outline:
-    """Give the area inside closed polygons by the even-odd rule.
+    """Build the area inside closed polygons by the even-odd rule.
 
     Parameters
     ----------
     rings : sequence of ndarray of real numbers, shape (points, 2)
-        Corners (x, y), px; the last is tied to the first. No rings are no area.
+        Corners (x, y), px; the last is joined to the first. Without rings the area is empty.
     problem : str
-        Kept.
+        Stored in the outline.
 
     Returns
     -------
     Outline
-        Its crossings raise `DamagedOutlineError` where they are more than `MAX_CROSSINGS`.
+        Its crossings raise `DamagedOutlineError` if there are more than `MAX_CROSSINGS`.
     """
     if not rings:
         return Outline(0.0, 0.0, 0.0, 0.0, partial(_cross_rings, rings=[]), problem)
@@ -67,21 +67,22 @@ def outline_of_rings(rings: Sequence[np.ndarray], *, problem: str) -> Outline:
 
 
 def outline_of_box(*, left: float, top: float, width: float, height: float, arc_x: float, arc_y: float) -> Outline:
-    """Give a rectangle whose corners are quarters of an ellipse with the half axes `arc_x` and `arc_y`, px.
+    """Build a rectangle whose corners are quarters of an ellipse with the half axes `arc_x` and `arc_y`, px.
 
-    Half axes of half the sides make an ellipse, 0 sharp corners; without width or height it has no pixels.
+    Half axes equal to half the sides make an ellipse, and 0 makes sharp corners. Without width or height the area is
+    empty.
     """
     crossings = partial(_cross_box, left=left, top=top, width=width, height=height, arc_x=arc_x, arc_y=arc_y)
     return Outline(left, top, left + width, top + height, crossings)
 
 
 def outline_of_ellipse(*, x: float, y: float, half: np.ndarray, across: np.ndarray) -> Outline:
-    """Give the ellipse of the points (x, y) + half * cos(t) + across * sin(t).
+    """Build the ellipse of the points (x, y) + half * cos(t) + across * sin(t).
 
     Parameters
     ----------
     x, y : float
-        Middle, px.
+        Centre, px.
     half, across : ndarray of float64, shape (2,)
         Two half axes (x, y), px.
     """
@@ -91,39 +92,39 @@ def outline_of_ellipse(*, x: float, y: float, half: np.ndarray, across: np.ndarr
 
 
 def explain_few_points(points: int) -> str:
-    """Say that so few points enclose no area, as `Instance.broken`; an empty text for three and more."""
+    """Return the fault of an outline with fewer than three points, for `Instance.broken`; else an empty text."""
     return "" if points >= 3 else f"outline of {points} point{'' if points == 1 else 's'}"
 
 
 def leaves_image(left: float, top: float, right: float, bottom: float, *, shape: tuple[int, int]) -> bool:
-    """Say whether a box, px, reaches out of an image of (rows, columns) by more than rounding does."""
+    """Check whether a box, px, leaves an image of (rows, columns) by more than the rounding margin."""
     rows, columns = shape
     return min(left, top) < -MARGIN_PX or right > columns + MARGIN_PX or bottom > rows + MARGIN_PX
 
 
 def fill_outline(outline: Outline, *, shape: tuple[int, int], source: str) -> Instance:
-    """Fill an outline inside its own box, cut at the edges of the image.
+    """Fill an outline inside its bounding box, clipped to the image.
 
     Parameters
     ----------
     outline : Outline
-        What to fill.
+        Outline to fill.
     shape : tuple of int
         (rows, columns) of the image.
     source : str
-        Kept.
+        Stored in the instance.
 
     Returns
     -------
     Instance
-        The pixels whose centres are inside; a centre on the outline belongs to what lies to its right or, on a
-        horizontal piece, below. Broken with the outline's own problem, or if the outline leaves the image or is
-        around no centre.
+        The pixels whose centres are inside. A centre exactly on the outline belongs to the area on its right or, on a
+        horizontal segment, below it. The instance is broken if the outline has a problem, leaves the image or
+        encloses no pixel centre.
 
     Raises
     ------
     DamagedOutlineError
-        If a side of its box is no number, or it crosses more rows than anybody draws.
+        If its bounding box is not finite, or it has more crossings than `MAX_CROSSINGS`.
     """
     if not np.isfinite([outline.left, outline.top, outline.right, outline.bottom]).all():
         raise DamagedOutlineError("coordinates that are no numbers")
@@ -148,23 +149,23 @@ def fill_outline(outline: Outline, *, shape: tuple[int, int], source: str) -> In
 
 
 def trace_edges(mask_yx: np.ndarray) -> list[np.ndarray]:
-    """Give the outlines of a mask along the edges of its pixels.
+    """Trace the outlines of a mask along the edges of its pixels.
 
     Parameters
     ----------
     mask_yx : ndarray of bool, shape (rows, columns)
-        One object, of any number of parts and holes.
+        One object, with any number of parts and holes.
 
     Returns
     -------
     list of ndarray of int64, shape (corners, 2)
-        Closed rings of corners (x, y); the last corner is tied to the first. Filled by the even-odd rule they give the
-        mask. In the order of their first corners, row by row.
+        Closed rings of corners (x, y); the last corner is joined to the first. Filled by the even-odd rule they
+        reproduce the mask. Ordered by their first corners, row by row.
 
     Notes
     -----
-    Along a row of pixel corners the outline's corners pair up as ends of horizontal edges, down a column as ends of
-    vertical ones. Where two pixels touch diagonally, two corners share a place.
+    Along each row of pixel corners, the outline's corners pair up as ends of horizontal edges; along each column, as
+    ends of vertical edges. Where two pixels touch diagonally, two corners share a position.
     """
     padded_yx = np.pad(mask_yx, 1).astype(np.int8)
     a, b, c, d = padded_yx[:-1, :-1], padded_yx[:-1, 1:], padded_yx[1:, :-1], padded_yx[1:, 1:]
@@ -198,7 +199,7 @@ def _cross_rings(*, first: int, stop: int, rings: Sequence[np.ndarray]) -> Itera
         return
     start = np.concatenate(rings)
     end = np.concatenate([np.roll(ring, -1, axis=0) for ring in rings])
-    # always downwards, so that two objects that share an edge share its crossings to the last bit
+    # edges always point down, so that two objects that share an edge get bit-identical crossings
     is_up = end[:, 1] < start[:, 1]
     upper, lower = np.where(is_up[:, np.newaxis], end, start), np.where(is_up[:, np.newaxis], start, end)
     begins = _first_centre(upper[:, 1], first=first, stop=stop)
@@ -210,7 +211,7 @@ def _cross_rings(*, first: int, stop: int, rings: Sequence[np.ndarray]) -> Itera
     for chunk in np.split(np.arange(len(start)), cuts):
         edges = np.repeat(chunk, counts[chunk])
         if edges.size:
-            # each edge crosses `counts` rows one below the other, from `begins`
+            # each edge crosses `counts` consecutive rows, starting at `begins`
             step = np.arange(edges.size) - (ends - counts)[edges] + (ends - counts)[chunk[0]]
             rows = begins[edges] + step
             run, fall = (lower - upper)[edges].T
@@ -220,7 +221,7 @@ def _cross_rings(*, first: int, stop: int, rings: Sequence[np.ndarray]) -> Itera
 def _cross_box(
     *, first: int, stop: int, left: float, top: float, width: float, height: float, arc_x: float, arc_y: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cross a rectangle whose corners are quarters of an ellipse with the half axes `arc_x` and `arc_y`, px."""
+    """Yield the crossings of a rectangle with elliptical corners of the half axes `arc_x` and `arc_y`, px."""
     if width <= 0 or height <= 0:
         return
     rows = _rows_between(top, top + height, first=first, stop=stop)
@@ -235,7 +236,7 @@ def _cross_box(
 def _cross_ellipse(
     *, first: int, stop: int, x: float, y: float, half: np.ndarray, across: np.ndarray
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Cross the ellipse of the points (x, y) + half * cos(t) + across * sin(t)."""
+    """Yield the crossings of the ellipse of the points (x, y) + half * cos(t) + across * sin(t)."""
     reach = float(np.hypot(half[1], across[1]))
     if reach <= 0:
         return
@@ -253,5 +254,5 @@ def _rows_between(top: float, bottom: float, *, first: int, stop: int) -> np.nda
 
 
 def _first_centre(places: np.ndarray, *, first: int, stop: int) -> np.ndarray:
-    """Give the first pixel whose centre is at a place or behind it, from `first` to `stop`."""
+    """Return the first pixel whose centre is at or beyond each position, clipped to `first` and `stop`."""
     return np.clip(np.ceil(places - 0.5), first, stop).astype(np.int64)

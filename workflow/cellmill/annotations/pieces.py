@@ -1,4 +1,4 @@
-"""Objects of masks and label images that are read from top to bottom, put together from their parts in each band."""
+"""Objects of masks and label images that are read band by band, merged from their parts in each band."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
@@ -9,25 +9,25 @@ from scipy.ndimage import label as label_components
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-# Up to here numbers are looked up in a list; above, only those that occur
+# Up to this largest number all numbers are listed; above it, only those that occur
 MAX_LISTED = 2**20
-# The part of an object that lies in one band: row and column of its box in the image, and its mask there.
+# The part of an object in one band: row and column of its bounding box in the image, and the mask inside the box.
 Piece = tuple[int, int, np.ndarray]
 
 
 class LabelBands(Protocol):
-    """A label image in a file that is read from top to bottom: 0 background, other numbers objects."""
+    """A label image file that is read from top to bottom: 0 background, other numbers objects."""
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns), px."""
 
     def bands(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Give rows and their labels, from top to bottom."""
+        """Yield rows and their labels, from top to bottom."""
 
 
 def crop_piece(mask_yx: np.ndarray, *, row: int) -> Piece:
-    """Cut a mask whose first row is `row` of the image down to its bounding box."""
+    """Crop a mask to its bounding box; `row` is the image row of its first row."""
     rows = np.flatnonzero(mask_yx.any(axis=1))
     if rows.size == 0:
         return 0, 0, np.zeros((0, 0), dtype=bool)
@@ -37,7 +37,7 @@ def crop_piece(mask_yx: np.ndarray, *, row: int) -> Piece:
 
 
 def merge_pieces(pieces: Sequence[Piece]) -> Piece:
-    """Put the parts of one object together; no parts are an empty box."""
+    """Merge the parts of one object; without parts the result is an empty box."""
     pieces = [piece for piece in pieces if piece[2].size]
     if not pieces:
         return 0, 0, np.zeros((0, 0), dtype=bool)
@@ -54,17 +54,17 @@ def merge_pieces(pieces: Sequence[Piece]) -> Piece:
 
 
 def join_regions(bands: Iterable[tuple[slice, np.ndarray]]) -> list[Piece]:
-    """Find the 4-connected regions of a mask that is read from top to bottom.
+    """Find the 4-connected components of a mask that is read from top to bottom.
 
     Parameters
     ----------
     bands : iterable of (slice, ndarray of bool)
-        Rows, and the mask there.
+        Rows, and their mask.
 
     Returns
     -------
     list of (row, column, mask)
-        In the order in which the regions begin, row by row.
+        Ordered by the first pixel of each region, row by row.
     """
     pieces: list[Piece] = []
     seams: list[np.ndarray] = []
@@ -89,19 +89,19 @@ def join_regions(bands: Iterable[tuple[slice, np.ndarray]]) -> list[Piece]:
 
 
 def split_numbers(numbers_yx: np.ndarray, *, first_row: int) -> Iterator[tuple[int, Piece]]:
-    """Cut the objects of a label image out of it, or those of a band that begins at a row.
+    """Split a label image, or one band of it, into its objects.
 
     Parameters
     ----------
     numbers_yx : ndarray of shape (rows, columns)
-        Whole numbers from 0 for background, of any real type.
+        Whole numbers of any real type, 0 background.
     first_row : int
-        Place of the first row in the image.
+        Image row of the first row.
 
     Yields
     ------
     int, (row, column, mask)
-        Number, and the object inside its box; in ascending order of the numbers.
+        Number, and the object inside its bounding box; in ascending order of the numbers.
     """
     highest = int(numbers_yx.max(initial=0))
     if numbers_yx.dtype.kind in "ui" and highest <= MAX_LISTED:
@@ -119,14 +119,14 @@ def split_numbers(numbers_yx: np.ndarray, *, first_row: int) -> Iterator[tuple[i
 
 
 def gather_objects(labels: np.ndarray | LabelBands, *, where: str) -> dict[int, Piece]:
-    """Cut all objects out of a label image.
+    """Extract all objects from a label image.
 
     Parameters
     ----------
     labels : ndarray of non-negative integers, shape (rows, columns), or LabelBands
-        Of an image in a file a band is held at a time, and the boxes of the objects.
+        Label image. Of a file, only one band and the boxes of the objects are held in memory at a time.
     where : str
-        Begins the message of an error.
+        Start of error messages.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def gather_objects(labels: np.ndarray | LabelBands, *, where: str) -> dict[int, 
 
 
 def gather_bands(bands: Iterable[tuple[slice, np.ndarray]]) -> dict[int, Piece]:
-    """Cut all objects out of a label image that is read from top to bottom, as `gather_objects`."""
+    """Extract all objects from a label image that is read from top to bottom, as `gather_objects`."""
     pieces: dict[int, list[Piece]] = {}
     for rows, numbers_yx in bands:
         for number, piece in split_numbers(numbers_yx, first_row=rows.start):

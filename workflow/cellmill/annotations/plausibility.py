@@ -1,6 +1,6 @@
-"""Whether annotations can be what they say: the order of their runs, and the objects of an image counted.
+"""Check the plausibility of annotations: the pixel order of their runs, and statistics of an image's objects.
 
-Everything works on the bounding boxes of objects, so that memory does not grow with the image.
+All functions work on the bounding boxes of objects, so that memory does not grow with the image.
 """
 
 import math
@@ -15,15 +15,15 @@ from scipy.ndimage import label as label_components
 from cellmill.annotations.masks import Instance
 from cellmill.annotations.rle import decode_crop, encode_crop
 
-# An object fills at least this part of its bounding box in most images; runs read in the wrong order do not.
+# In most images an object fills at least this fraction of its bounding box, unless runs are read in the wrong order.
 COMPACT_FRACTION = 0.2
-# Streaks break into at least so many times more parts than objects.
+# Runs read in the wrong order (streaks) have at least this many times as many parts as the objects.
 FRAGMENTS = 4
-# Objects of an image looked at for the order of runs.
+# Objects per image that are tested for the order of runs.
 ORDER_OBJECTS = 25
-# What has to speak for the other order before a run is stopped: objects of a shard, how many times clearer they stand
-# out in the median, in which part of them they do, and by how many standard deviations of a fair coin that is more
-# than half. Of the right order none of 8 real data sets came above a share of 0.27, of the wrong one none below 0.73.
+# Evidence for the other order that is needed to stop the workflow: number of objects in a shard, ratio of the median
+# contrasts, share of objects with higher contrast, and its excess over one half in standard deviations of a fair coin.
+# In 8 real data sets this share was at most 0.27 with the right order and at least 0.73 with the wrong order.
 CLEAR_OBJECTS = 20
 CLEAR_TIMES = 1.5
 CLEAR_SHARE = 0.7
@@ -36,11 +36,11 @@ TOUCHING = np.ones((3, 3), dtype=bool)
 
 @dataclass(frozen=True)
 class TwoReadings:
-    """Properties of some objects of one image as their runs are read (`own`) and in the other order (`other`).
+    """Properties of some objects of one image, with runs read in the set order (`own`) and in the other (`other`).
 
-    `compactness`: part of the bounding box that an object fills. `parts`: connected ones. `contrast`: see
-    `measure_contrast`, of the image and of its gradient (where phase contrast shows cells) put together, for the
-    objects whose two readings lie apart. Each an array of shape (2, objects), own first.
+    `compactness`: fraction of the bounding box that an object fills. `parts`: number of connected components.
+    `contrast`: root of the summed squares of `measure_contrast` on the image and on its gradient, where phase contrast
+    shows cells; only for objects whose two readings do not overlap. Each array has shape (2, objects), own first.
     """
 
     compactness: np.ndarray
@@ -51,18 +51,18 @@ class TwoReadings:
 def compare_readings(
     instances: Sequence[Instance], *, shape: tuple[int, int], order: str, image_yx: np.ndarray | None
 ) -> TwoReadings:
-    """Read the runs of an image in both orders and measure what comes of it.
+    """Read the runs of an image in both orders and measure the resulting objects.
 
     Parameters
     ----------
     instances : sequence of Instance
-        As read in `order`; 25 of them, evenly chosen, are looked at.
+        Objects as read in `order`; at most 25 of them, evenly chosen, are measured.
     shape : tuple of int
         (rows, columns) of the image.
     order : "row" or "column"
-        How they were read.
+        Order in which they were read.
     image_yx : ndarray of that shape or None
-        The image; None leaves the contrast out.
+        The image; with None the contrast is skipped.
 
     Returns
     -------
@@ -85,9 +85,9 @@ def compare_readings(
 
 
 def has_streaks(readings: TwoReadings) -> bool:
-    """Say whether the objects of an image become compact, or whole, when runs are counted the other way.
+    """Check whether the objects of an image become compact, or whole, when runs are read in the other order.
 
-    Always False for a square image: there the wrong order transposes every mask.
+    Always False for a square image, where the wrong order transposes every mask.
     """
     if readings.compactness.size == 0:
         return False
@@ -98,19 +98,19 @@ def has_streaks(readings: TwoReadings) -> bool:
 
 
 def fits_image_better(readings: Sequence[TwoReadings]) -> bool:
-    """Say whether the objects of many images stand out clearly only when runs are counted the other way.
+    """Check whether the objects of many images stand out clearly only when runs are read in the other order.
 
     Parameters
     ----------
     readings : sequence of TwoReadings
-        Of the images of a shard.
+        Readings of the images of a shard.
 
     Returns
     -------
     bool
         True if there are at least 20 objects, the median contrast of the other reading is above 1.5 times that of
-        the own, and it is higher in at least 70 % of the objects, and in more than a coin would give (sign test, four
-        standard deviations).
+        the own reading, and it is higher in at least 70 % of the objects and in significantly more than half of them
+        (sign test, four standard deviations).
     """
     own, other = np.concatenate([one.contrast for one in readings] or [np.zeros((2, 0))], axis=1)
     if own.size < CLEAR_OBJECTS:
@@ -121,7 +121,7 @@ def fits_image_better(readings: Sequence[TwoReadings]) -> bool:
 
 
 def measure_contrast(image_yx: np.ndarray, instance: Instance) -> float:
-    """Measure how far an object stands out from a ring of 3 px around it.
+    """Measure how clearly an object stands out from a ring of 3 px around it.
 
     Parameters
     ----------
@@ -133,8 +133,8 @@ def measure_contrast(image_yx: np.ndarray, instance: Instance) -> float:
     Returns
     -------
     float
-        Difference of the means inside and in the ring over the root mean square of the two standard deviations;
-        0 where nothing is outside, or all is equal.
+        Absolute difference of the means inside and in the ring, divided by the root mean square of the two standard
+        deviations; 0 if the ring is empty or both areas are constant.
     """
     rows, columns = image_yx.shape
     top, left = max(0, instance.row - RING_PX), max(0, instance.column - RING_PX)
@@ -152,28 +152,28 @@ def measure_contrast(image_yx: np.ndarray, instance: Instance) -> float:
 
 
 def other_order(order: str) -> str:
-    """Give the other of the two orders."""
+    """Return the other of the two orders."""
     return {"row": "column", "column": "row"}[order]
 
 
 def count_parts(mask_yx: np.ndarray) -> int:
-    """Count the parts of a mask that do not touch, not even by a corner."""
+    """Count the 8-connected components of a mask."""
     return int(label_components(mask_yx, structure=TOUCHING)[1])
 
 
 def has_holes(mask_yx: np.ndarray) -> bool:
-    """Say whether a mask surrounds pixels that are not its own."""
-    # the margin joins everything outside; what is left are holes
+    """Check whether a mask has holes."""
+    # the margin connects everything outside; any other background component is a hole
     return int(label_components(np.pad(~mask_yx, 1, constant_values=True))[1]) > 1
 
 
 def measure_objects(instances: Sequence[Instance], *, shape: tuple[int, int]) -> dict[str, Any]:
-    """Count the annotated objects of one image and what is remarkable about them.
+    """Count the annotated objects of one image, and measure their sizes, overlaps and faults.
 
     Parameters
     ----------
     instances : sequence of Instance
-        Its objects, as annotated.
+        Objects of the image, as annotated.
     shape : tuple of int
         (rows, columns) of the image.
 
@@ -182,8 +182,8 @@ def measure_objects(instances: Sequence[Instance], *, shape: tuple[int, int]) ->
     dict
         objects; median_area_px, min_area_px, q05_area_px, q95_area_px, max_area_px (None without objects); counts of
         objects: touching_border, overlapping (share pixels with another), with_holes, in_parts; contested_px (pixels
-        of two objects or more); covered_fraction (of the image, by objects); empty (annotations without a pixel, no
-        objects); broken (annotations with a faulty outline); ignored_px; areas_px (all areas, ascending).
+        of two or more objects); covered_fraction (of the image, by objects); empty (annotations without a pixel, not
+        counted as objects); broken (annotations with a faulty outline); ignored_px; areas_px (all areas, ascending).
     """
     judged = [instance for instance in instances if not instance.is_ignored]
     objects = [instance for instance in judged if instance.area_px > 0]
@@ -208,12 +208,12 @@ def measure_objects(instances: Sequence[Instance], *, shape: tuple[int, int]) ->
 
 
 def count_overlaps(objects: Sequence[Instance]) -> tuple[int, int]:
-    """Count the objects that share pixels with another, and the pixels that more than one has.
+    """Count the objects that share pixels with another, and the shared pixels.
 
     Parameters
     ----------
     objects : sequence of Instance
-        None empty.
+        Objects, none of them empty.
 
     Returns
     -------
@@ -225,7 +225,7 @@ def count_overlaps(objects: Sequence[Instance]) -> tuple[int, int]:
 
 
 def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Mapping[str, Any]) -> list[str]:
-    """Say that runs were counted the other way, if they were.
+    """Return a message if the runs of a shard appear to be in the other order.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def _name_images(samples: Sequence[str]) -> str:
 
 
 def _count_shared(objects: Sequence[Instance]) -> tuple[int, int, int]:
-    """Count as `count_overlaps` does, and the pixels that the sum of all areas has more than the objects cover."""
+    """Count as `count_overlaps`, and also the excess of the summed areas over the covered pixels."""
     sharing: set[int] = set()
     contested = repeated = 0
     for i, others in enumerate(_neighbours(objects)):
@@ -274,13 +274,13 @@ def _count_shared(objects: Sequence[Instance]) -> tuple[int, int, int]:
         if (mask_yx & (earlier_yx | later_yx)).any():
             sharing.add(i)
             repeated += int(np.count_nonzero(mask_yx & earlier_yx))
-            # a pixel counts for the first of its objects
+            # a pixel is counted only for the first of its objects
             contested += int(np.count_nonzero(mask_yx & later_yx & ~earlier_yx))
     return len(sharing), contested, repeated
 
 
 def _neighbours(objects: Sequence[Instance]) -> Iterator[list[int]]:
-    """For each object, list the others whose bounding boxes meet its own."""
+    """List, for each object, the others whose bounding boxes overlap its own."""
     boxes = np.array([(b.start, b.stop, c.start, c.stop) for b, c in (one.box for one in objects)]).reshape(-1, 4)
     order = np.argsort(boxes[:, 0], kind="stable")
     found: list[list[int]] = [[] for _ in objects]
@@ -296,7 +296,7 @@ def _neighbours(objects: Sequence[Instance]) -> Iterator[list[int]]:
 
 
 def _draw_onto(target_yx: np.ndarray, place: Instance, drawn: Instance) -> None:
-    """Draw an object into the bounding box of another, as far as it reaches in."""
+    """Draw the part of an object that lies inside the bounding box of another."""
     into, out_of = [], []
     for here, there in zip(place.box, drawn.box, strict=True):
         start, stop = max(here.start, there.start), min(here.stop, there.stop)

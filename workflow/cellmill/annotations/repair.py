@@ -1,4 +1,4 @@
-"""Repair of the mask of every object by itself, before objects are merged; what changes is listed."""
+"""Repair each object's mask separately, before objects are merged, and list the changes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ KEPT_PART = 0.1
 def repair_instances(
     instances: Sequence[Instance], *, repair: str, fragments: str, min_object_px: int
 ) -> tuple[list[Instance], list[tuple[int, str, str, int]]]:
-    """Repair the mask of every object by itself, and list what was wrong.
+    """Repair each object's mask separately, and list the faults.
 
     Parameters
     ----------
@@ -27,24 +27,23 @@ def repair_instances(
     repair : "none", "fill" or "fill_close"
         As in `repair_mask`.
     fragments : "keep", "largest" or "split"
-        What parts are that do not touch: one object, the largest only, or an object each.
+        How to treat parts that do not touch: as one object, only the largest part, or each part as an object.
     min_object_px : int, >= 0
         Objects of fewer pixels are dropped.
 
     Returns
     -------
     list of Instance
-        Those that are left.
+        The remaining objects.
     list of tuple
-        (object, fault, detail, pixels): `empty`, `broken` (an outline that is more than its mask), `components`
-        (pixels outside the largest part, before repair), `repaired` (pixels that changed), `fragments` (pixels of
-        parts that were dropped or became objects), `tiny` (pixels of a dropped object). Object 0 is one that got no
-        number.
+        (object, fault, detail, pixels): `empty`, `broken` (a faulty outline), `components` (pixels outside the largest
+        part, before repair), `repaired` (pixels that changed), `fragments` (pixels of parts that were dropped or
+        became objects), `tiny` (pixels of a dropped object). Object 0 stands for objects without a number.
     """
     kept: list[Instance] = []
     found: list[tuple[int | None, str, str, int]] = []
     for instance in instances:
-        # The place in `kept` stands for the object until all have numbers.
+        # The index in `kept` identifies the object until numbers are assigned.
         place = len(kept)
         if instance.broken:
             found.append((place if instance.area_px else None, "broken", instance.broken, 0))
@@ -74,7 +73,7 @@ def repair_instances(
 
 
 def part_object(instance: Instance, *, fragments: str) -> list[Instance]:
-    """Give what is left of an object of several parts: itself, its largest part, or each part, the largest first."""
+    """Return an object unchanged, only its largest part, or each part as an object, the largest first."""
     assert fragments in ("keep", "largest", "split")
     if fragments == "keep":
         return [instance]
@@ -91,7 +90,7 @@ def part_object(instance: Instance, *, fragments: str) -> list[Instance]:
     parts.sort(key=lambda part: -part.area_px)
     if fragments == "largest":
         return parts[:1]
-    # one number cannot stand for several objects
+    # the largest part keeps the number, because objects cannot share it
     return [replace(part, number=part.number if i == 0 else None) for i, part in enumerate(parts)]
 
 
@@ -103,24 +102,24 @@ def repair_mask(mask_yx: np.ndarray, *, repair: str) -> np.ndarray:
     mask_yx : ndarray of bool
         The object inside its bounding box, not empty.
     repair : "none", "fill" or "fill_close"
-        fill: holes become object. fill_close: closing by 3x3 pixels, then fill, then the largest part and those of
-        at least a tenth of it.
+        fill: fill holes. fill_close: close with 3x3 pixels, fill holes, then keep the largest part and parts of at
+        least a tenth of its area.
 
     Returns
     -------
     ndarray of bool, same shape
-        Neither closing nor filling leaves the bounding box.
+        No pixel outside the bounding box is added.
 
     Notes
     -----
-    Annotations that were drawn as outlines and filled by a convex polygon show streaks, holes and fragments.
+    Masks filled from drawn outlines by a convex polygon have streaks, holes and fragments.
     """
     assert repair in ("none", "fill", "fill_close")
     if repair == "none":
         return mask_yx
     if repair == "fill":
         return binary_fill_holes(mask_yx)
-    # The margin keeps scipy's closing from eating the object where it touches the box.
+    # Without the margin, scipy's closing would erode the object where it touches the box.
     closed_yx = binary_closing(np.pad(mask_yx, 2), structure=TOUCHING)[2:-2, 2:-2]
     filled_yx = binary_fill_holes(closed_yx)
     parts_yx, _ = label_components(filled_yx, structure=TOUCHING)

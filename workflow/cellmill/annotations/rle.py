@@ -1,47 +1,47 @@
-"""Run-length encoding of masks as Kaggle's tables hold it: "start length start length ...", 1-based.
+"""Run-length encoding of masks as in Kaggle's tables: "start length start length ...", 1-based.
 
-Two orders are in use, and a table does not say which: `row` counts along the rows (Sartorius 2021),
+Two pixel orders are in use, and tables do not state which: `row` counts along the rows (Sartorius 2021),
 `column` down the columns (Data Science Bowl 2018). COCO's counts are another format.
 """
 
 import numpy as np
 
 ORDERS = ("row", "column")
-# 18 digits fit into int64, and no image has so many pixels
+# 18 digits fit into int64, and pixel counts of images have fewer
 MAX_DIGITS = 18
 DIGITS_AND_BLANKS = b"0123456789 "
 
 
 def encode_rle(mask_yx: np.ndarray, *, order: str) -> str:
-    """Write a mask as runs.
+    """Encode a mask as runs.
 
     Parameters
     ----------
     mask_yx : ndarray of bool, shape (rows, columns)
         One object.
     order : "row" or "column"
-        Which way pixels are counted.
+        Direction in which pixels are counted.
 
     Returns
     -------
     str
-        Canonical: ascending runs that neither touch nor overlap; empty for an empty mask. Runs may cross the
-        end of a row (of a column).
+        Canonical: ascending runs that neither touch nor overlap; empty for an empty mask. Runs may continue past
+        the end of a row (or column).
     """
     return encode_crop(mask_yx, order=order, row=0, column=0, shape=mask_yx.shape)
 
 
 def encode_crop(mask_yx: np.ndarray, *, order: str, row: int, column: int, shape: tuple[int, ...]) -> str:
-    """Write a mask that is known by its bounding box, without building the whole image.
+    """Encode a mask given inside its bounding box, without building the whole image.
 
     Parameters
     ----------
     mask_yx : ndarray of bool
-        The object inside its box.
+        The object inside its bounding box.
     order : "row" or "column"
-        Which way pixels are counted.
+        Direction in which pixels are counted.
     row, column : int, >= 0
-        Place of the box's first pixel in the image, px.
+        Position of the box's first pixel in the image, px.
     shape : tuple of int
         (rows, columns) of the image.
 
@@ -57,7 +57,7 @@ def encode_crop(mask_yx: np.ndarray, *, order: str, row: int, column: int, shape
 def find_runs(
     mask_yx: np.ndarray, *, order: str, row: int, column: int, shape: tuple[int, ...]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the runs of a mask that is known by its bounding box.
+    """Find the runs of a mask given inside its bounding box.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def find_runs(
 
 
 def decode_rle(text: str, *, shape: tuple[int, int], order: str, where: str) -> np.ndarray:
-    """Read runs as a mask.
+    """Decode runs to a mask.
 
     Parameters
     ----------
@@ -97,9 +97,9 @@ def decode_rle(text: str, *, shape: tuple[int, int], order: str, where: str) -> 
     shape : tuple of int
         (rows, columns) of the image.
     order : "row" or "column"
-        Which way pixels are counted.
+        Direction in which pixels are counted.
     where : str
-        Table and row, named in errors.
+        Table and row, for error messages.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def decode_rle(text: str, *, shape: tuple[int, int], order: str, where: str) -> 
 
 
 def decode_crop(text: str, *, shape: tuple[int, int], order: str, where: str) -> tuple[int, int, np.ndarray]:
-    """Read runs as the bounding box of their mask: memory grows with the object, not with the image.
+    """Decode runs to a mask inside its bounding box, so that memory grows with the object and not with the image.
 
     Parameters
     ----------
@@ -144,12 +144,12 @@ def decode_crop(text: str, *, shape: tuple[int, int], order: str, where: str) ->
 def draw_runs(
     firsts: np.ndarray, lengths: np.ndarray, *, shape: tuple[int, int], order: str
 ) -> tuple[int, int, np.ndarray]:
-    """Draw runs as the bounding box of their mask.
+    """Draw runs as a mask inside its bounding box.
 
     Parameters
     ----------
     firsts, lengths : ndarray of int64
-        First pixels, 0-based, and lengths, px: ascending runs inside the image that do not overlap, none empty.
+        First pixels, 0-based, and lengths, px, of ascending, non-empty runs inside the image that do not overlap.
     shape, order
         As in `decode_rle`.
 
@@ -161,7 +161,7 @@ def draw_runs(
     assert order in ORDERS
     if firsts.size == 0:
         return 0, 0, np.zeros((0, 0), dtype=bool)
-    # a line is a row or a column of the image, whichever the pixels are counted along
+    # a line is an image row or an image column, depending on `order`
     line_px = shape[1] if order == "row" else shape[0]
     lines = firsts // line_px
     places = firsts - lines * line_px
@@ -170,10 +170,10 @@ def draw_runs(
     stop = int(stops.max())
     lines_held = int(lines[-1]) + 1 - line
     if stop > line_px:
-        # a run goes on in the next line: the box is as wide as the image
+        # a run continues in the next line, so the box spans the whole line
         place, stop = 0, line_px
         lines_held = (int(firsts[-1]) + int(lengths[-1]) - 1) // line_px + 1 - line
-    # in the box, too, every run is one piece
+    # every run is contiguous in the box, too
     edges = np.zeros(2 * firsts.size + 2, dtype=np.int64)
     edges[1:-1:2] = (lines - line) * (stop - place) + (places - place)
     edges[2:-1:2] = edges[1:-1:2] + lengths
@@ -238,9 +238,10 @@ def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.nda
 
 
 def _read_numbers(text: str, *, where: str) -> np.ndarray:
-    # Digits and blanks alone need no look at each token, unless one may be too long: by its zeros or by its value.
+    # If the text has only digits and blanks, skip the check of each token, unless leading zeros or a large value may
+    # make a token too long.
     is_plain = text.isascii() and not text.encode().translate(None, DIGITS_AND_BLANKS)
-    # of blanks alone numpy makes the number -1
+    # numpy parses a text of blanks only as the number -1
     if is_plain and not text.isspace() and not text.startswith("0") and " 0" not in text:
         numbers = np.fromstring(text, dtype=np.int64, sep=" ")
         if numbers.size and numbers.max() < 10**MAX_DIGITS:

@@ -1,4 +1,4 @@
-"""Annotations that are rows of a table shared by all images: one run-length encoded object a row."""
+"""Annotations as rows of a table shared by all images, with one run-length encoded mask per row."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,16 +11,16 @@ from cellmill.annotations.masks import Instance
 from cellmill.annotations.pieces import merge_pieces
 from cellmill.annotations.rle import decode_crop
 
-# (sample column, annotation column) of the tables that are known by name: Sartorius 2021, Data Science Bowl 2018
+# (sample column, annotation column) of known tables: Sartorius 2021, Data Science Bowl 2018
 KNOWN_COLUMNS = (("id", "annotation"), ("ImageId", "EncodedPixels"))
 # rows read at a time, so that memory does not grow with the table
 CHUNK_ROWS = 50_000
-# sample 007 keeps its zeros, and a sample NA is no missing value
+# text keeps the zeros of sample 007, and a sample NA is not read as a missing value
 AS_TEXT: dict[str, Any] = {"dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
 
 
 class TableRow(NamedTuple):
-    """One annotation of a table; `number` as a spreadsheet counts, the header being row 1. `name` of its object."""
+    """One annotation of a table; `number` is its row in a spreadsheet (header: row 1), `name` that of its object."""
 
     number: int
     text: str
@@ -36,7 +36,7 @@ def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) ->
     annotations : mapping
         The config section; `table` (path), `sample_column`, `rle_column` and `object_column` (names or None) are read.
     samples : sequence of str
-        Samples of a shard. The table may name them with the suffix of their image file.
+        Samples of a shard. Their names in the table may have the suffix of an image file.
 
     Returns
     -------
@@ -46,7 +46,7 @@ def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) ->
     Raises
     ------
     ValueError
-        If the table cannot be read, or its columns are not known.
+        If the table cannot be read, a column is missing or duplicated, or a height or width is not a number.
     """
     path = Path(annotations["table"])
     try:
@@ -65,7 +65,7 @@ def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) ->
 
 
 def strip_suffix(names: pd.Series, *, keep: set[str]) -> pd.Series:
-    """Take the suffix of an image file off the names in a table, except off those that are samples as they are."""
+    """Remove the suffix of an image file from the names in a table, except from names that are samples themselves."""
     stems = names.str.replace(r"\.(png|jpe?g|tiff?)$", "", regex=True, case=False)
     return names.where(names.isin(keep), stems)
 
@@ -93,13 +93,13 @@ def read_rle(
     Returns
     -------
     list of Instance
-        In the order of the table. One row without a text says that the image holds no object; among others it
-        is an empty instance.
+        In the order of the table. A single row without text means that the image has no objects; a row without text
+        among others is an empty instance. Rows with the same object name are merged.
 
     Raises
     ------
     ValueError
-        If the table gives the image another size, or a text is not a mask of this size; a line for each row.
+        If the table states another image size, or a text is not a mask of this size; one line per row.
     """
     entries = table[row["sample"]]
     where = f"sample {row['sample']}, {annotations['table']}, row"
@@ -130,7 +130,7 @@ def read_rle(
 
 
 def _join_rows(instances: Sequence[Instance], *, names: Sequence[str]) -> list[Instance]:
-    """Make one object of the rows that name the same."""
+    """Merge the rows that have the same object name into one object."""
     parts: dict[str, list[Instance]] = {}
     for name, instance in zip(names, instances, strict=True):
         parts.setdefault(name, []).append(instance)
@@ -146,12 +146,12 @@ def _join_rows(instances: Sequence[Instance], *, names: Sequence[str]) -> list[I
 def find_columns(
     path: Path, *, sample_column: str | None, rle_column: str | None, object_column: str | None
 ) -> list[str]:
-    """Give the columns of samples, of runs, of objects if they have one, then height and width if the table has both.
+    """Return the columns of samples, runs and (if set) objects, then height and width if the table has both.
 
     Raises
     ------
     ValueError
-        If there is no such pair of columns.
+        If a column is missing or duplicated.
     """
     names = pd.read_csv(path, nrows=1, header=None, **AS_TEXT).iloc[0]
     columns = [str(name) for name in names]

@@ -1,1 +1,1 @@
-"""The config: one closed model, its errors, its runs. No stage knows it; stages get plain settings."""
+"""Config model, its error messages and the runs it defines. Stages do not use it; they get plain settings."""

@@ -1,4 +1,4 @@
-"""Section `annotations` of a dataset: where the truth is and how it was written."""
+"""Config section `annotations` of a dataset: location and format of the ground truth."""
 
 from typing import Literal, Self
 
@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 TABLE_FORMATS = ("rle", "coco")
 # an image may have several files
 FOLDER_FORMATS = ("mask_folder", "imagej_roi")
-# one mask an object, drawn by hand: a hole is a slip of the pen
+# one hand-drawn mask for each object: holes are drawing errors
 FILLED_FORMATS = ("rle", "mask_folder")
-# the keys that only some formats read
+# keys that are used by some formats only
 READ_BY: dict[str, tuple[str, ...]] = {
     "table": TABLE_FORMATS,
     "path": ("mask_folder", "label_image", "binary", "ctc", "color_components", "imagej_roi"),
@@ -27,7 +27,7 @@ NEEDED: dict[str, tuple[str, ...]] = {"rle": ("table", "order"), "coco": ("table
 
 
 class Annotations(BaseModel):
-    """Where the annotated objects of each image are."""
+    """Location and format of the annotated objects of each image."""
 
     model_config = ConfigDict(extra="forbid")
 

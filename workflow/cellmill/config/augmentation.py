@@ -1,4 +1,4 @@
-"""Section `train.augmentation` of a preset."""
+"""Config section `train.augmentation` of a preset."""
 
 from typing import Annotated, Literal
 
@@ -31,7 +31,7 @@ class Elastic(BaseModel):
 
 
 class Augmentation(BaseModel):
-    """Random changes of a patch; image, labels and flows move together."""
+    """Random augmentation of a patch; geometric changes apply to image, labels and flows alike."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Config sections of a simulation that say what the cells are and where they lie.
+"""Config sections of a simulation: shape, brightness, texture and placement of the cells.
 
 Names in parentheses are those of SIMCEP's options file (Lehmussola et al. 2007).
 """
@@ -63,7 +63,7 @@ class Rim(Section):
 
 
 class CellBody(Section):
-    """The cells, which are what is annotated."""
+    """The cells, which are the annotated objects."""
 
     radius_px: RadiusRange = Field(
         default=(9.0, 15.0),
@@ -100,7 +100,10 @@ class CellBody(Section):
 
 
 class Nucleus(Section):
-    """Brighter nuclei within the cells, in the same channel. They are not annotated apart."""
+    """Brighter nuclei within the cells, not annotated separately.
+
+    They are in the same channel as the cells unless `camera.stains` is separate.
+    """
 
     include: bool = Field(default=False, description="Simulate nuclei (nucleus include).")
     radius_px: RadiusRange = Field(
@@ -129,7 +132,7 @@ class Nucleus(Section):
 
 
 class Organelles(Section):
-    """Small bodies within the cells (subcellular objects). They are not annotated apart."""
+    """Small bodies within the cells (subcellular objects). They are not annotated separately."""
 
     count: CountRange = Field(
         default=(0, 0),
@@ -157,7 +160,7 @@ class Organelles(Section):
 
 
 class Clusters(Section):
-    """Cells that lie together."""
+    """Clusters of cells."""
 
     count: int = Field(default=4, ge=0, le=1000, description="Clusters in an image; 0 for none (clusters).")
     probability: Fraction = Field(
@@ -173,7 +176,7 @@ class Clusters(Section):
 
 
 class Overlap(Section):
-    """How far cells may lie over each other."""
+    """Largest overlap of cells, and what happens to a cell for which no place is found."""
 
     limit: Fraction = Field(
         default=0.1,

@@ -1,4 +1,4 @@
-"""Settings of a preset that contradict each other, each with a setting that would work."""
+"""Checks for contradictory settings in a preset. Each message suggests a setting that would work."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cellmill.config.networks import RECURRENT, stride_px
 if TYPE_CHECKING:
     from cellmill.config.training import ModelPreset
 
-# The losses that an output can be trained with; the first one is proposed.
+# Losses that each output can be trained with; messages suggest the first.
 LOSSES: dict[str, tuple[str, ...]] = {
     "foreground": ("bce", "dice", "bce_dice", "focal"),
     "two_classes": ("ce", "bce", "dice", "bce_dice", "focal"),
@@ -19,16 +19,16 @@ LOSSES: dict[str, tuple[str, ...]] = {
     "flow": ("flow",),
     "flow_gray": ("mse",),
 }
-# The slope of a displacement d that is smooth over s has a standard deviation of d / (sqrt(2) s); where it is a
-# quarter, the slope of 1 that folds is four of them away.
+# A displacement of standard deviation d, smoothed over s, has a slope of standard deviation d / (sqrt(2) s). At
+# s = 2.8 d this is 1/4, so that a slope of 1, which folds the image, is four standard deviations away.
 FOLDS_BELOW = 2.8
 CLASSES = {"two_classes": 2, "contour": 3}
-# Of recurrent networks: maps of whole cells would have to be made for each frame.
+# Outputs of recurrent networks. The others need distance or flow maps, which would have to be made for each frame.
 RECURRENT_OUTPUTS = ("foreground", "two_classes", "contour")
 
 
 def contradictions_of(preset: ModelPreset) -> list[str]:
-    """Name what does not fit together in a preset, as lines for a person."""
+    """List the contradictory settings of a preset, one message for each."""
     return [
         *_wrong_patch(preset),
         *_wrong_loss(preset),
@@ -123,14 +123,14 @@ def _wrong_averages(preset: ModelPreset) -> list[str]:
 
 
 def _wrong_bends(preset: ModelPreset) -> list[str]:
-    """Say where an elastic change would fold cells: the field changes too quickly for its size."""
+    """Check that the elastic displacement is smooth enough for its size, so that it does not fold cells."""
     elastic = preset.train.augmentation.elastic
     if elastic is None:
         return []
     sigma_px = elastic.smoothness * min(preset.train.patch)
     if sigma_px >= FOLDS_BELOW * elastic.displacement_px:
         return []
-    # Rounded down, or the number that is proposed would fold cells too.
+    # Rounded down, because the suggested number must not fold cells either.
     largest_px = math.floor(100 * sigma_px / FOLDS_BELOW) / 100
     return [
         f"train.augmentation.elastic.displacement_px: expected at most {largest_px:g} px for a field "

@@ -1,4 +1,7 @@
-"""The config file as a closed model: the only place of defaults, ranges, units and descriptions."""
+"""Pydantic model of the config file, which rejects unknown keys.
+
+Defaults, ranges, units and descriptions are defined only here and in the models of the sections.
+"""
 
 import re
 from typing import Annotated, Any, Literal
@@ -17,13 +20,13 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
 class Closed(BaseModel):
-    """A section that knows its keys: any other key is a mistake."""
+    """Config section that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Split(Closed):
-    """Which images train, which choose (validation), which judge (test)."""
+    """Split of the images into training, validation and test parts, or into folds."""
 
     train: Fraction = Field(0.6, description="Share of the groups that the networks are trained on.")
     validation: Fraction = Field(0.2, description="Share that chooses the best epoch, the threshold and the sizes.")
@@ -86,7 +89,7 @@ _WHY_PART = {
 
 
 class Stack(Closed):
-    """What the planes of image files are that hold more than one."""
+    """Meaning of the planes of image files with several planes: time points, z sections or channels."""
 
     axis: Literal["auto", "time", "z", "channel"] = Field(
         "auto",
@@ -176,7 +179,7 @@ class ModelEntry(Closed):
 
     @property
     def run_name(self) -> str:
-        """Name of the run's folder, before seeds and folds."""
+        """Folder name of the run, without the suffixes for seed and fold."""
         return self.name or self.preset or ""
 
 
@@ -222,7 +225,7 @@ class Dataset(Closed):
     @model_validator(mode="before")
     @classmethod
     def _name_empty_sections(cls, dataset: Any) -> Any:
-        # `split:` with nothing after it is None in YAML: the same as leaving it out.
+        # An empty `split:` is None in YAML and is treated as missing.
         if isinstance(dataset, dict):
             return {key: value for key, value in dataset.items() if value is not None}
         return dataset

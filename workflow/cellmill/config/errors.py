@@ -1,4 +1,4 @@
-"""Mistakes of a config file, each as one line that a person can act on."""
+"""Error messages for mistakes in a config file: one line each, with what to do."""
 
 import difflib
 import re
@@ -11,12 +11,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 UNITS = {"_px": "px", "_um": "um", "_counts": "counts", "_s": "s", "_mb": "MB", "_deg": "degrees"}
-# How alike two words are, by difflib: enough to be named as a guess; enough to judge what stands behind the key, too
+# Similarity of two words by difflib: enough to suggest the key; enough to validate its value under that key as well
 PERHAPS_MEANT, SURELY_MEANT = 0.5, 0.75
 
 
 class ConfigError(ValueError):
-    """Every mistake found in the config and in the data it names."""
+    """All mistakes found in the config and in the data it refers to."""
 
     def __init__(self, mistakes: Iterable[str]) -> None:
         self.mistakes = list(dict.fromkeys(mistakes))
@@ -26,7 +26,7 @@ class ConfigError(ValueError):
 
 
 def key_path(location: Iterable[str | int]) -> str:
-    """Write a place in the config as ``datasets.neurons.models[1].train.epochs``."""
+    """Format a location in the config as ``datasets.neurons.models[1].train.epochs``."""
     text = ""
     for part in location:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
@@ -34,7 +34,7 @@ def key_path(location: Iterable[str | int]) -> str:
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Say which known word a person may have meant, and the words there are."""
+    """Return a hint with the most similar known word, if any, and the list of known words."""
     known = sorted(known)
     close = _closest(word, known)
     hint = f"Did you mean {close}? " if close else ""
@@ -42,7 +42,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 
 def meant_key(location: tuple[str | int, ...], *, model: type[BaseModel]) -> str | None:
-    """Guess which known key of a section an unknown one stands for; None where none is like it."""
+    """Return the known key of a section that an unknown key most resembles, or None if none is similar enough."""
     owner = _model_at(model, location[:-1])
     return None if owner is None else _closest(str(location[-1]), sorted(_known_keys(owner)), likeness=SURELY_MEANT)
 
@@ -52,7 +52,7 @@ def _closest(word: str, known: list[str], *, likeness: float = PERHAPS_MEANT) ->
 
 
 def describe_errors(error: ValidationError, *, model: type[BaseModel], prefix: tuple[str | int, ...] = ()) -> list[str]:
-    """Turn what pydantic found into lines with key path, expected, found, and what to do.
+    """Convert pydantic errors to lines with the key path, what was expected, what was found, and what to do.
 
     Parameters
     ----------
@@ -61,13 +61,13 @@ def describe_errors(error: ValidationError, *, model: type[BaseModel], prefix: t
     model : type
         The model, to look up known keys and descriptions.
     prefix : tuple
-        Place of the validated part in the config.
+        Location of the validated part in the config.
     """
     return [_describe(details, model=model, prefix=prefix) for details in error.errors(include_url=False)]
 
 
 def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[str | int, ...]) -> str:
-    # pydantic puts the members of a union into the place; a person wrote none of them.
+    # pydantic adds the names of union members to the location; they are not in the config file.
     location = tuple(part for part in details["loc"] if not re.search(r"[\[\]'() -]", str(part)))
     location = tuple(part for part in location if part not in ("constrained-int", "constrained-str", "int", "str"))
     path = key_path((*prefix, *_without_tags(model, location)))
@@ -116,7 +116,7 @@ def _description(model: type[BaseModel], location: tuple[str | int, ...]) -> str
 
 
 def _model_at(model: type[BaseModel], location: tuple[str | int, ...]) -> type[BaseModel] | None:
-    """Follow a place in the config down to the section that stands there."""
+    """Return the model of the section at a location in the config, or None."""
     found = _candidates_at(model, location)
     return found[0] if found else None
 
@@ -130,7 +130,7 @@ def _candidates_at(model: type[BaseModel], location: tuple[str | int, ...]) -> l
         elif candidates and isinstance(part, str):
             fields = [c.model_fields[part] for c in candidates if part in c.model_fields]
             if not fields:
-                continue  # pydantic also puts the names of union members into its places
+                continue  # pydantic also puts the names of union members into its locations
             current = fields[0].annotation
         else:
             current = _element_of(current)
@@ -138,7 +138,7 @@ def _candidates_at(model: type[BaseModel], location: tuple[str | int, ...]) -> l
 
 
 def _tagged(candidates: list[type[BaseModel]], part: str | int) -> type[BaseModel] | None:
-    """Find the member of a union that pydantic tells from the others by a key of one value."""
+    """Find the member of a discriminated union whose discriminator has the value `part`."""
     if len(candidates) < 2:
         return None
     for candidate in candidates:
@@ -149,7 +149,7 @@ def _tagged(candidates: list[type[BaseModel]], part: str | int) -> type[BaseMode
 
 
 def _without_tags(model: type[BaseModel], location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Leave out what a person did not write: the names of the members of a union."""
+    """Remove the names of union members from a location, because they are not in the config file."""
     kept: list[str | int] = []
     for number, part in enumerate(location):
         candidates = _candidates_at(model, location[:number])
@@ -159,7 +159,7 @@ def _without_tags(model: type[BaseModel], location: tuple[str | int, ...]) -> tu
 
 
 def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """List the sections that may stand where an annotation stands."""
+    """List the section models that a type annotation allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):

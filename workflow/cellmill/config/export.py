@@ -1,4 +1,4 @@
-"""Which files the key `export` of a dataset asks for, and what it cannot ask for."""
+"""Files requested by the key `export` of a dataset, and a check for exports that cannot be written."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +12,7 @@ OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "g
 
 
 def exported_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str]:
-    """List what is exported besides model.cellmill: models that are trained here (means left out), objects of all."""
+    """List the exports besides model.cellmill: models of trained runs (not of seed averages), objects of all runs."""
     return [
         f"{RESULTS}/{dataset}/{run.name}/{(MODEL_FILES | OBJECT_FILES)[kind]}"
         for dataset, of_dataset in runs.items()
@@ -23,7 +23,7 @@ def exported_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[st
 
 
 def wrong_exports(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str]:
-    """Name the exports that cannot be, before anything is trained."""
+    """List the exports that cannot be written, before any training starts."""
     mistakes = []
     for dataset, section in config.datasets.items():
         where = f"datasets.{dataset}.export"

@@ -1,4 +1,4 @@
-"""Config sections of a simulation that say what happens to the light: lens, lamp, background, camera.
+"""Config sections of a simulation: blur, illumination, background and camera.
 
 Names in parentheses are those of SIMCEP's options file (Lehmussola et al. 2007).
 """
@@ -25,7 +25,7 @@ LARGEST_OF_8_BITS = 255
 
 
 class Focus(Section):
-    """Blur: each group of touching cells lies at a depth of its own."""
+    """Defocus blur: each group of touching cells has its own depth. The whole image can be blurred as well."""
 
     sigma_px: SigmaRange = Field(
         default=(0.5, 3.0),
@@ -109,7 +109,7 @@ class BackgroundNoise(Section):
 
 
 class Background(Section):
-    """Light that is everywhere."""
+    """Uniform background light."""
 
     level: FractionRange = Field(
         default=(0.0, 0.0),
@@ -119,7 +119,7 @@ class Background(Section):
 
 
 class Dirt(Section):
-    """Specks on the glass and on the camera. They belong to the background: no annotation, and they never move."""
+    """Specks on the glass and on the camera. They are part of the background: stationary and not annotated."""
 
     count: CountRange = Field(
         default=(0, 0), description="Specks in an image, one number or [smallest, largest]; 0 for none."
@@ -135,7 +135,7 @@ class Dirt(Section):
 
 
 class Camera(Section):
-    """From light to counts."""
+    """Conversion of light to camera counts: saturation, noise, compression and channels."""
 
     full_scale_counts: float = Field(
         default=4000.0,

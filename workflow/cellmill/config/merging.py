@@ -1,4 +1,4 @@
-"""Settings over settings: a preset or a scene, and what a config says otherwise."""
+"""Merge the settings of a preset or a scene with the overrides of a config."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay changes over a base, section by section; lists and numbers are replaced as a whole.
+    """Merge changes into a base, section by section; lists and numbers are replaced as a whole.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Section `network` of a preset: the architectures, each with keys of its own."""
+"""Config section `network` of a preset: the architectures and the keys of each."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
@@ -58,7 +58,7 @@ class StemNet(_Network):
 
 
 class ClstmText(_Network):
-    """C-LSTM U-Net as paper 2 describes it: memory in the encoder, three poolings."""
+    """C-LSTM U-Net as described in paper 2: recurrent encoder, three poolings."""
 
     architecture: Literal["clstm_unet_text"] = Field(description="A module of cellmill.models.")
     output: Output = Field("two_classes", description=_OUTPUT)
@@ -70,7 +70,7 @@ class ClstmText(_Network):
 
 
 class ClstmCode(_Network):
-    """C-LSTM U-Net as its authors published it: strided convolutions, skips from block inputs, three classes."""
+    """C-LSTM U-Net as in its authors' code: strided convolutions, skip connections from block inputs, three classes."""
 
     architecture: Literal["clstm_unet_code"] = Field(description="A module of cellmill.models.")
     output: Output = Field("contour", description=_OUTPUT)
@@ -118,7 +118,7 @@ RECURRENT = ("clstm_unet_text", "clstm_unet_code")
 
 
 def stride_px(network: _Network) -> int:
-    """Give what rows and columns of a patch must be multiples of (px)."""
+    """Return the number of pixels that the sides of a patch must be multiples of."""
     if isinstance(network, UNet | UNetIsbi):
         return 2**network.levels
     if isinstance(network, StemNet):
@@ -127,7 +127,7 @@ def stride_px(network: _Network) -> int:
 
 
 def network_settings(preset: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a network as `build_network` takes it: what follows from other sections is filled in."""
+    """Return the arguments of `build_network`, including those derived from other sections of the preset."""
     network, planes = dict(preset["network"]), len(preset["input"]["class_planes"])
     if "conditioning" in network:
         network["film"] = planes if network.pop("conditioning") == "film" else 0
@@ -136,5 +136,5 @@ def network_settings(preset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sees_sequences(network: Mapping[str, Any], input: Mapping[str, Any]) -> bool:
-    """Say whether a network sees more than one frame."""
+    """Return whether a network takes more than one frame as input."""
     return network["architecture"] in RECURRENT or input.get("frames", 1) > 1

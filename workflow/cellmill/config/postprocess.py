@@ -1,4 +1,4 @@
-"""Config sections `postprocess` and `evaluate`: the only place of their defaults."""
+"""Config sections `postprocess` and `evaluate`. Their defaults are defined only here."""
 
 from typing import Annotated, Literal
 
@@ -6,13 +6,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Closed(BaseModel):
-    """A section that knows its keys: any other key is a mistake."""
+    """Config section that rejects unknown keys."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class Threshold(Closed):
-    """Which probability makes a pixel foreground."""
+    """Probability threshold that separates foreground from background."""
 
     method: Literal["mcc", "fixed"] = Field(
         "mcc",
@@ -42,7 +42,7 @@ class Closing(Closed):
 
 
 class Boundary(Closed):
-    """The classifier that decides the pixels along the borders of the predicted mask (paper 4)."""
+    """Classifier that relabels the pixels along the borders of the predicted mask (paper 4)."""
 
     classifier: Literal["svm", "bayes", "none"] = Field(
         "svm",
@@ -85,7 +85,7 @@ class Boundary(Closed):
 
 
 class Instances(Closed):
-    """From a mask to objects. All sizes are of the preprocessed image."""
+    """Splitting of the mask into objects, and object filters. All sizes are in pixels of the preprocessed image."""
 
     method: Literal["auto", "components", "watershed", "contour", "distance", "flow"] = Field(
         "auto",
@@ -152,7 +152,7 @@ class Instances(Closed):
 
 
 class Postprocess(Closed):
-    """From probabilities to objects."""
+    """Conversion of probability maps to objects."""
 
     threshold: Threshold = Field(default_factory=Threshold, description="From probability to mask.")
     closing: Closing = Field(default_factory=Closing, description="Closing of small gaps.")
@@ -167,7 +167,7 @@ class Postprocess(Closed):
 
 
 class Evaluate(Closed):
-    """Scores and their intervals."""
+    """Scores and their confidence intervals."""
 
     bootstrap: int = Field(
         1000,

@@ -1,4 +1,4 @@
-"""Section `preprocess` of a dataset: which channel, which background, which size."""
+"""Config section `preprocess` of a dataset: channel, background subtraction and image size."""
 
 from typing import Annotated, Literal, Self
 
@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Side = Annotated[int, Field(ge=8, le=32768)]
 Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 
-# which of the numbers each method reads
+# numeric settings that each method uses
 NUMBERS_OF_METHOD: dict[str, set[str]] = {
     "none": set(),
     "rolling_ball": {"radius_px"},
@@ -19,7 +19,7 @@ NUMBERS_OF_METHOD: dict[str, set[str]] = {
 
 
 class Background(BaseModel):
-    """What is subtracted from every image before a network sees it."""
+    """Background subtraction, applied to every image before training and prediction."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -67,7 +67,7 @@ class Background(BaseModel):
 
 
 class Fit(BaseModel):
-    """The size of the images that networks see; results go back to the size of the raw images."""
+    """Size of the networks' input images; results are converted back to the size of the raw images."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -94,7 +94,7 @@ class Fit(BaseModel):
 
 
 class Preprocess(BaseModel):
-    """How raw images become what networks see."""
+    """Conversion of raw images to input images of the networks."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Kinds of values of the config section `simulate`: one number, or [smallest, largest] of a uniform draw."""
+"""Value types of the config section `simulate`: one number, or [smallest, largest] of a uniform distribution."""
 
 from typing import Annotated, Any, TypeVar
 
@@ -28,7 +28,7 @@ Ratio = Annotated[float, Field(ge=1, le=10)]
 
 
 class _Pair:
-    """Reads one number as a pair of equal ones, and refuses a pair in the wrong order."""
+    """Annotation that reads one number as a pair of equal numbers and rejects a pair in the wrong order."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         pair = handler(source)
@@ -38,7 +38,7 @@ class _Pair:
 
 
 T = TypeVar("T")
-# One number, or [smallest, largest] of a uniform draw.
+# One number, or [smallest, largest] of a uniform distribution.
 Range = Annotated[tuple[T, T], _Pair()]
 CountRange = Range[Count]
 RadiusRange = Range[Radius]
@@ -51,7 +51,7 @@ LengthRange = Range[Length]
 
 
 class Section(BaseModel):
-    """A closed section; a key with nothing after it is as good as left out."""
+    """Config section that rejects unknown keys and treats empty keys as missing."""
 
     model_config = ConfigDict(extra="forbid")
 

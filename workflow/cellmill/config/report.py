@@ -1,4 +1,4 @@
-"""Section `report`: what the page of a dataset shows, and what is told of its results besides."""
+"""Config section `report`: contents of a dataset's report page, and whether an RO-Crate is written."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 
 class Report(BaseModel):
-    """The page."""
+    """Report page of a dataset, and its RO-Crate."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -1,4 +1,4 @@
-"""Runs: each model of a dataset, for each seed and fold, with its preset resolved."""
+"""Runs: one for each model, seed and fold of a dataset, with the preset resolved."""
 
 import json
 import zipfile
@@ -24,12 +24,12 @@ EXPORT_FORMAT = 2
 
 @dataclass(frozen=True)
 class Run:
-    """One folder results/{dataset}/{name}.
+    """One run of a model, with its folder results/{dataset}/{name}.
 
-    `parts` says which parts of the dataset play train, validation and test; `preset_name` is the file of
-    resources/models, nothing for an applied model; `apply` and `init_from` are "dataset/run" or the path of an
-    exported file; `init_weights` says whether all of its weights must fit. `members` are the runs of the same dataset
-    whose predictions it averages, none for a run that is trained or applied.
+    `parts` maps train, validation and test to parts of the dataset. `preset_name` is a file of resources/models,
+    empty for an applied model. `apply` and `init_from` are "dataset/run" or the path of an exported file.
+    `init_weights` is "all" if every weight of `init_from` must fit, else "matching". `members` are the runs of the
+    same dataset whose predictions are averaged, empty for a run that is trained or applied.
     """
 
     dataset: str
@@ -46,16 +46,16 @@ class Run:
 
 
 class PresetError(ValueError):
-    """A preset that is missing or wrong, with the place in the config."""
+    """Missing or invalid preset, with its location in the config."""
 
 
 def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
-    """Read a preset file; one that is based on another says only what is different.
+    """Read a preset file, merged with the preset it is based on, if any.
 
     Raises
     ------
     PresetError
-        If there is no such file, or it is no mapping.
+        If there is no such file, or it is not a mapping.
     """
     path = presets_dir / f"{name}.yaml"
     known = [file.stem for file in presets_dir.glob("*.yaml")]
@@ -71,7 +71,7 @@ def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
 
 
 def merge_preset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay changes over a preset; another architecture has other keys and takes none of the base's network."""
+    """Merge changes into a preset. A new architecture replaces the whole network section, since its keys differ."""
     network = changes.get("network")
     architecture = network.get("architecture") if isinstance(network, Mapping) else None
     if architecture not in (None, base.get("network", {}).get("architecture", "unet")):
@@ -82,7 +82,7 @@ def merge_preset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
 def resolve_preset(
     entry: ModelEntry, *, presets_dir: Path, where: tuple[str | int, ...]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Merge a preset with the fields that the config overrides, and validate the whole.
+    """Merge a preset with the fields that the config overrides, and validate the result.
 
     Returns
     -------
@@ -101,7 +101,7 @@ def resolve_preset(
 
 
 def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[Run]], list[str]]:
-    """List the runs of every dataset, and what is wrong with them."""
+    """List the runs of every dataset, and the mistakes in them."""
     runs: dict[str, list[Run]] = {}
     mistakes: list[str] = []
     for dataset_name, dataset in config.datasets.items():
@@ -127,7 +127,7 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
 
 
 def _same_repeat(run: Run, known: set[str]) -> str | None:
-    """Find the weights a run starts from: with seeds and folds, those of the same seed and fold."""
+    """Find the run that provides a run's initial weights: of the same seed and fold, or else of the same fold."""
     if run.init_from is None or run.init_from in known:
         return run.init_from
     repeat = run.name.removeprefix(run.model)
@@ -164,7 +164,7 @@ def _runs_of(dataset_name: str, dataset: Dataset, entry: ModelEntry, *, preset: 
 
 
 def _mean_of(runs: Sequence[Run], *, fold: int | None) -> Run:
-    """Describe the run that averages those of all seeds, of one fold."""
+    """Build the run that averages the predictions of all seeds in one fold."""
     suffix = "" if fold is None else f".fold{fold}"
     members = [run for run in runs if run.name.endswith(suffix)]
     name = f"{members[0].model}{MEAN_SUFFIX}"
@@ -215,7 +215,7 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
 
 
 def _unlike_networks(known: dict[str, Run]) -> list[str]:
-    """Name the runs that start from weights of another network, before those are trained."""
+    """List the runs that start from weights of a different network, before any training starts."""
     mistakes = []
     for name, run in known.items():
         if run.init_from is None or not run.preset or run.init_weights == "matching":
@@ -228,7 +228,7 @@ def _unlike_networks(known: dict[str, Run]) -> list[str]:
             try:
                 theirs = read_export(run.init_from)["network"]
             except ValueError:
-                continue  # said already
+                continue  # already reported
         if differs := sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key)):
             found = ", ".join(f"{key} {theirs.get(key)} instead of {own.get(key)}" for key in differs)
             mistakes.append(
@@ -259,12 +259,12 @@ def _wrong_export(reference: str, *, where: str) -> list[str]:
 
 
 def read_export(path: str | Path) -> dict[str, Any]:
-    """Read what an exported model says of itself, without its weights.
+    """Read the description of an exported model, without its weights.
 
     Raises
     ------
     ValueError
-        If the file is missing or no exported model.
+        If the file is missing, is not an exported model, or has another format version.
     """
     try:
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Scenes: files of resources/scenes, each a `simulate` section that a config may start from."""
+"""Scenes: files of resources/scenes, each a `simulate` section that a config can be based on."""
 
 from collections.abc import Mapping
 from copy import deepcopy
@@ -13,12 +13,12 @@ SCENES_DIR = Path(__file__).resolve().parents[3] / "resources" / "scenes"
 
 
 def list_scenes() -> list[str]:
-    """Name the scenes there are, in alphabetical order."""
+    """List the names of all scenes, in alphabetical order."""
     return sorted(path.stem for path in SCENES_DIR.glob("*.yaml"))
 
 
 def read_scene(name: str) -> dict[str, Any]:
-    """Read the section of a scene, as it is written.
+    """Read the `simulate` section of a scene, as written in its file.
 
     Raises
     ------
@@ -33,19 +33,19 @@ def read_scene(name: str) -> dict[str, Any]:
 
 
 def at_size(scene: Mapping[str, Any], size: Any) -> dict[str, Any]:
-    """Give a scene for images of another size: as dense, with clusters as wide.
+    """Adapt a scene to another image size, keeping its density and the width of its clusters in pixels.
 
     Parameters
     ----------
     scene : mapping
         From `read_scene`.
     size : any
-        What the config says; what is no size is left to be found wrong.
+        Value from the config. An invalid size changes nothing here and is rejected by the later validation.
 
     Returns
     -------
     dict
-        A copy with other numbers of cells, clusters and specks, and another spread of the clusters.
+        A copy with scaled numbers of cells, clusters and specks, and a scaled spread of the clusters.
     """
     scaled = deepcopy(dict(scene))
     old = scene.get("size")
@@ -64,6 +64,6 @@ def at_size(scene: Mapping[str, Any], size: Any) -> dict[str, Any]:
 
 
 def _times(count: int | list[int], factor: float) -> int | list[int]:
-    """Scale one number or both ends of a range; what there is stays at 1 at least."""
+    """Scale one number or both ends of a range; a number above 0 becomes at least 1."""
     ends = [max(round(end * factor), 1) if end else 0 for end in (count if isinstance(count, list) else [count])]
     return ends if isinstance(count, list) else ends[0]

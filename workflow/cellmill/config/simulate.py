@@ -1,4 +1,4 @@
-"""Config section `simulate`: images with a known truth instead of images from a microscope.
+"""Config section `simulate`: simulated images with known ground truth instead of microscope images.
 
 Names in parentheses are those of SIMCEP's options file (Lehmussola et al. 2007).
 """
@@ -24,7 +24,7 @@ EXCLUDED = 1e-6
 
 
 class Simulate(Section):
-    """A simulated dataset: fluorescent cells on an uneven background, with a known truth."""
+    """A simulated dataset: cells on an uneven background, with known ground truth."""
 
     scene: str | None = Field(
         default=None,
@@ -132,7 +132,7 @@ class Simulate(Section):
 
 
 class SampleName(NamedTuple):
-    """One image of a simulated dataset; single images have no sequence, and frame 0."""
+    """One image of a simulated dataset; single images have an empty sequence and frame 0."""
 
     sample: str
     sequence: str
@@ -140,13 +140,13 @@ class SampleName(NamedTuple):
 
 
 def name_samples(simulate: Simulate) -> list[SampleName]:
-    """Name the images of a simulated dataset, with their sequences and frames.
+    """List the images of a simulated dataset, with their names, sequences and frames.
 
     Returns
     -------
     list of SampleName
-        ``sim_0000``, ``sim_0001``, ...; of sequences these are the names, and ``sim_0000_t000`` is a frame. More
-        images or sequences add names and change none; a thousand frames more may add a digit to all.
+        Images ``sim_0000``, ``sim_0001``, ...; with time-lapse, these are the sequences, and ``sim_0000_t000`` is a
+        frame. Adding images or sequences changes no other name. Above 1000 frames, all frame numbers get more digits.
     """
     names = [f"sim_{number:04d}" for number in range(simulate.images)]
     if simulate.time_lapse is None:
@@ -160,22 +160,22 @@ def name_samples(simulate: Simulate) -> list[SampleName]:
 
 
 def sample_names(simulate: Simulate) -> list[str]:
-    """Name the images of a simulated dataset."""
+    """List the names of the images of a simulated dataset."""
     return [name.sample for name in name_samples(simulate)]
 
 
 def image_settings(simulate: Simulate) -> dict[str, Any]:
-    """Give the part of the section that an image depends on: everything but the number of images.
+    """Return the settings that an image depends on: all but `images`, `scene` and `like`.
 
-    A job that carries only this does not rerun when images are added.
+    A job with only these settings does not rerun when images are added.
     """
     return simulate.model_dump(mode="json", exclude={"images", "scene", "like"})
 
 
 def setting_limits(model: type[BaseModel] = Simulate, *, prefix: str = "") -> dict[str, tuple[float, float]]:
-    """List the smallest and the largest value of each number of the section, by its dotted name.
+    """Return the smallest and largest allowed value of each number in the section, by its dotted name.
 
-    A stage that writes sections keeps to them. An end that is excluded is moved inwards by a millionth.
+    Stage `match` keeps the settings that it writes within these limits. An exclusive limit is moved inwards by 1e-6.
     """
     limits: dict[str, tuple[float, float]] = {}
     for name, info in model.model_fields.items():

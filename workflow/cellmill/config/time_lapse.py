@@ -10,7 +10,7 @@ LongCount = Annotated[int, Field(ge=2, le=100_000)]
 
 
 class Fading(Section):
-    """Cells that are faint for some frames, as where a stain flickers; the truth has them all along."""
+    """Cells that are faint for some frames, as with a flickering stain. The ground truth has them in every frame."""
 
     probability: float = Field(
         default=0.05, gt=0, le=1, description="Of a cell in its full light to be faint in the next frame."
@@ -34,7 +34,7 @@ class Fading(Section):
 
 
 class TimeLapse(Section):
-    """Cells that move, deform, grow, divide, enter and leave before a background that stands still."""
+    """Cells that move, deform, grow, divide, enter and leave in front of a stationary background."""
 
     frames: LongCount = Field(default=40, description="Frames of a sequence.")
     speed_px: float = Field(

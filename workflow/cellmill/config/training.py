@@ -17,7 +17,7 @@ class _Closed(BaseModel):
 
 
 class Input(_Closed):
-    """What the network sees of an image."""
+    """Input of the network: normalisation, frames, class planes and warm-up."""
 
     normalise: Literal["zscore", "none"] = Field(
         "zscore", description="zscore: mean 0, standard deviation 1 over each image, without its padding."
@@ -60,7 +60,7 @@ class Input(_Closed):
 
 
 class DistanceWeight(_Closed):
-    """More weight between cells that nearly touch: weight * exp(-(d1 + d2)^2 / (factor * sigma^2))."""
+    """Extra weight between cells that nearly touch: weight * exp(-(d1 + d2)^2 / (factor * sigma^2))."""
 
     weight: float = Field(10.0, gt=0, le=1000, description="Added where both distances are 0.")
     sigma_px: float = Field(5.0, gt=0, le=100, description="How quickly it falls with the distances (px).")
@@ -72,7 +72,7 @@ class DistanceWeight(_Closed):
 
 
 class Loss(_Closed):
-    """What the network is trained to make small."""
+    """Loss function of the training."""
 
     name: Literal["bce", "dice", "bce_dice", "focal", "ce", "mse", "distance", "flow"] = Field(
         "bce",
@@ -98,7 +98,7 @@ class Loss(_Closed):
 
 
 class Optimiser(_Closed):
-    """How weights follow the gradient."""
+    """Optimiser, with weight decay and gradient clipping."""
 
     name: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = Field("adam", description="Rule of the update.")
     learning_rate: float = Field(0.01, gt=0, le=10, description="Largest rate of the schedule.")
@@ -117,7 +117,7 @@ class Optimiser(_Closed):
 
 
 class Schedule(_Closed):
-    """How the learning rate changes."""
+    """Learning-rate schedule."""
 
     name: Literal["none", "step", "cosine"] = Field(
         "step", description="step: times `factor` every `every_epochs`. cosine: to 0 over all epochs."
@@ -130,7 +130,7 @@ class Schedule(_Closed):
 
 
 class Streams(_Closed):
-    """How recurrent networks follow sequences: windows of frames, one after the other, memory carried along."""
+    """Training of recurrent networks on sequences: successive windows of frames, with the hidden state carried over."""
 
     unroll: int = Field(5, ge=1, le=1000, description="Frames of a window, through which the gradient flows back.")
     max_step: int = Field(
@@ -190,8 +190,10 @@ class Train(_Closed):
 
 
 class Predict(_Closed):
-    """Prediction of whole images in tiles, which equal the whole image; those of networks with group or instance
-    normalisation, which looks at a whole tile, are blended at their seams.
+    """Prediction of large images in tiles, with the same result as for the whole image.
+
+    There are two exceptions. With group or instance normalisation the output depends on the whole tile, so tiles are
+    blended at the seams. The hidden state of a recurrent network lacks information from beyond a tile's halo.
     """
 
     tile: tuple[Pixels, Pixels] = Field(
@@ -216,7 +218,7 @@ class Predict(_Closed):
 
 
 class ModelPreset(_Closed):
-    """A named system: one file of resources/models, or one with some fields changed."""
+    """Preset of a model: a file of resources/models, possibly with some fields overridden."""
 
     title: str = Field(min_length=1, description="What the report calls it.")
     cite: str | None = Field(None, description="Where the system comes from.")
@@ -231,7 +233,7 @@ class ModelPreset(_Closed):
     @model_validator(mode="before")
     @classmethod
     def _unet_is_meant(cls, preset: Any) -> Any:
-        # A network section without a name is a U-Net's: pydantic wants the name to tell the sections apart.
+        # A network section without an architecture is a U-Net, but pydantic needs the key to choose the model.
         if isinstance(preset, dict) and isinstance(preset.get("network"), dict):
             return {**preset, "network": {"architecture": "unet", **preset["network"]}}
         return preset

@@ -1,4 +1,4 @@
-"""Validation of a whole config: one mistake hides no other."""
+"""Validation of a whole config, which reports all mistakes at once."""
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
@@ -17,12 +17,12 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def validate_config(raw: Mapping[str, Any]) -> tuple[Config | None, list[str], set[str]]:
-    """Validate each dataset by itself, and without its wrong keys again, so that one mistake hides no other.
+    """Validate each dataset separately, and again without its invalid keys, so that one mistake hides no other.
 
     Returns
     -------
     tuple
-        The config as far as it is sound, the mistakes, and the datasets that lost wrong keys.
+        The valid part of the config or None, the mistakes, and the datasets whose invalid keys were renamed or dropped.
     """
     mistakes: list[str] = []
     damaged: set[str] = set()
@@ -50,7 +50,7 @@ _PLACEHOLDER = {"images": "x", "models": [{"apply": "x/x"}]}
 def _validate_part(
     model: type[Model], raw: Any, mistakes: list[str], where: tuple[str, ...]
 ) -> tuple[Model, bool] | None:
-    """Validate a section as it is, then with its unknown keys as they were meant, then without all that is wrong."""
+    """Validate a section as it is, then with its unknown keys renamed or dropped, then without its invalid keys."""
     try:
         return model.model_validate(raw), False
     except ValidationError as error:
@@ -63,7 +63,7 @@ def _validate_part(
     try:
         return model.model_validate(known), True
     except ValidationError as error:
-        # Rules between keys are looked at once the keys are known.
+        # Rules that compare keys are checked only once the keys are valid.
         mistakes += describe_errors(error, model=model, prefix=where)
         wrong = {details["loc"][0] for details in error.errors() if details["loc"]}
     try:
@@ -75,15 +75,16 @@ def _validate_part(
 def _as_meant(
     raw: Mapping[str, Any], unknown: list[tuple[int | str, ...]], *, model: type[BaseModel]
 ) -> dict[str, Any]:
-    """Copy a section with each unknown key under the name it was meant for, or left out.
+    """Copy a section with each unknown key renamed to a similar known key, or dropped if there is none.
 
-    Left out always, `split: {trian: 0.5}` would also be said to make no whole, which is no mistake of its own.
+    If all were dropped, `split: {trian: 0.5}` would also be reported for shares that do not add up to 1, although the
+    misspelt key is the only mistake.
     """
     copied = deepcopy(dict(raw))
     for location in unknown:
         section: Any = copied
         for part in location[:-1]:
-            # pydantic also puts the names of union members into its places.
+            # pydantic also puts the names of union members into its locations.
             is_there = isinstance(section, Mapping) and part in section
             is_there = is_there or (isinstance(section, list) and isinstance(part, int) and part < len(section))
             section = section[part] if is_there else section
@@ -95,14 +96,14 @@ def _as_meant(
 
 
 def wrong_likes(config: Config, *, names: Iterable[str]) -> list[str]:
-    """Say which simulations cannot be like the dataset that they name.
+    """Check that each `simulate.like` is another dataset of the config which has no `like` itself.
 
     Parameters
     ----------
     config : Config
-        As far as it is sound.
+        The valid part of the config.
     names : iterable of str
-        All datasets that the file has, also those with mistakes.
+        Names of all datasets in the file, including those with mistakes.
     """
     mistakes = []
     known = {str(name) for name in names}
@@ -129,7 +130,7 @@ def wrong_likes(config: Config, *, names: Iterable[str]) -> list[str]:
 
 
 def other_mistakes(name: str, section: Mapping[str, Any], *, presets_dir: Path) -> list[str]:
-    """Find what else is wrong with a dataset that failed its validation: files and models, each by itself."""
+    """List further mistakes in a dataset that failed validation: its files and models, each checked separately."""
     mistakes: list[str] = []
     if isinstance(section.get("images"), str):
         try:

@@ -1,4 +1,4 @@
-"""Predictors that have learnt next to nothing: what a network's scores must be read against."""
+"""Trivial baseline predictors to compare a network's scores with."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-# ASSUME a light blur takes the camera's noise out, which alone decides single pixels.
+# ASSUME a light blur removes the camera noise, which would otherwise decide single pixels.
 BLUR_SIGMA_PX = 1.0
 LARGEST_GREY = float(np.finfo(np.float16).max)
 
 
 @dataclass(frozen=True)
 class GreyCounts:
-    """Pixels of both classes by grey value: `values` ascending, one count of each class for each."""
+    """Pixel counts of both classes by grey value: ascending `values`, and for each value a count of each class."""
 
     values: np.ndarray
     background: np.ndarray
@@ -22,7 +22,7 @@ class GreyCounts:
 
 @dataclass(frozen=True)
 class GreyThreshold:
-    """Foreground is what is at least as bright as `value`, or what is darker."""
+    """Grey threshold: foreground is at least as bright as `value` if `is_bright`, otherwise darker than `value`."""
 
     value: float
     is_bright: bool
@@ -41,7 +41,7 @@ def count_greys(image_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndar
     Returns
     -------
     GreyCounts
-        Values are rounded to eleven binary digits (float16), so that images of any range have a few thousand.
+        Values are rounded to eleven binary digits (float16), so that any image has at most a few thousand values.
     """
     blurred_yx = ndimage.gaussian_filter(image_yx.astype(np.float32), BLUR_SIGMA_PX)
     greys = np.clip(blurred_yx[valid_yx], -LARGEST_GREY, LARGEST_GREY).astype(np.float16)
@@ -55,17 +55,17 @@ def count_greys(image_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndar
 
 
 def choose_grey_threshold(counts: Sequence[GreyCounts]) -> GreyThreshold:
-    """Find the one grey value that tells most pixels of some images right.
+    """Find the grey threshold that classifies most pixels of some images correctly.
 
     Parameters
     ----------
     counts : sequence of GreyCounts
-        One an image, at least one.
+        One entry per image, at least one.
 
     Returns
     -------
     GreyThreshold
-        Of equals the lowest, and bright objects before dark ones.
+        Ties go to bright objects, then to the lowest threshold.
     """
     values, place = np.unique(np.concatenate([image.values for image in counts]), return_inverse=True)
     below = [

@@ -1,4 +1,4 @@
-"""Boundary F1: how much of the borders of objects lies where the true ones do."""
+"""Boundary F1: agreement of predicted and true borders of objects within a tolerance."""
 
 from collections.abc import Mapping
 
@@ -20,19 +20,19 @@ def count_borders(
     tolerance_px: int,
     rows: slice = slice(None),
 ) -> dict[str, int]:
-    """Count the pixels of the borders of one image and those with a border of the other side near by.
+    """Count the border pixels of one image, and those near a border of the other label image.
 
     Parameters
     ----------
     predicted_yx, truth_yx : ndarray of integers, shape (rows, columns)
-        Label images, 0 is background. A border is the outermost pixels of an object, also where it touches another one;
-        the edge of the image is no border.
+        Label images, 0 is background. A border consists of the outermost pixels of an object, also where it touches
+        another object. The edge of the image is not a border.
     valid_yx : ndarray of bool, shape (rows, columns)
-        False where the truth is unknown: no border is there.
+        False where the truth is unknown; there are no borders there.
     tolerance_px : int, >= 0
-        Distance up to which borders are the same.
+        Distance up to which borders match.
     rows : slice
-        Rows whose borders are counted; the others are only looked at.
+        Rows whose borders are counted; the others are only context.
 
     Returns
     -------
@@ -54,17 +54,17 @@ def score_borders(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndar
     Parameters
     ----------
     counts : mapping
-        BORDER_COUNTS: numbers or arrays of one shape, of an image or summed.
+        BORDER_COUNTS: numbers or arrays of one shape, for one image or summed over images.
 
     Returns
     -------
     dict
-        boundary_f1: harmonic mean of the share of the predicted border that is right and the share of the true one that
-        is found; 1 where there is no border on either side, 0 where there is one on one side only.
+        boundary_f1: harmonic mean of the correct share of the predicted border and the share of the true border that
+        is found. 1 if neither side has a border, 0 if only one side has a border.
 
     Notes
     -----
-    Csurka, Larlus and Perronnin 2013, BMVC, with a tolerance in pixels in place of a share of the diagonal.
+    Csurka, Larlus and Perronnin 2013, BMVC, with a tolerance in pixels instead of a share of the diagonal.
     """
     true, found, predicted, right = (np.asarray(counts[name], dtype=np.float64) for name in BORDER_COUNTS)
     precision, recall = divide(right, predicted, undefined=0.0), divide(found, true, undefined=0.0)

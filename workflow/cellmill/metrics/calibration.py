@@ -1,7 +1,7 @@
-"""Whether a probability means what it says: Brier score and expected calibration error.
+"""Calibration of probabilities: Brier score and expected calibration error.
 
-Both come from sums that may be added over images: squared errors, and for each of the 256 bins of
-`cellmill.metrics.pixel.histogram_classes` its pixels by class and the sum of their probabilities.
+Both are computed from sums that can be added over images: squared errors, and for each of the 256 bins of
+`cellmill.metrics.pixel.histogram_classes` the pixels by class and the sum of their probabilities.
 """
 
 from typing import Any
@@ -12,12 +12,12 @@ from cellmill.metrics.pixel import BINS, FOREGROUND, divide, place_in_bins
 
 CALIBRATION_METRICS = ("brier", "ece")
 EQUAL_MASS_BINS = 15
-# A probability is stored as float16, 1/2048 near 1: sums to six digits lose nothing.
+# Probabilities are stored as float16, in steps of 1/2048 near 1, so sums lose nothing by rounding to six decimals.
 DIGITS = 6
 
 
 def count_calibration(probability_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndarray) -> dict[str, Any]:
-    """Sum what Brier score and calibration error need of one image.
+    """Compute the sums of one image for Brier score and calibration error.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def count_calibration(probability_yx: np.ndarray, truth_yx: np.ndarray, *, valid
 
 
 def brier_score(squared_error: np.ndarray, histogram: np.ndarray) -> np.ndarray:
-    """Give the mean squared difference of probability and truth (Brier 1950).
+    """Compute the mean squared difference of probability and truth (Brier 1950).
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def brier_score(squared_error: np.ndarray, histogram: np.ndarray) -> np.ndarray:
 
 
 def reliability(confidence: np.ndarray, histogram: np.ndarray) -> dict[str, np.ndarray]:
-    """Put pixels into 15 bins of equal mass by probability, and compare what was said with what is.
+    """Group pixels by probability into 15 bins of equal mass, and compare probability with foreground frequency.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def reliability(confidence: np.ndarray, histogram: np.ndarray) -> dict[str, np.n
     -------
     dict
         mass (share of the pixels), confidence (mean probability) and accuracy (share of foreground), each of shape
-        (15,), NaN without a pixel. Where an edge falls into one of the 256 bins, that is divided in proportion.
+        (15,), NaN without a pixel. If an edge falls into one of the 256 bins, that bin is divided in proportion.
     """
     pixels = np.asarray(histogram, dtype=np.float64)
     total = pixels.sum()
@@ -92,7 +92,7 @@ def reliability(confidence: np.ndarray, histogram: np.ndarray) -> dict[str, np.n
 
 
 def calibration_error(confidence: np.ndarray, histogram: np.ndarray) -> np.ndarray:
-    """Give the expected calibration error: mean distance of probability and share of foreground, 15 bins of equal mass.
+    """Compute the expected calibration error: mean gap of probability and foreground share, 15 bins of equal mass.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What each score of metrics.csv is, in words and as a formula; the page resources/metrics.md."""
+"""Definitions of the scores in metrics.csv, in words and as formulas; source of the page resources/metrics.md."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,20 +10,20 @@ NOT_DEFINED, SHARE_RIGHT = "NaN", "TN / N"
 
 @dataclass(frozen=True)
 class Meaning:
-    """One score.
+    """Definition of a score.
 
     Attributes
     ----------
     heading : str
-        As a table of a report says it.
+        Heading in the tables of a report.
     words : str
-        What it is, for somebody who does not know it.
+        Explanation for readers who do not know the score.
     formula : str
-        TP, FP, FN, TN are pixels, N all of them; in scores of objects, objects.
+        TP, FP, FN, TN are numbers of pixels, N is that of all pixels; for object scores, numbers of objects.
     empty : tuple of three str, or None
-        Its value where truth and prediction hold no object, only the truth holds none, only the prediction holds none.
+        Value if truth and prediction are empty, if only the truth is empty, if only the prediction is empty.
     source : str
-        Who defined it so, where others define it otherwise.
+        Source of the definition, where definitions differ.
     """
 
     heading: str
@@ -200,7 +200,7 @@ of images where either is better; a model of several seeds by the mean over them
 
 
 def metrics_page() -> str:
-    """Write the page."""
+    """Build the text of the page resources/metrics.md."""
     rows = []
     for name, meaning in GLOSSARY.items():
         words = meaning.words + (f" ({meaning.source})" if meaning.source else "")

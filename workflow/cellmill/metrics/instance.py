@@ -1,11 +1,12 @@
-"""Object scores: which predicted object matches which true one, and what follows from it.
+"""Object scores: match predicted and true objects, and compute scores from the matches.
 
-The meanings of 'AP' in this field are kept apart. All are TP / (TP + FP + FN) of objects at one IoU threshold.
+'AP' has several definitions in this field, which have separate names here. All are TP / (TP + FP + FN) of objects at
+an IoU threshold.
 
 ap_kaggle, ap_0.50, ...   as on Kaggle (Data Science Bowl 2018, Sartorius): a match has an IoU strictly above the
-                          threshold, an image without objects on either side scores 1; ap_kaggle is the mean of ten
-ap_stardist_0.50, ...     as in StarDist: an IoU equal to the threshold is a match, and no match is a score of 0, also
-                          where there is nothing to match. Pooled is StarDist's by_image=False, image_mean by_image=True
+                          threshold; an image without true and predicted objects scores 1; ap_kaggle is the mean of ten
+ap_stardist_0.50, ...     as in StarDist: an IoU equal to the threshold is a match; no match scores 0, even if there is
+                          nothing to match; pooled is StarDist's by_image=False, image_mean its by_image=True
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,27 +19,27 @@ from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from cellmill.metrics.pixel import divide
 
-# SOURCE Kaggle, Sartorius, "Evaluation": thresholds 0.5 to 0.95 in steps of 0.05, in per cent so that the
-# comparison is one of integers.
+# SOURCE Kaggle, Sartorius, "Evaluation": thresholds 0.5 to 0.95 in steps of 0.05, in per cent so that
+# integers are compared.
 IOU_PERCENT = tuple(range(50, 100, 5))
 STRICT_AP = tuple(f"ap_{percent / 100:.2f}" for percent in IOU_PERCENT)
 STARDIST_AP = tuple(f"ap_stardist_{percent / 100:.2f}" for percent in IOU_PERCENT)
 PANOPTIC = ("panoptic_quality", "segmentation_quality", "recognition_quality")
 CTC = ("seg", "det", "op_csb")
 INSTANCE_METRICS = ("ap_kaggle", *STRICT_AP, *STARDIST_AP, *PANOPTIC, "aji", *CTC, "count_error")
-# What of one image is enough for all of them, beside the two rows of matches; every entry may be summed over images.
+# Counts of one image for all of these scores, besides the two rows of matches; they can be summed over images.
 OBJECT_COUNTS = (
     "n_true", "n_predicted", "matched_iou", "aji_intersection", "aji_union", "ctc_seg", "ctc_split", "ctc_missed",
     "ctc_false",
 )  # fmt: skip
-# Objects by size: those of 2**k to 2**(k + 1) - 1 px in place k, true and predicted ones, all and matched ones.
+# True and predicted objects by size, all and matched: entry k counts those of 2**k to 2**(k + 1) - 1 px.
 SIZES = 32
 SIZE_COUNTS = ("true_by_size", "found_by_size", "predicted_by_size", "right_by_size")
 # SOURCE Matula et al. 2015, doi:10.1371/journal.pone.0144959: costs of splitting, of adding and of deleting a node
 SPLIT_COST, MISSED_COST, FALSE_COST = 5, 10, 1
 # A table of all pairs is counted directly up to this size, by sorting above it.
 MAX_DENSE_PAIRS = 1 << 22
-# Labels up to this are counted as they are.
+# Labels up to this number are counted without renumbering.
 MAX_TABLE = 1 << 20
 
 
@@ -46,9 +47,9 @@ MAX_TABLE = 1 << 20
 class Overlaps:
     """Objects of two label images and the pixels they share.
 
-    Areas in pixels where the truth is known, `predicted_whole` everywhere; one entry an object, in the order of the
-    labels, which are there too. Pairs are those that touch: `pair_true` and `pair_predicted` are positions in the
-    areas, `pair_pixels` their common pixels.
+    Areas are in pixels where the truth is known; `predicted_whole` includes pixels of unknown truth. Labels and areas
+    have one entry per object, in the order of the labels. Pairs are objects that overlap: `pair_true` and
+    `pair_predicted` are indices into the areas, `pair_pixels` the number of shared pixels.
     """
 
     true_labels: np.ndarray
@@ -61,7 +62,7 @@ class Overlaps:
     pair_pixels: np.ndarray
 
     def without_small(self, min_area_px: int) -> "Overlaps":
-        """Leave out predicted objects below an area, and their pairs."""
+        """Return the overlaps without predicted objects below an area, and without their pairs."""
         kept = self.predicted_whole >= min_area_px
         pairs = kept[self.pair_predicted]
         return Overlaps(
@@ -84,8 +85,8 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
     predicted_yx, truth_yx : ndarray of integer, shape (rows, columns)
         Label images, 0 is background. Labels need not be consecutive.
     valid_yx : ndarray of bool, shape (rows, columns)
-        False where the truth is unknown: such pixels belong to no object, and a predicted object with more
-        than half of its pixels there is left out, as nobody knows whether it is right.
+        False where the truth is unknown. Such pixels belong to no object. A predicted object with more than half of
+        its pixels there is left out, because it cannot be judged.
 
     Returns
     -------
@@ -97,10 +98,10 @@ def count_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
 
 @dataclass(frozen=True)
 class Tally:
-    """Labels and their pixels in one image or in a part of it; tallies of parts make one of the whole.
+    """Pixel counts by label in one image or a part of it; `add_tallies` combines the tallies of parts.
 
-    Labels are sorted. `predicted_known` are the pixels where the truth is known, `predicted_whole` all of them; the
-    columns of `pairs` are labels, true and predicted, that share `pair_pixels`.
+    Labels are sorted. `predicted_known` counts the pixels where the truth is known, `predicted_whole` all pixels. Each
+    column of `pairs` is a true and a predicted label that share `pair_pixels`.
     """
 
     predicted_labels: np.ndarray
@@ -146,7 +147,7 @@ def tally_overlaps(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: 
 
 
 def add_tallies(tallies: Sequence[Tally]) -> Tally:
-    """Put together what was counted in the parts of one image, whose labels are those of the whole."""
+    """Add the tallies of the parts of one image; labels must be consistent across the parts."""
     if len(tallies) == 1:
         return tallies[0]
     predicted_labels, known, whole = _add_up(
@@ -166,7 +167,7 @@ def add_tallies(tallies: Sequence[Tally]) -> Tally:
 
 
 def judge_tally(tally: Tally) -> Overlaps:
-    """Leave out the predicted objects with more than half of their pixels where the truth is unknown."""
+    """Convert a tally to overlaps, without predicted objects whose pixels are mostly of unknown truth (over half)."""
     judged = (2 * tally.predicted_known >= tally.predicted_whole) & (tally.predicted_known > 0)
     predicted_labels = tally.predicted_labels[judged]
     of_predicted = np.searchsorted(predicted_labels, tally.pairs[1])
@@ -184,7 +185,7 @@ def judge_tally(tally: Tally) -> Overlaps:
 
 
 def _small_numbers(labels_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """Give labels as one row of int64, numbered anew where a table of all would be large; then what each stands for."""
+    """Flatten labels to int64, renumbered if any is above MAX_TABLE; return them and the original labels, or None."""
     if labels_yx.max(initial=0) <= MAX_TABLE:
         return labels_yx.ravel().astype(np.int64, copy=False), None
     names = np.union1d(labels_yx, [0])
@@ -196,7 +197,7 @@ def _named(numbers: np.ndarray, names: np.ndarray | None) -> np.ndarray:
 
 
 def _add_up(keys: np.ndarray, *counts: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Sum counts over equal columns of `keys`; gives the columns, sorted, and the sums."""
+    """Sum counts over equal columns of `keys`; return the distinct columns, sorted, and the sums."""
     found, place = np.unique(keys, axis=1, return_inverse=True)
     sums = []
     for each in counts:
@@ -214,14 +215,13 @@ def count_matches(overlaps: Overlaps, *, inclusive: bool = False) -> np.ndarray:
     overlaps : Overlaps
         From `count_overlaps`.
     inclusive : bool
-        An IoU that equals the threshold is a match too, as in StarDist.
+        Whether an IoU equal to the threshold is a match too, as in StarDist.
 
     Returns
     -------
     ndarray of int64, shape (10,)
-        One count for each of IOU_PERCENT. Above one half an object has one partner at most, so the pairs are the
-        matches; no assignment is needed. At one half exactly, an object that is half of each of two others is
-        matched once.
+        One count for each of IOU_PERCENT. Above an IoU of 0.5, an object has at most one partner, so the pairs are the
+        matches and no assignment is needed. At exactly 0.5, an object may have two partners and is matched once.
     """
     shared, union = 100 * overlaps.pair_pixels[None, :], np.array(IOU_PERCENT)[:, None] * _unions(overlaps)[None, :]
     if not inclusive:
@@ -234,7 +234,7 @@ def count_matches(overlaps: Overlaps, *, inclusive: bool = False) -> np.ndarray:
 
 
 def count_objects(overlaps: Overlaps) -> dict[str, Any]:
-    """Count what `score_instances` needs of one image.
+    """Count objects, matches and overlaps of one image for `score_instances`.
 
     Parameters
     ----------
@@ -248,14 +248,15 @@ def count_objects(overlaps: Overlaps) -> dict[str, Any]:
 
     Notes
     -----
-    AJI: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499, algorithm 1: each true object goes with the predicted one
-    of the largest IoU, which several may share. Cell Tracking Challenge: a true object is matched by the predicted
-    one that holds more than half of it. Panoptic quality: Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963.
+    AJI: Kumar et al. 2017, doi:10.1109/TMI.2017.2677499, algorithm 1: each true object is paired with the predicted
+    object of the largest IoU, which several may share. Cell Tracking Challenge: a true object is matched by the
+    predicted object that covers more than half of it. Panoptic quality: Kirillov et al. 2019,
+    doi:10.1109/CVPR.2019.00963.
     """
     n_true, n_predicted = len(overlaps.true_areas), len(overlaps.predicted_areas)
     unions = _unions(overlaps)
     iou = overlaps.pair_pixels / np.maximum(unions, 1)
-    # The pair of the largest IoU of each true object: sorted by object, then by IoU, the last of each.
+    # Sorted by true object, then by IoU: the last pair of each object has its largest IoU.
     order = np.lexsort((iou, overlaps.pair_true))
     last = np.flatnonzero(np.diff(overlaps.pair_true[order], append=-1))
     best = order[last]
@@ -310,7 +311,7 @@ def score_instances(counts: Mapping[str, Any]) -> dict[str, np.ndarray]:
     Parameters
     ----------
     counts : mapping
-        From `count_objects`: numbers, or arrays of one shape (...), of an image or summed over images; `matches` and
+        From `count_objects`: numbers, or arrays of one shape (...), for one image or summed over images; `matches` and
         `matches_inclusive` of shape (..., 10).
 
     Returns
@@ -328,15 +329,15 @@ def score_instances(counts: Mapping[str, Any]) -> dict[str, np.ndarray]:
         recognition_quality  TP / (TP + FP/2 + FN/2) at IoU > 0.5              1          0          0
         panoptic_quality     product of both, 0 without a match                1          0          0
         aji                  aggregated Jaccard index                          1          0          0
-        seg                  mean IoU of true objects with what holds          NaN        NaN        0
-                             more than half of each, else 0
+        seg                  mean IoU of true objects with the object that     NaN        NaN        0
+                             covers more than half of each, else 0
         det                  1 - cost / cost of finding none                   NaN        NaN        0
         op_csb               mean of seg and det                               NaN        NaN        0
         count_error          abs(n_predicted - n_true) / n_true                0          NaN        1
         ==================== ================================================= ========== ========== ===============
 
-        det is that of the Cell Tracking Challenge on masks: five for a merged object, ten for a missed and one for a
-        false one, 0 at least.
+        det is the score of the Cell Tracking Challenge on masks, at least 0. A merged object costs 5, a missed object
+        10, a false object 1.
     """
     count = {name: np.asarray(counts[name], dtype=np.float64) for name in OBJECT_COUNTS}
     true, predicted = count["n_true"], count["n_predicted"]
@@ -372,6 +373,6 @@ def _unions(overlaps: Overlaps) -> np.ndarray:
 
 
 def _surplus(of_true: np.ndarray, of_predicted: np.ndarray) -> int:
-    """Count the pairs of IoU one half that no assignment of one to one can keep."""
+    """Count the pairs with an IoU of 0.5 that a one-to-one assignment must drop."""
     table = coo_array((np.ones(len(of_true), dtype=bool), (of_true, of_predicted))).tocsr()
     return len(of_true) - int(np.count_nonzero(maximum_bipartite_matching(table) >= 0))

@@ -1,9 +1,9 @@
-"""The scores of the ISBI 2012 challenge: how well the cells of a section are kept apart.
+"""Scores of the ISBI 2012 challenge: how well the cells of a section are separated.
 
-Pixel accuracy is nearly blind to what matters in neurons: a membrane of twice the width costs much of it and
-separates the same cells, one missing pixel of membrane costs nothing and joins two. Here the proposed membranes are
-thinned to a line first, and the regions that it separates are compared with the true cells: by the Rand index of
-their pixels (V_rand) and by the information that they share (V_info), both 1 for equal partitions.
+Pixel accuracy is a poor measure for neurons. A membrane of twice the width lowers it considerably but separates the
+same cells; one missing membrane pixel hardly changes it but merges two cells. These scores thin the proposed membranes
+to a line and compare the regions that it separates with the true cells: by the Rand index of their pixels (V_rand) and
+by their shared information (V_info). Both are 1 for equal partitions.
 
 Cells are foreground, membranes background; both partitions are 4-connected.
 """
@@ -37,7 +37,7 @@ def label_cells(cells_yx: np.ndarray) -> np.ndarray:
 
 
 def thin_membranes(cells_yx: np.ndarray) -> np.ndarray:
-    """Let the cells of a proposal grow until only a line one pixel wide separates them, and number them.
+    """Grow the cells of a proposal until only a line one pixel wide separates them, and number them.
 
     Parameters
     ----------
@@ -47,13 +47,12 @@ def thin_membranes(cells_yx: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of int32, shape (rows, columns)
-        4-connected regions 1 .. n, 0 on the line. Two regions never share an edge. Nothing but 0 where there is no
-        cell at all.
+        4-connected regions 1 .. n, 0 on the line. Two regions never share an edge. All 0 if there is no cell.
 
     Notes
     -----
-    A watershed of a flat landscape: the cells grow at one speed, in 4-connected steps. It may cut single pixels off
-    a region, which are regions of their own then, as in the challenge's own scoring of components.
+    This is a watershed of a constant image: all cells grow at the same speed, in 4-connected steps. It may cut single
+    pixels off a region. They count as separate regions, as in the challenge's scoring of components.
     """
     markers_yx = label_cells(cells_yx)
     if not cells_yx.any():
@@ -70,18 +69,18 @@ def compare_regions(regions_yx: np.ndarray, truth_yx: np.ndarray) -> tuple[float
     regions_yx : ndarray of non-negative integers, shape (rows, columns)
         Proposed regions, 0 on the line between them.
     truth_yx : ndarray of non-negative integers, shape (rows, columns)
-        True cells, 0 on membranes and where the truth is unknown: such pixels count nowhere.
+        True cells, 0 on membranes and where the truth is unknown; such pixels are excluded.
 
     Returns
     -------
     tuple of float
-        V_rand and V_info, each in [0, 1]; NaN for both where there is no true cell.
+        V_rand and V_info, each in [0, 1]; NaN for both if there is no true cell.
 
     Notes
     -----
-    Each pixel of a true cell that lies on the proposed line is a region of its own. V_info is 1 where both sides
-    are one region, so that neither has an entropy. A proposal without any cell (every pixel a region of its own) has
-    a V_rand near 0, but a V_info of 2 H(S) / (H(S) + log n), which is about one half for real sections.
+    Each pixel of a true cell that lies on the proposed line is a separate region. V_info is 1 if both sides are a
+    single region, so that both entropies are 0. A proposal without cells (every pixel a separate region) has a V_rand
+    near 0, but a V_info of 2 H(S) / (H(S) + log n), which is about 0.5 for real sections.
     """
     in_cell = truth_yx > 0
     pixels = int(np.count_nonzero(in_cell))
@@ -103,7 +102,7 @@ def compare_regions(regions_yx: np.ndarray, truth_yx: np.ndarray) -> tuple[float
         for sizes, extra in ((joint, singletons), (true, 0), (proposed, singletons))
     )
     v_info = 2 * (h_true + h_proposed - h_joint) / (h_true + h_proposed)
-    return v_rand, float(np.clip(v_info, 0.0, 1.0))  # rounding may pass 0 and 1
+    return v_rand, float(np.clip(v_info, 0.0, 1.0))  # rounding may exceed [0, 1]
 
 
 def score_thresholds(
@@ -114,7 +113,7 @@ def score_thresholds(
     Parameters
     ----------
     probability_yx : ndarray of float, shape (rows, columns)
-        Probability of the inside of cells, in [0, 1]; a pixel is cell where it has at least the threshold.
+        Probability of the inside of cells, in [0, 1]; pixels with at least the threshold are inside cells.
     truth_yx : ndarray of bool, shape (rows, columns)
         True inside cells.
     valid_yx : ndarray of bool, shape (rows, columns)
@@ -133,7 +132,7 @@ def score_thresholds(
 
 
 def best_of_slices(scores: np.ndarray) -> np.ndarray:
-    """Give each section the best of its thresholds.
+    """Return the scores of each section at its best threshold.
 
     Parameters
     ----------
@@ -149,12 +148,12 @@ def best_of_slices(scores: np.ndarray) -> np.ndarray:
 
 
 def best_of_stack(means: np.ndarray) -> np.ndarray:
-    """Give the best threshold's mean over the sections, the challenge's own way.
+    """Return the mean over the sections at the best common threshold, as in the challenge.
 
     Parameters
     ----------
     means : ndarray of float64, shape (..., 2, thresholds)
-        Means of `score_thresholds` over the sections of a stack; one threshold serves all of them.
+        Means of `score_thresholds` over the sections of a stack, which share the threshold.
 
     Returns
     -------
@@ -166,7 +165,7 @@ def best_of_stack(means: np.ndarray) -> np.ndarray:
 
 
 def _sizes(labels: np.ndarray) -> np.ndarray:
-    """Count how often each label stands there; labels may be as large as the number of pairs."""
+    """Count how often each label occurs; labels may be as large as the number of possible pairs."""
     return np.unique(labels, return_counts=True)[1]
 
 

@@ -1,7 +1,7 @@
-"""Pixel scores: counts of one image, threshold sweeps from histograms, and what both say.
+"""Pixel scores: counts of one image, threshold sweeps from histograms, and scores computed from both.
 
-Every score takes arrays of counts of any shape, so that one image, a pooled data set and a thousand
-bootstrap replicates go through the same lines.
+Every score takes arrays of counts of any shape, so that the same code handles one image, a pooled dataset and a
+thousand bootstrap replicates.
 """
 
 from collections.abc import Mapping
@@ -16,14 +16,14 @@ BACKGROUND, FOREGROUND = 0, 1
 
 
 def count_pixels(predicted_yx: np.ndarray, truth_yx: np.ndarray, *, valid_yx: np.ndarray) -> dict[str, int]:
-    """Count right and wrong pixels of one image.
+    """Count correct and wrong pixels of one image.
 
     Parameters
     ----------
     predicted_yx, truth_yx : ndarray of bool, shape (rows, columns)
         True where an object is.
     valid_yx : ndarray of bool, shape (rows, columns)
-        False where the truth is unknown or padded: such a pixel counts nowhere.
+        False where the truth is unknown or padded; such pixels are excluded.
 
     Returns
     -------
@@ -62,11 +62,11 @@ def score_pixels(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarr
         mcc         0          0                0
         =========== ========== ================ =====================
 
-        All are NaN where no pixel was valid. An mcc of 0 by convention is named by `mcc_is_conventional`.
+        All are NaN where no pixel was valid. `mcc_is_conventional` marks where mcc is 0 by convention.
 
     Notes
     -----
-    Dice = 2 IoU / (1 + IoU) for every pair of masks; checked here.
+    Dice = 2 IoU / (1 + IoU) for every pair of masks; this is asserted here.
     """
     tp, fp, fn, tn = (np.asarray(counts[name], dtype=np.float64) for name in COUNTS)
     total = tp + fp + fn + tn
@@ -87,23 +87,23 @@ def score_pixels(counts: Mapping[str, np.ndarray | float]) -> dict[str, np.ndarr
 def matthews_correlation(
     tp: np.ndarray | float, fp: np.ndarray | float, fn: np.ndarray | float, tn: np.ndarray | float
 ) -> np.ndarray:
-    """Give Matthews' correlation coefficient, 0 where one class is missing on either side.
+    """Compute Matthews' correlation coefficient, 0 where one class is missing on either side.
 
-    In float64 throughout: the four-fold product passes the largest int64 from about 5e4 pixels a factor on.
+    Computed in float64, because the product of four factors exceeds the largest int64 from about 5e4 pixels each.
 
     Notes
     -----
     Matthews 1975, doi:10.1016/0005-2795(75)90109-9.
     """
     tp, fp, fn, tn = (np.asarray(count, dtype=np.float64) for count in (tp, fp, fn, tn))
-    # In this grouping a perfect prediction gives 1 exactly: the root of a rounded square is its side.
+    # With this grouping, a perfect prediction scores exactly 1: the root of a rounded square is exact.
     scale = np.sqrt((tp + fp) * (tp + fn)) * np.sqrt((tn + fp) * (tn + fn))
-    # Rounding may pass 1 by an ulp.
+    # Rounding may exceed 1 by an ulp.
     return np.clip(divide(tp * tn - fp * fn, scale, undefined=0.0), -1.0, 1.0)
 
 
 def mcc_is_conventional(counts: Mapping[str, np.ndarray | float]) -> np.ndarray:
-    """Say where Matthews' coefficient is 0/0 and its 0 a convention: prediction or truth of one class only."""
+    """Mark where Matthews' coefficient is 0/0 and set to 0 by convention: prediction or truth has only one class."""
     tp, fp, fn, tn = (np.asarray(counts[name], dtype=np.float64) for name in COUNTS)
     return (tp + fp == 0) | (tp + fn == 0) | (tn + fp == 0) | (tn + fn == 0)
 
@@ -121,9 +121,9 @@ def histogram_classes(probability_yx: np.ndarray, truth_yx: np.ndarray, *, valid
     Returns
     -------
     ndarray of int64, shape (2, 256)
-        Background, foreground. Bin k holds k/256 <= probability < (k + 1)/256 (the last one also 1): a
-        product with 256 is exact in binary, so `probability >= k/256` and `bin >= k` are the same pixels.
-        Probabilities of 8 bits, j/255, have a bin each.
+        Background, foreground. Bin k contains k/256 <= probability < (k + 1)/256; the last bin includes 1.
+        Multiplication by 256 is exact in binary, so `probability >= k/256` and `bin >= k` select the same pixels.
+        Each 8-bit probability, j/255, has a separate bin.
 
     Raises
     ------
@@ -141,17 +141,17 @@ def histogram_classes(probability_yx: np.ndarray, truth_yx: np.ndarray, *, valid
 
 
 def place_in_bins(probability: np.ndarray) -> np.ndarray:
-    """Give the bin of `histogram_classes` that each probability in [0, 1] lies in: int64, the same shape."""
+    """Return the bin of `histogram_classes` for each probability in [0, 1]: int64, the same shape."""
     return np.minimum((probability * np.float32(BINS)).astype(np.int64), BINS - 1)
 
 
 def sweep_counts(histogram: np.ndarray) -> dict[str, np.ndarray]:
-    """Give the counts of every threshold k/256, k = 0 .. 255, from a histogram of both classes.
+    """Compute the counts at every threshold k/256, k = 0 .. 255, from a histogram of both classes.
 
     Parameters
     ----------
     histogram : ndarray of shape (..., 2, 256)
-        From `histogram_classes`, or a sum of such; with fewer bins, of as many thresholds.
+        From `histogram_classes`, or a sum of such; a histogram with fewer bins has as many thresholds as bins.
 
     Returns
     -------
@@ -170,7 +170,7 @@ def sweep_counts(histogram: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def best_threshold(histogram: np.ndarray) -> tuple[float, float]:
-    """Find the threshold of the best Matthews correlation.
+    """Find the threshold with the best Matthews correlation.
 
     Parameters
     ----------
@@ -180,8 +180,8 @@ def best_threshold(histogram: np.ndarray) -> tuple[float, float]:
     Returns
     -------
     tuple of float
-        Threshold k/256 with k in 1 .. 255, and its coefficient. Among equals the one nearest 0.5, of two
-        as near the lower one.
+        Threshold k/256 with k in 1 .. 255, and its coefficient. Ties go to the threshold nearest 0.5, then to
+        the lower threshold.
     """
     mcc = matthews_correlation(**sweep_counts(histogram))[1:]
     steps = np.arange(1, BINS)
@@ -191,7 +191,7 @@ def best_threshold(histogram: np.ndarray) -> tuple[float, float]:
 
 
 def auc_roc(histogram: np.ndarray) -> np.ndarray:
-    """Give the area under the ROC curve by the trapezoid rule, (0, 0) and (1, 1) included.
+    """Compute the area under the ROC curve by the trapezoid rule, (0, 0) and (1, 1) included.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def auc_roc(histogram: np.ndarray) -> np.ndarray:
 
 
 def average_precision(histogram: np.ndarray) -> np.ndarray:
-    """Give the mean precision over recall, as a step function without interpolation.
+    """Compute the mean precision over recall, as a step function without interpolation.
 
     Parameters
     ----------
@@ -232,7 +232,7 @@ def average_precision(histogram: np.ndarray) -> np.ndarray:
 
 
 def _rising_rates(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """True and false positive rates from threshold 'above 1' down to 0, each of shape (..., 257)."""
+    """Compute true and false positive rates from a threshold above 1 down to 0, each of shape (..., 257)."""
     falling = np.asarray(histogram, dtype=np.float64)[..., ::-1]
     reached = np.concatenate([np.zeros((*falling.shape[:-1], 1)), np.cumsum(falling, axis=-1)], axis=-1)
     rates = divide(reached, reached[..., -1:], undefined=np.nan)

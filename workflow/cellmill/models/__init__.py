@@ -1,11 +1,11 @@
-"""Networks by name: one file an architecture, each with `build(...)`; and the weights files they are kept in.
+"""Network architectures, one module each with a `build(...)` function, and reading and writing of weights files.
 
-A network is a `torch.nn.Module` that maps images_bcyx (float32, normalised) to logits_bcyx and tells
-  stride_px             rows and columns of its input are multiples of this
-  receptive_field_px    largest extent of the input that one output pixel sees
-  halo_px               largest distance from an output pixel to an input pixel that it sees
-  is_recurrent          whether it maps (images_btcyx, state) to (logits_btcyx, state): a window of frames and the
-                        memory of those before, None at the start of a sequence
+A network is a `torch.nn.Module` that maps images_bcyx (float32, normalised) to logits_bcyx and has the attributes
+  stride_px             rows and columns of the input must be multiples of this
+  receptive_field_px    largest receptive field of an output pixel
+  halo_px               largest distance from an output pixel to an input pixel that affects it
+  is_recurrent          whether it maps (images_btcyx, state) to (logits_btcyx, state): images_btcyx is a window of
+                        frames, state the hidden state after the previous window, None at the start of a sequence
 """
 
 import importlib
@@ -23,18 +23,18 @@ from cellmill.outputs import OUTPUT_CHANNELS
 
 WEIGHTS_KEYS = ("network", "input", "state_dict")
 MAX_DIFFERENCES = 5
-# Before the number of a network, in a file that holds several
+# Prefix of the network's number in the tensor names of a file that holds several networks
 MEMBER = "member"
 
 
 def build_network(network: dict[str, Any]) -> nn.Module:
-    """Build the network that a preset describes, with fresh weights from torch's global generator.
+    """Build the network of a preset, with initial weights drawn from torch's global generator.
 
     Parameters
     ----------
     network : dict
-        `architecture` names a module of this package, `output` what its logits mean; the other keys (`width` and
-        `in_channels` among them) are the keywords of its `build`.
+        `architecture` is a module of this package and `output` a key of OUTPUT_CHANNELS. The other keys (`width` and
+        `in_channels` among them) are the keywords of the module's `build`.
 
     Returns
     -------
@@ -49,16 +49,16 @@ def build_network(network: dict[str, Any]) -> nn.Module:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Count the numbers that training may change."""
+    """Count the trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def write_weights(
     path: str | Path, *, network: dict[str, Any], input: dict[str, Any], state_dict: dict[str, Any]
 ) -> None:
-    """Write a weights file that suffices alone for prediction.
+    """Write a weights file that holds everything needed for prediction.
 
-    The bytes do not depend on the file's name: the archive is written through a stream.
+    The archive is written through a stream, so that its bytes do not depend on the file's name.
     """
     contents = {"network": network, "input": input, "state_dict": state_dict}
     with Path(path).open("wb") as stream:
@@ -66,7 +66,7 @@ def write_weights(
 
 
 def read_weights(path: str | Path) -> dict[str, Any]:
-    """Read a weights file, or the one inside an exported model.
+    """Read a weights file, or the weights inside an exported model.
 
     Parameters
     ----------
@@ -81,12 +81,12 @@ def read_weights(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     ValueError
-        If it is no weights file of cellmill.
+        If it is not a weights file of cellmill.
     """
     try:
         source: Path | io.BytesIO = Path(path)
         with zipfile.ZipFile(path) as archive:
-            # torch does not look at the checksums: a flipped bit would be a wrong weight.
+            # torch does not verify the checksums: a flipped bit would go unnoticed as a wrong weight.
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
             if "weights.pt" in archive.namelist():
@@ -107,17 +107,17 @@ def read_weights(path: str | Path) -> dict[str, Any]:
 
 
 def join_members(files: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> dict[str, Any]:
-    """Put the weights of several networks of one kind into one file, for the mean of their predictions.
+    """Join the weights of several networks with equal settings, to average their predictions.
 
     Parameters
     ----------
     files : sequence of (path, contents)
-        From `read_weights`, at least one.
+        Contents from `read_weights`, at least one.
 
     Returns
     -------
     dict
-        network, input, and state_dict with the number of the member before each name: for `write_weights`.
+        Arguments of `write_weights`: network, input, and state_dict with the member's number before each name.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def join_members(files: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> dict[
 
 
 def split_members(weights: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
-    """Take the weights of each network out of a weights file: one, or those that `join_members` put there."""
+    """Split a weights file into one state_dict per network; a file not made by `join_members` holds one."""
     members: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in weights["state_dict"].items():
         member, rest = name.split(".", 1) if name.startswith(MEMBER) else ("", name)
@@ -146,12 +146,12 @@ def split_members(weights: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
 
 
 def load_weights(network: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str | Path) -> None:
-    """Put weights into a network, all or none.
+    """Load weights into a network, all or none.
 
     Raises
     ------
     ValueError
-        If names or shapes differ, with the first differences.
+        If names or shapes differ; the message lists the first differences.
     """
     wanted = network.state_dict()
     differences = [f"{name} is missing" for name in wanted if name not in state_dict]
@@ -174,17 +174,17 @@ def load_weights(network: nn.Module, state_dict: dict[str, torch.Tensor], *, sou
 def load_matching(
     network: nn.Module, state_dict: dict[str, torch.Tensor], *, source: str | Path
 ) -> tuple[list[str], list[str]]:
-    """Put those weights into a network that have the name and the shape of one of its own.
+    """Load into a network those weights whose name and shape match.
 
     Returns
     -------
     taken, left : list of str
-        Names of the network's weights that were taken, and of those that stay as they are.
+        Names of the network's weights that were loaded, and of those left unchanged.
 
     Raises
     ------
     ValueError
-        If none fits.
+        If none matches.
     """
     wanted = network.state_dict()
     taken = [name for name in wanted if name in state_dict and state_dict[name].shape == wanted[name].shape]

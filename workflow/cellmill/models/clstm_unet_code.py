@@ -1,13 +1,13 @@
-"""C-LSTM U-Net as its authors published it: strided convolutions, skips from block inputs, Keras' constants.
+"""C-LSTM U-Net after the authors' code: strided convolutions, skips from block inputs, Keras' default constants.
 
 Axes    b batch, t frames of a window, c channels, y rows, x columns
 Input   images_btcyx  float32, b x t x in_channels x rows x columns, multiples of 8
-        state         None at the start of a sequence, or what the window before gave
+        state         None at the start of a sequence, otherwise the state returned for the previous window
 Output  logits_btcyx  float32, b x t x out_channels x rows x columns
         state         list of four (h_bcyx, c_bcyx), one for each encoder level
 
-C-LSTMs of 5x5 with 128, 256, 256 and 512 channels; decoder 256-128-64-32. With one plane in and three out it has
-74,606,531 parameters, and 93,596,099 with convolutions of 5x5.
+C-LSTMs of 5x5 with 128, 256, 256 and 512 channels; decoder 256-128-64-32. With one input plane and three output
+planes it has 74,606,531 parameters, or 93,596,099 with convolutions of 5x5.
 
 # SOURCE paper 2 and its published code, arbellea/LSTM-UNet: Networks.py and Params.py
 # SOURCE Keras, defaults of ConvLSTM2D, Conv2D, BatchNormalization and LeakyReLU, which that code does not change
@@ -25,14 +25,14 @@ LSTM_KERNEL_PX = 5
 ENCODER = (1, 2, 2, 4)  # channels in multiples of base_channels
 DECODER = (0.25, 0.5, 1, 2)  # by level, the finest first
 
-# SOURCE Keras; torch's own are .01, 1e-5 and .1
+# SOURCE Keras; torch's defaults are .01, 1e-5 and .1
 NEGATIVE_SLOPE = 0.3
 NORM_EPS = 1e-3
-NORM_MOMENTUM = 0.01  # UNIT share of the newest batch; Keras gives the share of the past, .99
+NORM_MOMENTUM = 0.01  # UNIT weight of the newest batch; Keras specifies the weight of the past, .99
 
 
 class EncoderBlock(nn.Module):
-    """C-LSTM with no activation after it, two times convolution, norm, leaky ReLU; stride 2 halves the size."""
+    """C-LSTM without activation, then twice convolution, norm, leaky ReLU; stride 2 halves the size."""
 
     def __init__(self, in_channels: int, channels: int, *, stride: int, conv_kernel_px: int, memory: bool) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class EncoderBlock(nn.Module):
             _convolve(channels, channels, kernel_px=conv_kernel_px, stride=stride),
             _convolve(channels, channels, kernel_px=conv_kernel_px, stride=1),
         )
-        # SOURCE Keras: orthogonal (Saxe et al. 2014, arXiv:1312.6120) from hidden to hidden, all others Glorot's
+        # SOURCE Keras: orthogonal weights (Saxe et al. 2014, arXiv:1312.6120) from hidden to hidden, Glorot elsewhere
         nn.init.orthogonal_(self.lstm.from_hidden.weight)
         initialise_convolutions(self.conv, init="xavier")
 
@@ -53,7 +53,7 @@ class EncoderBlock(nn.Module):
 
 
 class ClstmUNetCode(nn.Module):
-    """Encoder with memory, decoder without; convolutions see all frames of a window as one batch."""
+    """Recurrent encoder and feed-forward decoder; convolutions process all frames of a window as one batch."""
 
     is_recurrent = True
     stride_px = 2 ** (len(ENCODER) - 1)
@@ -109,9 +109,9 @@ class ClstmUNetCode(nn.Module):
 
 
 class StridedConv(nn.Conv2d):
-    """Convolution of stride 2 on even sizes.
+    """Convolution of stride 2 for inputs of even size.
 
-    # SOURCE Keras, padding `same`: kernel_px - 2 rows of zeros in all, the odd one at the bottom, columns likewise
+    # SOURCE Keras, padding `same`: kernel_px - 2 rows of zeros in all, an odd one at the bottom; columns likewise
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_px: int) -> None:
@@ -143,10 +143,10 @@ def _convolve(in_channels: int, out_channels: int, *, kernel_px: int, stride: in
 
 
 def list_layers(*, conv_kernel_px: int) -> list[Layer]:
-    """List what widens the view of an output pixel within its own frame.
+    """List the layers that determine the receptive field within one frame.
 
-    Not counted is what the hidden-to-hidden convolutions bring from frames before: each of them reaches two pixels of
-    its level further.
+    The hidden-to-hidden convolutions, which bring in earlier frames, are not counted. Each widens the field by two
+    pixels of its level per frame.
     """
     conv = convolution(conv_kernel_px)
     before, _ = _strided_padding(conv_kernel_px)
@@ -169,25 +169,25 @@ def build(
     conv_kernel_px: int,
     memory: bool,
 ) -> ClstmUNetCode:
-    """Build the C-LSTM U-Net of the published code.
+    """Build the C-LSTM U-Net of the authors' code.
 
     Parameters
     ----------
     in_channels, out_channels : int, > 0
         Planes of a frame and of the logits.
     width : float, > 0
-        Multiplies all channels; rounded, at least one.
+        Multiplies all channel counts; results are rounded, at least 1.
     base_channels : int, > 0
         Channels of the first C-LSTM at width 1; the others have 2, 2 and 4 times as many, the decoder 2, 1, 1/2, 1/4.
     conv_kernel_px : int, odd
         Side of the convolutions outside the C-LSTMs.
     memory : bool
-        Whether h and c pass from frame to frame; without, a given state is not used.
+        Whether h and c pass from frame to frame; if not, the input state is ignored.
 
     Returns
     -------
     ClstmUNetCode
-        Attributes `receptive_field_px` and `halo_px` are those of one frame, see `list_layers`.
+        Attributes `receptive_field_px` and `halo_px` are those within one frame, see `list_layers`.
     """
     return ClstmUNetCode(
         in_channels=in_channels,

@@ -1,15 +1,15 @@
-"""C-LSTM U-Net as paper 2 describes it: memory in the encoder, three poolings, bilinear upsampling.
+"""C-LSTM U-Net after the text of paper 2: recurrent encoder, three poolings, bilinear upsampling.
 
 Axes    b batch, t frames of a window, c channels, y rows, x columns
 Input   images_btcyx  float32, b x t x in_channels x rows x columns, multiples of 8
-        state         None at the start of a sequence, or what the window before gave
+        state         None at the start of a sequence, otherwise the state returned for the previous window
 Output  logits_btcyx  float32, b x t x out_channels x rows x columns
         state         list of four (h_bcyx, c_bcyx), one for each encoder level
 
-Channels 128-256-512-1024; with one plane in and two out 128,169,090 parameters with C-LSTM kernels of 3x3 and
-261,346,434 with 5x5. The text, the caption of figure 1 and the equations contradict each other; taken are the C-LSTM
-in the encoder (sections 1.1 and 2.1), three poolings (multiples of eight, equation 2), and the concatenation of the
-deepest features with themselves (equations 3 and 4).
+Channels 128-256-512-1024. With one input plane and two output planes it has 128,169,090 parameters with C-LSTM
+kernels of 3x3, or 261,346,434 with 5x5. The text, the caption of figure 1 and the equations contradict each other.
+This module follows the C-LSTM in the encoder (sections 1.1 and 2.1), three poolings (multiples of eight, equation 2),
+and the concatenation of the deepest features with themselves (equations 3 and 4).
 
 # SOURCE paper 2, sections 1.1 and 2.1, equations 1 to 4
 """
@@ -23,7 +23,7 @@ from cellmill.models.memory import State
 from cellmill.models.receptive_field import POOL, Join, Keep, Layer, Upsample, convolution, measure_receptive_field
 
 FACTORS = (1, 2, 4, 8)  # channels in multiples of base_channels
-NEGATIVE_SLOPE = 0.01  # of the leaky ReLU; paper 2 has no number, our default is torch's
+NEGATIVE_SLOPE = 0.01  # of the leaky ReLU; paper 2 gives no number, so torch's default is used
 
 
 class EncoderBlock(nn.Module):
@@ -31,7 +31,7 @@ class EncoderBlock(nn.Module):
 
     def __init__(self, in_channels: int, channels: int, *, lstm_kernel_px: int, memory: bool) -> None:
         super().__init__()
-        # ASSUME sigmoid gates and a forget bias of 1: paper 2 names none; our default
+        # ASSUME sigmoid gates and a forget bias of 1: paper 2 specifies neither
         self.lstm = ConvLSTM(in_channels, channels, kernel_px=lstm_kernel_px, gate=torch.sigmoid, has_memory=memory)
         self.conv = _convolve(channels, channels)
 
@@ -44,7 +44,7 @@ class EncoderBlock(nn.Module):
 
 
 class ClstmUNetText(nn.Module):
-    """Encoder with memory, decoder without; convolutions see all frames of a window as one batch."""
+    """Recurrent encoder and feed-forward decoder; convolutions process all frames of a window as one batch."""
 
     is_recurrent = True
     stride_px = 2 ** (len(FACTORS) - 1)
@@ -60,7 +60,7 @@ class ClstmUNetText(nn.Module):
             for level in levels
         )
         self.pool = nn.MaxPool2d(kernel_size=2)
-        below = [*channels[1:], channels[-1]]  # the deepest features are joined with themselves
+        below = [*channels[1:], channels[-1]]  # the deepest features are concatenated with themselves
         self.decoder = nn.ModuleList(
             nn.Sequential(
                 _convolve(below[level] + channels[level], channels[level]), _convolve(channels[level], channels[level])
@@ -96,10 +96,10 @@ def _convolve(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def list_layers(*, lstm_kernel_px: int) -> list[Layer]:
-    """List what widens the view of an output pixel within its own frame.
+    """List the layers that determine the receptive field within one frame.
 
-    Not counted is what the hidden-to-hidden convolutions bring from frames before: each of them reaches
-    lstm_kernel_px // 2 pixels of its level further.
+    The hidden-to-hidden convolutions, which bring in earlier frames, are not counted. Each widens the field by
+    lstm_kernel_px // 2 pixels of its level per frame.
     """
     deepest = len(FACTORS) - 1
     layers: list[Layer] = []
@@ -121,25 +121,25 @@ def build(
     lstm_kernel_px: int,
     memory: bool,
 ) -> ClstmUNetText:
-    """Build the C-LSTM U-Net of the text.
+    """Build the C-LSTM U-Net of the paper's text.
 
     Parameters
     ----------
     in_channels, out_channels : int, > 0
         Planes of a frame and of the logits.
     width : float, > 0
-        Multiplies all channels; rounded, at least one.
+        Multiplies all channel counts; results are rounded, at least 1.
     base_channels : int, > 0
         Channels of the first level at width 1; the others have 2, 4 and 8 times as many.
     lstm_kernel_px : int, odd
         Side of both convolutions of a C-LSTM.
     memory : bool
-        Whether h and c pass from frame to frame; without, a given state is not used.
+        Whether h and c pass from frame to frame; if not, the input state is ignored.
 
     Returns
     -------
     ClstmUNetText
-        Attributes `receptive_field_px` and `halo_px` are those of one frame, see `list_layers`.
+        Attributes `receptive_field_px` and `halo_px` are those within one frame, see `list_layers`.
     """
     return ClstmUNetText(
         in_channels=in_channels,

@@ -1,16 +1,16 @@
-"""Convolutional LSTM: a memory for each pixel of a sequence of frames.
+"""Convolutional LSTM layer for sequences of frames.
 
 Axes    b batch, t frames of a window, c channels, y rows, x columns
 Input   frames_btcyx  float32, b x t x in_channels x rows x columns
 Output  hidden_btcyx  float32, b x t x channels x rows x columns
 
-With * a convolution, x the frame, h the hidden state of the frame before and c its cell:
+With * a convolution, x the frame, h and c the hidden state and cell state after the previous frame:
   i = gate(Wi * x + Ui * h + bi)        input
   f = gate(Wf * x + Uf * h + bf)        forget, bf starts at 1
   g = tanh(Wg * x + Ug * h + bg)        candidate
   o = gate(Wo * x + Uo * h + bo)        output
   c = f c + i g,   h = o tanh(c)
-Both kernels hold the four in this order (i, f, g, o) along their output channels. No gate looks at the cell.
+Both kernels hold the four in this order (i, f, g, o) along their output channels. No gate takes the cell as input.
 
 # SOURCE Shi et al. 2015, arXiv:1506.04214, equation 3, without its peepholes
 # SOURCE Jozefowicz et al. 2015, section 4: the forget gate starts open, bias 1
@@ -25,26 +25,26 @@ FORGET_BIAS = 1.0
 
 
 def hard_sigmoid(values: Tensor) -> Tensor:
-    """Approximate the sigmoid by a line: clip(0.2 x + 0.5, 0, 1).
+    """Compute the piecewise linear approximation of the sigmoid, clip(0.2 x + 0.5, 0, 1).
 
-    # SOURCE Keras, recurrent_activation of ConvLSTM2D; torch's own hard sigmoid has slope 1/6
+    # SOURCE Keras, recurrent_activation of ConvLSTM2D; torch's hard sigmoid has slope 1/6
     """
     return (0.2 * values + 0.5).clamp(0, 1)
 
 
 class ConvLSTM(nn.Module):
-    """One layer of memory.
+    """One convolutional LSTM layer.
 
     Parameters
     ----------
     in_channels, channels : int, > 0
-        Of the frames and of the hidden state.
+        Channels of the frames and of the hidden state.
     kernel_px : int, odd
         Side of both convolutions.
     gate : function
         torch.sigmoid or hard_sigmoid.
     has_memory : bool
-        Whether h and c pass from frame to frame; without, each frame starts from zeros.
+        Whether h and c pass from frame to frame; if not, each frame starts from zeros.
     """
 
     def __init__(
@@ -72,21 +72,21 @@ class ConvLSTM(nn.Module):
     def forward(
         self, frames_btcyx: Tensor, state: tuple[Tensor, Tensor] | None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """Go through a window of frames.
+        """Process a window of frames.
 
         Parameters
         ----------
         frames_btcyx : Tensor
             The window.
         state : (h_bcyx, c_bcyx) or None
-            After the frame before the window; None: zeros.
+            State after the frame before the window; None means zeros.
 
         Returns
         -------
         hidden_btcyx : Tensor
             h of each frame.
         (h_bcyx, c_bcyx) : tuple of Tensors
-            After the last frame.
+            State after the last frame.
         """
         batch, frames = frames_btcyx.shape[:2]
         gates_bcyx = self.from_input(frames_btcyx.flatten(0, 1))
@@ -110,6 +110,6 @@ class ConvLSTM(nn.Module):
         return self.gate(output_bcyx) * torch.tanh(cell_bcyx), cell_bcyx
 
     def _zeros(self, gates_bcyx: Tensor) -> Tensor:
-        # In the weights' precision: under autocast gates have fewer digits, and a cell is a sum over many frames.
+        # In the weights' precision, since a cell accumulates over many frames and autocast lowers that of the gates.
         batch, _, rows, columns = gates_bcyx.shape
         return self.from_hidden.weight.new_zeros((batch, self.channels, rows, columns))

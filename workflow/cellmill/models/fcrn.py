@@ -4,8 +4,8 @@ Axes    b batch, c channels, y rows, x columns
 Input   images_bcyx   float32, b x in_channels x rows x columns, multiples of 8
 Output  logits_bcyx   float32, b x out_channels x rows x columns
 
-Channels 32-64-128-512-128-64-32; with one image plane and two output planes 1,365,282 parameters. A pixel sees 54 px
-at most (46 at two places of eight); the 38 x 38 px of paper 5 are what the layer of 512 channels sees.
+Channels 32-64-128-512-128-64-32; with one image plane and two output planes 1,365,282 parameters. The receptive field
+is 54 px at most (46 px at two of eight positions). The 38 x 38 px of paper 5 is that of the layer of 512 channels.
 
 # SOURCE paper 5, section on the network: FCRN-A with two output maps, ReLU, Xavier, no dropout, 38 x 38
 # SOURCE Xie et al. 2018, doi:10.1080/21681163.2016.1149104, and W. Xie's published model: channels, nearest-neighbour
@@ -23,7 +23,7 @@ DECODER = (4, 2, 1)
 
 
 class Fcrn(nn.Module):
-    """One convolution a stage, pooled three times and enlarged three times."""
+    """Encoder with three poolings and decoder with three upsamplings, one convolution per stage."""
 
     is_recurrent = False
     stride_px = 2 ** len(DECODER)
@@ -68,13 +68,13 @@ class Fcrn(nn.Module):
 
 
 def _stage(in_channels: int, out_channels: int, *, norm: str) -> nn.Sequential:
-    # A bias before batch normalisation would be taken away again.
+    # Batch normalisation would cancel a bias before it.
     conv = nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1, bias=norm == "none")
     return nn.Sequential(conv, make_norm(norm, out_channels), nn.ReLU())
 
 
 def list_layers(*, is_bilinear: bool, head_kernel_px: int) -> list[Layer]:
-    """List what widens the view of an output pixel."""
+    """List the layers that determine the receptive field."""
     layers: list[Layer] = [convolution(3)]
     for _ in ENCODER[1:]:
         layers += [POOL, convolution(3)]
@@ -101,7 +101,7 @@ def build(
     in_channels, out_channels : int, > 0
         Planes of the image and of the logits.
     width : float, > 0
-        Multiplies all channels; rounded, at least one.
+        Multiplies all channel counts; results are rounded, at least 1.
     base_channels : int, > 0
         Channels of the first stage at width 1; the others have 2, 4, 16, 4, 2 and 1 times as many.
     norm : str

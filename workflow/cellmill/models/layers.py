@@ -1,4 +1,4 @@
-"""Pieces that several architectures share: norms, channel counts, initial weights, doubling of the resolution.
+"""Building blocks shared by several architectures: normalisation, channel counts, initial weights, upsampling.
 
 Axes    b batch, c channels, y rows, x columns
 """
@@ -6,12 +6,12 @@ Axes    b batch, c channels, y rows, x columns
 import torch
 from torch import Tensor, nn
 
-# SOURCE Wu and He 2018, arXiv:1803.08494: the number of groups hardly matters; ours where channels are few.
+# SOURCE Wu and He 2018, arXiv:1803.08494: the number of groups hardly matters. 8 is our choice for few channels.
 MAX_GROUPS = 8
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation that also takes features of one pixel, which then become the offset."""
+    """Group normalisation that also accepts features of a single pixel and then returns the offset."""
 
     def forward(self, features_bcyx: Tensor) -> Tensor:
         return torch.group_norm(features_bcyx, self.num_groups, self.weight, self.bias, self.eps)
@@ -26,7 +26,7 @@ def make_norm(name: str, channels: int) -> nn.Module:
         `batch`; `group`: the largest number of groups up to MAX_GROUPS that divides the channels; `instance`: each
         channel is a group; `none`.
     channels : int, > 0
-        Of the features.
+        Number of channels of the features.
 
     Returns
     -------
@@ -35,14 +35,14 @@ def make_norm(name: str, channels: int) -> nn.Module:
 
     Notes
     -----
-    `group` and `instance` take their statistics over all pixels of the input: there a tile is not predicted exactly
-    as its image is.
+    `group` and `instance` take their statistics over all pixels of the input, so tiled prediction is not exactly
+    equal to prediction of the whole image.
     """
     if name == "none":
         return nn.Identity()
     if name == "batch":
-        # No momentum: the running statistics are plain means since `restart_statistics`, and batches of few patches
-        # of different stains do not pull them to and fro.
+        # No momentum: the running statistics are plain means since `restart_statistics`, so that small batches of
+        # patches with different stains do not make them fluctuate.
         return nn.BatchNorm2d(channels, momentum=None)
     if name == "instance":
         return GroupNorm(channels, channels)
@@ -51,12 +51,12 @@ def make_norm(name: str, channels: int) -> nn.Module:
 
 
 def scale_channels(channels: float, *, width: float) -> int:
-    """Multiply a number of channels by the width: rounded half up, at least one."""
+    """Multiply a number of channels by the width, round half up, and return at least 1."""
     return max(1, int(channels * width + 0.5))
 
 
 def initialise_convolutions(network: nn.Module, *, init: str) -> None:
-    """Draw the weights of all convolutions anew, with biases of zero.
+    """Initialise the weights of all convolutions and set their biases to zero.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def initialise_convolutions(network: nn.Module, *, init: str) -> None:
 
 
 def double_size(features_bcyx: Tensor, *, is_bilinear: bool) -> Tensor:
-    """Double rows and columns: by repetition, or linearly between pixel centres."""
+    """Double rows and columns by repetition, or by linear interpolation between pixel centres."""
     if is_bilinear:
         return nn.functional.interpolate(features_bcyx, scale_factor=2, mode="bilinear", align_corners=False)
     return nn.functional.interpolate(features_bcyx, scale_factor=2, mode="nearest")

@@ -1,6 +1,6 @@
-"""The memory of recurrent networks between two windows of frames: carried, cut from the graph, emptied, parted.
+"""Hidden state of recurrent networks between windows of frames: detach, reset, slice along the batch, and join.
 
-Axes    b places of a batch, each of which follows a sequence, c channels, y rows, x columns
+Axes    b batch slots, each of which follows one sequence, c channels, y rows, x columns
 """
 
 import torch
@@ -11,27 +11,27 @@ State = list[tuple[Tensor, Tensor]]
 
 
 def detach_state(state: State | None) -> State | None:
-    """Cut a state from the graph of the window that made it; values stay.
+    """Detach a state from the autograd graph of its window; the values stay.
 
-    # SOURCE Williams and Peng 1990, doi:10.1162/neco.1990.2.4.490: back-propagation through time, truncated
+    # SOURCE Williams and Peng 1990, doi:10.1162/neco.1990.2.4.490: truncated back-propagation through time
     """
     return None if state is None else [(hidden.detach(), cell.detach()) for hidden, cell in state]
 
 
 def reset_state(state: State | None, fresh_b: Tensor) -> State | None:
-    """Empty the memory of some places of a batch, where another sequence starts.
+    """Reset the state of the batch slots in which another sequence starts.
 
     Parameters
     ----------
     state : list of (h_bcyx, c_bcyx) or None
         Not changed.
     fresh_b : Tensor of bool, shape (b,)
-        Places that start from zeros.
+        Slots that start from zeros.
 
     Returns
     -------
     list of (h_bcyx, c_bcyx) or None
-        None where there was no state yet: that is zeros everywhere.
+        None if `state` is None, which means zeros everywhere.
     """
     if state is None:
         return None
@@ -40,12 +40,12 @@ def reset_state(state: State | None, fresh_b: Tensor) -> State | None:
 
 
 def part_of_state(state: State | None, part: slice) -> State | None:
-    """Give the memory of some places of a batch."""
+    """Return the state of some slots of a batch."""
     return None if state is None else [(hidden[part], cell[part]) for hidden, cell in state]
 
 
 def join_states(parts: list[State | None]) -> State:
-    """Put the memory of parts of a batch together again."""
+    """Concatenate the states of the parts of a batch."""
     states = [state for state in parts if state is not None]
     return [
         (torch.cat([hidden for hidden, _ in layer]), torch.cat([cell for _, cell in layer]))

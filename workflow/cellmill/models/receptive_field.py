@@ -1,7 +1,7 @@
-"""What one output pixel of a network sees of its input, from the list of the network's layers.
+"""Receptive field of a network, computed from a list of its layers.
 
-A list of layers goes from input to output and names only what widens the view: convolutions, poolings, upsamplings,
-and skip connections by name. Rows and columns are alike, so a line of pixels stands for both.
+The list goes from input to output and holds only the layers that change the receptive field: convolutions, poolings,
+upsamplings and skip connections. Rows and columns are treated alike, so the computation is one-dimensional.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution or pooling: pixel p is made from pixels stride * p - before_px to stride * p + after_px."""
+    """A convolution or pooling: pixel p is computed from pixels stride * p - before_px to stride * p + after_px."""
 
     before_px: int
     after_px: int
@@ -19,10 +19,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Upsample:
-    """Twice the pixels.
+    """Upsampling by a factor of two.
 
-    Pixel p is made from pixel p // 2 (repetition, transposed convolution 2x2 of stride 2, unpooling), or, bilinear,
-    from the two pixels around (p - 0.5) / 2.
+    Pixel p is computed from pixel p // 2 (repetition, transposed convolution 2x2 of stride 2, unpooling), or with
+    bilinear interpolation from the two pixels around (p - 0.5) / 2.
     """
 
     is_bilinear: bool
@@ -37,7 +37,7 @@ class Keep:
 
 @dataclass(frozen=True)
 class Join:
-    """The end of a skip connection: what was kept under this name is seen, too."""
+    """The end of the skip connection of this name, which adds the receptive field of the kept features."""
 
     name: int
 
@@ -48,24 +48,24 @@ POOL = Window(before_px=0, after_px=1, stride=2)
 
 
 def convolution(kernel_px: int) -> Window:
-    """Describe a convolution with an odd kernel that keeps the size."""
+    """Return the window of a convolution with an odd kernel that keeps the size."""
     return Window(before_px=kernel_px // 2, after_px=kernel_px // 2)
 
 
 def trace_back(layers: Sequence[Layer], *, pixel: int) -> tuple[int, int]:
-    """Follow a pixel of the last layer back to the input.
+    """Trace a pixel of the last layer back to the input.
 
     Parameters
     ----------
     layers : sequence of layers
         From input to output.
     pixel : int
-        Place on the grid of the last layer, far from the border.
+        Position on the grid of the last layer, far from the border.
 
     Returns
     -------
     first, last : int
-        The outermost input pixels that it sees.
+        The outermost input pixels in its receptive field.
     """
     first = last = pixel
     kept: dict[int, tuple[int, int]] = {}
@@ -84,7 +84,7 @@ def trace_back(layers: Sequence[Layer], *, pixel: int) -> tuple[int, int]:
 
 
 def measure_stride(layers: Sequence[Layer]) -> int:
-    """Give the largest number of input pixels that lie between neighbouring pixels of a layer."""
+    """Return the largest distance (px of the input) between neighbouring pixels of any layer."""
     scale, deepest = 1, 1
     for layer in layers:
         if isinstance(layer, Window):
@@ -97,7 +97,7 @@ def measure_stride(layers: Sequence[Layer]) -> int:
 
 
 def measure_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
-    """Measure the view of each kind of output pixel.
+    """Compute the largest receptive field of any output pixel.
 
     Parameters
     ----------
@@ -107,12 +107,13 @@ def measure_receptive_field(layers: Sequence[Layer]) -> tuple[int, int]:
     Returns
     -------
     extent_px, reach_px : int
-        Largest number of input pixels in a line that one output pixel sees, and the largest distance to one.
+        Largest extent of a receptive field along one axis, and the largest distance from an output pixel to an input
+        pixel in its field.
 
     Notes
     -----
-    What a pixel sees depends on its place in its cell of `measure_stride` pixels. The numbers hold for features; which
-    pixel of four an unpooling fills is decided among pixels that the pooled value sees anyway.
+    The field depends on the pixel's position within a block of `measure_stride` pixels, so all positions are tried.
+    Unpooling positions do not widen it: they are chosen among pixels in the field of the pooled value.
     """
     extent_px = reach_px = 0
     for pixel in range(measure_stride(layers)):

@@ -1,14 +1,14 @@
-"""SegNet: the convolutions of VGG16 and their mirror image, which puts features back where pooling found them.
+"""SegNet: VGG16 encoder and mirrored decoder that unpools with the encoder's max-pooling indices.
 
 Axes    b batch, c channels, y rows, x columns
-Input   images_bcyx   float32, b x in_channels x rows x columns, any size; multiples of 32 where tiles shall agree
+Input   images_bcyx   float32, b x in_channels x rows x columns, any size; multiples of 32 for seamless tiling
 Output  logits_bcyx   float32, b x out_channels x rows x columns
 
-26 convolutions: 2x64, 2x128, 3x256, 3x512, 3x512 and back. With normalisation, one plane in and two out it has
-29,443,010 parameters.
+26 convolutions: 2x64, 2x128, 3x256, 3x512, 3x512 and back. With normalisation, one input plane and two output planes
+it has 29,443,010 parameters.
 
 # SOURCE paper 3, section 4: SegNet
-# SOURCE Badrinarayanan et al. 2017, doi:10.1109/TPAMI.2016.2644615, section 3: layers, unpooling by kept places
+# SOURCE Badrinarayanan et al. 2017, doi:10.1109/TPAMI.2016.2644615, section 3: layers, unpooling by pooling indices
 """
 
 from itertools import pairwise
@@ -24,7 +24,7 @@ CONVOLUTIONS = (2, 2, 3, 3, 3)
 
 
 class SegNet(nn.Module):
-    """Five blocks down, five blocks up."""
+    """Encoder and decoder of five blocks each."""
 
     is_recurrent = False
     stride_px = 2 ** len(FACTORS)
@@ -62,7 +62,7 @@ class SegNet(nn.Module):
 
 
 def pool(features_bcyx: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the largest of each 2x2 pixels, and its place in the plane; an odd last row or column pools alone."""
+    """Return the maximum of each 2x2 pixels and its index in the plane; an odd last row or column is pooled alone."""
     values_bcyx, places_bcyx = nn.functional.max_pool2d(
         features_bcyx, kernel_size=2, ceil_mode=True, return_indices=True
     )
@@ -70,16 +70,16 @@ def pool(features_bcyx: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unpool(values_bcyx: Tensor, places_bcyx: Tensor, *, size: torch.Size) -> Tensor:
-    """Put values to their places on planes of zeros.
+    """Write values to their pooling indices on planes of zeros.
 
     Parameters
     ----------
     values_bcyx : Tensor
         Pooled features.
     places_bcyx : Tensor of int64, same shape
-        Of `pool`: row * columns + column.
+        Indices from `pool`: row * columns + column.
     size : torch.Size of (rows, columns)
-        Of the features before pooling; odd sizes cannot be told from their half.
+        Size of the features before pooling; an odd size cannot be derived from its half.
 
     Returns
     -------
@@ -88,7 +88,7 @@ def unpool(values_bcyx: Tensor, places_bcyx: Tensor, *, size: torch.Size) -> Ten
 
     Notes
     -----
-    Torch's own max_unpool2d is not deterministic where places repeat. Here none do, as windows do not overlap.
+    torch's max_unpool2d is not deterministic where indices repeat. Here none do, as pooling windows do not overlap.
     """
     zeros = values_bcyx.new_zeros((*values_bcyx.shape[:2], size[0] * size[1]))
     return zeros.scatter(2, places_bcyx.flatten(2), values_bcyx.flatten(2)).unflatten(2, size)
@@ -102,7 +102,7 @@ def _block(channels: list[int], *, norm: str) -> nn.Sequential:
 
 
 def list_layers() -> list[Layer]:
-    """List what widens the view of an output pixel; the head is the last convolution of the first level."""
+    """List the layers that determine the receptive field; the head is the last convolution of the first level."""
     layers: list[Layer] = []
     for count in CONVOLUTIONS:
         layers += [*[convolution(3)] * count, POOL]
@@ -119,7 +119,7 @@ def build(*, in_channels: int, out_channels: int, width: float, base_channels: i
     in_channels, out_channels : int, > 0
         Planes of the image and of the logits.
     width : float, > 0
-        Multiplies all channels; rounded, at least one.
+        Multiplies all channel counts; results are rounded, at least 1.
     base_channels : int, > 0
         Channels of the first block at width 1; the others have 2, 4, 8 and 8 times as many.
     norm : str

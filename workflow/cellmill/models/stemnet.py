@@ -5,13 +5,13 @@ Input   images_bcyx   float32, b x in_channels x rows x columns, multiples of 2*
                       for five frames the channels are the frames j - 2 to j + 2
 Output  logits_bcyx   float32, b x out_channels x rows x columns
 
-`levels` counts resolutions: three levels are twelve convolutions and two poolings. With 16 channels it has 305,442
+`levels` counts resolutions: three levels have twelve convolutions and two poolings. With 16 channels it has 305,442
 parameters for one frame and 307,042 for five, and a receptive field of 84 px.
 
 # SOURCE paper 1, section on the networks: 12 layers, 5x5 convolutions of stride 1, 2x2 poolings and transposed
 #   convolutions, ReLU, dropout .25, output of the size of the input
-# SOURCE tf_unet (Akeret et al. 2017, doi:10.1016/j.ascom.2017.01.002), whose default settings paper 1 has nearly all:
-#   16 channels at the first level, place of the dropout, initial weights
+# SOURCE tf_unet (Akeret et al. 2017, doi:10.1016/j.ascom.2017.01.002), which paper 1 uses mostly with its defaults:
+#   16 channels at the first level, position of the dropout, initial weights
 """
 
 import math
@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from cellmill.models.layers import scale_channels
 from cellmill.models.receptive_field import POOL, Join, Keep, Layer, Upsample, convolution, measure_receptive_field
 
-BIAS = 0.1  # SOURCE tf_unet: a little above zero, so that every ReLU starts open
+BIAS = 0.1  # SOURCE tf_unet: slightly above zero, so that every ReLU is active at the start
 
 
 class DroppedConv(nn.Module):
-    """Convolution, dropout of single features, bias, ReLU: what is dropped becomes ReLU(bias)."""
+    """Convolution, dropout of single features, bias, ReLU; a dropped feature becomes ReLU(bias)."""
 
     def __init__(self, in_channels: int, out_channels: int, *, kernel_px: int, dropout: float) -> None:
         super().__init__()
@@ -89,10 +89,12 @@ class StemNet(nn.Module):
         return torch.relu(logits_bcyx) if self.relu_logits else logits_bcyx
 
     def _initialise(self, channels: list[int], *, kernel_px: int) -> None:
-        """Draw weights from normals cut at two standard deviations, sqrt(2 / (kernel_px**2 * channels)).
+        """Draw weights from normal distributions truncated at two standard deviations.
 
-        # SOURCE tf_unet: the channels are those of the level in the encoder and of the level below in the decoder;
-        #   transposed convolutions and the head take the kernel and channels of their block's convolutions
+        The standard deviation is sqrt(2 / (kernel_px**2 * channels)).
+
+        # SOURCE tf_unet: `channels` is that of the level in the encoder and of the level below in the decoder;
+        #   transposed convolutions and the head use the kernel size and channels of their block's convolutions
         """
         parts: list[tuple[nn.Module, int]] = list(zip(self.encoder, channels, strict=True))
         parts += zip(self.decoder, channels[1:], strict=True)
@@ -108,7 +110,7 @@ class StemNet(nn.Module):
 
 
 def list_layers(levels: int, *, kernel_px: int) -> list[Layer]:
-    """List what widens the view of an output pixel."""
+    """List the layers that determine the receptive field."""
     block = [convolution(kernel_px), convolution(kernel_px)]
     layers: list[Layer] = [*block]
     for level in range(levels - 1):
@@ -136,17 +138,17 @@ def build(
     in_channels, out_channels : int, > 0
         Frames of the input and planes of the logits.
     width : float, > 0
-        Multiplies all channels; rounded, at least one.
+        Multiplies all channel counts; results are rounded, at least 1.
     base_channels : int, > 0
         Channels of the first level at width 1; each deeper level has twice as many.
     levels : int, > 1
-        Resolutions; one pooling less.
+        Number of resolutions; there are levels - 1 poolings.
     kernel_px : int, odd
         Side of the convolutions.
     dropout : float, in [0, 1)
-        Probability that a feature is set to zero in training; what is left is divided by 1 - dropout.
+        Probability that a feature is set to zero in training; the others are divided by 1 - dropout.
     relu_logits : bool
-        Whether negative logits become 0, as tf_unet has it: then no evidence against a class is left.
+        Whether negative logits become 0, as in tf_unet; this removes evidence against a class.
 
     Returns
     -------

@@ -7,9 +7,9 @@ Output  logits_bcyx   float32, b x out_channels x rows x columns
 Level l works at 1/2**l of the resolution with base_channels * width * 2**l channels; the bottleneck is level
 `levels`. With 32 channels, four levels and one image plane it has 7,765,409 parameters.
 
-The class of an image comes as planes that are 0 or 1 everywhere, the last ones of the input. As planes they only add
-a constant to each channel, which batch normalisation takes away again where all images of a batch share their class.
-With `film` they enter behind each normalisation instead, as a gain and an offset of each channel.
+The class of an image is given by the last planes of the input, each 0 or 1 everywhere. As input of the first
+convolution they only add a constant to each channel, which batch normalisation cancels if all images of a batch have
+the same class. With `film` they act after each normalisation instead, as a gain and an offset of each channel.
 
 # SOURCE Ronneberger et al. 2015, doi:10.1007/978-3-319-24574-4_28, with padded convolutions
 # SOURCE paper 4, section C, figure 7: 32-64-128-256, bottleneck 512, batch normalisation, ReLU
@@ -24,7 +24,7 @@ from cellmill.models.receptive_field import POOL, Join, Keep, Layer, Upsample, c
 
 
 class Film(nn.Module):
-    """Gain and offset of each channel by class: none at the start of training, and none where all classes are 0."""
+    """Gain and offset of each channel by class: the identity at the start of training and where all classes are 0."""
 
     def __init__(self, classes: int, channels: int) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Film(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Two times convolution 3x3, dropout, norm, gain and offset of the class where `film` is its number, ReLU."""
+    """Twice convolution 3x3, dropout, norm, ReLU; with `film` classes, a gain and offset by class after each norm."""
 
     def __init__(self, in_channels: int, out_channels: int, *, norm: str, dropout: float, film: int) -> None:
         super().__init__()
@@ -105,7 +105,10 @@ class UNet(nn.Module):
 
 
 def list_layers(levels: int) -> list[Layer]:
-    """List what widens the view of an output pixel; a transposed convolution 2x2 of stride 2 takes pixel p // 2."""
+    """List the layers that determine the receptive field.
+
+    A transposed convolution 2x2 of stride 2 computes pixel p from pixel p // 2.
+    """
     block = [convolution(3), convolution(3)]
     layers: list[Layer] = []
     for level in range(levels):
@@ -138,13 +141,13 @@ def build(
     levels : int, > 0
         Number of poolings.
     width : float, > 0
-        Multiplies all channels; rounded, at least one.
+        Multiplies all channel counts; results are rounded, at least 1.
     norm : str
         `batch`, `group`, `instance` or `none`, see `layers.make_norm`.
     dropout : float, in [0, 1)
         Probability that a feature is set to zero in training.
     film : int, >= 0 and < in_channels
-        How many of the last input planes are class planes that enter as gain and offset. 0: all planes enter the
+        Number of class planes at the end of the input that act as gain and offset; with 0, all planes enter the
         first convolution. Each class plane is constant, also where the image is padded.
 
     Returns

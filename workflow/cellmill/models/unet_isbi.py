@@ -1,14 +1,14 @@
-"""U-Net for membranes: no normalisation, repeated pixels and 2x2 convolutions on the way up, dropout in the depth.
+"""U-Net for membranes: no normalisation, upsampling by repetition and 2x2 convolution, dropout at deep levels.
 
 Axes    b batch, c channels, y rows, x columns
 Input   images_bcyx   float32, b x in_channels x rows x columns, multiples of 2**levels
 Output  logits_bcyx   float32, b x out_channels x rows x columns
 
-Channels 64-128-256-512-1024 for four levels (poolings): 31,031,685 parameters with one plane in and out. All that the
-head's last convolution sees are two rectified channels; where both die, the output is a constant.
+Channels 64-128-256-512-1024 for four levels (poolings): 31,031,685 parameters with one input and one output plane.
+The input of the head's last convolution is two rectified channels; if both die, the output is constant.
 
 # SOURCE paper 3, section 4: U-Net
-# SOURCE zhixuhao/unet, whose recipe paper 3 follows: channels, dropout .5 after the two deepest encoder levels, 2x2
+# SOURCE zhixuhao/unet, which paper 3 follows: channels, dropout .5 after the two deepest encoder levels, 2x2
 #   convolutions after repetition, the head, He's initial weights
 """
 
@@ -31,9 +31,9 @@ HEAD_CHANNELS = 2
 
 
 class UpConv(nn.Module):
-    """Each pixel four times, then convolution 2x2 and ReLU.
+    """Upsampling by repetition, convolution 2x2, ReLU.
 
-    # SOURCE Keras, padding `same` of an even kernel: the odd row and column of zeros are at the bottom and the right
+    # SOURCE Keras, padding `same` of an even kernel: the extra row and column of zeros are at the bottom and the right
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -95,7 +95,7 @@ def _block(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 def list_layers(levels: int) -> list[Layer]:
-    """List what widens the view of an output pixel; the 2x2 convolutions look down and right only."""
+    """List the layers that determine the receptive field; the 2x2 convolutions extend it down and right only."""
     block = [convolution(3), convolution(3)]
     layers: list[Layer] = []
     for level in range(levels):
@@ -122,7 +122,7 @@ def build(
     in_channels, out_channels : int, > 0
         Planes of the image and of the logits.
     width : float, > 0
-        Multiplies all channels but the two of the head; rounded, at least one.
+        Multiplies all channel counts except the two of the head; results are rounded, at least 1.
     base_channels : int, > 0
         Channels of the first level at width 1; each deeper level has twice as many.
     levels : int, > 0

@@ -1,6 +1,6 @@
-"""Chapters of a report, as tables and figures: the objects, and how to get the same again.
+"""Chapters of a report, as tables and figures: the objects, and how to reproduce the results.
 
-No files are read here. A run is what `cellmill.pages.results.read_runs` gives.
+No files are read here. A run is an entry returned by `cellmill.pages.results.read_runs`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,18 +28,18 @@ from cellmill.pages.wording import (
 Run = Mapping[str, Any]
 
 PART_ORDER = ("train", "validation", "test", "unlabelled")
-MAX_AREAS = 100_000  # of a histogram; more are thinned evenly
-MAX_SEQUENCES = 6  # whose counts are drawn over time
+MAX_AREAS = 100_000  # in a histogram; more are thinned evenly
+MAX_SEQUENCES = 6  # with counts drawn over time
 
 
 def sort_parts(parts: Iterable[str]) -> list[str]:
-    """Bring parts into the order train, validation, test, folds, unlabelled."""
+    """Sort parts into the order train, validation, test, folds, unlabelled."""
     order = {part: index for index, part in enumerate(PART_ORDER)}
     return sorted(parts, key=lambda part: (order.get(part, 2.5), part))
 
 
 def shared_sequences(samples: Iterable[Mapping[str, Any]]) -> list[str]:
-    """List the sequences that have frames both to train on and to test on."""
+    """List the sequences with frames in several parts of the split."""
     parts: dict[str, set[str]] = {}
     for row in samples:
         if row.get("sequence") and row["split"] != "unlabelled":
@@ -48,21 +48,21 @@ def shared_sequences(samples: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: Sequence[float]) -> Figure | None:
-    """Draw how large the objects of some images are, predicted by each run and annotated.
+    """Draw the size distribution of the objects of some images, predicted by each run and annotated.
 
     Parameters
     ----------
     runs : sequence of runs
         One for each model.
     samples : sequence of str
-        The images; the annotated areas are of the same ones.
+        The images; the annotated areas come from the same ones.
     truth_areas_px : sequence of float
         Areas of the annotated objects.
 
     Returns
     -------
     Figure or None
-        None where there are no objects.
+        None if there are no objects.
     """
     series: list[tuple[Key, Sequence[float]]] = []
     scale, unit = _area_unit(runs)
@@ -81,7 +81,7 @@ def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: S
 
 
 def draw_intensities(runs: Sequence[Run], *, samples: Sequence[str]) -> Figure | None:
-    """Draw how bright the predicted objects of some images are in the raw images; None where it was not measured."""
+    """Draw the intensities of predicted objects in the raw images; None if they were not measured."""
     series: list[tuple[Key, Sequence[float]]] = []
     for run in runs:
         values = [float(value) for sample in samples for value in run["intensities"].get(sample, ())]
@@ -130,7 +130,7 @@ def draw_times(runs: Sequence[Run], *, rows: Sequence[Mapping[str, Any]]) -> lis
 
 
 def draw_counts(runs: Sequence[Run], *, scores: pd.DataFrame, samples: Sequence[str]) -> Figure:
-    """Draw how many objects the images have: predicted against annotated, or how the counts are distributed."""
+    """Draw object counts of the images: predicted against annotated, or their distribution if nothing is scored."""
     points = []
     for run in runs:
         for row in final_scores(scores, run=run):
@@ -154,7 +154,7 @@ def draw_counts(runs: Sequence[Run], *, scores: pd.DataFrame, samples: Sequence[
 
 
 def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], scores: pd.DataFrame) -> Table:
-    """Tabulate the images: objects and their median size for each model, and scores of the first.
+    """Tabulate the images: object counts of each model, and median object area and scores of the first model.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], s
 
 
 def _area_unit(runs: Sequence[Run]) -> tuple[float, str]:
-    """Give what a pixel is worth, and the unit: µm² where the size of a pixel is known."""
+    """Return the area of a pixel and its unit: µm² if the pixel size is known, otherwise px."""
     scale = runs[0]["um2_per_px"]
     return (1.0, "px") if scale is None else (float(scale), "µm²")
 
@@ -207,13 +207,13 @@ def _thin(values: Sequence[float]) -> Sequence[float]:
 
 
 def tabulate_digests(digests: Sequence[tuple[str, str]]) -> Table:
-    """Tabulate what `list_digests` gathered."""
+    """Tabulate the digests of `list_digests`."""
     columns = [Column("What"), Column("SHA-256", meaning="of the raw images that of their digests in check/images.csv")]
     return Table("digests", "Hashes", columns, [[word(what), word(digest)] for what, digest in digests])
 
 
 def tabulate_versions(recorded: Mapping[str, Mapping[str, str]]) -> tuple[Table, list[str]]:
-    """Tabulate package versions, and name the packages that differ between stages.
+    """Tabulate package versions, and list the packages that differ between stages.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def tabulate_versions(recorded: Mapping[str, Mapping[str, str]]) -> tuple[Table,
     Returns
     -------
     tuple
-        The table, and the packages of which several versions took part.
+        The table, and the packages with several versions.
     """
     packages: dict[str, dict[str, list[str]]] = {}
     for place, of_place in recorded.items():

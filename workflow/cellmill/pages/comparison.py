@@ -1,7 +1,7 @@
-"""How the runs did: compared on the test images, and one by one.
+"""Results of the runs: compared on the test images, and model by model.
 
-A run is what `cellmill.pages.results.read_runs` gives: its `run`, `model`, `seed`, `label` and `style` (its
-colour), and what was read of it, `history`, `summary`, `fit` and `areas`, each empty where there is none.
+A run is an entry returned by `cellmill.pages.results.read_runs`: its `run`, `model`, `seed`, `label` and `style` (its
+colour), and the contents of its files, `history`, `summary`, `fit` and `areas`, each empty if there is no file.
 """
 
 import math
@@ -59,7 +59,7 @@ CHANGE_METRICS = ("dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_
 
 
 def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Figure], Table]:
-    """Compare runs on the test images: a dot plot for each main score, and a table of all of them.
+    """Compare runs on the test images: a dot plot for each main score, and a table of all scores.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Fig
 
 
 def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFrame) -> Table | None:
-    """Tabulate how much better the best model is than each other one, on the same images; None for a single model."""
+    """Tabulate the differences of the best model to each other one, on the same images; None for a single model."""
     if len(standings) < 2:
         return None
     best, rows = standings[0].model, []
@@ -123,7 +123,7 @@ def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFram
 
 
 def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: float) -> Table:
-    """Tabulate what each run cost: parameters, epochs, time, device, memory, and how fast it predicts all images."""
+    """Tabulate the cost of each run: parameters, epochs, time, device, memory, and prediction speed on all images."""
     columns = [
         Column("Run"), Column("Parameters", True), Column("Epochs", True), Column("Chosen epoch", True),
         Column("Training time", True), Column("Device"), Column("Peak memory, MB", True),
@@ -152,7 +152,7 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
 
 
 def list_all_metrics(metrics: pd.DataFrame) -> Table:
-    """Show metrics.csv as it is."""
+    """Tabulate metrics.csv unchanged, up to MAX_ROWS rows."""
     columns = [Column(str(name), name not in TEXT_COLUMNS) for name in metrics.columns]
     rows = [
         [_metric_cell(str(name), value) for name, value in zip(metrics.columns, row, strict=True)]
@@ -170,7 +170,7 @@ def _metric_cell(name: str, value: Any) -> Cell:
 
 
 def say_device(summary: Mapping[str, Any]) -> str:
-    """Say where a run was trained."""
+    """Return the device on which a run was trained, in words."""
     device = str(summary.get("device") or MISSING)
     if summary.get("device_override"):
         return "CPU (CELLMILL_DEVICE=cpu, although a GPU was asked for)"
@@ -183,12 +183,12 @@ def say_device(summary: Mapping[str, Any]) -> str:
 def describe_model(
     runs: Sequence[Run], *, metrics: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame, sizes: pd.DataFrame
 ) -> dict[str, Any]:
-    """Say how one model was trained, chosen and finished.
+    """Describe training, choices and scores of one model.
 
     Parameters
     ----------
     runs : sequence of runs
-        The model's, one for each seed and fold; the first is the one whose details are shown.
+        Runs of the model, one for each seed and fold; details are shown for the first.
     metrics, scores, curves, sizes : DataFrame
         metrics.csv, scores.csv, curves.csv and sizes.csv.
 
@@ -309,7 +309,7 @@ def _score_points(run: Run, scores: pd.DataFrame) -> list[Point]:
 
 
 def final_scores(scores: pd.DataFrame, *, run: Run) -> list[dict[str, Any]]:
-    """Take the rows of scores.csv that say how a run's final objects did on each test image."""
+    """Return the rows of scores.csv for a run's final objects, one per test image."""
     if scores.empty:
         return []
     rows = scores[
@@ -322,7 +322,7 @@ def final_scores(scores: pd.DataFrame, *, run: Run) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
-# What stands in postprocess.json, step by step: place, words, unit.
+# Entries of postprocess.json, step by step: section, key, label, unit.
 FIT_FACTS = {
     "Threshold": (
         ("threshold", "value", "threshold", ""),
@@ -363,12 +363,12 @@ FIT_WORDS = {
 
 
 def describe_fit(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Say what postprocessing chose and why.
+    """Describe the choices of postprocessing and their reasons.
 
     Parameters
     ----------
     fit : mapping
-        postprocess.json; empty where there is none.
+        postprocess.json; empty if there is none.
 
     Returns
     -------
@@ -395,7 +395,7 @@ def describe_fit(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def fitted_threshold(fit: Mapping[str, Any]) -> float | None:
-    """Give the threshold of a run, None where there is no fit."""
+    """Return the threshold of a run; None if there is no fit."""
     step = fit.get("threshold")
     return float(step["value"]) if isinstance(step, Mapping) and step.get("value") is not None else None
 

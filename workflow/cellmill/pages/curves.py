@@ -1,4 +1,4 @@
-"""Curves of one model: what each threshold would do, whether probabilities mean what they say, which sizes are found.
+"""Curves of one model: scores at each threshold, calibration of the probabilities, scores by object size.
 
 Everything is drawn from curves.csv and sizes.csv, pooled over the test images.
 """
@@ -19,7 +19,7 @@ from cellmill.pages.wording import say_score
 Run = Mapping[str, Any]
 
 UNIT = (0.0, 1.0)
-# Sizes with fewer objects than this say little, and are not drawn.
+# Sizes with fewer objects are too uncertain and are not drawn.
 MIN_OBJECTS = 3
 
 
@@ -33,12 +33,12 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
     curves : DataFrame
         curves.csv.
     threshold : float or None
-        The one that was chosen, for a mark.
+        The chosen threshold, which is marked.
 
     Returns
     -------
     list of Figure
-        Empty where the test images hold pixels of one class only.
+        Empty if the test images contain pixels of one class only.
     """
     rows = _rows_of(run, curves).sort_values("low")
     histogram = rows[["background", "foreground"]].to_numpy(dtype=np.float64).T
@@ -90,7 +90,7 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
 
 
 def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
-    """Draw which share of the objects of each size is found, and right; None where there are too few objects."""
+    """Draw by size the shares of annotated objects found and of predicted ones right; None if objects are too few."""
     rows = _rows_of(run, sizes).sort_values("low_px")
     curves = []
     for label, style, part, whole in (
@@ -120,6 +120,6 @@ def _say_threshold(mcc: np.ndarray, places: list[float], threshold: float | None
     says = f"On these images the MCC is best at {say_score(places[best])} ({say_score(float(mcc[best]))})"
     if threshold is None:
         return f"{says}."
-    # Bin k holds what lies between k/256 and (k + 1)/256.
+    # Bin k contains probabilities between k/256 and (k + 1)/256.
     here = float(mcc[min(math.ceil(threshold * len(places)), len(places) - 1)])
     return f"{says}. The line is the threshold that was chosen on validation images ({say_score(here)} here)."

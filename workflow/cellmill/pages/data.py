@@ -1,4 +1,4 @@
-"""The data chapter of a report: images and annotations by split, and what the stage check found.
+"""The data chapter of a report: images and annotations by split, and the findings of the stage check.
 
 No files are read here.
 """
@@ -25,7 +25,7 @@ from cellmill.pages.wording import (
 )  # fmt: skip
 
 SEVERITIES = ("error", "warning", "note")
-MAX_NAMED = 5  # samples with the same finding
+MAX_NAMED = 5  # samples listed for the same finding
 
 
 def describe_data(
@@ -35,7 +35,7 @@ def describe_data(
     annotations: Mapping[str, Mapping[str, Any]],
     pixel_size_um: float | None = None,
 ) -> list[Table]:
-    """Tabulate images by split, annotations by split, and classes by split where there are any.
+    """Tabulate images by split, annotations by split, and classes by split if there are any.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def describe_data(
     images, annotations : mapping
         Sample -> its row in images.csv and annotations.csv of the stage check.
     pixel_size_um : float, optional
-        Edge of a pixel by the config, which is right where the metadata say another one.
+        Edge of a pixel from the config, which takes precedence over the metadata.
 
     Returns
     -------
@@ -142,9 +142,9 @@ def _tabulate_truth(
 
 
 def list_findings(findings: Iterable[Mapping[str, Any]]) -> Table:
-    """Tabulate what the stage check found, the most severe first.
+    """Tabulate findings, the most severe first.
 
-    Findings of one severity with one remedy stand together; where their numbers differ the first is shown.
+    Findings of the same severity and remedy share a row; if their texts differ, the first is shown.
     """
     groups: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for entry in findings:

@@ -1,8 +1,8 @@
 """Plots as SVG text: a few kilobytes each, in the page's own fonts and colours, light or dark.
 
-Every panel is drawn 340 px wide, so that its text stays readable on a telephone; pages put panels side by side.
+Every panel is drawn 340 px wide, so that its text stays readable on a phone; pages put panels side by side.
 A mark carries a <title>, which browsers show as a tooltip. Colours come from the page's CSS: class `s0` is the
-first series, `s1` the second, and so on; `truth` is what people annotated.
+first series, `s1` the second, and so on; `truth` is the annotation.
 """
 
 import math
@@ -15,10 +15,10 @@ from cellmill.pages.scales import Scale, span_of
 
 WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
-LABEL = 16  # for the name of the vertical axis, which stands above it
+LABEL = 16  # space for the name of the vertical axis, which stands above it
 SERIES = 7  # colours in report.css
-MAX_MARKS = 60  # of a curve that answer to the pointer
-MAX_POINTS = 1000  # of a scatter plot
+MAX_MARKS = 60  # with a tooltip on a curve
+MAX_POINTS = 1000  # in a scatter plot
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn panel with what stands around it."""
+    """A drawn panel with its title, caption and legend."""
 
     title: str
     svg: Markup
@@ -42,7 +42,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Curve:
-    """One line of `draw_curves`; None leaves a gap, and without a label it is not in the legend."""
+    """One line of `draw_curves`; None leaves a gap, and a line without a label is left out of the legend."""
 
     label: str
     style: str
@@ -63,7 +63,7 @@ class Dot:
 
 @dataclass(frozen=True)
 class Change:
-    """One row of `draw_distances`: a value before and after, and the band in which it is to be expected."""
+    """One row of `draw_distances`: a value before and after, and the band of expected values."""
 
     label: str
     before: float | None
@@ -100,15 +100,15 @@ def draw_curves(
     Parameters
     ----------
     curves : sequence of Curve
-        Not finite or missing values leave a gap; on a logarithmic axis also those that are not positive.
+        Non-finite or missing values leave a gap; on a logarithmic axis so do values that are not positive.
     title, x_label, y_label, caption : str
-        Plain text; `y_label` is empty where the title says it.
+        Plain text; `y_label` is empty if the title contains it.
     is_log : bool
         Logarithmic vertical axis.
     mark_x : float or None
-        Where a vertical line stands: the chosen epoch.
+        Position of a vertical line, such as the chosen epoch.
     x_span, y_span : (low, high) or None
-        Range of an axis; None: that of the values.
+        Range of an axis; None for the range of the values.
     is_log_x : bool
         Logarithmic horizontal axis.
 
@@ -133,12 +133,12 @@ def draw_curves(
 
 
 def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
-    """Draw one value a row with its interval, for comparing runs.
+    """Draw one value per row with its interval, to compare runs.
 
     Parameters
     ----------
     rows : sequence of Dot
-        From top to bottom. The label stands above its line, so that long names have room.
+        From top to bottom. The label stands above its line, so that long names fit.
     title, caption : str
         Plain text.
 
@@ -171,7 +171,7 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
 
 
 def draw_changes(rows: Sequence[tuple[str, float, float]], *, style: str, title: str, caption: str) -> Figure:
-    """Draw what a step does to several scores: an open dot before, a full one after.
+    """Draw the effect of a step on several scores: an open dot before, a filled dot after.
 
     Parameters
     ----------
@@ -206,12 +206,12 @@ def draw_changes(rows: Sequence[tuple[str, float, float]], *, style: str, title:
 
 
 def draw_distances(rows: Sequence[Change], *, title: str, caption: str) -> Figure:
-    """Draw how far something lies off before and after, on a band of what is to be expected.
+    """Draw distances before and after, on a band of expected values.
 
     Parameters
     ----------
     rows : sequence of Change
-        From top to bottom; a value that is None is not drawn.
+        From top to bottom; values of None are not drawn.
     title, caption : str
         Plain text.
 
@@ -259,11 +259,11 @@ def draw_scatter(
     Parameters
     ----------
     points : sequence of Point
-        Of more than MAX_POINTS, some evenly chosen are drawn.
+        If there are more than MAX_POINTS, evenly spaced ones are drawn.
     title, x_label, y_label, caption : str
         Plain text.
     is_agreement : bool
-        Same range on both axes and a diagonal: points on it agree.
+        Same range on both axes, and a diagonal on which both values agree.
     legend : tuple of Key
         Names of the series.
 
@@ -293,16 +293,16 @@ def draw_scatter(
 def draw_histogram(
     series: Sequence[tuple[Key, Sequence[float]]], *, title: str, x_label: str, is_log: bool, caption: str
 ) -> Figure:
-    """Draw how values are distributed, one outline a series, as shares of the series.
+    """Draw distributions, one outline per series, as shares of the series.
 
     Parameters
     ----------
     series : sequence of (Key, values)
-        Values are positive where the axis is logarithmic.
+        Values must be positive if the axis is logarithmic.
     title, x_label, caption : str
         Plain text.
     is_log : bool
-        Logarithmic horizontal axis, bins of equal width on it.
+        Logarithmic horizontal axis, with bins of equal width on it.
 
     Returns
     -------
@@ -365,7 +365,7 @@ def _frame(x: Scale, y: Scale, *, x_label: str, y_label: str) -> str:
 
 
 def _curve(curve: Curve, x: Scale, y: Scale, *, x_label: str, is_log: bool) -> list[str]:
-    """Draw one line, and some of its values as marks that answer to the pointer."""
+    """Draw one line, and marks with tooltips at some of its values."""
     path, pen = "", "M"
     places = []
     for value_x, value in zip(curve.x, curve.y, strict=True):

@@ -1,4 +1,4 @@
-"""The gallery of a report: which images are shown, in which order, and what is said of each."""
+"""The gallery of a report: which images are shown, in which order, and their captions."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ class Rooms:
     labels: Mapping[str, str | Path]
 
     def source(self, row: Row, *, side_px: int | None = None) -> Source:
-        """Give the files of one sample, with its raw plane where the sample table names a file.
+        """Return the files of one sample, with its raw plane if the sample table contains a file.
 
         Raises
         ------
@@ -78,7 +78,7 @@ class Rooms:
 
 @dataclass(frozen=True)
 class Card:
-    """A picture with what stands below it; lists have one entry a model."""
+    """A picture with the text below it; lists have one entry per model."""
 
     picture: Picture
     captions: list[list[str]]
@@ -88,7 +88,7 @@ class Card:
 
 
 def judged_rows(rows: Sequence[Row], *, models: Sequence[Run], scores: pd.DataFrame) -> list[Row]:
-    """Take the images on which the models were tested; where nothing is scored, all of them.
+    """Return the images on which the models were tested, or all images if nothing is scored.
 
     Parameters
     ----------
@@ -108,18 +108,18 @@ def judged_rows(rows: Sequence[Row], *, models: Sequence[Run], scores: pd.DataFr
 
 
 def choose_rows(rows: Sequence[Row], *, dice: Mapping[str, float], images: int, choice: str) -> list[Row]:
-    """Choose the images that are shown, the lowest Dice first; without scores evenly, in their own order.
+    """Choose the images to show, the lowest Dice first; without scores evenly, in their own order.
 
     Parameters
     ----------
     rows : sequence of mappings
         Candidates.
     dice : mapping
-        Sample -> Dice of the best model; images without one come last.
+        Sample -> Dice of the best model; images without a score come last.
     images : int
-        How many.
+        Number of images to choose.
     choice : "worst" or "spread"
-        The lowest, or some from the lowest to the highest.
+        The lowest, or evenly spaced ones from the lowest to the highest.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def draw_gallery(
     models : sequence of runs
         One for each model, the best first.
     runs : sequence of runs
-        All of them.
+        All runs.
     scores : DataFrame
         scores.csv.
     rooms : Rooms
@@ -161,7 +161,7 @@ def draw_gallery(
     settings : mapping
         gallery_images, gallery_choice, gallery_side_px.
     page_dir : path
-        Folder of the page, where links to files start; files elsewhere have none.
+        Folder of the page, to which links are relative; files outside of it are not linked.
 
     Returns
     -------
@@ -200,7 +200,7 @@ def draw_gallery(
 
 
 def draw_examples(rows: Sequence[Row], *, rooms: Rooms) -> list[dict[str, Any]]:
-    """Draw a few preprocessed images, of as many classes as there are.
+    """Draw a few preprocessed images, of as many classes as possible.
 
     Returns
     -------
@@ -229,7 +229,7 @@ def draw_examples(rows: Sequence[Row], *, rooms: Rooms) -> list[dict[str, Any]]:
 
 
 def _links(source: Source, prediction: Prediction, *, page_dir: Path) -> list[tuple[str, str]]:
-    """Name the files of a picture and where they lie, seen from the page."""
+    """List the files of a picture: label, and path relative to the page."""
     files = {
         "objects": prediction.segmentation_path, "probability": prediction.probability_path,
         "preprocessed": source.image_path, "truth": source.truth_path,
@@ -281,8 +281,8 @@ def _open_raw(row: Row, geometry: Geometry) -> PlaneRows | None:
     except ValueError:
         if "channel" in row:
             raise
-        return None  # several channels, and nobody said which one was taken
-    # A file of another size is not the image that was preprocessed: a table of names only, read elsewhere.
+        return None  # several channels, and the one that was used is unknown
+    # A file of another size is not the preprocessed image, for example if a table of names was read elsewhere.
     return raw if raw.shape == geometry.raw_shape else None
 
 

@@ -1,4 +1,4 @@
-"""How like simulated images are to the real ones that they were matched to: a table, a figure, a sentence.
+"""Similarity of simulated images to the real images that they were matched to: a table, a figure, a sentence.
 
 No files are read here.
 """
@@ -24,12 +24,12 @@ COLUMNS = [
 
 
 def describe_likeness(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Put together what the page says of the match.
+    """Describe the match for the page.
 
     Parameters
     ----------
     rows : sequence of mappings
-        Rows of match.csv; None where a number is not defined.
+        Rows of match.csv; None for undefined numbers.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which objects were found, missed, invented, split or merged in one image."""
+"""Classify the objects of one image as found, missed, false, split or merged."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,11 +13,12 @@ KINDS = ("found", "missed", "false", "split", "merged")
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The kind of each true and of each predicted object, by label, and how many there are of each of KINDS.
+    """The kind of each true and of each predicted object, by label, and the number of objects of each of KINDS.
 
-    A predicted object matches a true one where their intersection over union is above one half. Of the others:
-    a true one that holds most of two or more predicted ones is split, a predicted one that holds most of two or
-    more true ones has merged them, the rest is missed or false; missed are those neither split nor merged.
+    A predicted object matches a true one if their intersection over union exceeds one half. An unmatched true object
+    is split if it contains most of each of two or more predicted objects. An unmatched predicted object is merged if
+    it contains most of each of two or more true objects. True objects that are neither of these are missed, predicted
+    ones false, unless they belong to a split or merged object.
     """
 
     true_kinds: dict[int, str]
@@ -26,13 +27,13 @@ class Mistakes:
 
 
 def find_mistakes(bands: Iterable[tuple[np.ndarray, np.ndarray]]) -> Mistakes:
-    """Match predicted with true objects and name what is wrong.
+    """Match predicted with true objects and classify the errors.
 
     Parameters
     ----------
     bands : iterable of (predicted, true)
-        Label images, or rows of them from top to bottom. Pixels that the truth says to ignore count for nobody, and a
-        predicted object with more than half of its pixels there has no kind.
+        Label images, or rows of them from top to bottom. Pixels with the ignore label of the truth do not count, and
+        a predicted object with more than half of its pixels there has no kind.
     """
     tallies: list[Tally] = []
     for predicted_yx, truth_yx in bands:
@@ -41,7 +42,7 @@ def find_mistakes(bands: Iterable[tuple[np.ndarray, np.ndarray]]) -> Mistakes:
 
 
 def name_mistakes(overlaps: Overlaps) -> Mistakes:
-    """Name what is wrong with each object."""
+    """Classify each object."""
     of_true, of_predicted, pixels = overlaps.pair_true, overlaps.pair_predicted, overlaps.pair_pixels
     true_areas, predicted_areas = overlaps.true_areas[of_true], overlaps.predicted_areas[of_predicted]
     match = 2 * pixels > true_areas + predicted_areas - pixels
@@ -53,7 +54,7 @@ def name_mistakes(overlaps: Overlaps) -> Mistakes:
     predicted_kinds = np.where(swallowed >= 2, "merged", "false")
     true_kinds[of_true[match]] = "found"
     predicted_kinds[of_predicted[match]] = "found"
-    # Pieces of a split object and objects in a merged one are told by the whole, not counted twice.
+    # Pieces of a split object and objects in a merged one are counted with the whole, not twice.
     inside = within_true & (true_kinds[of_true] == "split")
     predicted_kinds[of_predicted[inside & (predicted_kinds[of_predicted] == "false")]] = "piece"
     inside = within_predicted & (predicted_kinds[of_predicted] == "merged")
@@ -73,6 +74,6 @@ def name_mistakes(overlaps: Overlaps) -> Mistakes:
 
 
 def describe_mistakes(counts: dict[str, int]) -> str:
-    """Say the counts of `find_mistakes` in words; kinds that do not occur are left out, but found and missed."""
+    """Format the counts of `find_mistakes` in words, without kinds that do not occur except found and missed."""
     shown = [(kind, n) for kind, n in counts.items() if n or kind in ("found", "missed")]
     return ", ".join(f"{number}\N{NO-BREAK SPACE}{kind}" for kind, number in shown)

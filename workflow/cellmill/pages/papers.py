@@ -1,7 +1,7 @@
-"""The chapter that sets the published figures of a paper beside what is measured here.
+"""The chapter that compares the published figures of a paper with those measured here.
 
-A run belongs to a system of the paper by the preset it was made from, not by its name, and what was changed of the
-preset is said beside it. No files are read here but those of `cellmill.pages.published`.
+A run is assigned to a system of the paper by its preset, not by its name, and its changes to the preset are listed
+beside it. The only files read here are those of `cellmill.pages.published`.
 """
 
 import itertools
@@ -37,15 +37,15 @@ WAYS = {
 
 
 def compare_with_paper(paper: Paper, *, runs: Sequence[Run], metrics: pd.DataFrame) -> dict[str, Any]:
-    """Put together what the page says of a paper.
+    """Compare the published figures of a paper with the measured ones, for the page.
 
     Parameters
     ----------
     paper : Paper
         From `load_paper`.
     runs : sequence of runs
-        From `read_runs`; `made_from` holds preset, settings (the preset resolved), overrides and how (trained,
-        fine_tuned, applied). A run without it belongs to no system.
+        From `read_runs`; `made_from` contains preset, settings (the resolved preset), overrides and how (trained,
+        fine_tuned, applied, averaged). A run without it belongs to no system.
     metrics : DataFrame
         metrics.csv.
 
@@ -77,7 +77,7 @@ def compare_with_paper(paper: Paper, *, runs: Sequence[Run], metrics: pd.DataFra
 
 
 def _group(runs: Sequence[Run]) -> list[list[Run]]:
-    """Put the runs of one model together, whatever their seeds and folds."""
+    """Group the runs by model, whatever their seeds and folds."""
     models: dict[str, list[Run]] = {}
     for run in runs:
         models.setdefault(str(run["model"]), []).append(run)
@@ -96,13 +96,13 @@ def _is_of(system: System, made_from: Mapping[str, Any] | None) -> bool:
 
 
 def _is_small(run: Run) -> bool:
-    """Say whether the network of a run has fewer channels than that of its paper."""
+    """Check whether the network of a run has fewer channels than that of its paper."""
     width = _look_up(run.get("made_from") or {}, "settings.width")
     return width is not None and width < 1
 
 
 def _look_up(settings: Mapping[str, Any], key: str) -> Any:
-    """Give the value of a dotted key, None where it leads nowhere."""
+    """Return the value of a dotted key, None if there is no such key."""
     value: Any = settings
     for name in key.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
@@ -129,7 +129,7 @@ def _tabulate(
 
 def _rows_of_run(table: PaperTable, system: System, model: Sequence[Run], *, metrics: pd.DataFrame) -> list[list[Cell]]:
     run, seeds = model[0], {int(run["seed"]) for run in model}
-    # What was changed is said once, in the first row of a run.
+    # Changes are listed once, in the first row of a run.
     notes = itertools.chain([_describe(run, system)], itertools.repeat(_name(run, system)))
     rows = []
     for key, measure in table.measures.items():
@@ -184,14 +184,14 @@ def _row(
         interval = f"{_say(ours.low, measure)}–{_say(ours.high, measure)}" if known else ""
         here = Cell(_say(ours.value, measure), ours.value, f"{interval}, {seeds} seeds" if seeds > 1 else interval)
         images = Cell(f"{ours.n:,}", float(ours.n), f"{ours.n_undefined} undefined" if ours.n_undefined else "")
-    # What is said of a system is said of its published figures; one without any is ours, or a baseline.
+    # The remark of a system concerns its published figures; a system without any is ours, or a baseline.
     of_system = system.remark if published or not system.values else ""
     remark = "; ".join(text for text in (published.remark if published else "", of_system) if text)
     return [name, word(measure.label), paper, here, difference, images, Cell(remark, remark)]
 
 
 def _describe(run: Run, system: System) -> str:
-    """Say which run stands here, and what was changed of its preset."""
+    """Describe a run and its changes to the preset."""
     made_from = run.get("made_from") or {}
     changes = [
         f"{key} {say_value(value)}"
@@ -215,13 +215,13 @@ def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, A
 
 
 def find_measured(metrics: pd.DataFrame, measure: Measure, *, model: str, seed: int, stage: str) -> Number | None:
-    """Look up the row of metrics.csv that stands beside a measure.
+    """Look up the row of metrics.csv that corresponds to a measure.
 
     Returns
     -------
     Number or None
-        In the fitted geometry that of the raw images where nothing was resized, cropped or padded. None where there is
-        no such row or no value in it.
+        For the fitted geometry, the row of the raw images is used if nothing was resized, cropped or padded. None if
+        there is no such row or no value in it.
     """
     if metrics.empty or not measure.metric:
         return None
@@ -243,7 +243,7 @@ def find_measured(metrics: pd.DataFrame, measure: Measure, *, model: str, seed: 
 
 
 def mean_of_seeds(numbers: Iterable[Number]) -> Number | None:
-    """Give one number itself, of several the mean with the lowest and the highest; None of none."""
+    """Return a single number unchanged, of several the mean with the lowest and the highest; None if there is none."""
     known = list(numbers)
     if len(known) <= 1:
         return known[0] if known else None

@@ -1,8 +1,8 @@
-"""Pictures of a page: an image with what is true, what was predicted, and where the two differ.
+"""Pictures of a page: an image with its annotation, its predictions, and their differences.
 
-All layers of a picture share the raw image's frame, scaled to the size shown. Photographs are WebP, masks PNG with
+All layers of a picture share the raw image's frame, scaled to the displayed size. Photographs are WebP, masks PNG with
 a palette, both as data URIs, so that the page needs no other file. Colours are those of Okabe and Ito
-(https://jfly.uni-koeln.de/color), which people with any colour vision can tell apart.
+(https://jfly.uni-koeln.de/color), which are distinguishable with any colour vision.
 """
 
 import base64
@@ -19,16 +19,16 @@ from cellmill.images import IGNORE_LABEL, StoredRows, pick_rows
 from cellmill.pages.mistakes import Mistakes, describe_mistakes, find_mistakes
 from cellmill.pages.shrinking import pick, shrink
 
-# Noise does not compress: the first quality at which a photograph needs less than this, or the last, is taken.
+# Noise does not compress, so a photograph gets the first quality that needs less than this, or the last one.
 PHOTO_QUALITIES, PHOTO_BYTES_PER_PIXEL = (70, 45, 25), 0.25
-# Pixels of all pictures together; more or larger pictures are scaled down to it. One photograph and three masks
-# need about 0.35 bytes a pixel, so that this is about 4 MB with one model.
+# Pixels of all pictures together; more or larger pictures are scaled down to fit. One photograph and three masks
+# need about 0.35 bytes a pixel, so this is about 4 MB with one model.
 PIXEL_BUDGET = 24 * 512 * 512
 SMALL_SIDE_PX = 256  # smaller images are enlarged, so that outlines are thin lines
 STRETCH_PERCENT = (0.5, 99.5)
 
 FILL_ALPHA, OUTLINE_ALPHA = 90, 255
-THICK_FROM_PX = 400  # longest side of a picture whose outlines are two pixels wide
+THICK_FROM_PX = 400  # longest side from which on outlines are two pixels wide
 IGNORED_COLOUR = (127, 127, 127, 150)
 OBJECT_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
 ERROR_COLOURS = {
@@ -37,7 +37,7 @@ ERROR_COLOURS = {
 
 
 def _heat_colours() -> np.ndarray:
-    """Give 256 colours from black to white whose brightness rises evenly, also in grey and for any colour vision.
+    """Return the 256 colours of cubehelix, black to white, with evenly rising brightness for any colour vision.
 
     SOURCE Green 2011, Bull. Astr. Soc. India 39, 289: start 0.5, -1.5 rotations, saturation 1, gamma 1
     """
@@ -55,7 +55,7 @@ VIEWS = ("raw", "preprocessed", "truth", "probability", "prediction", "errors")
 
 @dataclass(frozen=True)
 class Layer:
-    """One image of a picture: the views it belongs to, the model whose it is (None: all), and the data."""
+    """One image of a picture: its views, its model (None: all models), and the data."""
 
     views: tuple[str, ...]
     model: int | None
@@ -66,7 +66,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Picture:
-    """The layers of one sample, the later ones on top, with its true size."""
+    """The layers of one sample, later ones on top, with its true size."""
 
     sample: str
     rows: int
@@ -79,7 +79,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Source:
-    """Files of one sample: its preprocessed image, and where there are any a raw plane and true labels."""
+    """Files of one sample: its preprocessed image, and its raw plane and true labels if there are any."""
 
     sample: str
     image_path: Path
@@ -90,7 +90,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Unfitted:
-    """A fitted image or probability map in the geometry of the raw image, given by rows."""
+    """A fitted image or probability map in the geometry of the raw image, read by rows."""
 
     image_yx: RowSource
     geometry: Geometry
@@ -101,7 +101,7 @@ class Unfitted:
         return self.geometry.raw_shape
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """Give a slice of the rows, or those of these numbers in ascending order."""
+        """Return a slice of the rows, or the rows of these indices in ascending order."""
 
         def read(first: int, last: int) -> np.ndarray:
             return unfit_image_rows(self.image_yx, self.geometry, slice(first, last))
@@ -111,7 +111,7 @@ class Unfitted:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Files of one sample that a model made."""
+    """Files of one sample from one model."""
 
     model: str
     probability_path: Path
@@ -119,14 +119,14 @@ class Prediction:
 
 
 def choose_side(images: int, *, models: int, side_px: int) -> int:
-    """Give the longest side of the pictures, so that all of them together stay small.
+    """Choose the longest side of the pictures, so that all of them together stay small.
 
     Parameters
     ----------
     images, models : int
-        How many are shown. Each model adds a probability map and two masks to each picture.
+        Numbers shown. Each model adds a probability map and two masks to each picture.
     side_px : int
-        The side that was asked for.
+        The requested side.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def choose_side(images: int, *, models: int, side_px: int) -> int:
 
 
 def shown_shape(shape: tuple[int, int], *, side_px: int) -> tuple[int, int]:
-    """Give the size in which an image is shown: scaled down to `side_px`, or enlarged by a whole number.
+    """Return the size at which an image is shown: scaled down to `side_px`, or enlarged by a whole number.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
     source : Source
         Image and truth.
     predictions : sequence of Prediction
-        What each model says of it.
+        Prediction of each model.
     side_px : int
         Longest side of the picture.
 
@@ -221,7 +221,7 @@ def paint_objects(labels_yx: np.ndarray) -> str:
 
 
 def paint_mistakes(found: Mistakes, predicted_yx: np.ndarray, truth_yx: np.ndarray) -> str:
-    """Paint what `find_mistakes` found over label images in the size shown, as a data URI.
+    """Paint the result of `find_mistakes` over label images of the displayed size, as a data URI.
 
     Found objects have an outline only. False and merged objects lie over missed and split ones.
     """
@@ -256,7 +256,7 @@ def encode_photo(shown: np.ndarray) -> str:
 
 
 def encode_mask(classes_yx: np.ndarray, palette: Sequence[tuple[int, int, int, int]]) -> str:
-    """Encode a uint8 image of palette numbers as PNG in a data URI; `palette` is red, green, blue, alpha."""
+    """Encode a uint8 image of palette indices as PNG in a data URI; `palette` is red, green, blue, alpha."""
     rows, columns = classes_yx.shape
     image = Image.frombytes("P", (columns, rows), np.ascontiguousarray(classes_yx).tobytes())
     image.putpalette([channel for colour in palette for channel in colour[:3]])
@@ -272,12 +272,12 @@ def stretch(image_yx: np.ndarray, *, within_yx: np.ndarray | None = None) -> np.
     ----------
     image_yx : ndarray of shape (rows, columns), any real dtype
     within_yx : ndarray of bool, same shape, or None
-        Pixels that decide the percentiles; the others become 0.
+        Pixels from which the percentiles are computed; the others become 0.
 
     Returns
     -------
     ndarray of uint8
-        A constant image is grey.
+        A constant image becomes mid-grey.
     """
     values = image_yx.astype(np.float64)
     inside = values if within_yx is None else values[within_yx]
@@ -317,7 +317,7 @@ def _preprocessed(source: Source, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _outlines(labels_yx: np.ndarray) -> np.ndarray:
-    """Mark the pixels of objects beside a pixel of another object or of the background."""
+    """Mark object pixels next to a pixel of another object or of the background."""
     edge_yx = np.zeros(labels_yx.shape, dtype=bool)
     for width in (1, 2) if max(labels_yx.shape) >= THICK_FROM_PX else (1,):
         down, right = labels_yx[width:] != labels_yx[:-width], labels_yx[:, width:] != labels_yx[:, :-width]
@@ -329,7 +329,7 @@ def _outlines(labels_yx: np.ndarray) -> np.ndarray:
 
 
 def _palette(colours: Sequence[str]) -> list[tuple[int, int, int, int]]:
-    """Give transparency, a light fill and an outline of each colour, and grey for ignored pixels."""
+    """Return transparency, a light fill and an outline for each colour, and grey for ignored pixels."""
     rgb = [tuple(bytes.fromhex(colour[1:])) for colour in colours]
     fills = [(r, g, b, FILL_ALPHA) for r, g, b in rgb]
     outlines = [(r, g, b, OUTLINE_ALPHA) for r, g, b in rgb]

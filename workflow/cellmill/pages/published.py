@@ -1,12 +1,12 @@
-"""The published figures of the papers, read from resources/papers: a closed format, with clear errors.
+"""Read the published figures of the papers from resources/papers; unknown keys raise a clear error.
 
-A file holds `title`, `citation`, `remarks` (what holds for the whole paper) and `tables`. A table holds
+A file contains `title`, `citation`, `remarks` (on the whole paper) and `tables`. A table contains
 
-- `measures`: key -> label, the row of metrics.csv that is set beside it (metric, aggregation, stage, geometry, split;
-  without `metric` the figure is shown alone), digits, remark. Geometry `fitted` is `raw` where nothing was resized.
-- `systems`: label, the preset it is called here, `settings` of the preset that tell it from others of the same preset
-  (dotted keys), `how` it came to its images (any, trained, fine_tuned, applied), `stage` in place of the measures',
-  remark, and `values`: key of a measure -> the figure, or published, read_as (the figure that it can mean) and remark.
+- `measures`: key -> label, the corresponding row of metrics.csv (metric, aggregation, stage, geometry, split; without
+  `metric` only the published figure is shown), digits, remark. Geometry `fitted` is `raw` if nothing was resized.
+- `systems`: label, its preset here, `settings` of the preset that distinguish it from others of the same preset
+  (dotted keys), `how` its run was made (any, trained, fine_tuned, applied), `stage` in place of the measures', remark,
+  and `values`: key of a measure -> the figure, or published, read_as (the value to compare with) and remark.
 - `baselines`: label, `model` in metrics.csv, remark.
 """
 
@@ -31,7 +31,7 @@ WAYS = ("any", "trained", "fine_tuned", "applied")
 
 @dataclass(frozen=True)
 class Measure:
-    """One score of a table, and where metrics.csv has ours."""
+    """One score of a table, and the row of metrics.csv with ours."""
 
     label: str
     metric: str = ""
@@ -45,7 +45,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Published:
-    """One figure of a paper; `read_as` is what it can mean where it cannot be what it is called."""
+    """One figure of a paper; `read_as` is the value to compare with if the printed one cannot be as labelled."""
 
     published: float
     read_as: float | None = None
@@ -54,7 +54,7 @@ class Published:
 
 @dataclass(frozen=True)
 class System:
-    """One network of a paper: its figures, and which runs of ours are the same."""
+    """One network of a paper: its figures, and which of our runs correspond to it."""
 
     label: str
     preset: str = ""
@@ -67,7 +67,7 @@ class System:
 
 @dataclass(frozen=True)
 class Baseline:
-    """A predictor without a network; its scores stand in metrics.csv under `model`."""
+    """A predictor without a network; its scores are in metrics.csv under `model`."""
 
     label: str
     model: str
@@ -87,7 +87,7 @@ class PaperTable:
 
 @dataclass(frozen=True)
 class Paper:
-    """What one paper published."""
+    """The published figures of one paper."""
 
     name: str
     title: str
@@ -109,7 +109,7 @@ def load_paper(name: str, *, papers_dir: Path = PAPERS_DIR) -> Paper:
     Raises
     ------
     ValueError
-        If there is no such file, or a key is missing, unknown or of another type.
+        If there is no such file, or a key is missing, unknown or of the wrong type.
     """
     path = papers_dir / f"{name}.yaml"
     if not path.is_file():
@@ -177,7 +177,7 @@ def _read_value(content: Any, *, where: str) -> Published:
 def _take(
     content: Any, kinds: Mapping[str, type], *, where: str, optional: Mapping[str, type] | None = None
 ) -> dict[str, Any]:
-    """Take the keys of a mapping, each of its type, and no others."""
+    """Return the entries of a mapping after checking that all keys are known, complete and of the right type."""
     if not isinstance(content, dict):
         raise ValueError(f"{where}: expected {', '.join(kinds)}, found {_shown(content)}. Write one key a line.")
     every = {**kinds, **(optional or {})}

@@ -1,4 +1,4 @@
-"""What the stages of a dataset left behind, read for its report."""
+"""Read the outputs of a dataset's stages for its report."""
 
 import csv
 import hashlib
@@ -18,7 +18,7 @@ from cellmill.pages.figures import SERIES
 from cellmill.pages.verdict import read_table
 from cellmill.shards import VERSIONS, file_digest
 
-MAX_MEASURED_IMAGES = 300  # whose annotated objects are measured for the histogram of sizes
+MAX_MEASURED_IMAGES = 300  # with annotated objects in the histogram of sizes
 
 
 def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -32,10 +32,10 @@ def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        The run's own entries and: `label` (the model, with seed and fold where it has several), `short_label` (seed
+        The run's own entries and: `label` (the model, with seed and fold if it has several runs), `short_label` (seed
         and fold alone), `style` (CSS class of the model's colour), `history` (rows of numbers, None where a field is
         empty), `summary` (train.json), `fit` (postprocess.json), `areas` (sample -> areas of its objects, px),
-        `intensities` (sample -> means of the raw image over its objects) and `um2_per_px`.
+        `intensities` (sample -> mean raw intensities of its objects) and `um2_per_px`.
     """
     models = list(dict.fromkeys(run["model"] for run in runs))
     read = []
@@ -61,7 +61,7 @@ def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def read_flags(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """Read what runs said of images that are unlike their training images, as findings; the same words only once."""
+    """Read the findings of runs on images unlike their training images; identical findings are listed once."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for run in runs:
         with Path(run["flags"]).open(newline="", encoding="utf-8") as stream:
@@ -74,22 +74,22 @@ def read_flags(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
 def first_runs(
     runs: Sequence[Mapping[str, Any]], *, order: Sequence[str], samples: Sequence[Mapping[str, Any]]
 ) -> list[Mapping[str, Any]]:
-    """Take one run a model, that of its lowest seed.
+    """Return one run per model, that of its lowest seed.
 
     Parameters
     ----------
     runs : sequence of runs
         From `read_runs`.
     order : sequence of str
-        Models that come first, in this order; the others follow as they are.
+        Models that come first, in this order; the others follow in the order of `runs`.
     samples : sequence of mappings
         Rows of the sample table.
 
     Returns
     -------
     list of runs
-        With folds it is the run of the first fold, but `areas` and `intensities` are from the run that saw each image
-        as a test image.
+        With folds, the run of the first fold, except that `areas` and `intensities` come from the run with the image
+        in its test part.
     """
     firsts: dict[str, Mapping[str, Any]] = {}
     for run in sorted(runs, key=lambda run: run["seed"]):
@@ -111,21 +111,21 @@ def first_runs(
 
 
 def run_of_fold(runs: Sequence[Mapping[str, Any]], *, like: Mapping[str, Any], part: str) -> Mapping[str, Any]:
-    """Find the run that saw an image as a test image.
+    """Find the run with an image in its test part.
 
     Parameters
     ----------
     runs : sequence of runs
-        All of them.
+        All runs.
     like : run
-        Gives model and seed.
+        Run of the same model and seed.
     part : str
-        The image's part; with folds, a model has a run for each.
+        Part of the image; with folds, a model has a run for each part.
 
     Returns
     -------
     run
-        `like` itself where there are no folds.
+        `like` itself if there are no folds.
     """
     for run in runs:
         is_sibling = run["model"] == like["model"] and run["seed"] == like["seed"]
@@ -137,7 +137,7 @@ def run_of_fold(runs: Sequence[Mapping[str, Any]], *, like: Mapping[str, Any], p
 def measure_truth(
     rows: Sequence[Mapping[str, Any]], *, labels_dirs: Mapping[str, str | Path]
 ) -> tuple[list[str], list[float]]:
-    """Measure the annotated objects of some images, of many evenly chosen ones.
+    """Measure the annotated objects of images, evenly chosen if there are more than MAX_MEASURED_IMAGES.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def measure_truth(
     Returns
     -------
     tuple
-        The samples that were measured (all that could be, where nothing is annotated), and the areas in px.
+        The measured samples (all samples if nothing is annotated), and the areas in px.
     """
     labelled = [row for row in rows if row["shard"] in labels_dirs]
     if not labelled:
@@ -169,7 +169,7 @@ def measure_truth(
 def list_digests(
     images: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], tables: Sequence[str | Path]
 ) -> list[tuple[str, str]]:
-    """Gather what says whether a second run gave the same: SHA-256 of what went in and of what came out.
+    """List the SHA-256 of inputs and outputs, which show whether a second run gave identical results.
 
     Parameters
     ----------
@@ -178,13 +178,13 @@ def list_digests(
     runs : sequence of runs
         From `read_runs`.
     tables : sequence of path
-        Of the dataset.
+        Tables of the dataset.
 
     Returns
     -------
     list of (str, str)
-        What, and 64 hexadecimal digits. That of the raw images is one of the lines "sample digest", in order of the
-        samples, of the digests in images.csv; the others are those of files.
+        Name, and 64 hexadecimal digits. The digest of the raw images is that of the lines "sample digest", ordered by
+        sample, with the digests in images.csv; the others are digests of files.
     """
     lines = "".join(f"{sample} {images[sample].get('sha256')}\n" for sample in sorted(images))
     digests = [("raw images", hashlib.sha256(lines.encode()).hexdigest())] if images else []
@@ -199,7 +199,7 @@ def list_digests(
 def recorded_versions(
     runs: Sequence[Mapping[str, Any]], folders: Mapping[str, Sequence[str | Path]], here: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
-    """Gather the package versions that took part.
+    """Collect the package versions that were used.
 
     Parameters
     ----------
@@ -208,12 +208,12 @@ def recorded_versions(
     folders : mapping
         Stage -> its shard folders.
     here : mapping
-        Package -> version, of the process that writes the report.
+        Package -> version, in the process that writes the report.
 
     Returns
     -------
     dict
-        Place ("train unet", "predict") -> package -> version; a stage whose shards differ has a place for each.
+        Place ("train unet", "predict") -> package -> version; if a stage's shards differ, each variant has a place.
     """
     recorded = {f"train {run['run']}": dict(run["summary"].get("versions") or {}) for run in runs}
     for stage, of_stage in folders.items():
@@ -257,12 +257,12 @@ def _number(text: str | None) -> float | None:
 
 
 def _read_objects(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None]:
-    """Read areas (px) and raw intensities of each sample's objects, and how many um² a pixel has, None if unknown."""
+    """Read areas (px) and raw intensities of each sample's objects, and the area of a pixel in µm² (None: unknown)."""
     table = read_table(path, columns=("sample", "area_px", "area_um2", "raw_intensity_mean"))
     if table.empty:
         return {}, {}, None
     areas = table["area_px"].to_numpy(dtype=np.float64)
-    # The largest object: the table rounds, and small numbers suffer most.
+    # From the largest object: the table is rounded, which affects small numbers most.
     largest = int(areas.argmax())
     scale = _number(str(table["area_um2"].iloc[largest] / areas[largest])) if "area_um2" in table else None
     rows_of = {str(name): rows for name, rows in table.groupby("sample").indices.items()}

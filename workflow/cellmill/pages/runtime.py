@@ -1,6 +1,6 @@
-"""What the jobs took: Snakemake's benchmark files read, as a table and as the graph of the stages.
+"""Time and memory of the jobs from Snakemake's benchmark files, as a table and as the graph of the stages.
 
-benchmarks/{dataset}/{stage}/...tsv holds one job each; below the stages of a run lies a folder with its name.
+Each file benchmarks/{dataset}/{stage}/...tsv describes one job; stages of a run have a folder with the run's name.
 """
 
 import csv
@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from cellmill.pages.figures import WIDTH, Figure
 from cellmill.pages.wording import Cell, Column, Table, count, say_duration, say_number_of, word
 
-# Stage -> (column, row) of its box. What a stage reads is above it.
+# Stage -> (column, row) of its box. The inputs of a stage are above it.
 PLACES = {
     "match": (0, 0), "simulate": (1, 0), "preprocess": (0, 1), "rasterize": (1, 1), "check": (2, 1), "train": (0, 2),
     "predict": (0, 3), "postprocess": (1, 4), "export": (0, 5), "evaluate": (1, 5), "report": (2, 6),
@@ -43,12 +43,12 @@ def read_jobs(folder: str | Path | None) -> list[Job]:
     Parameters
     ----------
     folder : path or None
-        benchmarks/{dataset}; None, or no such folder: nothing is known.
+        benchmarks/{dataset}; None or a missing folder means that no jobs are known.
 
     Returns
     -------
     list of Job
-        In the order of the files' names. Files that are no table are left out: they are written by others.
+        In the order of the file names. Files that are not such a table are skipped: other programs write them.
     """
     jobs: list[Job] = []
     if folder is None:
@@ -68,7 +68,7 @@ def read_jobs(folder: str | Path | None) -> list[Job]:
 
 
 def tabulate_jobs(jobs: Sequence[Job]) -> Table | None:
-    """Tabulate the stages: jobs, time, memory; None where nothing is known."""
+    """Tabulate the stages: jobs, time, memory; None if no jobs are known."""
     rows = []
     for stage in _stages_of(jobs):
         own = [job for job in jobs if job.stage == stage]
@@ -90,7 +90,7 @@ def tabulate_jobs(jobs: Sequence[Job]) -> Table | None:
 
 
 def draw_stages(jobs: Sequence[Job]) -> Figure | None:
-    """Draw the stages with what each read from another, and their jobs and time; None where nothing is known."""
+    """Draw the stages with their inputs from other stages, their jobs and time; None if no jobs are known."""
     stages = _stages_of(jobs)
     if not stages:
         return None
@@ -131,7 +131,7 @@ def draw_stages(jobs: Sequence[Job]) -> Figure | None:
 
 
 def say_speed(jobs: Sequence[Job], *, run: str, megapixels: float) -> Cell:
-    """Say how many megapixels the prediction jobs of a run did a second, start of the process included."""
+    """Compute the megapixels per second of a run's prediction jobs, including the start of the processes."""
     seconds = sum(job.seconds for job in jobs if (job.stage, job.run) == ("predict", run))
     if not seconds or not megapixels:
         return Cell("–", None)

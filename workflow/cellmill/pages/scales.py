@@ -1,4 +1,4 @@
-"""Axes of plots: where a value lies, and which values get a tick."""
+"""Axes of plots: positions of values, and which values get a tick."""
 
 import math
 from collections.abc import Iterable
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values of an axis to px of the drawing; a whole axis, as one of epochs, has no ticks between its numbers."""
+    """Mapping of an axis's values to px of the drawing; a whole axis, such as epochs, has ticks at integers only."""
 
     low: float
     high: float
@@ -17,14 +17,14 @@ class Scale:
     is_whole: bool = False
 
     def at(self, value: float) -> float:
-        """Give the place of a value."""
+        """Return the position of a value in px; values beyond the axis are clipped to its ends."""
         low, high, value = self.low, self.high, min(max(value, self.low), self.high)
         if self.is_log:
             low, high, value = math.log(low), math.log(high), math.log(value)
         return self.start + (value - low) / (high - low) * (self.end - self.start)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """Give three to eight round values with their text, all with the same number of decimals."""
+        """Return about three to eight round values with their text, with equal decimals on a linear axis."""
         if self.is_log:
             return [(tick, _number(tick)) for tick in log_ticks(self.low, self.high)]
         ticks = round_ticks(self.low, self.high)
@@ -37,7 +37,7 @@ class Scale:
 
 
 def round_ticks(low: float, high: float) -> list[float]:
-    """Give the multiples of 1, 2 or 5 times a power of ten in an interval: three to eight."""
+    """Return the multiples of 1, 2 or 5 times a power of ten in an interval: three to eight."""
     wanted = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(wanted))
     step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / wanted)))
@@ -47,7 +47,7 @@ def round_ticks(low: float, high: float) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Give powers of ten in an interval, with 2 and 5 times them where there are few."""
+    """Return powers of ten in an interval; if fewer than three, also 3 times, or 2 and 5 times, these powers."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     for factors in ((1,), (1, 3), (1, 2, 5)):
         ticks = [f * 10.0**power for power in range(first, last + 1) for f in factors]
@@ -58,7 +58,7 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def span_of(values: Iterable[float], *, include: tuple[float, ...] = (), is_log: bool = False) -> tuple[float, float]:
-    """Give an axis that holds all values with a little room, (0, 1) where there are none."""
+    """Return an axis range with all values and a small margin; without values (0, 1), or (0.1, 1) if logarithmic."""
     known = [value for value in values if math.isfinite(value) and not (is_log and value <= 0)]
     known += include
     if not known:

@@ -1,21 +1,21 @@
-"""Images of any size in the size in which a page shows them: a large one is read in bands of rows."""
+"""Scale images of any size to the size shown on a page; large images are read in bands of rows."""
 
 import numpy as np
 
 from cellmill.fit import RowSource, fit_rows, nearest, plan_fit, raw_rows_of
 from cellmill.windows import cut_evenly
 
-# Pixels that are read together
+# Pixels that are read at a time
 BAND_PIXELS = 1 << 22
 
 
 def shrink(source: RowSource, shape: tuple[int, int]) -> np.ndarray:
-    """Show an image in another size: the mean over the covered area where it shrinks, repeated pixels where it grows.
+    """Scale an image to another size: the mean over the covered area if it shrinks, repeated pixels if it grows.
 
     Parameters
     ----------
     source : RowSource
-        Of any real dtype.
+        Any real dtype.
     shape : tuple of int
         (rows, columns) shown.
 
@@ -35,7 +35,7 @@ def shrink(source: RowSource, shape: tuple[int, int]) -> np.ndarray:
 
 
 def pick(source: RowSource, shape: tuple[int, int]) -> np.ndarray:
-    """Show a label image in another size: the pixel under the centre of each shown one."""
+    """Scale a label image to another size, taking the pixel under the centre of each shown one."""
     rows, columns = (nearest(old, new) for old, new in zip(source.shape, shape, strict=True))
     bands = _bands(shape[0], behind=source.shape[0] * source.shape[1])
     return np.concatenate([source[rows[shown]][:, columns] for shown in bands])

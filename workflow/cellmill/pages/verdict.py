@@ -1,7 +1,7 @@
-"""Which model is best: tables read, models ranked, and what the difference is worth.
+"""Find the best model: read tables, rank models, and look up differences with their intervals.
 
-What is compared are final objects in the geometry of the raw images: mean Dice over the test images, then mean
-Kaggle AP.
+Final objects are compared in the geometry of the raw images: by mean Dice over the test images, then by mean Kaggle
+AP.
 """
 
 import math
@@ -20,7 +20,7 @@ FINAL_STAGE, FIRST_STAGE, RAW = "postprocessed", "thresholded", "raw"
 
 @dataclass(frozen=True)
 class Number:
-    """A score with its 95 % interval, from `n` images of which `n_undefined` have none."""
+    """A score with its 95 % interval, from `n` images, of which `n_undefined` have no score."""
 
     value: float
     low: float | None
@@ -31,7 +31,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Standing:
-    """A model on the test images; of several seeds the mean. `n_groups`: sequences, wells, images by themselves."""
+    """A model's scores on the test images, averaged over seeds. `n_groups`: sequences, wells or single images."""
 
     model: str
     n_seeds: int
@@ -56,7 +56,7 @@ class Difference:
 
     @property
     def is_sure(self) -> bool | None:
-        """Whether the interval leaves out 0; None without one."""
+        """Whether the interval excludes 0; None without an interval."""
         return None if self.low is None or self.high is None else self.low > 0 or self.high < 0
 
 
@@ -68,7 +68,7 @@ def read_table(path: str | Path, *, columns: Sequence[str] | None = None) -> pd.
     path : path
         A CSV file; it may have a header only.
     columns : sequence of str or None
-        Read only these, as far as they are there.
+        Columns to read, if present. None: all.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def read_table(path: str | Path, *, columns: Sequence[str] | None = None) -> pd.
     Raises
     ------
     ValueError
-        If the file is no CSV table.
+        If the file is not a CSV table.
     """
     try:
         names = pd.read_csv(path, nrows=0).columns
@@ -104,12 +104,12 @@ def find_number(
     stage: str = FINAL_STAGE,
     aggregation: str = "image_mean",
 ) -> Number | None:
-    """Look one score up in metrics.csv, in the geometry of the raw images.
+    """Look up one score in metrics.csv, in the geometry of the raw images.
 
     Returns
     -------
     Number or None
-        None where the table has no such row or no value in it.
+        None if the table has no such row or no value in it.
     """
     if metrics.empty:
         return None
@@ -153,7 +153,7 @@ def rank_models(comparisons: pd.DataFrame) -> list[Standing]:
 
 
 def find_difference(comparisons: pd.DataFrame, *, model: str, against: str, metric: str) -> Difference | None:
-    """Look up how much better a model is than another on the test images.
+    """Look up the difference of two models on the test images.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def find_difference(comparisons: pd.DataFrame, *, model: str, against: str, metr
     Returns
     -------
     Difference or None
-        None where no image has both scores.
+        None if no image has both scores.
     """
     row = _row_of(comparisons, model=model, against=against, metric=metric)
     if row is None:

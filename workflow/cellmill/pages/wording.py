@@ -1,4 +1,4 @@
-"""How numbers, names and tables are written on a page."""
+"""Format numbers, names and tables for a page."""
 
 import math
 import re
@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 MISSING = "–"
-MAX_ROWS = 1000  # of a table on a page; the file it comes from has them all
-MAX_FACT_ITEMS = 6  # longer lists are data, not facts
+MAX_ROWS = 1000  # of a table on a page; its source file contains all rows
+MAX_FACT_ITEMS = 6  # longer lists are left out of the facts
 HEX_DIGEST = re.compile(r"[0-9a-f]{32,}")
-# A folder may have spaces in its name where quotes or a line of YAML say how far the path goes.
+# A folder name may contain spaces if quotes or a line of YAML show where the path ends.
 ABSOLUTE_PATH = re.compile(
     r"(?<=['\"])/[^'\"\n]*/(?=[^'\"\n])"
     r"|(?<=: )/(?:(?:[^\s/'\":,;<>|]+|[^\s/'\":,;<>|.]+(?: [^\s/'\":,;<>|.]+)+)/)+(?=\S)"
@@ -20,7 +20,7 @@ ABSOLUTE_PATH = re.compile(
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its text, what it sorts by and what the CSV file gets, a smaller second line, and an interval."""
+    """One cell: its text, its value for sorting and for the CSV file, a smaller second line, a style, an interval."""
 
     text: str
     value: float | str | None = None
@@ -40,7 +40,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table that a reader can sort and download; `omitted` rows stand only in the file it comes from."""
+    """A table that readers can sort and download; `omitted` rows are in its source file only."""
 
     name: str
     caption: str
@@ -63,14 +63,14 @@ def count(number: float | None, *, note: str = "") -> Cell:
 
 
 def score(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
-    """Make a cell of a score with three decimals, its interval below."""
+    """Make a cell of a score with three decimals, and its interval below."""
     known = None if value is None or not math.isfinite(value) else float(value)
     note = "" if known is None else say_interval(low, high)
     return Cell(say_score(known), known, note, ends=(float(low or 0), float(high or 0)) if note else None)
 
 
 def difference(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
-    """Make a cell of the difference of two scores, with its sign, its interval below."""
+    """Make a cell of a signed difference of two scores, and its interval below."""
     cell = score(value, low=low, high=high)
     return replace(cell, text=f"+{cell.text}") if isinstance(cell.value, float) and cell.value > 0 else cell
 
@@ -86,7 +86,7 @@ def say_score(value: float | None) -> str:
 
 
 def say_interval(low: float | None, high: float | None) -> str:
-    """Write an interval with an en dash, nothing where an end is unknown."""
+    """Write an interval with an en dash; empty if an end is unknown."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
     return f"{say_score(low)} – {say_score(high)}" if low < 0 else f"{low:.3f}–{high:.3f}"
@@ -121,7 +121,7 @@ def say_duration(seconds: float | None) -> str:
 
 
 def say_range(values: Iterable[float]) -> str:
-    """Write the smallest and the largest of some numbers, one where they are equal."""
+    """Write the smallest and the largest of some numbers, or a single number if they are equal."""
     known = [value for value in values if value is not None and math.isfinite(value)]
     if not known:
         return MISSING
@@ -142,12 +142,12 @@ def say_number_of(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def end_sentence(text: str) -> str:
-    """Put a full stop where a sentence has none."""
+    """Add a full stop to a text without a final mark."""
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def hide_folders(text: str) -> str:
-    """Replace the folders of absolute paths by …: a page is for others, a machine's folders are not.
+    """Replace the folders of absolute paths by …, because a page is for others and must not show a machine's folders.
 
     Returns
     -------
@@ -158,19 +158,19 @@ def hide_folders(text: str) -> str:
 
 
 def list_facts(settings: Mapping[str, Any], *, prefix: str = "") -> list[tuple[str, str]]:
-    """Flatten nested settings to lines that a person can read.
+    """Flatten nested settings to readable lines.
 
     Parameters
     ----------
     settings : mapping
-        Of numbers, words, lists and mappings.
+        Contains numbers, words, lists and mappings.
     prefix : str
-        Stands before every name.
+        Text before every name.
 
     Returns
     -------
     list of tuple
-        Names in words ("threshold · method") and values. Long lists, lists of mappings and digests are left out.
+        Names in words ("threshold · method") and values. Long lists, nested lists and digests are left out.
     """
     facts: list[tuple[str, str]] = []
     for key, value in settings.items():

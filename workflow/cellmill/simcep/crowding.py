@@ -1,4 +1,4 @@
-"""Cells in each other's way: soft discs push each other apart, masks say whether there is room."""
+"""Overlap between moving cells: push overlapping discs apart, and measure the overlap of masks."""
 
 import math
 from collections.abc import Callable, Collection
@@ -9,11 +9,11 @@ from scipy.spatial import cKDTree
 
 from cellmill.simcep.shapes import Footprint
 
-ROUNDS = 3  # of pushing; a push that is not enough goes on in the next frame
+ROUNDS = 3  # of pushing per frame; the next frame reduces the remaining overlap further
 
 
 def contact_of(overlap_limit: float) -> float:
-    """Give the distance of two equal discs that overlap as much as they may, relative to the sum of their radii.
+    """Return the distance of two equal discs at the overlap limit, relative to the sum of their radii.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def contact_of(overlap_limit: float) -> float:
     Returns
     -------
     float
-        1 for discs that may only touch, 0 for discs that may lie on each other.
+        1 for discs that may only touch, about 1e-12 for discs that may coincide.
     """
     near, far = 0.0, 1.0
     for _ in range(40):
@@ -36,29 +36,29 @@ def contact_of(overlap_limit: float) -> float:
 def push_apart(
     places: np.ndarray, *, radii_px: np.ndarray, is_fixed: np.ndarray, contact: float, size: tuple[int, int]
 ) -> np.ndarray:
-    """Push discs apart that lie closer than they may.
+    """Push apart discs that are closer than allowed.
 
     Parameters
     ----------
     places : ndarray of float, shape (discs, 2)
-        Row and column of their centres, px.
+        Row and column of the centres, px.
     radii_px : ndarray of float, shape (discs,)
     is_fixed : ndarray of bool, shape (discs,)
-        Discs that stay: what meets them gives way alone.
+        Discs that do not move; a disc that overlaps such a disc is moved by the whole distance.
     contact : float
         From `contact_of`.
     size : (rows, columns)
-        Of the world, whose opposite borders are one.
+        World in px, with periodic boundaries.
 
     Returns
     -------
     ndarray of float64, shape (discs, 2)
-        New centres, none further than its radius from the old one.
+        New centres; no disc moves further than its radius.
 
     Notes
     -----
-    In each of a few rounds every overlapping pair is moved apart along the line between them, half of the way each;
-    discs in a crowd end up closer to their limit, not exactly on it.
+    Each of three rounds moves every overlapping pair apart along the line between the centres, each disc by half the
+    distance. Discs in a crowd approach the limit but need not reach it.
     """
     if contact == 0 or len(places) < 2:
         return places
@@ -66,7 +66,7 @@ def push_apart(
     extent = np.array(size, dtype=float)
     for _ in range(ROUNDS):
         inside = np.mod(places + pushed, extent)
-        # the remainder of a tiny negative number is rounded up to the extent itself
+        # for a tiny negative number, np.mod rounds up to the extent itself
         tree = cKDTree(np.where(inside < extent, inside, 0.0), boxsize=extent)
         pairs = tree.query_pairs(2 * contact * float(radii_px.max()), output_type="ndarray")
         one, other = pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))].T
@@ -78,7 +78,7 @@ def push_apart(
         if not meets.any():
             break
         one, other, apart, distance, lacking = (x[meets] for x in (one, other, apart, distance, lacking))
-        # two centres at one place part along the rows
+        # coinciding centres are separated along the row axis
         direction = np.where(distance[:, None] > 0, apart / np.maximum(distance, 1e-12)[:, None], [1.0, 0.0])
         share = np.where(is_fixed[other], 1.0, np.where(is_fixed[one], 0.0, 0.5))
         np.add.at(pushed, one, (share * lacking)[:, None] * direction)
@@ -90,14 +90,14 @@ def push_apart(
 
 @dataclass(frozen=True)
 class Claim:
-    """Where an object is or wants to be; its pixels are worked out only if somebody asks.
+    """The current or proposed position of an object; its pixels are computed only on demand.
 
     Attributes
     ----------
     box : (first row, first column, rows, columns)
-        No pixel lies outside.
+        Contains all pixels of the object.
     fill : function
-        Gives the pixels.
+        Returns the pixels.
     """
 
     box: tuple[int, int, int, int]
@@ -105,18 +105,18 @@ class Claim:
 
 
 class Crowd:
-    """The room that every object of a world takes whose opposite borders are one; objects may move, come and go."""
+    """The space taken by the objects of a world with periodic boundaries; objects can be added, moved and removed."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = np.array(size)
-        self._boxes = np.zeros((64, 4), dtype=int)  # as in a claim; no rows: not there
+        self._boxes = np.zeros((64, 4), dtype=int)  # as in a claim; 0 rows mark an empty slot
         self._claims: list[Claim | None] = [None] * 64
         self._numbers = [0] * 64
         self._slots: dict[int, int] = {}
         self._free = list(range(63, -1, -1))
 
     def put(self, number: int, claim: Claim) -> None:
-        """Put an object at its place, or at its next one."""
+        """Add an object, or move it if it is already there."""
         if number not in self._slots:
             if not self._free:
                 self._grow()
@@ -127,27 +127,27 @@ class Crowd:
         self._numbers[slot] = number
 
     def remove(self, number: int) -> None:
-        """Take an object away."""
+        """Remove an object."""
         slot = self._slots.pop(number)
         self._boxes[slot] = 0
         self._claims[slot] = None
         self._free.append(slot)
 
     def overlaps(self, claim: Claim, *, without: Collection[int] = ()) -> dict[int, float]:
-        """Give the overlaps with other objects, as fractions of the smaller one of the two, both with full extent.
+        """Return the overlaps with other objects, as fractions of the smaller object's full extent.
 
         Parameters
         ----------
         claim : Claim
         without : collection of int
-            Objects that do not count, such as itself.
+            Objects to ignore, such as the object itself.
 
         Returns
         -------
         dict
             Number of each object that shares a pixel -> overlap, above 0.
         """
-        # how far the other box begins behind this one, on a circle, and this one behind the other
+        # with periodic boundaries: distance from this box's start to the other's, and from the other's to this one's
         behind = np.mod(self._boxes[:, :2] - claim.box[:2], self._size)
         is_near = ((behind < claim.box[2:]) | (self._size - behind < self._boxes[:, 2:])).all(axis=1)
         is_near &= self._boxes[:, 2] > 0
@@ -161,14 +161,14 @@ class Crowd:
         return found
 
     def overlap_of(self, one: Footprint, other: Footprint) -> float:
-        """Give the overlap of two objects, as a fraction of the smaller one."""
+        """Return the overlap of two objects, as a fraction of the smaller object."""
         shared = count_shared(one, self._nearest(other, one))
         if not shared:
             return 0.0
         return shared / min(int(np.count_nonzero(one.mask_yx)), int(np.count_nonzero(other.mask_yx)))
 
     def _nearest(self, footprint: Footprint, other: Footprint) -> Footprint:
-        """Give the one of its repetitions that lies nearest to the other object."""
+        """Return the periodic copy of a footprint that is nearest to the other object."""
         rows, columns = (
             size * round((target + target_length / 2 - first - length / 2) / size)
             for size, first, length, target, target_length in zip(

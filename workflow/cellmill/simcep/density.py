@@ -1,20 +1,20 @@
-"""How many cells find a place: what the config refuses, and what a matched simulation keeps to."""
+"""The largest number of cells that can be placed in an image: a limit for the config and for matched simulations."""
 
 import math
 from collections.abc import Sequence
 
-LARGEST_COUNT = 65534  # of cells in an image, the largest number of a label image of 16 bits
+LARGEST_COUNT = 65534  # of cells in an image: the largest object number in a 16-bit label image
 
 
 def most_cells(size: Sequence[int], *, radius_px: Sequence[float], overlap_limit: float) -> int:
-    """Give about the largest number of cells that find a place in an image.
+    """Estimate the largest number of cells that can be placed in an image.
 
     Parameters
     ----------
     size : (rows, columns)
-        Image in px. Centres lie in it, outlines may reach out.
+        Image in px. Centres lie inside, outlines may extend beyond it.
     radius_px : (smallest, largest)
-        Of what must not overlap.
+        Radius of the cells or nuclei whose overlap is limited.
     overlap_limit : float, in [0, 1]
         As in `densest_cover`.
 
@@ -28,24 +28,25 @@ def most_cells(size: Sequence[int], *, radius_px: Sequence[float], overlap_limit
 
 
 def mean_area(radius_px: Sequence[float]) -> float:
-    """Give the mean area in px of discs whose radius is uniform."""
+    """Return the mean area in px of discs with a uniformly distributed radius."""
     low, high = radius_px
     return math.pi * (low**2 + low * high + high**2) / 3
 
 
 def densest_cover(overlap_limit: float) -> float:
-    """Give the summed area of discs, relative to the image, at which no further one finds a place.
+    """Return the summed area of discs, relative to the image, at which no further disc can be placed.
 
     Parameters
     ----------
     overlap_limit : float, in [0, 1]
-        Largest overlap of two discs as a fraction of one.
+        Largest overlap of two discs as a fraction of one disc.
 
     Returns
     -------
     float
         Random sequential adsorption of discs ends at 0.547 (Feder 1980, doi:10.1016/0022-5193(80)90358-6). Discs that
-        may overlap are discs of half their least distance.
+        may overlap are treated as smaller discs, with half the smallest allowed distance as their radius.
+        Infinity for an overlap limit of 1.
     """
     if overlap_limit >= 1:
         return math.inf

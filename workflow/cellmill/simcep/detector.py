@@ -1,4 +1,4 @@
-"""The camera: light becomes counts, with noise, an offset, a full scale and perhaps a JPEG file."""
+"""The camera: convert light to counts, with noise, an offset, saturation and optional JPEG compression."""
 
 import imagecodecs
 import numpy as np
@@ -7,8 +7,8 @@ LARGEST_COUNT = np.iinfo(np.uint16).max
 LARGEST_OF_8_BITS = np.iinfo(np.uint8).max
 
 
-# SOURCE Matlab's imwrite, which SIMCEP calls, keeps the colours of 2 x 2 px as one. BBBC005 bears it out: its noise
-# steps at every second pixel, and edges of the cell stain show in the other one (see resources/scenes/bbbc005.yaml).
+# SOURCE Matlab's imwrite, which SIMCEP calls, stores one colour per 2 x 2 px. BBBC005 confirms this: its noise changes
+# at every second pixel, and edges of the cell stain appear in the other stain (see resources/scenes/bbbc005.yaml).
 COLOUR_SUBSAMPLING = "420"
 
 
@@ -22,12 +22,12 @@ def expose(
     jpeg_quality: int | None = None,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Record an image.
+    """Convert the light of one image to camera counts.
 
     Parameters
     ----------
     light_yx : ndarray of float, shape (rows, columns)
-        Fraction of the full scale; what lies outside [0, 1] is clipped before the noise.
+        Fraction of the full scale; values outside [0, 1] are clipped before noise is added.
     full_scale_counts : float, > 0
         Counts above the offset of a pixel at 1, where the camera saturates.
     offset_counts : float, >= 0
@@ -35,27 +35,27 @@ def expose(
     noise : float, >= 0
         Standard deviation of the Gaussian noise, as a fraction of the full scale.
     photons : float, > 0, or None
-        Photons of a pixel at 1, for shot noise; None for none. Where it equals full_scale_counts and noise is 0, a
-        count is a photon.
+        Photons of a pixel at 1, for shot noise; None for no shot noise. If it equals full_scale_counts and noise is 0,
+        each count stands for one photon.
     jpeg_quality : int, 1 to 100, or None
-        The counts are encoded and decoded again as a grey JPEG; 8 bits only.
+        Quality of a grey 8-bit JPEG that the counts are encoded to and decoded from; None for no compression.
     rng : numpy.random.Generator
-        Stream of the image's camera; one normal draw a pixel, after one Poisson draw where there are photons.
+        Stream of the image's camera; one normal draw per pixel, preceded by one Poisson draw if `photons` is set.
 
     Returns
     -------
     ndarray of uint8 or uint16, shape (rows, columns)
-        Camera counts in [0, offset + full scale]; 8 bits where all of them fit.
+        Camera counts in [0, offset + full scale]; uint8 if they all fit.
 
     Raises
     ------
     ValueError
-        If saturated pixels do not fit 16 bits, or a JPEG is asked for that does not fit 8.
+        If saturated pixels do not fit into 16 bits, or into 8 bits with JPEG compression.
 
     Notes
     -----
-    SOURCE SIMCEP clips after the noise as well, at 0: with an offset of 0 this does the same. An offset
-    keeps the noise of dark pixels symmetric, as real cameras do.
+    SOURCE SIMCEP also clips at 0 after adding noise, as does this function with an offset of 0. An offset
+    keeps the noise of dark pixels symmetric, as in real cameras.
     """
     saturated = offset_counts + full_scale_counts
     limit = LARGEST_COUNT if jpeg_quality is None else LARGEST_OF_8_BITS
@@ -76,7 +76,7 @@ def expose(
 
 
 def pack_stains(counts_cyx: np.ndarray, *, jpeg_quality: int) -> np.ndarray:
-    """Give what is left of three stains that were red, green and blue of one colour JPEG.
+    """Encode three stains as red, green and blue of one colour JPEG, and return them decoded.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def pack_stains(counts_cyx: np.ndarray, *, jpeg_quality: int) -> np.ndarray:
     Returns
     -------
     ndarray of uint8, shape (3, rows, columns)
-        Fine detail of one stain leaves traces in the others.
+        Fine detail of each stain leaves traces in the others.
     """
     packed = imagecodecs.jpeg_encode(
         np.ascontiguousarray(np.moveaxis(counts_cyx, 0, -1)), level=jpeg_quality, subsampling=COLOUR_SUBSAMPLING

@@ -1,6 +1,6 @@
-"""Cells that are faint for some frames: when, and how much of their light is left.
+"""Cells that are faint for some frames: when they fade, and which fraction of their light remains.
 
-# ASSUME a cell grows faint at once and comes back at once, in all of its stains; its place and outline go on as ever.
+# ASSUME a cell fades and recovers abruptly, in all of its stains; its position and outline are not affected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-# Before the first frame cells have lived for so many of the longest fades, so that as many are faint in it as later.
+# Fades are drawn from this many of the longest fades before the first frame, so that as many cells are faint in the
+# first frame as later.
 LIVED = 5
 
 
 class Fade(NamedTuple):
-    """Frames `first` to `end`, without it, in which a cell shows the part `light` of its light."""
+    """Frames from `first` up to but not including `end` in which a cell shows the fraction `light` of its light."""
 
     first: int
     end: int
@@ -23,25 +24,25 @@ class Fade(NamedTuple):
 def draw_fades(
     fading: Mapping[str, Any] | None, *, birth: int, frames: int, is_founder: bool, rng: np.random.Generator
 ) -> tuple[Fade, ...]:
-    """Draw when a cell is faint.
+    """Draw the frames in which a cell is faint.
 
     Parameters
     ----------
     fading : mapping or None
-        The config section `time_lapse.fading`; None for cells that never are.
+        The config section `time_lapse.fading`; None for cells that never fade.
     birth : int, >= 0
         First frame of the cell, in which a daughter is not faint.
     frames : int
-        Of the sequence; more of them change none of the earlier fades.
+        Frames of the sequence; a larger number does not change the earlier fades.
     is_founder : bool
-        Whether the cell is there from the beginning; then it may be faint at once.
+        Whether the cell exists from the first frame; it may then be faint in that frame.
     rng : numpy.random.Generator
         Stream of the cell.
 
     Returns
     -------
     tuple of Fade
-        In the order of time, with a frame of full light between two of them.
+        In chronological order, with at least one frame of full light between two fades.
     """
     if fading is None:
         return ()
@@ -58,5 +59,5 @@ def draw_fades(
 
 
 def light_in(fades: Sequence[Fade], frame: int) -> float:
-    """Give the part of its light that a cell shows in a frame, 1 where it is not faint."""
+    """Return the fraction of its light that a cell shows in a frame; 1 if it is not faint."""
     return next((fade.light for fade in fades if fade.first <= frame < fade.end), 1.0)

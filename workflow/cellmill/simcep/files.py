@@ -1,4 +1,4 @@
-"""How the simulation writes images and tables: equal content is equal bytes."""
+"""Write simulated images and tables; equal content gives identical bytes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ import tifffile
 
 
 def write_counts(path: Path, counts: np.ndarray) -> None:
-    """Write what the camera recorded: integers, shape (rows, columns) or (stains, rows, columns)."""
+    """Write the camera counts: integers, shape (rows, columns) or (stains, rows, columns)."""
     tifffile.imwrite(
         path,
         counts,
@@ -21,6 +21,6 @@ def write_counts(path: Path, counts: np.ndarray) -> None:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, Any]], *, columns: Sequence[str]) -> None:
-    """Write a table as CSV, numbers with six digits."""
+    """Write a table as CSV, with six significant digits for floats."""
     table = pd.DataFrame(list(rows), columns=list(columns))
     table.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")

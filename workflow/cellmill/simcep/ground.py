@@ -1,37 +1,37 @@
-"""Noise, background and the length of what is in an image."""
+"""Noise, background and autocorrelation length of an image."""
 
 import math
 
 import numpy as np
 from scipy import fft, ndimage
 
-GRID = 8  # of the background's medians
+GRID = 8  # tiles along each axis, for the medians of the background
 FEWEST_TILES = 5
 FEWEST_PIXELS = 20  # of background in a tile
-SMALLEST_SHARE = 0.1  # of a tile that is background
-MOST_CORRELATED_PX = 1024  # side of the middle of an image in which the autocorrelation is measured
+SMALLEST_SHARE = 0.1  # smallest fraction of a tile that must be background
+MOST_CORRELATED_PX = 1024  # side of the central part of an image in which the autocorrelation is measured
 
 
 def measure_noise(image_yx: np.ndarray, *, is_known_yx: np.ndarray) -> float:
-    """Give the standard deviation of white noise.
+    """Estimate the standard deviation of white noise.
 
     Parameters
     ----------
     image_yx : ndarray of float, shape (rows, columns)
     is_known_yx : ndarray of bool, shape (rows, columns)
-        Pixels to look at.
+        Pixels to use.
 
     Returns
     -------
     float
-        In the image's unit. Noise that a lens or a JPEG has smoothed counts by what is left of it in neighbouring
-        pixels.
+        In the image's unit. For noise smoothed by a lens or a JPEG, only the remaining differences between
+        neighbouring pixels are measured.
 
     Notes
     -----
-    The difference of two Laplacians (Immerkaer 1996, doi:10.1006/cviu.1996.0060), which slopes and curvature leave at
-    0. The deviation is taken within four of its own, three times over, so that specks do not count and neither does
-    the step of whole numbers, as it would with the median of absolute deviations.
+    The difference of two Laplacians (Immerkaer 1996, doi:10.1006/cviu.1996.0060) is 0 for slopes and curvature. The
+    standard deviation is clipped at four sigma in three iterations, which excludes specks. Unlike the median absolute
+    deviation, it is not affected by rounding to whole numbers.
     """
     kernel = np.array([1.0, -2.0, 1.0])
     fine_yx = ndimage.correlate1d(ndimage.correlate1d(image_yx, kernel, axis=0, mode="mirror"), kernel, axis=1)
@@ -43,23 +43,23 @@ def measure_noise(image_yx: np.ndarray, *, is_known_yx: np.ndarray) -> float:
 
 
 def smooth_ground(image_yx: np.ndarray, *, is_ground_yx: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Carry the background under the objects: the mean of background pixels around, weighted by a Gaussian.
+    """Interpolate the background under the objects by the Gaussian-weighted mean of nearby background pixels.
 
     Parameters
     ----------
     image_yx : ndarray of float, shape (rows, columns)
     is_ground_yx : ndarray of bool, shape (rows, columns)
-        Background; one pixel at least.
+        Background; at least one pixel.
     sigma_px : float, > 0
-        Of the Gaussian.
+        Standard deviation of the Gaussian.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns)
-        The median of the background where none is near.
+        The median of the background where no background is near.
     """
     level = float(np.median(image_yx[is_ground_yx]))
-    # coarse means first: a wide Gaussian needs no finer ones
+    # average into coarse bins first, since a wide Gaussian needs no finer grid
     step = max(1, int(sigma_px / 4))
     shape = tuple(-(-size // step) for size in image_yx.shape)
     bins_yx = (np.arange(image_yx.shape[0]) // step)[:, None] * shape[1] + np.arange(image_yx.shape[1]) // step
@@ -82,7 +82,7 @@ def smooth_ground(image_yx: np.ndarray, *, is_ground_yx: np.ndarray, sigma_px: f
 
 
 def _interpolate(coarse_yx: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Interpolate linearly at the crossings of fractional rows and columns."""
+    """Interpolate bilinearly on the grid of fractional rows and columns."""
     top, left = rows.astype(int), columns.astype(int)
     bottom, right = (np.minimum(first + 1, size - 1) for first, size in zip((top, left), coarse_yx.shape, strict=True))
     down, across = (rows - top)[:, None], columns - left
@@ -91,7 +91,7 @@ def _interpolate(coarse_yx: np.ndarray, rows: np.ndarray, columns: np.ndarray) -
 
 
 def measure_unevenness(image_yx: np.ndarray, is_ground_yx: np.ndarray, *, noise: float) -> float:
-    """Give the sd of the medians of background on a grid, without what noise adds to them."""
+    """Return the sd of background medians on a grid, less the contribution of noise; NaN for fewer than 5 tiles."""
     medians, variances = [], []
     for row in np.array_split(np.arange(image_yx.shape[0]), GRID):
         for column in np.array_split(np.arange(image_yx.shape[1]), GRID):
@@ -108,20 +108,20 @@ def measure_unevenness(image_yx: np.ndarray, is_ground_yx: np.ndarray, *, noise:
 
 
 def autocorrelation_length(image_yx: np.ndarray, *, noise: float) -> float:
-    """Give the lag at which an image is correlated with itself by 1/e.
+    """Return the lag at which the autocorrelation of an image falls to 1/e.
 
     Parameters
     ----------
     image_yx : ndarray of float, shape (rows, columns)
-        Its mean is taken off. Of a larger image the middle 1024 x 1024 px count.
+        The mean is subtracted. Only the central 1024 x 1024 px of a larger image are used.
     noise : float, >= 0
-        Standard deviation of white noise, which is taken off the variance.
+        Standard deviation of white noise; its square is subtracted from the variance.
 
     Returns
     -------
     float
-        In px, the mean over all directions, between whole lags by a straight line; NaN for an image without variance
-        beyond its noise, or correlated by more across half its shorter side.
+        In px, averaged over all directions and interpolated linearly between whole lags. NaN if the variance does not
+        exceed the noise, or if the autocorrelation stays above 1/e up to half the shorter side.
     """
     middle = tuple(
         slice((size - min(size, MOST_CORRELATED_PX)) // 2, (size + min(size, MOST_CORRELATED_PX)) // 2)

@@ -1,4 +1,4 @@
-"""The body of a cell over time: an outline that deforms, an area that doubles, a long shape before the division."""
+"""The shape of a cell over time: its outline deforms, its area doubles, and it elongates before division."""
 
 import math
 
@@ -7,37 +7,37 @@ from scipy.special import ndtr
 
 from cellmill.simcep.shapes import VERTICES, displace_vertices, stretching, trace_outlines
 
-# ASSUME a seventh of the cycle, as the rounding and division of many cultured cells seen from G2 on
+# ASSUME elongation takes the last seventh of the cycle, as rounding and division of many cultured cells from G2 on
 ELONGATION_PHASE = 0.85
-# A disc stretched by this has the length of its two halves as discs side by side, and their width.
+# A disc stretched by this factor has the length and width of two adjacent discs of half its area.
 LONGEST = math.sqrt(2)
 
 
 def draw_latent(rng: np.random.Generator) -> np.ndarray:
-    """Draw what the outline of one cell follows: normal numbers, shape (4, 10), two displacements and two turns."""
+    """Draw the latent variables of one outline: normal, shape (4, 10), two rows of displacements and two of angles."""
     return rng.standard_normal((4, VERTICES))
 
 
 def deform(latent: np.ndarray, noise: np.ndarray, *, share: float) -> np.ndarray:
-    """Go on by one frame.
+    """Advance the latent variables of an outline by one frame.
 
     Parameters
     ----------
     latent, noise : ndarray of shape (4, 10)
         From `draw_latent`.
     share : float, in [0, 1]
-        Share of the variance that is drawn anew.
+        Fraction of the variance that is replaced by noise.
 
     Returns
     -------
     ndarray of shape (4, 10)
-        A stationary autoregression of order one: as normal as before, correlated by sqrt(1 - share).
+        A stationary first-order autoregressive process: standard normal, with correlation sqrt(1 - share).
     """
     return math.sqrt(1 - share) * latent + math.sqrt(share) * noise
 
 
 def vertices_of(latents: np.ndarray, *, radial_jitter: float, angular_jitter: float) -> np.ndarray:
-    """Give the vertices of outlines.
+    """Compute the vertices of outlines.
 
     Parameters
     ----------
@@ -49,32 +49,32 @@ def vertices_of(latents: np.ndarray, *, radial_jitter: float, angular_jitter: fl
     Returns
     -------
     ndarray of float64, shape (outlines, 10, 2)
-        With the same law as `draw_vertices` in every frame: each displacement is uniform in its bounds and
-        independent of the others, because the distribution function of a normal number is uniform.
+        With the same distribution as `draw_vertices` in every frame: each displacement is uniform within its bounds and
+        independent of the others, because a normal variable mapped by its distribution function is uniform.
     """
     uniform = np.moveaxis(2 * ndtr(latents) - 1, 1, 0)
     return displace_vertices(radial_jitter * uniform[:2], angular_jitter * uniform[2:])
 
 
 def scale_at(phase: float | None) -> float:
-    """Give the radius at a phase of the cycle, relative to the radius in the middle of it.
+    """Return the radius at a phase of the cycle, relative to the radius at mid-cycle.
 
     Parameters
     ----------
     phase : float, in [0, 1], or None
-        0 after birth, 1 at the division; None for a cell that does not grow.
+        0 at birth, 1 at division; None for a cell that does not grow.
 
     Returns
     -------
     float
-        The area doubles exponentially. Relative to the middle, so that the mean area of cells at all phases is that of
-        cells that do not grow, but for 2 %.
+        The area doubles exponentially. Relative to mid-cycle, so that the mean area over all phases is within 2 % of
+        the area of cells that do not grow.
     """
     return 1.0 if phase is None else 2 ** ((phase - 0.5) / 2)
 
 
 def stretch_at(phase: float | None) -> float:
-    """Give the length of a cell along its axis, relative to a cell that is not stretched; its width is the inverse."""
+    """Return the length of a cell along its axis, relative to an unstretched cell; its width is the inverse."""
     if phase is None or phase <= ELONGATION_PHASE:
         return 1.0
     return float(LONGEST ** ((phase - ELONGATION_PHASE) / (1 - ELONGATION_PHASE)))
@@ -83,16 +83,16 @@ def stretch_at(phase: float | None) -> float:
 def trace_bodies(
     vertices: np.ndarray, *, radii_px: np.ndarray, stretches: np.ndarray, axes: np.ndarray, largest_px: float
 ) -> np.ndarray:
-    """Trace the outlines of some cells, or of what is in them, around their centres.
+    """Trace the outlines of cells or nuclei around their centres.
 
     Parameters
     ----------
     vertices : ndarray of shape (outlines, 10, 2)
         Around the unit circle.
     radii_px, stretches, axes : ndarray of shape (outlines,)
-        Radius, stretch and axis of each, the two last as in `stretching`.
+        Radius, stretch and axis of each outline, the last two as in `stretching`.
     largest_px : float, > 0
-        Largest radius there may be, stretched.
+        Largest possible radius, including the stretch.
 
     Returns
     -------

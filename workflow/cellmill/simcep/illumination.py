@@ -1,4 +1,4 @@
-"""Light that is no cell: uneven illumination, autofluorescence, blotches in the background."""
+"""Background light: uneven illumination, autofluorescence, and blotches."""
 
 import math
 
@@ -8,23 +8,23 @@ from cellmill.simcep.texture import draw_gradient_noise, draw_texture
 
 
 def parabolic_illumination(shape: tuple[int, int], *, centre_shift: tuple[float, float]) -> np.ndarray:
-    """Give a lamp's profile: a paraboloid, brightest at its centre.
+    """Compute the illumination profile: a paraboloid, brightest at its centre.
 
     Parameters
     ----------
     shape : (rows, columns)
         Image in px, 2 pixels or more.
     centre_shift : (rows, columns)
-        Distance of the brightest point from the middle, as a fraction of the image's rows and columns.
+        Offset of the brightest point from the image centre, as a fraction of the image's rows and columns.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns)
-        In [0, 1]; both are reached.
+        In [0, 1]; both bounds are reached.
 
     Notes
     -----
-    SOURCE SIMCEP: 1 - r**2, scaled to [0, 1]. ASSUME circular contours in px, also in a wide image.
+    SOURCE SIMCEP: 1 - r**2, scaled to [0, 1]. ASSUME contours are circular in px, even if the image is not square.
     """
     rows, columns = shape
     y = np.arange(rows) - (rows - 1) / 2 - centre_shift[0] * rows
@@ -34,13 +34,13 @@ def parabolic_illumination(shape: tuple[int, int], *, centre_shift: tuple[float,
 
 
 def draw_autofluorescence(shape: tuple[int, int], *, rng: np.random.Generator) -> np.ndarray:
-    """Draw the glow of medium and plastic: a coarse texture over the image, float64 in [0, 1]."""
-    # SOURCE SIMCEP: two octaves from the first on, equally strong, without a bias.
+    """Draw the autofluorescence of medium and plastic: a coarse texture over the image, float64 in [0, 1]."""
+    # SOURCE SIMCEP: octaves 1 and 2, equally strong, without a bias.
     return draw_texture(shape, persistence=1, first_octave=1, octaves=2, bias=0, rng=rng)
 
 
 def energy_of(light_yx: np.ndarray) -> float:
-    """Give the energy of an image: the sum of squares."""
+    """Compute the energy of an image: the sum of squares."""
     return float(np.sum(light_yx**2))
 
 
@@ -52,14 +52,14 @@ def scale_to_energy(background_yx: np.ndarray, *, energy: float, ratio: float) -
     background_yx : ndarray of float, shape (rows, columns)
         Profile to scale.
     energy : float, >= 0
-        Of the cells before the lens.
+        Energy of the cells' light before the lens.
     ratio : float, >= 0
         sum(result**2) / energy.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns)
-        Zero where there are no cells or no background: an empty image has no energy to compare with.
+        All zero if there are no cells or no background, because then the ratio is undefined.
     """
     own = energy_of(background_yx)
     if own == 0:
@@ -77,7 +77,7 @@ def draw_background_noise(
     amplitude: tuple[float, float],
     rng: np.random.Generator,
 ) -> np.ndarray | None:
-    """Draw the blotches of one image, or none.
+    """Draw the blotches of an image, or return None for an image without blotches.
 
     Parameters
     ----------
@@ -85,9 +85,9 @@ def draw_background_noise(
         Image in px.
     fraction : float, in [0, 1]
         Probability that the image has blotches. It is compared with the first draw of the stream, so a
-        larger fraction adds blotches to more images and takes them from none.
+        larger fraction adds blotches to more images and removes none.
     period_px, amplitude : (low, high)
-        Uniform ranges of the distance between blotches and of their height.
+        Uniform ranges of the distance between blotches and of their amplitude.
     octaves, persistence :
         As in `draw_gradient_noise`.
     rng : numpy.random.Generator

@@ -1,4 +1,4 @@
-"""One image: cells are drawn, placed and stained, and their light goes through the lens to the camera."""
+"""Simulate one image: draw, place and stain cells, then pass their light through the lens to the camera."""
 
 import math
 from collections.abc import Mapping
@@ -20,18 +20,18 @@ from cellmill.simcep.surroundings import Surroundings, draw_surroundings
 
 @dataclass(frozen=True)
 class SimulatedImage:
-    """One image and everything that is known about it.
+    """A simulated image with its ground truth.
 
     Attributes
     ----------
     counts : ndarray of uint8 or uint16, shape (rows, columns) or (stains, rows, columns)
         Camera counts.
     labels_yx : ndarray of int32, shape (rows, columns)
-        Number of the cell that is visible on each pixel, 0 background: of overlapping cells the later one.
+        Number of the visible cell at each pixel, 0 background; the later of overlapping cells is visible.
     population : Population
         The cells in the order of their numbers, which start at 1.
     objects : list of dict
-        A row of objects.csv a cell.
+        Rows of objects.csv, one per cell.
     summary : dict
         The row of images.csv.
     """
@@ -49,7 +49,7 @@ def simulate_image(sample: str, *, seed: int, simulate: Mapping[str, Any]) -> Si
     Parameters
     ----------
     sample : str
-        Name of the image; with the seed it decides every draw.
+        Name of the image; every random draw depends only on it and the seed.
     seed : int, >= 0
         The config's seed.
     simulate : mapping
@@ -70,7 +70,7 @@ def simulate_image(sample: str, *, seed: int, simulate: Mapping[str, Any]) -> Si
     surroundings = draw_surroundings(shape, energy=energy_of(light.cells_yx), simulate=simulate, rngs=rngs)
 
     count_yx = count_cover([cell.cell for cell in cells], shape=shape)
-    # SOURCE SIMCEP: what touches lies at one depth, organelles that stick out included.
+    # SOURCE SIMCEP: touching objects share one depth, including organelles that extend beyond their cell.
     organelles = [organelle for cell in cells for organelle in cell.organelles]
     groups_yx, groups = label_groups(count_yx + count_cover(organelles, shape=shape) if organelles else count_yx)
     depths = draw_depths(groups, rng=rngs["focus"])
@@ -117,21 +117,21 @@ def photograph(
     simulate: Mapping[str, Any],
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
-    """Send the light of cells through the lens, add the surroundings, and record.
+    """Blur the light of cells, add the surroundings, and record the result with the camera.
 
     Parameters
     ----------
     light : Light
         Before the lens.
     is_cell_yx : ndarray of bool, shape (rows, columns)
-        The truth: where a cell is.
+        Ground truth: True where a cell is.
     groups_yx : ndarray of int, shape (rows, columns)
-        Which blur a pixel has, 0 for none; every pixel with light has one.
+        Blur group of each pixel, 0 for none; every pixel with light belongs to a group.
     sigmas_px : ndarray of shape (groups,)
         Blur of group 1, 2, ...
     surroundings : Surroundings
     simulate : mapping
-        The config section; focus and camera are read.
+        The config section; `focus` and `camera` are read.
     rng : numpy.random.Generator
         Stream of the image's camera.
 
@@ -140,11 +140,11 @@ def photograph(
     counts : ndarray of uint8 or uint16, shape (rows, columns) or (3, rows, columns)
         As in `SimulatedImage`.
     saturated : float
-        Fraction of pixels at the full scale before the noise.
+        Fraction of pixels at full scale before noise.
     """
     camera = {key: value for key, value in simulate["camera"].items() if key != "stains"}
     planes = light.planes(stains=simulate["camera"]["stains"])
-    # SOURCE SIMCEP: the stains are the colours of one file, and one that is not simulated is dark, without noise.
+    # SOURCE SIMCEP: the stains are the colours of one file; a stain that is not simulated is dark and without noise.
     jpeg_quality = camera.pop("jpeg_quality") if len(planes) > 1 else None
     *blurred, cover_yx = scatter(
         [*(plane_yx for plane_yx in planes if plane_yx is not None), is_cell_yx.astype(float)],
@@ -163,7 +163,7 @@ def photograph(
 
 
 def describe_cells(population: Population, labels_yx: np.ndarray, *, brightness: list[float]) -> list[dict[str, Any]]:
-    """Give what is known of each cell: sub-pixel place, radius, areas in px, brightness, cluster.
+    """List the properties of each cell: sub-pixel position, radius, areas in px, brightness, cluster.
 
     Parameters
     ----------
@@ -171,12 +171,12 @@ def describe_cells(population: Population, labels_yx: np.ndarray, *, brightness:
     labels_yx : ndarray of int, shape (rows, columns)
         From `label_visible`.
     brightness : list of float
-        Of each cell.
+        Brightness of each cell.
 
     Returns
     -------
     list of dict
-        A row a cell, in their order; the first numbers of a row of objects.csv.
+        One row per cell, in the order of the cells, with part of the columns of objects.csv.
     """
     shape = (labels_yx.shape[0], labels_yx.shape[1])
     visible = np.bincount(labels_yx.ravel(), minlength=len(population.cells) + 1)[1:]
@@ -198,14 +198,14 @@ def describe_cells(population: Population, labels_yx: np.ndarray, *, brightness:
 
 
 def draw_bodies(count: int, *, simulate: Mapping[str, Any], rngs: Mapping[str, np.random.Generator]) -> list[Body]:
-    """Draw cells with what is in them, each around a point within pixel (0, 0).
+    """Draw cells with nuclei and organelles, each centred within pixel (0, 0).
 
     Parameters
     ----------
     count : int, >= 0
-        How many; more of them change none of the earlier ones.
+        Number of cells; a larger number does not change the earlier cells.
     simulate : mapping
-        The config section; cell, nucleus and organelles are read.
+        The config section; `cell`, `nucleus` and `organelles` are read.
     rngs : mapping
         Streams "shape", "elongation", "nucleus" and "organelle".
 
@@ -241,7 +241,7 @@ def draw_bodies(count: int, *, simulate: Mapping[str, Any], rngs: Mapping[str, n
 
 
 def _draw_stretches(count: int, *, elongation: tuple[float, float], rng: np.random.Generator) -> np.ndarray | None:
-    """Draw length over width and direction of each cell, as maps of shape (count, 2, 2); None for round cells."""
+    """Draw aspect ratio and direction of each cell, as linear maps of shape (count, 2, 2); None for round cells."""
     if elongation[1] == 1:
         return None
     draws = rng.random((count, 2))
@@ -258,13 +258,13 @@ def _draw_footprints(
     rng: np.random.Generator,
     draws_centre: bool,
 ) -> tuple[np.ndarray, list[float], list[Footprint]]:
-    """Draw an outline for each centre, and the centre itself first where asked; all are filled at once."""
+    """Draw and fill an outline for each centre, after drawing the centre itself if `draws_centre`."""
     count = len(centres)
     radii_px, vertices = [], np.zeros((count, VERTICES, 2))
     centres = centres.copy()
     for index in range(count):
         if draws_centre:
-            centres[index] = rng.uniform(-0.5, 0.5, size=2)  # within a pixel; whole pixels follow with the place
+            centres[index] = rng.uniform(-0.5, 0.5, size=2)  # sub-pixel part; `place_cells` adds whole pixels
         radii_px.append(float(rng.uniform(*section["radius_px"])))
         [vertices[index]] = draw_vertices(
             radial_jitter=section["radial_jitter"], angular_jitter=section["angular_jitter"], rng=rng

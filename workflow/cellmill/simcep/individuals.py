@@ -1,4 +1,4 @@
-"""One cell over time: what it is from birth on, what it is in a frame, and the streams that it draws from."""
+"""One cell over time: its fixed properties, its state in a frame, and its random streams."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,13 @@ from cellmill.simcep.optics import DEPTH_SD
 from cellmill.simcep.shapes import Footprint, draw_vertices, fill_outline
 from cellmill.simcep.streams import open_stream
 
-# ASSUME focus drifts over some fifty frames: the correlation of a cell's depth from one frame to the next
+# Correlation of a cell's depth between consecutive frames. ASSUME focus drifts over about fifty frames.
 DEPTH_PERSISTENCE = 0.98
 NOWHERE = Footprint(0, 0, np.zeros((1, 1), dtype=bool))
 
 
 class Streams(NamedTuple):
-    """Where a cell draws from frame by frame: its steps, its outline, its depth."""
+    """The random streams that a cell uses in every frame: for its steps, outline and depth."""
 
     steps: np.random.Generator
     shapes: np.random.Generator
@@ -29,35 +29,36 @@ class Streams(NamedTuple):
 
 @dataclass(frozen=True)
 class Life:
-    """What a cell is from its birth on.
+    """The properties of a cell that are fixed at birth.
 
     Attributes
     ----------
     number : int
         From 1, in the order of birth.
     parent : int
-        Number of its mother, 0 for the cells of the first frame.
+        Number of the mother, 0 for the cells of the first frame.
     founder : int
-        Number of the cell of the first frame that it descends from.
+        Number of the ancestor in the first frame.
     birth : int
         First frame.
     radius_px : float
-        Radius of the circle that its outline deforms, in the middle of its cycle.
+        Radius at mid-cycle of the circle that is deformed to the outline.
     birth_latent : ndarray of shape (4, 10)
-        Outline at its birth, as in `growth.vertices_of`.
+        Latent variables of the outline at birth, as in `growth.vertices_of`.
     nucleus_radius_px : float
-        In the middle of the cycle; 0 without nucleus.
+        Radius at mid-cycle; 0 without nucleus.
     nucleus_vertices : ndarray of shape (10, 2)
     cycle_frames : int
-        From birth to division; 0 for a cell that neither grows nor divides.
+        Frames from birth to division; 0 for a cell that neither grows nor divides.
     axis : float
-        Of its length and of the division, rad, as in `shapes.stretching`.
+        Direction of elongation and division, rad, as in `shapes.stretching`.
     stretch : float
-        Along its axis, where it is not about to divide.
+        Stretch along the axis before the elongation that precedes division.
     rest : (first, end)
-        Frames in which it stands still; equal for none. A cell that is born meanwhile rests for what is left.
+        Frames in which the cell is stationary, without `end`; equal for none. A cell born during its rest is
+        stationary for the remaining frames.
     fades : tuple of Fade
-        When it is faint.
+        Frames in which the cell is faint.
     """
 
     number: int
@@ -75,11 +76,11 @@ class Life:
     fades: tuple[Fade, ...]
 
     def rests(self, frame: int) -> bool:
-        """Say whether it is at rest in a frame."""
+        """Return whether the cell is at rest in a frame."""
         return self.rest[0] <= frame < self.rest[1]
 
     def stands_still(self, frame: int) -> bool:
-        """Say whether it is in this frame what it was in the one before: from the second frame of its rest on."""
+        """Return whether the cell is unchanged since the previous frame: from the second frame of its rest on."""
         return self.rest[0] < frame < self.rest[1]
 
 
@@ -91,17 +92,17 @@ class Individual:
     ----------
     life : Life
     place : ndarray of shape (2,)
-        Row and column of its centre in the image, sub-pixel; outside of it in the margin.
+        Row and column of the centre in image coordinates, sub-pixel; outside the image if it is in the margin.
     step : ndarray of shape (2,)
-        The walk's step to this place, without what others pushed.
+        Step of the random walk to this place, without displacement by other cells.
     latent : ndarray of shape (4, 10)
-        Of its outline.
+        Latent variables of the outline.
     age : float
-        Frames of growth since its birth; those without room to grow and at rest do not count.
+        Frames of growth since birth; frames at rest or without space to grow do not count.
     depth : float
         Signed distance from the focal plane.
     outline_px, nucleus_outline_px : ndarray of shape (points, 2)
-        Around its centre; None without nucleus.
+        Relative to the centre; None without nucleus.
     bounds_px : ndarray of shape (2, 2)
         Smallest and largest row and column of the outline.
     is_resting : bool
@@ -120,74 +121,74 @@ class Individual:
 
     @property
     def number(self) -> int:
-        """The cell's."""
+        """Number of the cell."""
         return self.life.number
 
     @property
     def phase(self) -> float | None:
-        """Part of the cycle that is over; None for a cell that does not grow."""
+        """Completed fraction of the cycle; None for a cell that does not grow."""
         return min(self.age / self.life.cycle_frames, 1.0) if self.life.cycle_frames else None
 
     @property
     def stretch(self) -> float:
-        """Length along its axis relative to a round cell of the same area; its width is the inverse."""
+        """Length along the axis relative to a round cell of the same area; the width is the inverse."""
         return self.life.stretch * stretch_at(self.phase)
 
     @property
     def radius_px(self) -> float:
-        """Radius of the circle that the outline deforms."""
+        """Radius of the circle that is deformed to the outline."""
         return self.life.radius_px * scale_at(self.phase)
 
     @property
     def box(self) -> tuple[int, int, int, int]:
-        """First row and column, rows and columns of a box around the cell, in the coordinates of the image."""
+        """Bounding box in image coordinates: first row, first column, rows, columns."""
         row, column = np.floor(self.place + self.bounds_px[0]).astype(int).tolist()
         last_row, last_column = np.ceil(self.place + self.bounds_px[1]).astype(int).tolist()
         return row, column, last_row - row + 1, last_column - column + 1
 
     @cached_property
     def cell(self) -> Footprint:
-        """Full extent, in the coordinates of the image."""
+        """Full extent of the cell, in image coordinates."""
         return fill_outline(self.outline_px + self.place)
 
     @cached_property
     def nucleus(self) -> Footprint:
-        """Full extent; without a pixel where there is none."""
+        """Full extent of the nucleus; an empty mask without nucleus."""
         if self.nucleus_outline_px is None:
             return NOWHERE
         return fill_outline(self.nucleus_outline_px + self.place).within(self.cell)
 
     @property
     def nominal_area_px(self) -> float:
-        """Area in the middle of the cycle, without what the outline deforms."""
+        """Area at mid-cycle of the undeformed circle."""
         return math.pi * self.life.radius_px**2
 
     @property
     def is_due(self) -> bool:
-        """Whether it divides in the next frame."""
-        # the cells of the first frame have ages of fractions of a frame
+        """Whether the cell is due to divide in the next frame."""
+        # the cells of the first frame have fractional ages
         return self.life.cycle_frames > 0 and self.age + 1 >= self.life.cycle_frames - 1e-9
 
     def unmoved(self, *, step: np.ndarray, depth: float, is_resting: bool) -> "Individual":
-        """Give the same cell in the next frame, with the pixels that are known already."""
+        """Return the cell unmoved in the next frame, keeping masks that are already computed."""
         later = replace(self, step=step, depth=depth, is_resting=is_resting)
         later.__dict__.update({name: self.__dict__[name] for name in ("cell", "nucleus") if name in self.__dict__})
         return later
 
 
 def draw_founder(number: int, *, sequence: str, seed: int, simulate: Mapping[str, Any]) -> tuple[Individual, Streams]:
-    """Draw a cell of the first frame, around a point within pixel (0, 0), and open its streams.
+    """Draw a cell of the first frame, centred within pixel (0, 0), and open its streams.
 
     Parameters
     ----------
     number : int
-        Of the cell.
+        Number of the cell.
     sequence : str
         Name of the sequence.
     seed : int, >= 0
         The config's seed.
     simulate : mapping
-        The config section; cell, nucleus and time_lapse are read.
+        The config section; `cell`, `nucleus` and `time_lapse` are read.
     """
     drawn, streams = _draw(number, birth=0, mother=None, sequence=sequence, seed=seed, simulate=simulate)
     return shape_individuals([drawn], simulate=simulate)[0], streams
@@ -196,7 +197,7 @@ def draw_founder(number: int, *, sequence: str, seed: int, simulate: Mapping[str
 def draw_daughter(
     number: int, *, birth: int, mother: Individual, sequence: str, seed: int, simulate: Mapping[str, Any]
 ) -> tuple[Individual, Streams]:
-    """Draw a daughter at the place of its mother, and open its streams; it has half of her area and her depth.
+    """Draw a daughter cell at the position and depth of its mother, with half of her area, and open its streams.
 
     Parameters
     ----------
@@ -212,16 +213,16 @@ def draw_daughter(
 
 
 def draw_next(one: Individual, streams: Streams, *, frame: int, lapse: Mapping[str, Any]) -> Individual:
-    """Draw what a cell would do by itself in the next frame; its place and outline are still those before.
+    """Draw the next step, latent variables, age and depth of a cell, without updating its place and outline.
 
     Parameters
     ----------
     one : Individual
-        In the frame before.
+        The cell in the previous frame.
     streams : Streams
-        Give the same number of draws in every frame.
+        The same number of values is drawn from them in every frame.
     frame : int
-        The next one.
+        Number of the next frame.
     lapse : mapping
         The config section `time_lapse`.
     """
@@ -242,14 +243,14 @@ def draw_next(one: Individual, streams: Streams, *, frame: int, lapse: Mapping[s
 
 
 def largest_reach(simulate: Mapping[str, Any]) -> float:
-    """Give how far a cell reaches at most, relative to its radius in the middle of its cycle, but for its jitter."""
+    """Return the largest extent of a cell from its centre relative to its mid-cycle radius, without jitter."""
     is_growing = simulate["time_lapse"]["cycle_frames"][1] > 0
     reach = scale_at(1.0) * stretch_at(1.0) if is_growing else 1.0
     return reach * math.sqrt(simulate["cell"]["elongation"][1])
 
 
 def shape_individuals(individuals: Sequence[Individual], *, simulate: Mapping[str, Any]) -> list[Individual]:
-    """Trace the outlines of cells and nuclei as their latent numbers and ages have them."""
+    """Trace the outlines of cells and nuclei from their latent variables and ages."""
     if not individuals:
         return []
     cell, nucleus = simulate["cell"], simulate["nucleus"]
@@ -285,7 +286,7 @@ def shape_individuals(individuals: Sequence[Individual], *, simulate: Mapping[st
 def _draw(
     number: int, *, birth: int, mother: Individual | None, sequence: str, seed: int, simulate: Mapping[str, Any]
 ) -> tuple[Individual, Streams]:
-    """Draw all that is drawn of a cell at its birth; nothing is traced yet."""
+    """Draw all properties of a cell at its birth, without tracing outlines."""
     cell, nucleus, lapse = simulate["cell"], simulate["nucleus"], simulate["time_lapse"]
     steps, shapes, depths, nuclei = (
         open_stream(sequence, purpose, seed=seed, part=(number,)) for purpose in ("motion", "shape", "focus", "nucleus")
@@ -307,7 +308,7 @@ def _draw(
         parent=mother.number if mother else 0,
         founder=mother.life.founder if mother else number,
         birth=birth,
-        # in the middle of their cycles mother and daughter are of one size
+        # mother and daughter have the same size at mid-cycle
         radius_px=mother.life.radius_px if mother else radius_px,
         birth_latent=draw_latent(shapes),
         nucleus_radius_px=mother.life.nucleus_radius_px if mother else nucleus_radius_px,

@@ -1,4 +1,4 @@
-"""How far two samples of a number lie apart, and how far they would if they were of one kind."""
+"""Distance between two samples of a statistic, and the distance expected if both have the same distribution."""
 
 import math
 from typing import NamedTuple
@@ -8,26 +8,26 @@ from numpy.typing import ArrayLike
 
 
 def distance(real: ArrayLike, simulated: ArrayLike) -> float:
-    """Give how far two samples of a statistic lie apart.
+    """Compute the distance between two samples of a statistic.
 
     Parameters
     ----------
     real, simulated : array-like of float
-        A value an image; NaN (undefined) is left out.
+        One value per image; NaN (undefined) is ignored.
 
     Returns
     -------
     float
         Wasserstein distance (the mean distance by which one sample has to be moved to become the other) over the
-        standard deviation of both samples together, in which both weigh the same: at most 2, for two values that
-        differ. 0 where all values are equal, NaN where a sample has none.
+        pooled standard deviation, in which both samples have equal weight. At most 2, reached if each sample is
+        constant and the two differ. 0 if all values are equal, NaN if a sample has no values.
     """
     one, other = _defined(real), _defined(simulated)
     if one.size == 0 or other.size == 0:
         return math.nan
     means = one.mean(), other.mean()
     variance = (one.var() + other.var()) / 2 + (means[0] - means[1]) ** 2 / 4
-    # equal but for rounding
+    # equal except for rounding
     if variance <= (1e-12 * max(abs(means[0]), abs(means[1]))) ** 2:
         return 0.0
     values = np.concatenate([one, other])
@@ -39,7 +39,7 @@ def distance(real: ArrayLike, simulated: ArrayLike) -> float:
 
 
 class ExpectedDistance(NamedTuple):
-    """The distances of two samples of one kind: 95 % lie from `low` to `high`; values on each side, and undefined."""
+    """Interval with 95 % of the distances under equal distributions, and numbers of defined and undefined values."""
 
     low: float
     high: float
@@ -51,21 +51,21 @@ class ExpectedDistance(NamedTuple):
 def permutation_interval(
     real: ArrayLike, simulated: ArrayLike, *, permutations: int, rng: np.random.Generator
 ) -> ExpectedDistance:
-    """Give the distance to expect where real and simulated images are of one kind.
+    """Compute the distance expected if real and simulated values have the same distribution.
 
     Parameters
     ----------
     real, simulated : array of float
         As for `distance`.
     permutations : int, > 0
-        How often all values are dealt out anew to two samples of these sizes.
+        Number of random reassignments of all values to two samples of these sizes.
     rng : numpy.random.Generator
-        All are drawn at once.
+        All permutations are drawn in a single call.
 
     Returns
     -------
     ExpectedDistance
-        `low` and `high` are NaN where a sample has no value.
+        `low` and `high` are NaN if a sample has no values.
     """
     one, other = _defined(real), _defined(simulated)
     undefined = np.size(real) + np.size(simulated) - one.size - other.size
@@ -78,7 +78,7 @@ def permutation_interval(
 
 
 def _distances_of_parts(values: np.ndarray, is_one: np.ndarray) -> np.ndarray:
-    """Give `distance` between two parts of sorted values, for each row of `is_one`, which says what is in the first."""
+    """Compute `distance` between two subsets of sorted values, for each row of `is_one`, which marks the first."""
     shifted = values - values.mean()
     sizes = np.count_nonzero(is_one, axis=1), np.count_nonzero(~is_one, axis=1)
     below = [np.cumsum(part, axis=1) / size[:, None] for part, size in zip((is_one, ~is_one), sizes, strict=True)]

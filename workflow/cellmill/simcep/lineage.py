@@ -1,7 +1,7 @@
-"""Tracks in the sense of the Cell Tracking Challenge: who is seen from when to when, and who descends from whom.
+"""Tracks as defined by the Cell Tracking Challenge: first and last frame of each track, and its parent track.
 
-A track is an unbroken run of frames in which a cell has a visible pixel; a cell that leaves the image and comes back
-gets another one. SOURCE Maska et al. 2023, doi:10.1038/s41592-023-01879-y.
+A track is an unbroken series of frames in which a cell has a visible pixel; a cell that leaves the image and comes
+back gets another track. SOURCE Maska et al. 2023, doi:10.1038/s41592-023-01879-y.
 """
 
 from collections.abc import Collection, Sequence
@@ -10,27 +10,27 @@ from dataclasses import dataclass, replace
 from cellmill.images import IGNORE_LABEL
 from cellmill.simcep.individuals import Life
 
-# the last number that uint16 holds and that is no IGNORE_LABEL
+# the largest uint16 number other than IGNORE_LABEL
 LAST_TRACK = IGNORE_LABEL - 1
 
 
 @dataclass(frozen=True)
 class SimulatedTrack:
-    """One track, and what is known of it beyond a track table.
+    """One track, with more information than a track table holds.
 
     Attributes
     ----------
     number : int
-        From 1, in the order of the first frames.
+        From 1, in the order of first frames.
     begin, end : int
         First and last frame.
     parent : int
-        Number of the mother's track; 0 unless the mother was seen in the frame right before.
+        Number of the mother's track; 0 unless the mother was visible in the previous frame.
     cell, parent_cell : int
         Numbers of the cell and of its mother, as in objects.csv.
     starts_by : {"first_frame", "division", "entry"}
     ends_by : {"last_frame", "division", "exit"}
-        Entry and exit are any other appearance and disappearance, such as behind other cells.
+        Entry and exit include any other appearance and disappearance, such as behind other cells.
     """
 
     number: int
@@ -44,22 +44,22 @@ class SimulatedTrack:
 
 
 class Lineage:
-    """Gathers the tracks of one sequence frame by frame."""
+    """The tracks of one sequence, collected frame by frame."""
 
     def __init__(self, sequence: str) -> None:
         self._sequence = sequence
         self._tracks: list[SimulatedTrack] = []
-        self._latest: dict[int, int] = {}  # place in the list of each cell's latest track
-        self._divided: dict[int, int] = {}  # frame of its daughters' birth
+        self._latest: dict[int, int] = {}  # cell number -> index of its latest track
+        self._divided: dict[int, int] = {}  # cell number -> frame of its daughters' birth
         self._frame = -1
 
     def see(self, frame: int, *, lives: Sequence[Life], visible: Collection[int]) -> dict[int, int]:
-        """Take in the next frame.
+        """Update the tracks with the next frame.
 
         Parameters
         ----------
         frame : int
-            One more than the frame before.
+            Number of the previous frame plus 1.
         lives : sequence of Life
             All cells of the world, in the order of their numbers.
         visible : collection of int
@@ -73,7 +73,7 @@ class Lineage:
         Raises
         ------
         ValueError
-            If there are more than 65534 tracks: the label images hold 16 bits.
+            If there are more than 65534 tracks, because the label images have 16 bits.
         """
         assert frame == self._frame + 1
         self._frame = frame
@@ -91,7 +91,7 @@ class Lineage:
         return numbers
 
     def tracks(self) -> list[SimulatedTrack]:
-        """List the tracks of the frames that were seen, in the order of their numbers."""
+        """List the tracks of the frames so far, in the order of their numbers."""
         return [replace(track, ends_by=self._end_of(track)) for track in self._tracks]
 
     def _begin(self, life: Life) -> None:

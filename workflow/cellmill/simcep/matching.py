@@ -1,4 +1,4 @@
-"""Settings under which the simulation looks like measured images: method of moments, then calibration by simulation."""
+"""Fit the simulation settings to measured images: method of moments, then calibration by simulation."""
 
 import logging
 import math
@@ -15,7 +15,7 @@ from cellmill.simcep.traits import Reference, Traits, correct_traits, gather, gu
 
 logger = logging.getLogger(__name__)
 
-# The statistics of one image simulated from a section; the name decides what is drawn.
+# Simulates one image from a name and a section, and returns its statistics; the name determines the random draws.
 Draw = Callable[[str, Mapping[str, Any]], Mapping[str, float]]
 
 ROUNDS = 6
@@ -23,7 +23,7 @@ ROUNDS = 6
 
 @dataclass(frozen=True)
 class Round:
-    """One round of the calibration: the traits that were simulated, and the mean distance of the draws held out."""
+    """One round of the calibration: the simulated traits, and the distances of the held-out images."""
 
     traits: Traits
     mean_distance: float
@@ -31,22 +31,23 @@ class Round:
 
 
 def calibrate(references: Sequence[Reference], *, frame: Frame, draw: Draw, rounds: int) -> list[Round]:
-    """Simulate, measure and correct, a fixed number of times.
+    """Calibrate the traits by a fixed number of rounds of simulation, measurement and correction.
 
     Parameters
     ----------
     references : sequence of Reference
-        One with an object at least.
+        At least one must contain an object.
     frame : Frame
     draw : function
-        Simulates an image of a name from a section and measures it.
+        Simulates an image from a name and a section, and measures it.
     rounds : int, > 0
-        The first one simulates the first guess.
+        The first round simulates the initial guess.
 
     Returns
     -------
     list of Round
-        Each reference is drawn twice a round: the traits are corrected by one image and judged by the other.
+        Each reference is simulated twice per round: one image corrects the traits, the other is held out to
+        evaluate them.
     """
     real = gather([one.statistics for one in references])
     traits = guess_traits(references, section=frame.section)
@@ -70,6 +71,6 @@ def calibrate(references: Sequence[Reference], *, frame: Frame, draw: Draw, roun
 
 
 def mean_distance(distances: Mapping[str, float]) -> float:
-    """Give the mean of the distances that are defined, over the statistics that the simulation has a parameter for."""
+    """Return the mean of the defined distances over the primary statistics, those with a simulation parameter."""
     known = [distances[name] for name, one in STATISTICS.items() if one.is_primary and math.isfinite(distances[name])]
     return float(np.mean(known)) if known else math.nan

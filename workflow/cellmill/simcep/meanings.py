@@ -1,10 +1,10 @@
-"""What is measured on an image: each number with its name on a page, its unit and its method."""
+"""The statistics measured on an image, each with its label in the report, unit and method."""
 
 from typing import NamedTuple
 
 
 class Statistic(NamedTuple):
-    """A number: what it is called, its unit, how it is measured, and whether a setting of the simulation follows it."""
+    """A statistic: label, unit, method of measurement, and whether a simulation setting is fitted to it."""
 
     label: str
     unit: str

@@ -1,8 +1,8 @@
-"""A population over time, before anything is rendered: cells walk, deform, grow, divide and make way for each other.
+"""Simulate a population over time, before rendering: cells move, deform, grow, divide and push each other aside.
 
-The world is larger than the image, and its opposite borders are one, out of sight: cells enter and leave the image
-through its own borders. A cell numbered n draws from streams of its own, opened at its birth and used frame by frame,
-so that a frame does not depend on how many follow.
+The world is larger than the image and has periodic boundaries outside the image, so cells enter and leave the image
+through the image borders. Each cell has separate random streams, opened at its birth and used frame by frame, so that
+a frame does not depend on the number of later frames.
 """
 
 import math
@@ -26,24 +26,24 @@ from cellmill.simcep.population import Body, place_cells
 from cellmill.simcep.shapes import Footprint
 from cellmill.simcep.streams import open_stream
 
-# Ways to go on, the best first: the part of the move, and whether outline and area go on as well.
+# Options for the next frame, best first: fraction of the move, and whether outline and area are updated.
 WAYS = ((1.0, True), (0.5, True), (0.0, True), (1.0, False), (0.5, False))
-# Distance of two daughters, in units of two of their radii
+# Distance between two daughters, in units of twice their radius
 DISTANCES = (1.0, 1.15, 1.3)
-# Where cells may lie over each other there always is a place: no more than this part of the world is covered by births.
+# Where overlap is allowed there is always space, so divisions stop when cells cover this fraction of the world.
 FULLEST_COVER = 1.0
 
 
 @dataclass(frozen=True)
 class World:
-    """What is simulated: the image, whose first pixel is (0, 0), and a margin on each side.
+    """The simulated area: the image, whose first pixel is (0, 0), and a margin on each side.
 
     Attributes
     ----------
     shape : (rows, columns)
         Image in px.
     margin_px : int
-        Wider than any cell reaches from its centre.
+        Larger than the distance from the centre of any cell to its outline.
     """
 
     shape: tuple[int, int]
@@ -51,16 +51,16 @@ class World:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Rows and columns with the margins."""
+        """Rows and columns including the margins."""
         return self.shape[0] + 2 * self.margin_px, self.shape[1] + 2 * self.margin_px
 
     @property
     def share(self) -> float:
-        """Area relative to that of the image."""
+        """Area relative to the area of the image."""
         return self.size[0] * self.size[1] / (self.shape[0] * self.shape[1])
 
     def wrap(self, place: np.ndarray) -> np.ndarray:
-        """Give the repetition of a place that lies in the world."""
+        """Return the periodic copy of a place that lies in the world."""
         first = -self.margin_px - 0.5
         inside: np.ndarray = np.mod(place - first, self.size) + first
         return inside
@@ -76,13 +76,13 @@ class Moment:
     individuals : list of Individual
         In the order of their numbers.
     failed : int
-        Cells that found no place in the first frame; 0 in the others.
+        Cells that could not be placed in the first frame; 0 in later frames.
     held : int
-        Cells that stayed exactly as they were because there was no room for anything else.
+        Cells that neither moved nor changed shape, for lack of space.
     put_off : int
-        Divisions that waited for room.
+        Divisions that were postponed for lack of space.
     squeezed : int
-        Cells that overlap another one by more than the limit.
+        Cells that overlap another cell by more than the limit.
     """
 
     frame: int
@@ -94,7 +94,7 @@ class Moment:
 
 
 def lay_out_world(simulate: Mapping[str, Any]) -> World:
-    """Give the world of a sequence: two of the largest cells wider on each side, and some steps.
+    """Compute the world of a sequence; the margin is two diameters of the largest cell plus three steps.
 
     Parameters
     ----------
@@ -105,37 +105,37 @@ def lay_out_world(simulate: Mapping[str, Any]) -> World:
     lapse = simulate["time_lapse"]
     largest = scale_at(1.0 if lapse["cycle_frames"][1] else None) * math.sqrt(simulate["cell"]["elongation"][1])
     diameter_px = 2 * simulate["cell"]["radius_px"][1] * largest
-    # Steps longer than a cell widen it no further: they would only cost cells that nobody sees.
+    # Limit the step to a cell diameter: a wider margin would only add cells that are never visible.
     margin_px = math.ceil(2 * diameter_px + 3 * min(lapse["speed_px"], diameter_px))
     return World((int(rows), int(columns)), margin_px)
 
 
 def move_population(sequence: str, *, seed: int, simulate: Mapping[str, Any]) -> Iterator[Moment]:
-    """Let the cells of a sequence live.
+    """Simulate the cells of a sequence frame by frame.
 
     Parameters
     ----------
     sequence : str
-        Name of the sequence; with the seed it decides every draw.
+        Name of the sequence; every random draw depends only on it and the seed.
     seed : int, >= 0
         The config's seed.
     simulate : mapping
-        The config section with `time_lapse`; nothing of light, lens and camera is read.
+        The config section with `time_lapse`; settings of light, lens and camera are not read.
 
     Yields
     ------
     Moment
-        Of frames 0, 1, ... The number of frames has an influence on nothing but the frames in which cells rest.
+        For frames 0, 1, ... The number of frames affects only the frames in which cells rest.
 
     Notes
     -----
-    A step of the walk is persistence times the one before and normal noise, so that the steps of a cell are stationary:
-    with the speed v along each axis, the persistence p and nothing in its way, the mean square displacement after n
-    frames is 2 v**2 (n (1 + p) / (1 - p) - 2 p (1 - p**n) / (1 - p)**2).
+    Each step of the random walk is the previous step times the persistence plus normal noise, so that the steps of a
+    cell are stationary. With speed v along each axis, persistence p and no obstacles, the mean square displacement
+    after n frames is 2 v**2 (n (1 + p) / (1 - p) - 2 p (1 - p**n) / (1 - p)**2).
 
-    Cells go on one after another, in the order of their numbers, and only where the overlap with every other cell stays
-    within the limit: with a shorter step, without the new outline, or not at all. What stays as it is breaks no limit,
-    so that only an overlap of the first frame (overlap.no_place: place) can be beyond it, and it never grows.
+    Cells are updated one after another, in the order of their numbers. If an update would exceed the overlap limit,
+    the cell takes a shorter step, keeps its outline, or does not change at all. Only overlaps in the first frame
+    (overlap.no_place: place) can therefore exceed the limit, and they never grow.
     """
     population = _Population(sequence, seed=seed, simulate=simulate)
     yield population.moment
@@ -145,7 +145,7 @@ def move_population(sequence: str, *, seed: int, simulate: Mapping[str, Any]) ->
 
 
 class _Population:
-    """The cells of one sequence, their streams and the room that they take."""
+    """The cells of one sequence, their random streams and the space they take."""
 
     def __init__(self, sequence: str, *, seed: int, simulate: Mapping[str, Any]) -> None:
         self._sequence, self._seed, self._simulate = sequence, seed, simulate
@@ -192,7 +192,8 @@ class _Population:
         for cell in placed.cells:
             one, streams = founder_of[id(cell.cell.mask_yx)]
             one = replace(one, place=np.array([cell.row, cell.column]) - world.margin_px)
-            # Placing knows nothing of the other side of the world's border; out of sight a few cells less do no harm.
+            # place_cells does not check overlaps across the periodic boundary. Drop these cells: the boundary is
+            # outside the image, where a few missing cells do no harm.
             if simulate["overlap"]["no_place"] != "place" and self._excess(one, without=()):
                 continue
             self._enter(one, streams)
@@ -206,7 +207,7 @@ class _Population:
     # ---- the next frame --------------------------------------------------------------------------------------
 
     def go_on(self, frame: int) -> None:
-        """Step to the next frame."""
+        """Advance to the next frame."""
         before = self.moment.individuals
         drawn = [draw_next(one, self._streams[one.number], frame=frame, lapse=self._lapse) for one in before]
         still = [one.life.stands_still(frame) for one in before]
@@ -239,17 +240,17 @@ class _Population:
                 settled or one.unmoved(step=next_one.step, depth=next_one.depth, is_resting=next_one.is_resting)
             )
         individuals = [*after, *born]
-        # Nobody who keeps the limit leaves it.
+        # Without a cell beyond the overlap limit in the previous frame, there is none in this frame.
         squeezed = self._count_squeezed(individuals) if self.moment.squeezed else 0
         self.moment = Moment(frame, individuals, 0, held, put_off, squeezed)
 
     def _moves(self, before: list[Individual], wanted: list[Individual], *, is_fixed: np.ndarray) -> np.ndarray:
-        """Give the way of each cell, pushed by the others, shape (cells, 2)."""
+        """Compute the displacement of each cell including pushes by other cells, shape (cells, 2)."""
         places = np.array([one.place for one in before]).reshape(-1, 2)
         steps = np.array([one.step for one in wanted]).reshape(-1, 2) * ~is_fixed[:, None]
         radii_px = [
             (one.life.nucleus_radius_px if self._judges_nuclei else one.life.radius_px)
-            # a cell that is about to divide needs room for its length
+            # a cell that is about to divide needs space for its length
             * scale_at(one.phase) * one.stretch
             for one in wanted
         ]  # fmt: skip
@@ -259,7 +260,7 @@ class _Population:
         return targets - places
 
     def _settle(self, one: Individual, wanted: Individual, move: np.ndarray) -> Individual | None:
-        """Let a cell go on in the best way there is room for, if there is any."""
+        """Update a cell by the best option that there is space for; return None if there is no space for any."""
         present: dict[int, float] | None = None
         as_before = replace(
             wanted,
@@ -280,7 +281,7 @@ class _Population:
         return None
 
     def _divide(self, mother: Individual, place: np.ndarray, *, frame: int) -> list[Individual]:
-        """Give two daughters, or none where there is no room."""
+        """Return two daughters, or an empty list if there is no space."""
         drawn = [
             draw_daughter(
                 number, birth=frame, mother=mother, sequence=self._sequence, seed=self._seed, simulate=self._simulate
@@ -300,7 +301,7 @@ class _Population:
                 return pair
         return []
 
-    # ---- room ------------------------------------------------------------------------------------------------
+    # ---- space -----------------------------------------------------------------------------------------------
 
     def _put(self, one: Individual, place: np.ndarray) -> Individual:
         return replace(one, place=self._world.wrap(place))
@@ -312,7 +313,7 @@ class _Population:
         return one.nucleus if self._judges_nuclei else one.cell
 
     def _excess(self, one: Individual, *, without: tuple[int, ...]) -> dict[int, float]:
-        """Give the overlaps beyond the limit, by the number of the other cell."""
+        """Return the overlaps beyond the limit, by the number of the other cell."""
         if self._limit >= 1:
             return {}
         overlaps = self._crowd.overlaps(self._claim(one), without=without)

@@ -1,4 +1,4 @@
-"""Objects where nobody annotated any: Otsu's threshold, and the watershed of touching ones."""
+"""Find objects in images without annotation: Otsu's threshold, and a watershed to split touching objects."""
 
 import math
 
@@ -11,19 +11,19 @@ from cellmill.simcep.ground import measure_noise
 
 TOUCHING = np.ones((3, 3), dtype=bool)
 SMALLEST_OBJECT_PX = 12
-SPECK_FRACTION = 0.1  # of the area of the object that the median foreground pixel lies in
-SMALLEST_SEPARATION = 3  # of the two sides, in standard deviations of the smoothed noise
+SPECK_FRACTION = 0.1  # of the area of the object that contains the median foreground pixel
+SMALLEST_SEPARATION = 3  # between foreground and background, in standard deviations of the smoothed noise
 
 
 def otsu_objects(image_yx: np.ndarray, *, split_touching: bool = True) -> np.ndarray:
-    """Find objects where nobody annotated any.
+    """Find objects in an image without annotation.
 
     Parameters
     ----------
     image_yx : ndarray of shape (rows, columns), any real dtype
-        Objects are brighter or darker than the ground and cover less than half of the image.
+        Objects are brighter or darker than the background and cover less than half of the image.
     split_touching : bool
-        Cut objects apart at their waists.
+        Whether to split touching objects at narrow necks.
 
     Returns
     -------
@@ -32,11 +32,12 @@ def otsu_objects(image_yx: np.ndarray, *, split_touching: bool = True) -> np.nda
 
     Notes
     -----
-    Otsu's threshold (1979, doi:10.1109/TSMC.1979.4310076) of the image smoothed by 1 px; the rarer side is the objects,
-    the brighter one where both are as large. No object is found where the medians of the two sides lie closer than
-    three standard deviations of the smoothed noise. Holes are filled. Specks are left out: what is smaller than 12 px
-    or than a tenth of the object in which the median foreground pixel lies. Objects are cut by the watershed of the
-    distance to the ground, smoothed by a sixth of its median peak, so that a ragged outline makes no cuts.
+    Otsu's threshold (1979, doi:10.1109/TSMC.1979.4310076) is applied to the image smoothed by 1 px. Objects are the
+    side with fewer pixels, or the brighter side if both are equally large. No object is found if the medians of the two
+    sides differ by less than three standard deviations of the smoothed noise. Holes are filled. Specks are removed:
+    objects below 12 px or a tenth of the area of the object that contains the median foreground pixel. Touching objects
+    are split by the watershed of the distance to the background, smoothed by a sixth of its median peak, so that a
+    ragged outline causes no splits.
     """
     real_yx = image_yx.astype(np.float64)
     smooth_yx = ndimage.gaussian_filter(real_yx, 1.0, mode="nearest")
@@ -44,7 +45,7 @@ def otsu_objects(image_yx: np.ndarray, *, split_touching: bool = True) -> np.nda
     if smooth_yx.max() - smooth_yx.min() <= 1e-9 * max(1.0, float(np.abs(smooth_yx).max())):
         return empty_yx
     is_bright_yx = smooth_yx > threshold_otsu(smooth_yx)
-    # white noise that is smoothed by sigma keeps 1 / (2 sqrt(pi) sigma) of its sd
+    # Gaussian smoothing by sigma scales the sd of white noise by 1 / (2 sqrt(pi) sigma)
     noise = measure_noise(real_yx, is_known_yx=np.ones(image_yx.shape, dtype=bool)) / (2 * math.sqrt(math.pi))
     separation = float(np.median(smooth_yx[is_bright_yx]) - np.median(smooth_yx[~is_bright_yx]))
     if separation < SMALLEST_SEPARATION * noise:
@@ -61,7 +62,7 @@ def otsu_objects(image_yx: np.ndarray, *, split_touching: bool = True) -> np.nda
 
 
 def split_objects(is_object_yx: np.ndarray) -> np.ndarray:
-    """Cut touching objects apart, by the watershed of the smoothed distance to the ground.
+    """Split touching objects by the watershed of the smoothed distance to the background.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def split_objects(is_object_yx: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of int32, shape (rows, columns)
-        0 background, then 1, 2, ...; every piece keeps one number at least.
+        0 background, then 1, 2, ...; every connected component keeps at least one label.
     """
     pieces_yx, pieces = ndimage.label(is_object_yx, structure=TOUCHING)
     if pieces == 0:
@@ -81,7 +82,7 @@ def split_objects(is_object_yx: np.ndarray) -> np.ndarray:
     side = 2 * math.ceil(max(1.0, typical / 2)) + 1
     is_peak_yx = is_object_yx & (smooth_yx >= ndimage.maximum_filter(smooth_yx, size=side))
     seeds_yx, seeds = ndimage.label(is_peak_yx, structure=TOUCHING)
-    # a thin piece beside a thick one may have no peak of its own
+    # a thin component close to a thick component may have no peak
     seedless = np.setdiff1d(np.arange(1, pieces + 1), pieces_yx[is_peak_yx])
     for number, piece in enumerate(seedless, start=seeds + 1):
         seeds_yx[ndimage.maximum_position(depth_yx, pieces_yx, piece)] = number
@@ -89,7 +90,7 @@ def split_objects(is_object_yx: np.ndarray) -> np.ndarray:
 
 
 def number_objects(labels_yx: np.ndarray) -> np.ndarray:
-    """Renumber labels as 1, 2, ... in their order; 0 stays."""
+    """Renumber labels as 1, 2, ... in their order; 0 is kept."""
     known, inverse = np.unique(labels_yx, return_inverse=True)
     numbers = inverse.reshape(labels_yx.shape) + (0 if known[0] == 0 else 1)
     return numbers.astype(np.int32)

@@ -1,13 +1,13 @@
-"""Defocus: each group of touching cells lies at a depth of its own, and its light spreads accordingly."""
+"""Defocus: draw a depth for each group of touching cells, and blur the group's light accordingly."""
 
 import numpy as np
 from scipy import ndimage
 
 from cellmill.simcep.shapes import Footprint
 
-TOUCHING = np.ones((3, 3), dtype=bool)  # SOURCE SIMCEP: components of the union of all objects, 8 neighbours
-DEPTH_SD = 0.5  # SOURCE SIMCEP: depth is the absolute value of a normal draw with this deviation
-# ASSUME with scaling "fixed": two standard deviations are the edge of the focus range; 4.6 % lie beyond.
+TOUCHING = np.ones((3, 3), dtype=bool)  # SOURCE SIMCEP: 8-connected components of the union of all objects
+DEPTH_SD = 0.5  # SOURCE SIMCEP: depth is the absolute value of a normal draw with this standard deviation
+# ASSUME with scaling "fixed": the focus range ends at two standard deviations; 4.6 % of depths lie beyond.
 DEEPEST = 2 * DEPTH_SD
 
 
@@ -24,25 +24,25 @@ def label_groups(count_yx: np.ndarray) -> tuple[np.ndarray, int]:
     groups_yx : ndarray of int32, shape (rows, columns)
         0 background, then 1, 2, ... in the order of their first pixel.
     groups : int
-        How many.
+        Number of groups.
     """
     groups_yx, groups = ndimage.label(count_yx > 0, structure=TOUCHING)
     return groups_yx, int(groups)
 
 
 def group_of(footprint: Footprint, groups_yx: np.ndarray) -> int:
-    """Give the group that an object belongs to."""
+    """Return the group that an object belongs to."""
     window, mask_yx = footprint.clipped(groups_yx.shape)
     return int(groups_yx[window][mask_yx][0])
 
 
 def draw_depths(groups: int, *, rng: np.random.Generator) -> np.ndarray:
-    """Draw how far from the focal plane each group lies: |N(0, 0.5)|, float64, shape (groups,)."""
+    """Draw the distance of each group from the focal plane: |N(0, 0.5)|, float64, shape (groups,)."""
     return np.abs(DEPTH_SD * rng.standard_normal(groups))
 
 
 def depth_to_sigma(depths: np.ndarray, *, sigma_px: tuple[float, float], scaling: str) -> np.ndarray:
-    """Turn depths into the width of the blur.
+    """Convert depths to the width of the blur.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def depth_to_sigma(depths: np.ndarray, *, sigma_px: tuple[float, float], scaling
     sigma_px : (smallest, largest)
         Standard deviation in focus and at the edge of the range, in px.
     scaling : {"fixed", "deepest"}
-        What gets the largest blur: everything from depth 1 on, or the deepest group of each image.
+        Where the largest blur is reached: at a depth of 1, or at the deepest group of each image.
         SOURCE SIMCEP does the latter, so that a single group always has the largest blur.
 
     Returns
@@ -63,13 +63,13 @@ def depth_to_sigma(depths: np.ndarray, *, sigma_px: tuple[float, float], scaling
     edge = DEEPEST
     if scaling == "deepest":
         edge = depths.max(initial=0.0)
-        if edge == 0:  # no group, or every one exactly in focus
+        if edge == 0:  # no group, or all groups exactly in focus
             return np.full(depths.shape, float(smallest))
     return smallest + (largest - smallest) * np.minimum(depths / edge, 1)
 
 
 def gaussian_window(sigma_px: float, *, window_px: int) -> np.ndarray:
-    """Give the weights of a Gaussian on `window_px` pixels (odd), with sum 1."""
+    """Return the weights of a Gaussian on `window_px` pixels (odd), with sum 1."""
     if window_px % 2 == 0 or window_px < 1:
         raise ValueError(
             f"defocus: expected a window of an odd number of px, found {window_px}. "
@@ -83,28 +83,28 @@ def gaussian_window(sigma_px: float, *, window_px: int) -> np.ndarray:
 def scatter(
     planes: list[np.ndarray], groups_yx: np.ndarray, *, sigmas_px: np.ndarray, window_px: int
 ) -> list[np.ndarray]:
-    """Spread the light of each group with the group's own blur.
+    """Blur the light of each group with the blur of the group.
 
     Parameters
     ----------
     planes : list of ndarray of float, shape (rows, columns)
-        Light before the lens; what lies outside the groups is left out.
+        Light before the lens; light outside the groups is ignored.
     groups_yx : ndarray of int, shape (rows, columns)
         Group of each pixel, 0 for none.
     sigmas_px : ndarray of shape (groups,)
         Blur of group 1, 2, ...
     window_px : int, odd
-        Side of the square that a pixel's light reaches.
+        Side of the square over which a pixel's light is spread.
 
     Returns
     -------
     list of ndarray of float64, shape (rows, columns)
-        Each source pixel gives its whole value away (scatter, not gather): the sum of a plane is kept,
-        but for what leaves the image.
+        Each source pixel distributes its whole value (scatter, not gather), so the sum of a plane is conserved
+        except for light that leaves the image.
 
     Notes
     -----
-    SOURCE SIMCEP: the same, pixel by pixel. Within a group all pixels share one blur, so that the scatter
+    SOURCE SIMCEP does the same pixel by pixel. All pixels of a group have the same blur, so that the scatter
     of a group is a convolution, and a Gaussian is separable.
     """
     shape = groups_yx.shape

@@ -1,4 +1,4 @@
-"""Small bodies within cells, each with an outline and a place of its own."""
+"""Organelles: draw the position and outline of small objects within cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from cellmill.simcep.shapes import Footprint, draw_vertices, fill_outline, trace
 
 @dataclass(frozen=True)
 class OrganelleShape:
-    """What organelles look like: radius relative to the cell's, jitter of the outline as in `draw_vertices`."""
+    """The shape of organelles: radius relative to the cell's radius, and outline jitter as in `draw_vertices`."""
 
     radius_fraction: float
     radial_jitter: float
@@ -26,7 +26,7 @@ def draw_organelles(
     shape: OrganelleShape,
     rng: np.random.Generator,
 ) -> list[tuple[Footprint, ...]]:
-    """Draw the organelles of some cells.
+    """Draw the organelles of cells.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def draw_organelles(
     Returns
     -------
     list of tuple of Footprint
-        Of each cell; every organelle has one pixel at least. None where a cell has no pixel.
+        Organelles of each cell, with at least one pixel each. A cell without pixels has no organelles.
     """
     traced = trace_organelles(
         cells, count=count, cell_radii_px=cell_radii_px, largest_px=largest_px, shape=shape, rng=rng
@@ -56,18 +56,18 @@ def trace_organelles(
     shape: OrganelleShape,
     rng: np.random.Generator,
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Draw where the organelles of some cells lie and what their outlines are.
+    """Draw the positions and outlines of the organelles of cells.
 
     Parameters
     ----------
     cells : sequence of Footprint
-        The organelles of a cell are in the same coordinates.
+        The organelles of a cell have the same coordinates.
     count : (fewest, most)
-        Uniform range of their number in a cell.
+        Uniform range of the number of organelles in a cell.
     cell_radii_px : sequence of float, > 0
-        Radii of the circles that the cells' outlines deform.
+        Radii of the circles that are deformed to the cells' outlines.
     largest_px : float, > 0
-        Largest of these radii that there may be.
+        Largest possible value of these radii.
     shape : OrganelleShape
         As in the config.
     rng : numpy.random.Generator
@@ -76,13 +76,13 @@ def trace_organelles(
     Returns
     -------
     list of (places, outlines)
-        Of each cell: ndarray of shape (organelles, 2), and of shape (organelles, points, 2) around the places, px.
-        No organelle where a cell has no pixel.
+        For each cell: ndarray of shape (organelles, 2), and of shape (organelles, points, 2) around the places, px.
+        A cell without pixels has no organelles.
 
     Notes
     -----
-    SOURCE SIMCEP: centres are uniform pixels of the cytoplasm, the radius is a tenth of the cell's whatever its
-    option says, and an organelle near the edge sticks out.
+    SOURCE SIMCEP: centres are uniformly drawn pixels of the cytoplasm, the radius is a tenth of the cell's radius
+    regardless of its option, and an organelle near the edge extends beyond the cell.
     """
     places, vertices, radii_px = [], [], []
     for cell, radius_px in zip(cells, cell_radii_px, strict=True):
@@ -108,7 +108,7 @@ def trace_organelles(
 
 
 def fill_organelle(outline_px: np.ndarray, place: np.ndarray) -> Footprint:
-    """Fill the outline of an organelle around its place: one pixel at least."""
+    """Fill the outline of an organelle around its place, with at least one pixel."""
     footprint = fill_outline(outline_px + place)
     if footprint.mask_yx.any():
         return footprint

@@ -1,4 +1,4 @@
-"""Sizes, outlines and places of objects, from their labels alone."""
+"""Measure sizes, shapes and positions of objects in a label image."""
 
 import math
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ NEAR_PX = 2
 
 
 def measure_shapes(objects_yx: np.ndarray) -> dict[str, float]:
-    """Measure sizes, outlines and places of objects.
+    """Measure sizes, shapes and positions of objects.
 
     Parameters
     ----------
     objects_yx : ndarray of int, shape (rows, columns)
-        Numbered 1, 2, ... without a gap; one at least.
+        Numbered 1, 2, ... without gaps; at least one object.
 
     Returns
     -------
@@ -31,7 +31,7 @@ def measure_shapes(objects_yx: np.ndarray) -> dict[str, float]:
     areas = np.bincount(number)
     centre = [np.bincount(number, weights=place) / areas for place in places]
     away = [place - middle[number] for place, middle in zip(places, centre, strict=True)]
-    # 1/12 is the second moment of a pixel itself, without which a line has no width
+    # add the second moment of a single pixel, 1/12, so that a line has a width
     vertical, horizontal = (np.bincount(number, weights=step**2) / areas + 1 / 12 for step in away)
     mixed = np.bincount(number, weights=away[0] * away[1]) / areas
     half = np.sqrt(np.maximum((vertical - horizontal) ** 2 / 4 + mixed**2, 0))
@@ -56,22 +56,22 @@ def measure_shapes(objects_yx: np.ndarray) -> dict[str, float]:
 
 
 def solidity_of(mask_yx: np.ndarray) -> float:
-    """Give the share of the pixels in the convex hull of an object's pixels that belong to it.
+    """Compute the solidity of an object: its number of pixels over the number of pixels in its convex hull.
 
     Parameters
     ----------
     mask_yx : ndarray of bool, shape (rows, columns)
-        One pixel at least.
+        At least one pixel.
 
     Returns
     -------
     float
-        In (0, 1]. Pick's theorem counts the pixel centres within the hull of pixel centres exactly, without drawing it.
+        In (0, 1]. Pick's theorem gives the exact number of pixel centres in the hull without drawing the hull.
     """
     points = np.argwhere(mask_yx)
     try:
         hull = ConvexHull(points)
-    except QhullError:  # all on one line
+    except QhullError:  # all pixels on a line
         return 1.0
     corners = points[hull.vertices]
     steps = np.abs(np.diff(np.vstack([corners, corners[:1]]), axis=0))
@@ -80,14 +80,14 @@ def solidity_of(mask_yx: np.ndarray) -> float:
 
 
 def clark_evans(points: np.ndarray, *, shape: tuple[int, int]) -> float:
-    """Give the mean distance to the nearest neighbour over that of as many random points.
+    """Compute the mean nearest-neighbour distance over its expectation for equally many random points.
 
     Parameters
     ----------
     points : ndarray of shape (n, 2)
         Row and column in px.
     shape : (rows, columns)
-        Of the image.
+        Image in px.
 
     Returns
     -------
@@ -96,7 +96,7 @@ def clark_evans(points: np.ndarray, *, shape: tuple[int, int]) -> float:
 
     Notes
     -----
-    Clark and Evans 1954, doi:10.2307/1931034, with the expectation of Donnelly 1978 for a field that ends.
+    Clark and Evans 1954, doi:10.2307/1931034, with the edge correction of Donnelly 1978 for a bounded field.
     """
     count = len(points)
     if count < FEWEST_OBJECTS:

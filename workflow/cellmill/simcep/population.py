@@ -1,4 +1,4 @@
-"""Where the cells lie: single or in clusters, each overlapping any other no more than allowed."""
+"""Place cells in an image, individually or in clusters, within the overlap limit."""
 
 import math
 from collections.abc import Sequence
@@ -11,16 +11,16 @@ from cellmill.simcep.shapes import Footprint
 
 @dataclass(frozen=True)
 class Body:
-    """A cell before it has a place: its footprints around a point inside pixel (0, 0).
+    """A cell before placement: its footprints, centred within pixel (0, 0).
 
     Attributes
     ----------
     row_fraction, column_fraction : float, in [-0.5, 0.5)
-        Its centre within the pixel.
+        Sub-pixel position of the centre.
     radius_px : float
-        Radius of the circle that its outline deforms.
+        Radius of the circle that is deformed to the outline.
     cell, nucleus : Footprint
-        The nucleus has no pixel where none is simulated.
+        The nucleus has an empty mask if none is simulated.
     """
 
     row_fraction: float
@@ -33,9 +33,9 @@ class Body:
 
 @dataclass(frozen=True)
 class Cell:
-    """A placed cell; attributes as in `Body`, in the coordinates of the image.
+    """A placed cell; attributes as in `Body`, in image coordinates.
 
-    `cluster` counts from 1 and is 0 for a cell outside clusters.
+    `cluster` is numbered from 1, and 0 for a cell outside clusters.
     """
 
     row: float
@@ -56,7 +56,7 @@ class Population:
     cells : list of Cell
         Numbered from 1 in the tables: cell i is `cells[i - 1]`.
     failed : int
-        Cells that found no place.
+        Number of cells that could not be placed.
     cluster_centres : ndarray of shape (clusters, 2)
         Row and column in px.
     """
@@ -67,7 +67,7 @@ class Population:
 
 
 class Occupancy:
-    """The pixels that are taken, to test a new object against every earlier one."""
+    """The occupied pixels, to test a new object against all earlier objects."""
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.shape = shape
@@ -76,13 +76,13 @@ class Occupancy:
         self._top_yx = np.zeros(shape, dtype=np.int32)  # number of the latest object on a pixel
 
     def largest_overlap(self, footprint: Footprint) -> float:
-        """Give the largest overlap with any one earlier object, as a fraction of either of the two.
+        """Return the largest overlap with any single earlier object, as a fraction of either of the two.
 
         Notes
         -----
-        SOURCE SIMCEP: as a fraction of the new object, and of the earlier one's visible pixels. We measure
-        full extents as well, so that the law also holds for the annotations: without it an object could
-        be hidden bit by bit, each time over pixels that another one covers already.
+        SOURCE SIMCEP: as a fraction of the new object, and of the visible pixels of the earlier object. Full
+        extents are measured as well, so that the limit also holds for the annotations. Otherwise several new
+        objects could hide an earlier object step by step.
         """
         (rows, columns), mask_yx = footprint.clipped(self.shape)
         starts = np.maximum(self._boxes[:, 0::2], [rows.start, columns.start])
@@ -113,7 +113,7 @@ class Occupancy:
         return largest
 
     def add(self, footprint: Footprint) -> None:
-        """Take the pixels of a footprint."""
+        """Mark the pixels of a footprint as occupied."""
         (rows, columns), mask_yx = footprint.clipped(self.shape)
         self._boxes = np.vstack([self._boxes, [rows.start, rows.stop, columns.start, columns.stop]])
         self._masks.append(mask_yx)
@@ -140,32 +140,32 @@ def place_cells(
     bodies : sequence of Body
         Cells to place, in this order.
     shape : (rows, columns)
-        Image in px; the centre of a cell always lies inside, its outline may not.
+        Image in px; the centre of a cell always lies inside, its outline may extend beyond the image.
     clusters : int, >= 0
-        Clusters of the image; their centres are uniform.
+        Number of clusters; their centres are uniformly distributed.
     cluster_probability : float, in [0, 1]
-        Probability that a cell belongs to one of them.
+        Probability that a cell belongs to a cluster.
     cluster_spread : float, > 0
         Standard deviation of the distance to the cluster's centre along each axis, as a fraction of the
         image's shorter side.
     overlap_limit : float, in [0, 1]
-        Largest overlap of two objects as a fraction of either; 1 allows everything.
+        Largest overlap of two objects as a fraction of either; 1 allows any overlap.
     overlap_of : {"cell", "nucleus"}
-        What may not overlap.
+        Objects whose overlap is limited.
     attempts : int, >= 1
-        Places tried for one cell.
+        Number of places tried for each cell.
     no_place : {"leave_out", "stop", "place"}
-        What happens to a cell that found no place: the next one is tried, none is tried any more, or it takes the last
-        place tried. In the first two cases it is counted as failed, and so are those that are not tried.
+        Action if all attempts for a cell fail: skip the cell, stop placing cells, or use the last place tried inside
+        the image. Skipped cells, and those not tried after a stop, are counted as failed.
     rng : numpy.random.Generator
-        Stream of the image's places.
+        Stream of the image's population.
 
     Returns
     -------
     Population
     """
     centres = rng.uniform(-0.5, np.array(shape) - 0.5, size=(clusters, 2))
-    # ASSUME the shorter side for both axes: clusters are as round in a wide image as in a square one.
+    # ASSUME the shorter side for both axes, so that clusters are round even if the image is not square.
     spread_px = cluster_spread * min(shape)
     taken = Occupancy(shape)
     cells: list[Cell] = []
@@ -232,7 +232,7 @@ def count_cover(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> n
     Returns
     -------
     ndarray of int32, shape (rows, columns)
-        0 is background; the truth is where it is above 0.
+        0 for background; the ground-truth foreground is where it is above 0.
     """
     count_yx = np.zeros(shape, dtype=np.int32)
     for footprint in footprints:
@@ -242,19 +242,19 @@ def count_cover(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> n
 
 
 def label_visible(footprints: Sequence[Footprint], *, shape: tuple[int, int]) -> np.ndarray:
-    """Number the pixels by the object that is visible there: the latest one.
+    """Label each pixel with the number of the visible object: the last placed object that covers it.
 
     Parameters
     ----------
     footprints : sequence of Footprint
-        Full extents, in the order of placing.
+        Full extents, in the order of placement.
     shape : (rows, columns)
         Image in px.
 
     Returns
     -------
     ndarray of int32, shape (rows, columns)
-        0 background, 1 the first footprint.
+        0 for background, 1 for the first footprint.
     """
     top_yx = np.zeros(shape, dtype=np.int32)
     for number, footprint in enumerate(footprints, start=1):

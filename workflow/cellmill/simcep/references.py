@@ -1,4 +1,4 @@
-"""Which settings an image or sequence is simulated with: the config's, or those of a real image to be like."""
+"""Choose the settings of each simulated image or sequence: from the config, or fitted to a real image."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -11,21 +11,22 @@ from cellmill.simcep.streams import open_stream
 def choose_sections(
     match_path: str | Path | None, *, seed: int, simulate: Mapping[str, Any]
 ) -> Callable[[str], Mapping[str, Any]]:
-    """Give the function that knows the settings of an image or a sequence.
+    """Return the function that maps an image or a sequence to its settings.
 
     Parameters
     ----------
     match_path : path or None
-        What the stage `match` wrote; None where the simulation is like nothing.
+        JSON from the stage `match`; None if the simulation is not fitted to a dataset.
     seed : int, >= 0
         The config's seed.
     simulate : mapping
-        The config section, for all images where there is no match.
+        The config section, used for all images if there is no match.
 
     Returns
     -------
     function
-        From the name of an image or a sequence to a whole section: that of one reference, which the name draws.
+        Maps the name of an image or a sequence to a complete section: with a match, that of a random reference, which
+        depends only on name and seed.
     """
     if match_path is None:
         return lambda _: simulate

@@ -1,4 +1,4 @@
-"""From the traits of a reference image to the settings that it is simulated with."""
+"""Convert the traits of a reference image to simulation settings."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,28 +11,29 @@ from cellmill.simcep.traits import Reference
 
 Limits = Mapping[str, tuple[float, float]]
 
-# From the blur of the median group to the range of the blur; the median depth is a third of the range.
+# Range of the blur relative to the blur of the median group; the median depth is at a third of the range.
 FOCUS_RANGE = (0.8, 1.6)
-LENGTH_WIDTH = 0.5  # half width of the range of length over width, relative to what the median exceeds 1 by
-WINDOW_SIGMAS = 3  # that the light of a pixel reaches
+LENGTH_WIDTH = 0.5  # half width of the range of the aspect ratio, relative to the excess of its median over 1
+WINDOW_SIGMAS = 3  # reach of the light of a pixel, in standard deviations of the blur
 CELLS_IN_CLUSTER = 6
-CLUSTER_RADII = 2.5  # standard deviation of a cluster
-LARGEST_OF_8_BITS = 255  # beyond, there is no JPEG
-DARKEST_GROUND = 0.001  # of the full scale, from which dark cells may take light
+CLUSTER_RADII = 2.5  # standard deviation of a cluster in cell radii
+LARGEST_OF_8_BITS = 255  # larger counts do not fit into a JPEG
+DARKEST_GROUND = 0.001  # lowest background for dark cells, as a fraction of the full scale
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What all references share.
+    """The inputs common to all references.
 
     Attributes
     ----------
     section : mapping
-        The config section as it is written; what has no trait stays as it is there, in proportion to the cells.
+        The config section as written. Settings without a trait are kept; sizes and intensities among them are scaled
+        with the cells.
     top_counts : float
         Largest count of the camera.
     limits : mapping
-        Dotted name of a setting -> smallest and largest value that the config allows.
+        Dotted name of a setting -> smallest and largest value allowed by the config.
     """
 
     section: Mapping[str, Any]
@@ -43,22 +44,22 @@ class Frame:
 def write_section(
     traits: Mapping[str, float], *, reference: Reference, frame: Frame, size: tuple[int, int]
 ) -> dict[str, Any]:
-    """Write the settings of one reference.
+    """Build the settings of one reference.
 
     Parameters
     ----------
     traits : mapping
-        Trait -> value; NaN leaves the setting as it is written in the config.
+        Trait -> value; NaN keeps the setting of the config.
     reference : Reference
         The image; its darkest counts are read.
     frame : Frame
     size : (rows, columns)
-        Image to simulate, px; the number of cells follows from it.
+        Image to simulate, px; the number of cells is proportional to its area.
 
     Returns
     -------
     dict
-        A whole section, within the limits of the config; numbers have six digits.
+        A complete section, within the limits of the config; numbers have six significant digits.
     """
     section: dict[str, Any] = deepcopy(dict(frame.section))
     usual_radius, usual_light = _middle(section["cell"]["radius_px"]), abs(_middle(section["cell"]["brightness"]))
@@ -117,10 +118,10 @@ def _write_camera(
     frame: Frame,
     known: Callable[..., bool],
 ) -> None:
-    """Write what counts are made of: offset, full scale, brightness, noise, background."""
+    """Set the settings that determine the counts: offset, full scale, brightness, noise, background."""
     ground = max(traits["ground"], 0.0) if known("ground") else 0.0
     is_dark = known("brightness") and traits["brightness"] < 0
-    # Dark cells take light away down to no count at all.
+    # Dark cells can reduce the light to 0 counts.
     offset = 0.0 if is_dark else float(math.floor(min(max(reference.darkest_counts, 0.0), ground)))
     full_scale = max(frame.top_counts - offset, 1.0)
     put("camera.offset_counts", offset)
@@ -142,7 +143,7 @@ def _write_population(
     frame: Frame,
     size: tuple[int, int],
 ) -> None:
-    """Write how many cells there are and how they lie together."""
+    """Set the number of cells and their clustering."""
     cells = round(traits["density"] * size[0] * size[1] / 1e6)
     if section["overlap"]["no_place"] != "place":
         judged = section["cell" if section["overlap"]["of"] == "cell" else "nucleus"]["radius_px"]
@@ -161,7 +162,7 @@ def _write_population(
 def _keep_proportions(
     section: dict[str, Any], put: Callable[[str, Any], None], *, size_ratio: float, light_ratio: float
 ) -> None:
-    """Make what has no trait as much smaller and fainter as the cells are: nuclei, organelles, rims, dirt."""
+    """Scale settings without a trait in proportion to the cells: nuclei, organelles, rims, dirt."""
     smallest_cell = section["cell"]["radius_px"][0]
     nucleus = tuple(min(size_ratio * end, smallest_cell) for end in section["nucleus"]["radius_px"])
     put("nucleus.radius_px", nucleus)

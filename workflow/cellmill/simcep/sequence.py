@@ -1,4 +1,4 @@
-"""One sequence: a population in motion is photographed frame by frame before surroundings that stand still."""
+"""Simulate one sequence: render a moving population frame by frame in stationary surroundings."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from cellmill.simcep.surroundings import Surroundings, draw_surroundings
 
 @dataclass(frozen=True)
 class SimulatedFrame:
-    """One frame and everything that is known about it.
+    """A simulated frame with its ground truth.
 
     Attributes
     ----------
@@ -32,9 +32,9 @@ class SimulatedFrame:
     counts : ndarray of uint8 or uint16, shape (rows, columns) or (stains, rows, columns)
         Camera counts.
     labels_yx : ndarray of int32, shape (rows, columns)
-        Track of the cell that is visible on each pixel, 0 background: of overlapping cells the one born later.
+        Track of the visible cell at each pixel, 0 background; the cell born later is visible in an overlap.
     objects : list of dict
-        A row of objects.csv a cell that reaches into the image.
+        Rows of objects.csv, one per cell that lies at least partly in the image.
     summary : dict
         The row of images.csv.
     """
@@ -59,20 +59,21 @@ def simulate_sequence(
     Parameters
     ----------
     sequence : str
-        Name of the sequence; with the seed it decides every draw.
+        Name of the sequence; every random draw depends only on it and the seed.
     seed : int, >= 0
         The config's seed.
     simulate : mapping
         The config section with `time_lapse`.
     frames : collection of int, or None
-        Frames to render; None for all of them. The others cost little, and change nothing.
+        Frames to render; None for all. Skipping a frame saves time and does not affect the others.
     lineage : Lineage, or None
-        Gets the tracks of the whole sequence, whatever is rendered; complete once the iteration has ended.
+        Filled with the tracks of the whole sequence, including frames that are not rendered; complete when the
+        iteration has ended.
 
     Yields
     ------
     SimulatedFrame
-        In the order of time.
+        In chronological order.
     """
     world = lay_out_world(simulate)
     lineage = Lineage(sequence) if lineage is None else lineage
@@ -90,7 +91,7 @@ def simulate_sequence(
 
 
 class _Recorder:
-    """Microscope and camera of one sequence, with all that stays the same from frame to frame."""
+    """Microscope and camera of one sequence, with everything that is constant over its frames."""
 
     def __init__(self, sequence: str, world: World, first: Moment, *, seed: int, simulate: Mapping[str, Any]) -> None:
         self._sequence, self._world, self._seed, self._simulate = sequence, world, seed, simulate
@@ -108,9 +109,9 @@ class _Recorder:
         ----------
         moment : Moment
         seen : list of Individual
-            The cells that reach into the image, in the order of their numbers.
+            The cells that lie at least partly in the image, in the order of their numbers.
         order_yx : ndarray of int32, shape (rows, columns)
-            Place in `seen`, from 1, of the cell that is visible on a pixel.
+            Index in `seen`, from 1, of the cell that is visible at each pixel; 0 for background.
         track_of : mapping
             Number of a visible cell -> its track.
         """
@@ -173,13 +174,13 @@ class _Recorder:
         return self._drawn
 
     def _reference_energy(self) -> float:
-        """Give the energy to which the background is scaled: that of all cells of the first frame, for one image.
+        """Compute the energy to which the background is scaled: that of the first frame's cells per image area.
 
-        Not that of the cells in the image, which would make a background that stands still depend on where they are.
-        No cell is faint in it.
+        All cells of the world count, without fading. With only the cells in the image, the stationary background would
+        depend on their positions.
         """
         margin, (rows, columns) = self._world.margin_px, self._world.size
-        # cells at the world's border reach out of it
+        # cells at the border of the world extend beyond it
         cells = [_moved(self._furnish(one), 2 * margin) for one in self._first]
         lights = [1.0] * len(cells)
         light = self._stain(cells, self._first, lights=lights, shape=(rows + 2 * margin, columns + 2 * margin))
@@ -189,24 +190,24 @@ class _Recorder:
         self, cells: list[Cell], individuals: list[Individual], *, lights: list[float], shape: tuple[int, int]
     ) -> Light:
         def stream_of(index: int, purpose: str) -> np.random.Generator:
-            # ASSUME daughters look like their mother: neither brightness nor texture jumps when a cell divides.
+            # ASSUME daughters look like their mother: brightness and texture do not change when a cell divides.
             founder = individuals[index].life.founder
             return open_stream(self._sequence, purpose, seed=self._seed, part=(founder,))
 
         return stain_cells(cells, lights=lights, shape=shape, simulate=self._simulate, stream_of=stream_of)
 
     def _blur(self, individuals: list[Individual]) -> np.ndarray:
-        """Give the blur of each cell, px."""
+        """Compute the blur of each cell, px."""
         focus = self._simulate["focus"]
         depths = np.array([abs(one.depth) for one in individuals])
         if focus["scaling"] == "deepest":
-            # the deepest cell of the first frame, or the blur of all would change with every cell that enters
+            # scale by the deepest cell of the first frame, so that the blur does not change when a cell enters
             depths = np.append(np.minimum(depths, self._deepest), self._deepest)
         sigmas_px = depth_to_sigma(depths, sigma_px=focus["sigma_px"], scaling=focus["scaling"])
         return sigmas_px[: len(individuals)]
 
     def _furnish(self, one: Individual) -> Cell:
-        """Give a cell with all that is in it, which moves and stretches as the cell does."""
+        """Return a cell with its nucleus and organelles, which move and stretch with the cell."""
         organelles: tuple[Footprint, ...] = ()
         if self._simulate["organelles"]["count"][1] > 0:
             if one.number not in self._organelles:
@@ -221,7 +222,7 @@ class _Recorder:
         )  # fmt: skip
 
     def _draw_organelles(self, life: Life) -> tuple[np.ndarray, np.ndarray]:
-        """Draw places and outlines within the cell as it was born, around its centre."""
+        """Draw positions and outlines of organelles in the newborn cell, around its centre."""
         cell, section = self._simulate["cell"], self._simulate["organelles"]
         vertices = vertices_of(
             life.birth_latent[None], radial_jitter=cell["radial_jitter"], angular_jitter=cell["angular_jitter"]
@@ -252,14 +253,14 @@ def _reaches(one: Individual, shape: tuple[int, int]) -> bool:
 
 
 def _split_blur(cells: list[Cell], order_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Say which cell's blur each pixel has: that of the visible one, or of the one whose organelle sticks out.
+    """Assign each pixel to the cell whose blur applies: the visible cell, or the cell whose organelle extends there.
 
     Returns
     -------
     groups_yx : ndarray of int, shape (rows, columns)
         0 for none, then 1, 2, ... without a gap.
     cells : ndarray of int, shape (groups,)
-        Place of each group's cell in the list, from 1.
+        Index in the list of each group's cell, from 1.
     """
     cells_yx = order_yx.copy()
     for number, cell in enumerate(cells, start=1):

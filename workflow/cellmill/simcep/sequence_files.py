@@ -1,4 +1,4 @@
-"""Writes the sequences of a shard as the Cell Tracking Challenge has them: images, SEG, TRA, a table of tracks."""
+"""Write the sequences of a shard in the format of the Cell Tracking Challenge: images, SEG, TRA, track table."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ OBJECT_COLUMNS = [
     *("visible_area_px", "full_area_px", "first_row", "last_row", "first_column", "last_column", "nucleus_area_px"),
     *("organelles", "brightness", "depth", "sigma_px", "is_resting"),
 ]
-# Part of its light that a cell shows, where cells are faint in some frames.
+# Fraction of its light that a cell shows; only if the sequences have fading.
 LIGHT_COLUMN = "light"
 IMAGE_COLUMNS = [
     *("sample", "sequence", "frame", "cells", "cells_of_world", "failed", "held", "put_off", "squeezed"),
@@ -35,16 +35,16 @@ def write_sequences(
     Parameters
     ----------
     folder : path
-        Gets images/{sample}.tif (camera counts), {sequence}_GT/SEG/man_seg{frame}.tif and
-        {sequence}_GT/TRA/man_track{frame}.tif (number of the track that is visible on each pixel: the same in both),
+        Output folder for images/{sample}.tif (camera counts), {sequence}_GT/SEG/man_seg{frame}.tif and
+        {sequence}_GT/TRA/man_track{frame}.tif (number of the visible track at each pixel, identical in both),
         {sequence}_GT/TRA/man_track.txt and tracks.csv (all tracks of the whole sequence), objects.csv and images.csv.
-        Where cells are faint in some frames objects.csv says how much of its light each shows.
+        With fading, objects.csv has a column `light`: the fraction of its light that each cell shows.
     samples : sequence of mapping
         Rows of the sample table; `sample`, `sequence` and `frame` are read.
     seed : int, >= 0
         The config's seed.
     section_of : function
-        From a sequence to the section, with `time_lapse`, that it is simulated with.
+        Maps a sequence to its simulation settings, a section with `time_lapse`.
     """
     (folder / "images").mkdir()
     objects: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ def write_sequences(
 def write_lineage(
     folder: Path, lineage: Lineage, *, sequence: str, simulate: Mapping[str, Any]
 ) -> list[dict[str, Any]]:
-    """Write the track table of one sequence, and give its rows of tracks.csv."""
+    """Write the track table of one sequence, and return its rows of tracks.csv."""
     found = lineage.tracks()
     path = folder / name_truth(sequence, 0, frames=simulate["time_lapse"]["frames"])["tracks"]
     path.write_text("".join(f"{one.number} {one.begin} {one.end} {one.parent}\n" for one in found), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Outlines of cells: a circle whose vertices are displaced, joined by a smooth closed curve."""
+"""Outlines of cells: randomly displaced vertices of a circle, joined by a smooth closed curve."""
 
 import math
 from dataclasses import dataclass
@@ -6,20 +6,21 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-VERTICES = 10  # SOURCE SIMCEP: angles in steps of 2 pi / 10, the last vertex being the first one again
-# The original takes 1000 points. As many as keep the chords this near to the curve fill ten times faster.
+VERTICES = 10  # SOURCE SIMCEP: angles in steps of 2 pi / 10; the first vertex is repeated at the end
+# The original samples 1000 points. Using only as many as keep the chords this close to the curve makes filling ten
+# times faster.
 CHORD_ERROR_PX = 0.005
 FEWEST_POINTS = 30
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The pixels that an object covers, as a mask in its own box.
+    """The pixels that an object covers, as a mask in its bounding box.
 
     Attributes
     ----------
     row, column : int
-        Pixel of the image on which the first pixel of `mask_yx` lies; may be negative.
+        Image coordinates of the first pixel of `mask_yx`; may be negative.
     mask_yx : ndarray of bool, shape (rows, columns)
         True on the object.
     """
@@ -29,11 +30,11 @@ class Footprint:
     mask_yx: np.ndarray
 
     def moved(self, rows: int, columns: int) -> "Footprint":
-        """Give the same footprint, moved by whole pixels."""
+        """Return the footprint moved by whole pixels."""
         return Footprint(self.row + rows, self.column + columns, self.mask_yx)
 
     def window(self, shape: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Give the part inside an image of `shape`: slices of the image, and slices of `mask_yx`."""
+        """Return the part inside an image of `shape`: slices of the image, and slices of `mask_yx`."""
         parts = []
         for start, size, limit in zip((self.row, self.column), self.mask_yx.shape, shape, strict=True):
             first = min(max(start, 0), limit)
@@ -42,16 +43,16 @@ class Footprint:
         return (parts[0][0], parts[1][0]), (parts[0][1], parts[1][1])
 
     def clipped(self, shape: tuple[int, int]) -> tuple[tuple[slice, slice], np.ndarray]:
-        """Give the part inside an image of `shape`: slices of the image, and the mask there."""
+        """Return the part inside an image of `shape`: slices of the image, and the mask there."""
         window, own = self.window(shape)
         return window, self.mask_yx[own]
 
     def padded(self, width: int) -> "Footprint":
-        """Give the same footprint in a box that is larger by `width` px on each side."""
+        """Return the footprint in a box that is larger by `width` px on each side."""
         return Footprint(self.row - width, self.column - width, np.pad(self.mask_yx, width))
 
     def within(self, other: "Footprint") -> "Footprint":
-        """Give the part of this footprint that lies in another one."""
+        """Return the part of this footprint inside another footprint."""
         local = self.moved(-other.row, -other.column)
         (rows, columns), mask_yx = local.clipped(other.mask_yx.shape)
         shared_yx = mask_yx & other.mask_yx[rows, columns]
@@ -61,7 +62,7 @@ class Footprint:
 def draw_vertices(
     *, radial_jitter: float, angular_jitter: float, rng: np.random.Generator, outlines: int = 1
 ) -> np.ndarray:
-    """Displace the vertices of a decagon in the unit circle.
+    """Draw the vertices of a decagon in the unit circle with random displacements.
 
     Parameters
     ----------
@@ -70,9 +71,9 @@ def draw_vertices(
     angular_jitter : float, >= 0
         Half width of the uniform displacement of the angle, in rad.
     rng : numpy.random.Generator
-        Four draws a vertex.
+        Four draws per vertex.
     outlines : int
-        How many outlines at once.
+        Number of outlines to draw at once.
 
     Returns
     -------
@@ -81,8 +82,8 @@ def draw_vertices(
 
     Notes
     -----
-    SOURCE SIMCEP: the two coordinates draw both displacements independently, so this is no pure change
-    of the radius.
+    SOURCE SIMCEP: both displacements are drawn independently for each coordinate, so vertices do not move only
+    along the radius.
     """
     shifts = rng.uniform(-radial_jitter, radial_jitter, size=(2, outlines, VERTICES))
     turns = rng.uniform(-angular_jitter, angular_jitter, size=(2, outlines, VERTICES))
@@ -90,7 +91,7 @@ def draw_vertices(
 
 
 def displace_vertices(shifts: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Displace the vertices of decagons in the unit circle by what was drawn.
+    """Displace the vertices of decagons in the unit circle by the given amounts.
 
     Parameters
     ----------
@@ -108,21 +109,21 @@ def displace_vertices(shifts: np.ndarray, turns: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ClosedSplines:
-    """Closed curves of cubic pieces in the plane.
+    """Closed piecewise cubic curves in the plane.
 
     Attributes
     ----------
     x : ndarray of shape (curves, n + 1)
-        Parameter at the vertices, from 0; the last one is the first vertex again.
+        Parameter at the vertices, from 0; the last entry is the first vertex again.
     c : ndarray of shape (4, curves, n, 2)
-        Coefficients of each piece in its own parameter from 0, the cubic one first.
+        Coefficients of each piece, cubic term first; the parameter starts at 0 in each piece.
     """
 
     x: np.ndarray
     c: np.ndarray
 
     def sample(self, points: int) -> np.ndarray:
-        """Give points at equal steps of the parameter, of shape (curves, points, 2), the first one not repeated."""
+        """Return points at equal parameter steps, shape (curves, points, 2), without repeating the first point."""
         curves = np.arange(len(self.x))[:, None]
         parameter = self.x[:, -1:] * (np.arange(points) / points)
         piece = np.sum(parameter[:, :, None] >= self.x[:, None, 1:-1], axis=2)
@@ -132,22 +133,27 @@ class ClosedSplines:
 
 
 def close_splines(vertices: np.ndarray) -> ClosedSplines:
-    """Join vertices by closed cubic splines without a kink.
+    """Join vertices by smooth closed cubic splines.
 
     Parameters
     ----------
     vertices : ndarray of shape (curves, n, 2), n >= 3
-        The first one of a curve is not repeated at the end; neighbours differ.
+        The first vertex of a curve is not repeated at the end; neighbours differ.
 
     Returns
     -------
     ClosedSplines
         Value, tangent and curvature agree where two pieces meet, also at the first vertex.
 
+    Raises
+    ------
+    ValueError
+        If two neighbouring vertices coincide.
+
     Notes
     -----
-    Centripetal parameter, the square root of the chord: Lee 1989, doi:10.1016/0010-4485(89)90003-1. The same as
-    scipy's periodic CubicSpline, which takes ten times as long to set up for ten vertices.
+    Centripetal parametrization, by the square root of the chord: Lee 1989, doi:10.1016/0010-4485(89)90003-1. The
+    result equals scipy's periodic CubicSpline, which takes ten times as long to set up for ten vertices.
     """
     curves, count, _ = vertices.shape
     here = np.arange(count)
@@ -162,7 +168,7 @@ def close_splines(vertices: np.ndarray) -> ClosedSplines:
     step = np.sqrt(chords)
     width = step[..., None]
     rise = sides / width
-    # second derivatives at the vertices: a cyclic system of three diagonals
+    # second derivatives at the vertices: a cyclic tridiagonal system
     system = np.zeros((curves, count, count))
     system[:, here, here] = 2 * (step[:, behind] + step)
     system[:, here, ahead] += step
@@ -184,12 +190,12 @@ def trace_outlines(vertices: np.ndarray, *, radii_px: np.ndarray, largest_px: fl
     radii_px : ndarray of shape (outlines,), > 0
         Radii of the circles that are deformed.
     largest_px : float, > 0
-        Largest radius there may be: it decides the number of points, which must not depend on the other outlines.
+        Largest possible radius; it determines the number of points, which must not depend on the other outlines.
 
     Returns
     -------
     ndarray of float64, shape (outlines, points, 2)
-        Row and column of the outlines' points in px around (0, 0), sub-pixel, the first one not repeated.
+        Row and column of the outlines' points in px around (0, 0), sub-pixel, without repeating the first point.
 
     Raises
     ------
@@ -206,7 +212,7 @@ def trace_outlines(vertices: np.ndarray, *, radii_px: np.ndarray, largest_px: fl
 
 
 def stretching(stretch: float, *, axis: float) -> np.ndarray:
-    """Give the linear map that stretches along an axis and keeps areas.
+    """Return the linear map that stretches along an axis and preserves areas.
 
     Parameters
     ----------
@@ -218,7 +224,7 @@ def stretching(stretch: float, *, axis: float) -> np.ndarray:
     Returns
     -------
     ndarray of shape (2, 2)
-        Symmetric: points as rows times the map.
+        Symmetric; multiply points as row vectors by it.
     """
     along = np.array([math.sin(axis), math.cos(axis)])
     across = np.array([along[1], -along[0]])
@@ -235,7 +241,7 @@ def draw_outline(
 
 
 def fill_outline(outline_px: np.ndarray) -> Footprint:
-    """Fill an outline: the pixels whose centre lies inside.
+    """Return the pixels whose centre lies inside an outline.
 
     Parameters
     ----------
@@ -249,8 +255,8 @@ def fill_outline(outline_px: np.ndarray) -> Footprint:
 
     Notes
     -----
-    A strongly jittered outline may cross itself. What it cuts off is dropped and what it encloses is
-    filled, so that an object is one piece (SIMCEP leaves specks and holes: 0.2 % of its cytoplasms).
+    A strongly jittered outline may cross itself. Only the largest connected component is kept and its holes are
+    filled, so that an object has no separate parts (SIMCEP leaves specks and holes in 0.2 % of its cytoplasms).
     """
     first = np.floor(outline_px.min(axis=0)).astype(int)
     last = np.ceil(outline_px.max(axis=0)).astype(int)
@@ -263,9 +269,9 @@ def fill_outline(outline_px: np.ndarray) -> Footprint:
 
 
 def _inside(outline_px: np.ndarray, *, shape: tuple[int, int]) -> np.ndarray:
-    """Mark the pixels whose centre has an odd number of the outline's sides to its left, row by row.
+    """Mark the pixels whose centre has an odd number of outline crossings to its left in its row.
 
-    The same pixels as skimage.draw.polygon, which tests every pixel against every side.
+    The result equals skimage.draw.polygon, which is slower because it tests every pixel against every side.
     """
     y, x = outline_px.T
     rows = np.arange(shape[0])[:, None]
@@ -281,7 +287,7 @@ def _inside(outline_px: np.ndarray, *, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _is_star(outline_px: np.ndarray) -> bool:
-    """Say whether all of an outline is seen from its middle: then it does not cross itself."""
+    """Return whether an outline is star-shaped about its mean point, in which case it does not cross itself."""
     y, x = (outline_px - outline_px.mean(axis=0)).T
     turn = y[:-1] * x[1:] - y[1:] * x[:-1]
     return bool((turn > 0).all() or (turn < 0).all())

@@ -1,4 +1,4 @@
-"""What cells send out before the lens: texture, brightness and edge of every stain."""
+"""Light of the cells before the lens: texture, brightness and rim of every stain."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from cellmill.simcep.population import Cell, count_cover
 from cellmill.simcep.shapes import Footprint
 from cellmill.simcep.texture import draw_texture
 
-# From the place of a cell in the list and the name of a stain to the stream that it draws from
+# Maps the index of a cell and the purpose of a stream to the random stream
 StreamOf = Callable[[int, str], np.random.Generator]
 
 
@@ -22,9 +22,9 @@ class Light:
     Attributes
     ----------
     cells_yx, organelles_yx, nuclei_yx : ndarray
-        The two last are None where the stain is not simulated.
+        The last two are None if the stain is not simulated.
     brightness : list of float
-        What each cell drew, its full light.
+        Brightness drawn for each cell, without fading.
     """
 
     cells_yx: np.ndarray
@@ -33,9 +33,9 @@ class Light:
     brightness: list[float]
 
     def planes(self, *, stains: str) -> list[np.ndarray | None]:
-        """Give one plane of all stains ("merged"), or one each for cells, organelles and nuclei ("separate").
+        """Return a single plane of all stains ("merged"), or planes of cells, organelles and nuclei ("separate").
 
-        None stands for a stain that is not simulated.
+        A plane is None if its stain is not simulated.
         """
         if stains == "separate":
             return self._all()
@@ -59,15 +59,16 @@ def stain_cells(
     Parameters
     ----------
     cells : sequence of Cell
-        In the coordinates of the image.
+        In image coordinates.
     lights : sequence of float
-        Part of its light that each cell shows, in [0, 1].
+        Fraction of its light that each cell shows, in [0, 1].
     shape : (rows, columns)
         Image in px.
     simulate : mapping
-        The config section; cell, nucleus and organelles are read.
+        The config section; `cell`, `nucleus` and `organelles` are read.
     stream_of : function
-        Streams of the brightness and texture of the cells ("cell" and "nucleus" draw in turn) and of the organelles.
+        Returns a cell's random stream for "texture" (of the cell, then its nucleus) or "organelle_texture". Both
+        streams also provide the brightness.
 
     Returns
     -------
@@ -115,6 +116,6 @@ def _add(
 
 
 def _edge_weight(mask_yx: np.ndarray, *, width_px: float) -> np.ndarray:
-    """Give exp(-d / width) for the distance d of a pixel of the mask from its outline."""
+    """Compute exp(-d / width) for the distance d of each pixel of the mask from its outline."""
     distance_yx = ndimage.distance_transform_edt(np.pad(mask_yx, 1))[1:-1, 1:-1]
     return np.exp(-np.maximum(distance_yx - 0.5, 0) / width_px)

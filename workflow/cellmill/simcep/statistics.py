@@ -1,7 +1,7 @@
-"""How an image looks, in numbers that real and simulated images share: objects, contrast, texture, blur, noise, ground.
+"""Image statistics to compare real and simulated images: objects, contrast, texture, blur, noise, background.
 
-Everything is measured in the image's own counts and pixels, the same way on both sides. What cannot be measured on an
-image is NaN. Labels: 0 background, 1 and up objects, 65535 pixels of which nobody knows what they are.
+Both kinds of image are measured in the same way, in counts and pixels. A statistic that cannot be measured on an image
+is NaN. Labels: 0 background, 1 and up objects, 65535 unknown pixels, which are ignored.
 """
 
 import math
@@ -20,12 +20,12 @@ __all__ = ["STATISTICS", "distance", "measure_image", "otsu_objects", "permutati
 
 
 FEWEST_PIXELS = 100  # of background
-SMALLEST_GROUND_PX = 16.0  # sigma of the mean that carries the background under objects
-MARGINS_PX = (10, 6, 3, 1)  # distance of the background from objects: the first that leaves enough of it
-ENOUGH_BACKGROUND = 0.15  # of the image
-FEWEST_INSIDE_PX = 6  # of the deeper half of an object, for its texture
-REACH_PX = 5.0  # around an outline, where its steepest place is looked for
-SECTORS = 8  # of an outline: an annotation that is off by a pixel or two is off by as much all over a sector
+SMALLEST_GROUND_PX = 16.0  # smallest sigma of the Gaussian mean that interpolates the background under objects
+MARGINS_PX = (10, 6, 3, 1)  # distance of the background from objects; the first that leaves enough background is used
+ENOUGH_BACKGROUND = 0.15  # of the known pixels
+FEWEST_INSIDE_PX = 6  # in the inner half of an object, for its texture
+REACH_PX = 5.0  # distance from an outline within which the steepest slope is searched
+SECTORS = 8  # of an outline: an annotation error of a pixel or two is about constant within a sector
 DERIVATIVE_SIGMA_PX = 1.0
 OUTLINE_SIGMA_PX = 1.5
 
@@ -36,14 +36,14 @@ def measure_image(image_yx: np.ndarray, *, labels_yx: np.ndarray) -> dict[str, f
     Parameters
     ----------
     image_yx : ndarray of shape (rows, columns), any real dtype
-        Of any range.
+        Values of any range.
     labels_yx : ndarray of int, shape (rows, columns)
-        Its objects.
+        Objects of the image.
 
     Returns
     -------
     dict
-        Each of `STATISTICS`; NaN where the image does not have it (no object, no background, too few objects).
+        Value of each of `STATISTICS`; NaN if it is undefined (no object, no background, too few objects).
 
     Raises
     ------
@@ -85,7 +85,7 @@ def measure_image(image_yx: np.ndarray, *, labels_yx: np.ndarray) -> dict[str, f
         return found
     contrasts = _contrasts(above_yx, objects_yx)
     contrast = found["contrast"] = float(np.median(contrasts))
-    # Objects whose median is hardly off the background, as in phase contrast: a ratio to it would say nothing.
+    # In phase contrast, for example, the contrast can be close to 0; use the noise as unit to avoid meaningless ratios.
     unit = max(abs(contrast), noise)
     if unit <= 1e-9 * max(1.0, abs(found["background_level"])):
         return found
@@ -102,7 +102,7 @@ def measure_image(image_yx: np.ndarray, *, labels_yx: np.ndarray) -> dict[str, f
 
 
 def _distance(is_there_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give the distance of each pixel to the nearest one that is there, and the row and column of that one."""
+    """Return the distance of each pixel to the nearest True pixel, and the row and column of that pixel."""
     if not is_there_yx.any():
         return np.full(is_there_yx.shape, float(sum(is_there_yx.shape))), np.indices(is_there_yx.shape)
     away_yx, nearest = ndimage.distance_transform_edt(~is_there_yx, return_indices=True)
@@ -110,7 +110,7 @@ def _distance(is_there_yx: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _contrasts(above_yx: np.ndarray, objects_yx: np.ndarray) -> np.ndarray:
-    """Give the median of each object's pixels."""
+    """Compute the median of each object's pixels."""
     is_object_yx = objects_yx > 0
     number, value = objects_yx[is_object_yx] - 1, above_yx[is_object_yx]
     value = value[np.lexsort((value, number))]
@@ -120,7 +120,7 @@ def _contrasts(above_yx: np.ndarray, objects_yx: np.ndarray) -> np.ndarray:
 
 
 def _texture(above_yx: np.ndarray, objects_yx: np.ndarray, depth_yx: np.ndarray, *, noise: float) -> float:
-    """Give the median over objects of the sd of the deeper half of their pixels, without the noise."""
+    """Compute the median over objects of the sd of the inner half of their pixels, less the noise."""
     inside = objects_yx > 0
     number, depth, value = objects_yx[inside] - 1, depth_yx[inside], above_yx[inside]
     order = np.lexsort((depth, number))
@@ -145,13 +145,13 @@ def _edge_width(
     is_known_yx: np.ndarray,
     contrasts: np.ndarray,
 ) -> float:
-    """Give the blur of outlines: a step behind a Gaussian is steepest by contrast / (sigma sqrt(2 pi))."""
-    # Distances between pixel centres jump from -1 to 1 at an outline; smoothed, they say where it runs between pixels.
+    """Estimate the blur of outlines: the steepest slope of a blurred step is contrast / (sigma sqrt(2 pi))."""
+    # Distances between pixel centres jump from -1 to 1 at an outline; smoothing locates the outline between pixels.
     smooth_yx = ndimage.gaussian_filter(signed_yx - 0.5 * np.sign(signed_yx), OUTLINE_SIGMA_PX, mode="nearest")
     is_near_yx = is_known_yx & (np.abs(smooth_yx) <= REACH_PX)
     row, column = np.nonzero(is_near_yx)
     signed = smooth_yx[is_near_yx]
-    # the object whose outline it is: the pixel's own, or that of the nearest object
+    # the object that the outline belongs to: the object at this pixel, or the nearest object
     own = objects_yx[row, column]
     owner = np.where(own > 0, own, objects_yx[nearest[0][is_near_yx], nearest[1][is_near_yx]])
     step = [part[is_near_yx] for part in np.gradient(smooth_yx)]

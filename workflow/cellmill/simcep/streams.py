@@ -1,14 +1,14 @@
-"""Random streams: what is drawn for an image depends on the seed, its name and a purpose, and on nothing else.
+"""Random streams: the random numbers of an image depend only on the seed, its name and a purpose.
 
-So an image is the same in whatever shard, order or process it is made, and the truth is the same under another
-camera or lamp.
+An image is therefore the same in any shard, order or process, and the ground truth does not change with the camera or
+illumination settings.
 """
 
 import numpy as np
 
 from cellmill.shards import stable_hash
 
-# Purposes. The numbers are part of the images: append, never renumber.
+# Every image depends on these numbers: append new purposes, never renumber.
 PURPOSES = {
     "population": 0,
     "shape": 1,
@@ -35,18 +35,18 @@ def open_stream(name: str, purpose: str, *, seed: int, part: tuple[int, ...] = (
     Parameters
     ----------
     name : str
-        Of the image or sequence.
+        Name of the image or sequence.
     purpose : str
         A key of `PURPOSES`.
     seed : int, >= 0
         The config's seed.
     part : tuple of int
-        Number of a cell or a frame, where each has a stream of its own.
+        Number of a cell or a frame, if each has a separate stream.
 
     Returns
     -------
     numpy.random.Generator
-        At its beginning, whenever and wherever it is opened.
+        A new generator that always starts at the beginning of the stream.
     """
     key = [seed, stable_hash(name, purpose="simulate")]
     return np.random.default_rng(np.random.SeedSequence(key, spawn_key=(PURPOSES[purpose], *part)))

@@ -1,4 +1,4 @@
-"""All light of an image that is no cell. In a sequence it is drawn once and stands still."""
+"""All light of an image that does not come from cells. In a sequence it is drawn once and is stationary."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,16 +19,16 @@ from cellmill.simcep.texture import draw_texture
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What the cells of an image or a sequence lie in; fractions of the full scale.
+    """Light of an image or a sequence that does not come from cells, as fractions of the full scale.
 
     Attributes
     ----------
     stray_yx : ndarray of float64, shape (rows, columns)
-        Even light, uneven light and glow.
+        Constant background, uneven illumination and autofluorescence.
     blotches_yx : ndarray of float64, shape (rows, columns), or None
         Hidden where a cell lies.
     dirt_yx : ndarray of float64, shape (rows, columns), or None
-        On the glass and the camera: the microscope's focus does not change it.
+        Dirt on glass and camera, not affected by the microscope's focus.
     image_sigma_px : float
         Blur of the whole image, 0 for none.
     """
@@ -44,9 +44,9 @@ class Surroundings:
         Parameters
         ----------
         light_yx : ndarray of float, shape (rows, columns)
-            One plane behind the lens.
+            One plane after the lens.
         cover_yx : ndarray of float, shape (rows, columns)
-            How much of each pixel cells cover, in [0, 1], as blurred as they are.
+            Fraction of each pixel covered by cells, in [0, 1], with the same blur as the cells.
 
         Returns
         -------
@@ -54,7 +54,7 @@ class Surroundings:
         """
         light_yx = light_yx + self.stray_yx
         if self.blotches_yx is not None:
-            # The blurred cover, not the sharp truth: a sharp edge in the blotches would give the truth away.
+            # Use the blurred cover: a sharp edge in the blotches would reveal the ground truth.
             light_yx = light_yx + np.clip(1 - cover_yx, 0, 1) * self.blotches_yx
         if self.image_sigma_px > 0:
             light_yx = ndimage.gaussian_filter(light_yx, self.image_sigma_px, mode="nearest")
@@ -75,7 +75,7 @@ def draw_surroundings(
     shape : (rows, columns)
         Image in px.
     energy : float, >= 0
-        Sum of squares of the cells' light before the lens, to which uneven light and glow are scaled.
+        Sum of squares of the cells' light before the lens, to which illumination and autofluorescence are scaled.
     simulate : mapping
         The config section.
     rngs : mapping
@@ -95,7 +95,7 @@ def draw_surroundings(
     )
     blotches_yx = draw_background_noise(shape, **simulate["background_noise"], rng=rngs["background_noise"])
     if blotches_yx is not None:
-        # ASSUME the level of the cells is the middle of their brightness, also in an image without any.
+        # ASSUME the light level of cells is the middle of their brightness range, also in an image without cells.
         blotches_yx = blotches_yx * abs(sum(simulate["cell"]["brightness"])) / 2
     return Surroundings(
         stray_yx=stray_yx + level,
@@ -114,21 +114,21 @@ def draw_dirt(
     sigma_px: tuple[float, float],
     rng: np.random.Generator,
 ) -> np.ndarray | None:
-    """Draw specks, or none.
+    """Draw specks of dirt, or return None if there are none.
 
     Parameters
     ----------
     shape : (rows, columns)
         Image in px; the centre of a speck lies inside.
     count, radius_px, brightness, sigma_px : (low, high)
-        Uniform ranges of the number of specks, and of the radius, light and blur of each.
+        Uniform ranges of the number of specks, and of the radius, brightness and blur of each speck.
     rng : numpy.random.Generator
         Stream of the image's or sequence's dirt.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns), or None
-        Light that the specks add, below 0 where they take light away.
+        Light added by the specks, below 0 where they absorb light.
     """
     number = int(rng.integers(count[0], count[1] + 1))
     if number == 0:
@@ -137,7 +137,7 @@ def draw_dirt(
     for _ in range(number):
         centre = rng.uniform(-0.5, np.array(shape) - 0.5)
         radius, light, sigma = (float(rng.uniform(*pair)) for pair in (radius_px, brightness, sigma_px))
-        # ASSUME specks are as irregular as SIMCEP's cytoplasm, and of a fainter texture
+        # ASSUME specks are as irregular as SIMCEP's cytoplasm, with a weaker texture
         outline_px = draw_outline(radius_px=radius, radial_jitter=0.3, angular_jitter=0.05, rng=rng)
         reach = int(np.ceil(3 * sigma))
         speck = fill_outline(outline_px + centre).padded(reach)

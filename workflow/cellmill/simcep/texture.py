@@ -5,7 +5,7 @@ import functools
 import numpy as np
 
 SMALLEST_CUBIC_GRID = 3  # SOURCE SIMCEP: a grid below this size is interpolated linearly
-LARGEST_MATRIX = 8192  # numbers; 64 kB each
+LARGEST_MATRIX = 8192  # entries, 64 kB per matrix
 CUBIC_SHARPNESS = -0.5  # ASSUME the usual bicubic kernel; Keys 1981, doi:10.1109/TASSP.1981.1163711
 
 
@@ -18,14 +18,14 @@ def draw_texture(
     bias: float,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Draw a texture: noise on ever finer grids, each finer one weaker by `persistence`.
+    """Draw a texture: a sum of noise on increasingly fine grids, weighted by powers of `persistence`.
 
     Parameters
     ----------
     shape : (rows, columns)
-        Box of the object in px.
+        Bounding box of the object in px.
     persistence : float, > 0
-        Octave k weighs persistence**k.
+        Octave k has the weight persistence**k.
     first_octave : int, >= 1
         Octave k is noise on a grid of 2**k by 2**k over the whole box.
     octaves : int, >= 1
@@ -38,17 +38,17 @@ def draw_texture(
     Returns
     -------
     ndarray of float64, shape (rows, columns)
-        In [bias, 1]; both are reached.
+        In [bias, 1]; both bounds are reached, except that a constant texture is 1.
 
     Raises
     ------
     ValueError
-        If no octave is asked for.
+        If `octaves` is below 1.
 
     Notes
     -----
-    SOURCE SIMCEP: uniform noise, 3x3 mean with replicated border, enlarged to the box; the third number of
-    its texture option is a count of octaves, though it is called the last octave.
+    SOURCE SIMCEP: uniform noise, 3x3 mean with replicated border, enlarged to the box. The third number of
+    SIMCEP's texture option is the number of octaves, although it is called the last octave.
     """
     if octaves < 1:
         raise ValueError(f"texture: expected 1 octave or more, found {octaves}. Set octaves in the config.")
@@ -63,7 +63,7 @@ def draw_texture(
 
 
 def _smooth_and_enlarge(noise: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    # The mean and the interpolation are separable and linear: both in one weighted sum along each axis.
+    # The mean and the interpolation are separable and linear, so a single weighted sum along each axis does both.
     rows = _along_rows(noise, shape[0])
     return np.ascontiguousarray(_along_rows(rows.T, shape[1]).T)
 
@@ -71,7 +71,7 @@ def _smooth_and_enlarge(noise: np.ndarray, shape: tuple[int, int]) -> np.ndarray
 def _along_rows(grid: np.ndarray, length: int) -> np.ndarray:
     if len(grid) * length <= LARGEST_MATRIX:
         return _smoothing_matrix(len(grid), length) @ grid
-    # Where the grid is much finer than the box, most of a matrix would be zeros.
+    # For large grids and boxes, most of a matrix would be zeros.
     taps, weights = _smoothing_taps(len(grid), length)
     return np.einsum("it,itx->ix", weights, grid[taps], optimize=False)
 
@@ -87,7 +87,7 @@ def _smoothing_matrix(grid: int, length: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4096)
 def _smoothing_taps(grid: int, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give, for each of `length` pixels, the grid nodes it depends on and their weights (sum 1)."""
+    """Return, for each of `length` pixels, the grid nodes it depends on and their weights (sum 1)."""
     position = (np.arange(length) + 0.5) * grid / length - 0.5
     if grid < SMALLEST_CUBIC_GRID:
         offsets, kernel = np.arange(2), _linear
@@ -117,25 +117,25 @@ def _cubic(distance: np.ndarray) -> np.ndarray:
 def draw_gradient_noise(
     shape: tuple[int, int], *, period_px: float, octaves: int, persistence: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Draw smooth noise with a preferred length: the blotches of stained debris and medium.
+    """Draw smooth noise with a characteristic length, for the blotches of stained debris and medium.
 
     Parameters
     ----------
     shape : (rows, columns)
         Image in px.
     period_px : float, > 0
-        Distance of the lattice of the coarsest octave; each further octave halves it.
+        Lattice spacing of the coarsest octave; each further octave halves it.
     octaves : int, >= 1
         Number of lattices.
     persistence : float, > 0
-        Amplitude of an octave relative to the coarser one.
+        Amplitude of an octave relative to the next coarser octave.
     rng : numpy.random.Generator
         Stream of the image's background.
 
     Returns
     -------
     ndarray of float64, shape (rows, columns)
-        In [0, 1]; both are reached.
+        In [0, 1]; both bounds are reached, unless the noise is constant and thus 0.
 
     Notes
     -----
@@ -157,12 +157,12 @@ def _lattice_noise(shape: tuple[int, int], *, period_px: float, rng: np.random.G
     angle = rng.uniform(0, 2 * np.pi, size=(int(y[-1]) + 2, int(x[-1]) + 2))
     weight_y, ramp_y = _fade_and_ramp(y, nodes=angle.shape[0])
     weight_x, ramp_x = _fade_and_ramp(x, nodes=angle.shape[1])
-    # the slopes of the lattice's nodes, each faded along both axes: two products of matrices
+    # gradients at the lattice nodes, faded along both axes, as two matrix products
     return ramp_y @ np.sin(angle) @ weight_x.T + weight_y @ np.cos(angle) @ ramp_x.T
 
 
 def _fade_and_ramp(position: np.ndarray, *, nodes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Give the weights of the two nodes around each position, and the weights times the distance from the node."""
+    """Return the weights of the two nodes around each position, and the weights times the distance from the node."""
     first = np.floor(position).astype(int)
     part = position - first
     fade = part**3 * (part * (6 * part - 15) + 10)

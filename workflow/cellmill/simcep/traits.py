@@ -1,7 +1,7 @@
-"""The numbers that stand for the settings of one reference image: first guesses, and how they follow their statistics.
+"""Traits: the numbers from which the settings of a reference image are built, their initial guesses and corrections.
 
-A trait is first taken from one statistic of the image, and then corrected by what the same statistic is on images that
-are simulated so far.
+Each trait is first estimated from a statistic of the real image. It is then corrected by comparing this statistic
+between the real image and an image simulated with the current traits.
 """
 
 import math
@@ -17,23 +17,24 @@ from cellmill.simcep.meanings import STATISTICS
 Traits = dict[str, np.ndarray]
 
 DAMPING = 0.7
-# Of the part of a correction that is a reference's own: one draw of an image says less of it than of all together.
+# Damps the part of a correction that is specific to a reference: it is noisier than the common part, because it is
+# estimated from a single simulated image.
 OWN_SHARE = 0.5
 LARGEST_STEP = math.log(3)
-# A uniform range has 0.8 of its width between its 10 % and its 90 % quantile.
+# The 10 % and 90 % quantiles of a uniform distribution are 0.8 of its width apart.
 HALF_WIDTH_OF_SPREAD = 1 / 1.6
 WIDEST = 0.95  # half width of a range relative to its middle
 TEXTURE_SD = 0.2  # of a texture in [0, 1], about its mean of 0.5
-USUAL_JITTER, USUAL_GAP = 0.25, 0.02  # of an outline, and what its solidity lacks then
-# Measured: the Clark-Evans ratio falls from 1.1 to 0.7 as none or all cells lie in clusters.
+USUAL_JITTER, USUAL_GAP = 0.25, 0.02  # outline jitter, and the resulting difference of the solidity from 1
+# Measured: the Clark-Evans ratio falls from 1.1 with no cells in clusters to 0.7 with all cells in clusters.
 CLUSTERED_OF_RATIO = 2.0
 
 
 class Control(NamedTuple):
-    """How a trait follows its statistic: by differences or by ratios, how strongly, and which ratio counts as none.
+    """The rule that corrects a trait by its statistic: by differences or by ratios, and with which gain.
 
-    `floor` is a share of the median of the real images, added to both sides of a ratio, so that what is nearly 0 on
-    one side has no ratio without end.
+    `floor`, as a fraction of the median over the real images, is added to numerator and denominator of a ratio, so
+    that the ratio stays finite if a value is close to 0.
     """
 
     statistic: str
@@ -61,7 +62,7 @@ CONTROLS = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A real image: its name, the size of the part that was measured in px, its statistics, and its darkest counts."""
+    """A real image: its name, the size of the measured part in px, its statistics, and its darkest counts."""
 
     sample: str
     shape: tuple[int, int]
@@ -70,25 +71,25 @@ class Reference:
 
 
 def guess_traits(references: Sequence[Reference], *, section: Mapping[str, Any]) -> Traits:
-    """Take the first traits from the statistics.
+    """Estimate initial traits from the statistics.
 
     Parameters
     ----------
     references : sequence of Reference
-        One with an object at least.
+        At least one must contain an object.
     section : mapping
-        The config section; the place of its lamp and its texture are read.
+        The config section; the centre of the illumination and the bias of the cell texture are read.
 
     Returns
     -------
     dict
-        Trait -> value for each reference: the median of the others where its statistic is not defined, and NaN for all
-        where it is defined in none.
+        Trait -> value for each reference. If its statistic is undefined, the median of the other references is used;
+        if it is undefined for all references, all values are NaN.
     """
     values = {name: np.array([one.statistics[name] for one in references]) for name in STATISTICS}
     profile_yx = parabolic_illumination((256, 256), centre_shift=tuple(section["illumination"]["centre_shift"]))
     middle_of_texture = (1 + section["cell"]["texture"]["bias"]) / 2
-    amplitude = values["background_unevenness"] / profile_yx.std()  # of the lamp, relative to the contrast
+    amplitude = values["background_unevenness"] / profile_yx.std()  # of the illumination, relative to the contrast
     covered = np.maximum(np.nan_to_num(values["foreground_fraction"]), 0.01)
     traits = {
         "radius_px": values["radius_px"],
@@ -110,7 +111,7 @@ def guess_traits(references: Sequence[Reference], *, section: Mapping[str, Any])
 
 
 def bound_traits(traits: Traits) -> Traits:
-    """Keep traits where they mean something; NaN stays."""
+    """Clip traits to their valid ranges; NaN is kept."""
     bounds = {
         "radius_width": (0.0, WIDEST), "brightness_width": (0.0, WIDEST), "jitter": (0.01, 0.6),
         "length": (1.0, 10.0),
@@ -125,7 +126,7 @@ def _fill(trait: np.ndarray) -> np.ndarray:
 
 
 def correct_traits(traits: Traits, *, real: Mapping[str, np.ndarray], simulated: Mapping[str, np.ndarray]) -> Traits:
-    """Move each trait towards the value at which its statistic would be that of the real image.
+    """Move each trait towards the value at which the simulated statistic equals the real statistic.
 
     Parameters
     ----------
@@ -137,8 +138,8 @@ def correct_traits(traits: Traits, *, real: Mapping[str, np.ndarray], simulated:
     Returns
     -------
     dict
-        Most of the correction is what all references have in common (its median): a single image is drawn too
-        differently from the next to be trusted with all of it.
+        Most of the correction is the median over all references, because the random variation between simulated
+        images is too large to trust a single image.
     """
     corrected = {}
     for name, control in CONTROLS.items():
@@ -165,10 +166,10 @@ def _as_controlled(values: np.ndarray, statistic: str) -> np.ndarray:
 
 
 def traits_of(traits: Traits, index: int) -> dict[str, float]:
-    """Give the traits of one reference."""
+    """Return the traits of one reference."""
     return {name: float(trait[index]) for name, trait in traits.items()}
 
 
 def gather(rows: Sequence[Mapping[str, float]]) -> dict[str, np.ndarray]:
-    """Turn the statistics of images into an array for each statistic."""
+    """Convert the statistics of images to an array for each statistic."""
     return {name: np.array([row[name] for row in rows], dtype=np.float64) for name in STATISTICS}

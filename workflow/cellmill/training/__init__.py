@@ -1,1 +1,1 @@
-"""The parts of a training: what is shown to a network, how a step is made, and how a training outlives its machine."""
+"""Parts of network training: sampling, augmentation, targets, losses, steps, validation, checkpoints, several GPUs."""

@@ -1,9 +1,9 @@
-"""Random changes of a training patch: what a preset's settings draw, and how far they reach.
+"""Augmentation of training patches: draw random changes by a preset's settings, compute their margin, apply them.
 
 Order    affine (zoom, shear, rotation, jitter, shift) and elastic in one resampling, quarter turns, flips, order of
          the frames; then sign, contrast, brightness, noise
 Frames   float32, normalised: values in standard deviations of the image, 0 its mean
-Axes     c frames, y rows, x columns; `cellmill.training.warping` says what happens to labels and maps
+Axes     c frames, y rows, x columns; labels and maps are handled in `cellmill.training.warping`
 """
 
 import math
@@ -28,16 +28,16 @@ __all__ = ["Geometry", "Values", "Window", "augment", "draw_geometry", "draw_val
 
 @dataclass(frozen=True)
 class Values:
-    """What was drawn for the grey values of one frame, or of all frames of a patch."""
+    """Random change of the grey values of one frame, or of all frames of a patch."""
 
     gain: float
     offset: float
     noise: float
-    is_about_patch: bool  # the gain leaves the mean of each frame of the patch, otherwise that of the image: 0
+    is_about_patch: bool  # the gain preserves the mean of each frame of the patch; if false, that of the image (0)
 
 
 def margin_px(settings: dict[str, Any], *, patch: tuple[int, int], context_px: int) -> int:
-    """Give how much further than the patch and its context a change may reach, on each side.
+    """Return how far (px) a change may reach beyond the patch and its context, on each side.
 
     Parameters
     ----------
@@ -46,12 +46,12 @@ def margin_px(settings: dict[str, Any], *, patch: tuple[int, int], context_px: i
     patch : (rows, columns)
         In px.
     context_px : int, >= 0
-        What the result has around the patch, on each side.
+        Context of the result around the patch, on each side.
 
     Returns
     -------
     int
-        0 where no pixel is ever resampled.
+        0 if the settings never resample pixels.
     """
     elastic = settings["elastic"]
     is_elastic = elastic is not None and elastic["probability"] > 0
@@ -65,7 +65,7 @@ def margin_px(settings: dict[str, Any], *, patch: tuple[int, int], context_px: i
 
 
 def draw_geometry(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.random.Generator) -> Geometry:
-    """Draw the geometry of one patch; for the same settings every draw takes as many numbers from the stream.
+    """Draw the geometry of one patch; each draw takes equally many random numbers for the same settings.
 
     Parameters
     ----------
@@ -74,11 +74,11 @@ def draw_geometry(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.r
     patch : (rows, columns)
         In px, without context.
     rng : Generator
-        The stream of this patch; `draw_values` follows on it.
+        Random stream of this patch; `draw_values` uses it afterwards.
     """
     coins = rng.random(5)
     rotation, shift_y, shift_x, zoom_y = rng.uniform(-1, 1, size=4)
-    # What is off takes nothing from the stream: patches of a preset stay as they are when a setting is added here.
+    # A setting that is off draws no numbers, so that adding settings here does not change the patches of a preset.
     zoom_x = rng.uniform(-1, 1) if settings["zoom_axes"] == "independent" else zoom_y
     shear = rng.uniform(-1, 1) if settings["shear_deg"] > 0 else 0.0
     moves = rng.uniform(-1, 1, size=(3, 2)) if settings["jitter"] > 0 else None
@@ -90,7 +90,7 @@ def draw_geometry(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.r
         low, high = np.log(settings["zoom"])
         back_yx = back_matrix(
             rotation_deg=float(rotation * settings["rotation_deg"]),
-            # Drawn on a logarithmic scale: half the size is as likely as double the size.
+            # Drawn on a logarithmic scale, so that half the size is as likely as double the size.
             zoom_yx=tuple(float(np.exp((low + high) / 2 + zoom * (high - low) / 2)) for zoom in (zoom_y, zoom_x)),
             shear_deg=float(shear * settings["shear_deg"]),
         )
@@ -111,14 +111,14 @@ def draw_geometry(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.r
 
 
 def draw_values(settings: dict[str, Any], *, rng: np.random.Generator) -> Values:
-    """Draw how the grey values of one frame change, or of all frames of a patch.
+    """Draw the change of the grey values of one frame, or of all frames of a patch.
 
     Parameters
     ----------
     settings : dict
-        Section `train.augmentation` of a preset; with `per_frame` one draw is wanted for each frame.
+        Section `train.augmentation` of a preset; with `per_frame`, call this function once for each frame.
     rng : Generator
-        The stream of this patch, after `draw_geometry`.
+        Random stream of this patch, after `draw_geometry`.
     """
     contrast, brightness = rng.uniform(-1, 1, size=2)
     if settings["contrast_scale"] == "linear":
@@ -136,26 +136,26 @@ def draw_values(settings: dict[str, Any], *, rng: np.random.Generator) -> Values
 def augment(
     window: Window, *, geometry: Geometry, values: list[Values], shape: tuple[int, int], rng: np.random.Generator
 ) -> Window:
-    """Apply the changes that were drawn.
+    """Apply the drawn changes to a window.
 
     Parameters
     ----------
     window : Window
-        The patch with its context, and around it the same number of pixels on each side: at least those of
-        `margin_px`, or any where `geometry.is_warped` is false.
+        The patch with its context and a margin, equal on each side. The margin is at least `margin_px`, or anything
+        if `geometry.is_warped` is false.
     geometry : Geometry
         From `draw_geometry`.
     values : list of Values
-        One for all frames, or one for each frame of the result.
+        A single item for all frames, or an item for each frame of the result.
     shape : (rows, columns)
-        Of the result: the patch with its context. Square where there is an odd number of quarter turns.
+        Shape of the result: the patch with its context. Square if the number of quarter turns is odd.
     rng : Generator
-        The stream of this patch, for the noise.
+        Random stream of this patch, for the noise.
 
     Returns
     -------
     Window
-        Of that shape, in arrays of its own. Maps are 0 where they were resampled and there is no object.
+        Of the given shape, with newly allocated arrays. Resampled maps are 0 outside of objects.
     """
     assert len(values) in (1, len(window.images_cyx))
     moved = move(window, geometry=geometry, shape=shape)
@@ -170,7 +170,7 @@ def augment(
 def _affine_reaches(
     settings: dict[str, Any], *, patch: tuple[int, int], halves: tuple[float, ...]
 ) -> tuple[float, ...]:
-    # The box that holds all places of the patch, from its centre, grows with each step of the map.
+    # The bounding box of the patch around its centre grows with each step of the affine map.
     y, x = (half / settings["zoom"][0] for half in halves)
     y += x * math.tan(math.radians(settings["shear_deg"]))
     turned = []
@@ -180,7 +180,7 @@ def _affine_reaches(
     y, x = turned
     side = min(patch)
     corners = np.array([(1, row, column) for row in (-y, y) for column in (-x, x)])
-    # Three moves within +-jitter move a place at most by the sum of the sizes of their weights there.
+    # Three displacements within +-jitter move a point at most by the sum of the absolute values of their weights there.
     jitter_px = settings["jitter"] * side * np.abs(corners @ np.linalg.inv(_jitter_places(side))).sum(axis=1).max()
     return tuple(
         float(reach + jitter_px + length * settings["translation"]) for reach, length in zip((y, x), patch, strict=True)
@@ -194,7 +194,7 @@ def _jitter_places(side_px: float) -> np.ndarray:
 
 
 def _jitter(moves: np.ndarray, *, side_px: int) -> tuple[np.ndarray, np.ndarray]:
-    # The affine map that moves the three places; moves of shape (3, 2) in fractions of the side.
+    # Solve for the affine map that moves the three points; moves has shape (3, 2), in fractions of the side.
     places = _jitter_places(side_px)
     solved = np.linalg.solve(places, places[:, 1:] + moves * side_px)
     return solved[1:].T, solved[0]

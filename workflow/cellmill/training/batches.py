@@ -1,6 +1,6 @@
-"""Patches of training images, drawn the same whatever the number of workers and wherever training resumes.
+"""Random patches and batches of training images, independent of the number of workers and of interruptions.
 
-An image smaller than a patch is mirrored at its edges; what was added is ignored.
+An image smaller than a patch is mirrored at its edges; the labels of the added pixels are ignored.
 """
 
 import itertools
@@ -19,20 +19,20 @@ from cellmill.training.imagesets import ImageSet, as_labels
 from cellmill.training.targets import Target, context_px, make_target
 from cellmill.training.team import Team
 
-# Numbers that keep the random streams of two purposes apart. None of them is zero: SeedSequence([7, 1]) and
-# SeedSequence([7, 1, 0]) are one stream. 3 is in imagesets.py, 4 and 5 are in streams.py.
+# Numbers that separate the random streams of different purposes. None is zero, because SeedSequence([7, 1]) and
+# SeedSequence([7, 1, 0]) give the same stream. 3 is used in imagesets.py, 4 and 5 in streams.py.
 ORDER_STREAM, PATCH_STREAM = 1, 2
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step of training sees."""
+    """Images and targets of one training step."""
 
     images: np.ndarray  # float32, normalised: b c y x, or b t c y x for windows of frames
-    target: Target  # with a leading axis, for windows b and t in one
+    target: Target  # with a leading batch axis; for windows b and t are flattened into it
     samples: list[str]
-    patches: int  # of the whole batch, of which a member of a team has a part
-    fresh_b: np.ndarray | None = None  # of windows: whether a sequence begins, so that nothing is remembered
+    patches: int  # number in the whole batch, of which a member of a team has a part
+    fresh_b: np.ndarray | None = None  # windows only: whether a sequence begins, so that the hidden state is reset
 
 
 def steps_per_epoch(images: int, *, train: dict[str, Any]) -> int:
@@ -48,13 +48,13 @@ def draw_patch(
     Parameters
     ----------
     images : ImageSet
-        Where it is drawn from.
+        The training images.
     index : int
-        Which image.
+        Number of the image.
     train : dict
         Section `train` of a preset: patch, sampling, augmentation.
     rng : Generator
-        The stream of this patch.
+        Random stream of this patch.
 
     Returns
     -------
@@ -75,20 +75,21 @@ def draw_patch(
 
 
 def patch_of(train: dict[str, Any]) -> tuple[int, int]:
-    """Give rows and columns of a patch, px."""
+    """Return rows and columns of a patch, px."""
     return int(train["patch"][0]), int(train["patch"][1])
 
 
 def cut_window(
     images: ImageSet, frames: list[int | str], *, origin: tuple[int, int], train: dict[str, Any], is_warped: bool
 ) -> tuple[Window, tuple[float, ...]]:
-    """Cut the window that the patch at `origin` is made of, with what an augmentation may need around it.
+    """Cut the window for the patch at `origin`, with its context and the margin needed for augmentation.
 
     Parameters
     ----------
     images : ImageSet
     frames : list of int or str
-        Images of one size: numbers within the set, names around it (their labels are ignored everywhere).
+        Images of the same size: numbers for images of the set, sample names for frames around it, whose labels are
+        IGNORE_LABEL everywhere.
     origin : (row, column)
         Of the patch, px; negative for an image smaller than the patch.
     train : dict
@@ -99,7 +100,7 @@ def cut_window(
     Returns
     -------
     window : Window
-        Images of all frames, one after the other, and their labels; maps of the first frame.
+        Images and labels of all frames in order; maps of the first frame.
     planes : tuple of float
         Values of the constant planes, which no augmentation changes.
     """
@@ -145,7 +146,7 @@ def cut_window(
 
 
 def add_planes(images_cyx: np.ndarray, planes: tuple[float, ...]) -> np.ndarray:
-    """Put constant planes behind the others."""
+    """Append constant planes with the given values."""
     constant = np.broadcast_to(np.array(planes, np.float32)[:, None, None], (len(planes), *images_cyx.shape[1:]))
     return np.concatenate([images_cyx, constant]) if planes else images_cyx
 
@@ -153,20 +154,20 @@ def add_planes(images_cyx: np.ndarray, planes: tuple[float, ...]) -> np.ndarray:
 def iterate_batches(
     images: ImageSet, *, train: dict[str, Any], seed: int, epoch: int, first_step: int, workers: int, team: Team
 ) -> Iterator[Batch]:
-    """Give the batches of one epoch in order, made ahead by threads.
+    """Yield the batches of one epoch in order, prepared ahead by threads.
 
     Parameters
     ----------
     images : ImageSet
-        The training images; each gives `patches_per_image` patches.
+        The training images; `patches_per_image` patches are drawn from each.
     train : dict
         Section `train` of a preset.
     seed, epoch : int
-        With the number of the patch within the epoch they decide what is drawn.
+        Together with the number of the patch within the epoch, they seed its random stream.
     first_step : int
-        Steps that were done before: those batches are not made.
+        Number of steps already done, whose batches are skipped.
     workers : int, >= 0
-        Threads; 0: each batch is made when it is asked for. Their number changes nothing in the batches.
+        Number of threads; with 0 each batch is made on demand. The batches do not depend on it.
     team : Team
         Each member gets its part of every batch.
 
@@ -201,7 +202,7 @@ def iterate_batches(
 
 
 def make_ahead(make: Callable[[int], Batch], steps: range, *, workers: int) -> Iterator[Batch]:
-    """Make the batches of some steps by threads, and give them in order; without threads each when it is asked for."""
+    """Make the batches of the given steps in threads and yield them in order; without threads, make each on demand."""
     if workers == 0:
         yield from map(make, steps)
         return
@@ -215,7 +216,7 @@ def make_ahead(make: Callable[[int], Batch], steps: range, *, workers: int) -> I
 
 
 def stack_targets(targets: list[Target]) -> Target:
-    """Put targets of one kind behind one another along a leading axis."""
+    """Stack targets with the same kinds of planes along a new leading axis."""
 
     def stack(planes: list[np.ndarray | None]) -> np.ndarray | None:
         return None if planes[0] is None else np.stack([plane for plane in planes if plane is not None])
@@ -235,24 +236,24 @@ def draw_origin(
     shape: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[int, int]:
-    """Draw where a patch begins.
+    """Draw the origin of a patch; with balanced sampling half of the patches contain a random foreground pixel.
 
     Parameters
     ----------
     foreground_of : callable
-        From the number of an image to its foreground, bool YX; asked only where it matters.
+        Maps the number of an image to its foreground, bool YX; called only when needed.
     index : int
-        Which image.
+        Number of the image.
     train : dict
         Section `train` of a preset: patch and sampling.
     shape : (rows, columns)
-        Of the image.
+        Shape of the image.
     rng : Generator
 
     Returns
     -------
     row, column : int
-        An image smaller than the patch lies anywhere within it: the origin is then negative.
+        Negative if the image is smaller than the patch: the image then lies at a random position within it.
     """
     patch = patch_of(train)
     lows = [min(0, size - side) for size, side in zip(shape, patch, strict=True)]

@@ -1,8 +1,8 @@
-"""Checkpoints: how training survives a kill.
+"""Checkpoints, from which an interrupted training resumes, and handling of stop signals.
 
-A checkpoint is no output of the rule, because Snakemake deletes the outputs of a failed job. It lies beside
-the weights under a name that holds a digest of all that decides the result, so that a retry finds it and a
-changed setting does not.
+A checkpoint is not an output of the rule, because Snakemake deletes the outputs of a failed job. It is stored next to
+the weights. Its name contains a digest of everything that determines the result, so that a retry finds it but a run
+with changed settings does not.
 """
 
 import hashlib
@@ -31,33 +31,33 @@ from cellmill.training.team import Team
 
 logger = logging.getLogger(__name__)
 
-# SLURM sends SIGTERM before it takes a job away (or SIGUSR1 where the user asked for it); SIGINT is Ctrl-C.
+# SLURM sends SIGTERM before it kills a job (or SIGUSR1 if the user requested it); SIGINT is Ctrl-C.
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
 
 Row = dict[str, float | None]
 
-# An epoch may last hours: a machine that loses power loses no more than this.
+# An epoch may last hours. After a power failure at most this much work is lost.
 SAVE_EVERY_S = 600.0
 
 
 class Stopped(SystemExit):
-    """A signal ended the training; the exit status is 128 and the signal's number, as the shell gives it."""
+    """Exit after a stop signal; the exit status is 128 plus the signal's number, as in the shell."""
 
 
 @dataclass
 class StopRequest:
-    """Which signal asked the process to stop; None while none did."""
+    """The stop signal that the process has received; None if it has received none."""
 
     number: int | None = None
 
     def agree(self, team: Team) -> bool:
-        """Say whether one member of a team was asked to stop; then all are."""
+        """Return whether any member of a team has received a stop signal, and pass the signal on to all members."""
         self.number = int(team.largest(self.number or 0)) or None
         return self.number is not None
 
     def obey(self) -> None:
-        """End the process if it was asked to; its checkpoint is saved by then.
+        """End the process if a stop signal was received; call this after saving the checkpoint.
 
         Raises
         ------
@@ -78,19 +78,19 @@ class Checkpoint:
         self._saved = time.monotonic()
 
     def is_due(self, stop: StopRequest, *, team: Team) -> bool:
-        """Say whether to save between two steps: a signal asks for it, or the last time is long ago."""
+        """Return whether to save between two steps: after a stop signal, or SAVE_EVERY_S after the last time."""
         is_due = stop.agree(team) or time.monotonic() - self._saved > SAVE_EVERY_S
         return bool(team.largest(is_due))
 
     def save(self, state: dict[str, Any], *, team: Team) -> None:
-        """Write the state so that a kill at any moment leaves the old file or the new one, whole.
+        """Write the state atomically: a kill at any moment leaves either the old file or the new one, complete.
 
         Parameters
         ----------
         state : dict
             Tensors, numbers, strings, lists and dicts of these.
         team : Team
-            Its first member writes.
+            Only its first member writes.
         """
         self._saved = time.monotonic()
         if not team.leads:
@@ -101,11 +101,11 @@ class Checkpoint:
             os.fsync(stream.fileno())
 
     def load(self) -> dict[str, Any] | None:
-        """Read the state, tensors on the CPU; None where there is none that can be read."""
+        """Read the state, with tensors on the CPU; return None if there is no readable checkpoint."""
         if not self.path.exists():
             return None
         try:
-            # Without this check torch takes the file for one of an old format and fails in any way.
+            # Without this check torch takes the file for one of an old format and may raise any kind of error.
             if not zipfile.is_zipfile(self.path):
                 raise EOFError("it is cut short")
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
@@ -117,7 +117,7 @@ class Checkpoint:
 
 @dataclass
 class Training:
-    """What changes while a network learns; a checkpoint holds all of it."""
+    """The complete state of a training, as stored in a checkpoint."""
 
     stepper: Stepper
     epoch: int = 0
@@ -140,11 +140,11 @@ class Training:
 
     @property
     def kept_model(self) -> nn.Module:
-        """The network that is validated and kept: the mean of the weights where there is one."""
+        """The network that is validated and saved: the one with averaged weights if there is one."""
         return self.model if self.stepper.averaged is None else self.stepper.averaged
 
     def state(self) -> dict[str, Any]:
-        """Give what `restore` needs to go on as if nothing had happened; all members of a team ask together."""
+        """Return the state that `restore` needs to continue exactly; all members of a team must call this together."""
         self.read_clock()
         stepper = self.stepper
         own = {
@@ -164,7 +164,7 @@ class Training:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take over a state, on whatever device the model is."""
+        """Restore a state on the device of the model."""
         for name in (*self.NUMBERS, "best_weights"):
             setattr(self, name, state[name])
         stepper = self.stepper
@@ -192,13 +192,13 @@ class Training:
         logger.info("continuing in epoch %d after step %d", self.epoch + 1, self.step)
 
     def read_clock(self) -> float:
-        """Give the seconds spent so far, those before an interruption included."""
+        """Return the seconds spent so far, including those before an interruption."""
         now = time.monotonic()
         self.seconds, self._clock = self.seconds + now - self._clock, now
         return self.seconds
 
     def close_epoch(self, *, rate: float, validation: tuple[float, float] | None) -> Row:
-        """Note an epoch that is done, keep its weights if it is the best so far, begin the next one."""
+        """Record a finished epoch, keep its weights if it is the best so far, and start the next epoch."""
         row: Row = {
             "epoch": self.epoch + 1,
             "learning_rate": rate,
@@ -216,28 +216,28 @@ class Training:
         return row
 
     def is_done(self, *, epochs: int, patience: int | None) -> bool:
-        """Say whether all epochs are done, or the last `patience` ones brought no lower validation loss."""
+        """Return whether all epochs are done, or the last `patience` epochs brought no lower validation loss."""
         return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Copy the weights as they are, to the CPU."""
+    """Return a copy of the current weights on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
 
 
 def checkpoint_key(
     *, settings: dict[str, Any], code: dict[str, str], shards: Mapping[str, Sequence[str | Path]]
 ) -> str:
-    """Digest all that decides the result of a training.
+    """Compute a digest of everything that determines the result of a training.
 
     Parameters
     ----------
     settings : dict
-        Plain values; what does not change the result (threads, device) is not among them.
+        Plain values, without settings that do not change the result (threads, device).
     code : dict
         Digest of each module.
     shards : dict
-        Shard folders by their part in the training; their manifests enter, not their paths or their order.
+        Shard folders by their role in the training. Their manifests are digested, not their paths or their order.
 
     Returns
     -------
@@ -253,15 +253,15 @@ def checkpoint_key(
 
 
 def checkpoint_path(weights_path: str | Path, *, key: str) -> Path:
-    """Give where the checkpoint of a training lies: hidden, beside its weights."""
+    """Return the path of a training's checkpoint, a hidden file next to its weights."""
     weights_path = Path(weights_path)
     return weights_path.with_name(f".{weights_path.stem}.checkpoint-{key[:16]}.pt")
 
 
 def remove_checkpoints(weights_path: str | Path) -> None:
-    """Remove the checkpoints of a run that is finished, those of its earlier settings too."""
+    """Remove the checkpoints of a finished run, including those of earlier settings."""
     weights_path = Path(weights_path)
-    # The second pattern is what `atomic_path` leaves behind when the machine dies while it writes.
+    # The second pattern matches what `atomic_path` leaves behind if the machine crashes during a write.
     for pattern in (f".{weights_path.stem}.checkpoint-*.pt", f"..{weights_path.stem}.checkpoint-*.partial-*"):
         for path in weights_path.parent.glob(pattern):
             path.unlink(missing_ok=True)
@@ -269,12 +269,12 @@ def remove_checkpoints(weights_path: str | Path) -> None:
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Note SIGTERM, SIGUSR1 and SIGINT instead of dying from them; the loop asks between two steps.
+    """Record SIGTERM, SIGUSR1 and SIGINT instead of ending the process; the training loop checks between two steps.
 
     Yields
     ------
     StopRequest
-        Outside the main thread, where Python delivers no signals, it stays empty.
+        Stays empty outside the main thread, where Python delivers no signals.
     """
     request = StopRequest()
 

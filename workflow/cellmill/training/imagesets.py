@@ -1,8 +1,8 @@
-"""Images with their truth, opened when they are needed.
+"""Sets of images with their ground truth, opened on demand.
 
-Images are memory-mapped. Labels, and the maps that are made of the labels of a whole image, are kept in memory while
-CACHE_MB lasts. Beyond that labels are read again, and maps, which take about a second to make for 2048 x 2048 px, lie
-in a temporary file that goes with the process (TMPDIR says where).
+Images are memory-mapped. Labels, and maps computed from the labels of a whole image, are cached in memory up to
+CACHE_MB. Beyond that, labels are read again. Maps, which take about a second to compute for 2048 x 2048 px, are then
+kept in a temporary file in TMPDIR that disappears with the process.
 """
 
 import logging
@@ -25,13 +25,13 @@ logger = logging.getLogger(__name__)
 
 CACHE_MB = 512
 
-# Keeps this stream apart from those of batches.py.
+# Separates this random stream from those of batches.py.
 SUBSET_STREAM = 3
 
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """A preprocessed image and its label image, which has the geometry of the raw image; None without labels."""
+    """A preprocessed image and its label image in the geometry of the raw image; labels_path None without labels."""
 
     sample: str
     image_path: Path
@@ -40,7 +40,7 @@ class LabelledImage:
 
 
 class ImageSet:
-    """Images to train or to choose on, with what the network sees of each and what it is to say of it."""
+    """Training or validation images, with each image's input and target."""
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class ImageSet:
         ]
         stored = {image.sample: StoredImage(image.image_path, image.geometry) for image in (*around, *images)}
         self._frames = Frames(stored, normalise=input["normalise"], passages=passages)
-        # A mask takes half the memory of labels, and nothing else is asked of it.
+        # A mask takes half the memory of labels and suffices for these outputs.
         self._is_mask = output in ("foreground", "two_classes") and loss["distance"] is None
         self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
         self._room = CACHE_MB * 2**20
         self._stored_maps = _StoredMaps()
         numbers = {image.sample: number for number, image in enumerate(self.images)}
-        # Passages through images of this set and around it; a frame of another set is none of ours.
+        # Passages restricted to images of this set (numbers) and around it (names), without frames of other sets.
         self.passages = [
             [numbers.get(sample, sample) for sample in passage if sample in stored]
             for passage in passages or ()
@@ -80,22 +80,22 @@ class ImageSet:
         return len(self.images)
 
     def view(self, index: int) -> View:
-        """Give what the network sees of an image."""
+        """Return the input planes of an image."""
         return self._frames.view(self.images[index].sample, count=self.frames_seen, planes=self._planes[index])
 
     def view_around(self, sample: str) -> View:
-        """Give what the network sees of a frame without labels."""
+        """Return the input planes of a frame without labels."""
         return self._frames.view(sample, count=self.frames_seen, planes=())
 
     def truth(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Give the labels of one image in its fitted frame, and the maps that are made of them.
+        """Return the labels of one image in its fitted frame, and the maps computed from them.
 
         Returns
         -------
         labels_yx : ndarray of uint8 or uint16
-            uint8: 0, 1 or IGNORED_TARGET, where the network learns a mask; uint16: labels, IGNORE_LABEL.
+            uint8 if the network is trained on a mask: 0, 1 or IGNORED_TARGET; otherwise uint16: labels, IGNORE_LABEL.
         maps_cyx : ndarray of float32 or None
-            As `targets.image_maps` gives them.
+            From `targets.image_maps`.
         """
         if index in self._kept:
             return self._kept[index]
@@ -106,7 +106,7 @@ class ImageSet:
         if maps_cyx is None:
             maps_cyx = image_maps(labels_yx, output=self.output)
         found = (_as_mask(labels_yx) if self._is_mask else labels_yx, maps_cyx)
-        # What is in stays in: in a shuffled epoch an image is as likely to be needed next as any other.
+        # Never evict: in a shuffled epoch every image is equally likely to be needed next.
         size = found[0].nbytes + (0 if maps_cyx is None else maps_cyx.nbytes)
         if size <= self._room:
             self._room -= size
@@ -116,20 +116,20 @@ class ImageSet:
         return found
 
     def foreground(self, index: int) -> np.ndarray:
-        """Find the pixels of objects, bool YX."""
+        """Return the foreground mask, the pixels of all objects, bool YX."""
         labels_yx, _ = self.truth(index)
         ignored = IGNORED_TARGET if labels_yx.dtype == np.uint8 else IGNORE_LABEL
         found: np.ndarray = (labels_yx > 0) & (labels_yx != ignored)
         return found
 
     def target(self, index: int) -> Target:
-        """Give what the network is to say of a whole image."""
+        """Return the target of a whole image."""
         labels_yx, maps_cyx = self.truth(index)
         return make_target(as_labels(labels_yx), maps_cyx, output=self.output, loss=self.loss, context_px=0)
 
 
 class _StoredMaps:
-    """Maps of images in one temporary file, float32, until the disk is full; many threads may ask at once."""
+    """Store for float32 maps in one temporary file, until the disk is full; safe for use by several threads."""
 
     def __init__(self) -> None:
         self._file: IO[bytes] | None = None
@@ -138,22 +138,22 @@ class _StoredMaps:
         self._is_full = False
 
     def find(self, index: int) -> np.ndarray | None:
-        """Map what was kept; None where nothing was."""
+        """Memory-map the stored maps of an image; return None if there are none."""
         if index not in self._places:
             return None
         offset, shape = self._places[index]
-        with self._lock:  # numpy moves to the end of the file to measure it
+        with self._lock:  # numpy seeks to the end of the file to measure it
             assert self._file is not None
             return np.memmap(self._file, dtype=np.float32, mode="r", offset=offset, shape=shape)
 
     def keep(self, index: int, maps_cyx: np.ndarray) -> None:
-        """Write the maps of an image to the end, if there is room."""
+        """Append the maps of an image to the file if there is space."""
         with self._lock:
             if index in self._places or self._is_full:
                 return
             try:
                 if self._file is None:
-                    # Without a name from its start: nothing is left behind, however the process ends.
+                    # The file has no name, so that nothing is left behind however the process ends.
                     self._file = tempfile.TemporaryFile(prefix="cellmill-", buffering=0)  # noqa: SIM115
                 offset = self._file.seek(0, 2)
                 rest = np.ascontiguousarray(maps_cyx).data.cast("B")
@@ -173,7 +173,7 @@ class _StoredMaps:
 
 
 def as_labels(labels_yx: np.ndarray) -> np.ndarray:
-    """Give a mask as a label image of one object; a label image as it is."""
+    """Convert a mask to a label image with a single object; return a label image unchanged."""
     if labels_yx.dtype != np.uint8:
         return labels_yx
     wide_yx = labels_yx.astype(np.uint16)
@@ -198,7 +198,7 @@ def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequenc
     Returns
     -------
     list of LabelledImage
-        Sorted by sample, so that the order of the shards does not matter.
+        Sorted by sample, independent of the order of the shards.
 
     Raises
     ------
@@ -231,7 +231,7 @@ def find_images(images_dirs: Sequence[str | Path]) -> list[LabelledImage]:
 
 
 def choose_images(images: list[LabelledImage], *, limit: int | None, seed: int) -> list[LabelledImage]:
-    """Keep at most `limit` images, the same ones for the same seed; all of them for None."""
+    """Draw at most `limit` images, the same for the same seed; return all of them if `limit` is None."""
     if limit is None or len(images) <= limit:
         return images
     rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSET_STREAM]))

@@ -1,7 +1,7 @@
-"""Losses on logits with pixels that do not count.
+"""Loss functions on logits that exclude ignored pixels.
 
 Axes     b batch, c channels, y rows, x columns
-Classes  0 background, 1 foreground, 2 contour, IGNORED_TARGET where nothing is known: padding and ignored labels
+Classes  0 background, 1 foreground, 2 contour, IGNORED_TARGET where the truth is unknown: padding and ignored labels
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ from cellmill.outputs import FLOW_SCALE, OUTPUT_CHANNELS, foreground_logit
 
 IGNORED_TARGET = 255
 
-# Added to both sides of the Dice quotient: an empty patch that is predicted empty has loss 0, not 0/0.
+# Added to numerator and denominator of the Dice coefficient: an empty patch predicted as empty has loss 0, not 0/0.
 DICE_SMOOTHING_PX = 1.0
 
-# Of which outputs each loss can be measured.
+# Outputs for which each loss is defined.
 OUTPUTS_OF_LOSS: dict[str, tuple[str, ...]] = {
     "bce": ("foreground", "two_classes"),
     "dice": ("foreground", "two_classes"),
@@ -33,7 +33,7 @@ OUTPUTS_OF_LOSS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Truth:
-    """What a network is to give for a batch; the tensors of `cellmill.training.targets.Target`, stacked."""
+    """Ground truth of a batch: the arrays of `cellmill.training.targets.Target` as stacked tensors."""
 
     classes_byx: Tensor  # uint8
     values_bcyx: Tensor | None  # float32
@@ -44,7 +44,7 @@ class Truth:
         return Truth(*(None if part is None else part.to(device) for part in self._parts()))  # type: ignore[arg-type]
 
     def __getitem__(self, patches: slice) -> "Truth":
-        """Take some patches of the batch."""
+        """Return some patches of the batch."""
         return Truth(*(None if part is None else part[patches] for part in self._parts()))  # type: ignore[arg-type]
 
     def _parts(self) -> tuple[Tensor, Tensor | None, Tensor | None]:
@@ -52,14 +52,14 @@ class Truth:
 
 
 def measure_loss(logits_bcyx: Tensor, truth: Truth, *, output: str, loss: dict[str, Any]) -> tuple[Tensor, Tensor]:
-    """Measure how far logits are from the truth.
+    """Compute the loss of a batch.
 
     Parameters
     ----------
     logits_bcyx : Tensor of any float, shape (batch, channels, rows, columns)
-        Of a network; computed with in float32.
+        Output of a network; converted to float32.
     truth : Truth
-        Of the same batch, rows and columns.
+        Ground truth of the same batch, rows and columns.
     output : str
         `network.output` of a preset.
     loss : dict
@@ -68,11 +68,11 @@ def measure_loss(logits_bcyx: Tensor, truth: Truth, *, output: str, loss: dict[s
     Returns
     -------
     loss : Tensor of float32
-        One number; 0 where every pixel is ignored.
+        Scalar; 0 if every pixel is ignored.
     weight : Tensor of float32
-        One number: what the sum over pixels was divided by. Parts of a batch, each times its weight, add up to the
-        whole. For losses with Dice, which is no sum over pixels, the number of patches that are not ignored as a
-        whole: parts then give the mean of parts. 0 where every pixel is ignored.
+        Scalar: the divisor of the sum over pixels. The loss of a batch is the mean of the losses of its parts, weighted
+        with this number. For losses with Dice, which is not a sum over pixels, the number of patches that are not
+        entirely ignored; the weighted mean of parts then only approximates the whole. 0 if every pixel is ignored.
     """
     name = loss["name"]
     assert output in OUTPUTS_OF_LOSS[name], (name, output)
@@ -105,9 +105,9 @@ def measure_loss(logits_bcyx: Tensor, truth: Truth, *, output: str, loss: dict[s
 
 
 def weighted_bce(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor, *, positive_weight: float) -> Tensor:
-    """Binary cross-entropy, the mean over valid pixels; foreground pixels count `positive_weight` times.
+    """Compute the mean binary cross-entropy of valid pixels; foreground pixels are weighted by `positive_weight`.
 
-    The divisor is the number of valid pixels, not the sum of weights: as BCEWithLogitsLoss(pos_weight).
+    The divisor is the number of valid pixels, not the sum of weights, as in BCEWithLogitsLoss(pos_weight).
     """
     per_pixel_byx = functional.binary_cross_entropy_with_logits(
         logits_byx, truth_byx, pos_weight=logits_byx.new_tensor(positive_weight), reduction="none"
@@ -116,7 +116,7 @@ def weighted_bce(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor, *, po
 
 
 def soft_dice(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor) -> Tensor:
-    """One minus the Dice coefficient of probabilities, over the valid pixels of the whole batch.
+    """Compute one minus the Dice coefficient of probabilities, over the valid pixels of the whole batch.
 
     # SOURCE Milletari et al. 2016, doi:10.1109/3DV.2016.79, with a sum instead of squares in the divisor
     """
@@ -128,16 +128,16 @@ def soft_dice(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor) -> Tenso
 
 
 def focal(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor, *, positive_weight: float, gamma: float) -> Tensor:
-    """Cross-entropy times (1 - p)**gamma with p the probability of the truth: the mean over valid pixels.
+    """Compute the mean over valid pixels of cross-entropy times (1 - p)**gamma, p the probability of the true class.
 
-    Foreground pixels count `positive_weight` times, background pixels once; gamma 0 is `weighted_bce`.
+    Foreground pixels are weighted by `positive_weight`; gamma 0 is `weighted_bce`.
 
     # SOURCE Lin et al. 2017, doi:10.1109/ICCV.2017.324, whose alpha / (1 - alpha) is the positive weight, and whose
     # divisor is the number of foreground anchors
     """
     is_foreground_byx = truth_byx > 0
     towards_truth_byx = torch.where(is_foreground_byx, logits_byx, -logits_byx)
-    # A power of 1 - p has no finite slope at 0 for gamma below 1; the exponential of its logarithm has one.
+    # For gamma below 1 a power of 1 - p has an infinite gradient at 0; the exponential of its logarithm does not.
     share_byx = (gamma * functional.logsigmoid(-towards_truth_byx)).exp()
     per_pixel_byx = -share_byx * functional.logsigmoid(towards_truth_byx)
     return _mean_over(torch.where(is_foreground_byx, positive_weight * per_pixel_byx, per_pixel_byx), valid_byx)
@@ -146,20 +146,20 @@ def focal(logits_byx: Tensor, truth_byx: Tensor, valid_byx: Tensor, *, positive_
 def weighted_ce(
     logits_bcyx: Tensor, classes_byx: Tensor, weights_byx: Tensor, valid_byx: Tensor, *, normaliser: str
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of classes with a weight for each pixel.
+    """Compute the cross-entropy of classes with a weight for each pixel.
 
     Parameters
     ----------
     logits_bcyx : Tensor of float32
-        One channel a class.
+        One channel per class.
     classes_byx : Tensor of uint8
-        Of each pixel.
+        True class of each pixel.
     weights_byx : Tensor of float32
         0 at ignored pixels.
     valid_byx : Tensor of bool
         False at ignored pixels.
     normaliser : "pixels" or "weights"
-        Divisor of the weighted sum: the number of valid pixels, or the sum of weights as torch's own loss has it.
+        Divisor of the weighted sum: the number of valid pixels, or the sum of weights as in torch's cross_entropy.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def weighted_ce(
 
 
 def half_mean_square(values_bcyx: Tensor, truth_bcyx: Tensor, valid_byx: Tensor) -> Tensor:
-    """Half the square of the difference, the mean over channels and valid pixels.
+    """Compute half the squared difference, averaged over channels and valid pixels.
 
     # SOURCE paper 4, equation 4: the factor 1/2
     """
@@ -191,7 +191,7 @@ def _values_of(truth: Truth) -> Tensor:
 
 
 def _pixel_weights(truth: Truth, valid_byx: Tensor, *, loss: dict[str, Any]) -> Tensor:
-    """Weight of the class plus weight of the place, 0 at ignored pixels."""
+    """Compute the weight of each pixel: class weight plus distance weight, 0 at ignored pixels."""
     # SOURCE paper 2, section 1.3: (w_c + w_d) times cross-entropy
     weights_byx = torch.ones(valid_byx.shape, device=valid_byx.device)
     if loss["class_weights"] is not None:

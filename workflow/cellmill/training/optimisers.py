@@ -1,4 +1,4 @@
-"""Optimisers by name, and the learning rate as a function of time alone: nothing of it needs a checkpoint."""
+"""Optimisers by name, and the learning rate as a function of progress alone, so that it needs no checkpoint."""
 
 import math
 from typing import Any
@@ -8,7 +8,7 @@ from torch import nn
 
 
 def build_optimiser(model: nn.Module, *, optimiser: dict[str, Any]) -> torch.optim.Optimizer:
-    """Make the optimiser of a preset.
+    """Build the optimiser of a preset.
 
     Parameters
     ----------
@@ -16,7 +16,7 @@ def build_optimiser(model: nn.Module, *, optimiser: dict[str, Any]) -> torch.opt
         On the device where it is trained.
     optimiser : dict
         name (`adam`, `adamw`, `sgd`, `adagrad`, `rmsprop`), learning_rate, momentum (the first beta of adam and
-        adamw), weight_decay, decay (`all`, or `weights` for the kernels alone).
+        adamw), weight_decay, decay (`all`, or `weights` for the kernels only).
     """
     rate, momentum = float(optimiser["learning_rate"]), float(optimiser["momentum"])
     decay = float(optimiser["weight_decay"])
@@ -37,12 +37,12 @@ def build_optimiser(model: nn.Module, *, optimiser: dict[str, Any]) -> torch.opt
 
 
 def learning_rate_at(progress: float, *, train: dict[str, Any]) -> float:
-    """Give the learning rate at a time of the training.
+    """Compute the learning rate at a point of the training.
 
     Parameters
     ----------
     progress : float, >= 0
-        Epochs done, with the fraction of the present one.
+        Number of epochs done, including the fraction of the current one.
     train : dict
         Section `train` of a preset: epochs, optimiser, schedule.
 
@@ -50,7 +50,7 @@ def learning_rate_at(progress: float, *, train: dict[str, Any]) -> float:
     -------
     float
         `step` multiplies by `factor` every `every_epochs` epochs; `cosine` falls from the full rate to 0 over
-        all epochs. Before that the rate rises linearly over `warmup_epochs`.
+        all epochs. Over the first `warmup_epochs` it is also multiplied by a factor that rises linearly from 0 to 1.
 
     Notes
     -----

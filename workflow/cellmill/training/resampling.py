@@ -1,40 +1,40 @@
-"""Values of a plane between its pixels: where they are taken is computed once and holds for many planes.
+"""Resampling of planes between pixels, with positions and weights computed once for many planes.
 
-The same numbers as `scipy.ndimage.map_coordinates` gives for orders 0 and 1, to the last bit, in half the time for an
-image and its labels.
+The results equal those of `scipy.ndimage.map_coordinates` for orders 0 and 1 bit for bit, and take half the time for
+an image and its labels.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-# Few enough for the processor's cache, and enough that a thread seldom waits for the interpreter
+# Small enough for the processor's cache, and large enough that threads rarely wait for the interpreter lock
 BLOCK_PX = 2**15
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Some rows of the result: flat positions in a plane, and how far beyond them the places lie, 0 to 1."""
+    """A block of rows of the result: flat pixel indices in a plane, and fractional offsets from them."""
 
     rows: slice
     nearest_yx: np.ndarray  # int32
     is_outside_yx: np.ndarray | None
     corners_yx: np.ndarray  # int32, the neighbour above and left
-    beyond_cyx: np.ndarray  # float64
+    beyond_cyx: np.ndarray  # float64, offset from the corner, 0 to 1
 
 
 class Places:
-    """Where each pixel of a result lies in planes of one shape."""
+    """Positions of the pixels of a result in planes of a common shape."""
 
     def __init__(self, places_cyx: np.ndarray, *, shape: tuple[int, ...]) -> None:
-        """Compute the neighbours of all places.
+        """Compute the neighbouring pixels of all positions.
 
         Parameters
         ----------
         places_cyx : ndarray of float64, shape (2, rows, columns)
-            Row and column of each, px.
+            Row and column of each position, px.
         shape : (rows, columns)
-            Of the planes.
+            Shape of the planes.
         """
         self._shape = shape
         step = max(1, BLOCK_PX // places_cyx.shape[2])
@@ -49,7 +49,7 @@ class Places:
         ----------
         planes_cyx : ndarray of any dtype
         outside : int or None
-            The value of places outside of the plane; None for that of the pixel at its edge.
+            The value of positions outside of the plane; None for the value of the nearest edge pixel.
 
         Returns
         -------
@@ -64,7 +64,7 @@ class Places:
         return found_cyx
 
     def interpolate(self, planes_cyx: np.ndarray) -> np.ndarray:
-        """Interpolate linearly between the four neighbours; beyond the edge of a plane its edge goes on.
+        """Interpolate linearly between the four neighbours; positions outside of the plane get the edge value.
 
         Parameters
         ----------
@@ -75,12 +75,12 @@ class Places:
         ndarray of float32, shape (planes, rows, columns) of the result
         """
         found_cyx = np.empty((len(planes_cyx), *self._result_shape), dtype=planes_cyx.dtype)
-        # A window that is a view of an image is copied here, once.
+        # If planes_cyx is a view of an image, it is copied here once.
         flat_planes = planes_cyx.reshape(len(planes_cyx), -1)
         for block in self._blocks:
             down_yx, right_yx = block.beyond_cyx
             weights = [(yx, zx) for yx in (1 - down_yx, down_yx) for zx in (1 - right_yx, right_yx)]
-            # Beyond the last row or column a neighbour weighs nothing, whichever pixel is taken for it.
+            # A neighbour beyond the last row or column has weight 0, so any pixel can be read in its place.
             places = [block.corners_yx + step for step in (0, 1, self._shape[1], self._shape[1] + 1)]
             for flat, found_yx in zip(flat_planes, found_cyx, strict=True):
                 sum_yx = None
@@ -107,6 +107,6 @@ class Places:
         )
 
     def _flatten(self, whole_cyx: np.ndarray) -> np.ndarray:
-        # Exact: a float64 holds whole numbers up to 2**53.
+        # Exact, since float64 represents all integers up to 2**53.
         flat_yx: np.ndarray = (whole_cyx[0] * self._shape[1] + whole_cyx[1]).astype(np.int32)
         return flat_yx

@@ -1,4 +1,4 @@
-"""One step of training: forward, backward, update; split into parts where a GPU's memory does not hold the batch."""
+"""One training step: forward, backward, update; the batch is split if it does not fit into GPU memory."""
 
 import logging
 import math
@@ -22,11 +22,11 @@ HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass
 class Stepper:
-    """How steps are taken on one device.
+    """Network, optimiser and state needed for training steps on one device.
 
-    `model` is `bare_model`, wrapped for a team and compiled as the case may be. `parts` is the number of pieces that a
-    batch is cut into: 1 until memory runs out, then 2, 4, and so on. `memory` is what a recurrent network remembers of
-    the sequences that the slots of the batch follow.
+    `model` is `bare_model`, possibly wrapped for a team and compiled. `parts` is the number of pieces into which a
+    batch is split: 1 until memory runs out, then 2, 4, and so on. `memory` is the hidden state of a recurrent network
+    for the sequences in the slots of the batch.
     """
 
     model: nn.Module
@@ -46,12 +46,12 @@ class Stepper:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_fp16)
 
     def take(self, batch: Batch) -> float:
-        """Take one step; give the loss of the batch before it.
+        """Take one step and return the loss of the batch before the update.
 
         Raises
         ------
         ValueError
-            If the GPU's memory does not hold a single patch.
+            If a single patch does not fit into GPU memory; on several GPUs, if a member's part of the batch does not.
         """
         while True:
             try:
@@ -75,7 +75,7 @@ class Stepper:
                     "out of memory: a batch of %d is worked off in %d parts; their gradients are added, "
                     "normalisation sees each part by itself", size, self.parts,
                 )  # fmt: skip
-            # Outside the except clause, so that the failed step's tensors are no longer held by the error.
+            # Outside the except clause, so that the exception no longer references the failed step's tensors.
             self.optimiser.zero_grad(set_to_none=True)
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -91,13 +91,13 @@ class Stepper:
         for number, piece in enumerate(pieces, start=1):
             part = slice(int(piece[0]), int(piece[-1]) + 1)
             images, truth = self._load(batch, part)
-            # Gradients are exchanged with the other GPUs once a step, with the last part.
+            # Gradients are exchanged with the other GPUs once per step, with the last part.
             with self.team.no_exchange(self.model) if number < len(pieces) else nullcontext():
                 with self._autocast():
                     logits_bcyx, state = self._run(images, part_of_state(memory, part))
                 loss, weight = measure_loss(logits_bcyx, truth, output=self.output, loss=self.train["loss"])
-                # Parts count by their weights. The sum of these is known at the end only; a number that is the same
-                # for all parts and members stands for it till then.
+                # Weight each part's loss. The total weight is known only at the end, so divide by a constant common
+                # to all parts and members until then.
                 scaled = loss if is_whole else loss * (weight / usual_weight)
                 self.scaler.scale(scaled).backward()
             losses.append(loss.detach())
@@ -107,7 +107,7 @@ class Stepper:
             self.memory = join_states(remembered)
         sums = torch.stack([(torch.stack(losses) * torch.stack(weights)).sum(), torch.stack(weights).sum()])
         total, total_weight = self.team.sum(sums).tolist()
-        if total == 0 and total_weight == 0:  # nothing is known of any pixel: momentum alone would move the weights
+        if total == 0 and total_weight == 0:  # all pixels are ignored: the optimiser's momentum would move the weights
             return 0.0
         total_weight = max(total_weight, 1e-12)
         if not is_whole:
@@ -117,7 +117,7 @@ class Stepper:
         return float(total / total_weight)
 
     def _usual_weight(self, batch: Batch) -> float:
-        """Give about the weight of a full batch in `measure_loss`: its patches for Dice, otherwise its pixels."""
+        """Return the approximate weight of a full batch in `measure_loss`: its patches for Dice, else its pixels."""
         truth_byx, size = batch.target.classes_yx, int(self.train["batch"])
         is_dice = self.train["loss"]["name"] in ("dice", "bce_dice")
         return float(size * (len(truth_byx) if is_dice else truth_byx.size) / len(batch.images))
@@ -138,14 +138,14 @@ class Stepper:
         return images, Truth(classes_byx, load(target.values_cyx), load(target.weights_yx))
 
     def _run(self, images: Tensor, memory: State | None) -> tuple[Tensor, State | None]:
-        """Give logits_bcyx, for windows those of all frames one after the other, and what is remembered."""
+        """Return logits_bcyx, with batch and time flattened for windows of frames, and the detached hidden state."""
         if images.ndim == 4:
             return self.model(images), None
         logits_btcyx, state = self.model(images, memory)
         return logits_btcyx.flatten(0, 1), detach_state(state)
 
     def _recall(self, fresh_b: np.ndarray) -> State | None:
-        """Give what is remembered of the sequences that go on; nothing of those that begin."""
+        """Return the hidden state of the sequences that continue, reset for those that begin."""
         if self.memory is None or fresh_b.all():
             return None
         return reset_state(self.memory, torch.from_numpy(fresh_b).to(self.device))
@@ -170,9 +170,9 @@ class Stepper:
 
 
 def update_average(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:
-    """Move the exponential mean of the weights towards the weights; running statistics are copied.
+    """Update the exponential moving average of the weights, and copy the running statistics.
 
-    # SOURCE Polyak and Juditsky 1992, doi:10.1137/0330046; with exponential weights as is usual for networks
+    # SOURCE Polyak and Juditsky 1992, doi:10.1137/0330046; with exponential weights, as is common for networks
     """
     with torch.no_grad():
         for mean, value in zip(averaged.parameters(), model.parameters(), strict=True):

@@ -1,12 +1,12 @@
-"""Windows of frames for recurrent networks: each slot of a batch follows one sequence until it ends.
+"""Windows of frames for training recurrent networks: each slot of a batch follows one sequence until it ends.
 
-A pass is one way through a passage (an unbroken run of frames of one sequence): its step, its direction, its crop and
-its geometry are drawn once and kept to its end. Frames that do not fill a window are left out, at the beginning or at
-the end. The slots' passes follow from their numbers alone, so that an epoch can be entered at any step. An epoch begins
-anywhere in the first pass of a slot: otherwise the last frames of a passage would be seen less often than the first
-ones, and never where an epoch is shorter than the passage.
+A passage is an unbroken run of frames of one sequence. A pass goes through a passage once; its frame step, direction,
+crop and geometry are drawn once and kept to its end. Frames that do not fill a window are dropped, at the beginning or
+the end. The passes of a slot depend only on their numbers, so that training can resume at any step of an epoch. An
+epoch starts at a random window of the first pass of each slot. Otherwise the last frames of a passage would be used
+less often than the first, and never if an epoch is shorter than the passage.
 
-# SOURCE paper 2, section 2.2 and the authors' code: crops and flips are those of the whole sequence
+# SOURCE paper 2, section 2.2 and the authors' code: crops and flips are the same for the whole sequence
 """
 
 from collections.abc import Iterator
@@ -21,33 +21,33 @@ from cellmill.training.imagesets import ImageSet
 from cellmill.training.targets import context_px, make_target
 from cellmill.training.team import Team
 
-# Kept apart from those of batches.py and imagesets.py.
+# Separates these random streams from those of batches.py and imagesets.py.
 PASS_STREAM, FRAME_STREAM = 4, 5
 ORDER_STREAM = 1
 
 
 @dataclass(frozen=True)
 class Pass:
-    """One way through a passage."""
+    """One traversal of a passage."""
 
     number: int
     frames: list[int | str]
     origin: tuple[int, int]
     geometry: Geometry
-    entry: int  # the window that it starts with where an epoch begins
+    entry: int  # number of the first window if an epoch begins with this pass
 
     def windows(self, unroll: int) -> int:
-        """Count the whole windows."""
+        """Count the complete windows."""
         return len(self.frames) // unroll
 
 
 def windows_per_epoch(images: ImageSet, *, train: dict[str, Any]) -> int:
-    """Count the steps of an epoch: so many that each frame is seen about `patches_per_image` times.
+    """Count the steps of an epoch, in which each frame is used about `patches_per_image` times.
 
     Raises
     ------
     ValueError
-        If no passage is as long as a window.
+        If all passages are shorter than a window.
     """
     unroll = int(train["streams"]["unroll"])
     frames = sum(len(passage) // unroll for passage in images.passages) * unroll
@@ -63,7 +63,7 @@ def windows_per_epoch(images: ImageSet, *, train: dict[str, Any]) -> int:
 def iterate_windows(
     images: ImageSet, *, train: dict[str, Any], seed: int, epoch: int, first_step: int, workers: int, team: Team
 ) -> Iterator[Batch]:
-    """Give the windows of one epoch in order; all memories begin afresh with it. See `iterate_batches`."""
+    """Yield the windows of one epoch in order; hidden states are reset at its start. See `iterate_batches`."""
     unroll, slots = int(train["streams"]["unroll"]), int(train["batch"])
     steps = windows_per_epoch(images, train=train)
     passages = [passage for passage in images.passages if len(passage) >= unroll]
@@ -71,7 +71,7 @@ def iterate_windows(
 
     def draw_pass(number: int) -> Pass:
         rng = np.random.default_rng(np.random.SeedSequence([seed, PASS_STREAM, epoch, number]))
-        # Whole passages take turns, in an order of the epoch.
+        # Cycle through the passages, in an order drawn for the epoch.
         return _draw_pass(images, passages[order[number % len(order)]], number=number, train=train, rng=rng)
 
     plan = [
@@ -99,7 +99,7 @@ def iterate_windows(
 
 
 def _follow(draw_pass: Any, *, slot: int, slots: int, steps: int, unroll: int) -> list[tuple[Pass, int]]:
-    """List what a slot sees at each step: a pass and which of its windows."""
+    """List the pass and the number of its window that a slot uses at each step."""
     found: list[tuple[Pass, int]] = []
     number = slot
     while len(found) < steps:
@@ -140,7 +140,7 @@ def _frames_of(drawn: Pass, window: int, *, unroll: int) -> list[int | str]:
 def _read_window(
     images: ImageSet, drawn: Pass, window: int, *, train: dict[str, Any], seed: int, epoch: int
 ) -> tuple[np.ndarray, list[Any]]:
-    """Read the frames of a window, t c y x, and the target of each."""
+    """Read the augmented frames of a window, t c y x, and the target of each frame."""
     unroll, patch = int(train["streams"]["unroll"]), patch_of(train)
     frames = _frames_of(drawn, window, unroll=unroll)
     rng = np.random.default_rng(np.random.SeedSequence([seed, FRAME_STREAM, epoch, drawn.number, window]))
@@ -148,7 +148,7 @@ def _read_window(
     cut, _ = cut_window(images, frames, origin=drawn.origin, train=train, is_warped=drawn.geometry.is_warped)
     values = [draw_values(train["augmentation"], rng=rng) for _ in frames]
     if not train["augmentation"]["per_frame"]:
-        # One draw for the whole pass, whatever the window.
+        # The same draw for all windows of the pass.
         same = np.random.default_rng(np.random.SeedSequence([seed, FRAME_STREAM, epoch, drawn.number]))
         values = [draw_values(train["augmentation"], rng=same)] * len(frames)
     shape = (patch[0] + 2 * around, patch[1] + 2 * around)

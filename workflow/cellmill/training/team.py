@@ -1,6 +1,6 @@
-"""Several GPUs that train one network together: each takes its part of every batch.
+"""Data-parallel training on several GPUs: each process of a team computes its part of every batch.
 
-A single process is a team of one, for which nothing is exchanged.
+A single process is a team of size 1 and exchanges nothing.
 """
 
 import logging
@@ -22,16 +22,16 @@ from torch import Tensor, nn
 
 logger = logging.getLogger(__name__)
 
-# The others wait while the leader validates, which may take hours. A member that died is noticed otherwise.
+# The others wait while the leader validates, which may take hours. Dead members are detected in other ways.
 WAIT_AT_MOST = timedelta(days=7)
 
-# So long the members may take to end once one of them has ended.
+# Grace period for the members to end once one of them has ended.
 FAREWELL_S = 20.0
 
 
 @dataclass(frozen=True)
 class Team:
-    """Who works together, and which of them this process is."""
+    """A team of processes and the number of this process within it."""
 
     member: int = 0
     size: int = 1
@@ -43,20 +43,20 @@ class Team:
         return self.member == 0
 
     def part_of(self, numbers: range) -> range:
-        """Give this member's part of a batch; where there are fewer patches than members, some take the same one."""
+        """Return this member's part of a batch; with fewer patches than members, some members get the same patch."""
         if self.size == 1:
             return numbers
         first = min(len(numbers) * self.member // self.size, len(numbers) - 1)
         return numbers[first : max(first + 1, len(numbers) * (self.member + 1) // self.size)]
 
     def sum(self, values: Tensor) -> Tensor:
-        """Add what all have."""
+        """Return the sum of the values of all members, computed in place."""
         if self.size > 1:
             distributed.all_reduce(values)
         return values
 
     def largest(self, number: float) -> float:
-        """Give the largest of the numbers that the members have."""
+        """Return the largest number among all members."""
         if self.size == 1:
             return number
         found = torch.tensor(float(number), device=self.kind)
@@ -64,7 +64,7 @@ class Team:
         return float(found)
 
     def gather(self, value: Any) -> list[Any]:
-        """Bring the values of all together, in the order of the members."""
+        """Return the values of all members, in their order."""
         if self.size == 1:
             return [value]
         found: list[Any] = [None] * self.size
@@ -72,7 +72,7 @@ class Team:
         return found
 
     def share(self, value: Any) -> Any:
-        """Give all what the leader has."""
+        """Return the leader's value to all members."""
         if self.size == 1:
             return value
         found = [value]
@@ -80,19 +80,19 @@ class Team:
         return found[0]
 
     def wrap(self, model: nn.Module, *, device: torch.device) -> nn.Module:
-        """Make a network whose gradients are means over the team."""
+        """Wrap a network so that its gradients are averaged over the team."""
         if self.size == 1:
             return model
-        # Running statistics are the leader's, who alone validates: nothing but gradients is exchanged.
+        # Only gradients are exchanged, not running statistics: only the leader validates, with its statistics.
         ids = [device] if device.type == "cuda" else None
-        # Without memory the convolution of the hidden state is there and takes no part.
+        # Without memory the hidden-to-hidden convolution exists but is unused.
         has_idle = any(getattr(module, "has_memory", True) is False for module in model.modules())
         return nn.parallel.DistributedDataParallel(
             model, device_ids=ids, forward_sync_buffers=False, find_unused_parameters=has_idle
         )
 
     def no_exchange(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Hold gradients back while parts of a batch are added up."""
+        """Return a context in which gradients are not exchanged, for accumulating parts of a batch."""
         if isinstance(model, nn.parallel.DistributedDataParallel):
             return model.no_sync()
         return nullcontext()
@@ -100,23 +100,24 @@ class Team:
 
 @contextmanager
 def form_team(size: int, work: Callable[..., None], keywords: dict[str, Any], *, kind: str) -> Iterator[Team]:
-    """Start the other members of a team and lead it.
+    """Start the other members of a team and make this process its leader.
 
     Parameters
     ----------
     size : int, > 0
-        Processes in all; this one is the first.
+        Number of processes, including this one, which is the first.
     work : callable
-        What the others do, `work(team=team, **keywords)`, a function of a module; the caller does the same.
+        Called as `work(team=team, **keywords)` in the other processes; must be a module-level function. The caller
+        must call it in this process.
     keywords : dict
-        What can be pickled.
+        Keyword arguments that can be pickled.
     kind : "cuda" or "cpu"
-        Each member takes the GPU of its number, or all share the CPU.
+        Each member uses the GPU of its number, or all share the CPU.
 
     Yields
     ------
     Team
-        Of this process.
+        The team as seen by this process.
     """
     if size == 1:
         yield Team()
@@ -137,7 +138,7 @@ def form_team(size: int, work: Callable[..., None], keywords: dict[str, Any], *,
             yield _join(0, size, meeting, kind)
         except Exception:
             is_over.set()
-            if kind == "cuda":  # who waits for an exchange keeps the group from closing
+            if kind == "cuda":  # a member that waits for an exchange would keep the process group from closing
                 _dismiss(others)
             raise
         finally:
@@ -148,7 +149,7 @@ def form_team(size: int, work: Callable[..., None], keywords: dict[str, Any], *,
 
 
 def _dismiss(others: list[SpawnProcess]) -> None:
-    """Let the others end by themselves; one that waits for a leader who has failed would wait for ever."""
+    """Wait up to FAREWELL_S for each process to end, then kill it; it could wait for a failed leader for ever."""
     for other in others:
         other.join(timeout=FAREWELL_S)
         other.kill()
@@ -156,9 +157,9 @@ def _dismiss(others: list[SpawnProcess]) -> None:
 
 
 def _end_with(others: list[SpawnProcess], is_over: threading.Event) -> None:
-    """End this process if another one has died: a GPU waits for it for ever."""
+    """End this process if another member has died, because an exchange between GPUs would wait for ever."""
     while not is_over.wait(timeout=1.0):
-        # 1 is an error, a signal is below zero; who was asked to stop leaves with 128 and more.
+        # 1 is an error, below zero a signal; a member that obeys a stop signal exits with 128 or more.
         ends = enumerate((other.exitcode for other in others), start=1)
         dead = [member for member, status in ends if status is not None and (status < 0 or status == 1)]
         if dead and not is_over.wait(FAREWELL_S):
@@ -167,7 +168,7 @@ def _end_with(others: list[SpawnProcess], is_over: threading.Event) -> None:
 
 
 def _end_with_leader() -> None:
-    """End this process as soon as the leader is gone, however it went."""
+    """End this process as soon as the leader has ended, for whatever reason."""
     leader = multiprocessing.parent_process()
     if leader is not None:
         leader.join()

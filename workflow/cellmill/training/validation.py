@@ -1,4 +1,4 @@
-"""What training chooses the best epoch by: loss and Dice coefficient on whole validation images."""
+"""Validation during training: loss and Dice coefficient on whole images, used to choose the best epoch."""
 
 import math
 import tempfile
@@ -17,41 +17,40 @@ from cellmill.training.imagesets import ImageSet
 from cellmill.training.losses import IGNORED_TARGET, Truth, measure_loss
 from cellmill.training.targets import Target
 
-# Larger validation images are predicted in tiles; the numbers do not depend on it.
+# Larger validation images are predicted in tiles; this does not change the scores.
 VALIDATION_TILE_PX = (1024, 1024)
 
-# The grey of a direction lies between .29 and .71: halfway from nothing to the darkest one.
+# The grey values of flow directions lie between .29 and .71; the threshold is halfway between 0 and the darkest.
 FOREGROUND_FROM = {"flow_gray": 0.15}
 
 
 class _InterruptedError(Exception):
-    """A signal came in the middle of an image."""
+    """Stop signal received in the middle of an image."""
 
 
 def validate(
     model: nn.Module, images: ImageSet, *, warmup: int, device: torch.device, stop: StopRequest
 ) -> tuple[float, float] | None:
-    """Measure loss and Dice coefficient on whole images.
+    """Compute loss and Dice coefficient on whole images.
 
     Parameters
     ----------
     model : nn.Module
-        Put into evaluation mode: running statistics, no dropout.
+        Set to evaluation mode: running statistics, no dropout.
     images : ImageSet
-        Validation images, with the output and the loss that are measured.
+        Validation images, with the network's output and the loss.
     warmup : int
-        Of recurrent networks, as for prediction.
+        Recurrent networks only, as for prediction.
     device : torch.device
-        Where the model is.
+        Device of the model.
     stop : StopRequest
-        Ends the work between two tiles.
+        Checked between tiles; a stop signal ends the validation.
 
     Returns
     -------
-    loss, dice : float or None
-        Means over images; Dice at probability .5 (gray value .15), NaN where truth and prediction of all images are
-        empty.
-        None without images, or when asked to stop.
+    (loss, dice) : tuple of float, or None
+        Means over images; Dice at probability .5 (grey value .15), NaN if truth and prediction of all images are
+        empty. None without images, or after a stop signal.
     """
     model.eval()
     losses, dices = [], []
@@ -74,10 +73,10 @@ def validate(
                 score(index, predict_tiled(model, images.view(index), **given))
         else:
             for whole in images.passages:
-                # As for prediction, what comes after the last frame that is wanted is not looked at.
+                # As for prediction, frames after the last requested one are not predicted.
                 passage = whole[: max(number for number, f in enumerate(whole) if isinstance(f, int)) + 1]
                 views = [images.view(f) if isinstance(f, int) else images.view_around(f) for f in passage]
-                # The logits of a long sequence wait on disk.
+                # The logits of a long sequence are kept on disk.
                 with tempfile.TemporaryDirectory() as room:
                     empty = partial(_map_array, Path(room) / "passage.bin")
                     logits_tcyx = predict_passage(model, views, warmup=warmup, empty=empty, **given)
@@ -96,7 +95,7 @@ def _map_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarra
 
 
 def _score(logits_cyx: np.ndarray, target: Target, *, images: ImageSet) -> tuple[float, float | None]:
-    """Give loss and Dice of one image; no Dice where truth and prediction are empty."""
+    """Return loss and Dice of one image; Dice is None if truth and prediction are empty."""
     logits_bcyx = torch.from_numpy(np.ascontiguousarray(logits_cyx))[None]
     truth = Truth(
         torch.from_numpy(target.classes_yx)[None],

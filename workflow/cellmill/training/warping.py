@@ -1,8 +1,8 @@
-"""The geometry of a training patch: frames, labels and maps are moved alike.
+"""Geometric augmentation of training patches, applied alike to frames, labels and maps.
 
 Frames  float32, interpolated linearly
-Labels  uint16, copied from the nearest pixel, never interpolated; what lies outside the window is IGNORE_LABEL
-Maps    float32, interpolated linearly; a vector field is turned with the image and keeps its lengths
+Labels  uint16, copied from the nearest pixel, never interpolated; IGNORE_LABEL outside of the window
+Maps    float32, interpolated linearly; vectors are rotated with the image and keep their lengths
 Axes    c frames or maps, t planes of labels, y rows, x columns
 """
 
@@ -14,21 +14,21 @@ import numpy as np
 from cellmill.images import IGNORE_LABEL
 from cellmill.training.resampling import Places
 
-# Displacements of an elastic change beyond so many standard deviations are cut off: one pixel in 16,000.
+# Elastic displacements are clipped at this number of standard deviations, which affects one pixel in 16,000.
 ELASTIC_REACH = 4.0
-# Nodes of noise reach so many sigmas beyond the patch: further ones weigh nothing within it.
+# Nodes of noise extend this number of sigmas beyond the patch; the weight of nodes further away is negligible.
 SMOOTHING_REACH = 4.0
 NODES_PER_SIGMA = 2
 
 
 @dataclass(frozen=True)
 class Window:
-    """A piece of an image with its truth; all planes have the same rows and columns."""
+    """A piece of an image with its ground truth; all planes have the same rows and columns."""
 
-    images_cyx: np.ndarray  # float32, normalised frames; planes that say something else are added after augmentation
-    labels_tyx: np.ndarray  # uint16 instances, IGNORE_LABEL where nothing is known
-    maps_cyx: np.ndarray | None  # float32, as many for each plane of labels: those of the first plane first
-    is_vector: bool  # the maps of a plane of labels are one vector field: y, x
+    images_cyx: np.ndarray  # float32, normalised frames; constant planes are added after augmentation
+    labels_tyx: np.ndarray  # uint16 instances, IGNORE_LABEL where the truth is unknown
+    maps_cyx: np.ndarray | None  # float32, equally many for each plane of labels, those of the first plane first
+    is_vector: bool  # the maps of a plane of labels are the y and x components of a vector field
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +41,9 @@ class Elastic:
     displacement_px: float  # standard deviation along each axis
 
     def displacements(self, shape: tuple[int, int]) -> np.ndarray:
-        """Give the displacement of each pixel of a plane around the patch's centre: float64, (2, rows, columns), px.
+        """Compute the displacement of each pixel of a plane centred on the patch: float64, (2, rows, columns), px.
 
-        The field dies away beyond the patch. No value is above ELASTIC_REACH standard deviations.
+        The field decays beyond the patch. Its absolute value is at most ELASTIC_REACH standard deviations per axis.
         """
         weights_y, weights_x = (
             self._weights(length, nodes) for length, nodes in zip(shape, self.nodes_cyx.shape[1:], strict=True)
@@ -55,26 +55,26 @@ class Elastic:
         places = np.arange(length) - (length - 1) / 2
         centres = (np.arange(nodes) - (nodes - 1) / 2) * self.spacing_px
         weights = np.exp(-((places[:, None] - centres) ** 2) / (2 * self.sigma_px**2))
-        # Squared weights add up to sqrt(pi) nodes per sigma: divided by its root, the sum of noise has variance 1.
+        # Squared weights add up to sqrt(pi) times the nodes per sigma; dividing by the root makes the variance 1.
         return weights / math.sqrt(math.sqrt(math.pi) * self.sigma_px / self.spacing_px)
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """What was drawn once for a patch and holds for all its planes."""
+    """Random geometry drawn once for a patch and applied to all its planes."""
 
-    back_yx: np.ndarray | None  # from a place of the patch to its place in the window, both from the centre
+    back_yx: np.ndarray | None  # maps a position in the patch to its position in the window, both from the centre
     shift_yx_px: tuple[float, float]
     elastic: Elastic | None
     quarter_turns: int
     flip_rows: bool
     flip_columns: bool
     reverse_time: bool
-    is_inverted: bool  # bright and dark change places in all frames, or a sequence would flicker
+    is_inverted: bool  # swaps bright and dark, in all frames at once because a sequence would flicker otherwise
 
     @property
     def is_warped(self) -> bool:
-        """Whether pixels are resampled; only then is the margin of a window looked at."""
+        """Whether pixels are resampled, which uses the margin of a window."""
         return self.back_yx is not None or self.elastic is not None
 
 
@@ -86,14 +86,14 @@ def move(window: Window, *, geometry: Geometry, shape: tuple[int, int]) -> Windo
     window : Window
         Larger than the result by the same number of pixels on each side.
     geometry : Geometry
-        What is applied: affine and elastic change in one resampling, quarter turns, flips, order of the frames.
+        Affine and elastic change in one resampling, then quarter turns, flips, order of the frames.
     shape : (rows, columns)
-        Of the result; square where there is an odd number of quarter turns.
+        Shape of the result; square if the number of quarter turns is odd.
 
     Returns
     -------
     Window
-        Views of the window where nothing is resampled. Maps are 0 where they were resampled and there is no object.
+        Views of the window if nothing is resampled. Resampled maps are 0 outside of objects.
     """
     assert geometry.quarter_turns % 2 == 0 or shape[0] == shape[1]
     window = _warp(window, geometry=geometry, shape=shape) if geometry.is_warped else _crop(window, shape=shape)
@@ -112,16 +112,16 @@ def move(window: Window, *, geometry: Geometry, shape: tuple[int, int]) -> Windo
 
 
 def back_matrix(*, rotation_deg: float, zoom_yx: tuple[float, ...], shear_deg: float) -> np.ndarray:
-    """Give the matrix from a place of the patch to its place in the window, float64 of shape (2, 2), axes y, x.
+    """Compute the matrix from positions in the patch to positions in the window, float64 (2, 2), axes y, x.
 
     Parameters
     ----------
     rotation_deg : float
-        Of the patch's content, counter-clockwise as it is seen.
+        Rotation of the patch's content, counter-clockwise as displayed.
     zoom_yx : (rows, columns), > 0
         Magnification.
     shear_deg : float, between -90 and 90
-        By how much a row is tilted.
+        Angle by which rows are tilted.
     """
     angle = math.radians(rotation_deg)
     rotation_yx = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
@@ -130,12 +130,12 @@ def back_matrix(*, rotation_deg: float, zoom_yx: tuple[float, ...], shear_deg: f
 
 
 def turn_vectors(vectors_cyx: np.ndarray, matrix_yx: np.ndarray) -> np.ndarray:
-    """Multiply each vector (y, x) of one or more fields by a matrix; an entry of 0, 1 or -1 is exact.
+    """Multiply each vector (y, x) of one or more fields by a matrix; entries of 0, 1 or -1 are exact.
 
     Parameters
     ----------
     vectors_cyx : ndarray of float32, shape (2 * fields, rows, columns)
-        y and x of one field after the other.
+        y and x of the first field, then of the next.
     matrix_yx : ndarray of shape (2, 2)
 
     Returns
@@ -189,12 +189,12 @@ def _find_places(geometry: Geometry, *, window_shape: tuple[int, ...], shape: tu
 def _warp_vectors(vectors_cyx: np.ndarray, *, back_yx: np.ndarray | None, places: Places) -> np.ndarray:
     nearest_cyx = places.take_nearest(vectors_cyx, outside=None)
     smooth_cyx = places.interpolate(vectors_cyx)
-    # Where cells touch, the mean of both fields may vanish, or point into the wrong cell.
+    # Where cells touch, the interpolated vector may vanish or point into the wrong cell.
     agreement_cyx = nearest_cyx[0::2] * smooth_cyx[0::2] + nearest_cyx[1::2] * smooth_cyx[1::2]
     agrees_cyx = agreement_cyx > 1e-3 * (nearest_cyx[0::2] ** 2 + nearest_cyx[1::2] ** 2)
     turned_cyx = np.where(np.repeat(agrees_cyx, 2, axis=0), smooth_cyx, nearest_cyx)
     if back_yx is not None:
-        # ASSUME an elastic change turns vectors by a few degrees only: its own slope is neglected.
+        # ASSUME an elastic change rotates vectors by a few degrees only, so its gradient is neglected.
         turned_cyx = turn_vectors(turned_cyx, np.linalg.inv(back_yx))
     length_cyx = np.hypot(nearest_cyx[0::2], nearest_cyx[1::2])
     found_cyx = np.hypot(turned_cyx[0::2], turned_cyx[1::2])
@@ -208,7 +208,7 @@ def _turn(planes_cyx: np.ndarray, geometry: Geometry) -> np.ndarray:
 
 
 def _turning_matrix(geometry: Geometry) -> np.ndarray:
-    # What `_turn` does to a vector (y, x): a quarter turn takes (y, x) to (-x, y).
+    # Effect of `_turn` on a vector (y, x); a quarter turn maps (y, x) to (-x, y).
     quarter_yx = np.array([[0, -1], [1, 0]])
     flips_yx = np.diag([-1 if geometry.flip_rows else 1, -1 if geometry.flip_columns else 1])
     return flips_yx @ np.linalg.matrix_power(quarter_yx, geometry.quarter_turns)

@@ -1,4 +1,4 @@
-"""What a person sees of a training that runs: progress lines, and TensorBoard files where they are asked for."""
+"""Progress lines and optional TensorBoard files of a running training."""
 
 import logging
 import math
@@ -12,15 +12,15 @@ from cellmill.training.checkpoints import Row, Training
 
 logger = logging.getLogger(__name__)
 
-# An epoch may last hours: so often the log says how far it is.
+# An epoch may last hours, so progress within it is logged at this interval.
 PROGRESS_EVERY_S = 60.0
 
-# Like the device, what somebody watches is no part of the config: nothing reruns for it.
+# An environment variable like CELLMILL_DEVICE, not part of the config, so that switching it on reruns nothing.
 VARIABLE = "CELLMILL_TENSORBOARD"
 
 
 class Watcher:
-    """Writes progress lines to the log; with CELLMILL_TENSORBOARD=folder also event files, one folder a run."""
+    """Writer of progress lines to the log and, with CELLMILL_TENSORBOARD=folder, of event files in a folder per run."""
 
     def __init__(self, weights_path: str | Path, *, rank: int) -> None:
         self._said = time.monotonic()
@@ -38,7 +38,7 @@ class Watcher:
             self._writer.close()
 
     def note_step(self, training: Training, *, steps: int, epochs: int, rate: float) -> None:
-        """Say how far the epoch is, if nothing was said for a while."""
+        """Log the progress of the epoch if nothing was logged for PROGRESS_EVERY_S."""
         if time.monotonic() - self._said < PROGRESS_EVERY_S:
             return
         self._said = time.monotonic()
@@ -51,7 +51,7 @@ class Watcher:
         )  # fmt: skip
 
     def note_epoch(self, row: Row, *, epochs: int) -> None:
-        """Say what an epoch has brought."""
+        """Log the scores of a finished epoch, and write them to TensorBoard if it is in use."""
         self._said = time.monotonic()
         done, seconds = int(row["epoch"] or 0), float(row["seconds"] or 0)
         scores = ", ".join(
