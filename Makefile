@@ -118,11 +118,11 @@ bbbc005: environment
 	$(BIN)/python tests/benchmarks/bbbc005.py
 
 reference: test-environment
-	PYTHONPATH=workflow $(BIN)/python -m cellmill.reference
+	PYTHONPATH=workflow $(BIN)/python docs/generate/reference.py
 	$(BIN)/python tests/pipeline/bad_inputs/document.py
 
 scenes: environment
-	PYTHONPATH=workflow $(BIN)/python -m cellmill.gallery
+	PYTHONPATH=workflow $(BIN)/python docs/generate/scenes.py
 
 slurm-profile:
 	@folder="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$folder"; \

@@ -35,7 +35,9 @@ def real_data() -> Path:
 
 def pytest_addoption(parser):
     parser.addoption(
-        "--regenerate-golden", action="store_true", help="write tests/unit/golden_losses.json anew and print the change"
+        "--regenerate-golden",
+        action="store_true",
+        help="write tests/unit/training/golden_losses.json anew and print the change",
     )
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from cellmill.comparing import COMPARISON_COLUMNS
-from cellmill.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
-from cellmill.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
-from cellmill.fit import fit_image, plan_fit, write_geometry
-from cellmill.images import write_image, write_labels, write_probabilities
+from cellmill.checks.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
+from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
+from cellmill.images.stored import write_image, write_labels, write_probabilities
+from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
 from cellmill.shards import shard_folder
+from cellmill.stages.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
 
 SCORE_COLUMNS = [
     "model",

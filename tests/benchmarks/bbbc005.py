@@ -26,8 +26,8 @@ sys.path[:0] = [str(ROOT / "workflow")] if str(ROOT / "workflow") not in sys.pat
 
 from cellmill.config.merging import merge  # noqa: E402  the library is found here
 from cellmill.config.simulate import Simulate, image_settings  # noqa: E402
-from cellmill.simcep.imaging import simulate_image  # noqa: E402
-from cellmill.simcep.statistics import distance, measure_image, otsu_objects, permutation_interval  # noqa: E402
+from cellmill.matching.statistics import distance, measure_image, otsu_objects, permutation_interval  # noqa: E402
+from cellmill.simulation.imaging import simulate_image  # noqa: E402
 
 FOLDER = "bbbc005_simcep/train"
 FIGURE = ROOT / "resources/bbbc005.png"

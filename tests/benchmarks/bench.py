@@ -17,8 +17,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-from annotations import flat_rasterize, rle_decoding  # noqa: E402  it imports the library
 from distances import flow_fields, two_nearest_cells  # noqa: E402
+
+from annotations import flat_rasterize, rle_decoding  # noqa: E402  it imports the library
 from evaluation import flat_evaluation, instance_matching, large_report  # noqa: E402
 from objects import bare_forward, flow_tracking, image_files, larger_image, tuned_images  # noqa: E402
 from simulation import flat_simulation, image_with_all_stages, large_image, two_workers  # noqa: E402
@@ -58,7 +59,7 @@ def boundary_svm() -> Row:
     """Time the classifier of boundary pixels: ten coefficients against libsvm's support vectors."""
     from sklearn.svm import SVC
 
-    from cellmill.boundary import decide, fit_classifier
+    from cellmill.objects.boundary import decide, fit_classifier
 
     rng = np.random.default_rng(0)
     features = rng.random((10_000, 2))
@@ -77,7 +78,7 @@ def rolling_ball() -> Row:
     """Time background subtraction of one frame: on a shrunk image against scikit-image at full size."""
     from skimage.restoration import rolling_ball as peer
 
-    from cellmill.background import subtract_rolling_ball
+    from cellmill.preprocessing.background import subtract_rolling_ball
 
     image = np.random.default_rng(0).gamma(4, 50, (512, 512)).astype(np.float32)
     return compare(
@@ -91,10 +92,10 @@ def tiled_prediction() -> Row:
     import torch
 
     from cellmill.config.networks import network_settings
-    from cellmill.models import build_network
-    from cellmill.normalise import InputScale
-    from cellmill.tiling import predict_tiled
-    from cellmill.views import View
+    from cellmill.inference.normalise import InputScale
+    from cellmill.inference.tiling import predict_tiled
+    from cellmill.inference.views import View
+    from cellmill.models.registry import build_network
 
     torch.set_num_threads(2)
     network = build_network(network_settings(preset_of(width=0.25))).eval()
@@ -119,7 +120,7 @@ def tiled_prediction() -> Row:
 def run_lengths() -> Row:
     """Time run-length encoding of 400 objects: by bounding box against a whole-image mask per object."""
     from cellmill.annotations.rle import encode_rle
-    from cellmill.measurements import bounding_boxes, encode_objects
+    from cellmill.objects.measurements import bounding_boxes, encode_objects
 
     labels = np.zeros((520, 704), np.uint16)
     for number in range(400):

@@ -77,10 +77,11 @@ def choose_image(scores: pd.DataFrame) -> tuple[str, str, float]:
 
 def read_chain(results: Path, dataset: str) -> Chain:
     """Read a data set's image of median score, and crop the output of each stage to the part with most objects."""
-    from cellmill.archives import read_fit
-    from cellmill.frames import list_frames
-    from cellmill.images import read_labels, read_plane
-    from cellmill.instances import make_masks
+    from cellmill.exports.model_file import read_fit
+    from cellmill.images.files import read_plane
+    from cellmill.images.stored import read_labels
+    from cellmill.objects.frames import list_frames
+    from cellmill.objects.instances import make_masks
 
     folder = results / dataset
     run = folder / "small"
@@ -121,7 +122,7 @@ def find_fullest(truth_yx: np.ndarray) -> tuple[slice, slice]:
 
 def paint(chain: Chain) -> list[Image.Image]:
     """Paint the panels of one image, in the order of PANELS."""
-    from cellmill.pages.pictures import OBJECT_COLOURS, stretch
+    from cellmill.reports.pictures import OBJECT_COLOURS, stretch
 
     colours = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in OBJECT_COLOURS], dtype=np.uint8)
 

@@ -219,7 +219,7 @@ def write_split(path: Path, simulate: dict[str, Any], *, parts: tuple[int, int, 
 def write_stand_in(folder: Path) -> None:
     """Write a simulated sequence in the layout of the real one, for --smoke."""
     from cellmill.config.simulate import Simulate, image_settings
-    from cellmill.simcep.sequence import simulate_sequence
+    from cellmill.simulation.sequence import simulate_sequence
 
     scene = {"scene": "dividing_nuclei", "size": [64, 96], "cells": 4, "time_lapse": {"frames": 20}}
     for room in ("01", "01_RES"):
@@ -287,15 +287,15 @@ def learnt(dataset: str, run: str) -> bool:
 
 
 def read_plan() -> Any:
-    from cellmill.plan import make_plan
+    from cellmill.planning.make import make_plan
 
     return make_plan(json.loads(Path("config.json").read_text()), presets_dir=ROOT / "resources/models")
 
 
 def run_job(stage: str, words: dict[str, str]) -> None:
     """Run one job in a process of the pool, unless its results exist."""
-    from cellmill import preprocess, rasterize, simulate
-    from cellmill.settings import job_settings
+    from cellmill.planning.settings import job_settings
+    from cellmill.stages import preprocess, rasterize, simulate
 
     plan = read_plan()
     dataset, shard = words["dataset"], words.get("shard", "")
@@ -315,8 +315,8 @@ def run_job(stage: str, words: dict[str, str]) -> None:
 
 def train_run(plan: Any, dataset: str, name: str) -> None:
     """Train one network. If its loss does not stay finite, write failed.txt."""
-    from cellmill import train
-    from cellmill.settings import job_settings
+    from cellmill.planning.settings import job_settings
+    from cellmill.stages import train
 
     run, results = plan.run(dataset, name), Path("results") / dataset
     folder = results / name
@@ -342,8 +342,8 @@ def train_run(plan: Any, dataset: str, name: str) -> None:
 
 def predict_run(plan: Any, dataset: str, name: str, shard: str) -> None:
     """Predict one shard with a network, if its weights exist."""
-    from cellmill import predict
-    from cellmill.settings import job_settings
+    from cellmill.planning.settings import job_settings
+    from cellmill.stages import predict
 
     results = Path("results") / dataset
     output, weights = results / name / "probabilities" / shard, results / name / "weights.pt"
@@ -391,8 +391,8 @@ def read_frames(plan: Any, dataset: str, part: str) -> list[Frame]:
 def find_dirt(plan: Any, dataset: str, sequence: str) -> np.ndarray | None:
     """Draw the specks of a sequence again and return their mask; None for a scene without specks."""
     from cellmill.config.simulate import image_settings
-    from cellmill.simcep.streams import open_stream
-    from cellmill.simcep.surroundings import draw_dirt
+    from cellmill.simulation.streams import open_stream
+    from cellmill.simulation.surroundings import draw_dirt
 
     section = image_settings(plan.config.datasets[dataset].simulate)
     rng = open_stream(sequence, "dirt", seed=plan.config.seed)

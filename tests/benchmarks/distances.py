@@ -36,7 +36,7 @@ def two_nearest_cells() -> "Row":
     """Time distances to the two nearest of 400 cells: within their boxes against the whole image for each cell."""
     from bench import compare
 
-    from cellmill.distances import find_two_nearest
+    from cellmill.objects.distances import find_two_nearest
 
     labels_yx = grid_of_cells()
 
@@ -63,7 +63,7 @@ def flow_fields() -> "Row":
     """Time flows of 400 cells: in blocks of boxes against a list of the nine neighbours of each pixel."""
     from bench import compare
 
-    from cellmill.flows import unit_flows
+    from cellmill.objects.flows import unit_flows
 
     labels_yx = grid_of_cells()
 

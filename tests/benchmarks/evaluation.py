@@ -102,12 +102,13 @@ def main(what: str, images: int) -> None:
         arguments = build_example(folder, test_names=names, shape=(IMAGE, IMAGE))
         start = time.perf_counter()
         if what == "report":
-            from cellmill.report import write_report
+            from cellmill.stages.report import write_report
 
             write_report(output_path=folder / "report.html", **arguments)
             assert (folder / "report.html").stat().st_size < 15e6
         else:
-            from cellmill.evaluate import evaluate_shard, summarize_evaluation
+            from cellmill.stages.evaluate import summarize_evaluation
+            from cellmill.stages.evaluate_shard import evaluate_shard
 
             run = arguments["runs"][0]
             # The same images each time, which makes no difference to memory

@@ -16,10 +16,10 @@ if __name__ == "__main__":
 import torch
 from scipy import ndimage
 
-from cellmill.boundary import boundary_features, find_boundary, fit_classifier, measure_grey
-from cellmill.flows import unit_flows
-from cellmill.instances import segment_image
-from cellmill.tracking import track_objects
+from cellmill.objects.boundary import boundary_features, find_boundary, fit_classifier, measure_grey
+from cellmill.objects.flow_tracking import track_objects
+from cellmill.objects.flows import unit_flows
+from cellmill.objects.instances import segment_image
 
 if TYPE_CHECKING:
     from bench import Row
@@ -101,12 +101,12 @@ def bare_forward() -> "Row":
     """Time prediction of an image in tiles of 512 against the network on the same windows, already tensors."""
     from bench import compare
 
-    from cellmill.averaging import Averaged
-    from cellmill.fit import plan_fit
-    from cellmill.models import build_network
-    from cellmill.normalise import measure_input
-    from cellmill.tiling import plan_spans, predict_bands
-    from cellmill.views import View
+    from cellmill.inference.ensemble import Averaged
+    from cellmill.inference.normalise import measure_input
+    from cellmill.inference.tiling import plan_spans, predict_bands
+    from cellmill.inference.views import View
+    from cellmill.models.registry import build_network
+    from cellmill.preprocessing.geometry import plan_fit
 
     torch.manual_seed(0)
     network = build_network(
@@ -169,10 +169,10 @@ def larger_image() -> "Row":
     """Time objects of 8192 x 8192, window by window, against four times those of 4096 x 4096: linear in pixels."""
     from bench import Row
 
-    from cellmill.fit import plan_fit
-    from cellmill.frames import Frame
-    from cellmill.images import write_image, write_probabilities
-    from cellmill.segmenting import segment_frame
+    from cellmill.images.stored import write_image, write_probabilities
+    from cellmill.objects.frames import Frame
+    from cellmill.objects.segmenting import segment_frame
+    from cellmill.preprocessing.geometry import plan_fit
 
     seconds = {}
     for side in (4096, 8192):
@@ -184,7 +184,9 @@ def larger_image() -> "Row":
             write_image(room / "image.tif", image_yx)
             write_probabilities(room / "prob.tif", prob_yx[np.newaxis])
             geometry = plan_fit((side, side), mode="none", size=None)
-            frame = Frame("slide", room / "image.tif", room / "prob.tif", None, geometry)
+            frame = Frame(
+                sample="slide", image_path=room / "image.tif", probability_path=room / "prob.tif", geometry=geometry
+            )
             start = time.perf_counter()
             segment_frame(frame, fitted=fitted, room=room)
             seconds[side] = time.perf_counter() - start
@@ -196,12 +198,12 @@ def image_files() -> "Row":
     """Time a shard of 512 x 512 images through postprocess with tuning and all tables, against ten images a second."""
     from bench import Row
 
+    from cellmill.checks.unlike_training import summarize_images
     from cellmill.config.postprocess import Postprocess
-    from cellmill.familiarity import summarize_images
-    from cellmill.fit import plan_fit, write_geometry
-    from cellmill.images import write_image, write_probabilities
-    from cellmill.postprocess import postprocess_shard
+    from cellmill.images.stored import write_image, write_probabilities
+    from cellmill.preprocessing.geometry import plan_fit, write_geometry
     from cellmill.shards import shard_folder
+    from cellmill.stages.postprocess import postprocess_shard
 
     labels_yx, prob_yx, image_yx = cells(SIDE)
     settings = Postprocess().model_dump(mode="json")

@@ -49,7 +49,7 @@ def settings(section: dict[str, Any]) -> dict[str, Any]:
 
 def simulate(numbers: range) -> None:
     """Simulate images with all stages switched on."""
-    from cellmill.simcep.imaging import simulate_image
+    from cellmill.simulation.imaging import simulate_image
 
     section = settings(ALL_STAGES)
     for number in numbers:
@@ -71,7 +71,7 @@ def large_image() -> "Row":
     """Time 2,000 cells in one image against the same area in images of the small size."""
     from bench import compare
 
-    from cellmill.simcep.imaging import simulate_image
+    from cellmill.simulation.imaging import simulate_image
 
     whole = settings(LARGE)
     part = settings({**LARGE, "size": SIZE, "cells": 2000 // 64, "clusters": {"count": 1}})

@@ -25,12 +25,12 @@ if __name__ == "__main__":
 import torch
 
 from cellmill.config.networks import network_settings
-from cellmill.config.training import ModelPreset
-from cellmill.fit import plan_fit, write_geometry
-from cellmill.images import write_image, write_labels
-from cellmill.models import build_network
+from cellmill.config.preset import ModelPreset
+from cellmill.images.stored import write_image, write_labels
+from cellmill.models.registry import build_network
+from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
-from cellmill.train import MAX_WORKERS, train_model
+from cellmill.stages.train import MAX_WORKERS, train_model
 from cellmill.training.batches import Batch, iterate_batches
 from cellmill.training.imagesets import ImageSet, find_labelled_images
 from cellmill.training.losses import Truth, measure_loss
@@ -275,7 +275,7 @@ def supplies() -> Iterator[Supply]:
 
 def windows_preset() -> dict[str, Any]:
     """Return the recurrent network of paper 2's text, made narrower: a faster step demands more of the loader."""
-    from cellmill.config.runs import load_preset, merge_preset
+    from cellmill.planning.runs import load_preset, merge_preset
 
     folder = Path(__file__).resolve().parents[2] / "resources" / "models"
     named = load_preset("clstm_unet_text", presets_dir=folder, where="")

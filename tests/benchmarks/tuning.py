@@ -110,13 +110,13 @@ def judge(folder: Path, dataset: str, run: str) -> dict[str, dict[str, list[floa
     """Score the test images of one run in each arm: arm -> score -> one value per image, ordered by sample."""
     os.chdir(folder)
     from cellmill.config.postprocess import Postprocess
-    from cellmill.fitting import fit_frames
-    from cellmill.frames import list_frames
-    from cellmill.images import IGNORE_LABEL
-    from cellmill.instances import keep_objects, make_masks, segment_image
+    from cellmill.images.stored import IGNORE_LABEL
     from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
     from cellmill.metrics.pixel import count_pixels, score_pixels
-    from cellmill.plan import make_plan
+    from cellmill.objects.frames import list_frames
+    from cellmill.objects.instances import keep_objects, make_masks, segment_image
+    from cellmill.objects.tuning import fit_frames
+    from cellmill.planning.make import make_plan
 
     plan = make_plan(json.loads(Path("config.json").read_text()), presets_dir=ROOT / "resources/models")
     results = Path("results") / dataset

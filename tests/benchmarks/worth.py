@@ -224,15 +224,15 @@ def run_all(folder: Path) -> None:
 
 
 def the_plan() -> Any:
-    from cellmill.plan import make_plan
+    from cellmill.planning.make import make_plan
 
     return make_plan(json.loads(Path("config.json").read_text()), presets_dir=ROOT / "resources/models")
 
 
 def run_job(stage: str, words: dict[str, str]) -> None:
     """Run one job in a process of the pool, unless its results exist."""
-    from cellmill import match, predict, preprocess, rasterize, simulate, train
-    from cellmill.settings import job_settings
+    from cellmill.planning.settings import job_settings
+    from cellmill.stages import match, predict, preprocess, rasterize, simulate, train
 
     plan = the_plan()
     dataset, shard = words["dataset"], words.get("shard", "")

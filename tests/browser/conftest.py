@@ -10,8 +10,9 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 from real_example import build_real_example
 
-from cellmill.report import summarize_for_index, write_index, write_report
-from cellmill.simcep.meanings import STATISTICS
+from cellmill.matching.statistic_names import STATISTICS
+from cellmill.stages.index import summarize_for_index, write_index
+from cellmill.stages.report import write_report
 from left_out import without_tool
 from programs import need
 from project import ROOT

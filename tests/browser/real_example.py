@@ -8,9 +8,10 @@ import pandas as pd
 from PIL import Image
 from scipy import ndimage
 
-from cellmill.fit import plan_fit, write_geometry
-from cellmill.images import read_plane, write_image, write_labels, write_probabilities
+from cellmill.images.files import read_plane
+from cellmill.images.stored import write_image, write_labels, write_probabilities
 from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
+from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from report_example import build_example
 
 # Image shape -> class; the first image of each shape is taken.

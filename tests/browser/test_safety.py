@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page
 
-from cellmill.report import write_index, write_report
+from cellmill.stages.index import write_index
+from cellmill.stages.report import write_report
 from report_example import TABLES, build_example
 
 # A sample's name is a file name, so it has no slash.

@@ -69,14 +69,14 @@ def run_stage(stage: str, folder: Path, form: str) -> None:
     annotations = Annotations.model_validate({"format": form, "path": "x"}).model_dump(mode="json")
     start = time.perf_counter()
     if stage == "check":
-        from cellmill.check import check_shard
+        from cellmill.stages.check_shard import check_shard
 
         check_shard(
             output_path=folder / f"check_{form}.json", samples=rows, channel="luminance", pixel_size_um=None,
             annotations=annotations, missing="error",
         )  # fmt: skip
     elif stage == "preprocess":
-        from cellmill.preprocess import preprocess_shard
+        from cellmill.stages.preprocess import preprocess_shard
 
         section = {"background": {"method": "gaussian", "sigma_px": 20.0}} if form == "binary" else {}
         settings = Preprocess.model_validate(section).model_dump(mode="json")
@@ -90,14 +90,16 @@ def run_stage(stage: str, folder: Path, form: str) -> None:
     elif stage == "picture":
         picture_slide(folder)
     elif stage == "export":
-        from cellmill.object_files import export_coco, export_geojson, export_rois
+        from cellmill.stages.export_coco import export_coco
+        from cellmill.stages.export_geojson import export_geojson
+        from cellmill.stages.export_rois import export_rois
 
         given = {"segmentation_dirs": [folder / "segmentation"], "samples": rows}
         export_coco(output_path=folder / "objects.coco.json", **given)
         export_rois(output_dir=folder / "rois", **given)
         export_geojson(output_dir=folder / "geojson", **given)
     else:
-        from cellmill.rasterize import rasterize_shard
+        from cellmill.stages.rasterize import rasterize_shard
 
         rasterize_shard(output_dir=folder / f"labels_{form}", samples=rows, annotations=annotations, missing="error")
     print(f"{stage} {form} {peak_memory_mb():.0f} {time.perf_counter() - start:.0f}")
@@ -107,9 +109,10 @@ def predict_slide(folder: Path) -> None:
     """Predict the preprocessed slide with a small untrained network."""
     import torch
 
-    from cellmill.config.training import ModelPreset
-    from cellmill.models import build_network, write_weights
-    from cellmill.predict import predict_shard
+    from cellmill.config.preset import ModelPreset
+    from cellmill.models.registry import build_network
+    from cellmill.models.weights import write_weights
+    from cellmill.stages.predict import predict_shard
 
     torch.manual_seed(0)
     network = {
@@ -130,11 +133,11 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
     import numpy as np
     import tifffile
 
+    from cellmill.checks.unlike_training import summarize_images
     from cellmill.config.postprocess import Postprocess
-    from cellmill.familiarity import summarize_images
-    from cellmill.images import write_probability_bands
-    from cellmill.postprocess import postprocess_shard
+    from cellmill.images.stored import write_probability_bands
     from cellmill.shards import shard_folder
+    from cellmill.stages.postprocess import postprocess_shard
 
     settings = Postprocess().model_dump(mode="json")
     fit = {
@@ -165,7 +168,7 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
 
 def evaluate_slide(folder: Path) -> None:
     """Score the objects against the annotations."""
-    from cellmill.evaluate import evaluate_shard
+    from cellmill.stages.evaluate_shard import evaluate_shard
 
     evaluate_shard(
         output_path=folder / "counts.json", images_dir=folder / "images_label_image",
@@ -177,9 +180,9 @@ def evaluate_slide(folder: Path) -> None:
 
 def picture_slide(folder: Path) -> None:
     """Draw the slide for the gallery of a report, with every view."""
-    from cellmill.fit import read_geometry
-    from cellmill.images import PlaneRows
-    from cellmill.pages.pictures import Prediction, Source, draw_picture
+    from cellmill.images.files import PlaneRows
+    from cellmill.preprocessing.geometry import read_geometry
+    from cellmill.reports.pictures import Prediction, Source, draw_picture
 
     source = Source(
         "slide", folder / "images_label_image" / "slide.tif",

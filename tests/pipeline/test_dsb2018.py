@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from skimage.filters import threshold_otsu
 
-from cellmill.images import read_plane
+from cellmill.images.files import read_plane
 from project import README_DSB_MODEL, copy_project, snakemake, write_config
 
 pytestmark = pytest.mark.long

@@ -1,19 +1,15 @@
 """ImageJ opens the files that the pipeline writes for it: labels with their scale, ROIs with the objects' pixels."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cellmill.annotations.imagej_roi import write_rois
-from cellmill.images import write_label_bands
+from cellmill.images.stored import write_label_bands
 from programs import need
 from project import GUARD_S
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
-
 from shapes import scattered_objects
 
 pytestmark = pytest.mark.long

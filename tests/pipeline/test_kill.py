@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-import cellmill.train
-from cellmill.models import read_weights
-from cellmill.train import train_model
+import cellmill.stages.train
+from cellmill.models.weights import read_weights
+from cellmill.stages.train import train_model
 from cellmill.training.checkpoints import Checkpoint
 from unit.sequence_shards import recurrent_preset
 from unit.training_shards import network_of, tiny_preset, write_training_shard
 
-WORKFLOW = Path(cellmill.train.__file__).parents[1]
+WORKFLOW = Path(cellmill.stages.train.__file__).parents[2]
 PATIENCE_S = 600
 FRAMES = 6
 
@@ -54,7 +54,7 @@ import os, pickle, sys, time, traceback
 from pathlib import Path
 sys.path.insert(0, {str(WORKFLOW)!r})
 import torch
-import cellmill.training.checkpoints, cellmill.train as stage
+import cellmill.training.checkpoints, cellmill.stages.train as stage
 torch.optim.Adam(torch.nn.Linear(1, 1).parameters())  # loads seconds of modules
 
 def work(room, given, save_every_s, wait_at, step_s, half_save):

@@ -8,7 +8,7 @@ import zarr
 
 from cellmill.annotations.coco import write_coco
 from cellmill.annotations.imagej_roi import write_rois
-from cellmill.images import read_labels
+from cellmill.images.stored import read_labels
 from project import TINY, copy_project, draw_cells, planned_jobs, snakemake, write_config
 
 ODD_NAMES = ("a b", "it's", '6" well', "100%", "größe", "-dash", "semi;colon", "paren(1)", "and&so", "dollar$x", "#1")

@@ -19,17 +19,18 @@ from PIL import Image
 from pycocotools import mask as coco_mask
 from skimage.measure import label
 
-from cellmill.check import check_shard
-from cellmill.distances import normalised_distance
-from cellmill.findings import summarize_check
-from cellmill.flows import unit_flows
-from cellmill.images import IGNORE_LABEL
-from cellmill.instances import Candidates
+from cellmill.images.stored import IGNORE_LABEL
 from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
-from cellmill.plan import Plan, make_plan
-from cellmill.rasterize import rasterize_shard
-from cellmill.samples import UNLABELLED
-from cellmill.settings import job_settings
+from cellmill.objects.distances import normalised_distance
+from cellmill.objects.flows import unit_flows
+from cellmill.objects.instances import Candidates
+from cellmill.planning.make import make_plan
+from cellmill.planning.plan import Plan
+from cellmill.planning.samples import UNLABELLED
+from cellmill.planning.settings import job_settings
+from cellmill.stages.check_dataset import summarize_check
+from cellmill.stages.check_shard import check_shard
+from cellmill.stages.rasterize import rasterize_shard
 from cellmill.training.targets import contour_classes
 from project import ROOT, copy_project, snakemake, write_config
 

@@ -14,8 +14,8 @@ import yaml
 from PIL import Image
 
 from cellmill.annotations.rle import encode_rle
-from cellmill.pages.published import load_paper
-from cellmill.plan import make_plan
+from cellmill.planning.make import make_plan
+from cellmill.reports.published import load_paper
 from left_out import without_data
 from project import ROOT, copy_project, draw_cells, snakemake, write_config
 

@@ -148,7 +148,7 @@ def test_a_copy_that_kept_no_time_stamps_runs_nothing(finished, tmp_path):
 
 
 def test_comments_and_docstrings_run_nothing(project):
-    for module in ("train.py", "images.py", "models/unet.py", "report.py", "shards.py"):
+    for module in ("stages/train.py", "images/files.py", "models/unet.py", "stages/report.py", "shards.py"):
         path = project / "workflow/cellmill" / module
         text = path.read_text()
         end_of_docstring = text.index('"""', 3) + 3
@@ -203,16 +203,9 @@ def test_one_line_in_an_architecture_reruns_the_runs_of_that_architecture(projec
 
 
 def test_the_report_template_reruns_the_reports(project):
-    path = project / "workflow/cellmill/templates/report.html.jinja"
+    path = project / "workflow/cellmill/reports/templates/report.html.jinja"
     path.write_text(path.read_text() + "\n<!-- other -->\n")
-    assert planned_jobs(project) == {"report cells", "report nuclei", "crate nuclei", "index"} - (
-        {"index"} if not _index_shares(project) else set()
-    )
-
-
-def _index_shares(project: Path) -> bool:
-    """Return whether the index page is made by the same module, with the same templates, as the reports."""
-    return "cellmill.report" in (project / "workflow/scripts/index.py").read_text()
+    assert planned_jobs(project) == {"report cells", "report nuclei", "crate nuclei"}
 
 
 def test_logging_reruns_nothing(project):
@@ -350,8 +343,8 @@ def test_a_new_test_image_touches_its_shard_and_at_most_the_one_that_splits(proj
 
 def _name_that_falls_into(project: Path, part: str) -> str:
     from cellmill.config.dataset import Split
-    from cellmill.samples import Sample
-    from cellmill.splits import assign_splits
+    from cellmill.planning.samples import Sample
+    from cellmill.planning.splits import assign_splits
 
     names = [*NUCLEI, *(f"x{number}" for number in range(40))]
     sides, _ = assign_splits(

@@ -3,9 +3,9 @@
 import numpy as np
 
 from cellmill.config.merging import merge
-from cellmill.config.training import ModelPreset
-from cellmill.fit import plan_fit, write_geometry
-from cellmill.images import write_image, write_labels
+from cellmill.config.preset import ModelPreset
+from cellmill.images.stored import write_image, write_labels
+from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
 
 TINY_RECURRENT = {

@@ -3,11 +3,12 @@
 import numpy as np
 
 from cellmill.config.networks import network_settings
-from cellmill.config.training import ModelPreset
-from cellmill.fit import fit_image, plan_fit, write_geometry
-from cellmill.images import write_image, write_labels
+from cellmill.config.preset import ModelPreset
+from cellmill.images.stored import write_image, write_labels
+from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
+from cellmill.preprocessing.stored_images import find_images
 from cellmill.shards import shard_folder
-from cellmill.training.imagesets import ImageSet, find_images, find_labelled_images
+from cellmill.training.imagesets import ImageSet, find_labelled_images
 
 TINY = {
     "title": "tiny",

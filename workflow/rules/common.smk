@@ -9,13 +9,14 @@ sys.path.insert(0, str(WORKFLOW_DIR))
 
 from snakemake.exceptions import WorkflowError
 
-from cellmill.cleanup import remove_old_shards
 from cellmill.config.errors import ConfigError
-from cellmill.config.export import exported_files
-from cellmill.inventory import result_paths
-from cellmill.plan import freeze, make_plan, thaw, write_sample_tables
+from cellmill.planning.exports import exported_files
+from cellmill.planning.layout import EVALUATED, ROOMS
+from cellmill.planning.make import freeze, make_plan, thaw, write_sample_tables
+from cellmill.planning.old_shards import remove_old_shards
+from cellmill.planning.results import result_paths
+from cellmill.planning.settings import job_settings
 from cellmill.provenance import code_digests
-from cellmill.settings import job_settings
 from cellmill.shards import seal_path
 
 PRESETS_DIR = Path(workflow.basedir) / "resources" / "models"

@@ -1,16 +1,8 @@
 """Input functions of the rules, which list the files a job reads, in the order of the stages."""
 
-# Rooms are the kinds of shard folder. Snakemake compares files by content but folders by time stamp only. Each shard
-# folder therefore has a seal, a file with the digest of its manifest. Consumers take the folder as ancient and the
-# seal as an ordinary file. See workflow/decisions/0003-seals.md.
-ROOMS = {
-    "raw": "results/{dataset}/raw/{shard}",
-    "images": "results/{dataset}/images/{shard}",
-    "labels": "results/{dataset}/labels/{shard}",
-    "probabilities": "results/{dataset}/{run}/probabilities/{shard}",
-    "segmentation": "results/{dataset}/{run}/segmentation/{shard}",
-}
-EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes")
+# Snakemake compares files by content but folders by time stamp only. Each shard folder therefore has a seal, a file
+# with the digest of its manifest. Consumers take the folder as ancient and the seal as an ordinary file.
+# See workflow/decisions/0003-seals.md.
 
 
 def folders(room, wildcards, shards):

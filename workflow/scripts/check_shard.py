@@ -1,10 +1,10 @@
-"""Rule check_shard. The work is in cellmill/check.py."""
+"""Rule check_shard. The work is in cellmill/stages/check_shard.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
-from cellmill.check import check_shard
+from cellmill.stages.check_shard import check_shard
 
 check_shard(
     output_path=snakemake.output.findings, raw_dir=next(iter(snakemake.input.get("raw", [])), None),

@@ -1,10 +1,10 @@
-"""Rule crate. The work is in cellmill/crate.py."""
+"""Rule crate. The work is in cellmill/stages/crate.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
-from cellmill.crate import write_crate
+from cellmill.stages.crate import write_crate
 from cellmill.provenance import describe_run
 
 write_crate(

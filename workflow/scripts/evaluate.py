@@ -1,10 +1,10 @@
-"""Rule evaluate. The work is in cellmill/evaluate.py."""
+"""Rule evaluate. The work is in cellmill/stages/evaluate.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
-from cellmill.evaluate import summarize_evaluation
+from cellmill.stages.evaluate import summarize_evaluation
 
 tables = {f"{name}_path": snakemake.output[name] for name in ("metrics", "scores", "comparisons", "curves", "sizes")}
 summarize_evaluation(

@@ -1,11 +1,11 @@
-"""Rule index. The work is in cellmill/report.py."""
+"""Rule index. The work is in cellmill/stages/index.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
 from cellmill.provenance import describe_run
-from cellmill.report import summarize_for_index, write_index
+from cellmill.stages.index import summarize_for_index, write_index
 
 counts = snakemake.params.settings["datasets"]
 tables = zip(snakemake.params.settings["order"], snakemake.input.metrics, snakemake.input.comparisons, strict=True)

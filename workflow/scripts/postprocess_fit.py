@@ -1,10 +1,10 @@
-"""Rule postprocess_fit. The work is in cellmill/postprocess.py."""
+"""Rule postprocess_fit. The work is in cellmill/stages/postprocess_fit.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
-from cellmill.postprocess import fit_postprocess
+from cellmill.stages.postprocess_fit import fit_postprocess
 
 roles = ("train_images", "train_labels", "train_probabilities",
          "validation_images", "validation_labels", "validation_probabilities")  # fmt: skip

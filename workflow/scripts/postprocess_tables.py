@@ -1,10 +1,10 @@
-"""Rule postprocess_tables. The work is in cellmill/postprocess.py."""
+"""Rule postprocess_tables. The work is in cellmill/stages/postprocess_tables.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
-from cellmill.postprocess import gather_tables
+from cellmill.stages.postprocess_tables import gather_tables
 
 gather_tables(
     objects_path=snakemake.output.objects, rle_path=snakemake.output.rle, flags_path=snakemake.output.flags,

@@ -1,9 +1,9 @@
-"""Rule preprocess. The work is in cellmill/preprocess.py."""
+"""Rule preprocess. The work is in cellmill/stages/preprocess.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
-from cellmill.preprocess import preprocess_shard
+from cellmill.stages.preprocess import preprocess_shard
 
 preprocess_shard(output_dir=snakemake.output.images, **snakemake.params.settings)

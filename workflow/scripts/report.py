@@ -1,11 +1,11 @@
-"""Rule report. The work is in cellmill/report.py."""
+"""Rule report. The work is in cellmill/stages/report.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
 from cellmill.provenance import describe_run
-from cellmill.report import write_report
+from cellmill.stages.report import write_report
 
 write_report(
     output_path=snakemake.output.page, check_paths=list(snakemake.input.findings),

@@ -1,10 +1,10 @@
-"""Rule train. The work is in cellmill/train.py."""
+"""Rule train. The work is in cellmill/stages/train.py."""
 
 from cellmill.runlog import start_log
 
 start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
-from cellmill.train import train_model
+from cellmill.stages.train import train_model
 
 train_model(
     weights_path=snakemake.output.weights, history_path=snakemake.output.history, summary_path=snakemake.output.summary,

@@ -13,9 +13,9 @@ from cases import CASES, Case  # noqa: E402
 
 from cellmill.annotations.imagej_roi import MAX_ARCHIVE_BYTES, MAX_MEMBER_BYTES  # noqa: E402
 from cellmill.config.annotations import NEEDED, READ_BY  # noqa: E402
-from cellmill.decoding import KIND_OF_SUFFIX  # noqa: E402
-from cellmill.images import IGNORE_LABEL  # noqa: E402
-from cellmill.layouts import MAX_DECODED_BYTES, MAX_PIXELS  # noqa: E402
+from cellmill.images.axes import MAX_DECODED_BYTES, MAX_PIXELS  # noqa: E402
+from cellmill.images.png_jpeg import KIND_OF_SUFFIX  # noqa: E402
+from cellmill.images.stored import IGNORE_LABEL  # noqa: E402
 
 COMMAND = ".venv/bin/python tests/pipeline/bad_inputs/document.py"
 PAGE = ROOT / "resources/inputs.md"

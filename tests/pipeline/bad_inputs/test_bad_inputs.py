@@ -13,16 +13,17 @@ import pytest
 from cases import CASES, SAMPLES, Case, images, pixels, put, put_tiff
 from document import COMMAND, IMAGE_FORMATS, PAGE, write_page
 
-from cellmill.check import check_shard
 from cellmill.config.annotations import Annotations
 from cellmill.config.errors import ConfigError
-from cellmill.decoding import KIND_OF_SUFFIX, STORE
-from cellmill.images import read_plane
-from cellmill.plan import Plan, make_plan
-from cellmill.preprocess import preprocess_shard
-from cellmill.rasterize import rasterize_shard
-from cellmill.rasters import open_raster
-from cellmill.settings import job_settings
+from cellmill.images.files import read_plane
+from cellmill.images.png_jpeg import KIND_OF_SUFFIX, STORE
+from cellmill.images.rasters import open_raster
+from cellmill.planning.make import make_plan
+from cellmill.planning.plan import Plan
+from cellmill.planning.settings import job_settings
+from cellmill.stages.check_shard import check_shard
+from cellmill.stages.preprocess import preprocess_shard
+from cellmill.stages.rasterize import rasterize_shard
 from project import GUARD_S, ROOT, copy_project, snakemake, write_config
 from rights import file_modes_count
 

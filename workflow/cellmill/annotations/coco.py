@@ -25,7 +25,7 @@ from cellmill.annotations.coco_json import (
     sample_of,
 )
 from cellmill.annotations.coco_masks import describe_objects, draw_annotation
-from cellmill.annotations.masks import Instance
+from cellmill.annotations.instance import Instance
 from cellmill.annotations.pieces import LabelBands
 from cellmill.shards import atomic_path
 

@@ -13,11 +13,11 @@ import numpy as np
 from pycocotools import mask as coco_mask
 
 from cellmill.annotations.coco_json import as_numbers, shorten
-from cellmill.annotations.masks import Instance
+from cellmill.annotations.instance import Instance
 from cellmill.annotations.outlines import explain_few_points, leaves_image
 from cellmill.annotations.pieces import LabelBands, gather_objects
 from cellmill.annotations.rle import draw_runs, find_runs
-from cellmill.images import IGNORE_LABEL
+from cellmill.images.stored import IGNORE_LABEL
 
 # five bits per character; two counts differ by less than 2**31, the pixel count of the largest image
 MAX_CHARACTERS = 7

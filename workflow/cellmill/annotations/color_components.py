@@ -8,9 +8,10 @@ import numpy as np
 from scipy.ndimage import find_objects
 from skimage.measure import label
 
-from cellmill.annotations.masks import JPEG_SUFFIXES, Instance, only_path, stack_place
-from cellmill.channels import has_alpha
-from cellmill.rasters import match_plane, open_raster
+from cellmill.annotations.instance import Instance
+from cellmill.annotations.masks import JPEG_SUFFIXES, only_path, stack_place
+from cellmill.images.channels import has_alpha
+from cellmill.images.rasters import match_plane, open_raster
 
 # ASSUME a drawn mask has few one-pixel objects; most regions of smoothed edges and camera noise have one pixel
 MAX_SINGLE_PIXELS = 100
@@ -86,7 +87,7 @@ def number_colours(array: np.ndarray, *, axes: str) -> np.ndarray:
     ----------
     array : ndarray of shape (rows, columns) or (rows, columns, channels), any real dtype
     axes : "YX", "YXS" or "YXC"
-        Axes of the array, as in `cellmill.rasters.Raster`.
+        Axes of the array, as in `cellmill.images.rasters.Raster`.
 
     Returns
     -------

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cellmill.annotations.masks import Instance
-from cellmill.images import IGNORE_LABEL
+from cellmill.annotations.instance import Instance
+from cellmill.images.stored import IGNORE_LABEL
 
 # Pixels drawn at a time: drawing a slide's labels needs memory only for one band and the objects.
 BAND_PIXELS = 2**22

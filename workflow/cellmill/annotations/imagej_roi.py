@@ -12,11 +12,11 @@ import numpy as np
 from roifile import ImagejRoi
 
 from cellmill.annotations.imagej_shapes import encode_rings, explain_no_area, read_outline
-from cellmill.annotations.masks import Instance
+from cellmill.annotations.instance import Instance
 from cellmill.annotations.outlines import fill_outline, trace_edges
 from cellmill.annotations.pieces import LabelBands, gather_objects
-from cellmill.images import IGNORE_LABEL
-from cellmill.layouts import PROJECTIONS, PlaneIndex
+from cellmill.images.axes import PROJECTIONS, PlaneIndex
+from cellmill.images.stored import IGNORE_LABEL
 from cellmill.shards import atomic_path
 
 # A slide of 30,000 x 30,000 px has 200,000 nuclei.

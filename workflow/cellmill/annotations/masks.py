@@ -5,58 +5,21 @@ bounding box, so that a thousand objects need memory for their own pixels and no
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cellmill.annotations.pieces import Piece, crop_piece, gather_bands, join_regions, merge_pieces
-from cellmill.channels import has_alpha
-from cellmill.images import IGNORE_LABEL
-from cellmill.layouts import PlaneIndex
-from cellmill.rasters import match_plane, open_raster
+from cellmill.annotations.instance import Instance, instance_of_piece
+from cellmill.annotations.pieces import crop_piece, gather_bands, join_regions, merge_pieces
+from cellmill.images.axes import PlaneIndex
+from cellmill.images.channels import has_alpha
+from cellmill.images.rasters import match_plane, open_raster
+from cellmill.images.stored import IGNORE_LABEL
 
 # Pixels read at a time: reading an annotation of a slide needs memory only for one band and the objects.
 BAND_PIXELS = 2**22
 JPEG_SUFFIXES = (".jpg", ".jpeg")
-
-
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One annotated object.
-
-    `mask_yx` (bool) is the mask inside the object's bounding box; `row` and `column` are the position of the box's
-    first pixel in the image, px. `source` is the origin of the annotation: a table row, a file or a number in a label
-    image. `number` is the object's number in the annotation, if it has one. `is_ignored` marks a region without
-    individual annotations (a crowd), which is not an object. `broken` is the fault of an outline, else empty.
-    """
-
-    row: int
-    column: int
-    mask_yx: np.ndarray
-    source: str
-    number: int | None = None
-    is_ignored: bool = False
-    broken: str = ""
-
-    @property
-    def area_px(self) -> int:
-        """Number of pixels, before overlaps are resolved."""
-        return int(np.count_nonzero(self.mask_yx))
-
-    @property
-    def box(self) -> tuple[slice, slice]:
-        """Rows and columns of the bounding box in the image."""
-        return (
-            slice(self.row, self.row + self.mask_yx.shape[0]),
-            slice(self.column, self.column + self.mask_yx.shape[1]),
-        )
-
-
-def crop_instance(mask_yx: np.ndarray, *, source: str) -> Instance:
-    """Crop a mask to its bounding box; an empty mask becomes a box of shape (0, 0)."""
-    return _instance(crop_piece(mask_yx, row=0), source=source)
 
 
 def read_mask_folder(
@@ -93,7 +56,7 @@ def read_mask_folder(
         except ValueError as error:
             problems.append(str(error))
             continue
-        instances.append(_instance(merge_pieces(pieces), source=path))
+        instances.append(instance_of_piece(merge_pieces(pieces), source=path))
     if problems:
         raise ValueError("\n".join(problems))
     return instances
@@ -133,7 +96,7 @@ def read_label_image(
     bands = read_codes(row["sample"], path, shape=shape, plane=stack_place(row))
     objects = gather_bands(_refuse_codes(bands, ignore_value=ignore_value, where=f"sample {row['sample']}, {path}"))
     return [
-        _instance(piece, source=str(number), number=number, is_ignored=number == ignore_value)
+        instance_of_piece(piece, source=str(number), number=number, is_ignored=number == ignore_value)
         for number, piece in objects.items()
     ]
 
@@ -168,7 +131,7 @@ def read_binary(
     bands = read_two_values(row["sample"], only_path(row), shape=shape, plane=stack_place(row))
     is_background = annotations["foreground"] == "zero"
     regions = join_regions((rows, ~band_yx if is_background else band_yx) for rows, band_yx in bands)
-    return [_instance(piece, source=f"region {i}") for i, piece in enumerate(regions, start=1)]
+    return [instance_of_piece(piece, source=f"region {i}") for i, piece in enumerate(regions, start=1)]
 
 
 def read_codes(
@@ -265,7 +228,7 @@ def read_ignored(row: Mapping[str, Any], *, shape: tuple[int, int]) -> list[Inst
         return []
     bands = read_two_values(row["sample"], path, shape=shape, plane=())
     piece = merge_pieces([crop_piece(band_yx, row=rows.start) for rows, band_yx in bands])
-    return [_instance(piece, source=path, is_ignored=True)] if piece[2].size else []
+    return [instance_of_piece(piece, source=path, is_ignored=True)] if piece[2].size else []
 
 
 def stack_place(row: Mapping[str, Any]) -> PlaneIndex:
@@ -304,7 +267,3 @@ def _refuse_codes(
                 "ignored pixels."
             )
         yield rows, codes_yx
-
-
-def _instance(piece: Piece, *, source: str, number: int | None = None, is_ignored: bool = False) -> Instance:
-    return Instance(*piece, source, number=number, is_ignored=is_ignored)

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 
-from cellmill.annotations.masks import Instance, crop_instance
+from cellmill.annotations.instance import Instance, crop_instance
 
 # more crossings than the outline of a whole plate has; a damaged outline is rejected within seconds
 MAX_CROSSINGS = 2**28

@@ -8,7 +8,7 @@ from scipy.ndimage import binary_closing, binary_fill_holes, find_objects
 from scipy.ndimage import label as label_components
 
 from cellmill.annotations.drawing import choose_numbers
-from cellmill.annotations.masks import Instance
+from cellmill.annotations.instance import Instance
 
 TOUCHING = np.ones((3, 3), dtype=bool)
 # SOURCE 11th place of Sartorius 2021: smaller parts of a broken mask are debris

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cellmill.annotations.masks import Instance
+from cellmill.annotations.instance import Instance
 from cellmill.annotations.pieces import merge_pieces
 from cellmill.annotations.rle import decode_crop
 

@@ -2,7 +2,9 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from cellmill.config.closed import Closed
 
 # one file for all images
 TABLE_FORMATS = ("rle", "coco")
@@ -26,10 +28,8 @@ READ_BY: dict[str, tuple[str, ...]] = {
 NEEDED: dict[str, tuple[str, ...]] = {"rle": ("table", "order"), "coco": ("table",)}
 
 
-class Annotations(BaseModel):
+class Annotations(Closed):
     """Location and format of the annotated objects of each image."""
-
-    model_config = ConfigDict(extra="forbid")
 
     format: Literal["rle", "coco", "label_image", "mask_folder", "binary", "ctc", "color_components", "imagej_roi"] = (
         Field(

@@ -2,16 +2,16 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from cellmill.config.closed import Closed
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Magnification = Annotated[float, Field(ge=0.25, le=4)]
 
 
-class Elastic(BaseModel):
+class Elastic(Closed):
     """A smooth random displacement of all pixels."""
-
-    model_config = ConfigDict(extra="forbid")
 
     probability: Probability = Field(1.0, description="How often a patch is bent.")
     displacement_px: float = Field(
@@ -30,10 +30,8 @@ class Elastic(BaseModel):
     )
 
 
-class Augmentation(BaseModel):
+class Augmentation(Closed):
     """Random augmentation of a patch; geometric changes apply to image, labels and flows alike."""
-
-    model_config = ConfigDict(extra="forbid")
 
     flip: bool | Literal["rows", "columns"] = Field(
         False,

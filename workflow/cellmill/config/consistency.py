@@ -1,14 +1,10 @@
 """Checks for contradictory settings in a preset. Each message suggests a setting that would work."""
 
-from __future__ import annotations
-
 import math
-from typing import TYPE_CHECKING
 
-from cellmill.config.networks import RECURRENT, stride_px
-
-if TYPE_CHECKING:
-    from cellmill.config.training import ModelPreset
+from cellmill.config.augmentation import Augmentation
+from cellmill.config.networks import RECURRENT, NetworkSection, stride_px
+from cellmill.config.training import Input, Loss, Predict, Train
 
 # Losses that each output can be trained with; messages suggest the first.
 LOSSES: dict[str, tuple[str, ...]] = {
@@ -27,29 +23,29 @@ CLASSES = {"two_classes": 2, "contour": 3}
 RECURRENT_OUTPUTS = ("foreground", "two_classes", "contour")
 
 
-def contradictions_of(preset: ModelPreset) -> list[str]:
+def contradictions_of(*, network: NetworkSection, input: Input, train: Train, predict: Predict) -> list[str]:
     """List the contradictory settings of a preset, one message for each."""
     return [
-        *_wrong_patch(preset),
-        *_wrong_loss(preset),
-        *_wrong_frames(preset),
-        *_wrong_bends(preset),
-        *_wrong_averages(preset),
-        *_wrong_times(preset),
+        *_wrong_patch(network, train),
+        *_wrong_loss(network, train.loss),
+        *_wrong_frames(network, input, train.augmentation),
+        *_wrong_bends(train),
+        *_wrong_averages(network, predict),
+        *_wrong_times(train),
     ]
 
 
-def _wrong_patch(preset: ModelPreset) -> list[str]:
-    stride, patch = stride_px(preset.network), preset.train.patch
+def _wrong_patch(network: NetworkSection, train: Train) -> list[str]:
+    stride, patch = stride_px(network), train.patch
     mistakes = []
     if any(side % stride or side < 2 * stride for side in patch):
         near = [max(2, round(side / stride)) * stride for side in patch]
-        key = "levels" if hasattr(preset.network, "levels") else "architecture"
+        key = "levels" if hasattr(network, "levels") else "architecture"
         mistakes.append(
             f"train.patch: expected multiples of {stride} px, at least {2 * stride}, for the poolings of "
-            f"{preset.network.architecture}, found {list(patch)}. Take {near}, or change network.{key}"
+            f"{network.architecture}, found {list(patch)}. Take {near}, or change network.{key}"
         )
-    if preset.train.augmentation.rotate_90 and patch[0] != patch[1]:
+    if train.augmentation.rotate_90 and patch[0] != patch[1]:
         mistakes.append(
             f"train.augmentation.rotate_90: expected a square patch, found {list(patch)}. "
             "Set train.patch to a square or rotate_90 to false"
@@ -57,10 +53,10 @@ def _wrong_patch(preset: ModelPreset) -> list[str]:
     return mistakes
 
 
-def _wrong_loss(preset: ModelPreset) -> list[str]:
-    output, loss = preset.network.output, preset.train.loss
+def _wrong_loss(network: NetworkSection, loss: Loss) -> list[str]:
+    output = network.output
     mistakes = []
-    is_impossible = preset.network.architecture in RECURRENT and output not in RECURRENT_OUTPUTS
+    is_impossible = network.architecture in RECURRENT and output not in RECURRENT_OUTPUTS
     if loss.name not in LOSSES[output] and not is_impossible:
         mistakes.append(
             f"train.loss.name: expected {' or '.join(LOSSES[output])} for network.output {output}, found {loss.name}. "
@@ -81,31 +77,31 @@ def _wrong_loss(preset: ModelPreset) -> list[str]:
     return mistakes
 
 
-def _wrong_frames(preset: ModelPreset) -> list[str]:
+def _wrong_frames(network: NetworkSection, input: Input, augmentation: Augmentation) -> list[str]:
     mistakes = []
-    architecture, augmentation = preset.network.architecture, preset.train.augmentation
+    architecture = network.architecture
     is_recurrent = architecture in RECURRENT
-    if is_recurrent and preset.input.frames > 1:
+    if is_recurrent and input.frames > 1:
         mistakes.append(
             f"input.frames: expected 1 for {architecture}, which follows the sequence itself, found "
-            f"{preset.input.frames}. Set it to 1"
+            f"{input.frames}. Set it to 1"
         )
-    if is_recurrent and preset.network.output not in RECURRENT_OUTPUTS:
+    if is_recurrent and network.output not in RECURRENT_OUTPUTS:
         mistakes.append(
             f"network.output: expected {', '.join(RECURRENT_OUTPUTS)} for {architecture}, found "
-            f"{preset.network.output}. Set it to two_classes and train.loss.name to ce"
+            f"{network.output}. Set it to two_classes and train.loss.name to ce"
         )
-    if is_recurrent and preset.input.class_planes:
+    if is_recurrent and input.class_planes:
         mistakes.append(
-            f"input.class_planes: expected none for {architecture}, found {preset.input.class_planes}. Leave it out, "
+            f"input.class_planes: expected none for {architecture}, found {input.class_planes}. Leave it out, "
             "or take an architecture for single images"
         )
-    if augmentation.reverse_time and preset.input.frames == 1:
+    if augmentation.reverse_time and input.frames == 1:
         instead = "set train.streams.reverse, which turns whole sequences" if is_recurrent else "raise input.frames"
         mistakes.append(
             f"train.augmentation.reverse_time: expected input.frames above 1, found 1. Leave it out, or {instead}"
         )
-    if getattr(preset.network, "conditioning", "planes") == "film" and not preset.input.class_planes:
+    if getattr(network, "conditioning", "planes") == "film" and not input.class_planes:
         mistakes.append(
             "network.conditioning: expected input.class_planes for film, found none. Name the classes, or set it to "
             "planes"
@@ -113,37 +109,37 @@ def _wrong_frames(preset: ModelPreset) -> list[str]:
     return mistakes
 
 
-def _wrong_averages(preset: ModelPreset) -> list[str]:
-    if preset.predict.average == "none" or preset.network.output != "flow_gray":
+def _wrong_averages(network: NetworkSection, predict: Predict) -> list[str]:
+    if predict.average == "none" or network.output != "flow_gray":
         return []
     return [
         f"predict.average: expected none for network.output flow_gray, whose grey value changes with the direction of "
-        f"the image, found {preset.predict.average}. Set it to none, or take network.output flow"
+        f"the image, found {predict.average}. Set it to none, or take network.output flow"
     ]
 
 
-def _wrong_bends(preset: ModelPreset) -> list[str]:
+def _wrong_bends(train: Train) -> list[str]:
     """Check that the elastic displacement is smooth enough for its size, so that it does not fold cells."""
-    elastic = preset.train.augmentation.elastic
+    elastic = train.augmentation.elastic
     if elastic is None:
         return []
-    sigma_px = elastic.smoothness * min(preset.train.patch)
+    sigma_px = elastic.smoothness * min(train.patch)
     if sigma_px >= FOLDS_BELOW * elastic.displacement_px:
         return []
     # Rounded down, because the suggested number must not fold cells either.
     largest_px = math.floor(100 * sigma_px / FOLDS_BELOW) / 100
     return [
         f"train.augmentation.elastic.displacement_px: expected at most {largest_px:g} px for a field "
-        f"that is smooth over {sigma_px:.3g} px (smoothness of a patch of {list(preset.train.patch)}), found "
+        f"that is smooth over {sigma_px:.3g} px (smoothness of a patch of {list(train.patch)}), found "
         f"{elastic.displacement_px:g}, which would fold cells. Lower it, or raise smoothness"
     ]
 
 
-def _wrong_times(preset: ModelPreset) -> list[str]:
+def _wrong_times(train: Train) -> list[str]:
     mistakes = []
-    if preset.train.schedule.warmup_epochs > preset.train.epochs:
+    if train.schedule.warmup_epochs > train.epochs:
         mistakes.append(
-            f"train.schedule.warmup_epochs: expected at most {preset.train.epochs} epochs, "
-            f"found {preset.train.schedule.warmup_epochs:g}. Lower it, or raise train.epochs"
+            f"train.schedule.warmup_epochs: expected at most {train.epochs} epochs, "
+            f"found {train.schedule.warmup_epochs:g}. Lower it, or raise train.epochs"
         )
     return mistakes

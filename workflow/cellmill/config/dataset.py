@@ -6,23 +6,19 @@ Defaults, ranges, units and descriptions are defined only here and in the models
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cellmill.config.annotations import Annotations
+from cellmill.config.closed import Closed
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.config.preprocess import Preprocess
+from cellmill.config.preset import ModelPreset
 from cellmill.config.report import Report
 from cellmill.config.simulate import Simulate
 
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+-]*"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-
-
-class Closed(BaseModel):
-    """Config section that rejects unknown keys."""
-
-    model_config = ConfigDict(extra="forbid")
 
 
 class Split(Closed):
@@ -143,8 +139,6 @@ class ModelEntry(Closed):
             return {"preset": entry}
         if not isinstance(entry, dict):
             return entry
-        from cellmill.config.training import ModelPreset
-
         known = set(ModelPreset.model_fields)
         gathered = {key: value for key, value in entry.items() if key not in known}
         if overrides := {key: value for key, value in entry.items() if key in known}:

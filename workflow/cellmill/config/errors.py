@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from cellmill.config.preset import ModelPreset
+
 UNITS = {"_px": "px", "_um": "um", "_counts": "counts", "_s": "s", "_mb": "MB", "_deg": "degrees"}
 # Similarity of two words by difflib: enough to suggest the key; enough to validate its value under that key as well
 PERHAPS_MEANT, SURELY_MEANT = 0.5, 0.75
@@ -103,8 +105,6 @@ def _shown(value: Any) -> str:
 def _known_keys(model: type[BaseModel]) -> set[str]:
     keys = set(model.model_fields)
     if "overrides" in keys:
-        from cellmill.config.training import ModelPreset
-
         keys = (keys - {"overrides"}) | set(ModelPreset.model_fields)
     return keys
 

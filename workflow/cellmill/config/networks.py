@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from cellmill.config.closed import Closed
 
 Output = Literal["foreground", "two_classes", "contour", "distance", "flow", "flow_gray"]
 _OUTPUT = (
@@ -16,11 +18,7 @@ Channels = Annotated[int, Field(ge=1, le=1024)]
 Dropout = Annotated[float, Field(ge=0, lt=1)]
 
 
-class _Network(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class UNet(_Network):
+class UNet(Closed):
     """U-Net with normalisation (paper 4)."""
 
     architecture: Literal["unet"] = Field("unet", description="A module of cellmill.models.")
@@ -45,7 +43,7 @@ class UNet(_Network):
     )
 
 
-class StemNet(_Network):
+class StemNet(Closed):
     """Fully convolutional network of paper 1: 5x5 convolutions, no normalisation."""
 
     architecture: Literal["stemnet"] = Field(description="A module of cellmill.models.")
@@ -57,7 +55,7 @@ class StemNet(_Network):
     relu_logits: bool = Field(False, description="ReLU also on the logits, as a widely used implementation has it.")
 
 
-class ClstmText(_Network):
+class ClstmText(Closed):
     """C-LSTM U-Net as described in paper 2: recurrent encoder, three poolings."""
 
     architecture: Literal["clstm_unet_text"] = Field(description="A module of cellmill.models.")
@@ -69,7 +67,7 @@ class ClstmText(_Network):
     memory: bool = Field(True, description="false: each frame starts from an empty memory; all else is equal.")
 
 
-class ClstmCode(_Network):
+class ClstmCode(Closed):
     """C-LSTM U-Net as in its authors' code: strided convolutions, skip connections from block inputs, three classes."""
 
     architecture: Literal["clstm_unet_code"] = Field(description="A module of cellmill.models.")
@@ -79,7 +77,7 @@ class ClstmCode(_Network):
     memory: bool = Field(True, description="false: each frame starts from an empty memory; all else is equal.")
 
 
-class UNetIsbi(_Network):
+class UNetIsbi(Closed):
     """U-Net of paper 3: no normalisation, nearest-neighbour upsampling, dropout at the two deepest levels."""
 
     architecture: Literal["unet_isbi"] = Field(description="A module of cellmill.models.")
@@ -89,7 +87,7 @@ class UNetIsbi(_Network):
     dropout: Dropout = Field(0.5, description="Probability that a feature of the two deepest levels is set to zero.")
 
 
-class SegNet(_Network):
+class SegNet(Closed):
     """SegNet with the layers of VGG16 (paper 3)."""
 
     architecture: Literal["segnet"] = Field(description="A module of cellmill.models.")
@@ -98,7 +96,7 @@ class SegNet(_Network):
     norm: Literal["batch", "none"] = Field("batch", description="Normalisation after each convolution.")
 
 
-class Fcrn(_Network):
+class Fcrn(Closed):
     """FCRN-A (paper 5): no skip connections."""
 
     architecture: Literal["fcrn"] = Field(description="A module of cellmill.models.")
@@ -110,14 +108,13 @@ class Fcrn(_Network):
     head_kernel_px: Literal[1, 3] = Field(1, description="Side of the last convolution.")
 
 
-Network = Annotated[
-    UNet | StemNet | ClstmText | ClstmCode | UNetIsbi | SegNet | Fcrn, Field(discriminator="architecture")
-]
+NetworkSection = UNet | StemNet | ClstmText | ClstmCode | UNetIsbi | SegNet | Fcrn
+Network = Annotated[NetworkSection, Field(discriminator="architecture")]
 
 RECURRENT = ("clstm_unet_text", "clstm_unet_code")
 
 
-def stride_px(network: _Network) -> int:
+def stride_px(network: NetworkSection) -> int:
     """Return the number of pixels that the sides of a patch must be multiples of."""
     if isinstance(network, UNet | UNetIsbi):
         return 2**network.levels

@@ -2,13 +2,9 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-
-class Closed(BaseModel):
-    """Config section that rejects unknown keys."""
-
-    model_config = ConfigDict(extra="forbid")
+from cellmill.config.closed import Closed
 
 
 class Threshold(Closed):

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from cellmill.config.closed import Closed
 
 Side = Annotated[int, Field(ge=8, le=32768)]
 Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
@@ -18,10 +20,8 @@ NUMBERS_OF_METHOD: dict[str, set[str]] = {
 }
 
 
-class Background(BaseModel):
+class Background(Closed):
     """Background subtraction, applied to every image before training and prediction."""
-
-    model_config = ConfigDict(extra="forbid")
 
     method: Literal["none", "rolling_ball", "tophat", "gaussian", "temporal_median", "temporal_mode"] = Field(
         default="none",
@@ -66,10 +66,8 @@ class Background(BaseModel):
         return self
 
 
-class Fit(BaseModel):
+class Fit(Closed):
     """Size of the networks' input images; results are converted back to the size of the raw images."""
-
-    model_config = ConfigDict(extra="forbid")
 
     mode: Literal["none", "resize", "crop_pad"] = Field(
         default="none",
@@ -93,10 +91,8 @@ class Fit(BaseModel):
         return self
 
 
-class Preprocess(BaseModel):
+class Preprocess(Closed):
     """Conversion of raw images to input images of the networks."""
-
-    model_config = ConfigDict(extra="forbid")
 
     channel: Literal["luminance"] | Annotated[int, Field(strict=True, ge=0, le=63)] | list[Weight] = Field(
         default="luminance",

@@ -2,8 +2,10 @@
 
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, GetCoreSchemaHandler, model_validator
+from pydantic import Field, GetCoreSchemaHandler, model_validator
 from pydantic_core import CoreSchema, core_schema
+
+from cellmill.config.closed import Closed
 
 
 def _pair_of(value: Any) -> Any:
@@ -50,10 +52,8 @@ RatioRange = Range[Ratio]
 LengthRange = Range[Length]
 
 
-class Section(BaseModel):
+class Section(Closed):
     """Config section that rejects unknown keys and treats empty keys as missing."""
-
-    model_config = ConfigDict(extra="forbid")
 
     @model_validator(mode="before")
     @classmethod

@@ -2,13 +2,13 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from cellmill.config.closed import Closed
 
 
-class Report(BaseModel):
+class Report(Closed):
     """Report page of a dataset, and its RO-Crate."""
-
-    model_config = ConfigDict(extra="forbid")
 
     title: str | None = Field(
         None, min_length=1, max_length=200, description="Heading of the page; left out: the dataset's name."

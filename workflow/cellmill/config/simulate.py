@@ -15,8 +15,8 @@ from cellmill.config.merging import merge
 from cellmill.config.ranges import CountRange, Section
 from cellmill.config.scenes import at_size, read_scene
 from cellmill.config.time_lapse import TimeLapse
-from cellmill.simcep.density import LARGEST_COUNT, mean_area, most_cells
-from cellmill.simcep.sequence_names import name_frame
+from cellmill.simulation.density import LARGEST_COUNT, mean_area, most_cells
+from cellmill.simulation.sequence_names import name_frame
 
 # Cells cover about this share of an image where `cells` is left out.
 USUAL_COVER = (0.06, 0.20)

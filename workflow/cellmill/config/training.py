@@ -1,22 +1,17 @@
 """Presets: architecture, input, training and prediction of a network, with all their defaults and ranges."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from cellmill.config.augmentation import Augmentation
-from cellmill.config.consistency import contradictions_of
-from cellmill.config.networks import Network, UNet
+from cellmill.config.closed import Closed
 
 Pixels = Annotated[int, Field(ge=16, le=16384)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class _Closed(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class Input(_Closed):
+class Input(Closed):
     """Input of the network: normalisation, frames, class planes and warm-up."""
 
     normalise: Literal["zscore", "none"] = Field(
@@ -59,7 +54,7 @@ class Input(_Closed):
         return self
 
 
-class DistanceWeight(_Closed):
+class DistanceWeight(Closed):
     """Extra weight between cells that nearly touch: weight * exp(-(d1 + d2)^2 / (factor * sigma^2))."""
 
     weight: float = Field(10.0, gt=0, le=1000, description="Added where both distances are 0.")
@@ -71,7 +66,7 @@ class DistanceWeight(_Closed):
     inside: bool = Field(False, description="Whether pixels of cells get it too.")
 
 
-class Loss(_Closed):
+class Loss(Closed):
     """Loss function of the training."""
 
     name: Literal["bce", "dice", "bce_dice", "focal", "ce", "mse", "distance", "flow"] = Field(
@@ -97,7 +92,7 @@ class Loss(_Closed):
     distance: DistanceWeight | None = Field(None, description="Of ce: more weight between cells that nearly touch.")
 
 
-class Optimiser(_Closed):
+class Optimiser(Closed):
     """Optimiser, with weight decay and gradient clipping."""
 
     name: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = Field("adam", description="Rule of the update.")
@@ -116,7 +111,7 @@ class Optimiser(_Closed):
     )
 
 
-class Schedule(_Closed):
+class Schedule(Closed):
     """Learning-rate schedule."""
 
     name: Literal["none", "step", "cosine"] = Field(
@@ -129,7 +124,7 @@ class Schedule(_Closed):
     )
 
 
-class Streams(_Closed):
+class Streams(Closed):
     """Training of recurrent networks on sequences: successive windows of frames, with the hidden state carried over."""
 
     unroll: int = Field(5, ge=1, le=1000, description="Frames of a window, through which the gradient flows back.")
@@ -139,7 +134,7 @@ class Streams(_Closed):
     reverse: bool = Field(False, description="Half of the passes go through their sequence backwards.")
 
 
-class Train(_Closed):
+class Train(Closed):
     """The training of a network."""
 
     epochs: int = Field(50, ge=1, le=100000, description="Passes over the training images (epochs).")
@@ -189,7 +184,7 @@ class Train(_Closed):
     )
 
 
-class Predict(_Closed):
+class Predict(Closed):
     """Prediction of large images in tiles, with the same result as for the whole image.
 
     There are two exceptions. With group or instance normalisation the output depends on the whole tile, so tiles are
@@ -215,31 +210,3 @@ class Predict(_Closed):
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32", description="Of the convolutions on a GPU; a CPU always takes fp32."
     )
-
-
-class ModelPreset(_Closed):
-    """Preset of a model: a file of resources/models, possibly with some fields overridden."""
-
-    title: str = Field(min_length=1, description="What the report calls it.")
-    cite: str | None = Field(None, description="Where the system comes from.")
-    network: Network = Field(default_factory=UNet, description="The architecture.")
-    width: float = Field(
-        1.0, gt=0, le=16, description="Multiplies the channels of every layer; time goes with its square."
-    )
-    input: Input = Field(default_factory=Input, description="What the network sees of an image.")
-    train: Train = Field(default_factory=Train, description="Patches, loss, optimiser, schedule.")
-    predict: Predict = Field(default_factory=Predict, description="Tiles of the prediction.")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _unet_is_meant(cls, preset: Any) -> Any:
-        # A network section without an architecture is a U-Net, but pydantic needs the key to choose the model.
-        if isinstance(preset, dict) and isinstance(preset.get("network"), dict):
-            return {**preset, "network": {"architecture": "unet", **preset["network"]}}
-        return preset
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> "ModelPreset":
-        if mistakes := contradictions_of(self):
-            raise ValueError("; ".join(mistakes))
-        return self

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.images import IGNORE_LABEL
-from cellmill.normalise import cut, mirror
+from cellmill.images.stored import IGNORE_LABEL
+from cellmill.inference.normalise import cut, mirror
 from cellmill.training.augmentation import Window, augment, draw_geometry, draw_values, margin_px
 from cellmill.training.imagesets import ImageSet, as_labels
 from cellmill.training.targets import Target, context_px, make_target

@@ -9,17 +9,18 @@ import logging
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
-from cellmill.fit import Geometry, fit_labels, read_geometry
-from cellmill.images import IGNORE_LABEL, read_labels, sample_paths
+from cellmill.images.stored import IGNORE_LABEL, read_labels, sample_paths
+from cellmill.inference.views import Frames, View, class_planes
+from cellmill.preprocessing.geometry import fit_labels
+from cellmill.preprocessing.stored_images import StoredImage, find_images
 from cellmill.training.losses import IGNORED_TARGET
 from cellmill.training.targets import Target, image_maps, make_target
-from cellmill.views import Frames, StoredImage, View, class_planes
 
 logger = logging.getLogger(__name__)
 
@@ -29,24 +30,14 @@ CACHE_MB = 512
 SUBSET_STREAM = 3
 
 
-@dataclass(frozen=True)
-class LabelledImage:
-    """A preprocessed image and its label image in the geometry of the raw image; labels_path None without labels."""
-
-    sample: str
-    image_path: Path
-    labels_path: Path | None
-    geometry: Geometry
-
-
 class ImageSet:
     """Training or validation images, with each image's input and target."""
 
     def __init__(
         self,
-        images: Sequence[LabelledImage],
+        images: Sequence[StoredImage],
         *,
-        around: Sequence[LabelledImage],
+        around: Sequence[StoredImage],
         input: Mapping[str, Any],
         output: str,
         loss: Mapping[str, Any],
@@ -61,7 +52,7 @@ class ImageSet:
             class_planes((classes or {}).get(image.sample, ""), classes=input["class_planes"], sample=image.sample)
             for image in images
         ]
-        stored = {image.sample: StoredImage(image.image_path, image.geometry) for image in (*around, *images)}
+        stored = {image.sample: image for image in (*around, *images)}
         self._frames = Frames(stored, normalise=input["normalise"], passages=passages)
         # A mask takes half the memory of labels and suffices for these outputs.
         self._is_mask = output in ("foreground", "two_classes") and loss["distance"] is None
@@ -187,7 +178,7 @@ def _as_mask(labels_yx: np.ndarray) -> np.ndarray:
     return mask_yx
 
 
-def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequence[str | Path]) -> list[LabelledImage]:
+def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequence[str | Path]) -> list[StoredImage]:
     """Pair the images of some shards with their labels.
 
     Parameters
@@ -197,7 +188,7 @@ def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequenc
 
     Returns
     -------
-    list of LabelledImage
+    list of StoredImage
         Sorted by sample, independent of the order of the shards.
 
     Raises
@@ -206,10 +197,7 @@ def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequenc
         If an image has no labels.
     """
     labels = {sample: path for folder in labels_dirs for sample, path in sample_paths(folder).items()}
-    found = [
-        LabelledImage(image.sample, image.image_path, labels.get(image.sample), image.geometry)
-        for image in find_images(images_dirs)
-    ]
+    found = [replace(image, labels_path=labels.get(image.sample)) for image in find_images(images_dirs)]
     missing = [image.sample for image in found if image.labels_path is None]
     if missing:
         raise ValueError(
@@ -219,18 +207,7 @@ def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequenc
     return found
 
 
-def find_images(images_dirs: Sequence[str | Path]) -> list[LabelledImage]:
-    """List the images of some shards without labels, sorted by sample."""
-    found = []
-    for folder in images_dirs:
-        geometries = read_geometry(Path(folder) / "geometry.csv")
-        found += [
-            LabelledImage(sample, path, None, geometries[sample]) for sample, path in sample_paths(folder).items()
-        ]
-    return sorted(found, key=lambda image: image.sample)
-
-
-def choose_images(images: list[LabelledImage], *, limit: int | None, seed: int) -> list[LabelledImage]:
+def choose_images(images: list[StoredImage], *, limit: int | None, seed: int) -> list[StoredImage]:
     """Draw at most `limit` images, the same for the same seed; return all of them if `limit` is None."""
     if limit is None or len(images) <= limit:
         return images

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as functional
 from torch import Tensor
 
-from cellmill.outputs import FLOW_SCALE, OUTPUT_CHANNELS, foreground_logit
+from cellmill.models.outputs import FLOW_SCALE, OUTPUT_CHANNELS, foreground_logit
 
 IGNORED_TARGET = 255
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from cellmill.distances import distance_weights, normalised_distance, reach_px, remove_ignored, separate_touching
-from cellmill.flows import grey_of_flows, unit_flows
-from cellmill.images import IGNORE_LABEL
+from cellmill.images.stored import IGNORE_LABEL
+from cellmill.objects.distances import distance_weights, normalised_distance, reach_px, separate_touching
+from cellmill.objects.flows import grey_of_flows, unit_flows
+from cellmill.objects.morphology import remove_ignored
 from cellmill.training.losses import IGNORED_TARGET
 
 CONTOUR_CLASS = 2

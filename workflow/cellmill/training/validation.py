@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cellmill.outputs import to_probabilities
-from cellmill.tiling import predict_passage, predict_tiled
+from cellmill.inference.tiling import predict_passage, predict_tiled
+from cellmill.models.outputs import to_probabilities
 from cellmill.training.checkpoints import StopRequest
 from cellmill.training.imagesets import ImageSet
 from cellmill.training.losses import IGNORED_TARGET, Truth, measure_loss

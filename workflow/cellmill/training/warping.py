@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cellmill.images import IGNORE_LABEL
+from cellmill.images.stored import IGNORE_LABEL
 from cellmill.training.resampling import Places
 
 # Elastic displacements are clipped at this number of standard deviations, which affects one pixel in 16,000.

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cellmill.training.checkpoints import Row, Training
+from cellmill.training.state import Row, Training
 
 logger = logging.getLogger(__name__)
 

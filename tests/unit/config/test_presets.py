@@ -1,0 +1,81 @@
+"""Presets: closed, complete, contradictions refused; the shipped ones state the source of each number."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from cellmill.config.preset import ModelPreset
+from cellmill.planning.runs import load_preset
+from training_shards import tiny_preset
+
+PRESETS = Path(__file__).resolve().parents[3] / "resources" / "models"
+
+
+def load(name):
+    return load_preset(name, presets_dir=PRESETS, where="")
+
+
+def test_the_preset_of_paper_4_is_what_the_paper_says():
+    preset = ModelPreset.model_validate(load("sartorius_unet"))
+    assert (preset.train.epochs, preset.train.batch, preset.train.patch) == (50, 2, (512, 512))
+    assert (preset.train.optimiser.learning_rate, preset.train.schedule.factor) == (0.01, 0.5)
+    assert (preset.train.schedule.name, preset.train.schedule.every_epochs) == ("step", 10)
+    assert (preset.train.loss.name, preset.train.loss.positive_weight) == ("bce", 1)
+    assert not preset.train.augmentation.flip
+
+
+@pytest.mark.parametrize("path", sorted(PRESETS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_each_number_of_a_preset_has_its_source(path):
+    lines = path.read_text().splitlines()
+    # A SOURCE at the head of a section also covers the zeros below it.
+    is_said = False
+    for line in lines:
+        key, _, rest = line.strip().partition(":")
+        value, _, comment = rest.partition("#")
+        if not value.strip() and not line.startswith("   "):
+            is_said = comment.strip().startswith("SOURCE")
+        if value.strip()[:1].isdigit() or value.strip().startswith("["):
+            is_zero = is_said and value.strip() in ("0.0", "0")
+            assert comment.strip().startswith(("SOURCE", "our default")) or is_zero, line
+
+
+def test_the_default_says_nothing_but_what_it_is_based_on():
+    content = yaml.safe_load((PRESETS / "default.yaml").read_text())
+    assert list(content) == ["based_on"]
+    assert load("default") == load(content["based_on"])
+
+
+def test_what_a_preset_leaves_out_has_its_default():
+    assert ModelPreset.model_validate({"title": "x"}).train.epochs == 50
+
+
+def test_an_unknown_key_is_a_mistake():
+    with pytest.raises(ValidationError, match=r"train\.epoch\n.*Extra inputs"):
+        tiny_preset(train={"epoch": 3})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train": {"patch": [40, 40]}, "network": {"levels": 4}}, r"multiples of 16 px.*Take \[32, 32\]"),
+        ({"train": {"patch": [16, 64]}, "network": {"levels": 4}}, r"at least 32.*Take \[32, 64\]"),
+        ({"train": {"patch": [32, 64], "augmentation": {"rotate_90": True}}}, "expected a square patch"),
+        ({"train": {"schedule": {"warmup_epochs": 3}}}, "expected at most 2 epochs, found 3"),
+        ({"train": {"augmentation": {"zoom": [1.2, 0.8]}}}, r"found \[1\.2, 0\.8\]. Swap the two"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        tiny_preset(**changes)
+
+
+def test_every_field_is_described():
+    def fields(model):
+        for name, field in model.model_fields.items():
+            yield f"{model.__name__}.{name}", field
+            if hasattr(field.annotation, "model_fields"):
+                yield from fields(field.annotation)
+
+    assert [name for name, field in fields(ModelPreset) if not field.description] == []

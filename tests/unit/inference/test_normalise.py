@@ -1,0 +1,105 @@
+"""Network input: statistics of the valid pixels only, equal in whole images and in windows."""
+
+import mmap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cellmill.images.windows import release_pages, sample_pixels
+from cellmill.inference.normalise import measure_input, mirror, read_window
+from cellmill.preprocessing.geometry import fit_image, plan_fit, valid_box
+
+
+def geometry_of(shape, *, mode="none", size=None):
+    return plan_fit(shape, mode=mode, size=size)
+
+
+def see(image_yx, geometry, *, normalise="zscore"):
+    """Return the whole image as network input."""
+    scale = measure_input(image_yx, geometry=geometry, normalise=normalise)
+    rows, columns = (np.arange(size) for size in image_yx.shape)
+    return read_window(image_yx, rows=rows, columns=columns, scale=scale)
+
+
+@pytest.fixture
+def image_yx():
+    image_yx = np.random.default_rng(3).normal(40_000, 7, (1100, 50)).astype(np.float32)
+    image_yx.setflags(write=False)
+    return image_yx
+
+
+def test_an_image_gets_mean_zero_and_deviation_one(image_yx):
+    seen_yx = see(image_yx, geometry_of(image_yx.shape)).astype(np.float64)
+    assert seen_yx.dtype == np.float64
+    assert seen_yx.mean() == pytest.approx(0, abs=1e-3)
+    assert seen_yx.std() == pytest.approx(1, abs=1e-3)
+
+
+def test_statistics_of_blocks_are_those_of_the_whole(image_yx):
+    scale = measure_input(image_yx, geometry=geometry_of(image_yx.shape), normalise="zscore")
+    assert scale.offset == pytest.approx(image_yx.mean(dtype=np.float64), rel=1e-9)
+    assert scale.scale == pytest.approx(image_yx.std(dtype=np.float64), rel=1e-6)
+
+
+def test_a_camera_with_another_gain_and_offset_shows_the_same(image_yx):
+    other_yx = (image_yx - 39_000) * np.float32(0.5)
+    geometry = geometry_of(image_yx.shape)
+    assert np.allclose(see(other_yx, geometry), see(image_yx, geometry), atol=2e-3)
+
+
+def test_a_constant_image_is_zero():
+    assert np.array_equal(see(np.full((8, 9), 700, np.float32), geometry_of((8, 9))), np.zeros((8, 9)))
+
+
+def test_none_leaves_the_values(image_yx):
+    assert np.array_equal(see(image_yx, geometry_of(image_yx.shape), normalise="none"), image_yx)
+
+
+@pytest.mark.parametrize("pad_value", [0, 1e6])
+def test_padding_enters_no_statistic_and_reads_as_the_mean(pad_value):
+    raw_yx = np.random.default_rng(5).normal(300, 20, (20, 31)).astype(np.float32)
+    geometry = geometry_of(raw_yx.shape, mode="crop_pad", size=[40, 24])
+    seen_yx = see(fit_image(raw_yx, geometry, pad_value=pad_value), geometry)
+    kept_yx = raw_yx[:, 3:27].astype(np.float64)
+    expected_yx = np.zeros((40, 24))
+    expected_yx[10:30] = (kept_yx - kept_yx.mean()) / kept_yx.std()
+    assert np.allclose(seen_yx, expected_yx, atol=1e-4)
+
+
+def test_the_valid_box_of_a_cropped_image_is_all_of_it():
+    assert valid_box(geometry_of((50, 60), mode="crop_pad", size=[32, 40])) == ((0, 32), (0, 40))
+
+
+def test_the_valid_box_of_a_resized_image_is_all_of_it():
+    assert valid_box(geometry_of((50, 60), mode="resize", size=[80, 90])) == ((0, 80), (0, 90))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_mirrored_positions_are_those_of_numpy(size):
+    expected = np.pad(np.arange(size), (7, 9), mode="symmetric")
+    assert np.array_equal(mirror(-7, 7 + size + 9, size), expected)
+
+
+def test_pages_of_a_file_are_let_go_and_read_again(tmp_path):
+    """Pages read from an image of gigabytes must be released: jobs are stopped when they use too much memory."""
+    np.full((4000, 2500), 3, dtype=np.float32).tofile(tmp_path / "image.bin")
+    image = np.memmap(tmp_path / "image.bin", mode="r", dtype=np.float32, shape=(4000, 2500))
+    before = resident_mb()
+    assert image.sum() > 0
+    assert resident_mb() > before + 30
+    release_pages(image)
+    assert resident_mb() < before + 10
+    assert float(image[17, 23]) == 3
+    release_pages(np.ones(3))  # nothing to release
+    inside = image[7:3990, 3:2400]
+    sampled = sample_pixels(inside, max_pixels=60_000)
+    assert resident_mb() < before + 10
+    assert sampled.shape == inside[::13, ::13].shape
+    ramp = np.arange(300.0).reshape(20, 15)
+    assert np.array_equal(sample_pixels(ramp, max_pixels=50), ramp[::3, ::3])
+    assert np.array_equal(sample_pixels(ramp, max_pixels=300), ramp)
+
+
+def resident_mb():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 1e6

@@ -1,0 +1,40 @@
+"""Preset: network, input, training and prediction of a named system."""
+
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from cellmill.config.closed import Closed
+from cellmill.config.consistency import contradictions_of
+from cellmill.config.networks import Network, UNet
+from cellmill.config.training import Input, Predict, Train
+
+
+class ModelPreset(Closed):
+    """Preset of a model: a file of resources/models, possibly with some fields overridden."""
+
+    title: str = Field(min_length=1, description="What the report calls it.")
+    cite: str | None = Field(None, description="Where the system comes from.")
+    network: Network = Field(default_factory=UNet, description="The architecture.")
+    width: float = Field(
+        1.0, gt=0, le=16, description="Multiplies the channels of every layer; time goes with its square."
+    )
+    input: Input = Field(default_factory=Input, description="What the network sees of an image.")
+    train: Train = Field(default_factory=Train, description="Patches, loss, optimiser, schedule.")
+    predict: Predict = Field(default_factory=Predict, description="Tiles of the prediction.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unet_is_meant(cls, preset: Any) -> Any:
+        # A network section without an architecture is a U-Net, but pydantic needs the key to choose the model.
+        if isinstance(preset, dict) and isinstance(preset.get("network"), dict):
+            return {**preset, "network": {"architecture": "unet", **preset["network"]}}
+        return preset
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> "ModelPreset":
+        if mistakes := contradictions_of(
+            network=self.network, input=self.input, train=self.train, predict=self.predict
+        ):
+            raise ValueError("; ".join(mistakes))
+        return self

@@ -1,0 +1,267 @@
+"""Writer of the bioimage.io model format, which describes the input and output of a network.
+
+The archive holds bioimageio.yaml, the ONNX graph, a test image with its probabilities, and a guide (README.md).
+Format: https://bioimage-io.github.io/spec-bioimage-io, version FORMAT_VERSION.
+
+Authors and licence are left out, because only the owner of the images and annotations can state them. The format's
+validator asks for both. See workflow/decisions/0008-exports-for-other-programs.md.
+"""
+
+import hashlib
+import io
+import json
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cellmill.exports.model_file import ZIP_TIME
+from cellmill.shards import atomic_path
+
+# Format of bioimageio.spec 0.5.14. bioimageio.core 0.11, which runs models, accepts it too (tested).
+FORMAT_VERSION = "0.5.14"
+# Required field of the description. A constant makes equal contents give equal bytes.
+TIMESTAMP = "1980-01-01T00:00:00+00:00"
+# Added to the standard deviation, as the format requires; the pipeline divides a constant image by 1 instead.
+EPSILON = 1e-6
+TEST_SEED = 20240229
+MAX_NAME = 64
+
+# Publications behind each architecture. The format requires a DOI, so a preset's `cite` is added to this list only
+# if it contains one; the guide shows `cite` in any case.
+CITATIONS: dict[str, tuple[tuple[str, str], ...]] = {
+    "unet": (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),),
+    "unet_isbi": (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),),
+    "stemnet": (
+        ("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),
+        ("Akeret et al. 2017: the U-Net whose settings it has", "10.1016/j.ascom.2017.01.002"),
+    ),
+    "segnet": (("Badrinarayanan et al. 2017: SegNet", "10.1109/TPAMI.2016.2644615"),),
+    "fcrn": (("Xie et al. 2018: fully convolutional regression networks", "10.1080/21681163.2016.1149104"),),
+    "clstm_unet_text": (("Arbelle and Riklin Raviv 2018: C-LSTM U-Net", "10.48550/arXiv.1805.11247"),),
+    "clstm_unet_code": (("Arbelle and Riklin Raviv 2018: C-LSTM U-Net", "10.48550/arXiv.1805.11247"),),
+}
+
+DOI = re.compile(r"10\.\d{4,9}/[^\s,;)]*[^\s,;).]")
+
+GUIDE = """# {title}
+
+A network of cellmill, run `{run}` on the dataset `{dataset}`: {architecture} with {parameters:,} parameters. {cite}
+
+## Input
+
+`images`: float32, batch x {frames} x rows x columns; rows and columns are multiples of {stride_px} px, at least
+{min_px} px. {input_text}
+The network was trained on images that had been prepared like this, which is no part of this file:
+
+```json
+{preprocess}
+```
+
+## Output
+
+`probabilities`: float32, the channels {channels}. Pixels nearer than {halo_px} px to the edge of a tile see less
+than the others: tools that cut tiles take the halo away. Pixels of the first channel above {threshold:.4f} are
+foreground; that threshold was chosen on validation images. Objects are made from the probabilities by cellmill
+(`models: [{{apply: model.cellmill}}]`), with boundary tuning and splitting of touching cells, or by a tool of yours.
+
+## Validation
+
+The test image of this file is drawn, not taken: it shows that a tool gives the same numbers, not that the network
+is good. To judge that, predict images that it was not trained on, with annotations, and compare Dice or IoU with
+`metrics.csv` of the run, which has the scores of the test images with their intervals.
+
+## Before you publish it
+
+Authors and licence are not stated: this file was written by a program, which can claim neither. Add `authors` and
+`license` to bioimageio.yaml once you know what the owners of images and annotations allow.
+"""
+
+
+def smallest_px(*, stride_px: int, halo_px: int) -> int:
+    """Return the smallest side of an input image (px): a multiple of the stride, longer than twice the halo.
+
+    The format requires that some of the image remains when the halo is cropped on both sides.
+    """
+    return (2 * halo_px // stride_px + 1) * stride_px
+
+
+def draw_test_image(shape: tuple[int, int, int, int], *, seed: int) -> np.ndarray:
+    """Draw bright discs on a noisy background: float32, (batch, frames, rows, columns), camera counts.
+
+    The discs are the same in all frames; the noise is drawn for each frame.
+    """
+    rng = np.random.default_rng(seed)
+    _, _, rows, columns = shape
+    image_yx = np.full((rows, columns), 200.0)
+    row, column = np.mgrid[:rows, :columns]
+    for _ in range(max(1, rows * columns // 2000)):
+        distance_yx = np.hypot(row - rng.uniform(0, rows), column - rng.uniform(0, columns))
+        image_yx[distance_yx < rng.uniform(4, 10)] = rng.uniform(400, 900)
+    return (image_yx + rng.normal(0, 20, shape)).astype(np.float32)
+
+
+def normalise_test_image(image_bcyx: np.ndarray, *, normalise: str) -> np.ndarray:
+    """Apply the format's `zero_mean_unit_variance` over rows and columns for `zscore`; nothing for `none`."""
+    if normalise == "none":
+        return image_bcyx
+    assert normalise == "zscore", normalise
+    mean = image_bcyx.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
+    deviation = image_bcyx.std(axis=(2, 3), keepdims=True, dtype=np.float64)
+    return ((image_bcyx - mean) / (deviation + EPSILON)).astype(np.float32)
+
+
+def pack_model(
+    path: str | Path,
+    *,
+    graph: bytes,
+    opset: int,
+    facts: Mapping[str, Any],
+    test_input_bcyx: np.ndarray,
+    test_output_bcyx: np.ndarray,
+) -> None:
+    """Write the archive.
+
+    Parameters
+    ----------
+    path : path
+        Zip archive; equal contents give equal bytes.
+    graph : bytes
+        The ONNX file.
+    opset : int
+        Opset version of the graph.
+    facts : mapping
+        Returned by export.describe_run, with dataset, run and preprocess added.
+    test_input_bcyx, test_output_bcyx : ndarray of float32
+        An image before normalisation, and its probabilities.
+    """
+    files = {
+        "model.onnx": graph,
+        "test_input.npy": _npy(test_input_bcyx),
+        "test_output.npy": _npy(test_output_bcyx),
+        "README.md": write_guide(facts).encode(),
+    }
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    description = describe_model(facts, digests=digests, opset=opset)
+    text = yaml.safe_dump(description, sort_keys=False, allow_unicode=True, width=100)
+    with atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as archive:
+        for name, content in {"bioimageio.yaml": text.encode(), **files}.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), content)
+
+
+def describe_model(facts: Mapping[str, Any], *, digests: Mapping[str, str], opset: int) -> dict[str, Any]:
+    """Build the description of a model: the contents of bioimageio.yaml.
+
+    Parameters
+    ----------
+    facts : mapping
+        As for `pack_model`.
+    digests : mapping
+        SHA-256 of each file of the archive.
+    opset : int
+        Opset version of the graph.
+    """
+
+    def file(name: str) -> dict[str, str]:
+        return {"source": name, "sha256": digests[name]}
+
+    return {
+        "type": "model",
+        "format_version": FORMAT_VERSION,
+        "name": _plain_name(f"{facts['dataset']} - {facts['title']}"),
+        "description": f"{facts['title']}: a network of cellmill that was trained on {facts['dataset']} "
+        f"(run {facts['run']}). It gives {', '.join(facts['channels'])} of microscope images.",
+        "packaged_by": [{"name": "cellmill"}],
+        "cite": _list_citations(facts),
+        "tags": [
+            "cellmill",
+            "2d",
+            "cells",
+            "microscopy",
+            "segmentation",
+            "semantic-segmentation",
+            facts["architecture"],
+        ],
+        "documentation": file("README.md"),
+        "timestamp": TIMESTAMP,
+        "inputs": [_describe_input(facts, test_tensor=file("test_input.npy"))],
+        "outputs": [_describe_output(facts, test_tensor=file("test_output.npy"))],
+        "weights": {"onnx": {**file("model.onnx"), "opset_version": opset}},
+        "config": {"cellmill": dict(facts)},
+    }
+
+
+def _list_citations(facts: Mapping[str, Any]) -> list[dict[str, str]]:
+    cited = {doi: text for text, doi in CITATIONS[facts["architecture"]]}
+    if found := DOI.search(facts["cite"]):
+        cited = {found.group(): facts["cite"], **cited}
+    return [{"text": text, "doi": doi} for doi, text in cited.items()]
+
+
+def _describe_input(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) -> dict[str, Any]:
+    stride_px, frames = int(facts["stride_px"]), int(facts["frames"])
+    size = {"min": smallest_px(stride_px=stride_px, halo_px=int(facts["halo_px"])), "step": stride_px}
+    steps = [f"frame{step:+d}" if step else "frame" for step in range(-(frames // 2), frames // 2 + 1)]
+    normalise = {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"], "eps": EPSILON}}
+    return {
+        "id": "images",
+        "description": "Frames in the order of time, the one that is asked for in the middle."
+        if frames > 1
+        else "One image.",
+        "axes": [
+            {"type": "batch"},
+            {"type": "channel", "channel_names": steps if frames > 1 else ["image"]},
+            {"type": "space", "id": "y", "size": size, "concatenable": True},
+            {"type": "space", "id": "x", "size": dict(size), "concatenable": True},
+        ],
+        "data": {"type": "float32"},
+        "test_tensor": test_tensor,
+        "preprocessing": [normalise] if facts["normalise"] == "zscore" else [],
+    }
+
+
+def _describe_output(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) -> dict[str, Any]:
+    halo = {"halo": int(facts["halo_px"])} if facts["halo_px"] else {}
+    space = [
+        {"type": "space", "id": axis, "size": {"tensor_id": "images", "axis_id": axis}, **halo} for axis in ("y", "x")
+    ]
+    return {
+        "id": "probabilities",
+        "description": f"{', '.join(facts['channels'])}; foreground above {facts['threshold']:.4f}.",
+        "axes": [{"type": "batch"}, {"type": "channel", "channel_names": list(facts["channels"])}, *space],
+        "data": {"type": "float32"},
+        "test_tensor": test_tensor,
+    }
+
+
+def write_guide(facts: Mapping[str, Any]) -> str:
+    """Build the text of README.md, the guide to the model inside the archive."""
+    lines = ["Values are taken as they are."]
+    if facts["normalise"] == "zscore":
+        lines = ["Tools bring each frame to mean 0 and standard deviation 1 over its pixels, as bioimageio.yaml says."]
+    if facts["classes"]:
+        lines.append(f"The class of the image is not asked for: the mean over {', '.join(facts['classes'])} is given.")
+    return GUIDE.format(
+        **{key: facts[key] for key in ("title", "run", "dataset", "architecture", "parameters", "frames", "threshold")},
+        **{key: facts[key] for key in ("stride_px", "halo_px")},
+        min_px=smallest_px(stride_px=int(facts["stride_px"]), halo_px=int(facts["halo_px"])),
+        cite=f"It follows {facts['cite']}." if facts["cite"] else "",
+        input_text=" ".join(lines),
+        channels=", ".join(facts["channels"]),
+        preprocess=json.dumps(facts["preprocess"], indent=1, sort_keys=True),
+    )
+
+
+def _plain_name(text: str) -> str:
+    """Replace the characters that the format forbids in a name, and shorten it to MAX_NAME."""
+    return re.sub(r"[^A-Za-z0-9_+\- ()]+", " ", text)[:MAX_NAME].strip()
+
+
+def _npy(array: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()

@@ -1,0 +1,79 @@
+"""Trained run read from its model file for an export."""
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cellmill.exports.model_file import read_fit
+from cellmill.exports.onnx_graph import CHANNEL_NAMES, Predictor
+from cellmill.models.registry import build_network, count_parameters
+from cellmill.models.weights import load_weights, read_weights
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained run: its predictor, settings and threshold."""
+
+    predictor: Predictor
+    network: dict[str, Any]  # settings for `build_network`
+    input: dict[str, Any]  # section `input` of the preset
+    description: dict[str, Any]  # contents of model.json, such as preprocess and postprocess
+    threshold: float
+    parameters: int
+
+
+def read_model(path: str | Path) -> Trained:
+    """Read a run from model.cellmill, with its network in evaluation mode.
+
+    Raises
+    ------
+    ValueError
+        If the file is not an exported model or is corrupted.
+    """
+    weights = read_weights(path)
+    network, input = weights["network"], weights["input"]
+    built = build_network(network)
+    load_weights(built, weights["state_dict"], source=path)
+    classes = len(input["class_planes"])
+    predictor = Predictor(
+        built.eval(),
+        output=network["output"],
+        classes=classes,
+        is_class_told=bool(classes) and input["class_at_prediction"] == "oracle",
+        has_memory=bool(built.is_recurrent) and bool(network["memory"]),
+    )
+    with zipfile.ZipFile(path) as archive:
+        description = json.loads(archive.read("model.json"))
+    threshold = float(read_fit(path)["threshold"]["value"])
+    return Trained(predictor.eval(), network, input, description, threshold, count_parameters(built))
+
+
+def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str, Any]:
+    """Return the facts that a program needs to use the graph of a run.
+
+    Returns
+    -------
+    dict
+        title, cite; architecture; parameters (their number); output and channels (meaning of the probabilities);
+        normalise and frames (how to make the input from images); classes and class_at_prediction; warmup (recurrent
+        networks: number of initial frames fed in reverse order before the first frame); stride_px, halo_px; threshold
+        of the foreground.
+    """
+    return {
+        "title": title,
+        "cite": cite or "",
+        "architecture": trained.network["architecture"],
+        "parameters": trained.parameters,
+        "output": trained.network["output"],
+        "channels": list(CHANNEL_NAMES[trained.network["output"]]),
+        "normalise": trained.input["normalise"],
+        "frames": int(trained.input["frames"]),
+        "classes": list(trained.input["class_planes"]),
+        "class_at_prediction": trained.input["class_at_prediction"] if trained.input["class_planes"] else "none",
+        "warmup": int(trained.input["warmup"]) if trained.predictor.has_memory else 0,
+        "stride_px": trained.predictor.stride_px,
+        "halo_px": trained.predictor.halo_px,
+        "threshold": trained.threshold,
+    }

@@ -1,0 +1,259 @@
+"""Read planes of image files in bands of rows, so that memory does not grow with the size of a slide.
+
+Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C channels of any other kind.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cellmill.images import ome_zarr, png_jpeg, tiff
+from cellmill.images.axes import MAX_DECODED_BYTES, PROJECTIONS, Layout, PlaneIndex
+from cellmill.images.damage import explain
+from cellmill.images.png_jpeg import STORE, identify
+
+# Pixels of a band: 8 MiB at 16 bits, enough rows of a slide to outweigh the overhead of reading
+BAND_PIXELS = 2**22
+
+
+@dataclass(frozen=True)
+class Raster:
+    """One plane of an image file; it keeps no pixels in memory.
+
+    `axes` is YX, YXS (colours) or YXC (channels); `pixel_size_um` holds the edge lengths (row, column) of a pixel, or
+    is None if the metadata lack them; `layout.bits` is the number of bits per sample in the file.
+    """
+
+    path: Path
+    kind: str
+    layout: Layout
+    palette: str
+    index: Mapping[str, int]
+    projected: tuple[str, str, int] | None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns), px."""
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Type of the pixels returned by `read`."""
+        if self.projected is not None and self.projected[1] == "mean":
+            return np.dtype(np.float32)
+        return np.dtype(np.uint8) if self.layout.dtype == bool else self.layout.dtype
+
+    @property
+    def axes(self) -> str:
+        """YX, YXS or YXC."""
+        if self.palette == "indices" and self.kind == "PNG" and png_jpeg.has_palette(self.path):
+            return "YX"
+        return "YXC" if self.projected is not None and self.projected[1] == "channel" else self.layout.axes
+
+    @property
+    def channels(self) -> int:
+        """Channels or samples of a pixel."""
+        pages = self.projected[2] if self.projected is not None and self.projected[1] == "channel" else 1
+        return pages * self.layout.channels
+
+    @property
+    def pixel_size_um(self) -> tuple[float, float] | None:
+        """Edge lengths (row, column) of a pixel in um from the metadata, or None."""
+        return self.layout.pixel_size_um
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Read rows from `first` to `last`, excluding `last`.
+
+        Returns
+        -------
+        ndarray of shape (rows, columns) or (rows, columns, channels)
+            Real and finite; one-bit pixels become uint8, a mean over a stack float32.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or holds values that are not finite.
+        """
+        try:
+            array = self._project(first, last) if self.projected is not None else self._decode(self.index, first, last)
+        except Exception as error:  # the decoders raise errors of many kinds
+            raise explain(error, path=self.path, kind=self.kind) from error
+        if array.dtype == bool:
+            array = array.astype(np.uint8)
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            count = int(np.count_nonzero(~np.isfinite(array)))
+            raise ValueError(
+                f"{self.path}: expected finite values, found {count} pixels that are NaN or infinite. "
+                "Replace them before the image enters the pipeline."
+            )
+        return array
+
+    def reader(self) -> Callable[[int, int], np.ndarray]:
+        """Return `read`, or an equivalent function from memory if decoding any rows decodes all of them."""
+        if not self.is_whole:
+            return self.read
+        whole = self.read(0, self.shape[0])
+        return lambda first, last: whole[first:last]
+
+    def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[tuple[slice, np.ndarray]]:
+        """Read the plane from top to bottom.
+
+        Parameters
+        ----------
+        max_pixels : int
+            Pixels of a band, summed over channels. A format that is decoded as a whole is decoded once and then cut.
+
+        Yields
+        ------
+        slice, ndarray
+            Rows, and their pixels as returned by `read`.
+        """
+        read = self.reader()
+        for rows in self.row_bands(max_pixels):
+            yield rows, read(rows.start, rows.stop)
+
+    def row_bands(self, max_pixels: int = BAND_PIXELS) -> list[slice]:
+        """Split the rows into bands of at most `max_pixels`, aligned with strips or rows of tiles if they fit."""
+        rows, columns = self.shape
+        height = max(1, max_pixels // (columns * self.channels))
+        together = tiff.chunk_rows(self.path) if self.kind == "TIFF" else 1
+        if together < height:
+            height -= height % together
+        return [slice(first, min(first + height, rows)) for first in range(0, rows, height)]
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether decoding any rows decodes all of them."""
+        if self.kind in ("PNG", "JPEG"):
+            return True
+        return self.kind == "TIFF" and tiff.chunk_rows(self.path) >= self.shape[0]
+
+    def _decode(self, index: Mapping[str, int], first: int, last: int) -> np.ndarray:
+        if self.kind == "TIFF":
+            return tiff.read_rows(self.path, index=index, first=first, last=last)
+        if self.kind == STORE:
+            return ome_zarr.read_rows(self.path, index=index, first=first, last=last)
+        array = png_jpeg.decode(self.path, kind=self.kind, palette=self.palette)
+        if array.shape[:2] != self.shape:
+            raise ValueError(f"its header says {self.shape}, its pixels are {array.shape[:2]}")
+        return array[first:last]
+
+    def _project(self, first: int, last: int) -> np.ndarray:
+        assert self.projected is not None
+        axis, how, size = self.projected
+        planes = (self._decode({**self.index, axis: i}, first, last) for i in range(size))
+        if how == "channel":
+            return np.stack(list(planes), axis=2)
+        total = next(planes)
+        if how == "maximum":
+            for plane in planes:
+                total = np.maximum(total, plane)
+            return total
+        total = total.astype(np.float64)
+        for plane in planes:
+            total += plane
+        return (total / size).astype(np.float32)
+
+
+def read_layout(path: str | Path) -> Layout:
+    """Read the axes of an image file from its header only.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, unreadable, implausibly large, does not match its suffix, or contains several images
+        that do not form a stack.
+    """
+    path = Path(path)
+    kind = identify(path)
+    try:
+        if kind == "TIFF":
+            return tiff.read_layout(path)
+        if kind == STORE:
+            return ome_zarr.read_layout(path)
+        return png_jpeg.read_layout(path, kind=kind)
+    except Exception as error:  # a broken header raises errors of many kinds
+        raise explain(error, path=path, kind=kind) from error
+
+
+def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
+    """Open one plane of an image file, reading its header only.
+
+    Parameters
+    ----------
+    path : path
+        PNG, JPEG, TIFF or a folder of OME-Zarr.
+    palette : "colours" or "indices"
+        How to read a PNG with a palette: displayed colours, or stored numbers.
+    plane : sequence of [axis, position, size]
+        Position in a stack: for each of its axes a number, "maximum", "mean", or "channel" if the pages of a file are
+        the channels of one image. Empty for a single image.
+
+    Raises
+    ------
+    ValueError
+        As `read_layout`; and if the file is a stack and no position is given, the stack does not have the axes of the
+        position, its pixels are not real numbers, or a strip of a TIFF exceeds the memory limit.
+    """
+    path = Path(path)
+    kind = identify(path)
+    layout = read_layout(path)
+    if layout.dtype.kind not in "uifb":
+        raise ValueError(
+            f"{path}: expected real numbers, found pixels of type {layout.dtype}. "
+            "Save the image as integers or floating-point numbers."
+        )
+    sizes = {str(axis): int(size) for axis, _, size in plane}
+    if sizes != layout.stack:
+        raise ValueError(_explain_stack(path, layout, sizes))
+    projected = next(((str(axis), str(place), int(size)) for axis, place, size in plane if place in PROJECTIONS), None)
+    if kind == "TIFF" and tiff.chunk_rows(path) * layout.shape[1] * layout.dtype.itemsize > MAX_DECODED_BYTES:
+        raise ValueError(
+            f"{path}: expected strips or tiles of at most {MAX_DECODED_BYTES >> 30} GiB, found strips of "
+            f"{tiff.chunk_rows(path)} rows. Save the image as a tiled TIFF."
+        )
+    index = {str(axis): int(place) for axis, place, _ in plane if place not in PROJECTIONS}
+    return Raster(path, kind, layout, palette, index, projected)
+
+
+def match_plane(path: str | Path, plane: PlaneIndex) -> PlaneIndex:
+    """Find the position of an image's plane in the stack of its annotation, whose axes may have other names.
+
+    Parameters
+    ----------
+    path : path
+        The annotation.
+    plane : sequence of [axis, position, size]
+        Position of the image in its stack. Projected axes do not exist in the annotation.
+
+    Raises
+    ------
+    ValueError
+        If the annotation is not a stack of the same sizes.
+    """
+    chosen = [entry for entry in plane if entry[1] not in PROJECTIONS]
+    layout = read_layout(path)
+    if [int(size) for _, _, size in chosen] != list(layout.stack.values()):
+        raise ValueError(_explain_stack(Path(path), layout, {str(axis): int(size) for axis, _, size in chosen}))
+    return [[axis, place, size] for axis, (_, place, size) in zip(layout.stack, chosen, strict=True)]
+
+
+def _explain_stack(path: Path, layout: Layout, sizes: Mapping[str, int]) -> str:
+    if not layout.stack:
+        wanted = ", ".join(f"{size} planes along {axis}" for axis, size in sizes.items())
+        return (
+            f"{path}: expected a stack like that of the image ({wanted}), found a single plane ({layout.describe()}). "
+            "Give every plane its annotation: a stack of the same planes, or a file each with {frame} in its path."
+        )
+    if sizes:
+        wanted = ", ".join(f"{size} planes along {axis}" for axis, size in sizes.items())
+        return (
+            f"{path}: expected {wanted}, found {layout.describe()}. "
+            "The stacks of a dataset, and a stack and its annotation, have the same planes."
+        )
+    return (
+        f"{path}: expected one image with axes YX, or YX and channels, found {layout.describe()}. Set stack.axis of "
+        "the dataset to time, z or channel, or save every frame or section as a file of its own."
+    )

@@ -1,0 +1,294 @@
+"""Images that the stages exchange: preprocessed images, label images and probability maps, written and read by rows."""
+
+import itertools
+import math
+import tempfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import tifffile
+
+from cellmill.images.damage import explain
+
+# Marks pixels whose class is unknown; never the label of an object.
+IGNORE_LABEL = 65535
+# Size of a strip in a compressed image: small enough to decode individually, large enough to compress well
+STRIP_BYTES = 2**18
+SCALE_IN_UM = "ImageJ=1.54f\nunit=micron\n"
+# Pixel data above this size is written as BigTIFF: offsets of a classic TIFF end at 4 GiB, and the compressed size is
+# not known in advance when writing strip by strip.
+MAX_PLAIN_BYTES = 2**32 - 2**26
+# Bytes per strip of an uncompressed image, which only sets how much is written at once.
+IMAGE_STRIP_BYTES = 2**23
+
+
+def write_image(path: str | Path, image_yx: np.ndarray) -> None:
+    """Write a preprocessed image from one array: float32, shape (rows, columns)."""
+    assert image_yx.ndim == 2
+    assert image_yx.dtype == np.float32
+    write_image_bands(path, [image_yx], shape=image_yx.shape)
+
+
+def write_image_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
+    """Write a preprocessed image from top to bottom, uncompressed, so that `tifffile.memmap` can open it.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.tif``.
+    bands : iterable of ndarray of float32, shape (rows of the band, columns)
+        Together of size `shape`; counts, signed where a background was subtracted.
+    shape : tuple of int
+        (rows, columns) of the image.
+    """
+    rows = min(max(1, IMAGE_STRIP_BYTES // (4 * shape[1])), shape[0])
+    _write_strips(path, bands, shape=shape, dtype=np.dtype(np.float32), rows=rows, compression=None)
+
+
+def write_labels(path: str | Path, labels_yx: np.ndarray) -> None:
+    """Write a label image, compressed without loss.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.tif``.
+    labels_yx : ndarray of integers, shape (rows, columns)
+        0 is background, 65535 marks ignored pixels, any other number is an object. Stored as uint16, or as
+        uint32 if a label exceeds 65535.
+
+    Raises
+    ------
+    ValueError
+        If a label is negative or beyond uint32.
+    """
+    assert labels_yx.ndim == 2
+    lowest, highest = int(labels_yx.min()), int(labels_yx.max())
+    if lowest < 0 or highest >= 2**32:
+        raise ValueError(
+            f"{path}: expected labels from 0 to {2**32 - 1}, found {lowest} to {highest}. Renumber the objects."
+        )
+    write_label_bands(path, [labels_yx], shape=labels_yx.shape, highest=highest)
+
+
+def write_label_bands(
+    path: str | Path,
+    bands: Iterable[np.ndarray],
+    *,
+    shape: tuple[int, int],
+    highest: int,
+    pixel_size_um: float | None = None,
+) -> None:
+    """Write a label image band by band, compressed without loss, with the same bytes as `write_labels`.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.tif``.
+    bands : iterable of ndarray of integers, shape (rows of the band, columns)
+        Together of size `shape`.
+    shape : tuple of int
+        (rows, columns) of the image.
+    highest : int
+        Largest possible label: stored as uint16, or as uint32 if that is too small.
+    pixel_size_um : float or None
+        Edge length of a pixel, written so that Fiji and napari open the labels to scale; None if unknown.
+    """
+    dtype = np.dtype(np.uint16 if highest <= IGNORE_LABEL else np.uint32)
+    rows = min(max(1, STRIP_BYTES // (dtype.itemsize * shape[1])), shape[0])
+    _write_strips(path, bands, shape=shape, dtype=dtype, rows=rows, compression="zlib", pixel_size_um=pixel_size_um)
+
+
+def _write_strips(
+    path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], dtype: np.dtype, rows: int,
+    compression: str | None, pixel_size_um: float | None = None,
+) -> None:  # fmt: skip
+    # tifffile accepts an iterator of strips only as encoded bytes.
+    stored = (strip.tobytes() for strip in _strips(bands, rows=rows, dtype=dtype))
+    encoded = stored if compression is None else (zlib.compress(strip) for strip in stored)
+    # Store no program name or date, so that equal pixels produce equal bytes.
+    scale: dict[str, Any] = {}
+    if pixel_size_um is not None:
+        # SOURCE ImageJ, TiffDecoder: pixels per unit, and the unit in the description
+        scale = {"description": SCALE_IN_UM, "resolution": (1 / pixel_size_um,) * 2, "resolutionunit": 1}
+    tifffile.imwrite(
+        path, encoded, shape=shape, dtype=dtype, rowsperstrip=rows, compression=compression,
+        photometric="minisblack", metadata=None, software=False, bigtiff=_is_big(shape, dtype), **scale,
+    )  # fmt: skip
+
+
+def _is_big(shape: tuple[int, ...], dtype: np.dtype) -> bool:
+    return math.prod(shape) * dtype.itemsize > MAX_PLAIN_BYTES
+
+
+def _strips(bands: Iterable[np.ndarray], *, rows: int, dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Recut bands of shape (..., rows, columns) into strips of `rows` rows; the last may be smaller."""
+    rest: np.ndarray | None = None
+    for band in bands:
+        band = band.astype(dtype, copy=False)
+        if rest is not None and rest.size:
+            band = np.concatenate((rest, band), axis=-2)
+        full = band.shape[-2] - band.shape[-2] % rows
+        for first in range(0, full, rows):
+            yield band[..., first : first + rows, :]
+        rest = band[..., full:, :]
+    if rest is not None and rest.size:
+        yield rest
+
+
+def read_labels(path: str | Path) -> np.ndarray:
+    """Read a label image that `write_labels` wrote: uint16 or uint32, shape (rows, columns)."""
+    labels_yx = _read_own(path)
+    assert labels_yx.ndim == 2, path
+    assert labels_yx.dtype in (np.uint16, np.uint32), path
+    return labels_yx
+
+
+def write_probabilities(path: str | Path, prob_cyx: np.ndarray) -> None:
+    """Write probability maps as compressed float16, in steps of at most 1/2048 (near 1).
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.tif``.
+    prob_cyx : ndarray of float, shape (channels, rows, columns)
+        Not thresholded.
+    """
+    assert prob_cyx.ndim == 3
+    write_probability_bands(path, [prob_cyx], shape=prob_cyx.shape[1:])
+
+
+def write_probability_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
+    """Write probability maps band by band, with the same bytes as `write_probabilities`.
+
+    Parameters
+    ----------
+    path : path
+        Ends in ``.tif``. Channels are stored in sequence, so all but the first are kept in compressed temporary files
+        in the same folder until they are written.
+    bands : iterable of ndarray of float, shape (channels, rows of the band, columns)
+        Together of size `shape`.
+    shape : tuple of int
+        (rows, columns) of the image.
+    """
+    bands = iter(bands)
+    first = next(bands)
+    channels, columns = len(first), shape[1]
+    rows = min(max(1, STRIP_BYTES // (2 * columns)), shape[0])
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(tempfile.TemporaryFile(dir=Path(path).parent)) for _ in range(channels - 1)]
+        tifffile.imwrite(
+            path, _encode_channels(itertools.chain([first], bands), rows=rows, waiting=waiting),
+            shape=(channels, *shape), dtype=np.float16, rowsperstrip=rows, compression="zlib",
+            photometric="minisblack", metadata=None, software=False,
+            bigtiff=_is_big((channels, *shape), np.dtype(np.float16)),
+        )  # fmt: skip
+
+
+def _encode_channels(bands: Iterable[np.ndarray], *, rows: int, waiting: Sequence[IO[bytes]]) -> Iterator[bytes]:
+    """Yield the strips of the first channel as they arrive, then those of the other channels."""
+    lengths: list[list[int]] = [[] for _ in waiting]
+    for strip_cyx in _strips(bands, rows=rows, dtype=np.dtype(np.float16)):
+        encoded = [zlib.compress(strip_yx.tobytes()) for strip_yx in strip_cyx]
+        for file, sizes, data in zip(waiting, lengths, encoded[1:], strict=True):
+            file.write(data)
+            sizes.append(len(data))
+        yield encoded[0]
+    for file, sizes in zip(waiting, lengths, strict=True):
+        file.seek(0)
+        for size in sizes:
+            yield file.read(size)
+
+
+def read_probabilities(path: str | Path) -> np.ndarray:
+    """Read probability maps that `write_probabilities` wrote: float32, shape (channels, rows, columns)."""
+    array = _read_own(path).astype(np.float32)
+    return array if array.ndim == 3 else array[np.newaxis]
+
+
+def pick_rows(read: Callable[[int, int], np.ndarray], rows: slice | np.ndarray, *, height: int) -> np.ndarray:
+    """Return a slice of the rows of an image, or the rows at ascending indices.
+
+    Parameters
+    ----------
+    read : callable
+        Takes the first row and the end row (excluded); returns the rows between.
+    rows : slice or ndarray of int
+    height : int
+        Number of rows of the image.
+    """
+    if isinstance(rows, slice):
+        first, last, _ = rows.indices(height)
+        return read(first, max(first, last))
+    if not len(rows):
+        return read(0, 0)
+    first = int(rows[0])
+    return read(first, int(rows[-1]) + 1)[rows - first]
+
+
+class StoredRows:
+    """An image written by `write_probabilities` or `write_labels`, read by rows.
+
+    Parameters
+    ----------
+    path : path
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._path = Path(path)
+        try:
+            with tifffile.TiffFile(self._path) as tiff:
+                self._channels = len(tiff.pages)
+                self._dtype = tiff.pages.first.dtype
+                rows, columns = tiff.pages.first.shape
+        except Exception as error:  # the decoder raises errors of many kinds
+            raise explain(error, path=self._path, kind="TIFF") from error
+        self.shape: tuple[int, int] = (int(rows), int(columns))
+
+    def bands(self, max_pixels: int = 2**22) -> Iterator[tuple[slice, np.ndarray]]:
+        """Yield the first channel from top to bottom, as slices of rows and their pixels."""
+        height = max(1, max_pixels // self.shape[1])
+        for first in range(0, self.shape[0], height):
+            rows = slice(first, min(first + height, self.shape[0]))
+            yield rows, self[rows]
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return a slice of the rows of the first channel, or its rows at ascending indices."""
+        return pick_rows(lambda first, last: self.read(first, last)[0], rows, height=self.shape[0])
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Read rows from `first` up to `last`: the dtype of the file, shape (channels, rows, columns)."""
+        result_cyx = np.empty((self._channels, last - first, self.shape[1]), dtype=self._dtype)
+        try:
+            with tifffile.TiffFile(self._path) as tiff:
+                for page, result_yx in zip(tiff.pages, result_cyx, strict=True):
+                    _read_strips(tiff, page, result_yx, first=first)
+        except Exception as error:
+            raise explain(error, path=self._path, kind="TIFF") from error
+        return result_cyx
+
+
+def _read_strips(tiff: tifffile.TiffFile, page: Any, result_yx: np.ndarray, *, first: int) -> None:
+    height, last = int(page.rowsperstrip), first + len(result_yx)
+    for number in range(first // height, -(-last // height)):
+        tiff.filehandle.seek(page.dataoffsets[number])
+        data = tiff.filehandle.read(page.databytecounts[number])
+        strip_yx = page.decode(data, number)[0].reshape(-1, result_yx.shape[1])
+        top = number * height
+        low, high = max(first, top), min(last, top + len(strip_yx))
+        result_yx[low - first : high - first] = strip_yx[low - top : high - top]
+
+
+def sample_paths(folder: str | Path) -> dict[str, Path]:
+    """List the images of a shard folder: sample -> path of its ``.tif``, sorted by sample."""
+    return {path.name.removesuffix(".tif"): path for path in sorted(Path(folder).glob("*.tif"))}
+
+
+def _read_own(path: str | Path) -> np.ndarray:
+    try:
+        return tifffile.imread(path)
+    except Exception as error:  # the decoder raises errors of many kinds
+        raise explain(error, path=Path(path), kind="TIFF") from error

@@ -1,0 +1,113 @@
+"""Normalise images for a network, identically in training, validation and prediction.
+
+Pixels added by a crop-and-pad fit are not part of the image. They are excluded from the statistics and become zero,
+the mean of a normalised image.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cellmill.images.windows import release_pages
+from cellmill.preprocessing.geometry import Geometry, valid_box
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """Normalisation of one image: (value - offset) / scale inside the valid box, 0 outside."""
+
+    offset: float
+    scale: float
+    valid_rows: tuple[int, int]
+    valid_columns: tuple[int, int]
+
+
+def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str) -> InputScale:
+    """Compute the normalisation of an image from its valid pixels.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float32, shape (rows, columns)
+        A preprocessed image; may be a memory map, of which one block of rows is in memory at a time.
+    geometry : Geometry
+        Defines which pixels the raw image covers.
+    normalise : str
+        `zscore`: mean 0 and standard deviation 1 over the valid pixels; `none`: values stay unchanged.
+
+    Returns
+    -------
+    InputScale
+        The scale of a constant image is 1.
+    """
+    (top, bottom), (left, right) = valid_box(geometry)
+    if normalise == "none":
+        return InputScale(0.0, 1.0, (top, bottom), (left, right))
+    assert normalise == "zscore", normalise
+    count, mean, squares = 0, 0.0, 0.0
+    for row in range(top, bottom, 512):
+        block = np.asarray(image_yx[row : min(row + 512, bottom), left:right], dtype=np.float64)
+        # Blocks are combined as in Chan et al. 1983, doi:10.1080/00031305.1983.10483115.
+        shift = block.mean() - mean
+        total = count + block.size
+        squares += ((block - block.mean()) ** 2).sum() + shift**2 * count * block.size / total
+        mean += shift * block.size / total
+        count = total
+        release_pages(image_yx)
+    deviation = float(np.sqrt(squares / max(count, 1)))
+    return InputScale(float(mean), deviation if deviation > 0 else 1.0, (top, bottom), (left, right))
+
+
+def read_window(image_yx: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, scale: InputScale) -> np.ndarray:
+    """Cut a normalised window out of an image.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float32, shape (rows, columns)
+        May be a memory map.
+    rows, columns : ndarray of int
+        Row and column indices of the window in the image, from `mirror`.
+    scale : InputScale
+        Normalisation of this image.
+
+    Returns
+    -------
+    ndarray of float32, shape (len(rows), len(columns))
+    """
+    window = cut(image_yx, rows=rows, columns=columns).astype(np.float32, copy=False) - np.float32(scale.offset)
+    window /= np.float32(scale.scale)
+    window[(rows < scale.valid_rows[0]) | (rows >= scale.valid_rows[1]), :] = 0
+    window[:, (columns < scale.valid_columns[0]) | (columns >= scale.valid_columns[1])] = 0
+    return window
+
+
+def cut(planes: np.ndarray, *, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Cut rows and columns, the last two axes, out of one or more planes.
+
+    Parameters
+    ----------
+    planes : ndarray of any dtype, shape (..., rows, columns)
+        May be a memory map, of which only the needed part is read.
+    rows, columns : ndarray of int
+        Indices from `mirror`.
+
+    Returns
+    -------
+    ndarray, shape (..., len(rows), len(columns))
+        A view of the planes if nothing is mirrored.
+    """
+    found = np.asarray(planes)[..., rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
+    for axis, places in ((-2, rows), (-1, columns)):
+        # Indexing single rows and columns is slower than a slice.
+        if not (np.diff(places) == 1).all():
+            found = np.take(found, places - places.min(), axis=axis)
+    return found
+
+
+def mirror(start: int, length: int, size: int) -> np.ndarray:
+    """Return the indices start .. start + length - 1, with those outside 0 .. size - 1 mirrored at the edge.
+
+    The edge pixel is repeated (numpy's `symmetric`), so that an image of one row works too. A mirrored margin keeps
+    the statistics of the image. A constant margin would change those of batch normalisation in training.
+    """
+    positions = np.arange(start, start + length) % (2 * size)
+    return np.where(positions < size, positions, 2 * size - 1 - positions)

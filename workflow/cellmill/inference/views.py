@@ -1,0 +1,141 @@
+"""Input planes of a network for one image: the image or a window of frames, normalised, and class planes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from cellmill.images.windows import release_pages
+from cellmill.inference.normalise import InputScale, measure_input, read_window
+from cellmill.preprocessing.stored_images import StoredImage
+
+
+@dataclass(frozen=True)
+class View:
+    """The input planes of one image, read on demand.
+
+    `frames` are memory-mapped float32 arrays of the same shape with their scales; `planes` are the values of the
+    constant planes that follow them.
+    """
+
+    frames: tuple[tuple[np.ndarray, InputScale], ...]
+    planes: tuple[float, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        rows, columns = self.frames[0][0].shape
+        return int(rows), int(columns)
+
+    def read(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Read a window of all planes.
+
+        Parameters
+        ----------
+        rows, columns : ndarray of int
+            Row and column indices in the image, from `normalise.mirror`.
+
+        Returns
+        -------
+        ndarray of float32, shape (frames + planes, len(rows), len(columns))
+        """
+        window_cyx = np.empty((len(self.frames) + len(self.planes), len(rows), len(columns)), dtype=np.float32)
+        for number, (image_yx, scale) in enumerate(self.frames):
+            window_cyx[number] = read_window(image_yx, rows=rows, columns=columns, scale=scale)
+        for number, value in enumerate(self.planes, start=len(self.frames)):
+            window_cyx[number] = value
+        return window_cyx
+
+    def release_pages(self) -> None:
+        """Release the memory of the pages read so far; they are read again when needed."""
+        for image_yx, _ in self.frames:
+            release_pages(image_yx)
+
+
+class Frames:
+    """Preprocessed images by sample, each with its scale and its neighbouring frames.
+
+    Raises
+    ------
+    ValueError
+        If frames of one passage differ in size.
+    """
+
+    def __init__(
+        self, images: Mapping[str, StoredImage], *, normalise: str, passages: Sequence[Sequence[str]] | None
+    ) -> None:
+        _check_sizes(images, passages=passages or ())
+        self._images = images
+        self._normalise = normalise
+        self._scales: dict[str, InputScale] = {}
+        # Where the pixels lie in each file. The header is read once, since it takes longer than the pixels of a patch.
+        self._layouts: dict[str, dict[str, Any]] = {}
+        self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
+
+    def open(self, sample: str) -> tuple[np.ndarray, InputScale]:
+        """Memory-map one image, float32 YX, and return it with its scale, which is computed on first use."""
+        path = self._images[sample].image_path
+        if sample not in self._layouts:
+            first = tifffile.memmap(path, mode="r")
+            self._layouts[sample] = {"dtype": first.dtype, "offset": first.offset, "shape": first.shape}
+        image_yx: np.ndarray = np.memmap(str(path), mode="r", **self._layouts[sample])
+        if sample not in self._scales:
+            geometry = self._images[sample].geometry
+            self._scales[sample] = measure_input(image_yx, geometry=geometry, normalise=self._normalise)
+        return image_yx, self._scales[sample]
+
+    def neighbours(self, sample: str, *, count: int) -> list[str]:
+        """List a frame and its neighbours, equally many on both sides; the nearest frame replaces a missing one.
+
+        Parameters
+        ----------
+        sample : str
+            The frame in the middle.
+        count : int, odd
+            Number of frames.
+
+        Returns
+        -------
+        list of str
+            In the order of the sequence, all from the same passage.
+        """
+        passage, place = self._places.get(sample, ([sample], 0))
+        reach = count // 2
+        return [passage[min(max(place + step, 0), len(passage) - 1)] for step in range(-reach, reach + 1)]
+
+    def view(self, sample: str, *, count: int, planes: tuple[float, ...]) -> View:
+        """Return the input planes of an image."""
+        return View(tuple(self.open(name) for name in self.neighbours(sample, count=count)), planes)
+
+
+def _check_sizes(images: Mapping[str, StoredImage], *, passages: Sequence[Sequence[str]]) -> None:
+    for passage in passages:
+        known = [sample for sample in passage if sample in images]
+        for sample in known[1:]:
+            expected, found = images[known[0]].geometry.shape, images[sample].geometry.shape
+            if found != expected:
+                raise ValueError(
+                    f"{images[sample].image_path}: expected {expected[0]} x {expected[1]} px as in the frame "
+                    f"{known[0]} of the same sequence, found {found[0]} x {found[1]} px. Set preprocess.fit, so that "
+                    "all frames have one size."
+                )
+
+
+def class_planes(name: str, *, classes: Sequence[str], sample: str) -> tuple[float, ...]:
+    """Return the values of the class planes: 1 for the class of the image, 0 for the others.
+
+    Raises
+    ------
+    ValueError
+        If the image has no class, or a class for which the network has no plane.
+    """
+    if not classes:
+        return ()
+    if name not in classes:
+        raise ValueError(
+            f"{sample}: expected one of the classes {', '.join(classes)}, found {name or 'none'}. "
+            "Give its class in class_column, or name it in input.class_planes and train again."
+        )
+    return tuple(float(name == other) for other in classes)

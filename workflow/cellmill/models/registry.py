@@ -1,0 +1,42 @@
+"""Network architectures by name: one module of this package each, with a `build(...)` function.
+
+A network is a `torch.nn.Module` that maps images_bcyx (float32, normalised) to logits_bcyx and has the attributes
+  stride_px             rows and columns of the input must be multiples of this
+  receptive_field_px    largest receptive field of an output pixel
+  halo_px               largest distance from an output pixel to an input pixel that affects it
+  is_recurrent          whether it maps (images_btcyx, state) to (logits_btcyx, state): images_btcyx is a window of
+                        frames, state the hidden state after the previous window, None at the start of a sequence
+"""
+
+import importlib
+from typing import Any
+
+from torch import nn
+
+from cellmill.models.outputs import OUTPUT_CHANNELS
+
+
+def build_network(network: dict[str, Any]) -> nn.Module:
+    """Build the network of a preset, with initial weights drawn from torch's global generator.
+
+    Parameters
+    ----------
+    network : dict
+        `architecture` is a module of this package and `output` a key of OUTPUT_CHANNELS. The other keys (`width` and
+        `in_channels` among them) are the keywords of the module's `build`.
+
+    Returns
+    -------
+    nn.Module
+        In training mode, on the CPU.
+    """
+    keywords = dict(network)
+    architecture, out_channels = keywords.pop("architecture"), OUTPUT_CHANNELS[keywords.pop("output")]
+    module = importlib.import_module(f"cellmill.models.{architecture}")
+    built: nn.Module = module.build(**keywords, out_channels=out_channels)
+    return built
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Count the trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

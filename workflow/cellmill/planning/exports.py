@@ -1,0 +1,52 @@
+"""Files requested by the key `export` of a dataset, and a check for exports that cannot be written."""
+
+from collections.abc import Mapping, Sequence
+
+from cellmill.config.dataset import Config
+from cellmill.config.networks import RECURRENT
+from cellmill.planning.runs import Run
+from cellmill.shards import RESULTS
+
+MODEL_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}
+OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "geojson", "ctc": "ctc"}
+
+
+def exported_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str]:
+    """List the exports besides model.cellmill: models of trained runs (not of seed averages), objects of all runs."""
+    return [
+        f"{RESULTS}/{dataset}/{run.name}/{(MODEL_FILES | OBJECT_FILES)[kind]}"
+        for dataset, of_dataset in runs.items()
+        for run in of_dataset
+        for kind in dict.fromkeys(config.datasets[dataset].export)
+        if kind in OBJECT_FILES or (run.apply is None and not run.members)
+    ]
+
+
+def wrong_exports(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str]:
+    """List the exports that cannot be written, before any training starts."""
+    mistakes = []
+    for dataset, section in config.datasets.items():
+        where = f"datasets.{dataset}.export"
+        if not set(MODEL_FILES) & set(section.export):
+            continue
+        trained = {run.model: run for run in runs[dataset] if run.apply is None and run.preset and not run.members}
+        if all(run.apply is not None for run in runs[dataset]):
+            mistakes.append(
+                f"{where}: expected a model that is trained here, found only applied ones. Export where it is trained."
+            )
+        for model, run in trained.items() if "bioimageio" in section.export else ():
+            if needed := _needed_besides_images(run):
+                mistakes.append(
+                    f"{where}: expected networks that see images only for bioimageio, found {model}, which needs "
+                    f"{needed}. The format cannot say that: write export: [onnx], or leave {model} out."
+                )
+    return mistakes
+
+
+def _needed_besides_images(run: Run) -> str:
+    network, seen = run.preset["network"], run.preset["input"]
+    if network["architecture"] in RECURRENT and network["memory"]:
+        return "its memory of earlier frames"
+    if seen["class_planes"] and seen["class_at_prediction"] == "oracle":
+        return "the class of each image"
+    return ""

@@ -1,0 +1,155 @@
+"""Make the plan of a run from its config, freeze it for the processes of jobs, and read it back."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cellmill.config.dataset import Config
+from cellmill.config.errors import ConfigError
+from cellmill.planning.exports import wrong_exports
+from cellmill.planning.plan import Plan
+from cellmill.planning.refusals import contradictions, likes_of_folds
+from cellmill.planning.runs import EXPORT_SUFFIX, Run, read_export, resolve_runs
+from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
+from cellmill.planning.scan import scan_dataset
+from cellmill.planning.validation import other_mistakes, validate_config, wrong_likes
+from cellmill.provenance import canonical, digest_of
+from cellmill.shards import RESULTS, atomic_path
+
+CACHE_DIR = Path(".snakemake/cellmill")
+
+
+def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_DIR) -> Plan:
+    """Validate the config, scan the files once, and build the plan.
+
+    Raises
+    ------
+    ConfigError
+        With all mistakes in the config and in the files it refers to.
+    """
+    config, mistakes, damaged = validate_config(raw)
+    sections = raw.get("datasets")
+    for name, section in sections.items() if isinstance(sections, Mapping) else ():
+        if (config is None or name not in config.datasets or name in damaged) and isinstance(section, Mapping):
+            mistakes += other_mistakes(str(name), section, presets_dir=presets_dir)
+    if config is None:
+        raise ConfigError(mistakes)
+    runs, wrong_runs = resolve_runs(config, presets_dir=presets_dir)
+    mistakes += wrong_runs
+    mistakes += wrong_exports(config, runs)
+    samples: dict[str, list[Sample]] = {}
+    remarks: list[str] = []
+    for name, dataset in config.datasets.items():
+        try:
+            if name in damaged:
+                continue
+            rows, said = scan_dataset(name, dataset, images_per_job=config.images_per_job, cache_dir=cache_dir)
+        except SampleError as error:
+            mistakes += error.mistakes
+        except ValueError as error:
+            mistakes.append(str(error))
+        else:
+            samples[name] = rows
+            remarks += said
+    mistakes += wrong_likes(config, names=sections if isinstance(sections, Mapping) else ())
+    preprocess = _preprocess_sections(config)
+    if not mistakes:
+        mistakes += _adopt_preprocessing(config, runs, preprocess)
+    plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks)
+    if not mistakes:
+        mistakes += contradictions(plan)
+    if mistakes:
+        raise ConfigError(mistakes)
+    remarks += likes_of_folds(plan)
+    return plan
+
+
+def _preprocess_sections(config: Config) -> dict[str, dict[str, Any]]:
+    return {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
+
+
+def _adopt_preprocessing(
+    config: Config, runs: Mapping[str, list[Run]], preprocess: dict[str, dict[str, Any]]
+) -> list[str]:
+    """Update `preprocess` with the preprocessing of applied models, and return contradictions.
+
+    It is adopted by datasets that train no model and have no `preprocess` section.
+    """
+    mistakes = []
+    for name, dataset in config.datasets.items():
+        wanted: dict[str, dict[str, Any]] = {}
+        for run in runs[name]:
+            if run.apply is None:
+                continue
+            if run.apply.endswith(EXPORT_SUFFIX):
+                wanted[run.apply] = read_export(run.apply)["preprocess"]
+            else:
+                wanted[run.apply] = preprocess[run.apply.split("/", 1)[0]]
+        trains = any(run.apply is None for run in runs[name])
+        if wanted and not trains and "preprocess" not in dataset.model_fields_set:
+            preprocess[name] = next(iter(wanted.values()))
+        for reference, settings in wanted.items():
+            if canonical(settings) != canonical(preprocess[name]):
+                differs = sorted(
+                    key for key in settings if canonical(settings[key]) != canonical(preprocess[name].get(key))
+                )
+                mistakes.append(
+                    f"datasets.{name}.preprocess: {reference} was trained with another {', '.join(differs)}. "
+                    "Put models that need different preprocessing into datasets of their own, or copy its "
+                    "preprocess section here."
+                )
+    return mistakes
+
+
+def freeze(plan: Plan, raw: Mapping[str, Any], *, cache_dir: Path = CACHE_DIR) -> None:
+    """Store the sample tables for the job processes, in a file named by the digest of the config."""
+    content = {
+        "samples": {name: dump_samples(rows) for name, rows in plan.samples.items()},
+        "remarks": plan.remarks,
+    }
+    with atomic_path(_frozen_path(raw, cache_dir)) as partial:
+        partial.write_text(json.dumps(content))
+
+
+def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_DIR) -> Plan:
+    """Rebuild the plan in a job process from the frozen tables, without scanning the folders."""
+    path = _frozen_path(raw, cache_dir)
+    if not path.is_file():
+        raise ConfigError(
+            [
+                f"{path}: expected the sample tables of this config, found none. The config was edited while "
+                "jobs were running: start snakemake again."
+            ]
+        )
+    content = json.loads(path.read_text())
+    config, mistakes, _ = validate_config(raw)
+    assert config is not None, mistakes
+    runs, _ = resolve_runs(config, presets_dir=presets_dir)
+    preprocess = _preprocess_sections(config)
+    _adopt_preprocessing(config, runs, preprocess)
+    samples = {name: load_samples(text) for name, text in content["samples"].items()}
+    return Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=content["remarks"])
+
+
+def _frozen_path(raw: Mapping[str, Any], cache_dir: Path) -> Path:
+    return cache_dir / f"samples-{digest_of(raw)[:16]}.json"
+
+
+def write_sample_tables(plan: Plan) -> None:
+    """Write results/{dataset}/samples.csv, a readable copy that no job takes as input."""
+    for name, rows in plan.samples.items():
+        table = pd.DataFrame(
+            [
+                {
+                    "sample": row.sample, "image": row.image, "annotation": ";".join(row.annotations[:1]),
+                    "sequence": row.sequence, "frame": row.frame, "class": row.class_name, "group": row.group,
+                    "split": row.split, "shard": row.shard,
+                }
+                for row in rows
+            ]
+        )  # fmt: skip
+        with atomic_path(f"{RESULTS}/{name}/samples.csv") as partial:
+            table.to_csv(partial, index=False)

@@ -1,0 +1,42 @@
+"""Remove the folders of shards that are no longer in the sample table."""
+
+import re
+import shutil
+from pathlib import Path
+
+from cellmill.planning.plan import Plan
+from cellmill.shards import RESULTS
+
+# A shard's folder, its file (train-0000.json), or its seal (.train-0000.sha256).
+SHARD_ENTRY = re.compile(r"\.?(?P<shard>[a-z0-9]+-\d{4,})(\.json|\.sha256)?")
+
+
+def remove_old_shards(plan: Plan, *, results_dir: str | Path = RESULTS) -> list[str]:
+    """Remove shard folders and files that are not in the plan, so that no old mask reaches a report.
+
+    Only entries named like shards are removed, and only in the folders of the plan's datasets and runs.
+
+    Returns
+    -------
+    list of str
+        Paths that were removed, without the seals.
+    """
+    removed = []
+    for dataset in plan.samples:
+        shards = set(plan.shards(dataset))
+        root = Path(results_dir) / dataset
+        rooms = [root / room for room in ("raw", "images", "labels", "check")]
+        for run in plan.runs[dataset]:
+            rooms += [root / run.name / room for room in ("probabilities", "segmentation", "evaluation")]
+        for room in rooms:
+            for entry in sorted(room.iterdir()) if room.is_dir() else []:
+                name = SHARD_ENTRY.fullmatch(entry.name)
+                if name is None or name["shard"] in shards:
+                    continue
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                else:
+                    entry.unlink()
+                if not entry.name.startswith("."):
+                    removed.append(entry.as_posix())
+    return removed

@@ -1,0 +1,232 @@
+"""Plan of a pipeline run: config, runs, sample tables, and the preprocessing of each dataset.
+
+The main process makes it once; job processes rebuild it from the frozen sample tables.
+Job settings are plain values in canonical form and contain only what the job uses, because any change reruns the job.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from cellmill.config.annotations import Annotations
+from cellmill.config.dataset import Config
+from cellmill.config.networks import sees_sequences
+from cellmill.planning.runs import EXPORT_SUFFIX, Run, read_export
+from cellmill.planning.samples import UNLABELLED, Sample
+from cellmill.preprocessing.background import TEMPORAL_METHODS
+from cellmill.shards import RESULTS, stable_hash
+
+MOST_REFERENCES = 64  # images that a simulation is matched to
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Config, runs and samples of a pipeline run, with the lookups that the rules use."""
+
+    config: Config
+    runs: dict[str, list[Run]]
+    samples: dict[str, list[Sample]]
+    preprocess: dict[str, dict[str, Any]]
+    remarks: list[str]
+
+    # ---- names -----------------------------------------------------------------------------------
+
+    def run(self, dataset: str, name: str) -> Run:
+        """Find a run by the name of its folder."""
+        return next(run for run in self.runs[dataset] if run.name == name)
+
+    def shards(self, dataset: str, *, parts: tuple[str, ...] | None = None) -> list[str]:
+        """List the shards of a dataset, or of some of its parts, in order."""
+        shards = self._rows_by_shard[dataset].items()
+        return sorted(shard for shard, rows in shards if parts is None or rows[0].split in parts)
+
+    def labelled_shards(self, dataset: str) -> list[str]:
+        """List the shards whose images have annotations."""
+        shards = self._rows_by_shard[dataset].items()
+        return sorted(shard for shard, rows in shards if rows[0].split != UNLABELLED)
+
+    def scored_shards(self, dataset: str, run: Run) -> list[str]:
+        """List the shards on which a run is scored."""
+        # With folds, an image is a training image of several runs; scored in each, it would count as several images.
+        roles = ("validation", "test") if self.config.datasets[dataset].split.folds else tuple(run.parts)
+        return self.shards(dataset, parts=tuple(part for role in roles for part in run.parts[role]))
+
+    def shown_shards(self, dataset: str) -> list[str]:
+        """List the shards that the report's gallery chooses from: test shards, or all if nothing is annotated."""
+        labelled = self.labelled_shards(dataset)
+        tests = {part for run in self.runs[dataset] for part in run.parts["test"]}
+        return self.shards(dataset, parts=tuple(tests)) if labelled else self.shards(dataset)
+
+    def temporal_shards(self, dataset: str) -> list[str]:
+        """List the shards whose background is computed over time: all of a dataset, or none."""
+        is_temporal = self.preprocess[dataset]["background"]["method"] in TEMPORAL_METHODS
+        return self.shards(dataset) if is_temporal else []
+
+    def role_of(self, dataset: str, run: Run, shard: str) -> str:
+        """Return whether a shard is used as train, validation or test by a run."""
+        part = self.rows(dataset, shard)[0].split
+        return next(role for role, parts in run.parts.items() if part in parts)
+
+    def is_simulated(self, dataset: str) -> bool:
+        """Return whether a dataset's raw images are simulated."""
+        return self.config.datasets[dataset].simulate is not None
+
+    def like_of(self, dataset: str) -> str | None:
+        """Return the name of the dataset that a simulation is matched to, or None."""
+        simulate = self.config.datasets[dataset].simulate
+        return None if simulate is None else simulate.like
+
+    def reference_rows(self, dataset: str) -> list[Sample]:
+        """List the images that a simulation is matched to, in a fixed order: at most 64 training images.
+
+        With folds, images of all folds are used. Without annotations nothing is scored, so all images are used.
+        """
+        like = self.like_of(dataset)
+        assert like is not None
+        source = self.config.datasets[like]
+        is_annotated = source.simulate is not None or source.annotations is not None
+        folds = tuple(f"fold{number}" for number in range(source.split.folds or 0))
+        parts = (folds or ("train",)) if is_annotated else (UNLABELLED,)
+        rows = [row for row in self.samples[like] if row.split in parts]
+        # Chosen by hash, not by order: all shards are represented alike, and one more image changes at most one.
+        chosen = sorted(rows, key=lambda row: stable_hash(row.sample, purpose="reference"))
+        return chosen[:MOST_REFERENCES]
+
+    def rows(self, dataset: str, shard: str) -> list[Sample]:
+        """List the samples of a shard."""
+        return self._rows_by_shard[dataset][shard]
+
+    @cached_property
+    def _rows_by_shard(self) -> dict[str, dict[str, list[Sample]]]:
+        return {dataset: _group(rows, by="shard") for dataset, rows in self.samples.items()}
+
+    def context(self, dataset: str, shard: str) -> list[Sample]:
+        """List the frames outside a shard that its temporal background is computed from."""
+        is_temporal = self.preprocess[dataset]["background"]["method"] in TEMPORAL_METHODS
+        return self.neighbours(dataset, shard) if is_temporal else []
+
+    def neighbours(self, dataset: str, shard: str) -> list[Sample]:
+        """List the frames outside a shard that may be used together with the shard's frames.
+
+        Frames without annotation are used by every shard of their sequence. A shard of such frames uses the whole
+        sequence. An image that is trained on or scored never uses frames of another part.
+        """
+        own = self.rows(dataset, shard)
+        sequences = dict.fromkeys(row.sequence for row in own)
+        takes_all = own[0].split == UNLABELLED
+        return [
+            row
+            for sequence in sequences
+            for row in self._rows_by_sequence[dataset][sequence]
+            if row.shard != shard and (takes_all or row.split == UNLABELLED)
+        ]
+
+    def _frames_around(self, dataset: str, shard: str) -> list[Sample]:
+        """List the frames outside a shard that may be temporal context for the shard's frames.
+
+        Gap frames are annotated but left out on purpose. As context of the parts on both sides, they would enter
+        training as well as scoring. A shard of gap frames uses the whole sequence as context.
+        """
+        found = self.neighbours(dataset, shard)
+        if self.rows(dataset, shard)[0].split == UNLABELLED:
+            return found
+        section = self.config.datasets[dataset].annotations
+        if section is None or section.missing != "unlabelled":  # then frames without a part are gap frames
+            return []
+        return [row for row in found if not row.annotations and not row.rows_digest]
+
+    def sees_sequences(self, run: Run) -> bool:
+        """Return whether a run's network takes several frames as input: a window, or all earlier frames."""
+        source = self.source_of(run)
+        if source is None:
+            export = read_export(str(run.apply))
+            return sees_sequences(export["network"], export["input"])
+        return sees_sequences(source.preset["network"], source.preset["input"])
+
+    def input_of(self, run: Run) -> dict[str, Any]:
+        """Return the section `input` of the preset of a run's network."""
+        source = self.source_of(run)
+        section: dict[str, Any] = read_export(str(run.apply))["input"] if source is None else source.preset["input"]
+        return section
+
+    def sees_classes(self, run: Run) -> bool:
+        """Return whether a run's network takes the class of an image as input."""
+        return bool(self.input_of(run).get("class_planes"))
+
+    def seen_shards(self, dataset: str, run: Run, shards: list[str]) -> list[str]:
+        """List the other shards whose frames are temporal context when a run processes some shards."""
+        if not self.sees_sequences(run):
+            return []
+        seen = {row.shard for shard in shards for row in self._frames_around(dataset, shard)}
+        return sorted(seen - set(shards))
+
+    def passages(self, dataset: str, shard: str) -> list[list[str]]:
+        """List the frames of a shard with their temporal context, in order, one list for each uninterrupted passage.
+
+        A passage ends at frames of another part or of a gap, because no context is used across them.
+        """
+        own = {row.sample for row in self.rows(dataset, shard)}
+        seen = own | {row.sample for row in self._frames_around(dataset, shard)}
+        found: list[list[str]] = []
+        for sequence in dict.fromkeys(row.sequence for row in self.rows(dataset, shard)):
+            rows = sorted(self._rows_by_sequence[dataset][sequence], key=lambda row: row.frame)
+            if not sequence:  # single images
+                rows = self.rows(dataset, shard)
+            for is_seen, passage in groupby(rows, key=lambda row: row.sample in seen):
+                names = [row.sample for row in passage]
+                for part in [names] if sequence else [[name] for name in names]:
+                    if is_seen and own.intersection(part):
+                        found.append(part)
+        return found
+
+    @cached_property
+    def _rows_by_sequence(self) -> dict[str, dict[str, list[Sample]]]:
+        return {dataset: _group(rows, by="sequence") for dataset, rows in self.samples.items()}
+
+    def source_of(self, run: Run) -> Run | None:
+        """Find the run whose weights a run uses: itself, the applied run, or None for an exported file."""
+        if run.apply is None:
+            return run
+        if run.apply.endswith(EXPORT_SUFFIX):
+            return None
+        return self.run(*run.apply.split("/", 1))
+
+    def architecture(self, run: Run) -> str:
+        """Return the name of the module of cellmill.models that a run loads."""
+        source = self.source_of(run)
+        if source is None:
+            return str(read_export(str(run.apply))["network"]["architecture"])
+        return str(source.preset["network"]["architecture"])
+
+    def annotations(self, dataset: str, shard: str) -> Annotations | None:
+        """Return the annotation settings of a shard: from the config, or for the files that the simulation writes."""
+        section = self.config.datasets[dataset]
+        if section.simulate is not None and section.simulate.time_lapse is not None:
+            raw, truth = f"{RESULTS}/{dataset}/raw/{shard}", "{sequence}_GT"
+            return Annotations(
+                format="ctc",
+                path=f"{raw}/{truth}/SEG/man_seg{{frame}}.tif",
+                tracks=f"{raw}/{truth}/TRA/man_track.txt",
+                markers=f"{raw}/{truth}/TRA/man_track{{frame}}.tif",
+                missing="error",
+            )
+        if section.simulate is not None:
+            return Annotations(
+                format="rle",
+                table=f"{RESULTS}/{dataset}/raw/{shard}/annotations.csv",
+                order="row",
+                repair="none",
+                missing="empty",  # an image without cells has no row
+            )
+        return section.annotations
+
+
+def _group(rows: list[Sample], *, by: str) -> dict[str, list[Sample]]:
+    groups: dict[str, list[Sample]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, by), []).append(row)
+    return groups
+
+
+# ---- frozen tables ---------------------------------------------------------------------------------------

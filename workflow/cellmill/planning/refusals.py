@@ -1,0 +1,210 @@
+"""Check the config against the data and report impossible settings before any job starts."""
+
+from cellmill.config.networks import RECURRENT
+from cellmill.planning.plan import Plan
+from cellmill.planning.runs import Run
+from cellmill.planning.samples import some
+from cellmill.preprocessing.background import MIN_FRAMES, TEMPORAL_METHODS
+
+# Methods of splitting objects that need a predicted map of the same name
+MAPS_OF_METHODS = ("contour", "distance", "flow")
+# Outputs whose targets are computed from individual cells rather than from the mask.
+INSTANCE_OUTPUTS = ("contour", "distance", "flow", "flow_gray")
+
+
+def contradictions(plan: Plan) -> list[str]:
+    """List the settings that are impossible with the given images and annotations.
+
+    Returns
+    -------
+    list of str
+        One message for each mistake, with the key path and a setting that would work.
+    """
+    return [
+        *_short_sequences(plan),
+        *_likes_without_images(plan),
+        *_unfit_models(plan),
+        *_exports_without_sequences(plan),
+    ]
+
+
+def _exports_without_sequences(plan: Plan) -> list[str]:
+    return [
+        f"datasets.{dataset}.export: expected frames of sequences for ctc, found single images. Put {{sequence}} and "
+        "{frame} into the pattern of the images, set stack.axis: time, or leave ctc out."
+        for dataset, section in plan.config.datasets.items()
+        if "ctc" in section.export and not any(row.sequence for row in plan.samples[dataset])
+    ]
+
+
+def _unfit_models(plan: Plan) -> list[str]:
+    mistakes = []
+    for dataset, section in plan.config.datasets.items():
+        for index, entry in enumerate(section.models):
+            where = f"datasets.{dataset}.models[{index}]"
+            runs = [run for run in plan.runs[dataset] if run.model == entry.run_name]
+            mistakes += _without_sequences(plan, dataset, runs[0], where=where)
+            if runs[0].apply is None and runs[0].preset:
+                mistakes += _without_classes(plan, dataset, runs, where=where)
+                mistakes += _without_instances(plan, dataset, runs[0], where=where)
+                mistakes += _short_passages(plan, dataset, runs, where=where)
+                mistakes += _without_maps(plan, dataset, runs[0])
+            mistakes += _without_classes_to_predict(plan, dataset, runs[0], where=where)
+    return mistakes
+
+
+def _without_sequences(plan: Plan, dataset: str, run: Run, *, where: str) -> list[str]:
+    if not plan.sees_sequences(run) or any(row.sequence for row in plan.samples[dataset]):
+        return []
+    key = f"{where}.input.frames" if plan.architecture(run) not in RECURRENT else f"{where}.network.architecture"
+    return [
+        f"{key if run.apply is None else f'{where}.apply'}: expected frames of sequences for {run.model}, which sees "
+        "more than one, found single images. Put {sequence} and {frame} into the pattern of the images (or set "
+        "stack.axis: time), or take a model for single images: stemnet1, sartorius_unet."
+    ]
+
+
+def _short_passages(plan: Plan, dataset: str, runs: list[Run], *, where: str) -> list[str]:
+    if plan.architecture(runs[0]) not in RECURRENT or not any(row.sequence for row in plan.samples[dataset]):
+        return []
+    unroll = int(runs[0].preset["train"]["streams"]["unroll"])
+    longest = min(
+        max(
+            len(passage)
+            for shard in plan.shards(dataset, parts=run.parts["train"])
+            for passage in plan.passages(dataset, shard)
+        )
+        for run in runs
+    )
+    if longest >= unroll:
+        return []
+    return [
+        f"{where}.train.streams.unroll: expected at most the {longest} frames in a row that the training part has, "
+        f"found {unroll}. Lower it, or give that part longer passages (split)."
+    ]
+
+
+def _without_maps(plan: Plan, dataset: str, run: Run) -> list[str]:
+    """Check that the network predicts the map that `postprocess.instances.method` needs."""
+    method = plan.config.datasets[dataset].postprocess.instances.method
+    output = run.preset["network"]["output"]
+    if method not in MAPS_OF_METHODS or method == output:
+        return []
+    return [
+        f"datasets.{dataset}.postprocess.instances.method: expected auto, components or watershed for {run.model}, "
+        f"whose network.output is {output}, found {method}. Set it to auto, or give {run.model} "
+        f"network.output: {method} and the loss that goes with it."
+    ]
+
+
+def _without_classes(plan: Plan, dataset: str, runs: list[Run], *, where: str) -> list[str]:
+    planes = runs[0].preset["input"]["class_planes"]
+    if not planes:
+        return []
+    key, section = f"{where}.input.class_planes", plan.config.datasets[dataset]
+    if section.class_column is None:
+        return [
+            f"{key}: expected the class of each image for the planes {', '.join(planes)}, found no class_column. Set "
+            f"datasets.{dataset}.class_column, or set input.class_planes to [] or take sartorius_unet."
+        ]
+    parts = {part for run in runs for role in ("train", "validation") for part in run.parts[role]}
+    found = sorted({row.class_name for row in plan.samples[dataset] if row.split in parts})
+    unknown = [name or "(none)" for name in found if name not in planes]
+    if not unknown:
+        return []
+    named = [name for name in found if name]
+    advice = [f"Set it to {named}"] if set(named) - set(planes) else []
+    advice += [f"Give each of these images a class in {section.class_column}"] if "" in found else []
+    return [
+        f"{key}: expected a plane for each class of the training and validation images, found "
+        f"{some(unknown)} without one. {'. '.join(advice)}."
+    ]
+
+
+def _without_classes_to_predict(plan: Plan, dataset: str, run: Run, *, where: str) -> list[str]:
+    """Check that every image has a known class if the network needs the class for prediction (oracle)."""
+    input = plan.input_of(run)
+    planes, column = input.get("class_planes"), plan.config.datasets[dataset].class_column
+    if not planes or input["class_at_prediction"] != "oracle" or (column is None and run.apply is None):
+        return []
+    unknown = sorted({row.class_name or "(none)" for row in plan.samples[dataset] if row.class_name not in planes})
+    if not unknown:
+        return []
+    key = f"{where}.input.class_at_prediction" if run.apply is None else f"{where}.apply"
+    instead = "set it to average" if run.apply is None else "apply a model with input.class_at_prediction: average"
+    return [
+        f"{key}: expected one of the classes {', '.join(planes)} for each image, since the prediction is told it "
+        f"(oracle), found {some(unknown)}. Give the class in datasets.{dataset}.class_column, or {instead}."
+    ]
+
+
+def _without_instances(plan: Plan, dataset: str, run: Run, *, where: str) -> list[str]:
+    annotations = plan.config.datasets[dataset].annotations
+    if annotations is None or annotations.format != "binary":
+        return []
+    output, loss = run.preset["network"]["output"], run.preset["train"]["loss"]
+    if output in INSTANCE_OUTPUTS:
+        left = [f"{key}: null" for key in ("class_weights", "distance") if loss[key] is not None]
+        key, found = "network.output", output
+        instead = f"network.output to foreground and train.loss to {{{', '.join(['name: bce', *left])}}}"
+    elif loss["distance"] is not None:
+        key, found, instead = "train.loss.distance", "distance weights", "train.loss.distance to null"
+    else:
+        return []
+    return [
+        f"{where}.{key}: expected labels of single objects for {found}, found annotations of format binary, in which "
+        f"objects that touch are one. Give label images, masks or outlines of the objects, or set {instead}."
+    ]
+
+
+def _likes_without_images(plan: Plan) -> list[str]:
+    """List the simulations whose reference dataset (`like`) has no images to measure."""
+    mistakes = []
+    for dataset in plan.samples:
+        like = plan.like_of(dataset)
+        if like is None or plan.reference_rows(dataset):
+            continue
+        parts = sorted({row.split for row in plan.samples[like]})
+        mistakes.append(
+            f"datasets.{dataset}.simulate.like: expected training images in {like}, found only {' and '.join(parts)}. "
+            f"Give datasets.{like}.split a train above 0, or name another dataset."
+        )
+    return mistakes
+
+
+def likes_of_folds(plan: Plan) -> list[str]:
+    """Return remarks on simulations that are matched to the images of all folds."""
+    return [
+        f"datasets.{dataset}.simulate.like: {like} has folds, so the images of all folds are measured, also those that "
+        "a model is tested on which starts from this simulation. Sizes, contrast and noise are taken from them, no "
+        "pixel and no outline"
+        for dataset in plan.samples
+        if (like := plan.like_of(dataset)) is not None and plan.config.datasets[like].split.folds
+    ]
+
+
+def _short_sequences(plan: Plan) -> list[str]:
+    """List the datasets with too few frames for their temporal background, before any job starts."""
+    mistakes = []
+    for dataset in plan.samples:
+        method = plan.preprocess[dataset]["background"]["method"]
+        if method not in TEMPORAL_METHODS:
+            continue
+        where = f"datasets.{dataset}.preprocess.background.method"
+        if not all(row.sequence for row in plan.samples[dataset]):
+            mistakes.append(
+                f"{where}: expected frames of sequences for {method}, found single images. Put {{sequence}} and "
+                "{frame} into the pattern of the images, or set another method."
+            )
+            continue
+        for shard in plan.shards(dataset):
+            frames = [*plan.rows(dataset, shard), *plan.context(dataset, shard)]
+            for sequence in sorted({row.sequence for row in plan.rows(dataset, shard)}):
+                count = sum(row.sequence == sequence for row in frames)
+                if count < MIN_FRAMES:
+                    part = plan.rows(dataset, shard)[0].split
+                    mistakes.append(
+                        f"{where}: expected at least {MIN_FRAMES} frames for {method}, found {count} in sequence "
+                        f"{sequence!r} ({part}). Give this part more frames, or choose a background of single frames."
+                    )
+    return mistakes

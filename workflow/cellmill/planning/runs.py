@@ -1,0 +1,285 @@
+"""Runs: one for each model, seed and fold of a dataset, with the preset resolved."""
+
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from cellmill.config.dataset import Config, Dataset, ModelEntry
+from cellmill.config.errors import describe_errors, key_path, nearest
+from cellmill.config.merging import merge
+from cellmill.config.networks import network_settings
+from cellmill.config.preset import ModelPreset
+
+RESERVED_NAMES = frozenset({"raw", "images", "labels", "check"})
+EXPORT_SUFFIX = ".cellmill"
+MEAN_SUFFIX = ".mean"
+EXPORT_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a model, with its folder results/{dataset}/{name}.
+
+    `parts` maps train, validation and test to parts of the dataset. `preset_name` is a file of resources/models,
+    empty for an applied model. `apply` and `init_from` are "dataset/run" or the path of an exported file.
+    `init_weights` is "all" if every weight of `init_from` must fit, else "matching". `members` are the runs of the
+    same dataset whose predictions are averaged, empty for a run that is trained or applied.
+    """
+
+    dataset: str
+    name: str
+    model: str
+    seed: int
+    parts: dict[str, tuple[str, ...]]
+    preset_name: str = ""
+    preset: dict[str, Any] = field(default_factory=dict)
+    apply: str | None = None
+    init_from: str | None = None
+    init_weights: str = "all"
+    members: tuple[str, ...] = ()
+
+
+class PresetError(ValueError):
+    """Missing or invalid preset, with its location in the config."""
+
+
+def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
+    """Read a preset file, merged with the preset it is based on, if any.
+
+    Raises
+    ------
+    PresetError
+        If there is no such file, or it is not a mapping.
+    """
+    path = presets_dir / f"{name}.yaml"
+    known = [file.stem for file in presets_dir.glob("*.yaml")]
+    if name not in known:
+        raise PresetError(f"{where}: unknown preset {name!r}. {nearest(name, known)}.")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise PresetError(f"{path}: expected the fields of a preset, found {type(content).__name__}.")
+    if "based_on" in content:
+        base = load_preset(content.pop("based_on"), presets_dir=presets_dir, where=str(path))
+        return merge_preset(base, content)
+    return content
+
+
+def merge_preset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge changes into a preset. A new architecture replaces the whole network section, since its keys differ."""
+    network = changes.get("network")
+    architecture = network.get("architecture") if isinstance(network, Mapping) else None
+    if architecture not in (None, base.get("network", {}).get("architecture", "unet")):
+        base = {**base, "network": {}}
+    return merge(base, changes)
+
+
+def resolve_preset(
+    entry: ModelEntry, *, presets_dir: Path, where: tuple[str | int, ...]
+) -> tuple[dict[str, Any], list[str]]:
+    """Merge a preset with the fields that the config overrides, and validate the result.
+
+    Returns
+    -------
+    tuple
+        The preset's settings (empty on a mistake) and the mistakes.
+    """
+    try:
+        content = load_preset(entry.preset or "", presets_dir=presets_dir, where=f"{key_path(where)}.preset")
+    except PresetError as error:
+        return {}, [str(error)]
+    try:
+        merged = ModelPreset.model_validate(merge_preset(content, entry.overrides))
+    except ValidationError as error:
+        return {}, describe_errors(error, model=ModelPreset, prefix=where)
+    return merged.model_dump(mode="json"), []
+
+
+def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[Run]], list[str]]:
+    """List the runs of every dataset, and the mistakes in them."""
+    runs: dict[str, list[Run]] = {}
+    mistakes: list[str] = []
+    for dataset_name, dataset in config.datasets.items():
+        runs[dataset_name] = []
+        for index, entry in enumerate(dataset.models):
+            where = ("datasets", dataset_name, "models", index)
+            if entry.run_name in RESERVED_NAMES:
+                mistakes.append(
+                    f"{key_path(where)}.name: {entry.run_name!r} is the name of a folder of the dataset. Take another."
+                )
+            preset: dict[str, Any] = {}
+            if entry.preset is not None:
+                preset, wrong = resolve_preset(entry, presets_dir=presets_dir, where=where)
+                mistakes += wrong
+            runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed)
+    known = {f"{dataset}/{run.name}" for dataset, of_dataset in runs.items() for run in of_dataset}
+    runs = {
+        dataset: [replace(run, init_from=_same_repeat(run, known)) for run in of_dataset]
+        for dataset, of_dataset in runs.items()
+    }
+    mistakes += _wrong_references(config, runs)
+    return runs, mistakes
+
+
+def _same_repeat(run: Run, known: set[str]) -> str | None:
+    """Find the run that provides a run's initial weights: of the same seed and fold, or else of the same fold."""
+    if run.init_from is None or run.init_from in known:
+        return run.init_from
+    repeat = run.name.removeprefix(run.model)
+    fold = repeat[repeat.index(".fold") :] if ".fold" in repeat else ""
+    return next((name for name in (run.init_from + repeat, run.init_from + fold) if name in known), run.init_from)
+
+
+def _runs_of(dataset_name: str, dataset: Dataset, entry: ModelEntry, *, preset: dict[str, Any], seed: int) -> list[Run]:
+    folds = dataset.split.folds
+    runs = []
+    seeds: list[int | None] = [*entry.seeds] if entry.seeds else [None]
+    numbers: list[int | None] = [*range(folds)] if folds else [None]
+    for entry_seed in seeds:
+        for fold in numbers:
+            suffix = "" if entry_seed is None else f".seed{entry_seed}"
+            suffix += "" if fold is None else f".fold{fold}"
+            runs.append(
+                Run(
+                    dataset=dataset_name,
+                    name=entry.run_name + suffix,
+                    model=entry.run_name,
+                    seed=seed if entry_seed is None else entry_seed,
+                    preset_name=entry.preset or "",
+                    parts=_parts_of_fold(fold, folds),
+                    preset=preset,
+                    apply=entry.apply,
+                    init_from=entry.init_from,
+                    init_weights=entry.init_weights,
+                )
+            )
+    if entry.average_seeds:
+        runs += [_mean_of(runs, fold=fold) for fold in numbers]
+    return runs
+
+
+def _mean_of(runs: Sequence[Run], *, fold: int | None) -> Run:
+    """Build the run that averages the predictions of all seeds in one fold."""
+    suffix = "" if fold is None else f".fold{fold}"
+    members = [run for run in runs if run.name.endswith(suffix)]
+    name = f"{members[0].model}{MEAN_SUFFIX}"
+    return replace(
+        members[0], name=name + suffix, model=name, init_from=None, members=tuple(run.name for run in members)
+    )
+
+
+def _parts_of_fold(fold: int | None, folds: int | None) -> dict[str, tuple[str, ...]]:
+    if fold is None or folds is None:
+        return {part: (part,) for part in ("train", "validation", "test")}
+    validation = (fold + 1) % folds
+    train = tuple(f"fold{other}" for other in range(folds) if other not in (fold, validation))
+    return {"train": train, "validation": (f"fold{validation}",), "test": (f"fold{fold}",)}
+
+
+def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
+    mistakes = []
+    known = {f"{dataset}/{run.name}": run for dataset, of_dataset in runs.items() for run in of_dataset}
+    for dataset_name, dataset in config.datasets.items():
+        for index, entry in enumerate(dataset.models):
+            for key in ("apply", "init_from"):
+                reference = getattr(entry, key)
+                where = f"{key_path(('datasets', dataset_name, 'models', index))}.{key}"
+                if reference is None:
+                    continue
+                if reference.endswith(EXPORT_SUFFIX):
+                    mistakes += _wrong_export(reference, where=where)
+                elif ".fold" in reference and reference.startswith(f"{dataset_name}/"):
+                    mistakes.append(
+                        f"{where}: {reference} has learnt from images that other folds are tested on. "
+                        f"Name it without .fold: each fold starts from its own."
+                    )
+                elif key == "init_from" and all(
+                    run.init_from in known for run in runs[dataset_name] if run.model == entry.run_name
+                ):
+                    continue
+                elif reference not in known:
+                    mistakes.append(
+                        f"{where}: expected dataset/run of this config or a {EXPORT_SUFFIX} file, found "
+                        f"{reference!r}. {nearest(reference, known)}."
+                    )
+                elif known[reference].apply is not None:
+                    mistakes.append(f"{where}: {reference} is itself an applied model. Name the run that was trained.")
+    mistakes += _unlike_networks(known)
+    mistakes += _cycles(known)
+    return mistakes
+
+
+def _unlike_networks(known: dict[str, Run]) -> list[str]:
+    """List the runs that start from weights of a different network, before any training starts."""
+    mistakes = []
+    for name, run in known.items():
+        if run.init_from is None or not run.preset or run.init_weights == "matching":
+            continue
+        own = network_settings(run.preset)
+        if run.init_from in known:
+            source = known[run.init_from].preset
+            theirs = network_settings(source) if source else own
+        else:
+            try:
+                theirs = read_export(run.init_from)["network"]
+            except ValueError:
+                continue  # already reported
+        if differs := sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key)):
+            found = ", ".join(f"{key} {theirs.get(key)} instead of {own.get(key)}" for key in differs)
+            mistakes.append(
+                f"{name}: expected weights of its own network in init_from {run.init_from}, found {found}. "
+                "Give both the same network and width, or set init_weights: matching."
+            )
+    return mistakes
+
+
+def _cycles(known: dict[str, Run]) -> list[str]:
+    mistakes = []
+    for start in known:
+        path, current = [start], known[start].init_from
+        while current in known and current not in path:
+            path.append(current)
+            current = known[current].init_from
+        if current == start:
+            mistakes.append(f"init_from goes in a circle: {' -> '.join([*path, start])}.")
+    return mistakes
+
+
+def _wrong_export(reference: str, *, where: str) -> list[str]:
+    try:
+        read_export(reference)
+    except ValueError as error:
+        return [f"{where}: {error}"]
+    return []
+
+
+def read_export(path: str | Path) -> dict[str, Any]:
+    """Read the description of an exported model, without its weights.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is not an exported model, or has another format version.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            description: dict[str, Any] = json.loads(archive.read("model.json"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: expected an exported model, found no file. Check the path.") from None
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, OSError) as error:
+        raise ValueError(
+            f"{path}: expected an exported model, found something else ({error}). "
+            "Take the model.cellmill of a run's folder."
+        ) from error
+    needed = {"format", "network", "input", "preprocess", "predict", "postprocess"}
+    if not isinstance(description, dict) or description.get("format") != EXPORT_FORMAT or needed - set(description):
+        raise ValueError(
+            f"{path}: expected an exported model of format {EXPORT_FORMAT}, found another. "
+            "It was written by another version of cellmill: export it again."
+        )
+    return description

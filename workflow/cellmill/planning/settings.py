@@ -1,0 +1,330 @@
+"""Settings of every job, in canonical form and limited to what the job uses, because any change reruns the job."""
+
+from collections.abc import Callable
+from typing import Any
+
+import yaml
+
+from cellmill.config.networks import network_settings
+from cellmill.config.simulate import image_settings, setting_limits
+from cellmill.planning.plan import Plan
+from cellmill.planning.results import list_inputs, list_results, list_settings
+from cellmill.planning.runs import MEAN_SUFFIX, Run, read_export
+from cellmill.planning.samples import UNLABELLED, Sample
+from cellmill.provenance import canonical
+from cellmill.shards import RESULTS
+
+# Fields of a sample that are needed by the stages that read annotations
+ANNOTATED_COLUMNS = (
+    "sample", "image", "annotations", "frame", "rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest",
+)  # fmt: skip
+
+
+def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
+    """Return the canonical settings of one job.
+
+    Parameters
+    ----------
+    plan : Plan
+        The plan of the run.
+    stage : str
+        Name of the rule.
+    **words : str
+        Wildcards of the job: dataset, run, shard.
+    """
+    settings: dict[str, Any] = canonical(STAGES[stage](plan, **words))
+    return settings
+
+
+def simulate_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    section = plan.config.datasets[dataset].simulate
+    assert section is not None
+    columns = ("sample", "sequence", "frame") if section.time_lapse else ("sample",)
+    return {
+        "samples": _columns(plan.rows(dataset, shard), *columns),
+        "seed": plan.config.seed,
+        "simulate": image_settings(section),
+    }
+
+
+def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    section, like = plan.config.datasets[dataset].simulate, plan.like_of(dataset)
+    assert section is not None
+    assert like is not None
+    rows, source = plan.reference_rows(dataset), plan.config.datasets[like]
+    samples = _columns(rows, "sample", "image", "plane", "image_digest")
+    objects = "labels"
+    if source.annotations is not None and source.annotations.format == "binary":
+        objects = "components"  # a binary mask does not separate touching objects
+    if source.annotations is None and source.simulate is None:
+        objects = "otsu"
+    else:
+        for sample, row in zip(samples, rows, strict=True):
+            sample["labels"] = f"{RESULTS}/{like}/labels/{row.shard}/{row.sample}.tif"
+    return {
+        "like": like,
+        "samples": samples,
+        "objects": objects,
+        "channel": plan.preprocess[like]["channel"],
+        "simulate": image_settings(section),
+        "simulated_channel": plan.preprocess[dataset]["channel"],
+        "size": section.size if "size" in section.model_fields_set else None,
+        "limits": setting_limits(),
+        "seed": plan.config.seed,
+    }
+
+
+def check_shard_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    settings = rasterize_settings(plan, dataset, shard)
+    return {
+        **settings,
+        "samples": _columns(plan.rows(dataset, shard), *ANNOTATED_COLUMNS, "sequence"),
+        "channel": plan.preprocess[dataset]["channel"],
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
+    }
+
+
+def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "parts": {shard: plan.rows(dataset, shard)[0].split for shard in plan.shards(dataset)},
+        "remarks": _remarks(plan, dataset),
+    }
+
+
+def _remarks(plan: Plan, dataset: str) -> list[str]:
+    return [remark for remark in plan.remarks if remark.startswith(f"datasets.{dataset}.")]
+
+
+def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    rows = _columns(plan.rows(dataset, shard), "sample", "image", "sequence", "frame", "plane", "image_digest")
+    context = _columns(plan.context(dataset, shard), "image", "sequence", "frame", "plane", "image_digest")
+    return {"samples": rows, "context": context, **plan.preprocess[dataset]}
+
+
+def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    rows = plan.rows(dataset, shard)
+    section = plan.annotations(dataset, shard)
+    settings = None if section is None or rows[0].split == UNLABELLED else section.model_dump(mode="json")
+    missing = settings.pop("missing") if settings else "unlabelled"
+    return {
+        "samples": _columns(rows, *ANNOTATED_COLUMNS),
+        "annotations": settings,
+        "missing": missing,
+    }
+
+
+def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    shards = plan.shards(dataset, parts=(*found.parts["train"], *found.parts["validation"]))
+    return {
+        "network": network_settings(found.preset),
+        "input": found.preset["input"],
+        "train": found.preset["train"],
+        "init_weights": found.init_weights,
+        "seed": found.seed,
+        **_seen(plan, dataset, found, shards),
+    }
+
+
+def _seen(plan: Plan, dataset: str, run: Run, shards: list[str]) -> dict[str, Any]:
+    """Return the passages and the classes of the images of some shards, each None if a run does not use them."""
+    passages = [names for shard in shards for names in plan.passages(dataset, shard)]
+    rows = [row for shard in shards for row in plan.rows(dataset, shard)]
+    return {
+        "passages": passages if plan.sees_sequences(run) else None,
+        "classes": {row.sample: row.class_name for row in rows} if plan.sees_classes(run) else None,
+    }
+
+
+def join_seeds_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {}
+
+
+def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    source = plan.source_of(found)
+    predict = read_export(str(found.apply))["predict"] if source is None else source.preset["predict"]
+    seen = _seen(plan, dataset, found, [shard] if shard else [])
+    if plan.input_of(found).get("class_at_prediction") != "oracle":
+        seen["classes"] = None  # each image is predicted once for every class
+    return {"predict": predict, **seen}
+
+
+def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {
+        "postprocess": _postprocess_section(plan, dataset, run),
+        "preprocess": plan.preprocess[dataset],
+        "predict": plan.run(dataset, run).preset["predict"],
+        "input": plan.run(dataset, run).preset["input"],
+        "network": network_settings(plan.run(dataset, run).preset),
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
+        "seed": plan.config.seed,
+    }
+
+
+def _postprocess_section(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    source = plan.source_of(found)
+    if source is None:  # an exported model includes its section
+        section: dict[str, Any] = read_export(str(found.apply))["postprocess"]
+        return section
+    return plan.config.datasets[source.dataset].postprocess.model_dump(mode="json")
+
+
+def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
+    section = plan.annotations(dataset, shard or "")
+    return {
+        "postprocess": _postprocess_section(plan, dataset, run),
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
+        "rle_order": (section.order if section else None) or "row",
+        "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest") if shard else [],
+        "channel": plan.preprocess[dataset]["channel"],
+    }
+
+
+def postprocess_tables_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {}
+
+
+def export_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    preset = plan.run(dataset, run).preset
+    return {"title": preset["title"], "cite": preset["cite"]}
+
+
+def object_files_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {"samples": _columns(plan.samples[dataset], "sample", "image", "sequence", "frame")}
+
+
+def export_bioimageio_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {**export_settings(plan, dataset, run), "dataset": dataset, "run": run}
+
+
+def evaluate_shard_settings(plan: Plan, dataset: str, run: str, shard: str) -> dict[str, Any]:
+    found, evaluate = plan.run(dataset, run), plan.config.datasets[dataset].evaluate
+    return {
+        "split": plan.role_of(dataset, found, shard),
+        "model": found.model,
+        "seed": found.seed,
+        "isbi2012": evaluate.isbi2012,
+        "border_tolerance_px": evaluate.border_tolerance_px,
+        # Images of a group are resampled together by the bootstrap
+        "groups": {row.sample: group for row in plan.rows(dataset, shard) if (group := row.group or row.sequence)},
+    }
+
+
+def evaluate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    return {"bootstrap": plan.config.datasets[dataset].evaluate.bootstrap, "seed": plan.config.seed}
+
+
+def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    section = plan.config.datasets[dataset]
+    shown, labelled = plan.shown_shards(dataset), plan.labelled_shards(dataset)
+    gallery = section.report.model_dump(mode="json", exclude={"ro_crate"})
+    return {
+        "dataset": dataset,
+        "title": gallery.pop("title", None) or dataset,
+        "paper": gallery.pop("paper", None),
+        "config_text": yaml.safe_dump(canonical(list_settings(plan, dataset)), sort_keys=False, allow_unicode=True),
+        "runs": [_run_files(plan, run) for run in plan.runs[dataset]],
+        "samples": [
+            {
+                "sample": row.sample, "image": row.image, "split": row.split, "shard": row.shard,
+                "class": row.class_name, "sequence": row.sequence, "frame": row.frame,
+                "channel": plan.preprocess[dataset]["channel"], "plane": row.plane,
+            }
+            for row in plan.samples[dataset]
+        ],
+        "images_dirs": {shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in shown},
+        "labels_dirs": {
+            shard: f"{RESULTS}/{dataset}/labels/{shard}" for shard in shown if shard in labelled
+        },
+        "gallery": gallery,
+        "remarks": _remarks(plan, dataset),
+        "pixel_size_um": section.pixel_size_um,
+        "match_path": None if plan.like_of(dataset) is None else f"{RESULTS}/{dataset}/match.csv",
+        "temporal_dirs": {
+            shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in plan.temporal_shards(dataset)
+        },
+    }  # fmt: skip
+
+
+def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
+    folder = f"{RESULTS}/{run.dataset}/{run.name}"
+    source = plan.source_of(run)
+    files = {"run": run.name, "model": run.model, "seed": run.seed, "objects": f"{folder}/objects.csv"}
+    files["flags"] = f"{folder}/flags.csv"
+    if run.apply is None and not run.members:
+        files |= {"history": f"{folder}/history.csv", "summary": f"{folder}/train.json"}
+    elif run.apply is not None:
+        files["apply"] = run.apply
+    if source is not None:
+        files["postprocess"] = f"{RESULTS}/{source.dataset}/{source.name}/postprocess.json"
+    if plan.config.datasets[run.dataset].report.paper is not None:
+        files["made_from"] = _origin(plan, run)
+    for room in ("probabilities", "segmentation"):
+        files[room] = {shard: f"{folder}/{room}/{shard}" for shard in plan.shown_shards(run.dataset)}
+    return files
+
+
+def _origin(plan: Plan, run: Run) -> dict[str, Any]:
+    """Return the preset that a run was made from, and how, for the report's comparison with a paper."""
+    source = plan.source_of(run)
+    if source is None:
+        return {"preset": "", "settings": {}, "overrides": {}, "how": "applied"}
+    entry = next(
+        entry
+        for entry in plan.config.datasets[source.dataset].models
+        if entry.run_name == source.model.removesuffix(MEAN_SUFFIX)
+    )
+    if run.members:
+        return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": "averaged"}
+    how = "applied" if run.apply is not None else "fine_tuned" if run.init_from is not None else "trained"
+    return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": how}
+
+
+def index_settings(plan: Plan) -> dict[str, Any]:
+    return {"datasets": {name: len(rows) for name, rows in plan.samples.items()}, "order": list(plan.samples)}
+
+
+def crate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    return {
+        "dataset": dataset,
+        "title": plan.config.datasets[dataset].report.title or dataset,
+        "runs": [run.name for run in plan.runs[dataset]],
+        "parameters": list_settings(plan, dataset),
+        **list_inputs(plan, dataset),
+        **list_results(plan, dataset),
+    }
+
+
+def _columns(rows: list[Sample], *names: str) -> list[dict[str, Any]]:
+    settings = [row.as_settings() for row in rows]
+    return [{name: row[name] for name in names if name in row} for row in settings]
+
+
+STAGES: dict[str, Callable[..., dict[str, Any]]] = {
+    "match": match_settings,
+    "simulate": simulate_settings,
+    "check_shard": check_shard_settings,
+    "check_dataset": check_dataset_settings,
+    "preprocess": preprocess_settings,
+    "rasterize": rasterize_settings,
+    "train": train_settings,
+    "join_seeds": join_seeds_settings,
+    "predict": predict_settings,
+    "postprocess_fit": postprocess_fit_settings,
+    "postprocess": postprocess_settings,
+    "postprocess_tables": postprocess_tables_settings,
+    "export_onnx": export_settings,
+    "export_bioimageio": export_bioimageio_settings,
+    "export_coco": object_files_settings,
+    "export_rois": object_files_settings,
+    "export_geojson": object_files_settings,
+    "export_ctc": object_files_settings,
+    "evaluate_shard": evaluate_shard_settings,
+    "evaluate": evaluate_settings,
+    "report": report_settings,
+    "index": index_settings,
+    "crate": crate_settings,
+}

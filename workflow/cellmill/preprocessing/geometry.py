@@ -1,0 +1,427 @@
+"""Fit frames to a common size, and map results back to the geometry of the raw image.
+
+Labels are resampled by nearest neighbour, so that no new labels appear. Images and probabilities are averaged
+over the covered area where an axis shrinks, and interpolated linearly where it grows.
+"""
+
+import csv
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.sparse import csr_array
+
+from cellmill.images.stored import IGNORE_LABEL
+
+MODES = ("none", "resize", "crop_pad")
+
+
+class RowSource(Protocol):
+    """An image that is read a few rows at a time."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(rows, columns), px."""
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return a slice of the rows, or the rows at ascending indices."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Mapping from one raw frame to its fitted frame; a row of geometry.csv. Sizes and offsets in px.
+
+    `row_offset` and `column_offset` are the origin of the fitted frame in raw coordinates: positive where the
+    frame was cropped, negative where it was padded, 0 where it was resized. `pixel_size_um` is the edge length of a raw
+    pixel from the image metadata, or None.
+    """
+
+    raw_rows: int
+    raw_columns: int
+    mode: str
+    rows: int
+    columns: int
+    row_offset: int
+    column_offset: int
+    pixel_size_um: float | None = None
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether the fitted frame extends beyond the raw frame."""
+        return self.mode == "crop_pad" and (self.rows > self.raw_rows or self.columns > self.raw_columns)
+
+    @property
+    def raw_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the raw frame."""
+        return self.raw_rows, self.raw_columns
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of the fitted frame."""
+        return self.rows, self.columns
+
+
+def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | list[int] | None) -> Geometry:
+    """Plan how to bring a frame to the common size.
+
+    Parameters
+    ----------
+    raw_shape : tuple of int
+        (rows, columns) of the raw frame.
+    mode : "none", "resize" or "crop_pad"
+        crop_pad crops a larger frame to its centre and pads a smaller frame on both sides, each axis
+        independently. If the difference is odd, the extra pixel is cropped or padded at the end.
+    size : (rows, columns) or None
+        Target size in px; ignored for mode none.
+
+    Returns
+    -------
+    Geometry
+    """
+    assert mode in MODES
+    raw_rows, raw_columns = raw_shape
+    if mode == "none":
+        return Geometry(raw_rows, raw_columns, mode, raw_rows, raw_columns, 0, 0)
+    assert size is not None
+    rows, columns = (int(number) for number in size)
+    if mode == "resize":
+        return Geometry(raw_rows, raw_columns, mode, rows, columns, 0, 0)
+    return Geometry(raw_rows, raw_columns, mode, rows, columns, _offset(raw_rows, rows), _offset(raw_columns, columns))
+
+
+def fit_image(image_yx: np.ndarray, geometry: Geometry, *, pad_value: float) -> np.ndarray:
+    """Bring an image to its fitted size.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (raw rows, raw columns), any real dtype
+    geometry : Geometry
+        From `plan_fit`.
+    pad_value : float
+        For pixels outside the raw frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns)
+    """
+    _check_shape(image_yx, geometry.raw_shape)
+    return fit_rows(
+        image_yx,
+        geometry,
+        rows=slice(0, geometry.rows),
+        raw_rows=slice(0, geometry.raw_rows),
+        pad_value=pad_value,
+    )
+
+
+def raw_rows_of(geometry: Geometry, rows: slice) -> slice:
+    """Return the raw rows that contribute to some rows of the fitted frame; an empty slice for padding."""
+    if geometry.mode == "resize":
+        used = _axis_weights(geometry.raw_rows, geometry.rows)[rows].indices
+        return slice(int(used.min()), int(used.max()) + 1)
+    first = min(max(rows.start + geometry.row_offset, 0), geometry.raw_rows)
+    return slice(first, max(first, min(rows.stop + geometry.row_offset, geometry.raw_rows)))
+
+
+def fit_rows(
+    raw_part_yx: np.ndarray, geometry: Geometry, *, rows: slice, raw_rows: slice, pad_value: float
+) -> np.ndarray:
+    """Compute some rows of a fitted image, so that a large image is never in memory as a whole.
+
+    Parameters
+    ----------
+    raw_part_yx : ndarray of shape (raw rows of the part, raw columns), any real dtype
+    geometry : Geometry
+        Of the whole image.
+    rows : slice
+        Rows of the fitted frame.
+    raw_rows : slice
+        Rows of the raw frame in `raw_part_yx`, including at least those from `raw_rows_of`.
+    pad_value : float
+        For pixels outside the raw frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, columns of the fitted frame)
+        Identical to these rows of the fitted whole image.
+    """
+    if geometry.mode == "resize":
+        row_weights = _axis_weights(geometry.raw_rows, geometry.rows)[rows][:, raw_rows]
+        return _resample_axes(raw_part_yx, row_weights, _axis_weights(geometry.raw_columns, geometry.columns))
+    fitted_yx = np.full((rows.stop - rows.start, geometry.columns), pad_value, dtype=np.float32)
+    (_, raw_columns), (_, columns) = _shared_part(geometry)
+    shift = geometry.row_offset
+    first, last = max(raw_rows.start, rows.start + shift), min(raw_rows.stop, rows.stop + shift)
+    if first < last:
+        part_yx = raw_part_yx[first - raw_rows.start : last - raw_rows.start, raw_columns]
+        fitted_yx[first - shift - rows.start : last - shift - rows.start, columns] = part_yx
+    return fitted_yx
+
+
+def fit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Bring a label image to its fitted size by nearest neighbour; mark pixels outside the raw frame as ignored.
+
+    Parameters
+    ----------
+    labels_yx : ndarray of integers, shape (raw rows, raw columns)
+    geometry : Geometry
+        From `plan_fit`.
+
+    Returns
+    -------
+    ndarray of shape (rows, columns)
+        65535 where the frame was padded. The dtype is at least uint16, but unchanged for mode resize.
+    """
+    _check_shape(labels_yx, geometry.raw_shape)
+    return fit_label_rows(lambda numbers: labels_yx[numbers], geometry, slice(0, geometry.rows))
+
+
+def fit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
+    """Compute some rows of a fitted label image, identical to those of `fit_labels`.
+
+    Parameters
+    ----------
+    read : callable
+        Takes row indices of the raw image; returns these rows, shape (indices, raw columns).
+    geometry : Geometry
+        From `plan_fit`.
+    rows : slice
+        Of the fitted frame.
+
+    Returns
+    -------
+    ndarray, shape (rows, columns)
+    """
+    numbers = np.arange(rows.start, rows.stop)
+    if geometry.mode == "resize":
+        return read(nearest(geometry.raw_rows, geometry.rows)[numbers])[
+            :, nearest(geometry.raw_columns, geometry.columns)
+        ]
+    (_, raw_columns), (_, columns) = _shared_part(geometry)
+    old = numbers + geometry.row_offset
+    is_inside = (old >= 0) & (old < geometry.raw_rows)
+    found = read(old[is_inside])
+    fitted_yx = np.full((len(numbers), geometry.columns), IGNORE_LABEL, dtype=np.result_type(found.dtype, np.uint16))
+    fitted_yx[is_inside, columns] = found[:, raw_columns]
+    return fitted_yx
+
+
+def unfit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Map a fitted label image back to the raw frame by nearest neighbour.
+
+    Parameters
+    ----------
+    labels_yx : ndarray of integers, shape (rows, columns)
+    geometry : Geometry
+        Geometry used for fitting.
+
+    Returns
+    -------
+    ndarray of the same dtype, shape (raw rows, raw columns)
+        0 outside the fitted frame.
+    """
+    _check_shape(labels_yx, geometry.shape)
+    return unfit_label_rows(lambda numbers: labels_yx[numbers], geometry, slice(0, geometry.raw_rows))
+
+
+def unfit_probability(prob_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Map a fitted probability map back to the raw frame.
+
+    Parameters
+    ----------
+    prob_yx : ndarray of float, shape (rows, columns)
+    geometry : Geometry
+        Geometry used for fitting its image.
+
+    Returns
+    -------
+    ndarray of float32, shape (raw rows, raw columns)
+        Resampled as in `resample` if the frame was resized; 0 outside the fitted frame.
+    """
+    _check_shape(prob_yx, geometry.shape)
+    return unfit_image_rows(prob_yx, geometry, slice(0, geometry.raw_rows))
+
+
+def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
+    """Map a fitted label image back to some rows of the raw frame, identical to those of `unfit_labels`.
+
+    Parameters
+    ----------
+    read : callable
+        Takes row indices of the fitted image; returns these rows, shape (indices, columns).
+    geometry : Geometry
+        Geometry used for fitting.
+    rows : slice
+        Of the raw frame.
+
+    Returns
+    -------
+    ndarray, shape (rows, raw columns)
+    """
+    numbers = np.arange(rows.start, rows.stop)
+    if geometry.mode == "resize":
+        return read(nearest(geometry.rows, geometry.raw_rows)[numbers])[
+            :, nearest(geometry.columns, geometry.raw_columns)
+        ]
+    (_, raw_columns), (_, columns) = _shared_part(geometry)
+    fitted = numbers - geometry.row_offset
+    is_inside = (fitted >= 0) & (fitted < geometry.rows)
+    found = read(fitted[is_inside])
+    raw_yx = np.zeros((len(numbers), geometry.raw_columns), dtype=found.dtype)
+    raw_yx[is_inside, raw_columns] = found[:, columns]
+    return raw_yx
+
+
+def unfit_image_rows(image_yx: np.ndarray | RowSource, geometry: Geometry, rows: slice) -> np.ndarray:
+    """Map a fitted image back to some rows of the raw frame, identical to those of `unfit_probability`.
+
+    Parameters
+    ----------
+    image_yx : ndarray of float, shape (rows, columns), or RowSource
+        May be a memory map or a file; only the rows that are needed are read.
+    geometry : Geometry
+        Geometry used for fitting.
+    rows : slice
+        Of the raw frame.
+
+    Returns
+    -------
+    ndarray of float32, shape (rows, raw columns)
+    """
+    if geometry.mode != "resize":
+        return unfit_label_rows(lambda numbers: np.asarray(image_yx[numbers], np.float32), geometry, rows)
+    if geometry.shape == geometry.raw_shape:
+        return np.asarray(image_yx[rows], dtype=np.float32)
+    weights = _axis_weights(geometry.rows, geometry.raw_rows)[rows.start : rows.stop]
+    first, last = int(weights.indices.min()), int(weights.indices.max()) + 1
+    return _resample_axes(
+        np.asarray(image_yx[first:last]), weights[:, first:last], _axis_weights(geometry.columns, geometry.raw_columns)
+    )
+
+
+def covered_part(geometry: Geometry) -> tuple[slice, slice]:
+    """Return the rows and columns of the raw frame that the fitted frame covers: all, unless it was cropped."""
+    return (slice(None), slice(None)) if geometry.mode == "resize" else _shared_part(geometry)[0]
+
+
+def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Resize an image: average over the covered area where an axis shrinks, interpolate linearly where it grows.
+
+    Parameters
+    ----------
+    image_yx : ndarray of shape (rows, columns), any real dtype
+    shape : tuple of int
+        New (rows, columns).
+
+    Returns
+    -------
+    ndarray of float32
+        Every value is a weighted mean of old values, so nothing overshoots; the mean is kept if both axes shrink.
+    """
+    if image_yx.shape == tuple(shape):
+        return image_yx.astype(np.float32)
+    return _resample_axes(
+        image_yx, _axis_weights(image_yx.shape[0], shape[0]), _axis_weights(image_yx.shape[1], shape[1])
+    )
+
+
+def write_geometry(path: str | Path, geometries: Mapping[str, Geometry]) -> None:
+    """Write geometry.csv with one row per sample."""
+    with Path(path).open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, ["sample", *(field.name for field in fields(Geometry))])
+        writer.writeheader()
+        writer.writerows({"sample": sample, **asdict(geometry)} for sample, geometry in geometries.items())
+
+
+def read_geometry(path: str | Path) -> dict[str, Geometry]:
+    """Read geometry.csv: sample -> Geometry."""
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return {
+            row.pop("sample"): Geometry(**{name: _parse(name, text) for name, text in row.items()})
+            for row in csv.DictReader(stream)
+        }
+
+
+def _parse(name: str, text: str) -> Any:
+    if name == "pixel_size_um":
+        return float(text) if text else None
+    return text if name == "mode" else int(text)
+
+
+def _resample_axes(image_yx: np.ndarray, row_weights: csr_array, column_weights: csr_array) -> np.ndarray:
+    halfway = row_weights @ image_yx.astype(np.float32)
+    return np.ascontiguousarray((column_weights @ halfway.T).T, dtype=np.float32)
+
+
+def _offset(raw: int, wanted: int) -> int:
+    return (raw - wanted) // 2 if raw >= wanted else -((wanted - raw) // 2)
+
+
+def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Return the area common to both frames, as slices of the raw frame and of the fitted frame."""
+    raw, fitted = [], []
+    for offset, raw_size, size in (
+        (geometry.row_offset, geometry.raw_rows, geometry.rows),
+        (geometry.column_offset, geometry.raw_columns, geometry.columns),
+    ):
+        first, last = max(offset, 0), min(offset + size, raw_size)
+        raw.append(slice(first, last))
+        fitted.append(slice(first - offset, last - offset))
+    return (raw[0], raw[1]), (fitted[0], fitted[1])
+
+
+def nearest(old: int, new: int) -> np.ndarray:
+    """Return the index of the old pixel under the centre of each new pixel."""
+    return (2 * np.arange(new) + 1) * old // (2 * new)
+
+
+def _axis_weights(old: int, new: int) -> csr_array:
+    """Return the (new, old) matrix that resamples one axis; each row sums to 1."""
+    if new < old:
+        edges = np.arange(new + 1) * (old / new)
+        first = np.minimum(edges[:-1].astype(int), old - 1)
+        reach = int(np.ceil(old / new)) + 1
+        pixels = first[:, np.newaxis] + np.arange(reach)
+        weights = np.minimum(pixels + 1, edges[1:, np.newaxis]) - np.maximum(pixels, edges[:-1, np.newaxis])
+        weights = np.clip(weights, 0, None)
+    else:
+        centres = (np.arange(new) + 0.5) * (old / new) - 0.5
+        first = np.floor(centres).astype(int)
+        pixels = first[:, np.newaxis] + np.arange(2)
+        weights = np.stack((first + 1 - centres, centres - first), axis=1)
+    weights = weights / weights.sum(axis=1, keepdims=True)
+    place = np.repeat(np.arange(new), pixels.shape[1])
+    return csr_array(
+        (weights.ravel().astype(np.float32), (place, np.clip(pixels, 0, old - 1).ravel())), shape=(new, old)
+    )
+
+
+def _check_shape(array_yx: np.ndarray, shape: tuple[int, int]) -> None:
+    if array_yx.shape != shape:
+        raise ValueError(
+            f"fit: expected a frame of {shape[0]} rows and {shape[1]} columns, found {array_yx.shape}. "
+            "The geometry belongs to another image: run preprocess again."
+        )
+
+
+def valid_box(geometry: Geometry) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Compute the part of a fitted image that the raw image covers.
+
+    Returns
+    -------
+    (first_row, last_row + 1), (first_column, last_column + 1)
+        In the fitted frame, px.
+    """
+    if geometry.mode != "crop_pad":
+        return (0, geometry.rows), (0, geometry.columns)
+    rows = _overlap(geometry.rows, geometry.raw_rows, geometry.row_offset)
+    columns = _overlap(geometry.columns, geometry.raw_columns, geometry.column_offset)
+    return rows, columns
+
+
+def _overlap(size: int, raw_size: int, offset: int) -> tuple[int, int]:
+    # Pixel p of the fitted frame is pixel p + offset of the raw image.
+    first = min(max(0, -offset), size)
+    return first, max(first, min(size, raw_size - offset))

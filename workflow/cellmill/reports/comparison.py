@@ -1,0 +1,412 @@
+"""Results of the runs: compared on the test images, and model by model.
+
+A run is an entry returned by `cellmill.reports.results.read_runs`: its `run`, `model`, `seed`, `label` and `style` (its
+colour), and the contents of its files, `history`, `summary`, `fit` and `areas`, each empty if there is no file.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from cellmill.metrics.glossary import GLOSSARY
+from cellmill.reports.curves import draw_found_by_size, draw_probabilities
+from cellmill.reports.figures import (  # fmt: skip
+    SERIES,
+    Curve,
+    Dot,
+    Figure,
+    Point,
+    draw_changes,
+    draw_curves,
+    draw_dots,
+    draw_scatter,
+)
+from cellmill.reports.runtime import Job, say_speed
+from cellmill.reports.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, Standing, find_difference, find_number
+from cellmill.reports.wording import (  # fmt: skip
+    MAX_ROWS,
+    MISSING,
+    Cell,
+    Column,
+    Table,
+    count,
+    difference,
+    hide_folders,
+    list_facts,
+    say_duration,
+    say_score,
+    say_value,
+    score,
+    word,
+)
+
+Run = Mapping[str, Any]
+
+# Scores of the table, in its order.
+METRICS = (
+    "dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50", "ap_0.75", "panoptic_quality", "aji",
+    "boundary_f1", "seg", "det", "count_error",
+)  # fmt: skip
+DOT_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
+DIFFERENCE_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
+STEPS = {
+    "threshold": "threshold", "closing": "closing", "boundary": "boundary tuning and closing", "holes": "small holes",
+    "objects": "falling into objects", "filters": "filters by size and shape",
+}  # fmt: skip
+CHANGE_METRICS = ("dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50")
+
+
+def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Figure], Table]:
+    """Compare runs on the test images: a dot plot for each main score, and a table of all scores.
+
+    Parameters
+    ----------
+    scored : sequence of runs
+        One for each model and seed.
+    metrics : DataFrame
+        metrics.csv.
+
+    Returns
+    -------
+    tuple
+        Figures, and the table.
+    """
+    numbers = {
+        (index, metric): find_number(metrics, model=run["model"], seed=run["seed"], metric=metric)
+        for index, run in enumerate(scored)
+        for metric in METRICS
+    }
+    figures = []
+    for metric in DOT_METRICS:
+        known = [(run, numbers[index, metric]) for index, run in enumerate(scored)]
+        dots = [Dot(run["label"], run["style"], n.value, n.low, n.high) for run, n in known if n is not None]
+        if dots:
+            figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=""))
+    shown = [metric for metric in METRICS if any(numbers[index, metric] for index in range(len(scored)))]
+    has_seeds = len({run["model"] for run in scored}) < len(scored)
+    rows = []
+    for index, run in enumerate(scored):
+        cells = [word(run["model"], style=run["style"])] + ([word(run["seed"])] if has_seeds else [])
+        for metric in shown:
+            number = numbers[index, metric]
+            cells.append(score(number.value, low=number.low, high=number.high) if number else score(None))
+        rows.append(cells)
+    columns = [Column("Model"), *([Column("Seed", True)] if has_seeds else [])]
+    columns += [Column(GLOSSARY[metric].heading, True, GLOSSARY[metric].words) for metric in shown]
+    return figures, Table("scores_test", "Scores on the test images", columns, rows)
+
+
+def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFrame) -> Table | None:
+    """Tabulate the differences of the best model to each other one, on the same images; None for a single model."""
+    if len(standings) < 2:
+        return None
+    best, rows = standings[0].model, []
+    for other in standings[1:]:
+        cells = [word(other.model)]
+        for metric in DIFFERENCE_METRICS:
+            found = find_difference(comparisons, model=best, against=other.model, metric=metric)
+            if found is None:
+                cells += [score(None), word("")]
+                continue
+            cells.append(difference(found.value, low=found.low, high=found.high))
+            cells.append(Cell(f"{found.better} : {found.worse}", found.better / max(1, found.better + found.worse)))
+        rows.append(cells)
+    columns = [Column("Against")]
+    for metric in DIFFERENCE_METRICS:
+        columns.append(
+            Column(GLOSSARY[metric].heading, True, f"how much higher it is for {best}, with a 95 % interval")
+        )
+        columns.append(Column("Images", True, f"on how many images {best} is better, and on how many worse"))
+    return Table("differences", f"How much better {best} is, on the same images", columns, rows)
+
+
+def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: float) -> Table:
+    """Tabulate the cost of each run: parameters, epochs, time, device, memory, and prediction speed on all images."""
+    columns = [
+        Column("Run"), Column("Parameters", True), Column("Epochs", True), Column("Chosen epoch", True),
+        Column("Training time", True), Column("Device"), Column("Peak memory, MB", True),
+        Column("Prediction, MP/s", True, "megapixels of all images over the time of the jobs, start included"),
+        Column("Receptive field, px", True, "side of the square of pixels that decides one"),
+    ]  # fmt: skip
+    rows = []
+    for run in runs:
+        summary = run["summary"]
+        seconds = summary.get("seconds")
+        trained = word("not trained here" if not summary else say_device(summary))
+        rows.append(
+            [
+                word(run["run"], style=run["style"]),
+                count(summary.get("parameters")),
+                count(summary.get("epochs_done")),
+                count(summary.get("best_epoch")),
+                Cell(say_duration(seconds), seconds),
+                trained,
+                count(summary.get("peak_memory_mb")),
+                say_speed(jobs, run=run["run"], megapixels=megapixels),
+                count(summary.get("receptive_field_px")),
+            ]
+        )
+    return Table("costs", "What the runs cost", columns, rows)
+
+
+def list_all_metrics(metrics: pd.DataFrame) -> Table:
+    """Tabulate metrics.csv unchanged, up to MAX_ROWS rows."""
+    columns = [Column(str(name), name not in TEXT_COLUMNS) for name in metrics.columns]
+    rows = [
+        [_metric_cell(str(name), value) for name, value in zip(metrics.columns, row, strict=True)]
+        for row in metrics.head(MAX_ROWS).itertuples(index=False)
+    ]
+    return Table("metrics", "All scores", columns, rows, max(0, len(metrics) - MAX_ROWS), "metrics.csv")
+
+
+def _metric_cell(name: str, value: Any) -> Cell:
+    if isinstance(value, str):
+        return word(value)
+    if pd.isna(value):
+        return score(None)
+    return Cell(say_score(value) if name in ("value", "ci_low", "ci_high") else f"{value:.0f}", float(value))
+
+
+def say_device(summary: Mapping[str, Any]) -> str:
+    """Return the device on which a run was trained, in words."""
+    device = str(summary.get("device") or MISSING)
+    if summary.get("device_override"):
+        return "CPU (CELLMILL_DEVICE=cpu, although a GPU was asked for)"
+    return str(summary.get("gpu_name") or "") or {"cpu": "CPU", "cuda": "GPU"}.get(device, device)
+
+
+# ---- one model ---------------------------------------------------------------------------------------------
+
+
+def describe_model(
+    runs: Sequence[Run], *, metrics: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame, sizes: pd.DataFrame
+) -> dict[str, Any]:
+    """Describe training, choices and scores of one model.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        Runs of the model, one for each seed and fold; details are shown for the first.
+    metrics, scores, curves, sizes : DataFrame
+        metrics.csv, scores.csv, curves.csv and sizes.csv.
+
+    Returns
+    -------
+    dict
+        name, style, figures, steps (a table or None), training and finishing (facts), run.
+    """
+    first = runs[0]
+    figures = _training_curves(runs)
+    figures += draw_probabilities(first, curves, threshold=fitted_threshold(first["fit"]))
+    if (by_size := draw_found_by_size(first, sizes)) is not None:
+        figures.append(by_size)
+    points = _score_points(first, scores)
+    if points:
+        figures.append(
+            draw_scatter(
+                points, title="Score and number of objects", x_label="annotated objects in the image", y_label="Dice",
+                is_agreement=False, legend=(), caption="One point a test image.",
+            )
+        )  # fmt: skip
+    changes = []
+    for metric in CHANGE_METRICS:
+        pair = [
+            find_number(metrics, model=first["model"], seed=first["seed"], metric=metric, stage=stage)
+            for stage in (FIRST_STAGE, FINAL_STAGE)
+        ]
+        if pair[0] and pair[1]:
+            changes.append((GLOSSARY[metric].heading, pair[0].value, pair[1].value))
+    if changes:
+        figures.append(
+            draw_changes(
+                changes, style=first["style"], title="Effect of postprocessing",
+                caption="Test images, mean over images.",
+            )
+        )  # fmt: skip
+    return {
+        "name": first["model"],
+        "run": first["run"],
+        "runs": len(runs),
+        "apply": hide_folders(str(first.get("apply") or "")),
+        "style": first["style"],
+        "figures": figures,
+        "steps": _tabulate_steps(first),
+        "training": _training_facts(first["summary"]),
+        "finishing": describe_fit(first["fit"]),
+    }
+
+
+def _tabulate_steps(run: Run) -> Table | None:
+    """Tabulate the scores of the validation images after each step of postprocessing."""
+    steps = run["fit"].get("steps") or []
+    rows: list[list[Cell]] = []
+    before: Mapping[str, float] | None = None
+    for step in steps:
+        cells = [word(STEPS.get(step["step"], step["step"]))]
+        for name in ("dice", "ap_kaggle"):
+            change = None if before is None else step[name] - before[name]
+            cells += [score(step[name]), difference(change)]
+        rows.append(cells)
+        before = step
+    if not rows:
+        return None
+    columns = [
+        Column("After"),
+        Column("Dice", True),
+        Column("change", True),
+        Column("AP (Kaggle)", True),
+        Column("change ", True),
+    ]
+    name = f"steps_{run['model']}"
+    whose = f"Validation images of {hide_folders(run['apply'])}" if run.get("apply") else "Validation images"
+    return Table(name, f"{whose} after each step, {run['model']}", columns, rows)
+
+
+def _training_curves(runs: Sequence[Run]) -> list[Figure]:
+    trained = [run for run in runs if run["history"]]
+    if not trained:
+        return []
+    is_one = len(trained) == 1
+    losses, dices, rates = [], [], []
+    for index, run in enumerate(trained):
+        rows, name = run["history"], run["short_label"]
+        epochs = [row["epoch"] for row in rows]
+        own, other = (run["style"], "muted") if is_one else (f"s{index % SERIES}", f"s{index % SERIES} dashed")
+        before, after = ("training", "validation") if is_one else ("", name)
+        losses.append(Curve(before, other, epochs, [row.get("train_loss") for row in rows]))
+        losses.append(Curve(after, own, epochs, [row.get("validation_loss") for row in rows]))
+        dices.append(Curve(name, own, epochs, [row.get("validation_dice") for row in rows]))
+        if index == 0:  # all runs of a model share their schedule
+            rates.append(Curve(name, own, epochs, [row.get("learning_rate") for row in rows]))
+    best = trained[0]["summary"].get("best_epoch") if is_one else None
+    note = "Full lines: validation. Dashed lines: training." if not is_one else ""
+    if best is not None:
+        note = "The vertical line is the epoch whose weights are used."
+    positive = [v for c in losses for v in c.y if v is not None and v > 0]
+    is_log = bool(positive) and max(positive) > 20 * min(positive)
+    panels = (("Loss", losses, is_log, note), ("Validation Dice", dices, False, ""), ("Learning rate", rates, True, ""))
+    return [
+        draw_curves(
+            curves, title=title, x_label="epoch", y_label="", is_log=is_logarithmic, mark_x=best, caption=caption
+        )
+        for title, curves, is_logarithmic, caption in panels
+    ]
+
+
+def _score_points(run: Run, scores: pd.DataFrame) -> list[Point]:
+    return [
+        Point(
+            x=row["n_true"],
+            y=row["dice"],
+            style=run["style"],
+            tooltip=f"{row['sample']}: Dice {row['dice']:.3f}, {row['n_true']:.0f} objects",
+        )
+        for row in final_scores(scores, run=run)
+        if math.isfinite(row["dice"])
+    ]
+
+
+def final_scores(scores: pd.DataFrame, *, run: Run) -> list[dict[str, Any]]:
+    """Return the rows of scores.csv for a run's final objects, one per test image."""
+    if scores.empty:
+        return []
+    rows = scores[
+        (scores["model"] == run["model"])
+        & (scores["seed"] == run["seed"])
+        & (scores["split"] == "test")
+        & (scores["stage"] == FINAL_STAGE)
+        & (scores["geometry"] == RAW)
+    ]
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
+
+
+# Entries of postprocess.json, step by step: section, key, label, unit.
+FIT_FACTS = {
+    "Threshold": (
+        ("threshold", "value", "threshold", ""),
+        ("threshold", "method", "chosen by", ""),
+        ("threshold", "mcc", "Matthews correlation there", ""),
+        ("threshold", "mcc_at_half", "Matthews correlation at 0.5", ""),
+        ("threshold", "images", "validation images", ""),
+    ),
+    "Boundary classifier": (
+        ("boundary", "classifier", "classifier", ""),
+        ("boundary", "applied", "used", ""),
+        ("boundary", "validation_dice.without", "validation Dice without it", ""),
+        ("boundary", "validation_dice.with", "validation Dice with it", ""),
+        ("boundary", "held_out.by_image.mean", "accuracy on images held out", ""),
+        ("boundary", "held_out.by_image.std", "its standard deviation", ""),
+        ("boundary", "held_out.by_pixel.mean", "accuracy on pixels held out", ""),
+        ("boundary", "kept_accuracy", "accuracy of the prediction itself", ""),
+        ("boundary", "majority_rate", "share of the larger class", ""),
+        ("boundary", "pixels", "boundary pixels", ""),
+        ("boundary", "images", "training images", ""),
+    ),
+    "Objects": (
+        ("closing", "footprint", "closing", ""),
+        ("closing", "radius_px", "closing, radius", "px"),
+        ("instances", "method", "objects by", ""),
+        ("instances", "split_depth", "depth of a neck that splits", ""),
+        ("instances", "min_area_px", "smallest object", "px"),
+        ("instances", "fill_holes_px", "holes filled up to", "px"),
+        ("instances", "median_area_px", "median annotated object", "px"),
+    ),
+}
+FIT_WORDS = {
+    "svm": "SVM, cubic kernel",
+    "bayes": "Gaussian Bayes",
+    "mcc": "Matthews correlation",
+    "fixed": "the config",
+}
+
+
+def describe_fit(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Describe the choices of postprocessing and their reasons.
+
+    Parameters
+    ----------
+    fit : mapping
+        postprocess.json; empty if there is none.
+
+    Returns
+    -------
+    list of dict
+        title, reason and facts of each step.
+    """
+    groups = []
+    for title, wanted in FIT_FACTS.items():
+        facts = []
+        for step, key, name, unit in wanted:
+            value = fit.get(step)
+            for part in key.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+            if value is not None:
+                if isinstance(value, str):
+                    says = FIT_WORDS.get(value, value)
+                else:
+                    says = say_value(value) if unit or not isinstance(value, float) else say_score(value)
+                facts.append((name, f"{says} {unit}".strip()))
+        if facts:
+            reason = hide_folders(str((fit.get(wanted[-1][0]) or {}).get("reason") or ""))
+            groups.append({"title": title, "reason": reason[:1].upper() + reason[1:], "facts": facts})
+    return groups
+
+
+def fitted_threshold(fit: Mapping[str, Any]) -> float | None:
+    """Return the threshold of a run; None if there is no fit."""
+    step = fit.get("threshold")
+    return float(step["value"]) if isinstance(step, Mapping) and step.get("value") is not None else None
+
+
+def _training_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if not summary:
+        return []
+    facts = [("device", say_device(summary)), ("training time", say_duration(summary.get("seconds")))]
+    for key, name in (("parameters", "parameters"), ("epochs_done", "epochs"), ("best_epoch", "chosen epoch"),
+                      ("threads", "threads"), ("seed", "seed")):  # fmt: skip
+        if summary.get(key) is not None:
+            facts.append((name, say_value(summary[key])))
+    settings = summary.get("settings") or {}
+    return facts + list_facts({key: settings[key] for key in ("network", "input", "train") if key in settings})

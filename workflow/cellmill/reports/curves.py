@@ -1,0 +1,125 @@
+"""Curves of one model: scores at each threshold, calibration of the probabilities, scores by object size.
+
+Everything is drawn from curves.csv and sizes.csv, pooled over the test images.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cellmill.metrics.calibration import calibration_error, reliability
+from cellmill.metrics.pixel import auc_roc, average_precision, divide, matthews_correlation, score_pixels, sweep_counts
+from cellmill.reports.figures import Curve, Figure, draw_curves
+from cellmill.reports.verdict import RAW
+from cellmill.reports.wording import say_score
+
+Run = Mapping[str, Any]
+
+UNIT = (0.0, 1.0)
+# Sizes with fewer objects are too uncertain and are not drawn.
+MIN_OBJECTS = 3
+
+
+def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | None) -> list[Figure]:
+    """Draw ROC, precision and recall, scores over the threshold, and calibration.
+
+    Parameters
+    ----------
+    run : run
+        From `cellmill.reports.results.read_runs`.
+    curves : DataFrame
+        curves.csv.
+    threshold : float or None
+        The chosen threshold, which is marked.
+
+    Returns
+    -------
+    list of Figure
+        Empty if the test images contain pixels of one class only.
+    """
+    rows = _rows_of(run, curves).sort_values("low")
+    histogram = rows[["background", "foreground"]].to_numpy(dtype=np.float64).T
+    if rows.empty or not histogram.any(axis=1).all():
+        return []
+    counts = sweep_counts(histogram)
+    scores = score_pixels(counts)
+    style, places = run["style"], rows["low"].tolist()
+    false = (1 - scores["specificity"]).tolist()
+    chance = Curve("", "muted dashed", [0.0, 1.0], [0.0, 1.0])
+    auc = float(auc_roc(histogram))
+    found = reliability(rows["confidence"].to_numpy(), histogram)
+    error = float(calibration_error(rows["confidence"].to_numpy(), histogram))
+    mcc = matthews_correlation(**counts)
+    square: dict[str, Any] = {"is_log": False, "mark_x": None, "x_span": UNIT, "y_span": UNIT}
+    share = float(histogram[1].sum() / histogram.sum())
+    precision = divide(counts["tp"], counts["tp"] + counts["fp"], undefined=np.nan)
+    return [
+        draw_curves(
+            [Curve("", style, [*false, 0.0], [*scores["recall"].tolist(), 0.0]), chance], title="ROC",
+            x_label="false positive rate", y_label="recall", caption=f"Area {say_score(auc)}. Dashed: chance.",
+            **square,
+        ),
+        draw_curves(
+            [
+                Curve("", style, scores["recall"].tolist(), precision.tolist()),
+                Curve("", "muted dashed", [0.0, 1.0], [share, share]),
+            ],
+            title="Precision and recall", x_label="recall", y_label="precision",
+            caption=f"Average precision {say_score(float(average_precision(histogram)))}. Dashed: all called object.",
+            **square,
+        ),
+        draw_curves(
+            [Curve("Dice", style, places, scores["dice"].tolist()), Curve("MCC", "muted", places, mcc.tolist())],
+            title="Scores over the threshold", x_label="threshold", y_label="", is_log=False, mark_x=threshold,
+            caption=_say_threshold(mcc, places, threshold), x_span=UNIT,
+        ),
+        draw_curves(
+            [
+                Curve("", f"{style} marked", found["confidence"].tolist(), found["accuracy"].tolist()),
+                chance,
+            ],
+            title="Calibration", x_label="mean probability", y_label="share of object pixels",
+            caption=f"15 parts of as many pixels; expected calibration error {say_score(error)}. Above the dashed line "
+            "there is more object than the network says.",
+            **square,
+        ),
+    ]  # fmt: skip
+
+
+def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
+    """Draw by size the shares of annotated objects found and of predicted ones right; None if objects are too few."""
+    rows = _rows_of(run, sizes).sort_values("low_px")
+    curves = []
+    for label, style, part, whole in (
+        ("found of the annotated ones", run["style"], "n_found", "n_true"),
+        ("right of the predicted ones", "muted", "n_right", "n_predicted"),
+    ):
+        known = rows[rows[whole] >= MIN_OBJECTS]
+        middles = np.sqrt(known["low_px"].astype(float) * known["high_px"].astype(float))
+        curves.append(Curve(label, f"{style} marked", middles.tolist(), (known[part] / known[whole]).tolist()))
+    if not any(len(curve.x) for curve in curves):
+        return None
+    return draw_curves(
+        curves, title="Score and size of objects", x_label="area, px", y_label="share", is_log=False, mark_x=None,
+        caption=f"At an IoU above 0.50. Sizes with at least {MIN_OBJECTS} objects.", y_span=UNIT, is_log_x=True,
+    )  # fmt: skip
+
+
+def _rows_of(run: Run, table: pd.DataFrame) -> pd.DataFrame:
+    if table.empty:
+        return table
+    chosen = (table["model"] == run["model"]) & (table["seed"] == run["seed"])
+    return table[chosen & (table["split"] == "test") & (table["geometry"] == RAW)]
+
+
+def _say_threshold(mcc: np.ndarray, places: list[float], threshold: float | None) -> str:
+    best = int(np.nanargmax(mcc))
+    says = f"On these images the MCC is best at {say_score(places[best])} ({say_score(float(mcc[best]))})"
+    if threshold is None:
+        return f"{says}."
+    # Bin k contains probabilities between k/256 and (k + 1)/256.
+    here = float(mcc[min(math.ceil(threshold * len(places)), len(places) - 1)])
+    return f"{says}. The line is the threshold that was chosen on validation images ({say_score(here)} here)."

@@ -1,0 +1,273 @@
+"""Read the outputs of a dataset's stages for its report."""
+
+import csv
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellmill.exports.model_file import read_fit
+from cellmill.images.stored import IGNORE_LABEL, StoredRows
+from cellmill.reports.figures import SERIES
+from cellmill.reports.verdict import read_table
+from cellmill.shards import VERSIONS, file_digest
+
+MAX_MEASURED_IMAGES = 300  # with annotated objects in the histogram of sizes
+
+
+def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Read the small files of each run.
+
+    Parameters
+    ----------
+    runs : sequence of mappings
+        As for `write_report`.
+
+    Returns
+    -------
+    list of dict
+        The run's own entries and: `label` (the model, with seed and fold if it has several runs), `short_label` (seed
+        and fold alone), `style` (CSS class of the model's colour), `history` (rows of numbers, None where a field is
+        empty), `summary` (train.json), `fit` (postprocess.json), `areas` (sample -> areas of its objects, px),
+        `intensities` (sample -> mean raw intensities of its objects) and `um2_per_px`.
+    """
+    models = list(dict.fromkeys(run["model"] for run in runs))
+    read = []
+    for run in runs:
+        siblings = [other for other in runs if other["model"] == run["model"]]
+        rest = re.sub(r"\.?([a-z]+)(\d+)", r" \1 \2", str(run["run"]).removeprefix(str(run["model"]))).strip()
+        areas, intensities, um2_per_px = _read_objects(run["objects"])
+        read.append(
+            {
+                **run,
+                "label": run["model"] if len(siblings) == 1 else f"{run['model']}, {rest or run['seed']}",
+                "short_label": rest or run["model"],
+                "style": f"s{models.index(run['model']) % SERIES}",
+                "history": _read_history(run.get("history")),
+                "summary": _read_json(run.get("summary")),
+                "fit": _read_fit(run),
+                "areas": areas,
+                "intensities": intensities,
+                "um2_per_px": um2_per_px,
+            }
+        )
+    return read
+
+
+def read_flags(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Read the findings of runs on images unlike their training images; identical findings are listed once."""
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for run in runs:
+        with Path(run["flags"]).open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                row["where"] = str(run["model"])
+                found.setdefault((row["sample"], row["finding"]), row)
+    return list(found.values())
+
+
+def first_runs(
+    runs: Sequence[Mapping[str, Any]], *, order: Sequence[str], samples: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Return one run per model, that of its lowest seed.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        From `read_runs`.
+    order : sequence of str
+        Models that come first, in this order; the others follow in the order of `runs`.
+    samples : sequence of mappings
+        Rows of the sample table.
+
+    Returns
+    -------
+    list of runs
+        With folds, the run of the first fold, except that `areas` and `intensities` come from the run with the image
+        in its test part.
+    """
+    firsts: dict[str, Mapping[str, Any]] = {}
+    for run in sorted(runs, key=lambda run: run["seed"]):
+        firsts.setdefault(run["model"], run)
+    names = [name for name in order if name in firsts]
+    names += [name for name in dict.fromkeys(run["model"] for run in runs) if name not in names]
+    taken: list[Mapping[str, Any]] = []
+    for name in names:
+        run = firsts[name]
+        measured: dict[str, dict[str, Any]] = {"areas": {}, "intensities": {}}
+        for row in samples:
+            tested = run_of_fold(runs, like=run, part=row["split"])
+            for key, by_sample in measured.items():
+                own = tested[key].get(row["sample"])
+                if own is not None:
+                    by_sample[row["sample"]] = own
+        taken.append({**run, **measured})
+    return taken
+
+
+def run_of_fold(runs: Sequence[Mapping[str, Any]], *, like: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    """Find the run with an image in its test part.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        All runs.
+    like : run
+        Run of the same model and seed.
+    part : str
+        Part of the image; with folds, a model has a run for each part.
+
+    Returns
+    -------
+    run
+        `like` itself if there are no folds.
+    """
+    for run in runs:
+        is_sibling = run["model"] == like["model"] and run["seed"] == like["seed"]
+        if is_sibling and str(run["run"]).endswith(f".{part}"):
+            return run
+    return like
+
+
+def measure_truth(
+    rows: Sequence[Mapping[str, Any]], *, labels_dirs: Mapping[str, str | Path]
+) -> tuple[list[str], list[float]]:
+    """Measure the annotated objects of images, evenly chosen if there are more than MAX_MEASURED_IMAGES.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Rows of the sample table.
+    labels_dirs : mapping
+        Shard -> folder of label images.
+
+    Returns
+    -------
+    tuple
+        The measured samples (all samples if nothing is annotated), and the areas in px.
+    """
+    labelled = [row for row in rows if row["shard"] in labels_dirs]
+    if not labelled:
+        return [row["sample"] for row in rows], []
+    chosen = labelled[:: -(-len(labelled) // MAX_MEASURED_IMAGES)]
+    areas: list[float] = []
+    for row in chosen:
+        labels = StoredRows(Path(labels_dirs[row["shard"]]) / f"{row['sample']}.tif")
+        sizes = Counter[int]()
+        for _, labels_yx in labels.bands():
+            numbers, pixels = np.unique(labels_yx, return_counts=True)
+            sizes.update(dict(zip(numbers.tolist(), pixels.tolist(), strict=True)))
+        areas += [float(size) for number, size in sorted(sizes.items()) if number not in (0, IGNORE_LABEL)]
+    return [row["sample"] for row in chosen], areas
+
+
+def list_digests(
+    images: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], tables: Sequence[str | Path]
+) -> list[tuple[str, str]]:
+    """List the SHA-256 of inputs and outputs, which show whether a second run gave identical results.
+
+    Parameters
+    ----------
+    images : mapping
+        Sample -> its row in images.csv of the stage check.
+    runs : sequence of runs
+        From `read_runs`.
+    tables : sequence of path
+        Tables of the dataset.
+
+    Returns
+    -------
+    list of (str, str)
+        Name, and 64 hexadecimal digits. The digest of the raw images is that of the lines "sample digest", ordered by
+        sample, with the digests in images.csv; the others are digests of files.
+    """
+    lines = "".join(f"{sample} {images[sample].get('sha256')}\n" for sample in sorted(images))
+    digests = [("raw images", hashlib.sha256(lines.encode()).hexdigest())] if images else []
+    digests += [(Path(path).name, file_digest(path)) for path in tables]
+    for run in runs:
+        known = run["summary"].get("weights_sha256")
+        digests += [(f"{run['run']}/weights.pt", known)] if known else []
+        digests.append((f"{run['run']}/{Path(run['objects']).name}", file_digest(run["objects"])))
+    return digests
+
+
+def recorded_versions(
+    runs: Sequence[Mapping[str, Any]], folders: Mapping[str, Sequence[str | Path]], here: Mapping[str, str]
+) -> dict[str, dict[str, str]]:
+    """Collect the package versions that were used.
+
+    Parameters
+    ----------
+    runs : sequence of runs
+        From `read_runs`.
+    folders : mapping
+        Stage -> its shard folders.
+    here : mapping
+        Package -> version, in the process that writes the report.
+
+    Returns
+    -------
+    dict
+        Place ("train unet", "predict") -> package -> version; if a stage's shards differ, each variant has a place.
+    """
+    recorded = {f"train {run['run']}": dict(run["summary"].get("versions") or {}) for run in runs}
+    for stage, of_stage in folders.items():
+        variants: list[dict[str, str]] = []
+        for folder in of_stage:
+            path = Path(folder) / VERSIONS
+            versions = _read_json(path if path.is_file() else None)
+            if versions and versions not in variants:
+                variants.append(versions)
+        for number, versions in enumerate(variants):
+            recorded[stage if number == 0 else f"{stage} (shards, variant {number + 1})"] = versions
+    recorded["report"] = dict(here)
+    return {place: versions for place, versions in recorded.items() if versions}
+
+
+def _read_json(path: str | Path | None) -> dict[str, Any]:
+    if not path:
+        return {}
+    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    return content
+
+
+def _read_fit(run: Mapping[str, Any]) -> dict[str, Any]:
+    path = run.get("postprocess") or run.get("apply")
+    return read_fit(path) if path and Path(path).is_file() else {}
+
+
+def _read_history(path: str | Path | None) -> list[dict[str, float | None]]:
+    if not path:
+        return []
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return [{key: _number(text) for key, text in row.items()} for row in csv.DictReader(stream)]
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _read_objects(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None]:
+    """Read areas (px) and raw intensities of each sample's objects, and the area of a pixel in µm² (None: unknown)."""
+    table = read_table(path, columns=("sample", "area_px", "area_um2", "raw_intensity_mean"))
+    if table.empty:
+        return {}, {}, None
+    areas = table["area_px"].to_numpy(dtype=np.float64)
+    # From the largest object: the table is rounded, which affects small numbers most.
+    largest = int(areas.argmax())
+    scale = _number(str(table["area_um2"].iloc[largest] / areas[largest])) if "area_um2" in table else None
+    rows_of = {str(name): rows for name, rows in table.groupby("sample").indices.items()}
+    intensities: dict[str, np.ndarray] = {}
+    if "raw_intensity_mean" in table:
+        means = table["raw_intensity_mean"].to_numpy(dtype=np.float64)
+        intensities = {name: means[rows] for name, rows in rows_of.items()}
+    return {name: areas[rows] for name, rows in rows_of.items()}, intensities, scale

@@ -1,0 +1,150 @@
+"""Time and memory of the jobs from Snakemake's benchmark files, as a table and as the graph of the stages.
+
+Each file benchmarks/{dataset}/{stage}/...tsv describes one job; stages of a run have a folder with the run's name.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from markupsafe import Markup, escape
+
+from cellmill.reports.figures import WIDTH, Figure
+from cellmill.reports.wording import Cell, Column, Table, count, say_duration, say_number_of, word
+
+# Stage -> (column, row) of its box. The inputs of a stage are above it.
+PLACES = {
+    "match": (0, 0), "simulate": (1, 0), "preprocess": (0, 1), "rasterize": (1, 1), "check": (2, 1), "train": (0, 2),
+    "predict": (0, 3), "postprocess": (1, 4), "export": (0, 5), "evaluate": (1, 5), "report": (2, 6),
+}  # fmt: skip
+EDGES = (
+    ("match", "simulate"), ("simulate", "preprocess"), ("simulate", "rasterize"), ("simulate", "check"),
+    ("preprocess", "train"), ("rasterize", "train"), ("train", "predict"), ("preprocess", "predict"),
+    ("predict", "postprocess"), ("rasterize", "postprocess"), ("postprocess", "export"), ("postprocess", "evaluate"),
+    ("evaluate", "report"), ("check", "report"),
+)  # fmt: skip
+BOX, PITCH = (100, 49), (120, 75)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its stage, the run it was for ("" for none), wall time in s and peak memory in MB (None: unknown)."""
+
+    stage: str
+    run: str
+    seconds: float
+    memory_mb: float | None
+
+
+def read_jobs(folder: str | Path | None) -> list[Job]:
+    """Read the benchmark files of a dataset.
+
+    Parameters
+    ----------
+    folder : path or None
+        benchmarks/{dataset}; None or a missing folder means that no jobs are known.
+
+    Returns
+    -------
+    list of Job
+        In the order of the file names. Files that are not such a table are skipped: other programs write them.
+    """
+    jobs: list[Job] = []
+    if folder is None:
+        return jobs
+    for path in sorted(Path(folder).rglob("*.tsv")):
+        stage, *inside = path.relative_to(folder).parts
+        try:
+            with path.open(newline="", encoding="utf-8") as stream:
+                row = next(csv.DictReader(stream, delimiter="\t"))
+            seconds, memory = float(row["s"]), row.get("max_rss") or ""
+        except (StopIteration, KeyError, ValueError, UnicodeDecodeError):
+            continue
+        known = memory.replace(".", "", 1).isdigit()
+        run = inside[0].removesuffix(".tsv") if len(inside) > 1 or stage == "train" else ""
+        jobs.append(Job(stage, run, seconds, float(memory) if known else None))
+    return jobs
+
+
+def tabulate_jobs(jobs: Sequence[Job]) -> Table | None:
+    """Tabulate the stages: jobs, time, memory; None if no jobs are known."""
+    rows = []
+    for stage in _stages_of(jobs):
+        own = [job for job in jobs if job.stage == stage]
+        seconds, memory = [job.seconds for job in own], [job.memory_mb for job in own if job.memory_mb is not None]
+        rows.append(
+            [
+                word(stage),
+                count(len(own)),
+                Cell(say_duration(sum(seconds)), sum(seconds)),
+                Cell(say_duration(max(seconds)), max(seconds)),
+                count(max(memory) if memory else None),
+            ]
+        )
+    columns = [
+        Column("Stage"), Column("Jobs", True), Column("All jobs", True, "wall time of all jobs together"),
+        Column("Longest job", True), Column("Peak memory, MB", True),
+    ]  # fmt: skip
+    return Table("jobs", "What the stages took", columns, rows) if rows else None
+
+
+def draw_stages(jobs: Sequence[Job]) -> Figure | None:
+    """Draw the stages with their inputs from other stages, their jobs and time; None if no jobs are known."""
+    stages = _stages_of(jobs)
+    if not stages:
+        return None
+    stages = [*stages, "report"] if "report" not in stages else stages
+    rows = sorted({PLACES[stage][1] for stage in stages if stage in PLACES})
+    left = (WIDTH - 2 * PITCH[0] - BOX[0]) / 2
+    places = {
+        stage: (left + PLACES[stage][0] * PITCH[0], 6 + rows.index(PLACES[stage][1]) * PITCH[1])
+        for stage in stages
+        if stage in PLACES
+    }
+    parts = []
+    for before, after in EDGES:
+        if before in places and after in places:
+            (x1, y1), (x2, y2) = places[before], places[after]
+            ends = x1 + BOX[0] / 2, y1 + BOX[1], x2 + BOX[0] / 2, y2
+            bend = (ends[1] + ends[3]) / 2
+            parts.append(
+                f'<path class="edge" d="M{ends[0]:.1f},{ends[1]:.1f}C{ends[0]:.1f},{bend:.1f} '
+                f'{ends[2]:.1f},{bend:.1f} {ends[2]:.1f},{ends[3]:.1f}"/>'
+            )
+    for stage, (x, y) in places.items():
+        own = [job.seconds for job in jobs if job.stage == stage]
+        says = [say_number_of(len(own), "job"), say_duration(sum(own))] if own else ["this page"]
+        middle = f'x="{x + BOX[0] / 2:.1f}" text-anchor="middle"'
+        parts.append(
+            f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{BOX[0]}" height="{BOX[1]}" rx="4"/>'
+            f'<text class="row-label" {middle} y="{y + 15:.1f}">{escape(stage)}</text>'
+        )
+        parts += [
+            f'<text class="tick" {middle} y="{y + 29 + 13 * line:.1f}">{escape(text)}</text>'
+            for line, text in enumerate(says)
+        ]
+    height = 12 + (len(rows) - 1) * PITCH[1] + BOX[1]
+    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Graph of the stages">'
+    caption = "From top to bottom: what a stage reads is above it."
+    return Figure("The stages", Markup(head + "".join(parts) + "</svg>"), caption)
+
+
+def say_speed(jobs: Sequence[Job], *, run: str, megapixels: float) -> Cell:
+    """Compute the megapixels per second of a run's prediction jobs, including the start of the processes."""
+    seconds = sum(job.seconds for job in jobs if (job.stage, job.run) == ("predict", run))
+    if not seconds or not megapixels:
+        return Cell("–", None)
+    return Cell(f"{megapixels / seconds:.3g}", megapixels / seconds)
+
+
+def megapixels_of(images: Mapping[str, Mapping[str, str]]) -> float:
+    """Add up the pixels of all images of images.csv, in millions."""
+    sizes = [(row.get("rows") or 0, row.get("columns") or 0) for row in images.values()]
+    return sum(int(float(rows)) * int(float(columns)) for rows, columns in sizes) / 1e6
+
+
+def _stages_of(jobs: Sequence[Job]) -> list[str]:
+    order = list(PLACES)
+    found = dict.fromkeys(job.stage for job in jobs)
+    return sorted(found, key=lambda stage: (order.index(stage) if stage in order else len(order), stage))

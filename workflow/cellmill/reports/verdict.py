@@ -1,0 +1,213 @@
+"""Find the best model: read tables, rank models, and look up differences with their intervals.
+
+Final objects are compared in the geometry of the raw images: by mean Dice over the test images, then by mean Kaggle
+AP.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+TEXT_COLUMNS = frozenset(
+    {"model", "against", "split", "stage", "geometry", "metric", "aggregation", "sample", "shard", "run", "class"}
+)
+FINAL_STAGE, FIRST_STAGE, RAW = "postprocessed", "thresholded", "raw"
+
+
+@dataclass(frozen=True)
+class Number:
+    """A score with its 95 % interval, from `n` images, of which `n_undefined` have no score."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    n_undefined: int
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A model's scores on the test images, averaged over seeds. `n_groups`: sequences, wells or single images."""
+
+    model: str
+    n_seeds: int
+    n_groups: int
+    dice: Number
+    ap: Number | None
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much higher one model scores than another on the same images, with its 95 % interval.
+
+    `better` of `images` images have a higher score, `worse` a lower one.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    images: int
+    better: int
+    worse: int
+
+    @property
+    def is_sure(self) -> bool | None:
+        """Whether the interval excludes 0; None without an interval."""
+        return None if self.low is None or self.high is None else self.low > 0 or self.high < 0
+
+
+def read_table(path: str | Path, *, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    """Read metrics.csv, scores.csv or objects.csv: names as text, everything else as numbers.
+
+    Parameters
+    ----------
+    path : path
+        A CSV file; it may have a header only.
+    columns : sequence of str or None
+        Columns to read, if present. None: all.
+
+    Returns
+    -------
+    DataFrame
+
+    Raises
+    ------
+    ValueError
+        If the file is not a CSV table.
+    """
+    try:
+        names = pd.read_csv(path, nrows=0).columns
+    except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
+        raise ValueError(
+            f"{path}: expected a CSV table, found something else ({error}). Delete it and run snakemake again."
+        ) from None
+    return pd.read_csv(
+        path,
+        usecols=[name for name in names if columns is None or name in columns],
+        dtype={name: str for name in names if name in TEXT_COLUMNS},
+        keep_default_na=False,  # a sample may be called NA
+        na_values={name: ["", "nan"] for name in names if name not in TEXT_COLUMNS},
+    )
+
+
+def find_number(
+    metrics: pd.DataFrame,
+    *,
+    model: str,
+    seed: int,
+    metric: str,
+    split: str = "test",
+    stage: str = FINAL_STAGE,
+    aggregation: str = "image_mean",
+) -> Number | None:
+    """Look up one score in metrics.csv, in the geometry of the raw images.
+
+    Returns
+    -------
+    Number or None
+        None if the table has no such row or no value in it.
+    """
+    if metrics.empty:
+        return None
+    rows = metrics[
+        (metrics["model"] == model)
+        & (metrics["seed"] == seed)
+        & (metrics["split"] == split)
+        & (metrics["stage"] == stage)
+        & (metrics["geometry"] == RAW)
+        & (metrics["metric"] == metric)
+        & (metrics["aggregation"] == aggregation)
+    ]
+    if rows.empty or not math.isfinite(rows["value"].iloc[0]):
+        return None
+    row = rows.iloc[0].to_dict()
+    return Number(float(row["value"]), *_ends(row), _whole(row["n"]), _whole(row["n_undefined"]))
+
+
+def rank_models(comparisons: pd.DataFrame) -> list[Standing]:
+    """Rank the models on the test images, the best first.
+
+    Parameters
+    ----------
+    comparisons : DataFrame
+        comparisons.csv, from `read_table`.
+
+    Returns
+    -------
+    list of Standing
+        By mean Dice, then by Kaggle AP, then by name. Models without a Dice on test images are left out.
+    """
+    standings = []
+    for model in dict.fromkeys(comparisons["model"]) if not comparisons.empty else ():
+        dice, ap = (_find_mean(comparisons, model=model, metric=metric) for metric in ("dice", "ap_kaggle"))
+        if dice is not None:
+            standings.append(Standing(str(model), *_basis_of(comparisons, model=model), dice, ap))
+    return sorted(
+        standings,
+        key=lambda one: (-one.dice.value, -one.ap.value if one.ap else math.inf, one.model),
+    )
+
+
+def find_difference(comparisons: pd.DataFrame, *, model: str, against: str, metric: str) -> Difference | None:
+    """Look up the difference of two models on the test images.
+
+    Parameters
+    ----------
+    comparisons : DataFrame
+        comparisons.csv, from `read_table`.
+    model, against : str
+        Names of the models.
+    metric : str
+        One of `cellmill.evaluation.bootstrap.METRICS`.
+
+    Returns
+    -------
+    Difference or None
+        None if no image has both scores.
+    """
+    row = _row_of(comparisons, model=model, against=against, metric=metric)
+    if row is None:
+        return None
+    return Difference(
+        float(row["value"]), *_ends(row), _whole(row["n"]), _whole(row["n_better"]), _whole(row["n_worse"])
+    )
+
+
+def _find_mean(comparisons: pd.DataFrame, *, model: str, metric: str) -> Number | None:
+    row = _row_of(comparisons, model=model, against="", metric=metric)
+    if row is None:
+        return None
+    return Number(float(row["value"]), *_ends(row), _whole(row["n"]), _whole(row["n_undefined"]))
+
+
+def _row_of(comparisons: pd.DataFrame, *, model: str, against: str, metric: str) -> Mapping[Any, Any] | None:
+    if comparisons.empty:
+        return None
+    rows = comparisons[
+        (comparisons["model"] == model)
+        & (comparisons["against"] == against)
+        & (comparisons["split"] == "test")
+        & (comparisons["metric"] == metric)
+    ]
+    if rows.empty or not math.isfinite(rows["value"].iloc[0]):
+        return None
+    return rows.iloc[0].to_dict()
+
+
+def _ends(row: Mapping[Any, Any]) -> tuple[float | None, float | None]:
+    low, high = (float(row[name]) if math.isfinite(row[name]) else None for name in ("ci_low", "ci_high"))
+    return low, high
+
+
+def _basis_of(comparisons: pd.DataFrame, *, model: str) -> tuple[int, int]:
+    row = _row_of(comparisons, model=model, against="", metric="dice")
+    assert row is not None
+    return _whole(row["n_seeds"]), _whole(row["n_groups"])
+
+
+def _whole(value: float) -> int:
+    return int(value) if math.isfinite(value) else 0

@@ -1,0 +1,99 @@
+"""Stage check, second rule: findings of all shards of a dataset, as tables and on the terminal."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cellmill.checks.duplicates import find_duplicates
+from cellmill.checks.findings import (
+    ANNOTATION_COLUMNS,
+    COLUMNS,
+    IMAGE_COLUMNS,
+    SEVERITIES,
+    compare_annotations,
+    compare_images,
+    describe,
+    describe_remarks,
+)
+from cellmill.shards import atomic_path
+
+logger = logging.getLogger(__name__)
+
+
+def summarize_check(
+    *,
+    summary_path: str | Path,
+    images_path: str | Path,
+    annotations_path: str | Path,
+    findings_paths: Sequence[str | Path],
+    dataset: str,
+    parts: Mapping[str, str],
+    remarks: Sequence[str],
+) -> None:
+    """Write tables of a dataset's findings, images and annotations, and log a summary to the terminal.
+
+    Parameters
+    ----------
+    summary_path : path
+        CSV with one row per finding, the most severe first; only the header if there are no findings.
+    images_path, annotations_path : path
+        CSV with one row per image, and one row per annotated image.
+    findings_paths : sequence of path
+        The JSON files of ``check_shard``; each file stem is the name of a shard.
+    dataset : str
+        Name of the dataset.
+    parts : mapping
+        Shard -> "train", "validation", "test", "fold0" or "unlabelled".
+    remarks : sequence of str
+        Remarks from scanning and splitting the dataset, each "where: text".
+    """
+    images, truths, areas_px, findings = read_shards(findings_paths, parts=parts)
+    findings += describe_remarks(remarks)
+    findings += compare_images(images, dataset=dataset)
+    findings += compare_annotations(truths, areas_px=areas_px, dataset=dataset)
+    findings += find_duplicates(images, dataset=dataset)
+    findings.sort(key=lambda finding: SEVERITIES.index(finding["severity"]))
+    for path, rows, columns in (
+        (summary_path, findings, COLUMNS),
+        (images_path, images, IMAGE_COLUMNS),
+        (annotations_path, truths, ANNOTATION_COLUMNS),
+    ):
+        with atomic_path(path) as partial:
+            pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
+    for line in describe(dataset, images=images, truths=truths, areas_px=areas_px, findings=findings):
+        logger.info(line, extra={"progress": True})
+
+
+def read_shards(
+    paths: Sequence[str | Path], *, parts: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], np.ndarray, list[dict[str, str]]]:
+    """Read the files of ``check_shard``.
+
+    Returns
+    -------
+    list of dict, list of dict
+        Images and annotations, each with its split.
+    ndarray of int
+        Areas of all objects, px.
+    list of dict
+        Findings.
+    """
+    images, truths, areas, findings = [], [], [np.zeros(0, dtype=int)], []
+    for path in paths:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        shard = Path(path).stem
+        part = parts[shard]
+        for image in content["images"]:
+            height_um, width_um = image.pop("pixel_size_um") or (None, None)
+            pixel = {"pixel_height_um": height_um, "pixel_width_um": width_um}
+            images.append({**image, **pixel, "split": part, "shard": shard})
+        for truth in content["annotations"]:
+            areas.append(np.array(truth.pop("areas_px"), dtype=int))
+            truths.append({**truth, "split": part})
+        findings += content["findings"]
+    return images, truths, np.concatenate(areas), findings

@@ -1,0 +1,299 @@
+"""Stage evaluate, second rule: turn the counts of all shards of a dataset into scores with intervals.
+
+Each score is a mean over images and a pooled value, with an interval from a bootstrap over images.
+"""
+
+import csv
+import functools
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellmill.evaluation.bootstrap import (
+    FREE_METRICS,
+    METRICS,
+    Bootstrap,
+    number_groups,
+    pack_counts,
+    score_counts,
+    summarize_counts,
+    unpack_counts,
+)
+from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, Compared
+from cellmill.evaluation.counting import POSTPROCESSED, THRESHOLDED
+from cellmill.evaluation.paper_scores import (
+    ALL_PIXEL_METRICS,
+    BASELINE,
+    HALF,
+    RATE_METRICS,
+    count_at_half,
+    read_sections,
+    summarize_baselines,
+    summarize_rates,
+    summarize_sections,
+)
+from cellmill.metrics.instance import SIZE_COUNTS
+from cellmill.metrics.pixel import BINS, COUNTS
+from cellmill.shards import atomic_path, stable_hash
+
+logger = logging.getLogger(__name__)
+
+METRIC_COLUMNS = (
+    "model", "seed", "split", "stage", "geometry", "metric", "aggregation", "value", "ci_low", "ci_high",
+    "n", "n_undefined",
+)  # fmt: skip
+SCORE_COLUMNS = (
+    "model", "seed", "split", "stage", "geometry", "sample", "shard", *METRICS, *FREE_METRICS,
+    "n_true", "n_predicted",
+)  # fmt: skip
+CURVE_COLUMNS = ("model", "seed", "split", "geometry", "low", "high", "background", "foreground", "confidence")
+SIZE_COLUMNS = (
+    "model", "seed", "split", "geometry", "low_px", "high_px", "n_true", "n_found", "n_predicted", "n_right",
+)  # fmt: skip
+DIGITS = 9
+
+
+@dataclass
+class Group:
+    """Counts of all images of one run, split, stage and geometry; each list has one entry per image."""
+
+    samples: list[str] = field(default_factory=list)
+    shards: list[str] = field(default_factory=list)
+    groups: list[str] = field(default_factory=list)
+    rows: list[np.ndarray] = field(default_factory=list)
+    sections: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, image: Mapping[str, Any], shard: str, counted: Mapping[str, Any], stage: str) -> None:
+        """Append an image."""
+        self.samples.append(image["sample"])
+        self.shards.append(shard)
+        self.groups.append(image["group"] or image["sample"])
+        self.rows.append(pack_counts({**counted, **counted[stage]}))
+        if stage == THRESHOLDED and "grey" in counted:
+            self.sections.append(read_sections(counted))
+
+    @functools.cached_property
+    def numbers(self) -> np.ndarray:
+        """Counts of the images, shape (images, WIDTH). Read it after adding all images, as it empties `rows`."""
+        numbers = np.stack(self.rows)
+        self.rows.clear()
+        return numbers
+
+    def bootstrap(self, name: str, *, replicates: int, seed: int) -> Bootstrap:
+        """Return the bootstrap over these images; equal names and images give equal draws."""
+        seeds = np.random.SeedSequence([seed, stable_hash(name, purpose="bootstrap")])
+        return Bootstrap(replicates, seeds, number_groups(self.groups))
+
+
+def summarize_evaluation(
+    *,
+    metrics_path: str | Path,
+    scores_path: str | Path,
+    comparisons_path: str | Path,
+    curves_path: str | Path,
+    sizes_path: str | Path,
+    shard_paths: Sequence[str | Path],
+    bootstrap: int,
+    seed: int,
+) -> None:
+    """Turn the counts of all shards and runs of a dataset into tables.
+
+    Parameters
+    ----------
+    metrics_path : path
+        Tidy table with one number per row: METRICS and RATE_METRICS as image_mean and pooled, FREE_METRICS pooled for
+        the stage `thresholded`, the pixel scores also for the stage `at_0.50`. `n` images contribute to a value;
+        `n_undefined` images were left out because their score is undefined. An mcc of 0/0 enters the mean as 0 and is
+        also counted in `n_undefined`. Images that were scored as sections have v_rand and v_info
+        (see `summarize_sections`) and rows of the stage `baseline` (see `summarize_baselines`).
+    scores_path : path
+        Table with one row per image, run, stage and geometry.
+    comparisons_path : path
+        comparisons.csv: models over all their seeds, and pairs of models on the same images; see
+        `cellmill.evaluation.comparisons`.
+    curves_path : path
+        curves.csv: numbers of background and foreground pixels with a probability from `low` to `high`, and the sum of
+        their probabilities. ROC, precision-recall, threshold and calibration curves are computed from it.
+    sizes_path : path
+        sizes.csv: numbers of true and final objects from `low_px` to below `high_px`, all and those matched at an IoU
+        above 0.5.
+    shard_paths : sequence of path
+        Results of `evaluate_shard`; if empty, the tables have only a header. Runs are read one after the other.
+    bootstrap : int, >= 0
+        Number of replicates for ci_low and ci_high (95 % percentile interval; images of a group are drawn together).
+        Both are empty for 0 replicates or a single image.
+    seed : int
+        Seed of the config. The draws of a run and split do not depend on other runs.
+    """
+    sections: Sections = {}
+    compared = Compared()
+    with (
+        atomic_path(metrics_path) as metrics,
+        atomic_path(scores_path) as scores,
+        atomic_path(comparisons_path) as comparisons,
+        atomic_path(curves_path) as curves,
+        atomic_path(sizes_path) as sizes,
+        TableWriter(metrics, METRIC_COLUMNS) as metric_rows,
+        TableWriter(scores, SCORE_COLUMNS) as score_rows,
+        TableWriter(comparisons, COMPARISON_COLUMNS) as comparison_rows,
+        TableWriter(curves, CURVE_COLUMNS) as curve_rows,
+        TableWriter(sizes, SIZE_COLUMNS) as size_rows,
+    ):
+        for paths in _paths_of_runs(shard_paths):
+            groups = _read_groups(paths, sections=sections)
+            metric_rows.write(_metric_rows(groups, bootstrap=bootstrap, seed=seed))
+            score_rows.write(_score_rows(groups, compared=compared))
+            curve_rows.write(_curve_rows(groups))
+            size_rows.write(_size_rows(groups))
+        metric_rows.write(_baseline_rows(sections, bootstrap=bootstrap, seed=seed))
+        comparison_rows.write(compared.summarize(bootstrap=bootstrap, seed=seed))
+    logger.info("%d shards of %d models", len(shard_paths), len(compared.models))
+
+
+Key = tuple[str, int, str, str, str]
+# geometry -> split -> sample -> its counts
+Sections = dict[str, dict[str, dict[str, Any]]]
+
+
+def _paths_of_runs(paths: Sequence[str | Path]) -> list[list[Path]]:
+    """Group the shards by model and seed, across folds; everything in order of name."""
+    folders: dict[Path, list[Path]] = {}
+    for path in sorted(map(str, paths)):
+        folders.setdefault(Path(path).parent, []).append(Path(path))
+    runs: dict[tuple[str, int], list[Path]] = {}
+    for members in folders.values():
+        contents = json.loads(members[0].read_text(encoding="utf-8"))
+        runs.setdefault((contents["model"], contents["seed"]), []).extend(members)
+    return list(runs.values())
+
+
+def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Group]:
+    """Collect the counts of a run by model, seed, split, stage and geometry.
+
+    Images that were scored as sections are also added to `sections`, each once, however many runs there are.
+    """
+    groups: dict[Key, Group] = {}
+    for path in paths:
+        contents = json.loads(path.read_text(encoding="utf-8"))
+        for image in contents["images"]:
+            for geometry, counted in image["geometry"].items():
+                for stage in (THRESHOLDED, POSTPROCESSED):
+                    key = (contents["model"], contents["seed"], contents["split"], stage, geometry)
+                    groups.setdefault(key, Group()).add(image, contents["shard"], counted, stage)
+                if "grey" in counted:
+                    of_split = sections.setdefault(geometry, {}).setdefault(contents["split"], {})
+                    of_split.setdefault(image["sample"], {**counted, "group": image["group"] or image["sample"]})
+    return groups
+
+
+def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
+    for key, group in groups.items():
+        model, run_seed, split, stage, geometry = key
+        # All stages and geometries share one random stream, so that their intervals use the same draws of images.
+        draws = group.bootstrap(f"{model}/{run_seed}/{split}", replicates=bootstrap, seed=seed)
+        names = {
+            "model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry,
+        }  # fmt: skip
+        numbers = group.numbers
+        for row in summarize_counts(numbers, bootstrap=draws, with_free=stage == THRESHOLDED):
+            yield names | row
+        for row in summarize_rates(numbers[:, : len(COUNTS)], metrics=RATE_METRICS, bootstrap=draws):
+            yield names | row
+        if stage == THRESHOLDED:
+            at_half = count_at_half(numbers[:, -2 * BINS :].reshape(-1, 2, BINS))
+            for row in summarize_rates(at_half, metrics=ALL_PIXEL_METRICS, bootstrap=draws):
+                yield names | {"stage": HALF} | row
+        if group.sections:
+            scores = np.stack(group.sections)[:, :, :-1]
+            for row in summarize_sections(scores, bootstrap=draws):
+                yield names | row
+
+
+def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
+    for geometry, of_geometry in sections.items():
+        draws = {
+            split: Group(groups=[one["group"] for one in of_split.values()]).bootstrap(
+                f"{BASELINE}/{split}", replicates=bootstrap, seed=seed
+            )
+            for split, of_split in of_geometry.items()
+        }
+        for row in summarize_baselines(of_geometry, bootstraps=draws):
+            yield {"seed": 0, "stage": BASELINE, "geometry": geometry} | row
+
+
+def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[dict[str, Any]]:
+    for (model, run_seed, split, stage, geometry), group in groups.items():
+        numbers = group.numbers
+        # Threshold-free scores belong to the probabilities, not to the final objects.
+        scores = score_counts(numbers, with_free=stage == THRESHOLDED)
+        if (stage, geometry) == (POSTPROCESSED, "raw"):
+            compared.add(
+                model=model, seed=run_seed, split=split, samples=group.samples, groups=group.groups, scores=scores
+            )
+        names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
+        counts = unpack_counts(numbers)
+        for k, (sample, shard) in enumerate(zip(group.samples, group.shards, strict=True)):
+            yield names | {"sample": sample, "shard": shard} | {name: each[k] for name, each in scores.items()} | {
+                name: int(counts[name][k]) for name in ("n_true", "n_predicted")
+            }  # fmt: skip
+
+
+def _curve_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
+    for (model, run_seed, split, stage, geometry), group in groups.items():
+        if stage == THRESHOLDED:
+            total = unpack_counts(group.numbers.sum(axis=0, keepdims=True))
+            for k in range(BINS):
+                yield {
+                    "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low": k / BINS,
+                    "high": (k + 1) / BINS, "background": int(total["background"][0, k]),
+                    "foreground": int(total["foreground"][0, k]), "confidence": float(total["confidence"][0, k]),
+                }  # fmt: skip
+
+
+def _size_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
+    for (model, run_seed, split, stage, geometry), group in groups.items():
+        if stage == POSTPROCESSED:
+            total = unpack_counts(group.numbers.sum(axis=0, keepdims=True))
+            counts = np.stack([total[name][0] for name in SIZE_COUNTS], axis=1).astype(np.int64)
+            for k in np.flatnonzero(counts.any(axis=1)).tolist():
+                yield {
+                    "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low_px": 2**k,
+                    "high_px": 2 ** (k + 1), **dict(zip(SIZE_COLUMNS[6:], counts[k].tolist(), strict=True)),
+                }  # fmt: skip
+
+
+class TableWriter:
+    """CSV table written row by row, with nine significant digits and empty fields for undefined numbers.
+
+    Parameters
+    ----------
+    path : path
+    columns : sequence of str
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        self._stream = path.open("w", newline="", encoding="utf-8")
+        self._writer = csv.DictWriter(self._stream, columns, restval="", lineterminator="\n")
+        self._writer.writeheader()
+
+    def __enter__(self) -> "TableWriter":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stream.close()
+
+    def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Append rows."""
+        for row in rows:
+            self._writer.writerow({name: _shown(value) for name, value in row.items()})
+
+
+def _shown(value: Any) -> Any:
+    if not isinstance(value, float | np.floating):
+        return value
+    return "" if np.isnan(value) else f"{value:.{DIGITS}g}"

@@ -1,0 +1,66 @@
+"""Stage report, second rule: write the page that links to the reports of all datasets."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cellmill.reports.rendering import known_origin, render
+from cellmill.reports.verdict import rank_models, read_table
+from cellmill.shards import atomic_path
+
+DATA_FILES = ("../reports/templates/index.html.jinja",)
+
+
+def write_index(
+    *, output_path: str | Path, reports: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
+) -> None:
+    """Write the index page, which links to the reports.
+
+    Parameters
+    ----------
+    output_path : path
+        The HTML file.
+    reports : sequence of mappings
+        From `summarize_for_index`; `path` is relative to the folder of `output_path`.
+    provenance : mapping
+        As for `write_report`.
+    """
+    with atomic_path(output_path) as path:
+        path.write_text(
+            render("index.html.jinja", {"reports": list(reports), "provenance": known_origin(provenance)}),
+            encoding="utf-8",
+        )
+
+
+def summarize_for_index(
+    *, dataset: str, images: int, metrics_path: str | Path, comparisons_path: str | Path
+) -> dict[str, Any]:
+    """Return a dataset's row of results/index.html.
+
+    Parameters
+    ----------
+    dataset : str
+        Its name; the link is ``{dataset}/report.html``.
+    images : int
+        Number of its images.
+    metrics_path, comparisons_path : path
+        Its metrics.csv and comparisons.csv; without rows if nothing is annotated.
+
+    Returns
+    -------
+    dict
+        dataset, path, images, best_model, dice, ap, annotated; best_model is "" and dice and ap are None if nothing
+        is scored.
+    """
+    metrics = read_table(metrics_path)
+    standings = rank_models(read_table(comparisons_path))
+    best = standings[0] if standings else None
+    return {
+        "dataset": dataset,
+        "path": f"{dataset}/report.html",
+        "images": images,
+        "best_model": best.model if best else "",
+        "dice": best.dice.value if best else None,
+        "ap": best.ap.value if best and best.ap else None,
+        "annotated": not metrics.empty,
+    }

@@ -1,0 +1,116 @@
+"""Stage postprocess, first rule: choose threshold, sizes and boundary classifier, and pack the run into one file.
+
+Parameters are fitted on training and validation shards only and stored in postprocess.json.
+"""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cellmill.checks.unlike_training import measure_frame, summarize_images
+from cellmill.exports.model_file import FORMAT, MODEL_FORMAT, export_model
+from cellmill.objects.frames import Frame, draw_frames, list_frames
+from cellmill.objects.tuning import fit_frames
+from cellmill.shards import MANIFEST, atomic_path, file_digest
+
+logger = logging.getLogger(__name__)
+
+# Number of training images whose range of size, brightness and contrast later images are compared with
+FAMILIAR_IMAGES = 200
+
+
+def fit_postprocess(
+    *,
+    output_path: str | Path,
+    export_path: str | Path,
+    weights_path: str | Path,
+    train_images: Sequence[str | Path],
+    train_labels: Sequence[str | Path],
+    train_probabilities: Sequence[str | Path],
+    validation_images: Sequence[str | Path],
+    validation_labels: Sequence[str | Path],
+    validation_probabilities: Sequence[str | Path],
+    postprocess: Mapping[str, Any],
+    preprocess: Mapping[str, Any],
+    predict: Mapping[str, Any],
+    input: Mapping[str, Any],
+    network: Mapping[str, Any],
+    pixel_size_um: float | None,
+    seed: int,
+) -> None:
+    """Fit the parameters of postprocessing, and pack the run into one file.
+
+    Parameters
+    ----------
+    output_path : path
+        postprocess.json: threshold, boundary classifier and sizes, the data and the scores behind each choice, and
+        the digests of those shards.
+    export_path : path
+        model.cellmill: weights, postprocess.json and the settings of the run.
+    weights_path : path
+        weights.pt of the run.
+    train_images, train_labels, train_probabilities : sequences of path
+        Shard folders for the boundary classifier; may be empty.
+    validation_images, validation_labels, validation_probabilities : sequences of path
+        Shard folders for threshold and sizes; may be empty.
+    postprocess : mapping
+        Config section.
+    preprocess, predict, input, network : mapping
+        Settings that are stored in the exported model.
+    pixel_size_um : float or None
+        Edge length of a pixel of the training images; None: from the metadata of each image.
+    seed : int
+        Seed of the config.
+    """
+    rooms = ("images", "labels", "probabilities")
+    training_dirs = dict(zip(rooms, (train_images, train_labels, train_probabilities), strict=True))
+    validation_dirs = dict(zip(rooms, (validation_images, validation_labels, validation_probabilities), strict=True))
+    training, validation = _list_all(training_dirs), _list_all(validation_dirs)
+    fitted: dict[str, Any] = {
+        "format": FORMAT,
+        "settings": postprocess,
+        "seed": seed,
+        **fit_frames(training, validation, settings=postprocess, output=network["output"], seed=seed),
+        "training_images": summarize_images(
+            measure_frame(frame, pixel_size_um=pixel_size_um)
+            for frame in draw_frames(training, count=FAMILIAR_IMAGES, seed=seed)
+        ),
+        "fold": {"training": _digests(training_dirs), "validation": _digests(validation_dirs)},
+    }
+    _log_choices(fitted)
+    text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
+    with atomic_path(output_path) as partial:
+        partial.write_text(text, encoding="utf-8")
+    description = {
+        "format": MODEL_FORMAT, "network": network, "preprocess": preprocess, "predict": predict,
+        "input": input, "postprocess": postprocess,
+    }  # fmt: skip
+    export_model(export_path, weights_path=weights_path, postprocess_text=text, description=description)
+
+
+def _list_all(folders: Mapping[str, Sequence[str | Path]]) -> list[Frame]:
+    shards = zip(folders["images"], folders["probabilities"], folders["labels"], strict=True)
+    return [
+        frame for images, probabilities, labels in shards for frame in list_frames(images, probabilities, labels=labels)
+    ]
+
+
+def _digests(folders: Mapping[str, Sequence[str | Path]]) -> dict[str, dict[str, str]]:
+    """Compute digests of the manifests, kind of folder -> shard -> SHA-256, to record the data of each choice."""
+    return {
+        room: {Path(folder).name: file_digest(Path(folder) / MANIFEST) for folder in sorted(map(str, paths))}
+        for room, paths in folders.items()
+    }
+
+
+def _log_choices(fitted: Mapping[str, Any]) -> None:
+    threshold, boundary, instances = fitted["threshold"], fitted["boundary"], fitted["instances"]
+    logger.info("threshold %.4f: %s", threshold["value"], threshold["reason"])
+    logger.info("boundary %s, applied: %s (%s)", boundary["classifier"], boundary["applied"], boundary["reason"])
+    logger.info(
+        "objects by %s, split depth %s, at least %d px, holes to %d px: %s",
+        instances["method"], instances["split_depth"], instances["min_area_px"],
+        instances["fill_holes_px"], instances["reason"],
+    )  # fmt: skip

@@ -1,0 +1,353 @@
+"""Stage preprocess: select one channel, subtract the background, and bring every image to a common size."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellmill.images.channels import Channel, select_channel
+from cellmill.images.files import raise_together, read_plane, read_shape
+from cellmill.images.rasters import open_raster
+from cellmill.images.stored import write_image_bands
+from cellmill.preprocessing.background import (
+    BAND_STEP,
+    MIN_FRAMES,
+    TEMPORAL_METHODS,
+    choose_frames,
+    reach_of_method,
+    single_frame_method,
+    temporal_median,
+    temporal_mode,
+)
+from cellmill.preprocessing.geometry import Geometry, fit_rows, plan_fit, raw_rows_of, write_geometry
+from cellmill.preprocessing.stationary import MIN_FRAMES as MIN_FRAMES_FOR_RESTING
+from cellmill.preprocessing.stationary import RESTING_TABLE, Resting, Seen, find_resting, write_resting
+from cellmill.shards import shard_folder
+
+logger = logging.getLogger(__name__)
+
+# Memory limit of the stack from which a background is computed. A longer or larger sequence is read in bands of
+# rows, so that memory does not grow with it.
+MAX_STACK_MB = 256
+# Pixels of a raw image preprocessed at a time, so that the memory of a job does not grow with its images.
+BAND_PIXELS = 2**22
+
+# Takes some rows of a raw frame and their slice; returns float32 of the same shape
+Subtract = Callable[[np.ndarray, slice], np.ndarray]
+
+
+def preprocess_shard(
+    *,
+    output_dir: str | Path,
+    samples: Sequence[Mapping[str, Any]],
+    context: Sequence[Mapping[str, Any]],
+    channel: Channel,
+    background: Mapping[str, Any],
+    fit: Mapping[str, Any],
+) -> None:
+    """Preprocess the images of one shard.
+
+    Parameters
+    ----------
+    output_dir : path
+        Shard folder: {sample}.tif (float32, YX, counts above background), geometry.csv, manifest.json; for a temporal
+        background also resting.csv, the stationary objects it includes.
+    samples : sequence of mappings
+        Rows of the sample table; `sample`, `image`, `plane`, `sequence` and `frame` are read.
+    context : sequence of mappings
+        Further frames of the same sequences. They contribute to a temporal background, but no output is written
+        for them. Frames without annotation are used this way, held-out frames never.
+    channel : "luminance", int or list of float
+        How to reduce several channels to one plane, as in `read_plane`.
+    background : mapping
+        method, radius_px, sigma_px, max_frames.
+    fit : mapping
+        mode, size.
+
+    Raises
+    ------
+    ValueError
+        If any image could not be preprocessed; lists all of them.
+    """
+    problems: list[str] = []
+    geometries: dict[str, Geometry] = {}
+    resting: list[tuple[str, Resting]] = []
+    with shard_folder(output_dir) as folder:
+        for rows in group_frames(samples, method=background["method"]):
+            try:
+                frames = [*rows, *(row for row in context if row["sequence"] == rows[0]["sequence"])]
+                subtract, rested = plan_subtraction(
+                    sorted(frames, key=lambda row: int(row["frame"])), channel=channel, background=background
+                )
+                resting += [(rows[0]["sequence"], each) for each in rested]
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            for row in rows:
+                try:
+                    geometry = preprocess_image(
+                        folder / f"{row['sample']}.tif", row, subtract=subtract, channel=channel,
+                        background=background, fit=fit,
+                    )  # fmt: skip
+                except ValueError as error:
+                    problems.append(str(error))
+                    continue
+                geometries[row["sample"]] = geometry
+        raise_together(problems, subject="images")
+        write_geometry(folder / "geometry.csv", geometries)
+        if background["method"] in TEMPORAL_METHODS:
+            write_resting(folder / RESTING_TABLE, resting)
+
+
+def preprocess_image(
+    path: str | Path,
+    row: Mapping[str, Any],
+    *,
+    subtract: Subtract,
+    channel: Channel,
+    background: Mapping[str, Any],
+    fit: Mapping[str, Any],
+) -> Geometry:
+    """Preprocess one image band by band, so that memory does not grow with its size.
+
+    Parameters
+    ----------
+    path : path
+        Output path of the fitted image.
+    row : mapping
+        Row of the sample table; `sample`, `image` and `plane` are read.
+    subtract : function
+        From `plan_subtraction`.
+    channel, background, fit
+        As in `preprocess_shard`.
+
+    Returns
+    -------
+    Geometry
+
+    Raises
+    ------
+    ValueError
+        If the image cannot be read.
+    """
+    raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    geometry = plan_fit(raster.shape, mode=fit["mode"], size=fit["size"])
+    if raster.pixel_size_um is not None:
+        geometry = replace(geometry, pixel_size_um=float(np.sqrt(np.prod(raster.pixel_size_um))))
+    reach = reach_of_method(
+        method=background["method"], radius_px=background["radius_px"], sigma_px=background["sigma_px"]
+    )
+    # A temporal background is in memory as a whole, and a frame's mean must not depend on the bands: use a single band.
+    is_temporal = background["method"] in TEMPORAL_METHODS
+    bands = [slice(0, geometry.rows)] if is_temporal else list_bands(geometry, reach=reach)
+    read = raster.reader()
+    extremes = Extremes()
+
+    def subtracted(rows: slice) -> np.ndarray:
+        first = max(0, (rows.start - reach) // BAND_STEP * BAND_STEP)
+        last = min(raster.shape[0], -(-(rows.stop + reach) // BAND_STEP) * BAND_STEP)
+        raw_yx = select_channel(read(first, last), axes=raster.axes, channel=channel, where=row["image"])
+        clean_yx = subtract(raw_yx, slice(first, last))[rows.start - first : rows.stop - first]
+        extremes.see(raw_yx[rows.start - first : rows.stop - first], clean_yx)
+        return clean_yx
+
+    # Pad with 0 if a background was subtracted, otherwise with the median of the frame.
+    pad_value = 0.0
+    if geometry.is_padded and background["method"] == "none":
+        pad_value = median_of_rows(subtracted, rows=raster.shape[0], columns=raster.shape[1])
+
+    def fitted() -> Iterator[np.ndarray]:
+        for rows in bands:
+            raw_rows = raw_rows_of(geometry, rows)
+            clean_yx = subtracted(raw_rows) if raw_rows.start < raw_rows.stop else np.zeros((0, raster.shape[1]))
+            yield fit_rows(clean_yx, geometry, rows=rows, raw_rows=raw_rows, pad_value=pad_value)
+
+    write_image_bands(path, fitted(), shape=geometry.shape)
+    logger.info(
+        "%s: %d x %d px, %g to %g counts, %g to %g above background",
+        *(row["sample"], *raster.shape, *extremes.raw, *extremes.clean),
+    )
+    return geometry
+
+
+class Extremes:
+    """Smallest and largest counts of an image that is processed band by band."""
+
+    def __init__(self) -> None:
+        self.raw = [float("inf"), float("-inf")]
+        self.clean = [float("inf"), float("-inf")]
+
+    def see(self, raw_yx: np.ndarray, clean_yx: np.ndarray) -> None:
+        """Update the extremes with one band."""
+        for seen, part_yx in ((self.raw, raw_yx), (self.clean, clean_yx)):
+            seen[:] = min(seen[0], float(part_yx.min())), max(seen[1], float(part_yx.max()))
+
+
+def list_bands(geometry: Geometry, *, reach: int) -> list[slice]:
+    """Split the fitted frame into bands of rows that need about `BAND_PIXELS` of the raw frame, halo included.
+
+    Parameters
+    ----------
+    geometry : Geometry
+    reach : int
+        Halo: rows around a band that its background depends on.
+
+    Returns
+    -------
+    list of slice
+        A single band unless the image is large.
+    """
+    if geometry.raw_rows * geometry.raw_columns <= BAND_PIXELS and geometry.rows * geometry.columns <= BAND_PIXELS:
+        return [slice(0, geometry.rows)]
+    # If a band were much smaller than its halo, most of the computation would be wasted.
+    raw_height = max(BAND_PIXELS // geometry.raw_columns - 2 * reach, 2 * reach, 1)
+    height = max(1, int(raw_height * geometry.rows / geometry.raw_rows)) if geometry.mode == "resize" else raw_height
+    height = min(height, max(1, BAND_PIXELS // geometry.columns))
+    return [slice(first, min(first + height, geometry.rows)) for first in range(0, geometry.rows, height)]
+
+
+def median_of_rows(read_rows: Callable[[slice], np.ndarray], *, rows: int, columns: int) -> float:
+    """Return the median of an image; for a large image, the median of rows spread evenly over it.
+
+    Parameters
+    ----------
+    read_rows : function
+        Takes a slice of rows; returns their pixels.
+    rows, columns : int
+        Size of the image, px.
+    """
+    if rows * columns <= BAND_PIXELS:
+        return float(np.median(read_rows(slice(0, rows))))
+    # ASSUME a level for padding needs no more than a million pixels
+    chosen = np.linspace(0, rows - 1, max(1, 2**20 // columns)).astype(int)
+    return float(np.median(np.concatenate([read_rows(slice(i, i + 1)) for i in chosen])))
+
+
+def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[list[Mapping[str, Any]]]:
+    """Group the images that share a background: the frames of a sequence in time order, or single images."""
+    if method not in TEMPORAL_METHODS:
+        return [[row] for row in samples]
+    sequences: dict[str, list[Mapping[str, Any]]] = {}
+    for row in samples:
+        sequences.setdefault(row["sequence"], []).append(row)
+    return [sorted(rows, key=lambda row: int(row["frame"])) for rows in sequences.values()]
+
+
+def plan_subtraction(
+    rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any]
+) -> tuple[Subtract, list[Resting]]:
+    """Return the function that subtracts the background of a group of frames, and the stationary objects in it.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Frames that share a background, in order of time.
+    channel, background
+        As in `preprocess_shard`.
+
+    Returns
+    -------
+    subtract : function
+        Takes some rows of a raw frame and their slice; returns float32 of the same shape.
+    resting : list of Resting
+        Objects that a temporal background includes because they stayed in most of the frames.
+
+    Raises
+    ------
+    ValueError
+        If a temporal method is applied to single images, too few frames, or frames of several sizes.
+    """
+    method = background["method"]
+    if method not in TEMPORAL_METHODS:
+        remove = single_frame_method(method=method, radius_px=background["radius_px"], sigma_px=background["sigma_px"])
+        return (lambda raw_yx, part: remove(raw_yx)), []
+    _check_sequence(rows, method=method)
+    background_yx, resting = background_of_sequence(
+        rows, channel=channel, method=method, max_frames=background["max_frames"]
+    )
+    logger.info(
+        "sequence %s: %s of %d frames, %g to %g counts",
+        *(rows[0]["sequence"], method, len(rows), background_yx.min(), background_yx.max()),
+    )
+    for each in resting:
+        logger.warning(
+            "sequence %s: something rests at row %.0f, column %.0f in %.0f %% of the frames (%d px): it is background",
+            *(rows[0]["sequence"], each.row, each.column, 100 * each.share, each.area_px),
+        )
+
+    def subtract(raw_yx: np.ndarray, part: slice) -> np.ndarray:
+        return raw_yx.astype(np.float32) - np.float32(_level(raw_yx, method=method)) - background_yx[part]
+
+    return subtract, resting
+
+
+def background_of_sequence(
+    frames: Sequence[Mapping[str, Any]], *, channel: Channel, method: str, max_frames: int
+) -> tuple[np.ndarray, list[Resting]]:
+    """Compute the background of one sequence from its frames, and find stationary objects in it.
+
+    Parameters
+    ----------
+    frames : sequence of mappings
+        Its rows of the sample table in order of time; `image` and `plane` are read. All frames have the same size.
+    channel : "luminance", int or list of float
+        As in `preprocess_shard`.
+    method : "temporal_median" or "temporal_mode"
+        The mode is computed from frames minus their mean.
+    max_frames : int, >= 3
+        Maximum number of frames used, evenly spaced.
+
+    Returns
+    -------
+    background_yx : ndarray of float32, shape (rows, columns)
+        Counts; relative to the mean of a frame for temporal_mode.
+    resting : list of Resting
+        Empty if fewer than 8 frames are used.
+    """
+    chosen = [frames[i] for i in choose_frames(len(frames), max_frames=max_frames)]
+    estimate = {"temporal_median": temporal_median, "temporal_mode": temporal_mode}[method]
+    rows, columns = read_shape(chosen[0]["image"], plane=chosen[0].get("plane", ()))
+    bytes_per_row = 4 * columns * len(chosen)
+    band = max(1, MAX_STACK_MB * 2**20 // bytes_per_row)
+    background_yx = np.empty((rows, columns), dtype=np.float32)
+    seen = Seen.empty((rows, columns)) if len(chosen) >= MIN_FRAMES_FOR_RESTING else None
+    for first in range(0, rows, band):
+        part = slice(first, min(first + band, rows))
+        stack_tyx = np.empty((len(chosen), part.stop - part.start, columns), dtype=np.float32)
+        for i, frame in enumerate(chosen):
+            raw_yx = read_plane(frame["image"], channel=channel, plane=frame.get("plane", ()))
+            stack_tyx[i] = raw_yx[part].astype(np.float32) - np.float32(_level(raw_yx, method=method))
+        background_yx[part] = estimate(stack_tyx)
+        if seen is not None:
+            seen.add(part, stack_tyx, background_yx[part])
+    return background_yx, find_resting(seen, background_yx) if seen is not None else []
+
+
+def _level(raw_yx: np.ndarray, *, method: str) -> float:
+    # SOURCE the background of the Fieguth group: subtract the mean of each frame, then the mode over time
+    return float(raw_yx.mean()) if method == "temporal_mode" else 0.0
+
+
+def _check_sequence(rows: Sequence[Mapping[str, Any]], *, method: str) -> None:
+    where = f"sequence {rows[0]['sequence']}, from {rows[0]['image']}"
+    if rows[0]["sequence"] == "":
+        raise ValueError(
+            f"{rows[0]['image']}: expected frames of a sequence for {method}, "
+            f"found {len(rows)} images without one. "
+            "Put {sequence} and {frame} into the pattern of the images, or set another method."
+        )
+    if len(rows) < MIN_FRAMES:
+        raise ValueError(
+            f"{where}: expected at least {MIN_FRAMES} frames for {method}, found {len(rows)}. "
+            "Choose a background of single frames, such as gaussian."
+        )
+    shapes = {read_shape(row["image"], plane=row.get("plane", ())) for row in rows}
+    if len(shapes) > 1:
+        sizes = ", ".join(f"{height} x {width}" for height, width in sorted(shapes))
+        raise ValueError(
+            f"{where}: expected frames of one size for {method}, found {sizes} px. "
+            "Give every acquisition a sequence of its own."
+        )

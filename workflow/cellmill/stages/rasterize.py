@@ -1,0 +1,135 @@
+"""Stage rasterize: draw the annotations of every image as one label image, in the geometry of the raw image."""
+
+import csv
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cellmill.annotations.drawing import Drawing, choose_numbers
+from cellmill.annotations.reading import explain_missing, open_table, read_instances
+from cellmill.annotations.repair import repair_instances
+from cellmill.images.files import raise_together, read_shape
+from cellmill.images.stored import IGNORE_LABEL, write_label_bands
+from cellmill.shards import shard_folder
+
+logger = logging.getLogger(__name__)
+
+
+FAULT_COLUMNS = ("sample", "object", "fault", "detail", "pixels")
+OVERLAP_COLUMNS = ("sample", "object", "other", "pixels")
+OBJECT_COLUMNS = ("sample", "object", "source")
+
+
+def rasterize_shard(
+    *,
+    output_dir: str | Path,
+    samples: Sequence[Mapping[str, Any]],
+    annotations: Mapping[str, Any],
+    missing: str,
+) -> None:
+    """Convert the annotations of one shard to label images.
+
+    Parameters
+    ----------
+    output_dir : path
+        Shard folder: {sample}.tif (integers, YX, 0 background), objects.csv (the source of each object),
+        faults.csv, overlaps.csv, manifest.json.
+    samples : sequence of mappings
+        Rows of the sample table; `sample`, `image`, `annotations`, `frame`, `extra` and the position in a stack are
+        read.
+    annotations : mapping
+        The config section; format, path, table, its columns and order, foreground, ignore_value, repair, fragments
+        and min_object_px are read.
+    missing : "error", "unlabelled" or "empty"
+        How to treat an image without annotation: with "empty" it has no objects, else it is an error, because
+        shards of labels contain no unlabelled images.
+
+    Raises
+    ------
+    ValueError
+        If annotations cannot be used; the message lists all of them.
+    """
+    table = open_table(annotations, samples=samples)
+    problems = explain_missing(samples, annotations=annotations, table=table, missing=missing)
+    rows: dict[str, list[tuple[Any, ...]]] = {"faults": [], "overlaps": [], "objects": []}
+    with shard_folder(output_dir) as folder:
+        for row in samples:
+            try:
+                drawing = draw_sample(row, annotations=annotations, table=table)
+                write_label_bands(
+                    folder / f"{row['sample']}.tif",
+                    drawing.bands(),
+                    shape=drawing.shape,
+                    highest=max([*drawing.numbers, IGNORE_LABEL if drawing.ignored else 0], default=0),
+                )
+            except ValueError as error:
+                problems.append(str(error))
+                continue
+            found = drawing.faults + _find_hidden(drawing)
+            rows["faults"] += [(row["sample"], *fault) for fault in found]
+            rows["overlaps"] += [(row["sample"], *overlap) for overlap in drawing.contested()]
+            rows["objects"] += [
+                (row["sample"], number, instance.source)
+                for number, instance in zip(drawing.numbers, drawing.instances, strict=True)
+            ]
+            logger.info(
+                "%s: %d objects, %d faults, %d contested px",
+                *(row["sample"], len(drawing.instances), len(found), sum(drawing.contests.values())),
+            )
+        raise_together(problems, subject="annotations")
+        _write_table(folder / "faults.csv", FAULT_COLUMNS, rows["faults"])
+        _write_table(folder / "overlaps.csv", OVERLAP_COLUMNS, rows["overlaps"])
+        _write_table(folder / "objects.csv", OBJECT_COLUMNS, rows["objects"])
+
+
+def draw_sample(row: Mapping[str, Any], *, annotations: Mapping[str, Any], table: Mapping[str, Any] | None) -> Drawing:
+    """Read and repair the objects of one sample.
+
+    Parameters
+    ----------
+    row, annotations, table
+        As in `read_instances`.
+
+    Returns
+    -------
+    Drawing
+        The objects, not drawn yet.
+
+    Raises
+    ------
+    ValueError
+        If the annotation cannot be used.
+    """
+    shape = read_shape(row["image"], plane=row.get("plane", ()))
+    instances = read_instances(row, shape=shape, annotations=annotations, table=table)
+    ignored = [instance for instance in instances if instance.is_ignored]
+    objects, faults = repair_instances(
+        [instance for instance in instances if not instance.is_ignored],
+        repair=annotations["repair"],
+        fragments=annotations["fragments"],
+        min_object_px=annotations["min_object_px"],
+    )
+    faults += [(0, "ignored", instance.source, instance.area_px) for instance in ignored]
+    return Drawing(shape, objects, choose_numbers(objects), ignored, faults)
+
+
+def _find_hidden(drawing: Drawing) -> list[tuple[int, str, str, int]]:
+    """List the objects that lost every pixel to others and are therefore missing from the label image."""
+    areas = {number: inst.area_px for number, inst in zip(drawing.numbers, drawing.instances, strict=True)}
+    left = Counter(areas)
+    for (_, other), pixels in drawing.contests.items():
+        left[other] -= pixels
+    return [
+        (number, "hidden", "every pixel lies in smaller objects", area)
+        for number, area in areas.items()
+        if left[number] == 0
+    ]
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(columns)
+        writer.writerows(rows)

@@ -1,0 +1,280 @@
+"""Stage `report`: first rule: the page of a dataset.
+
+Reads   metrics.csv, scores.csv, history.csv, train.json, postprocess.json, objects.csv, check/*.csv,
+        and images, labels, probabilities and segmentation of the shards that the gallery shows
+Writes  results/{dataset}/report.html, results/index.html      one file each, which opens offline
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cellmill.checks.findings import read_tables
+from cellmill.metrics.glossary import GLOSSARY
+from cellmill.preprocessing.stationary import describe_resting
+from cellmill.reports import chapters, comparison, data, likeness, papers, results, runtime, wording
+from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
+from cellmill.reports.published import load_paper
+from cellmill.reports.rendering import known_origin, render
+from cellmill.reports.verdict import Standing, find_difference, rank_models, read_table
+from cellmill.shards import atomic_path
+
+logger = logging.getLogger(__name__)
+
+DATA_FILES = ("../reports/templates/report.html.jinja",)
+
+
+def write_report(
+    *,
+    output_path: str | Path,
+    dataset: str,
+    title: str,
+    config_text: str,
+    runs: Sequence[Mapping[str, Any]],
+    samples: Sequence[Mapping[str, Any]],
+    check_paths: Sequence[str | Path],
+    metrics_path: str | Path,
+    scores_path: str | Path,
+    comparisons_path: str | Path,
+    curves_path: str | Path,
+    sizes_path: str | Path,
+    images_dirs: Mapping[str, str | Path],
+    labels_dirs: Mapping[str, str | Path],
+    gallery: Mapping[str, Any],
+    provenance: Mapping[str, Any],
+    remarks: Sequence[str] = (),
+    pixel_size_um: float | None = None,
+    temporal_dirs: Mapping[str, str | Path] | None = None,
+    match_path: str | Path | None = None,
+    paper: str | None = None,
+    benchmarks_dir: str | Path | None = None,
+) -> None:
+    """Write the page of one dataset; the same arguments and files result in the same bytes.
+
+    Parameters
+    ----------
+    output_path : path
+        The HTML file.
+    dataset, title : str
+        Name of the dataset, and the heading.
+    config_text : str
+        The part of the config that was used, as YAML.
+    runs : sequence of mappings
+        run, model, seed; paths `history` and `summary` (missing for an applied model), `postprocess` (missing
+        for an exported one), `objects` and `flags`; `probabilities` and `segmentation` (shard -> folder); `apply`:
+        source of an applied model; `made_from`, with `paper`: see `compare_with_paper`.
+    samples : sequence of mappings
+        sample, image, split, shard, class, sequence, frame, and `channel` if it is not the luminance; one row per
+        image. The gallery has a raw view if `image` is a file.
+    check_paths : sequence of paths
+        summary.csv, images.csv and annotations.csv of the stage check.
+    metrics_path, scores_path, comparisons_path, curves_path, sizes_path : path
+        Tables of the stage evaluate, without rows if nothing is annotated.
+    images_dirs, labels_dirs : mapping
+        Shard -> folder, for the shards that may be shown; labels_dirs lacks the unlabelled ones.
+    gallery : mapping
+        gallery_images, gallery_choice, gallery_side_px.
+    provenance : mapping
+        date, commit, versions, python, machine, command; any may be missing. The function reads no clock.
+    remarks : sequence of str
+        Remarks on the config for the reader.
+    pixel_size_um : float, optional
+        Edge of a pixel, if the config contains it.
+    temporal_dirs : mapping, optional
+        Shard -> folder of images whose background was estimated from their sequence, for all shards.
+    match_path : path, optional
+        match.csv of a simulation that was matched to another dataset.
+    paper : str, optional
+        A file of resources/papers whose figures are shown beside the scores.
+    benchmarks_dir : path, optional
+        Snakemake's benchmark files of the dataset, for time and memory of the jobs.
+
+    Raises
+    ------
+    ValueError
+        If a table is not a CSV table, or a shard folder lacks an image of the sample table.
+    """
+    metrics, scores, comparisons = (read_table(path) for path in (metrics_path, scores_path, comparisons_path))
+    curves, sizes = read_table(curves_path), read_table(sizes_path)
+    standings = rank_models(comparisons)
+    read_runs = results.read_runs(runs)
+    models = results.first_runs(read_runs, order=[one.model for one in standings], samples=samples)
+    rooms = Rooms(images=images_dirs, labels=labels_dirs)
+    shown = [row for row in samples if row["shard"] in images_dirs]
+    judged = judged_rows(shown, models=models, scores=scores)
+    jobs = runtime.read_jobs(benchmarks_dir)
+    data_chapter = _data_chapter(
+        samples,
+        check_paths=check_paths,
+        remarks=remarks,
+        pixel_size_um=pixel_size_um,
+        temporal_dirs=temporal_dirs or {},
+        runs=read_runs,
+    )
+    page = {
+        "dataset": dataset,
+        "title": title,
+        "provenance": known_origin(provenance),
+        "images": len(samples),
+        "is_annotated": not metrics.empty,
+        "config_text": wording.hide_folders(config_text),
+        "is_shortened": wording.hide_folders(config_text) != config_text,
+        "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
+        "verdict": _verdict(standings, models=models, comparisons=comparisons),
+        "models": [run["model"] for run in models],
+        "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
+        "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
+        "likeness": _likeness(match_path),
+        **data_chapter,
+        "examples": draw_examples(shown, rooms=rooms),
+        **_comparison_chapter(read_runs, metrics=metrics, jobs=jobs, megapixels=data_chapter["megapixels"]),
+        "digests": chapters.tabulate_digests(
+            results.list_digests(
+                data_chapter["checked"],
+                read_runs,
+                [metrics_path, scores_path, comparisons_path, curves_path, sizes_path],
+            )
+        ),
+        "jobs_table": runtime.tabulate_jobs(jobs),
+        "stages": runtime.draw_stages(jobs),
+        "difference_table": comparison.tabulate_differences(standings, comparisons),
+        "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
+        "model_pages": [
+            comparison.describe_model(
+                [run for run in read_runs if run["model"] == first["model"]],
+                metrics=metrics,
+                scores=scores,
+                curves=curves,
+                sizes=sizes,
+            )
+            for first in models
+        ],
+        "gallery": draw_gallery(
+            judged,
+            models=models,
+            runs=read_runs,
+            scores=scores,
+            rooms=rooms,
+            settings=gallery,
+            page_dir=Path(output_path).parent,
+        ),
+        **_object_chapter(judged, models=models, scores=scores, labels_dirs=labels_dirs, all_rows=samples),
+        **_versions(read_runs, images_dirs=images_dirs, labels_dirs=labels_dirs, provenance=provenance),
+    }
+    text = render("report.html.jinja", page)
+    with atomic_path(output_path) as path:
+        path.write_text(text, encoding="utf-8")
+    logger.info("report of %s: %.1f MB", dataset, len(text) / 1e6, extra={"progress": True})
+
+
+def _verdict(
+    standings: Sequence[Standing],
+    *,
+    models: Sequence[Mapping[str, Any]],
+    comparisons: pd.DataFrame,
+) -> dict[str, Any] | None:
+    """Collect the facts of the first sentence; None if nothing is scored."""
+    if not standings:
+        return None
+    best, second = standings[0], standings[1] if len(standings) > 1 else None
+    run = next((run for run in models if run["model"] == best.model), None)
+    return {
+        "best": best,
+        "second": second,
+        "difference": find_difference(comparisons, model=best.model, against=second.model, metric="dice")
+        if second
+        else None,
+        "threshold": comparison.fitted_threshold(run["fit"]) if run else None,
+    }
+
+
+def _data_chapter(
+    samples: Sequence[Mapping[str, Any]],
+    *,
+    check_paths: Sequence[str | Path],
+    remarks: Sequence[str],
+    pixel_size_um: float | None,
+    temporal_dirs: Mapping[str, str | Path],
+    runs: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    tables = read_tables(check_paths)
+    images, annotations = ({row["sample"]: row for row in tables[name]} for name in ("images", "annotations"))
+    # a remark is already shown above the table
+    findings = [row for row in tables["summary"] if f"{row['where']}: {row['finding']}" not in remarks]
+    return {
+        "remarks": [wording.end_sentence(wording.hide_folders(remark)) for remark in remarks],
+        "shared_sequences": chapters.shared_sequences(samples),
+        "checked": images,
+        "megapixels": runtime.megapixels_of(images),
+        "data_tables": data.describe_data(samples, images=images, annotations=annotations, pixel_size_um=pixel_size_um),
+        "findings": data.list_findings([*describe_resting(temporal_dirs), *findings, *results.read_flags(runs)]),
+    }
+
+
+def _likeness(match_path: str | Path | None) -> dict[str, Any] | None:
+    if match_path is None:
+        return None
+    table = pd.read_csv(match_path).astype(object)
+    rows: list[Any] = table.where(table.notna(), None).to_dict("records")
+    return likeness.describe_likeness(rows)
+
+
+def _comparison_chapter(
+    runs: Sequence[Mapping[str, Any]], *, metrics: pd.DataFrame, jobs: Sequence[runtime.Job], megapixels: float
+) -> dict[str, Any]:
+    one_per_seed = {(run["model"], run["seed"]): run for run in reversed(runs)}
+    scored = [run for run in runs if one_per_seed[run["model"], run["seed"]] is run]
+    figures, table = comparison.compare_runs(scored, metrics)
+    return {
+        "comparison": figures,
+        "score_table": table,
+        "cost_table": comparison.tabulate_costs(runs, jobs=jobs, megapixels=megapixels),
+        "metrics_table": comparison.list_all_metrics(metrics),
+        "metric_meanings": [(GLOSSARY[name].heading, GLOSSARY[name].words) for name in comparison.METRICS],
+    }
+
+
+def _object_chapter(
+    judged: Sequence[Mapping[str, Any]],
+    *,
+    models: Sequence[Mapping[str, Any]],
+    scores: pd.DataFrame,
+    labels_dirs: Mapping[str, str | Path],
+    all_rows: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    if not models:
+        return {"object_figures": [], "image_table": None}
+    measured, truth_areas_px = results.measure_truth(judged, labels_dirs=labels_dirs)
+    samples = [row["sample"] for row in judged]
+    figures = [
+        chapters.draw_sizes(models, samples=measured, truth_areas_px=truth_areas_px),
+        chapters.draw_intensities(models, samples=samples),
+        chapters.draw_counts(models, scores=scores, samples=samples),
+        *chapters.draw_times(models, rows=all_rows),
+    ]
+    return {
+        "object_figures": [figure for figure in figures if figure],
+        "image_table": chapters.tabulate_images(judged, runs=models, scores=scores),
+    }
+
+
+def _versions(
+    runs: Sequence[Mapping[str, Any]],
+    *,
+    images_dirs: Mapping[str, str | Path],
+    labels_dirs: Mapping[str, str | Path],
+    provenance: Mapping[str, Any],
+) -> dict[str, Any]:
+    folders = {
+        "preprocess": list(images_dirs.values()),
+        "rasterize": list(labels_dirs.values()),
+        "predict": [folder for run in runs for folder in run["probabilities"].values()],
+        "postprocess": [folder for run in runs for folder in run["segmentation"].values()],
+    }
+    table, mixed = chapters.tabulate_versions(
+        results.recorded_versions(runs, folders, here=provenance.get("versions") or {})
+    )
+    return {"versions": table, "mixed_packages": mixed}

@@ -1,0 +1,126 @@
+"""State of a training: everything that a checkpoint holds."""
+
+import logging
+import math
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from cellmill.training.stepping import Stepper
+
+logger = logging.getLogger(__name__)
+
+Row = dict[str, float | None]
+
+
+@dataclass
+class Training:
+    """The complete state of a training, as stored in a checkpoint."""
+
+    stepper: Stepper
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    patches: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    history: list[Row] = field(default_factory=list)
+    _clock: float = field(default_factory=time.monotonic)
+
+    NUMBERS = ("epoch", "step", "loss_sum", "patches", "seconds", "best_loss", "best_epoch", "history")
+
+    @property
+    def model(self) -> nn.Module:
+        """The network itself, not wrapped for a team."""
+        return self.stepper.bare_model
+
+    @property
+    def kept_model(self) -> nn.Module:
+        """The network that is validated and saved: the one with averaged weights if there is one."""
+        return self.model if self.stepper.averaged is None else self.stepper.averaged
+
+    def state(self) -> dict[str, Any]:
+        """Return the state that `restore` needs to continue exactly; all members of a team must call this together."""
+        self.read_clock()
+        stepper = self.stepper
+        own = {
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+            "memory": stepper.memory,
+        }
+        return {
+            **{name: getattr(self, name) for name in self.NUMBERS},
+            "best_weights": self.best_weights,
+            "model": self.model.state_dict(),
+            "averaged": None if stepper.averaged is None else stepper.averaged.state_dict(),
+            "optimiser": stepper.optimiser.state_dict(),
+            "scaler": stepper.scaler.state_dict(),
+            "parts": stepper.parts,
+            "members": stepper.team.gather(own),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Restore a state on the device of the model."""
+        for name in (*self.NUMBERS, "best_weights"):
+            setattr(self, name, state[name])
+        stepper = self.stepper
+        self.model.load_state_dict(state["model"])
+        if stepper.averaged is not None:
+            stepper.averaged.load_state_dict(state["averaged"])
+        stepper.optimiser.load_state_dict(state["optimiser"])
+        if state["scaler"]:
+            stepper.scaler.load_state_dict(state["scaler"])
+        stepper.parts = state["parts"]
+        if len(state["members"]) == stepper.team.size:
+            own = state["members"][stepper.team.member]
+            torch.set_rng_state(own["random"])
+            if own["random_cuda"] is not None and torch.cuda.is_initialized():
+                torch.cuda.set_rng_state(own["random_cuda"])
+            if own["memory"] is not None:
+                stepper.memory = [
+                    (hidden.to(stepper.device), cell.to(stepper.device)) for hidden, cell in own["memory"]
+                ]
+        else:
+            logger.warning(
+                "the checkpoint is of %d GPUs and there are %d: dropout is drawn anew, and sequences begin afresh",
+                len(state["members"]), stepper.team.size,
+            )  # fmt: skip
+        logger.info("continuing in epoch %d after step %d", self.epoch + 1, self.step)
+
+    def read_clock(self) -> float:
+        """Return the seconds spent so far, including those before an interruption."""
+        now = time.monotonic()
+        self.seconds, self._clock = self.seconds + now - self._clock, now
+        return self.seconds
+
+    def close_epoch(self, *, rate: float, validation: tuple[float, float] | None) -> Row:
+        """Record a finished epoch, keep its weights if it is the best so far, and start the next epoch."""
+        row: Row = {
+            "epoch": self.epoch + 1,
+            "learning_rate": rate,
+            "train_loss": self.loss_sum / self.patches,
+            "validation_loss": None if validation is None else validation[0],
+            "validation_dice": None if validation is None else validation[1],
+            "seconds": self.read_clock() - sum(float(row["seconds"] or 0) for row in self.history),
+        }
+        self.history.append(row)
+        self.epoch, self.step, self.loss_sum, self.patches = self.epoch + 1, 0, 0.0, 0
+        self.stepper.memory = None
+        if validation is not None and validation[0] < self.best_loss:
+            self.best_loss, self.best_epoch = validation[0], self.epoch
+            self.best_weights = copy_weights(self.kept_model)
+        return row
+
+    def is_done(self, *, epochs: int, patience: int | None) -> bool:
+        """Return whether all epochs are done, or the last `patience` epochs brought no lower validation loss."""
+        return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+
+
+def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return a copy of the current weights on the CPU."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
