@@ -1,10 +1,10 @@
-# The door for people and CI. Each target makes .venv with the pinned versions if it is not there.
+# Commands for people and CI. Targets create .venv with the pinned versions if it is missing.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= $(shell nproc 2>/dev/null || echo 2)
-# As many test processes as cores, four at most: the pipelines they start are processes too.
+# One test process per core, but at most four, because the tests start pipelines in further processes.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-oracles.txt
@@ -12,18 +12,19 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-orac
 .PHONY: help environment test-environment demo check test test-long full-size bench worth claims tuning chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
-	@echo "make demo           simulate, train, segment, report: the main job on config.yaml"
-	@echo "make test           every check but the long ones"
-	@echo "make test-long      kills, environments, short trainings on real images and studies, ImageJ"
-	@echo "make bench          ratios against peers and limits, as a table"
-	@echo "make worth          is pre-training on simulated images worth it? Half an hour, on real images"
-	@echo "make claims         do the networks of papers 1 and 2 what these claim? Half an hour, simulated and real sequences"
-	@echo "make tuning         is tuning the borders of masks worth it? Half an hour, on real images"
-	@echo "make chain          draw the way from raw image to objects, on a real image of each data set"
-	@echo "make screenshots    take the pictures of the README, from a report on real images"
-	@echo "make bbbc005        the simulator beside images of the original one, as tables and a figure"
-	@echo "make slurm-profile  after it, snakemake --profile slurm works from anywhere"
-	@echo "make format         repair the formatting;  make reference  regenerate schema, reference page and envs"
+	@echo "make demo           simulate, train, segment and report, as in config.yaml"
+	@echo "make test           run all tests except the long ones"
+	@echo "make test-long      run the long tests: killed jobs, environments, short trainings on real images, studies, ImageJ"
+	@echo "make bench          measure speed and memory relative to other programs and to limits, as a table"
+	@echo "make worth          measure the benefit of pre-training on simulated images: half an hour, on real images"
+	@echo "make claims         test claims of papers 1 and 2 about their networks: half an hour, simulated and real sequences"
+	@echo "make tuning         measure the benefit of tuning mask boundaries: half an hour, on real images"
+	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
+	@echo "make screenshots    take the pictures of the README from a report on real images"
+	@echo "make bbbc005        compare the simulator with images of the original SIMCEP, as tables and a figure"
+	@echo "make slurm-profile  install the SLURM profile, so that snakemake --profile slurm works in any folder"
+	@echo "make format         repair the formatting"
+	@echo "make reference      regenerate schema, reference pages and envs"
 	@echo "make scenes         draw the gallery of simulated scenes"
 
 $(VENV)/bin/python:
@@ -32,7 +33,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV) || \
 	    { rm -rf $(VENV); echo "cellmill: Python's venv module is missing. On Debian: apt-get install python3-venv"; exit 1; }
 
-# Bytecode at once: some machines forbid writing it later, and then every job would compile torch again.
+# Compile bytecode now, because on some machines it cannot be written later and every job would compile torch again.
 $(VENV)/.run-installed: $(VENV)/bin/python $(RUN_REQUIREMENTS)
 	@echo "cellmill: installing the pinned packages into $(VENV) (a few minutes, once)"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -80,11 +81,12 @@ test-long: test-environment
 	$(BIN)/python tests/programs.py test test-long
 	$(BIN)/python -m pytest -m long
 
-# One image of 30,000 x 30,000 px through check, preprocess and rasterize within 4 GB: minutes, and 8 GB of disk.
+# The stages that process images, on one image of 30,000 x 30,000 px: check, preprocess and rasterize within 4 GB, the
+# later ones within 2.5 GB. Half an hour and more than 8 GB of disk.
 full-size: test-environment
 	$(BIN)/python tests/pipeline/large.py 30000
 
-# The peers in a folder of their own and without what they ask for: their pins do not go with ours.
+# The other programs go into a separate folder without dependencies, because their pins conflict with ours.
 $(VENV)/.bench-installed: $(VENV)/.test-installed requirements-bench.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(VENV)/peers --upgrade -r requirements-bench.txt
 	@touch $@
@@ -92,28 +94,29 @@ $(VENV)/.bench-installed: $(VENV)/.test-installed requirements-bench.txt
 bench: $(VENV)/.bench-installed
 	PYTHONPATH=$(VENV)/peers $(BIN)/python tests/benchmarks/bench.py
 
-# Pre-training on simulated images against none, on real nuclei ($CELLMILL_DATA): 33 short trainings, half an hour.
+# Pre-training on simulated images against none, on real nuclei ($CELLMILL_DATA): 51 short trainings, half an hour.
 worth: test-environment
 	$(BIN)/python tests/benchmarks/worth.py
 
-# Five frames against one where dirt looks like cells, memory against none where cells are faint: 24 short trainings, half
-# an hour; it goes on where it was interrupted. Without $CELLMILL_DATA the real sequence is left out.
+# Five frames against one where dirt looks like cells, recurrence against none where cells are faint: 24 short trainings
+# or, if some fail and are repeated, more; half an hour. An interrupted study resumes. Without $CELLMILL_DATA the real
+# sequence is left out.
 claims: test-environment
 	$(BIN)/python tests/benchmarks/claims.py
 
-# Boundary tuning of paper 4 against none, on real images ($CELLMILL_DATA): 27 short trainings, about twenty minutes.
+# Boundary tuning of paper 4 against none, on real images ($CELLMILL_DATA): 45 short trainings, half an hour.
 tuning: test-environment
 	$(BIN)/python tests/benchmarks/tuning.py
 
-# From a raw image to objects on one real image of each data set: ten minutes, goes on where it was interrupted.
+# From raw image to objects on one real image of each dataset ($CELLMILL_DATA): ten minutes. An interrupted run resumes.
 chain: test-environment
 	$(BIN)/python tests/benchmarks/chain.py
 
-# The pictures of the README, from a report on real images ($CELLMILL_DATA): ten minutes, needs Chromium.
+# The pictures of the README, from a report on real images ($CELLMILL_DATA): ten minutes; needs Chromium.
 screenshots: test-environment
 	$(BIN)/python tests/benchmarks/screenshots.py
 
-# Real images of BBBC005 beside simulated ones: four minutes. They lie where CELLMILL_DATA says, see tests/conftest.py.
+# Real images of BBBC005 ($CELLMILL_DATA, see tests/conftest.py) beside simulated ones: five minutes.
 bbbc005: environment
 	$(BIN)/python tests/benchmarks/bbbc005.py
 
