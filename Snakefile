@@ -56,18 +56,18 @@ rule all:
     """Build the report, final masks and object tables of every dataset in the config."""
     default_target: True
     input:
-        "results/index.html",
-        [f"results/{dataset}/report.html" for dataset in PLAN.samples],
-        [f"results/{dataset}/check/summary.csv" for dataset in PLAN.samples],
+        INDEX,
+        [dataset_path(dataset, REPORT) for dataset in PLAN.samples],
+        [check_paths(dataset)[0] for dataset in PLAN.samples],
         [
-            f"results/{run.dataset}/{run.name}/{table}"
+            run_path(run.dataset, run.name, table)
             for runs in PLAN.runs.values()
             for run in runs
             for table in ("objects.csv", "rle.csv")
         ],
         exported_files(PLAN.config, PLAN.runs),
         [
-            f"results/{dataset}/ro-crate-metadata.json"
+            dataset_path(dataset, CRATE)
             for dataset in PLAN.samples
             if PLAN.config.datasets[dataset].report.ro_crate
         ],

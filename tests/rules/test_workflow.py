@@ -11,10 +11,11 @@ import yaml
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
 
-from cellmill.planning import results
+from cellmill.planning import layout
 from cellmill.planning.make import make_plan
 from cellmill.planning.settings import job_settings
 from cellmill.provenance import EXEMPT_MODULES
+from cellmill.shards import seal_path
 from project import ROOT
 from report_example import TABLES
 
@@ -153,10 +154,43 @@ def test_a_crate_lists_what_the_rules_write(rules):
     written = {re.sub(r"\{(\w+),[^}]*\}", r"{\1}", str(file)) for rule in rules for file in rule.output}
     written = {path for path in written if path.startswith("results/{dataset}/")}
     of_dataset = {path.removeprefix("results/{dataset}/") for path in written if "{shard}" not in path}
-    of_run = {**results.OF_RUN, **results.OF_FITTED_RUN, **results.OF_TRAINED_RUN, **results.EXPORTED}
-    listed = {*results.OF_DATASET, *results.OF_SIMULATION_LIKE, *(f"{{run}}/{name}" for name in of_run)}
+    of_run = {**layout.OF_RUN, **layout.OF_FITTED_RUN, **layout.OF_TRAINED_RUN, **layout.EXPORTED}
+    listed = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, *(f"{{run}}/{name}" for name in of_run)}
     # weights.pt is inside model.cellmill, and a crate does not list its own description
     assert of_dataset - {"{run}/weights.pt", "ro-crate-metadata.json"} == listed
+
+
+def test_the_rules_write_where_the_layout_says(rules):
+    written = {re.sub(r"\{(\w+),[^}]*\}", r"{\1}", str(file)) for rule in rules for file in rule.output}
+    words = {"dataset": "{dataset}", "run": "{run}", "shard": "{shard}"}
+    folders = {layout.shard_path(room, **words) for room in layout.ROOMS}
+    seals = {seal_path(folder).as_posix() for folder in folders}
+    files = {layout.shard_path(kind, **words) for kind in layout.SHARD_FILES}
+    of_dataset = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, layout.CRATE}
+    of_run = {
+        *layout.OF_RUN, *layout.OF_FITTED_RUN, *layout.OF_TRAINED_RUN, *layout.MODEL_FILES.values(),
+        *layout.OBJECT_FILES.values(), layout.WEIGHTS,
+    }  # fmt: skip
+    named = {layout.dataset_path("{dataset}", name) for name in of_dataset}
+    named |= {layout.run_path("{dataset}", "{run}", name) for name in of_run}
+    assert written == {layout.INDEX, *folders, *seals, *files, *named}
+
+
+def test_a_room_lies_beside_its_entries():
+    assert layout.room_path("segmentation", dataset="cells", run="unet") == "results/cells/unet/segmentation"
+    assert layout.room_path("check", dataset="cells") == "results/cells/check"
+    assert {"raw", "images", "labels", "check"} == layout.RESERVED_NAMES
+    assert set(layout.rooms_of_run()) == {"probabilities", "segmentation", "evaluation"}
+
+
+def test_paths_of_results_are_made_in_one_place():
+    """Outside the layout only the outputs of rules, which a person reads, and texts name a path below results/."""
+    sources = [*LIBRARY.rglob("*.py"), ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+    for path in sources:
+        if path.name == "layout.py":
+            continue
+        made = re.findall(r"f\"(?:results|\{RESULTS\})/[^\"]*\"", path.read_text())
+        assert not made, f"{path}: {made}"
 
 
 def test_config_is_read_in_one_place():

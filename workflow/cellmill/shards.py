@@ -16,7 +16,6 @@ from pathlib import Path
 
 from cellmill.runlog import package_versions
 
-RESULTS = "results"
 MANIFEST = "manifest.json"
 # Reported where they differ between shards. Not part of the manifest, because a package upgrade that does
 # not change the pixels must not change the seal.

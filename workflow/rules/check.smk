@@ -11,7 +11,7 @@ Writes  results/{dataset}/check/{shard}.json          findings; errors stop the 
 rule check:
     """Check the data of every dataset and stop there (target of `snakemake check`)."""
     input:
-        [f"results/{dataset}/check/summary.csv" for dataset in PLAN.samples],
+        [check_paths(dataset)[0] for dataset in PLAN.samples],
 
 
 rule check_shard:
@@ -44,7 +44,7 @@ rule check_dataset:
     """Collect the findings of all shards in tables and report them on the terminal."""
     input:
         findings=lambda wildcards: [
-            f"results/{wildcards.dataset}/check/{shard}.json"
+            shard_path("check", dataset=wildcards.dataset, shard=shard)
             for shard in PLAN.shards(wildcards.dataset)
         ],
     output:

@@ -11,7 +11,18 @@ from snakemake.exceptions import WorkflowError
 
 from cellmill.config.errors import ConfigError
 from cellmill.planning.exports import exported_files
-from cellmill.planning.layout import EVALUATED, ROOMS
+from cellmill.planning.layout import (
+    CRATE,
+    FIT,
+    INDEX,
+    REPORT,
+    WEIGHTS,
+    check_paths,
+    dataset_path,
+    run_path,
+    shard_path,
+    table_paths,
+)
 from cellmill.planning.make import freeze, make_plan, thaw, write_sample_tables
 from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.results import result_paths
@@ -46,7 +57,7 @@ def begin():
 def name_reports():
     """Print where the reports are."""
     for dataset in PLAN.samples:
-        page = Path(f"results/{dataset}/report.html")
+        page = Path(dataset_path(dataset, REPORT))
         if page.is_file():
             print(f"Report of {dataset}: {page}", file=sys.stderr)
 

@@ -7,10 +7,9 @@
 
 def folders(room, wildcards, shards):
     """List the folders of some shards in one room, as ancient so that their time stamps are ignored."""
-    return [
-        ancient(ROOMS[room].format(**{**dict(wildcards), "shard": shard}))
-        for shard in shards
-    ]
+    words = dict(wildcards)
+    place = {"dataset": words["dataset"], "run": words.get("run", "")}
+    return [ancient(shard_path(room, shard=shard, **place)) for shard in shards]
 
 
 def seals(rooms, wildcards, shards):
@@ -47,7 +46,7 @@ def reference_data(wildcards):
 def match_of_dataset(wildcards):
     """Return the fitted settings of a simulation; nothing if it is not fitted to a dataset."""
     is_like = PLAN.like_of(wildcards.dataset) is not None
-    return {"match": f"results/{wildcards.dataset}/match.json"} if is_like else {}
+    return {"match": dataset_path(wildcards.dataset, "match.json")} if is_like else {}
 
 
 def raw_images_of_shard(wildcards):
@@ -99,13 +98,13 @@ def file_of_source(run, name):
     """Return a file of the run itself or of the run that it applies, or the exported model that contains it."""
     if (source := PLAN.source_of(run)) is None:
         return run.apply
-    return f"results/{source.dataset}/{source.name}/{name}"
+    return run_path(source.dataset, source.name, name)
 
 
 def fit_of_run(wildcards):
     """Return the file with the fitted postprocessing of a run."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
-    return file_of_source(run, "postprocess.json")
+    return file_of_source(run, FIT)
 
 
 def training_data(wildcards):
@@ -123,7 +122,7 @@ def training_data(wildcards):
     found["around"] = folders("images", wildcards, around)
     found["seals"] += seals(["images"], wildcards, around)
     if run.init_from is not None:
-        trained = f"results/{run.init_from}/weights.pt"
+        trained = dataset_path(run.init_from, WEIGHTS)
         is_file = run.init_from.endswith(".cellmill")
         found["init_from"] = run.init_from if is_file else trained
     return found
@@ -131,7 +130,7 @@ def training_data(wildcards):
 
 def weights_of_run(wildcards):
     """Return the weights that a run predicts with."""
-    return file_of_source(PLAN.run(wildcards.dataset, wildcards.run), "weights.pt")
+    return file_of_source(PLAN.run(wildcards.dataset, wildcards.run), WEIGHTS)
 
 
 def frames_to_predict(wildcards):
@@ -178,7 +177,7 @@ def segmentation_of_run(wildcards):
 def evaluations_of_dataset(wildcards):
     """List the evaluation of each run on each of its scored shards."""
     return [
-        f"results/{wildcards.dataset}/{run.name}/evaluation/{shard}.json"
+        shard_path("evaluation", dataset=wildcards.dataset, run=run.name, shard=shard)
         for run in PLAN.runs[wildcards.dataset]
         for shard in PLAN.scored_shards(wildcards.dataset, run)
     ]
@@ -192,16 +191,13 @@ def report_data(wildcards):
     shown = PLAN.shown_shards(dataset)
     labelled = [shard for shard in shown if shard in PLAN.labelled_shards(dataset)]
     found = {
-        **{name: f"results/{dataset}/{name}.csv" for name in EVALUATED},
-        "findings": [
-            f"results/{dataset}/check/{name}.csv"
-            for name in ("summary", "images", "annotations")
-        ],
-        "history": [f"results/{dataset}/{run.name}/history.csv" for run in trained],
-        "summary": [f"results/{dataset}/{run.name}/train.json" for run in trained],
-        "fit": [file_of_source(run, "postprocess.json") for run in runs],
-        "objects": [f"results/{dataset}/{run.name}/objects.csv" for run in runs],
-        "flags": [f"results/{dataset}/{run.name}/flags.csv" for run in runs],
+        **table_paths(dataset),
+        "findings": check_paths(dataset),
+        "history": [run_path(dataset, run.name, "history.csv") for run in trained],
+        "summary": [run_path(dataset, run.name, "train.json") for run in trained],
+        "fit": [file_of_source(run, FIT) for run in runs],
+        "objects": [run_path(dataset, run.name, "objects.csv") for run in runs],
+        "flags": [run_path(dataset, run.name, "flags.csv") for run in runs],
         "images": folders("images", wildcards, shown),
         "labels": folders("labels", wildcards, labelled),
         "temporal": folders("images", wildcards, PLAN.temporal_shards(dataset)),
@@ -210,7 +206,7 @@ def report_data(wildcards):
         + seals(["labels"], wildcards, labelled),
     }
     if PLAN.like_of(dataset) is not None:
-        found["match"] = f"results/{dataset}/match.csv"
+        found["match"] = dataset_path(dataset, "match.csv")
     for run in runs:
         words = {**dict(wildcards), "run": run.name}
         found["seals"] += seals(["probabilities", "segmentation"], words, shown)

@@ -38,8 +38,8 @@ rule report:
 rule index:
     """Write the index page that links to the reports of all datasets."""
     input:
-        metrics=[f"results/{dataset}/metrics.csv" for dataset in PLAN.samples],
-        comparisons=[f"results/{dataset}/comparisons.csv" for dataset in PLAN.samples],
+        metrics=[table_paths(dataset)["metrics"] for dataset in PLAN.samples],
+        comparisons=[table_paths(dataset)["comparisons"] for dataset in PLAN.samples],
     output:
         page="results/index.html",
     log:

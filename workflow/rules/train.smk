@@ -41,7 +41,7 @@ rule join_seeds:
     """Combine the networks of all seeds of a model into one file that predicts their ensemble average."""
     input:
         weights=lambda wildcards: [
-            f"results/{wildcards.dataset}/{run}/weights.pt"
+            run_path(wildcards.dataset, run, WEIGHTS)
             for run in PLAN.run(wildcards.dataset, wildcards.run).members
         ],
     output:

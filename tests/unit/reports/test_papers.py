@@ -15,11 +15,11 @@ from cellmill.evaluation.paper_scores import ALL_PIXEL_METRICS, BASELINE, CONSTA
 from cellmill.metrics.instance import INSTANCE_METRICS
 from cellmill.metrics.isbi2012 import ISBI2012_METRICS
 from cellmill.metrics.pixel import SWEEP_METRICS
+from cellmill.planning.layout import RESULTS
 from cellmill.planning.make import make_plan
 from cellmill.planning.settings import job_settings
 from cellmill.reports import papers, published
 from cellmill.reports.published import PAPERS_DIR, WAYS, load_paper
-from cellmill.shards import RESULTS
 from cellmill.stages.evaluate import METRIC_COLUMNS
 from project import ROOT
 

@@ -4,17 +4,14 @@ from collections.abc import Mapping, Sequence
 
 from cellmill.config.dataset import Config
 from cellmill.config.networks import RECURRENT
+from cellmill.planning.layout import MODEL_FILES, OBJECT_FILES, run_path
 from cellmill.planning.runs import Run
-from cellmill.shards import RESULTS
-
-MODEL_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}
-OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "geojson", "ctc": "ctc"}
 
 
 def exported_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str]:
     """List the exports besides model.cellmill: models of trained runs (not of seed averages), objects of all runs."""
     return [
-        f"{RESULTS}/{dataset}/{run.name}/{(MODEL_FILES | OBJECT_FILES)[kind]}"
+        run_path(dataset, run.name, (MODEL_FILES | OBJECT_FILES)[kind])
         for dataset, of_dataset in runs.items()
         for run in of_dataset
         for kind in dict.fromkeys(config.datasets[dataset].export)

@@ -1,12 +1,117 @@
-"""Layout of results/: the one place that knows where a stage writes."""
+"""Layout of results/: the names and paths of everything that the pipeline writes there.
 
-# Kinds of shard folder
+The rules state their outputs as patterns, for the reader; a test compares these with this module. Everybody else, from
+the inputs of the rules to the settings of a report, takes the paths from here.
+"""
+
+RESULTS = "results"
+INDEX = f"{RESULTS}/index.html"
+
+# Kinds of shard folder, called rooms
 ROOMS = {
-    "raw": "results/{dataset}/raw/{shard}",
-    "images": "results/{dataset}/images/{shard}",
-    "labels": "results/{dataset}/labels/{shard}",
-    "probabilities": "results/{dataset}/{run}/probabilities/{shard}",
-    "segmentation": "results/{dataset}/{run}/segmentation/{shard}",
+    "raw": "{dataset}/raw/{shard}",
+    "images": "{dataset}/images/{shard}",
+    "labels": "{dataset}/labels/{shard}",
+    "probabilities": "{dataset}/{run}/probabilities/{shard}",
+    "segmentation": "{dataset}/{run}/segmentation/{shard}",
 }
-# Tables of the stage evaluate
+# Files with one entry for each shard
+SHARD_FILES = {
+    "check": "{dataset}/check/{shard}.json",
+    "evaluation": "{dataset}/{run}/evaluation/{shard}.json",
+}
+# Tables of the stages evaluate and check, without their suffix
 EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes")
+CHECKED = ("summary", "images", "annotations")
+
+# Files of a dataset and of its runs, with what they contain
+REPORT, SAMPLES, CRATE = "report.html", "samples.csv", "ro-crate-metadata.json"
+WEIGHTS, FIT, MODEL = "weights.pt", "postprocess.json", "model.cellmill"
+OF_DATASET = {
+    "report.html": "Report: scores, figures and examples",
+    "metrics.csv": "Every score with its interval, one row a number",
+    "scores.csv": "Scores of each image",
+    "comparisons.csv": "Models over their seeds, and each two on the same images",
+    "curves.csv": "Pixels by probability",
+    "sizes.csv": "Objects by size",
+    "check/summary.csv": "Findings on images and annotations",
+    "check/images.csv": "Every image, measured",
+    "check/annotations.csv": "Every annotation, measured",
+}
+OF_SIMULATION_LIKE = {
+    "match.json": "Settings of a simulation that is like other images",
+    "match.csv": "How like simulated images are, before and after",
+}
+OF_RUN = {
+    "objects.csv": "Objects, one row each",
+    "rle.csv": "Objects as run lengths",
+    "flags.csv": "Images unlike those that the model was trained on",
+}
+OF_FITTED_RUN = {
+    "model.cellmill": "Trained model with preprocessing, postprocessing and threshold",
+    "postprocess.json": "Threshold, sizes and boundary classifier",
+}
+OF_TRAINED_RUN = {
+    "history.csv": "Losses of the training, one row an epoch",
+    "train.json": "Summary of the training",
+}
+EXPORTED = {
+    "model.onnx": "Trained network as ONNX",
+    "model.bioimageio.zip": "Trained network for the tools of bioimage.io",
+    "objects.coco.json": "Objects as COCO",
+    "rois": "Objects of each image as ImageJ ROIs",
+    "geojson": "Objects of each image as GeoJSON",
+    "ctc": "Objects of each sequence as the Cell Tracking Challenge has them",
+}
+# Formats of the key `export`: models that are trained here, and objects of any run
+MODEL_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}
+OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "geojson", "ctc": "ctc"}
+
+_ALL = {**ROOMS, **SHARD_FILES}
+# Folders of a dataset that are no runs
+RESERVED_NAMES = frozenset(kind for kind, pattern in _ALL.items() if "{run}" not in pattern)
+
+
+def shard_path(kind: str, *, dataset: str, shard: str, run: str = "") -> str:
+    """Return the folder, or the file, that one shard has in a room.
+
+    Parameters
+    ----------
+    kind : str
+        A key of ROOMS or SHARD_FILES.
+    dataset, shard : str
+        Names.
+    run : str
+        Name of the run, for what belongs to a run.
+    """
+    return f"{RESULTS}/{_ALL[kind].format(dataset=dataset, run=run, shard=shard)}"
+
+
+def room_path(kind: str, *, dataset: str, run: str = "") -> str:
+    """Return the folder that holds the entries of all shards, without a slash at the end."""
+    return shard_path(kind, dataset=dataset, run=run, shard="").rpartition("/")[0]
+
+
+def rooms_of_run() -> list[str]:
+    """List the kinds of folder and file that each run has for each shard."""
+    return [kind for kind in _ALL if kind not in RESERVED_NAMES]
+
+
+def dataset_path(dataset: str, name: str = "") -> str:
+    """Return the folder of a dataset, or the path of a file in it."""
+    return f"{RESULTS}/{dataset}/{name}".rstrip("/")
+
+
+def run_path(dataset: str, run: str, name: str = "") -> str:
+    """Return the folder of a run, or the path of a file in it."""
+    return f"{RESULTS}/{dataset}/{run}/{name}".rstrip("/")
+
+
+def table_paths(dataset: str) -> dict[str, str]:
+    """Return the tables of the stage evaluate: name -> path."""
+    return {name: dataset_path(dataset, f"{name}.csv") for name in EVALUATED}
+
+
+def check_paths(dataset: str) -> list[str]:
+    """List the tables of the stage check."""
+    return [dataset_path(dataset, f"check/{name}.csv") for name in CHECKED]

@@ -10,6 +10,7 @@ import pandas as pd
 from cellmill.config.dataset import Config
 from cellmill.config.errors import ConfigError
 from cellmill.planning.exports import wrong_exports
+from cellmill.planning.layout import SAMPLES, dataset_path
 from cellmill.planning.plan import Plan
 from cellmill.planning.refusals import contradictions, likes_of_folds
 from cellmill.planning.runs import EXPORT_SUFFIX, Run, read_export, resolve_runs
@@ -17,7 +18,7 @@ from cellmill.planning.samples import Sample, SampleError, dump_samples, load_sa
 from cellmill.planning.scan import scan_dataset
 from cellmill.planning.validation import other_mistakes, validate_config, wrong_likes
 from cellmill.provenance import canonical, digest_of
-from cellmill.shards import RESULTS, atomic_path
+from cellmill.shards import atomic_path
 
 CACHE_DIR = Path(".snakemake/cellmill")
 
@@ -151,5 +152,5 @@ def write_sample_tables(plan: Plan) -> None:
                 for row in rows
             ]
         )  # fmt: skip
-        with atomic_path(f"{RESULTS}/{name}/samples.csv") as partial:
+        with atomic_path(dataset_path(name, SAMPLES)) as partial:
             table.to_csv(partial, index=False)

@@ -4,8 +4,8 @@ import re
 import shutil
 from pathlib import Path
 
+from cellmill.planning.layout import RESERVED_NAMES, RESULTS, room_path, rooms_of_run
 from cellmill.planning.plan import Plan
-from cellmill.shards import RESULTS
 
 # A shard's folder, its file (train-0000.json), or its seal (.train-0000.sha256).
 SHARD_ENTRY = re.compile(r"\.?(?P<shard>[a-z0-9]+-\d{4,})(\.json|\.sha256)?")
@@ -24,11 +24,10 @@ def remove_old_shards(plan: Plan, *, results_dir: str | Path = RESULTS) -> list[
     removed = []
     for dataset in plan.samples:
         shards = set(plan.shards(dataset))
-        root = Path(results_dir) / dataset
-        rooms = [root / room for room in ("raw", "images", "labels", "check")]
+        paths = [room_path(room, dataset=dataset) for room in sorted(RESERVED_NAMES)]
         for run in plan.runs[dataset]:
-            rooms += [root / run.name / room for room in ("probabilities", "segmentation", "evaluation")]
-        for room in rooms:
+            paths += [room_path(room, dataset=dataset, run=run.name) for room in rooms_of_run()]
+        for room in (Path(results_dir) / Path(path).relative_to(RESULTS) for path in paths):
             for entry in sorted(room.iterdir()) if room.is_dir() else []:
                 name = SHARD_ENTRY.fullmatch(entry.name)
                 if name is None or name["shard"] in shards:

@@ -12,10 +12,11 @@ from typing import Any
 from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
+from cellmill.planning.layout import shard_path
 from cellmill.planning.runs import EXPORT_SUFFIX, Run, read_export
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.preprocessing.background import TEMPORAL_METHODS
-from cellmill.shards import RESULTS, stable_hash
+from cellmill.shards import stable_hash
 
 MOST_REFERENCES = 64  # images that a simulation is matched to
 
@@ -203,7 +204,7 @@ class Plan:
         """Return the annotation settings of a shard: from the config, or for the files that the simulation writes."""
         section = self.config.datasets[dataset]
         if section.simulate is not None and section.simulate.time_lapse is not None:
-            raw, truth = f"{RESULTS}/{dataset}/raw/{shard}", "{sequence}_GT"
+            raw, truth = shard_path("raw", dataset=dataset, shard=shard), "{sequence}_GT"
             return Annotations(
                 format="ctc",
                 path=f"{raw}/{truth}/SEG/man_seg{{frame}}.tif",
@@ -214,7 +215,7 @@ class Plan:
         if section.simulate is not None:
             return Annotations(
                 format="rle",
-                table=f"{RESULTS}/{dataset}/raw/{shard}/annotations.csv",
+                table=f"{shard_path('raw', dataset=dataset, shard=shard)}/annotations.csv",
                 order="row",
                 repair="none",
                 missing="empty",  # an image without cells has no row

@@ -5,46 +5,22 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from cellmill.planning.exports import exported_files
+from cellmill.planning.layout import (
+    EXPORTED,
+    FIT,
+    OF_DATASET,
+    OF_FITTED_RUN,
+    OF_RUN,
+    OF_SIMULATION_LIKE,
+    OF_TRAINED_RUN,
+    WEIGHTS,
+    dataset_path,
+    shard_path,
+)
 from cellmill.planning.plan import Plan
 from cellmill.planning.runs import EXPORT_SUFFIX, MEAN_SUFFIX, Run
-from cellmill.shards import RESULTS, seal_path
+from cellmill.shards import seal_path
 
-OF_DATASET = {
-    "report.html": "Report: scores, figures and examples",
-    "metrics.csv": "Every score with its interval, one row a number",
-    "scores.csv": "Scores of each image",
-    "comparisons.csv": "Models over their seeds, and each two on the same images",
-    "curves.csv": "Pixels by probability",
-    "sizes.csv": "Objects by size",
-    "check/summary.csv": "Findings on images and annotations",
-    "check/images.csv": "Every image, measured",
-    "check/annotations.csv": "Every annotation, measured",
-}
-OF_SIMULATION_LIKE = {
-    "match.json": "Settings of a simulation that is like other images",
-    "match.csv": "How like simulated images are, before and after",
-}
-OF_RUN = {
-    "objects.csv": "Objects, one row each",
-    "rle.csv": "Objects as run lengths",
-    "flags.csv": "Images unlike those that the model was trained on",
-}
-OF_FITTED_RUN = {
-    "model.cellmill": "Trained model with preprocessing, postprocessing and threshold",
-    "postprocess.json": "Threshold, sizes and boundary classifier",
-}
-OF_TRAINED_RUN = {
-    "history.csv": "Losses of the training, one row an epoch",
-    "train.json": "Summary of the training",
-}
-EXPORTED = {
-    "model.onnx": "Trained network as ONNX",
-    "model.bioimageio.zip": "Trained network for the tools of bioimage.io",
-    "objects.coco.json": "Objects as COCO",
-    "rois": "Objects of each image as ImageJ ROIs",
-    "geojson": "Objects of each image as GeoJSON",
-    "ctc": "Objects of each sequence as the Cell Tracking Challenge has them",
-}
 RAW = "Simulated images and their annotations"
 SEGMENTATION = "Label images of the objects, in the geometry of the raw images"
 
@@ -65,14 +41,18 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
         Keys files, shards (folders with a manifest and a seal) and folders (all others). Each value maps a path
         relative to results/{dataset} to its description.
     """
+    root = PurePath(dataset_path(dataset))
+
+    def folder(room: str, shard: str, run: str = "") -> str:
+        return PurePath(shard_path(room, dataset=dataset, run=run, shard=shard)).relative_to(root).as_posix()
+
     files = dict(OF_DATASET) if plan.like_of(dataset) is None else OF_DATASET | OF_SIMULATION_LIKE
-    shards = {f"raw/{shard}": RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
+    shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
     for run in plan.runs[dataset]:
         of_run = OF_RUN | (OF_FITTED_RUN if run.apply is None else {})
         of_run |= OF_TRAINED_RUN if run.apply is None and not run.members else {}
         files |= {f"{run.name}/{name}": meaning for name, meaning in of_run.items()}
-        shards |= {f"{run.name}/segmentation/{shard}": SEGMENTATION for shard in plan.shards(dataset)}
-    root = PurePath(RESULTS, dataset)
+        shards |= {folder("segmentation", shard, run.name): SEGMENTATION for shard in plan.shards(dataset)}
     exports = [PurePath(path) for path in exported_files(plan.config, plan.runs)]
     exported = {path.relative_to(root): EXPORTED[path.name] for path in exports if path.is_relative_to(root)}
     files |= {path.as_posix(): meaning for path, meaning in exported.items() if path.suffix}
@@ -82,7 +62,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
 
 def result_paths(plan: Plan, dataset: str) -> dict[str, list[str]]:
     """Return the paths of the results from `list_results`: files, folders, and the seals of shard folders."""
-    root, found = Path(RESULTS, dataset), list_results(plan, dataset)
+    root, found = Path(dataset_path(dataset)), list_results(plan, dataset)
     return {
         "files": [(root / name).as_posix() for name in found["files"]],
         "folders": [(root / name).as_posix() for name in (*found["shards"], *found["folders"])],
@@ -118,11 +98,11 @@ def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
 def _foreign_models(run: Run) -> list[str]:
     """List the model files that a run takes from outside its dataset: exports, and files of other datasets' runs."""
     found = []
-    for source, names in ((run.apply, ("weights.pt", "postprocess.json")), (run.init_from, ("weights.pt",))):
+    for source, names in ((run.apply, (WEIGHTS, FIT)), (run.init_from, (WEIGHTS,))):
         if source is not None and source.endswith(EXPORT_SUFFIX):
             found.append(source)
         elif source is not None and not source.startswith(f"{run.dataset}/"):
-            found += [f"{RESULTS}/{source}/{name}" for name in names]
+            found += [dataset_path(source, name) for name in names]
     return found
 
 

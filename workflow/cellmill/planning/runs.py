@@ -15,8 +15,8 @@ from cellmill.config.errors import describe_errors, key_path, nearest
 from cellmill.config.merging import merge
 from cellmill.config.networks import network_settings
 from cellmill.config.preset import ModelPreset
+from cellmill.planning.layout import RESERVED_NAMES
 
-RESERVED_NAMES = frozenset({"raw", "images", "labels", "check"})
 EXPORT_SUFFIX = ".cellmill"
 MEAN_SUFFIX = ".mean"
 EXPORT_FORMAT = 2

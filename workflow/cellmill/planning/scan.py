@@ -12,6 +12,7 @@ from cellmill.images.damage import explain
 from cellmill.images.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.images.png_jpeg import STORE
 from cellmill.planning.annotation_tables import TableIndex, index_table
+from cellmill.planning.layout import shard_path
 from cellmill.planning.samples import (
     MAX_NAMED,
     UNLABELLED,
@@ -28,7 +29,7 @@ from cellmill.planning.samples import (
 )
 from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
-from cellmill.shards import RESULTS, atomic_path
+from cellmill.shards import atomic_path
 from cellmill.simulation.sequence_names import name_truth
 
 MAX_MISTAKES = 20
@@ -136,7 +137,7 @@ def _simulated(simulate: Simulate) -> list[Found]:
 
 def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample:
     """Set the path of a simulated image and, for time-lapse, of its label image, tracks and markers."""
-    raw = f"{RESULTS}/{dataset}/raw/{row.shard}"
+    raw = shard_path("raw", dataset=dataset, shard=row.shard)
     row = replace(row, image=f"{raw}/images/{row.sample}.tif")
     if simulate.time_lapse is None:
         return row

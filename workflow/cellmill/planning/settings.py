@@ -1,18 +1,19 @@
 """Settings of every job, in canonical form and limited to what the job uses, because any change reruns the job."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import yaml
 
 from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
+from cellmill.planning.layout import FIT, dataset_path, run_path, shard_path
 from cellmill.planning.plan import Plan
 from cellmill.planning.results import list_inputs, list_results, list_settings
 from cellmill.planning.runs import MEAN_SUFFIX, Run, read_export
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.provenance import canonical
-from cellmill.shards import RESULTS
 
 # Fields of a sample that are needed by the stages that read annotations
 ANNOTATED_COLUMNS = (
@@ -60,7 +61,7 @@ def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         objects = "otsu"
     else:
         for sample, row in zip(samples, rows, strict=True):
-            sample["labels"] = f"{RESULTS}/{like}/labels/{row.shard}/{row.sample}.tif"
+            sample["labels"] = f"{shard_path('labels', dataset=like, shard=row.shard)}/{row.sample}.tif"
     return {
         "like": like,
         "samples": samples,
@@ -235,36 +236,36 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
             }
             for row in plan.samples[dataset]
         ],
-        "images_dirs": {shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in shown},
-        "labels_dirs": {
-            shard: f"{RESULTS}/{dataset}/labels/{shard}" for shard in shown if shard in labelled
-        },
+        "images_dirs": _folders("images", shown, dataset=dataset),
+        "labels_dirs": _folders("labels", [shard for shard in shown if shard in labelled], dataset=dataset),
         "gallery": gallery,
         "remarks": _remarks(plan, dataset),
         "pixel_size_um": section.pixel_size_um,
-        "match_path": None if plan.like_of(dataset) is None else f"{RESULTS}/{dataset}/match.csv",
-        "temporal_dirs": {
-            shard: f"{RESULTS}/{dataset}/images/{shard}" for shard in plan.temporal_shards(dataset)
-        },
+        "match_path": None if plan.like_of(dataset) is None else dataset_path(dataset, "match.csv"),
+        "temporal_dirs": _folders("images", plan.temporal_shards(dataset), dataset=dataset),
     }  # fmt: skip
 
 
 def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
-    folder = f"{RESULTS}/{run.dataset}/{run.name}"
+    path = partial(run_path, run.dataset, run.name)
     source = plan.source_of(run)
-    files = {"run": run.name, "model": run.model, "seed": run.seed, "objects": f"{folder}/objects.csv"}
-    files["flags"] = f"{folder}/flags.csv"
+    files = {"run": run.name, "model": run.model, "seed": run.seed}
+    files |= {"objects": path("objects.csv"), "flags": path("flags.csv")}
     if run.apply is None and not run.members:
-        files |= {"history": f"{folder}/history.csv", "summary": f"{folder}/train.json"}
+        files |= {"history": path("history.csv"), "summary": path("train.json")}
     elif run.apply is not None:
         files["apply"] = run.apply
     if source is not None:
-        files["postprocess"] = f"{RESULTS}/{source.dataset}/{source.name}/postprocess.json"
+        files["postprocess"] = run_path(source.dataset, source.name, FIT)
     if plan.config.datasets[run.dataset].report.paper is not None:
         files["made_from"] = _origin(plan, run)
     for room in ("probabilities", "segmentation"):
-        files[room] = {shard: f"{folder}/{room}/{shard}" for shard in plan.shown_shards(run.dataset)}
+        files[room] = _folders(room, plan.shown_shards(run.dataset), dataset=run.dataset, run=run.name)
     return files
+
+
+def _folders(room: str, shards: Sequence[str], *, dataset: str, run: str = "") -> dict[str, str]:
+    return {shard: shard_path(room, dataset=dataset, run=run, shard=shard) for shard in shards}
 
 
 def _origin(plan: Plan, run: Run) -> dict[str, Any]:
