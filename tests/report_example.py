@@ -13,6 +13,7 @@ import tifffile
 from cellmill.checks.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
 from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
 from cellmill.images.stored import write_image, write_labels, write_probabilities
+from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
 from cellmill.shards import shard_folder
 from cellmill.stages.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
@@ -98,6 +99,7 @@ def build_example(
         "labels_dirs": {shard: root / "labels" / shard} if is_annotated else {},
         "gallery": dict(SETTINGS),
         "provenance": dict(PROVENANCE),
+        "stage_inputs": list(STAGE_INPUTS.items()),
         **changes,
     }
 

@@ -14,9 +14,10 @@ from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSet
 from cellmill.planning import layout
 from cellmill.planning.make import make_plan
 from cellmill.planning.settings import job_settings
+from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.provenance import EXEMPT_MODULES
 from cellmill.shards import seal_path
-from project import ROOT
+from project import ROOT, copy_project, snakemake, write_config
 from report_example import TABLES
 
 STAGES = (
@@ -181,6 +182,41 @@ def test_a_room_lies_beside_its_entries():
     assert layout.room_path("check", dataset="cells") == "results/cells/check"
     assert {"raw", "images", "labels", "check"} == layout.RESERVED_NAMES
     assert set(layout.rooms_of_run()) == {"probabilities", "segmentation", "evaluation"}
+
+
+STAGE_OF_RULE = {
+    "check_shard": "check", "check_dataset": "check", "join_seeds": "train", "evaluate_shard": "evaluate",
+    "postprocess_fit": "postprocess", "postprocess_tables": "postprocess",
+}  # fmt: skip
+
+
+def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
+    config = {
+        "datasets": {
+            "cells": {
+                "simulate": {"images": 12, "size": [64, 64]},
+                "models": [{"preset": "sartorius_unet", "seeds": [1, 2], "average_seeds": True}],
+                "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson"],
+            },
+            "alike": {
+                "simulate": {"images": 6, "size": [64, 64], "like": "cells"},
+                "models": [{"apply": "cells/sartorius_unet.seed1"}],
+            },
+        }
+    }
+    project = copy_project(tmp_path / "project")
+    name = write_config(project, config)
+    dot = snakemake(project, "--configfile", name, "--rulegraph").stdout
+    rules = dict(re.findall(r'(\d+)\[label = "(\w+)"', dot))
+
+    def stage(number):
+        rule = rules[number]
+        return "export" if rule.startswith("export_") else STAGE_OF_RULE.get(rule, rule)
+
+    edges = {(stage(before), stage(after)) for before, after in re.findall(r"(\d+) -> (\d+)", dot)}
+    # The targets, the page of all datasets, and the match, which reads another dataset
+    edges = {(before, after) for before, after in edges if before != after and after not in ("all", "index", "match")}
+    assert edges == {(before, after) for after, befores in STAGE_INPUTS.items() for before in befores}
 
 
 def test_paths_of_results_are_made_in_one_place():

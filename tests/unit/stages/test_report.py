@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from cellmill.checks.findings import read_tables
 from cellmill.config.report import Report
 from cellmill.images.stored import IGNORE_LABEL
+from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.reports import chapters, comparison, data, figures, gallery, results, runtime, scales, wording
 from cellmill.reports.mistakes import describe_mistakes, find_mistakes
 from cellmill.reports.pictures import (  # fmt: skip
@@ -239,7 +240,7 @@ def test_what_the_jobs_took_is_drawn_and_tabulated(tmp_path):
     assert {(job.stage, job.run) for job in jobs} == {
         ("preprocess", ""), ("train", "wide"), ("predict", "wide"), ("evaluate", "")
     }  # fmt: skip
-    table = runtime.tabulate_jobs(jobs)
+    table = runtime.tabulate_jobs(jobs, stage_inputs=STAGE_INPUTS)
     assert [[cell.text for cell in row] for row in table.rows] == [
         ["preprocess", "1", "3.0 s", "3.0 s", "210"], ["train", "1", "2 min 0 s", "2 min 0 s", "900"],
         ["predict", "2", "6.0 s", "4.0 s", "350"], ["evaluate", "1", "0.5 s", "0.5 s", "80"],
@@ -251,6 +252,22 @@ def test_what_the_jobs_took_is_drawn_and_tabulated(tmp_path):
     assert "this page" in page.text
     assert "What the stages took" in page.text
     assert runtime.read_jobs(None) == runtime.read_jobs(tmp_path / "nothing") == []
+
+
+def test_a_graph_is_drawn_without_the_inputs_that_others_imply():
+    inputs = runtime.reduce_graph({"a": (), "b": ("a",), "c": ("a", "b", "missing"), "d": ("a",), "e": ("c", "a", "d")})
+    assert inputs == {"a": [], "b": ["a"], "c": ["b"], "d": ["a"], "e": ["c", "d"]}
+    assert runtime.place_stages(inputs) == [["a"], ["b", "d"], ["c"], ["e"]]
+
+
+def test_stages_without_jobs_are_left_out_of_the_graph():
+    """An applied model is predicted from preprocessed images; nothing was trained."""
+    jobs = [runtime.Job(stage, "", 1.0, None) for stage in ("predict", "preprocess", "strange")]
+    drawn = str(runtime.draw_stages(jobs, stage_inputs=STAGE_INPUTS).svg)
+    assert [name in drawn for name in ("preprocess", "predict", "report", "train", "strange")] == [
+        True, True, True, False, False,
+    ]  # fmt: skip
+    assert drawn.count('class="edge"') == 2
 
 
 def test_objects_are_shown_by_intensity_and_over_time(tmp_path):

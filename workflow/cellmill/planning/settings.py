@@ -13,6 +13,7 @@ from cellmill.planning.plan import Plan
 from cellmill.planning.results import list_inputs, list_results, list_settings
 from cellmill.planning.runs import MEAN_SUFFIX, Run, read_export
 from cellmill.planning.samples import UNLABELLED, Sample
+from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.provenance import canonical
 
 # Fields of a sample that are needed by the stages that read annotations
@@ -239,6 +240,8 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "images_dirs": _folders("images", shown, dataset=dataset),
         "labels_dirs": _folders("labels", [shard for shard in shown if shard in labelled], dataset=dataset),
         "gallery": gallery,
+        # Pairs, because canonical settings sort the keys of a mapping.
+        "stage_inputs": [[stage, list(inputs)] for stage, inputs in STAGE_INPUTS.items()],
         "remarks": _remarks(plan, dataset),
         "pixel_size_um": section.pixel_size_um,
         "match_path": None if plan.like_of(dataset) is None else dataset_path(dataset, "match.csv"),

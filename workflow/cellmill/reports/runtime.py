@@ -13,17 +13,8 @@ from markupsafe import Markup, escape
 from cellmill.reports.figures import WIDTH, Figure
 from cellmill.reports.wording import Cell, Column, Table, count, say_duration, say_number_of, word
 
-# Stage -> (column, row) of its box. The inputs of a stage are above it.
-PLACES = {
-    "match": (0, 0), "simulate": (1, 0), "preprocess": (0, 1), "rasterize": (1, 1), "check": (2, 1), "train": (0, 2),
-    "predict": (0, 3), "postprocess": (1, 4), "export": (0, 5), "evaluate": (1, 5), "report": (2, 6),
-}  # fmt: skip
-EDGES = (
-    ("match", "simulate"), ("simulate", "preprocess"), ("simulate", "rasterize"), ("simulate", "check"),
-    ("preprocess", "train"), ("rasterize", "train"), ("train", "predict"), ("preprocess", "predict"),
-    ("predict", "postprocess"), ("rasterize", "postprocess"), ("postprocess", "export"), ("postprocess", "evaluate"),
-    ("evaluate", "report"), ("check", "report"),
-)  # fmt: skip
+# Stage -> stages whose outputs it reads, in the order of the chain
+StageInputs = Mapping[str, Sequence[str]]
 BOX, PITCH = (100, 49), (120, 75)
 
 
@@ -67,10 +58,10 @@ def read_jobs(folder: str | Path | None) -> list[Job]:
     return jobs
 
 
-def tabulate_jobs(jobs: Sequence[Job]) -> Table | None:
+def tabulate_jobs(jobs: Sequence[Job], *, stage_inputs: StageInputs) -> Table | None:
     """Tabulate the stages: jobs, time, memory; None if no jobs are known."""
     rows = []
-    for stage in _stages_of(jobs):
+    for stage in _stages_of(jobs, stage_inputs):
         own = [job for job in jobs if job.stage == stage]
         seconds, memory = [job.seconds for job in own], [job.memory_mb for job in own if job.memory_mb is not None]
         rows.append(
@@ -89,29 +80,28 @@ def tabulate_jobs(jobs: Sequence[Job]) -> Table | None:
     return Table("jobs", "What the stages took", columns, rows) if rows else None
 
 
-def draw_stages(jobs: Sequence[Job]) -> Figure | None:
+def draw_stages(jobs: Sequence[Job], *, stage_inputs: StageInputs) -> Figure | None:
     """Draw the stages with their inputs from other stages, their jobs and time; None if no jobs are known."""
-    stages = _stages_of(jobs)
+    stages = [stage for stage in _stages_of(jobs, stage_inputs) if stage in stage_inputs]
     if not stages:
         return None
-    stages = [*stages, "report"] if "report" not in stages else stages
-    rows = sorted({PLACES[stage][1] for stage in stages if stage in PLACES})
-    left = (WIDTH - 2 * PITCH[0] - BOX[0]) / 2
+    inputs = reduce_graph({stage: stage_inputs[stage] for stage in dict.fromkeys([*stages, "report"])})
+    rows = place_stages(inputs)
+    height = 12 + (len(rows) - 1) * PITCH[1] + BOX[1]
     places = {
-        stage: (left + PLACES[stage][0] * PITCH[0], 6 + rows.index(PLACES[stage][1]) * PITCH[1])
-        for stage in stages
-        if stage in PLACES
+        stage: ((WIDTH - BOX[0] - (len(row) - 1) * PITCH[0]) / 2 + column * PITCH[0], 6 + number * PITCH[1])
+        for number, row in enumerate(rows)
+        for column, stage in enumerate(row)
     }
     parts = []
-    for before, after in EDGES:
-        if before in places and after in places:
-            (x1, y1), (x2, y2) = places[before], places[after]
-            ends = x1 + BOX[0] / 2, y1 + BOX[1], x2 + BOX[0] / 2, y2
-            bend = (ends[1] + ends[3]) / 2
-            parts.append(
-                f'<path class="edge" d="M{ends[0]:.1f},{ends[1]:.1f}C{ends[0]:.1f},{bend:.1f} '
-                f'{ends[2]:.1f},{bend:.1f} {ends[2]:.1f},{ends[3]:.1f}"/>'
-            )
+    for before, after in ((before, after) for after, befores in inputs.items() for before in befores):
+        (x1, y1), (x2, y2) = places[before], places[after]
+        ends = x1 + BOX[0] / 2, y1 + BOX[1], x2 + BOX[0] / 2, y2
+        bend = (ends[1] + ends[3]) / 2
+        parts.append(
+            f'<path class="edge" d="M{ends[0]:.1f},{ends[1]:.1f}C{ends[0]:.1f},{bend:.1f} '
+            f'{ends[2]:.1f},{bend:.1f} {ends[2]:.1f},{ends[3]:.1f}"/>'
+        )
     for stage, (x, y) in places.items():
         own = [job.seconds for job in jobs if job.stage == stage]
         says = [say_number_of(len(own), "job"), say_duration(sum(own))] if own else ["this page"]
@@ -124,10 +114,48 @@ def draw_stages(jobs: Sequence[Job]) -> Figure | None:
             f'<text class="tick" {middle} y="{y + 29 + 13 * line:.1f}">{escape(text)}</text>'
             for line, text in enumerate(says)
         ]
-    height = 12 + (len(rows) - 1) * PITCH[1] + BOX[1]
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Graph of the stages">'
     caption = "From top to bottom: what a stage reads is above it."
     return Figure("The stages", Markup(head + "".join(parts) + "</svg>"), caption)
+
+
+def reduce_graph(inputs: StageInputs) -> dict[str, list[str]]:
+    """Keep the stages of a graph that are its keys, and of their inputs those that no other input implies.
+
+    Parameters
+    ----------
+    inputs : mapping
+        Stage -> stages whose outputs it reads, also ones that are no key.
+
+    Returns
+    -------
+    dict
+        Stage -> inputs; in the order of the keys.
+    """
+
+    def implied(stage: str) -> set[str]:
+        known = [before for before in inputs.get(stage, ()) if before in inputs]
+        return set(known).union(*(implied(before) for before in known))
+
+    reduced = {}
+    for stage, befores in inputs.items():
+        known = [before for before in befores if before in inputs]
+        reduced[stage] = [b for b in known if not any(b in implied(other) for other in known)]
+    return reduced
+
+
+def place_stages(inputs: StageInputs) -> list[list[str]]:
+    """Sort the stages of a graph into rows, each as far up as its inputs allow."""
+
+    def row_of(stage: str) -> int:
+        return 1 + max((row_of(before) for before in inputs[stage]), default=-1)
+
+    rows: list[list[str]] = []
+    for stage in sorted(inputs, key=row_of):
+        if row_of(stage) == len(rows):
+            rows.append([])
+        rows[row_of(stage)].append(stage)
+    return rows
 
 
 def say_speed(jobs: Sequence[Job], *, run: str, megapixels: float) -> Cell:
@@ -144,7 +172,8 @@ def megapixels_of(images: Mapping[str, Mapping[str, str]]) -> float:
     return sum(int(float(rows)) * int(float(columns)) for rows, columns in sizes) / 1e6
 
 
-def _stages_of(jobs: Sequence[Job]) -> list[str]:
-    order = list(PLACES)
+def _stages_of(jobs: Sequence[Job], stage_inputs: StageInputs) -> list[str]:
+    """List the stages that have jobs, in the order of the chain; unknown ones last."""
+    order = list(stage_inputs)
     found = dict.fromkeys(job.stage for job in jobs)
     return sorted(found, key=lambda stage: (order.index(stage) if stage in order else len(order), stage))

@@ -45,6 +45,7 @@ def write_report(
     labels_dirs: Mapping[str, str | Path],
     gallery: Mapping[str, Any],
     provenance: Mapping[str, Any],
+    stage_inputs: Sequence[tuple[str, Sequence[str]]],
     remarks: Sequence[str] = (),
     pixel_size_um: float | None = None,
     temporal_dirs: Mapping[str, str | Path] | None = None,
@@ -79,6 +80,8 @@ def write_report(
         gallery_images, gallery_choice, gallery_side_px.
     provenance : mapping
         date, commit, versions, python, machine, command; any may be missing. The function reads no clock.
+    stage_inputs : sequence of pairs
+        Stage, and stages whose outputs it reads; in the order of the chain, for the graph of the stages.
     remarks : sequence of str
         Remarks on the config for the reader.
     pixel_size_um : float, optional
@@ -138,8 +141,8 @@ def write_report(
                 [metrics_path, scores_path, comparisons_path, curves_path, sizes_path],
             )
         ),
-        "jobs_table": runtime.tabulate_jobs(jobs),
-        "stages": runtime.draw_stages(jobs),
+        "jobs_table": runtime.tabulate_jobs(jobs, stage_inputs=dict(stage_inputs)),
+        "stages": runtime.draw_stages(jobs, stage_inputs=dict(stage_inputs)),
         "difference_table": comparison.tabulate_differences(standings, comparisons),
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [

@@ -1,0 +1,20 @@
+"""Graph of the stages: which stages read the outputs of which others."""
+
+# Stage -> stages whose outputs its rules read, in the order of the chain. `match` also reads images and labels, but of
+# another dataset, and `crate` describes the results after the report; a report shows neither. A test compares this
+# graph with Snakemake's.
+STAGE_INPUTS: dict[str, tuple[str, ...]] = {
+    "match": (),
+    "simulate": ("match",),
+    "preprocess": ("simulate",),
+    "rasterize": ("simulate",),
+    "check": ("simulate",),
+    "train": ("preprocess", "rasterize"),
+    "predict": ("preprocess", "train"),
+    "postprocess": ("simulate", "preprocess", "rasterize", "train", "predict"),
+    "export": ("postprocess",),
+    "evaluate": ("preprocess", "rasterize", "predict", "postprocess"),
+    "report": (
+        "match", "check", "preprocess", "rasterize", "train", "predict", "postprocess", "evaluate",
+    ),
+}  # fmt: skip
