@@ -34,9 +34,9 @@ include: "workflow/rules/crate.smk"
 
 
 wildcard_constraints:
-    dataset=r"[A-Za-z0-9][A-Za-z0-9_+-]*",
-    run=r"[A-Za-z0-9][A-Za-z0-9_+-]*(\.seed\d+|\.mean)?(\.fold\d+)?",
-    shard=r"[a-z0-9]+-\d\d\d\d+",
+    dataset=DATASET_PATTERN,
+    run=RUN_PATTERN,
+    shard=SHARD_PATTERN,
 
 
 onstart:

@@ -135,7 +135,7 @@ def test_the_config_model_uses_of_the_library_only_what_bounds_a_simulation():
         other for module in TREES if package_of(module) == "config" for other in own_imports(module)
         if package_of(other) != "config"
     }  # fmt: skip
-    assert others == {"cellmill.simulation.density", "cellmill.simulation.sequence_names"}
+    assert others == {"cellmill.declared", "cellmill.simulation.density", "cellmill.simulation.sequence_names"}
 
 
 @pytest.mark.parametrize("stage", REACHED)

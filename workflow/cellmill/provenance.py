@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cellmill.declared import read_declaration
 from cellmill.runlog import package_versions
 
 LIBRARY_DIR = Path(__file__).resolve().parent
@@ -115,7 +116,7 @@ def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str,
         path = _module_path(module)
         assert path is not None, f"{module} is no module of {PACKAGE}"
         digests[module] = _source_digest(path)
-        for file in _declared_data_files(path):
+        for file in read_declaration(path, "DATA_FILES") or ():
             data = (path.parent / file).read_bytes()
             digests[f"{module}:{file}"] = hashlib.sha256(data).hexdigest()[:16]
         todo.extend(_imported_modules(path))
@@ -162,15 +163,6 @@ def _imported_modules(path: Path) -> list[str]:
             continue
         modules.extend(name for name in names if _module_path(name) is not None)
     return modules
-
-
-def _declared_data_files(path: Path) -> list[str]:
-    for node in _tree(path).body:
-        if isinstance(node, ast.Assign) and any(
-            isinstance(target, ast.Name) and target.id == "DATA_FILES" for target in node.targets
-        ):
-            return list(ast.literal_eval(node.value))
-    return []
 
 
 def _source_digest(path: Path) -> str:

@@ -13,9 +13,14 @@ from cellmill.config.errors import ConfigError
 from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
     CRATE,
+    DATASET_PATTERN,
     FIT,
     INDEX,
+    MEAN_PATTERN,
     REPORT,
+    RUN_PATTERN,
+    SHARD_PATTERN,
+    TRAINED_PATTERN,
     WEIGHTS,
     check_paths,
     dataset_path,

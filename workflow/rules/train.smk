@@ -22,7 +22,7 @@ rule train:
     benchmark:
         "benchmarks/{dataset}/train/{run}.tsv"
     wildcard_constraints:
-        run=r"[^/.]+(\.seed\d+)?(\.fold\d+)?",
+        run=TRAINED_PATTERN,
     conda:
         "../../envs/torch.yaml"
     threads: 4
@@ -51,7 +51,7 @@ rule join_seeds:
     benchmark:
         "benchmarks/{dataset}/train/{run}.tsv"
     wildcard_constraints:
-        run=r"[^/]+\.mean(\.fold\d+)?",
+        run=MEAN_PATTERN,
     conda:
         "../../envs/torch.yaml"
     threads: 1

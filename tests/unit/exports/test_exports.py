@@ -24,7 +24,8 @@ import yaml
 from cellmill.config.dataset import Config
 from cellmill.config.networks import RECURRENT, Network, network_settings
 from cellmill.config.preset import ModelPreset
-from cellmill.exports.bioimageio import CITATIONS, DOI, EPSILON, smallest_px
+from cellmill.declared import modules_that_declare
+from cellmill.exports.bioimageio import DOI, EPSILON, smallest_px
 from cellmill.exports.model_file import export_model
 from cellmill.exports.onnx_graph import CHANNEL_NAMES
 from cellmill.exports.trained import read_model
@@ -40,6 +41,8 @@ from cellmill.stages.export_bioimageio import export_bioimageio
 from cellmill.stages.export_onnx import export_onnx
 from project import ROOT
 from training_shards import merge
+
+CITATIONS = modules_that_declare("models", "CITATIONS")
 
 # Tolerance for operations that a runtime performs in a different order from torch.
 TOLERANCE = 1e-4

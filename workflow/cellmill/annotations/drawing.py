@@ -7,10 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cellmill.annotations.instance import Instance
-from cellmill.images.stored import IGNORE_LABEL
-
-# Pixels drawn at a time: drawing a slide's labels needs memory only for one band and the objects.
-BAND_PIXELS = 2**22
+from cellmill.images.stored import BAND_PIXELS, IGNORE_LABEL, list_bands
 
 
 @dataclass
@@ -43,9 +40,8 @@ class Drawing:
         order = sorted(range(len(areas)), key=lambda i: (areas[i], i), reverse=True)
         tops = np.array([self.instances[i].row for i in order])
         bottoms = tops + np.array([self.instances[i].mask_yx.shape[0] for i in order], dtype=int)
-        height = max(1, max_pixels // self.shape[1])
-        for first in range(0, self.shape[0], height):
-            last = min(first + height, self.shape[0])
+        for rows in list_bands(self.shape, pixels=max_pixels):
+            first, last = rows.start, rows.stop
             band_yx = np.zeros((last - first, self.shape[1]), dtype=np.uint32)
             for instance in self.ignored:
                 view_yx, mask_yx = _overlay(band_yx, instance, first=first)

@@ -15,10 +15,8 @@ from cellmill.annotations.pieces import crop_piece, gather_bands, join_regions, 
 from cellmill.images.axes import PlaneIndex
 from cellmill.images.channels import has_alpha
 from cellmill.images.rasters import match_plane, open_raster
-from cellmill.images.stored import IGNORE_LABEL
+from cellmill.images.stored import BAND_PIXELS, IGNORE_LABEL
 
-# Pixels read at a time: reading an annotation of a slide needs memory only for one band and the objects.
-BAND_PIXELS = 2**22
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 

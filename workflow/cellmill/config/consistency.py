@@ -1,19 +1,18 @@
 """Checks for contradictory settings in a preset. Each message suggests a setting that would work."""
 
 import math
+import typing
 
 from cellmill.config.augmentation import Augmentation
-from cellmill.config.networks import RECURRENT, NetworkSection, stride_px
+from cellmill.config.networks import RECURRENT, NetworkSection, Output, stride_px
 from cellmill.config.training import Input, Loss, Predict, Train
+from cellmill.declared import read_declaration
 
+_OUTPUTS_OF_LOSS: dict[str, tuple[str, ...]] = read_declaration("training/losses.py", "OUTPUTS_OF_LOSS")
 # Losses that each output can be trained with; messages suggest the first.
 LOSSES: dict[str, tuple[str, ...]] = {
-    "foreground": ("bce", "dice", "bce_dice", "focal"),
-    "two_classes": ("ce", "bce", "dice", "bce_dice", "focal"),
-    "contour": ("ce",),
-    "distance": ("distance",),
-    "flow": ("flow",),
-    "flow_gray": ("mse",),
+    output: tuple(loss for loss, outputs in _OUTPUTS_OF_LOSS.items() if output in outputs)
+    for output in typing.get_args(Output)
 }
 # A displacement of standard deviation d, smoothed over s, has a slope of standard deviation d / (sqrt(2) s). At
 # s = 2.8 d this is 1/4, so that a slope of 1, which folds the image, is four standard deviations away.

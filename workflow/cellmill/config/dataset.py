@@ -16,6 +16,8 @@ from cellmill.config.preset import ModelPreset
 from cellmill.config.report import Report
 from cellmill.config.simulate import Simulate
 
+# A part of a path that a pattern names, such as {sample}
+WILDCARD = r"\{([A-Za-z_][A-Za-z0-9_]*)\}"
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+-]*"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -228,7 +230,7 @@ class Dataset(Closed):
     @classmethod
     def _pattern_is_sound(cls, pattern: str | None) -> str | None:
         if pattern is not None:
-            stripped = re.sub(r"\{[A-Za-z_][A-Za-z0-9_]*\}", "", pattern)
+            stripped = re.sub(WILDCARD, "", pattern)
             if "{" in stripped or "}" in stripped:
                 raise ValueError(
                     f"expected wildcards such as {{sample}}, found unmatched braces in {pattern!r}. Close each brace"

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from cellmill.config.closed import Closed
+from cellmill.declared import modules_that_declare, read_declaration
 
 Output = Literal["foreground", "two_classes", "contour", "distance", "flow", "flow_gray"]
 _OUTPUT = (
@@ -111,16 +112,17 @@ class Fcrn(Closed):
 NetworkSection = UNet | StemNet | ClstmText | ClstmCode | UNetIsbi | SegNet | Fcrn
 Network = Annotated[NetworkSection, Field(discriminator="architecture")]
 
-RECURRENT = ("clstm_unet_text", "clstm_unet_code")
+# Architectures with a hidden state that carries over from frame to frame
+RECURRENT = tuple(name for name, is_recurrent in modules_that_declare("models", "IS_RECURRENT").items() if is_recurrent)
 
 
 def stride_px(network: NetworkSection) -> int:
     """Return the number of pixels that the sides of a patch must be multiples of."""
-    if isinstance(network, UNet | UNetIsbi):
-        return 2**network.levels
-    if isinstance(network, StemNet):
-        return 2 ** (network.levels - 1)
-    return 32 if isinstance(network, SegNet) else 8
+    halvings = read_declaration(f"models/{network.architecture}.py", "HALVINGS")
+    if isinstance(halvings, tuple):
+        key, added = halvings
+        halvings = int(getattr(network, key)) + int(added)
+    return 2 ** int(halvings)
 
 
 def network_settings(preset: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from cellmill.evaluation.paper_scores import count_section
-from cellmill.images.stored import IGNORE_LABEL, StoredRows
+from cellmill.images.stored import BAND_PIXELS, IGNORE_LABEL, StoredRows
 from cellmill.images.windows import WHOLE_PIXELS, cut_evenly
 from cellmill.metrics.borders import count_borders
 from cellmill.metrics.calibration import DIGITS, count_calibration
@@ -27,7 +27,6 @@ from cellmill.objects.morphology import label_components
 from cellmill.preprocessing.geometry import fit_label_rows, unfit_image_rows
 
 THRESHOLDED, POSTPROCESSED = "thresholded", "postprocessed"
-BAND_PIXELS = 1 << 22
 ReadRows = Callable[[slice], np.ndarray]
 
 

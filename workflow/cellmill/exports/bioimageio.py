@@ -31,21 +31,6 @@ EPSILON = 1e-6
 TEST_SEED = 20240229
 MAX_NAME = 64
 
-# Publications behind each architecture. The format requires a DOI, so a preset's `cite` is added to this list only
-# if it contains one; the guide shows `cite` in any case.
-CITATIONS: dict[str, tuple[tuple[str, str], ...]] = {
-    "unet": (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),),
-    "unet_isbi": (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),),
-    "stemnet": (
-        ("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),
-        ("Akeret et al. 2017: the U-Net whose settings it has", "10.1016/j.ascom.2017.01.002"),
-    ),
-    "segnet": (("Badrinarayanan et al. 2017: SegNet", "10.1109/TPAMI.2016.2644615"),),
-    "fcrn": (("Xie et al. 2018: fully convolutional regression networks", "10.1080/21681163.2016.1149104"),),
-    "clstm_unet_text": (("Arbelle and Riklin Raviv 2018: C-LSTM U-Net", "10.48550/arXiv.1805.11247"),),
-    "clstm_unet_code": (("Arbelle and Riklin Raviv 2018: C-LSTM U-Net", "10.48550/arXiv.1805.11247"),),
-}
-
 DOI = re.compile(r"10\.\d{4,9}/[^\s,;)]*[^\s,;).]")
 
 GUIDE = """# {title}
@@ -196,7 +181,8 @@ def describe_model(facts: Mapping[str, Any], *, digests: Mapping[str, str], opse
 
 
 def _list_citations(facts: Mapping[str, Any]) -> list[dict[str, str]]:
-    cited = {doi: text for text, doi in CITATIONS[facts["architecture"]]}
+    cited = {doi: text for text, doi in facts["citations"]}
+    # The format requires a DOI: a preset's `cite` is listed only if it contains one. The guide shows it in any case.
     if found := DOI.search(facts["cite"]):
         cited = {found.group(): facts["cite"], **cited}
     return [{"text": text, "doi": doi} for doi, text in cited.items()]

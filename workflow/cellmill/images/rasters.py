@@ -13,9 +13,7 @@ from cellmill.images import ome_zarr, png_jpeg, tiff
 from cellmill.images.axes import MAX_DECODED_BYTES, PROJECTIONS, Layout, PlaneIndex
 from cellmill.images.damage import explain
 from cellmill.images.png_jpeg import STORE, identify
-
-# Pixels of a band: 8 MiB at 16 bits, enough rows of a slide to outweigh the overhead of reading
-BAND_PIXELS = 2**22
+from cellmill.images.stored import BAND_PIXELS
 
 
 @dataclass(frozen=True)

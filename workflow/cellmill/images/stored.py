@@ -16,6 +16,9 @@ from cellmill.images.damage import explain
 
 # Marks pixels whose class is unknown; never the label of an object.
 IGNORE_LABEL = 65535
+# Pixels of a band, in which large images are read and computed: 8 MiB of 16-bit pixels, enough rows to keep the
+# overhead of reading small
+BAND_PIXELS = 2**22
 # Size of a strip in a compressed image: small enough to decode individually, large enough to compress well
 STRIP_BYTES = 2**18
 SCALE_IN_UM = "ImageJ=1.54f\nunit=micron\n"
@@ -209,6 +212,21 @@ def read_probabilities(path: str | Path) -> np.ndarray:
     return array if array.ndim == 3 else array[np.newaxis]
 
 
+def list_bands(shape: tuple[int, int], *, pixels: int = BAND_PIXELS) -> list[slice]:
+    """Split the rows of an image into bands of at most `pixels`, or of one row if a row has more.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (rows, columns) of the image.
+    pixels : int
+        Pixels that a band may hold.
+    """
+    rows, columns = shape
+    height = max(1, pixels // columns)
+    return [slice(first, min(first + height, rows)) for first in range(0, rows, height)]
+
+
 def pick_rows(read: Callable[[int, int], np.ndarray], rows: slice | np.ndarray, *, height: int) -> np.ndarray:
     """Return a slice of the rows of an image, or the rows at ascending indices.
 
@@ -248,11 +266,9 @@ class StoredRows:
             raise explain(error, path=self._path, kind="TIFF") from error
         self.shape: tuple[int, int] = (int(rows), int(columns))
 
-    def bands(self, max_pixels: int = 2**22) -> Iterator[tuple[slice, np.ndarray]]:
+    def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield the first channel from top to bottom, as slices of rows and their pixels."""
-        height = max(1, max_pixels // self.shape[1])
-        for first in range(0, self.shape[0], height):
-            rows = slice(first, min(first + height, self.shape[0]))
+        for rows in list_bands(self.shape, pixels=max_pixels):
             yield rows, self[rows]
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from cellmill.images.stored import BAND_PIXELS, list_bands
+
 # Images of up to this many pixels are a single window.
 WHOLE_PIXELS = 3072 * 3072
 CORE_PX = 2048
@@ -156,11 +158,9 @@ class LabelFile:
         mapped = np.memmap(self._path, mode="r+", dtype=np.uint32, shape=self.shape)
         mapped[rows, columns] = part_yx
 
-    def bands(self, max_pixels: int = 2**22) -> Iterator[tuple[slice, np.ndarray]]:
+    def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[tuple[slice, np.ndarray]]:
         """Yield the image from top to bottom, as slices of rows and their labels."""
-        height = max(1, max_pixels // self.shape[1])
-        for first in range(0, self.shape[0], height):
-            rows = slice(first, min(first + height, self.shape[0]))
+        for rows in list_bands(self.shape, pixels=max_pixels):
             yield rows, self.read(rows)
 
     def look_up(self, table: np.ndarray) -> None:

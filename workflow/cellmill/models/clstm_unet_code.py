@@ -21,6 +21,11 @@ from cellmill.models.layers import double_size, initialise_convolutions, scale_c
 from cellmill.models.memory import State
 from cellmill.models.receptive_field import Join, Keep, Layer, Upsample, Window, convolution, measure_receptive_field
 
+# Read by config and exports, see registry.py
+IS_RECURRENT = True
+HALVINGS = 3
+CITATIONS = (("Arbelle and Riklin Raviv 2018: C-LSTM U-Net", "10.48550/arXiv.1805.11247"),)
+
 LSTM_KERNEL_PX = 5
 ENCODER = (1, 2, 2, 4)  # channels in multiples of base_channels
 DECODER = (0.25, 0.5, 1, 2)  # by level, the finest first
@@ -55,8 +60,8 @@ class EncoderBlock(nn.Module):
 class ClstmUNetCode(nn.Module):
     """Recurrent encoder and feed-forward decoder; convolutions process all frames of a window as one batch."""
 
-    is_recurrent = True
-    stride_px = 2 ** (len(ENCODER) - 1)
+    is_recurrent = IS_RECURRENT
+    stride_px = 2**HALVINGS
 
     def __init__(
         self,

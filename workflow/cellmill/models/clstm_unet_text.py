@@ -22,6 +22,11 @@ from cellmill.models.layers import double_size, make_norm, scale_channels
 from cellmill.models.memory import State
 from cellmill.models.receptive_field import POOL, Join, Keep, Layer, Upsample, convolution, measure_receptive_field
 
+# Read by config and exports, see registry.py
+IS_RECURRENT = True
+HALVINGS = 3
+CITATIONS = (("Arbelle and Riklin Raviv 2018: C-LSTM U-Net", "10.48550/arXiv.1805.11247"),)
+
 FACTORS = (1, 2, 4, 8)  # channels in multiples of base_channels
 NEGATIVE_SLOPE = 0.01  # of the leaky ReLU; paper 2 gives no number, so torch's default is used
 
@@ -46,8 +51,8 @@ class EncoderBlock(nn.Module):
 class ClstmUNetText(nn.Module):
     """Recurrent encoder and feed-forward decoder; convolutions process all frames of a window as one batch."""
 
-    is_recurrent = True
-    stride_px = 2 ** (len(FACTORS) - 1)
+    is_recurrent = IS_RECURRENT
+    stride_px = 2**HALVINGS
 
     def __init__(
         self, *, in_channels: int, out_channels: int, channels: list[int], lstm_kernel_px: int, memory: bool

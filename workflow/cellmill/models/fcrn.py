@@ -17,6 +17,11 @@ from torch import Tensor, nn
 from cellmill.models.layers import double_size, initialise_convolutions, make_norm, scale_channels
 from cellmill.models.receptive_field import POOL, Layer, Upsample, convolution, measure_receptive_field
 
+# Read by config and exports, see registry.py
+IS_RECURRENT = False
+HALVINGS = 3
+CITATIONS = (("Xie et al. 2018: fully convolutional regression networks", "10.1080/21681163.2016.1149104"),)
+
 # Channels in multiples of base_channels.
 ENCODER = (1, 2, 4, 16)
 DECODER = (4, 2, 1)
@@ -25,8 +30,8 @@ DECODER = (4, 2, 1)
 class Fcrn(nn.Module):
     """Encoder with three poolings and decoder with three upsamplings, one convolution per stage."""
 
-    is_recurrent = False
-    stride_px = 2 ** len(DECODER)
+    is_recurrent = IS_RECURRENT
+    stride_px = 2**HALVINGS
 
     def __init__(
         self,

@@ -6,9 +6,16 @@ A network is a `torch.nn.Module` that maps images_bcyx (float32, normalised) to 
   halo_px               largest distance from an output pixel to an input pixel that affects it
   is_recurrent          whether it maps (images_btcyx, state) to (logits_btcyx, state): images_btcyx is a window of
                         frames, state the hidden state after the previous window, None at the start of a sequence
+
+A module declares as literals, which the config reads without loading torch (`cellmill.declared`)
+  IS_RECURRENT          as above
+  HALVINGS              how often the resolution is halved: a number, or a key of the network's settings and a number
+                        that is added to its value; the stride is 2 to that power
+  CITATIONS             publications behind the architecture, as text and DOI; a bioimage.io package lists them
 """
 
 import importlib
+from types import ModuleType
 from typing import Any
 
 from torch import nn
@@ -32,11 +39,20 @@ def build_network(network: dict[str, Any]) -> nn.Module:
     """
     keywords = dict(network)
     architecture, out_channels = keywords.pop("architecture"), OUTPUT_CHANNELS[keywords.pop("output")]
-    module = importlib.import_module(f"cellmill.models.{architecture}")
-    built: nn.Module = module.build(**keywords, out_channels=out_channels)
+    built: nn.Module = _module_of(architecture).build(**keywords, out_channels=out_channels)
     return built
+
+
+def citations_of(architecture: str) -> tuple[tuple[str, str], ...]:
+    """Return the publications behind an architecture, as text and DOI."""
+    citations: tuple[tuple[str, str], ...] = _module_of(architecture).CITATIONS
+    return citations
 
 
 def count_parameters(network: nn.Module) -> int:
     """Count the trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+
+def _module_of(architecture: str) -> ModuleType:
+    return importlib.import_module(f"cellmill.models.{architecture}")

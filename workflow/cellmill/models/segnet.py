@@ -19,6 +19,11 @@ from torch import Tensor, nn
 from cellmill.models.layers import initialise_convolutions, make_norm, scale_channels
 from cellmill.models.receptive_field import POOL, Layer, Upsample, convolution, measure_receptive_field
 
+# Read by config and exports, see registry.py
+IS_RECURRENT = False
+HALVINGS = 5
+CITATIONS = (("Badrinarayanan et al. 2017: SegNet", "10.1109/TPAMI.2016.2644615"),)
+
 FACTORS = (1, 2, 4, 8, 8)  # channels in multiples of base_channels
 CONVOLUTIONS = (2, 2, 3, 3, 3)
 
@@ -26,8 +31,8 @@ CONVOLUTIONS = (2, 2, 3, 3, 3)
 class SegNet(nn.Module):
     """Encoder and decoder of five blocks each."""
 
-    is_recurrent = False
-    stride_px = 2 ** len(FACTORS)
+    is_recurrent = IS_RECURRENT
+    stride_px = 2**HALVINGS
 
     def __init__(self, *, in_channels: int, out_channels: int, channels: list[int], norm: str) -> None:
         super().__init__()

@@ -22,6 +22,14 @@ from torch import Tensor, nn
 from cellmill.models.layers import scale_channels
 from cellmill.models.receptive_field import POOL, Join, Keep, Layer, Upsample, convolution, measure_receptive_field
 
+# Read by config and exports, see registry.py
+IS_RECURRENT = False
+HALVINGS = ("levels", -1)
+CITATIONS = (
+    ("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),
+    ("Akeret et al. 2017: the U-Net whose settings it has", "10.1016/j.ascom.2017.01.002"),
+)
+
 BIAS = 0.1  # SOURCE tf_unet: slightly above zero, so that every ReLU is active at the start
 
 
@@ -41,7 +49,7 @@ class DroppedConv(nn.Module):
 class StemNet(nn.Module):
     """Encoder and decoder with skip connections."""
 
-    is_recurrent = False
+    is_recurrent = IS_RECURRENT
 
     def __init__(
         self,

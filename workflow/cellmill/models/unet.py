@@ -22,6 +22,11 @@ from torch import Tensor, nn
 from cellmill.models.layers import make_norm, scale_channels
 from cellmill.models.receptive_field import POOL, Join, Keep, Layer, Upsample, convolution, measure_receptive_field
 
+# Read by config and exports, see registry.py
+IS_RECURRENT = False
+HALVINGS = ("levels", 0)
+CITATIONS = (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),)
+
 
 class Film(nn.Module):
     """Gain and offset of each channel by class: the identity at the start of training and where all classes are 0."""
@@ -62,7 +67,7 @@ class ConvBlock(nn.Module):
 class UNet(nn.Module):
     """Encoder, bottleneck and decoder with skip connections."""
 
-    is_recurrent = False
+    is_recurrent = IS_RECURRENT
 
     def __init__(
         self, *, in_channels: int, out_channels: int, channels: list[int], norm: str, dropout: float, film: int

@@ -27,6 +27,11 @@ from cellmill.models.receptive_field import (
     measure_receptive_field,
 )
 
+# Read by config and exports, see registry.py
+IS_RECURRENT = False
+HALVINGS = ("levels", 0)
+CITATIONS = (("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),)
+
 HEAD_CHANNELS = 2
 
 
@@ -48,7 +53,7 @@ class UpConv(nn.Module):
 class UNetIsbi(nn.Module):
     """Encoder and decoder with skip connections."""
 
-    is_recurrent = False
+    is_recurrent = IS_RECURRENT
 
     def __init__(self, *, in_channels: int, out_channels: int, channels: list[int], dropout: float) -> None:
         super().__init__()

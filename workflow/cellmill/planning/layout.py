@@ -4,6 +4,15 @@ The rules state their outputs as patterns, for the reader; a test compares these
 the inputs of the rules to the settings of a report, takes the paths from here.
 """
 
+from cellmill.config.dataset import NAME_PATTERN
+
+# Wildcards of the rules
+DATASET_PATTERN = NAME_PATTERN
+TRAINED_PATTERN = rf"{NAME_PATTERN}(\.seed\d+)?(\.fold\d+)?"
+MEAN_PATTERN = rf"{NAME_PATTERN}\.mean(\.fold\d+)?"
+RUN_PATTERN = rf"{NAME_PATTERN}(\.seed\d+|\.mean)?(\.fold\d+)?"
+SHARD_PATTERN = r"[a-z0-9]+-\d{4,}"
+
 RESULTS = "results"
 INDEX = f"{RESULTS}/index.html"
 

@@ -4,11 +4,11 @@ import re
 import shutil
 from pathlib import Path
 
-from cellmill.planning.layout import RESERVED_NAMES, RESULTS, room_path, rooms_of_run
+from cellmill.planning.layout import RESERVED_NAMES, RESULTS, SHARD_PATTERN, room_path, rooms_of_run
 from cellmill.planning.plan import Plan
 
 # A shard's folder, its file (train-0000.json), or its seal (.train-0000.sha256).
-SHARD_ENTRY = re.compile(r"\.?(?P<shard>[a-z0-9]+-\d{4,})(\.json|\.sha256)?")
+SHARD_ENTRY = re.compile(rf"\.?(?P<shard>{SHARD_PATTERN})(\.json|\.sha256)?")
 
 
 def remove_old_shards(plan: Plan, *, results_dir: str | Path = RESULTS) -> list[str]:

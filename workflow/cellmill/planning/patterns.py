@@ -5,14 +5,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from cellmill.config.dataset import WILDCARD
 from cellmill.images.ome_zarr import is_store
 
-_WILDCARD = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+# Where the text of a pattern is open: a wildcard or a star
+PLACES = re.compile(rf"{WILDCARD}|\*")
 
 
 def wildcards_of(pattern: str) -> list[str]:
     """List the wildcards of a pattern in the order of their first use."""
-    return list(dict.fromkeys(_WILDCARD.findall(pattern)))
+    return list(dict.fromkeys(re.findall(WILDCARD, pattern)))
 
 
 def pattern_regex(pattern: str) -> re.Pattern[str]:
@@ -21,7 +23,7 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
     A wildcard matches within one file or folder name, and a repeated wildcard matches the same text again.
     """
     text, position, seen = "", 0, set()
-    for match in re.finditer(r"\{([A-Za-z_][A-Za-z0-9_]*)\}|\*", pattern):
+    for match in PLACES.finditer(pattern):
         text += re.escape(pattern[position : match.start()])
         position = match.end()
         name = match.group(1)
@@ -48,8 +50,8 @@ def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
     ValueError
         If one of them is a broken symbolic link.
     """
-    parts = re.split(r"(\{[A-Za-z_][A-Za-z0-9_]*\}|\*)", pattern)
-    globbed = "".join("*" if part == "*" or _WILDCARD.fullmatch(part) else glob.escape(part) for part in parts)
+    literals = PLACES.sub("\0", pattern).split("\0")
+    globbed = "*".join(map(glob.escape, literals))
     regex = pattern_regex(pattern)
     for path in sorted(glob.iglob(globbed)):
         match = regex.fullmatch(path)
@@ -78,8 +80,8 @@ def refuse_dangling(path: str) -> None:
 def fill_pattern(pattern: str, values: dict[str, str]) -> str:
     """Replace the wildcards of a pattern by values, which are escaped for glob if the pattern contains a star."""
     is_glob = "*" in pattern
-    return _WILDCARD.sub(
-        lambda match: glob.escape(values[match.group(1)]) if is_glob else values[match.group(1)], pattern
+    return re.sub(
+        WILDCARD, lambda match: glob.escape(values[match.group(1)]) if is_glob else values[match.group(1)], pattern
     )
 
 

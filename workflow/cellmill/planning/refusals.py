@@ -1,13 +1,14 @@
 """Check the config against the data and report impossible settings before any job starts."""
 
 from cellmill.config.networks import RECURRENT
+from cellmill.declared import read_declaration
 from cellmill.planning.plan import Plan
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import some
 from cellmill.preprocessing.background import MIN_FRAMES, TEMPORAL_METHODS
 
 # Methods of splitting objects that need a predicted map of the same name
-MAPS_OF_METHODS = ("contour", "distance", "flow")
+MAPS_OF_METHODS: tuple[str, ...] = read_declaration("objects/instances.py", "MAPS")
 # Outputs whose targets are computed from individual cells rather than from the mask.
 INSTANCE_OUTPUTS = ("contour", "distance", "flow", "flow_gray")
 

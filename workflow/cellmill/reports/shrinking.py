@@ -2,11 +2,9 @@
 
 import numpy as np
 
+from cellmill.images.stored import BAND_PIXELS
 from cellmill.images.windows import cut_evenly
 from cellmill.preprocessing.geometry import RowSource, fit_rows, nearest, plan_fit, raw_rows_of
-
-# Pixels that are read at a time
-BAND_PIXELS = 1 << 22
 
 
 def shrink(source: RowSource, shape: tuple[int, int]) -> np.ndarray:

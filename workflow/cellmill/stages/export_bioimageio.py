@@ -13,6 +13,7 @@ import torch
 from cellmill.exports.bioimageio import TEST_SEED, draw_test_image, normalise_test_image, pack_model, smallest_px
 from cellmill.exports.onnx_graph import OPSET
 from cellmill.exports.trained import describe_run, read_model
+from cellmill.models.registry import citations_of
 
 logger = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def export_bioimageio(
     facts = {
         **describe_run(trained, title=title, cite=cite), "dataset": dataset, "run": run,
         "preprocess": trained.description["preprocess"],
+        "citations": citations_of(trained.network["architecture"]),
     }  # fmt: skip
     # One side is longer by one stride, so that a mix-up of rows and columns shows.
     rows = smallest_px(stride_px=facts["stride_px"], halo_px=facts["halo_px"])

@@ -11,7 +11,7 @@ import numpy as np
 from cellmill.images.channels import Channel, select_channel
 from cellmill.images.files import raise_together, read_plane, read_shape
 from cellmill.images.rasters import open_raster
-from cellmill.images.stored import write_image_bands
+from cellmill.images.stored import BAND_PIXELS, write_image_bands
 from cellmill.preprocessing.background import (
     BAND_STEP,
     MIN_FRAMES,
@@ -32,8 +32,6 @@ logger = logging.getLogger(__name__)
 # Memory limit of the stack from which a background is computed. A longer or larger sequence is read in bands of
 # rows, so that memory does not grow with it.
 MAX_STACK_MB = 256
-# Pixels of a raw image preprocessed at a time, so that the memory of a job does not grow with its images.
-BAND_PIXELS = 2**22
 
 # Takes some rows of a raw frame and their slice; returns float32 of the same shape
 Subtract = Callable[[np.ndarray, slice], np.ndarray]

@@ -18,13 +18,13 @@ IGNORED_TARGET = 255
 # Added to numerator and denominator of the Dice coefficient: an empty patch predicted as empty has loss 0, not 0/0.
 DICE_SMOOTHING_PX = 1.0
 
-# Outputs for which each loss is defined.
+# Outputs that each loss is defined for. The config reads this declaration and proposes the losses in this order.
 OUTPUTS_OF_LOSS: dict[str, tuple[str, ...]] = {
+    "ce": ("two_classes", "contour"),
     "bce": ("foreground", "two_classes"),
     "dice": ("foreground", "two_classes"),
     "bce_dice": ("foreground", "two_classes"),
     "focal": ("foreground", "two_classes"),
-    "ce": ("two_classes", "contour"),
     "mse": ("flow_gray",),
     "distance": ("distance",),
     "flow": ("flow",),

@@ -1,0 +1,57 @@
+"""Facts that a module declares about itself as literals, read from its source without importing it.
+
+The config must know, for example, the stride of a network, but importing a network loads torch, which takes seconds in
+every job. So a module states such facts as plain literals at its top level, and this file reads them.
+"""
+
+import ast
+import functools
+from pathlib import Path
+from typing import Any
+
+LIBRARY_DIR = Path(__file__).resolve().parent
+
+
+def read_declaration(path: str | Path, name: str) -> Any:
+    """Return the literal that a module assigns to a name at its top level; None if it assigns none.
+
+    Parameters
+    ----------
+    path : path
+        The module's file, relative to the library or absolute.
+    name : str
+        Such as ``DATA_FILES``.
+
+    Raises
+    ------
+    ValueError
+        If the value is not a literal.
+    """
+    file = LIBRARY_DIR / path
+    stat = file.stat()
+    return _literals(file, (stat.st_size, stat.st_mtime_ns)).get(name, lambda: None)()
+
+
+def modules_that_declare(folder: str, name: str) -> dict[str, Any]:
+    """Return the modules of a package that declare a name, sorted: module name -> literal."""
+    found = {
+        path.stem: read_declaration(path, name) for path in sorted((LIBRARY_DIR / folder).glob("[a-z]*.py"))
+    }  # fmt: skip
+    return {module: value for module, value in found.items() if value is not None}
+
+
+@functools.cache
+def _literals(file: Path, stamp: tuple[int, int]) -> dict[str, Any]:
+    """Return a function for each name that is assigned at the top level, which evaluates its literal."""
+    found: dict[str, Any] = {}
+    for node in ast.parse(file.read_text(encoding="utf-8"), filename=str(file)).body:
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        for target in targets:
+            if isinstance(target, ast.Name):
+                found[target.id] = functools.partial(ast.literal_eval, value)
+    return found
