@@ -29,6 +29,22 @@ from cellmill.annotations.instance import Instance
 from cellmill.annotations.pieces import LabelBands
 from cellmill.shards import atomic_path
 
+# Declaration, see formats.py
+FORMATS = {
+    "coco": {
+        "reader": "read_coco",
+        "table_reader": "read_coco_table",
+        "files": "table",
+        "keys": ("table",),
+        "needs": ("table",),
+        "is_filled": False,
+        "missing": "error",
+        "summary": "one JSON file with polygons or run lengths",
+        "reads": "one JSON file: outlines, runs and compressed runs; crowds are ignored pixels",
+        "used_by": "LIVECell, pycocotools, exports of most annotation tools",
+    },
+}
+
 
 class CocoEntry(NamedTuple):
     """Entry of one image: its (rows, columns) if stated, and its annotations with their index in the file, from 0."""

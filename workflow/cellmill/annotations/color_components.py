@@ -13,6 +13,21 @@ from cellmill.annotations.masks import JPEG_SUFFIXES, only_path, stack_place
 from cellmill.images.channels import has_alpha
 from cellmill.images.rasters import match_plane, open_raster
 
+# Declaration, see formats.py
+FORMATS = {
+    "color_components": {
+        "reader": "read_color_components",
+        "files": "one",
+        "keys": ("path",),
+        "needs": ("path",),
+        "is_filled": False,
+        "missing": "error",
+        "summary": "one image in which touching objects have different colours and the background is black",
+        "reads": "one image; objects are 8-connected regions of one colour, black for background",
+        "used_by": "BBBC039, masks painted by hand",
+    },
+}
+
 # ASSUME a drawn mask has few one-pixel objects; most regions of smoothed edges and camera noise have one pixel
 MAX_SINGLE_PIXELS = 100
 MAX_SINGLE_SHARE = 0.01

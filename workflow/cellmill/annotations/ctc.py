@@ -16,6 +16,21 @@ from cellmill.annotations.ctc_writer import Track
 from cellmill.annotations.instance import Instance
 from cellmill.annotations.masks import read_label_image
 
+# Declaration, see formats.py
+FORMATS = {
+    "ctc": {
+        "reader": "read_ctc",
+        "files": "one",
+        "keys": ("path", "ignore_value", "tracks", "markers"),
+        "needs": ("path",),
+        "is_filled": False,
+        "missing": "unlabelled",
+        "summary": "label images of the Cell Tracking Challenge (SEG, TRA or a result), for some or all frames",
+        "reads": "label images of some or all frames, with a table of tracks and markers if there are any",
+        "used_by": "Cell Tracking Challenge: SEG, TRA and results",
+    },
+}
+
 NAMED_LABELS = 5
 
 

@@ -19,6 +19,22 @@ from cellmill.images.axes import PROJECTIONS, PlaneIndex
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.shards import atomic_path
 
+# Declaration, see formats.py
+FORMATS = {
+    "imagej_roi": {
+        "reader": "read_imagej_roi",
+        "files": "several",
+        "keys": ("path",),
+        "needs": ("path",),
+        "is_filled": False,
+        "missing": "error",
+        "summary": "ROI files or zip archives of them",
+        "reads": "`.roi` files and `.zip` archives of them, up to 64 MiB a member and 1 GiB in all; ROIs that enclose "
+        "no area are listed and left out",
+        "used_by": "ROI Manager of ImageJ and Fiji",
+    },
+}
+
 # A slide of 30,000 x 30,000 px has 200,000 nuclei.
 MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 64 * 2**20

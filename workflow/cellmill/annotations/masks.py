@@ -17,6 +17,43 @@ from cellmill.images.channels import has_alpha
 from cellmill.images.rasters import match_plane, open_raster
 from cellmill.images.stored import BAND_PIXELS, IGNORE_LABEL
 
+# Declaration, see formats.py
+FORMATS = {
+    "label_image": {
+        "reader": "read_label_image",
+        "files": "one",
+        "keys": ("path", "ignore_value"),
+        "needs": ("path",),
+        "is_filled": False,
+        "missing": "error",
+        "summary": "one image of object numbers, 0 for background",
+        "reads": "one image of object numbers, 0 for background; 65535 is never an object",
+        "used_by": "Cellpose, StarDist, ilastik, CellProfiler, QuPath",
+    },
+    "mask_folder": {
+        "reader": "read_mask_folder",
+        "files": "several",
+        "keys": ("path",),
+        "needs": ("path",),
+        "is_filled": True,
+        "missing": "error",
+        "summary": "one binary file per object",
+        "reads": "one file per object with zero and one other value",
+        "used_by": "Data Science Bowl 2018",
+    },
+    "binary": {
+        "reader": "read_binary",
+        "files": "one",
+        "keys": ("path", "foreground"),
+        "needs": ("path",),
+        "is_filled": False,
+        "missing": "error",
+        "summary": "one image with two values; objects are its 4-connected regions",
+        "reads": "one image with two values; objects are its 4-connected regions",
+        "used_by": "membranes of ISBI 2012, thresholded images of Fiji",
+    },
+}
+
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 

@@ -1,39 +1,18 @@
-"""Table of the annotation formats, and the function that reads the objects of one sample in any of them."""
+"""Read the objects of one sample, whatever the format of its annotation."""
 
+import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cellmill.annotations.coco import read_coco, read_coco_table
-from cellmill.annotations.color_components import read_color_components
-from cellmill.annotations.ctc import read_ctc
-from cellmill.annotations.imagej_roi import read_imagej_roi
+from cellmill.annotations.formats import FORMATS
 from cellmill.annotations.instance import Instance
-from cellmill.annotations.masks import read_binary, read_ignored, read_label_image, read_mask_folder
-from cellmill.annotations.table import read_rle, read_rle_table
-
-# format -> reader of the objects of one sample
-READERS: dict[str, Callable[..., list[Instance]]] = {
-    "rle": read_rle,
-    "coco": read_coco,
-    "mask_folder": read_mask_folder,
-    "label_image": read_label_image,
-    "binary": read_binary,
-    "ctc": read_ctc,
-    "color_components": read_color_components,
-    "imagej_roi": read_imagej_roi,
-}
-# format -> reader of a file that all samples share, called once per shard
-TABLE_READERS: dict[str, Callable[..., dict[str, Any]]] = {
-    "rle": read_rle_table,
-    "coco": read_coco_table,
-}
+from cellmill.annotations.masks import read_ignored
 
 
 def open_table(annotations: Mapping[str, Any], *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Read the entries of a shard's samples from the file that all samples share; None for other formats."""
-    if annotations["format"] not in TABLE_READERS:
-        return None
-    return TABLE_READERS[annotations["format"]](annotations, samples=[row["sample"] for row in samples])
+    read = _function_of(annotations, "table_reader")
+    return None if read is None else read(annotations, samples=[row["sample"] for row in samples])
 
 
 def has_annotation(row: Mapping[str, Any], *, table: Mapping[str, Any] | None) -> bool:
@@ -105,5 +84,17 @@ def read_instances(
     """
     if not has_annotation(row, table=table):
         return []
-    instances = READERS[annotations["format"]](row, shape=shape, annotations=annotations, table=table)
+    read = _function_of(annotations, "reader")
+    assert read is not None
+    instances: list[Instance] = read(row, shape=shape, annotations=annotations, table=table)
     return instances + read_ignored(row, shape=shape)
+
+
+def _function_of(annotations: Mapping[str, Any], role: str) -> Callable[..., Any] | None:
+    """Load a function that the module of a format declares; None if it declares none of this role.
+
+    The module is loaded by name. The rules add it to the digests of a job's code, so that an edit of a reader reruns
+    the datasets of its formats only.
+    """
+    facts = FORMATS[annotations["format"]]
+    return getattr(importlib.import_module(facts["module"]), facts[role]) if role in facts else None

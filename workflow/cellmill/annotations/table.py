@@ -11,6 +11,22 @@ from cellmill.annotations.instance import Instance
 from cellmill.annotations.pieces import merge_pieces
 from cellmill.annotations.rle import decode_crop
 
+# Declaration, see formats.py
+FORMATS = {
+    "rle": {
+        "reader": "read_rle",
+        "table_reader": "read_rle_table",
+        "files": "table",
+        "keys": ("table", "order", "sample_column", "rle_column", "object_column"),
+        "needs": ("table", "order"),
+        "is_filled": True,
+        "missing": "error",
+        "summary": "a CSV table with one run-length encoded object per row",
+        "reads": "a CSV table with one run-length encoded object per row; `height` and `width` are compared if present",
+        "used_by": "Kaggle: Sartorius 2021 (`order: row`), Data Science Bowl 2018 (`order: column`)",
+    },
+}
+
 # (sample column, annotation column) of known tables: Sartorius 2021, Data Science Bowl 2018
 KNOWN_COLUMNS = (("id", "annotation"), ("ImageId", "EncodedPixels"))
 # rows read at a time, so that memory does not grow with the table

@@ -1,46 +1,24 @@
 """Config section `annotations` of a dataset: location and format of the ground truth."""
 
-from typing import Literal, Self
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cellmill.annotations.formats import FORMATS
 from cellmill.config.closed import Closed
 
-# one file for all images
-TABLE_FORMATS = ("rle", "coco")
-# an image may have several files
-FOLDER_FORMATS = ("mask_folder", "imagej_roi")
-# one hand-drawn mask for each object: holes are drawing errors
-FILLED_FORMATS = ("rle", "mask_folder")
-# keys that are used by some formats only
-READ_BY: dict[str, tuple[str, ...]] = {
-    "table": TABLE_FORMATS,
-    "path": ("mask_folder", "label_image", "binary", "ctc", "color_components", "imagej_roi"),
-    "order": ("rle",),
-    "sample_column": ("rle",),
-    "rle_column": ("rle",),
-    "object_column": ("rle",),
-    "foreground": ("binary",),
-    "ignore_value": ("label_image", "ctc"),
-    "tracks": ("ctc",),
-    "markers": ("ctc",),
-}
-NEEDED: dict[str, tuple[str, ...]] = {"rle": ("table", "order"), "coco": ("table",)}
+# Keys that only some formats use
+KEYS_OF_FORMATS = frozenset(key for facts in FORMATS.values() for key in facts["keys"])
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
 
 
 class Annotations(Closed):
     """Location and format of the annotated objects of each image."""
 
-    format: Literal["rle", "coco", "label_image", "mask_folder", "binary", "ctc", "color_components", "imagej_roi"] = (
-        Field(
-            description="rle: a table with one run-length encoded object a row. coco: one JSON file with polygons or "
-            "runs. label_image: one image of object numbers, 0 for background. mask_folder: a binary file for each "
-            "object. binary: one image of two values, objects are its 4-connected regions. ctc: label images of the "
-            "Cell Tracking Challenge (SEG, TRA or a result), for some frames or all. color_components: one image in "
-            "which objects that touch have different colours, black for background. imagej_roi: ROI files or "
-            "zip archives of them."
-        )
-    )
+    format: FormatName = Field(description=" ".join(f"{name}: {facts['summary']}." for name, facts in FORMATS.items()))
     table: str | None = Field(
         default=None,
         min_length=1,
@@ -124,19 +102,19 @@ class Annotations(Closed):
         if self.format == "coco" and self.table is None and self.path is not None:
             self.table, self.path = self.path, None
         if self.repair is None:
-            self.repair = "fill" if self.format in FILLED_FORMATS else "none"
+            self.repair = "fill" if FORMATS[self.format]["is_filled"] else "none"
         if self.missing is None:
-            self.missing = "unlabelled" if self.format == "ctc" else "error"
+            self.missing = FORMATS[self.format]["missing"]
         return self
 
     @model_validator(mode="after")
     def _keys_belong_to_format(self) -> Self:
-        needed = NEEDED.get(self.format, ("path",))
+        needed = FORMATS[self.format]["needs"]
         wrong = [f"{key} is needed" for key in needed if getattr(self, key) is None]
         wrong += [
             f"{key} is not read"
-            for key, formats in READ_BY.items()
-            if self.format not in formats and getattr(self, key) != type(self).model_fields[key].default
+            for key, field in type(self).model_fields.items()
+            if key in KEYS_OF_FORMATS - set(FORMATS[self.format]["keys"]) and getattr(self, key) != field.default
         ]
         if (self.sample_column is None) != (self.rle_column is None):
             wrong.append("sample_column and rle_column go together")

@@ -1,0 +1,23 @@
+"""Annotation formats, as the modules of this package declare them.
+
+A module that reads a format declares it in a literal FORMATS, name -> facts:
+  reader          name of its function that reads the objects of one sample: see `reading.read_instances`
+  table_reader    name of its function that reads a file shared by all samples, once per shard; only for such formats
+  files           "table" (one file for all images), "one" or "several" files for each image
+  keys            keys of the config section that only some formats use and this one does
+  needs           those of them without which it cannot be read
+  is_filled       True if a hole in an object is a drawing error, so that holes are filled unless `repair` is set
+  missing         default of the key `missing`
+  summary         what it is, for the description of the key `format`
+  reads, used_by  what is read, and programs or data sets that write it, for docs/inputs.md
+"""
+
+from typing import Any
+
+from cellmill.declared import modules_that_declare
+
+FORMATS: dict[str, dict[str, Any]] = {
+    name: {"module": f"cellmill.annotations.{module}", **facts}
+    for module, formats in modules_that_declare("annotations", "FORMATS").items()
+    for name, facts in formats.items()
+}
