@@ -8,6 +8,8 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-oracles.txt
+# Start of the command that runs a module of docs/generate.
+GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
 .PHONY: help environment test-environment demo check test test-long full-size bench worth claims tuning chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
@@ -96,36 +98,35 @@ bench: $(VENV)/.bench-installed
 
 # Pre-training on simulated images against none, on real nuclei ($CELLMILL_DATA): 51 short trainings, half an hour.
 worth: test-environment
-	$(BIN)/python tests/benchmarks/worth.py
+	$(BIN)/python tests/experiments/worth.py
 
 # Five frames against one where dirt looks like cells, recurrence against none where cells are faint: 24 short trainings
 # or, if some fail and are repeated, more; half an hour. An interrupted study resumes. Without $CELLMILL_DATA the real
 # sequence is left out.
 claims: test-environment
-	$(BIN)/python tests/benchmarks/claims.py
+	$(BIN)/python tests/experiments/claims.py
 
 # Boundary tuning of paper 4 against none, on real images ($CELLMILL_DATA): 45 short trainings, half an hour.
 tuning: test-environment
-	$(BIN)/python tests/benchmarks/tuning.py
+	$(BIN)/python tests/experiments/tuning.py
 
 # From raw image to objects on one real image of each dataset ($CELLMILL_DATA): ten minutes. An interrupted run resumes.
 chain: test-environment
-	$(BIN)/python tests/benchmarks/chain.py
+	$(GENERATE).chain
 
 # The pictures of the README, from a report on real images ($CELLMILL_DATA): ten minutes; needs Chromium.
 screenshots: test-environment
-	$(BIN)/python tests/benchmarks/screenshots.py
+	$(GENERATE).screenshots
 
 # Real images of BBBC005 ($CELLMILL_DATA, see tests/conftest.py) beside simulated ones: five minutes.
 bbbc005: environment
-	$(BIN)/python tests/benchmarks/bbbc005.py
+	$(GENERATE).bbbc005
 
 reference: test-environment
-	PYTHONPATH=workflow $(BIN)/python docs/generate/reference.py
-	$(BIN)/python tests/pipeline/bad_inputs/document.py
+	$(GENERATE).reference
 
 scenes: environment
-	PYTHONPATH=workflow $(BIN)/python docs/generate/scenes.py
+	$(GENERATE).scenes
 
 slurm-profile:
 	@folder="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$folder"; \

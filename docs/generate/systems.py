@@ -1,4 +1,4 @@
-"""Write the table of systems, resources/systems.md: size, cost, published score and measured score of each.
+"""Write the table of systems, docs/systems.md: size, cost, published score and measured score of each.
 
 Measured scores are stored in resources/studies/scores.yaml, one entry per run of a study, written after that run by
 
@@ -50,7 +50,8 @@ The twelve named systems of the five papers. Parameters and cost are those of th
 planes that it sees. Cost is multiplications (with their additions) of the convolutions for one megapixel (1024 x 1024
 px) of one frame, in thousands of millions; a step of training costs about three times as much. The receptive field is
 the largest extent of the input that one output pixel sees, of recurrent networks within one frame. The scores of the
-papers and what must be known to read them: [papers](papers); the runs: [studies](studies/README.md).
+papers and what must be known to read them: [papers](../resources/papers); the runs:
+[studies](../resources/studies/README.md).
 """
 FOOT = """\
 `sartorius_hot` and those based on it are asked three times, once for each cell type, where the type is not known.
@@ -70,7 +71,7 @@ class Size:
 
 
 def systems_page() -> str:
-    """Return the text of resources/systems.md."""
+    """Return the text of docs/systems.md."""
     scores = read_scores()
     lines = [HEAD, f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * 3}{'---|' * 3}"]
     for name in HEADLINES:
@@ -78,7 +79,7 @@ def systems_page() -> str:
         for preset in systems_of(paper):
             size = measure_size(preset)
             cells = [
-                f"[{preset}](models/{preset}.yaml)",
+                f"[{preset}](../resources/models/{preset}.yaml)",
                 f"{size.parameters:,}",
                 str(size.receptive_field_px),
                 f"{size.multiplications / 1e9:,.1f}",
