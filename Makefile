@@ -11,10 +11,11 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-orac
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test test-long full-size bench worth claims tuning chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long full-size bench worth claims tuning chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
+	@echo "make test-fast      check style and types, and run the unit tests of what changed: less than a minute"
 	@echo "make test           run all tests except the long ones"
 	@echo "make test-long      run the long tests: killed jobs, environments, short trainings on real images, studies, ImageJ"
 	@echo "make bench          measure speed and memory relative to other programs and to limits, as a table"
@@ -26,7 +27,7 @@ help:
 	@echo "make bbbc005        compare the simulator with images of the original SIMCEP, as tables and a figure"
 	@echo "make slurm-profile  install the SLURM profile, so that snakemake --profile slurm works in any folder"
 	@echo "make format         repair the formatting"
-	@echo "make reference      regenerate schema, reference pages and envs"
+	@echo "make reference      regenerate reference pages, the drawing of the packages, schema and envs"
 	@echo "make scenes         draw the gallery of simulated scenes"
 
 $(VENV)/bin/python:
@@ -72,6 +73,14 @@ format: test-environment
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
+
+# For use after each change: nothing is installed and no pipeline is started.
+test-fast: test-environment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/python tests/changed.py -n $(WORKERS)
 
 # Debian programs of the tests are installed here, once, and never by a test. In CI a missing one is an error.
 # A file stays on one worker, since its tests share what they made; the long files come first.
