@@ -8,11 +8,14 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
 TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-oracles.txt
+# Start of the command that runs a module of docs/generate.
+GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test test-long full-size bench worth claims tuning chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long full-size bench worth claims tuning chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
+	@echo "make test-fast      check style and types, and run the unit tests of what changed: less than a minute"
 	@echo "make test           run all tests except the long ones"
 	@echo "make test-long      run the long tests: killed jobs, environments, short trainings on real images, studies, ImageJ"
 	@echo "make bench          measure speed and memory relative to other programs and to limits, as a table"
@@ -24,7 +27,7 @@ help:
 	@echo "make bbbc005        compare the simulator with images of the original SIMCEP, as tables and a figure"
 	@echo "make slurm-profile  install the SLURM profile, so that snakemake --profile slurm works in any folder"
 	@echo "make format         repair the formatting"
-	@echo "make reference      regenerate schema, reference pages and envs"
+	@echo "make reference      regenerate reference pages, the drawing of the packages, schema and envs"
 	@echo "make scenes         draw the gallery of simulated scenes"
 
 $(VENV)/bin/python:
@@ -71,6 +74,14 @@ format: test-environment
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow/rules
 
+# For use after each change: nothing is installed and no pipeline is started.
+test-fast: test-environment
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/snakefmt --check Snakefile workflow/rules
+	$(BIN)/mypy
+	$(BIN)/python tests/changed.py -n $(WORKERS)
+
 # Debian programs of the tests are installed here, once, and never by a test. In CI a missing one is an error.
 # A file stays on one worker, since its tests share what they made; the long files come first.
 test: test-environment
@@ -96,36 +107,35 @@ bench: $(VENV)/.bench-installed
 
 # Pre-training on simulated images against none, on real nuclei ($CELLMILL_DATA): 51 short trainings, half an hour.
 worth: test-environment
-	$(BIN)/python tests/benchmarks/worth.py
+	$(BIN)/python tests/experiments/worth.py
 
 # Five frames against one where dirt looks like cells, recurrence against none where cells are faint: 24 short trainings
 # or, if some fail and are repeated, more; half an hour. An interrupted study resumes. Without $CELLMILL_DATA the real
 # sequence is left out.
 claims: test-environment
-	$(BIN)/python tests/benchmarks/claims.py
+	$(BIN)/python tests/experiments/claims.py
 
 # Boundary tuning of paper 4 against none, on real images ($CELLMILL_DATA): 45 short trainings, half an hour.
 tuning: test-environment
-	$(BIN)/python tests/benchmarks/tuning.py
+	$(BIN)/python tests/experiments/tuning.py
 
 # From raw image to objects on one real image of each dataset ($CELLMILL_DATA): ten minutes. An interrupted run resumes.
 chain: test-environment
-	$(BIN)/python tests/benchmarks/chain.py
+	$(GENERATE).chain
 
 # The pictures of the README, from a report on real images ($CELLMILL_DATA): ten minutes; needs Chromium.
 screenshots: test-environment
-	$(BIN)/python tests/benchmarks/screenshots.py
+	$(GENERATE).screenshots
 
 # Real images of BBBC005 ($CELLMILL_DATA, see tests/conftest.py) beside simulated ones: five minutes.
 bbbc005: environment
-	$(BIN)/python tests/benchmarks/bbbc005.py
+	$(GENERATE).bbbc005
 
 reference: test-environment
-	PYTHONPATH=workflow $(BIN)/python docs/generate/reference.py
-	$(BIN)/python tests/pipeline/bad_inputs/document.py
+	$(GENERATE).reference
 
 scenes: environment
-	PYTHONPATH=workflow $(BIN)/python docs/generate/scenes.py
+	$(GENERATE).scenes
 
 slurm-profile:
 	@folder="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$folder"; \

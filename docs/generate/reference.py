@@ -21,6 +21,8 @@ from cellmill.config.dataset import Config, Dataset
 from cellmill.config.errors import UNITS, models_in
 from cellmill.config.preset import ModelPreset
 from cellmill.metrics.glossary import metrics_page
+from generate.architecture import architecture_page
+from generate.inputs import inputs_page
 from generate.systems import systems_page
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -39,9 +41,11 @@ def generated_files() -> dict[str, str]:
     """Return every generated file: path below the root -> text."""
     files = {
         "resources/config.schema.json": json.dumps(config_schema(), indent=2, ensure_ascii=False) + "\n",
-        "resources/config.md": reference_page(),
-        "resources/systems.md": systems_page(),
-        "resources/metrics.md": metrics_page(),
+        "docs/config.md": reference_page(),
+        "docs/systems.md": systems_page(),
+        "docs/metrics.md": metrics_page(),
+        "docs/inputs.md": inputs_page(),
+        "docs/architecture.md": architecture_page(),
     }
     for name in ENVIRONMENTS:
         files[f"envs/{name}.yaml"] = environment_file(name)

@@ -1,4 +1,4 @@
-"""The gallery of scenes: write the page resources/scenes.md and a picture of each scene, beside its file.
+"""The gallery of scenes: write the page docs/scenes.md and a picture of each scene.
 
 ``make scenes`` runs it; a test compares the page and reports that command.
 """
@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cellmill.config import scenes
-from cellmill.config.scenes import SCENES_DIR, list_scenes, read_scene
+from cellmill.config.scenes import list_scenes, read_scene
 from cellmill.config.simulate import Simulate, image_settings
 from cellmill.simulation.imaging import simulate_image
 from cellmill.simulation.sequence import simulate_sequence
@@ -22,7 +23,9 @@ from cellmill.simulation.sequence import simulate_sequence
 logger = logging.getLogger(__name__)
 
 COMMAND = "make scenes"
-PAGE = SCENES_DIR.parent / "scenes.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/scenes.md"
+PICTURES_DIR = ROOT / "docs/pictures/scenes"
 
 SAMPLE, SEED = "gallery", 7
 FRAMES = (0, 10, 20)
@@ -56,7 +59,7 @@ datasets:
 Where each number comes from stands beside it in the file. Every picture shows a whole image (each stain apart, where
 they are separate) and a detail of it with the true outlines; of time-lapse, the detail in three frames, where a colour
 is a track. Dark images are shown lighter than they are. How like real images the scene bbbc005 is: `make bbbc005`,
-[figure](bbbc005.png) and `tests/benchmarks/RESULTS.md`.
+[figure](pictures/bbbc005.png) and [RESULTS.md](../tests/benchmarks/RESULTS.md).
 
 """
 
@@ -267,9 +270,9 @@ def _write_scene(scene: Scene, picture: str) -> str:
         "    models: [default]",
     ]
     lines = [
-        f"## {scene.name}", "", scene.title, "", f"![{scene.title}](scenes/{scene.name}.png)", "", picture,
+        f"## {scene.name}", "", scene.title, "", f"![{scene.title}](pictures/scenes/{scene.name}.png)", "", picture,
         f"Settings: {', '.join(settings)}.",
-        f"All of them, with their sources: [{scene.name}.yaml](scenes/{scene.name}.yaml).", "",
+        f"All of them, with their sources: [{scene.name}.yaml](../resources/scenes/{scene.name}.yaml).", "",
         "```yaml", *use, "```", "",
     ]  # fmt: skip
     return "\n".join(lines)
@@ -293,10 +296,10 @@ def main() -> None:
     for scene in shown:
         shots = shoot(scene)
         pictures[scene.name] = describe_shots(shots)
-        path = SCENES_DIR / f"{scene.name}.png"
+        path = PICTURES_DIR / f"{scene.name}.png"
         draw_picture(scene, shots).save(path, optimize=True)
         logger.info("%s: %.0f kB, %s", scene.name, path.stat().st_size / 1000, pictures[scene.name])
-    for path in SCENES_DIR.glob("*.png"):
+    for path in PICTURES_DIR.glob("*.png"):
         if path.stem not in pictures:
             path.unlink()
     PAGE.write_text(write_page(shown, pictures), encoding="utf-8")
@@ -304,7 +307,7 @@ def main() -> None:
 
 def known_pictures(page: str) -> dict[str, str]:
     """Read the sentence on each picture from a page: scene -> sentence."""
-    return dict(re.findall(r"\(scenes/(\w+)\.png\)\n\n(Picture: .*)\n", page))
+    return dict(re.findall(r"\(pictures/scenes/(\w+)\.png\)\n\n(Picture: .*)\n", page))
 
 
 if __name__ == "__main__":

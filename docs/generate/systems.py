@@ -1,4 +1,4 @@
-"""Write the table of systems, resources/systems.md: size, cost, published score and measured score of each.
+"""Write the table of systems, docs/systems.md: size, cost, published score and measured score of each.
 
 Measured scores are stored in resources/studies/scores.yaml, one entry per run of a study, written after that run by
 
@@ -50,7 +50,30 @@ The twelve named systems of the five papers. Parameters and cost are those of th
 planes that it sees. Cost is multiplications (with their additions) of the convolutions for one megapixel (1024 x 1024
 px) of one frame, in thousands of millions; a step of training costs about three times as much. The receptive field is
 the largest extent of the input that one output pixel sees, of recurrent networks within one frame. The scores of the
-papers and what must be known to read them: [papers](papers); the runs: [studies](studies/README.md).
+papers and what must be known to read them: [papers](../resources/papers); the runs:
+[studies](../resources/studies/README.md).
+"""
+PRESETS = """\
+## Presets
+
+`models: [name]` takes a preset by name. Each is a file of [resources/models](../resources/models), every number with
+its source. `width: 0.25` makes any of them small enough to try on a laptop.
+
+| preset | network | needs |
+|---|---|---|
+| `stemnet1`, `stemnet5` | convolutions 5x5, one frame or five as input | `stemnet5`: sequences |
+| `clstm_unet_text`, `clstm_unet_code` | recurrent U-Net, as in the text and as in the code of the paper | sequences |
+| `unet_isbi`, `segnet_vgg16` | U-Net without normalisation, SegNet with the layers of VGG16 | |
+| `sartorius_unet` | U-Net with batch normalisation; also named `default` | |
+| `sartorius_hot`, `_weighted`, `_flow`, `_drop` | the same with the cell type as additional input | `class_column` |
+| `fcrn_a` | no skip connections, meant to be pre-trained on simulated images | |
+
+`network: {output: flow}` with `train: {loss: {name: flow}}` trains a network to separate individual cells; so do
+`distance` with the loss `distance`, and `contour` with the loss `ce`. Incompatible settings are rejected before any job
+starts, with a setting that works. An example: [touching objects](recipes.md#touching-objects).
+
+## Size, cost and scores
+
 """
 FOOT = """\
 `sartorius_hot` and those based on it are asked three times, once for each cell type, where the type is not known.
@@ -70,15 +93,15 @@ class Size:
 
 
 def systems_page() -> str:
-    """Return the text of resources/systems.md."""
+    """Return the text of docs/systems.md."""
     scores = read_scores()
-    lines = [HEAD, f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * 3}{'---|' * 3}"]
+    lines = [HEAD, PRESETS + f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * 3}{'---|' * 3}"]
     for name in HEADLINES:
         paper = load_paper(name)
         for preset in systems_of(paper):
             size = measure_size(preset)
             cells = [
-                f"[{preset}](models/{preset}.yaml)",
+                f"[{preset}](../resources/models/{preset}.yaml)",
                 f"{size.parameters:,}",
                 str(size.receptive_field_px),
                 f"{size.multiplications / 1e9:,.1f}",

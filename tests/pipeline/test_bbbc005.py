@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import bbbc005
-from benchmarks.bbbc005 import FOLDER, STATISTICS, Plate, compare, distances, find_images, histogram_distances
+from generate import bbbc005
+from generate.bbbc005 import FOLDER, STATISTICS, Plate, compare, distances, find_images, histogram_distances
 from left_out import without_data
 
 IMAGES, PERMUTATIONS = 4, 400

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import CASES, SAMPLES, Case, images, pixels, put, put_tiff
-from document import COMMAND, IMAGE_FORMATS, PAGE, write_page
 
 from cellmill.config.annotations import Annotations
 from cellmill.config.errors import ConfigError
@@ -24,6 +22,8 @@ from cellmill.planning.settings import job_settings
 from cellmill.stages.check_shard import check_shard
 from cellmill.stages.preprocess import preprocess_shard
 from cellmill.stages.rasterize import rasterize_shard
+from generate.inputs import COMMAND, IMAGE_FORMATS, PAGE, inputs_page
+from pipeline.bad_inputs.cases import CASES, SAMPLES, Case, images, pixels, put, put_tiff
 from project import GUARD_S, ROOT, copy_project, snakemake, write_config
 from rights import file_modes_count
 
@@ -248,7 +248,7 @@ def test_a_billion_laughs_are_an_image_without_metadata(workplace):
 
 def test_the_page_of_inputs_is_written_from_the_cases():
     assert PAGE.is_file(), f"run {COMMAND}"
-    assert PAGE.read_text(encoding="utf-8") == write_page(), f"run {COMMAND}"
+    assert PAGE.read_text(encoding="utf-8") == inputs_page(), f"run {COMMAND}"
 
 
 @pytest.mark.parametrize("kind", ["u1", "i1", "u2", "i2", "u4", "i4", "u8", "i8", "f2", "f4", "f8"])
@@ -265,6 +265,6 @@ def test_the_page_names_every_kind_of_image():
 
 
 def test_the_page_names_every_format_of_annotations():
-    text = write_page()
+    text = inputs_page()
     for name in typing.get_args(Annotations.model_fields["format"].annotation):
         assert f"| `{name}` |" in text, name

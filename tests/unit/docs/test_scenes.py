@@ -23,6 +23,7 @@ from generate.scenes import (
     COMMAND,
     HEIGHT_PX,
     PAGE,
+    PICTURES_DIR,
     Shot,
     describe_shots,
     draw_picture,
@@ -330,7 +331,7 @@ def test_the_page_is_in_step_with_the_scenes():
 
 
 def test_every_scene_has_its_picture_and_all_of_them_are_small():
-    pictures = sorted(SCENES_DIR.glob("*.png"))
+    pictures = sorted(PICTURES_DIR.glob("*.png"))
     assert [path.stem for path in pictures] == list_scenes(), f"run: {COMMAND}"
     assert sum(path.stat().st_size for path in pictures) < LARGEST_GALLERY_BYTES
     for path in pictures:

@@ -1,4 +1,4 @@
-"""Definitions of the scores in metrics.csv, in words and as formulas; source of the page resources/metrics.md."""
+"""Definitions of the scores in metrics.csv, in words and as formulas; source of the page docs/metrics.md."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -191,8 +191,8 @@ only the prediction holds none. An image where it is NaN is left out of the mean
 """
 
 AFTER = """
-Each of them is compared with an independent implementation in `tests/unit/test_metric_oracles.py`: scikit-learn,
-StarDist, Cellpose, pycocotools, py-ctcmetrics, or loops over pixels, on random and on nasty images.
+Each of them is compared with an independent implementation in `tests/unit/metrics/test_metric_oracles.py`:
+scikit-learn, StarDist, Cellpose, pycocotools, py-ctcmetrics, or loops over pixels, on random and on nasty images.
 
 Two models are compared in `comparisons.csv`: on the same images, as mean difference with its interval and the number
 of images where either is better; a model of several seeds by the mean over them.
@@ -200,7 +200,7 @@ of images where either is better; a model of several seeds by the mean over them
 
 
 def metrics_page() -> str:
-    """Build the text of the page resources/metrics.md."""
+    """Build the text of the page docs/metrics.md."""
     rows = []
     for name, meaning in GLOSSARY.items():
         words = meaning.words + (f" ({meaning.source})" if meaning.source else "")

@@ -1,24 +1,19 @@
-"""Write resources/inputs.md, the user page on images, annotations and bad input; its messages come from cases.py.
+"""Build docs/inputs.md, the page on images, annotations and bad input.
 
-Run ``python tests/pipeline/bad_inputs/document.py`` to rewrite it. A test compares the page and prints that command.
+Its messages are those of the cases in tests/pipeline/bad_inputs/cases.py.
 """
 
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+from cellmill.annotations.imagej_roi import MAX_ARCHIVE_BYTES, MAX_MEMBER_BYTES
+from cellmill.config.annotations import NEEDED, READ_BY
+from cellmill.images.axes import MAX_DECODED_BYTES, MAX_PIXELS
+from cellmill.images.png_jpeg import KIND_OF_SUFFIX
+from cellmill.images.stored import IGNORE_LABEL
+from pipeline.bad_inputs.cases import CASES, Case
 
-from cases import CASES, Case  # noqa: E402
-
-from cellmill.annotations.imagej_roi import MAX_ARCHIVE_BYTES, MAX_MEMBER_BYTES  # noqa: E402
-from cellmill.config.annotations import NEEDED, READ_BY  # noqa: E402
-from cellmill.images.axes import MAX_DECODED_BYTES, MAX_PIXELS  # noqa: E402
-from cellmill.images.png_jpeg import KIND_OF_SUFFIX  # noqa: E402
-from cellmill.images.stored import IGNORE_LABEL  # noqa: E402
-
-COMMAND = ".venv/bin/python tests/pipeline/bad_inputs/document.py"
-PAGE = ROOT / "resources/inputs.md"
+COMMAND = "make reference"
+PAGE = Path(__file__).resolve().parents[1] / "inputs.md"
 MIB, GIB = 2**20, 2**30
 
 # kind (a value of KIND_OF_SUFFIX, or a folder) -> bit depths, axes, stacks, notes
@@ -93,8 +88,8 @@ ALWAYS_READ = ("ignore", "repair", "fragments", "min_object_px", "missing")
 FOUND = {"plan": "before any job", "check": "`snakemake check`"}
 
 
-def write_page() -> str:
-    """Return the text of the page."""
+def inputs_page() -> str:
+    """Return the text of docs/inputs.md."""
     suffixes = {kind: [s for s, found in KIND_OF_SUFFIX.items() if found == kind] for kind in IMAGE_FORMATS}
     lines = [
         "# What cellmill reads, and what it says of what it cannot read",
@@ -114,7 +109,8 @@ def write_page() -> str:
         lines.append(f"| {kind} | {shown} | " + " | ".join(facts) + " |")
     lines += [
         "",
-        "Other formats (`.czi`, `.nd2`, `.lif`, …): convert them to OME-TIFF or OME-Zarr, as bioformats2raw and Fiji do.",
+        "Other formats (`.czi`, `.nd2`, `.lif`, …): convert them to OME-TIFF or OME-Zarr, as bioformats2raw and Fiji "
+        "do.",
         "",
         "## Annotations",
         "",
@@ -124,18 +120,18 @@ def write_page() -> str:
         "| format | keys, the needed ones in bold | reads | written by |",
         "|---|---|---|---|",
     ]
-    for name, facts in ANNOTATION_FORMATS.items():
+    for name, described in ANNOTATION_FORMATS.items():
         needed = NEEDED.get(name, ("path",))
         keys = [f"**`{key}`**" if key in needed else f"`{key}`" for key, formats in READ_BY.items() if name in formats]
-        lines.append(f"| `{name}` | {', '.join(keys)} | " + " | ".join(facts) + " |")
+        lines.append(f"| `{name}` | {', '.join(keys)} | " + " | ".join(described) + " |")
     lines += [
         "",
         "## Bad input",
         "",
-        "A mistake ends the run with one message: where, what was expected and found, what to do. What can be known from "
-        "the config, names and headers is said before any job starts, all of it at once. What stands in the files is found "
-        "by the first job that reads them, which lists what is wrong with all files of its shard; nothing is left "
-        "half-written. `…/` stands for the folder, `d` for the dataset, `<...>` for the words of a library.",
+        "A mistake ends the run with one message: where, what was expected and found, what to do. What can be known "
+        "from the config, names and headers is said before any job starts, all of it at once. What stands in the files "
+        "is found by the first job that reads them, which lists what is wrong with all files of its shard; nothing is "
+        "left half-written. `…/` stands for the folder, `d` for the dataset, `<...>` for the words of a library.",
     ]
     for chapter in dict.fromkeys(case.chapter for case in CASES):
         lines += ["", f"### {chapter}", "", "| case | found | message |", "|---|---|---|"]
@@ -149,8 +145,3 @@ def describe(case: Case) -> str:
     message = message.replace(220 * "n", "nnn…").replace("|", r"\|")
     # two backticks, because a message may contain a backtick
     return f"| {case.name.replace('_', ' ')} | {FOUND[case.when]} | `` {message} `` |"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(write_page(), encoding="utf-8")
-    sys.stdout.write(f"Wrote {PAGE.relative_to(ROOT)}: {len(CASES)} cases\n")

@@ -1,4 +1,4 @@
-"""Run the pipeline on real images, in a folder of the project, for the studies of this folder."""
+"""Run the pipeline on real images, in a folder of the project, for the experiments and the figures of the documentation."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def find_data() -> Path:

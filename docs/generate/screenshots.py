@@ -12,6 +12,7 @@ from typing import Any
 
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
 from real_runs import ROOT, find_data, read_section, run_pipeline
 
 DATASET = "dsb2018"
@@ -54,9 +55,9 @@ def main() -> None:
             taken = Image.open(io.BytesIO(page.screenshot())).convert("RGB")
             # 200 colours are enough for text, plots and grey images, at half the file size.
             small = taken.quantize(200, dither=Image.Dither.NONE)
-            small.save(ROOT / f"resources/{name}.png", optimize=True)
+            small.save(ROOT / f"docs/pictures/{name}.png", optimize=True)
         browser.close()
-    print("Taken: resources/comparison.png, resources/gallery.png")
+    print("Taken: docs/pictures/comparison.png, docs/pictures/gallery.png")
 
 
 if __name__ == "__main__":

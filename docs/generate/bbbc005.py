@@ -21,16 +21,14 @@ import tifffile
 from PIL import Image, ImageDraw, ImageFont
 from skimage.filters import threshold_otsu
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "workflow")] if str(ROOT / "workflow") not in sys.path else []
-
-from cellmill.config.merging import merge  # noqa: E402  the library is found here
-from cellmill.config.simulate import Simulate, image_settings  # noqa: E402
-from cellmill.matching.statistics import distance, measure_image, otsu_objects, permutation_interval  # noqa: E402
-from cellmill.simulation.imaging import simulate_image  # noqa: E402
+from cellmill.config.merging import merge
+from cellmill.config.simulate import Simulate, image_settings
+from cellmill.matching.statistics import distance, measure_image, otsu_objects, permutation_interval
+from cellmill.simulation.imaging import simulate_image
 
 FOLDER = "bbbc005_simcep/train"
-FIGURE = ROOT / "resources/bbbc005.png"
+ROOT = Path(__file__).resolve().parents[2]
+FIGURE = ROOT / "docs/pictures/bbbc005.png"
 # Stain in a file name -> what it shows, and the channel of the scene. The published text has the stains swapped.
 STAINS = {"w1": ("nuclei", 2), "w2": ("cell bodies", 0)}
 SEED, IMAGES, PERMUTATIONS = 5, 16, 2000
@@ -154,10 +152,11 @@ def compare(paths: dict[Path, Plate], *, images: int) -> Comparison:
         for table, values in zip(tables, histogram_distances(real, simulated), strict=True):
             table[HISTOGRAM] = values
         mean, spread = tables[1].mean(), tables[1].std()
+        facts: dict[str, Any] = {"plate": plate, "stain": plate.stain, "is_sharp": plate.focus == 1}
         for key, table in zip(("real", "simulated"), tables, strict=True):
             relative = (table - mean) / spread.where(spread > 1e-9)  # a constant statistic cannot be compared
             for name, frame in ((key, table), (f"{key}_relative", relative)):
-                parts[name].append(frame.assign(plate=plate, stain=plate.stain, is_sharp=plate.focus == 1))
+                parts[name].append(frame.assign(**facts))
     return Comparison(**{key: pd.concat(frames, ignore_index=True) for key, frames in parts.items()})
 
 
@@ -204,7 +203,10 @@ def draw_figure(pairs: Sequence[tuple[Plate, np.ndarray, np.ndarray]], compariso
     width, panel, gap = 1392, (348, 260), 4
     shown = [(f"BBBC005: {plate.title}", real) for plate, real, _ in pairs]
     shown += [(f"simulated: {plate.title}", simulated) for plate, _, simulated in pairs]
-    names = ("foreground_fraction", "objects_per_mpx", "radius_px", "contrast", "texture", "edge_width_px", "autocorrelation_px", "noise")  # fmt: skip
+    names = (
+        "foreground_fraction", "objects_per_mpx", "radius_px", "contrast", "texture", "edge_width_px",
+        "autocorrelation_px", "noise",
+    )  # fmt: skip
     rows = -(-len(shown) // 4)
     plot = width // len(names), 190
     picture = Image.new("RGB", (width, rows * (panel[1] + 20) + len(STAINS) * (plot[1] + 22)), "white")
@@ -217,7 +219,8 @@ def draw_figure(pairs: Sequence[tuple[Plate, np.ndarray, np.ndarray]], compariso
         draw.text((x + 2, y + 2), title, fill="black", font=font)
     for row, stain in enumerate(STAINS):
         top = rows * (panel[1] + 20) + row * (plot[1] + 22)
-        draw.text((2, top + 3), f"{STAINS[stain][0]} in focus: simulated (grey) and BBBC005 (orange), by cells", fill="black", font=font)  # fmt: skip
+        title = f"{STAINS[stain][0]} in focus: simulated (grey) and BBBC005 (orange), by cells"
+        draw.text((2, top + 3), title, fill="black", font=font)
         for column, name in enumerate(names):
             box = (column * plot[0] + 6, top + 42, (column + 1) * plot[0] - 6, top + plot[1] + 2)
             _draw_strips(draw, box, name, comparison, stain=stain, font=small)

@@ -1,13 +1,12 @@
 """Draw the steps from a raw image to objects for one real test image per data set, beside the ground truth.
 
 ``make chain`` trains one small network on each data set, ten minutes on two cores, and writes chain/chain.png. Data
-sets in the public domain are also drawn into resources/chain.png, which the documentation shows. The image is the one
+sets in the public domain are also drawn into docs/pictures/chain.png, which docs/objects.md shows. The image is the one
 with the median test score and the crop is the one with the most objects, so neither is chosen by hand.
 """
 
 import itertools
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +15,8 @@ import numpy as np
 import pandas as pd
 import tifffile
 from PIL import Image, ImageDraw, ImageFont
-from real_runs import ROOT, find_data, read_section, run_pipeline
 
-sys.path[:0] = [str(ROOT / "workflow")]
+from real_runs import ROOT, find_data, read_section, run_pipeline
 
 # Data sets with annotations, and their titles in the figure
 DATASETS = {
@@ -102,7 +100,7 @@ def read_chain(results: Path, dataset: str) -> Chain:
         for each in (plain, fitted)
     ]
     table = pd.read_csv(folder / "samples.csv", dtype={"sample": str}).set_index("sample")
-    raw_yx = read_plane(results.parent / table.loc[sample, "image"], channel="luminance")
+    raw_yx = read_plane(results.parent / str(table.loc[sample, "image"]), channel="luminance")
     objects_yx = tifffile.imread(run / "segmentation" / shard / f"{sample}.tif")
     truth_yx = read_labels(folder / "labels" / shard / f"{sample}.tif")
     part = find_fullest(truth_yx)
@@ -167,10 +165,10 @@ def main() -> None:
     os.chdir(folder)
     chains = {name: read_chain(folder / "results", name) for name in DATASETS}
     draw_figure(list(chains.values())).save("chain.png", optimize=True)
-    draw_figure([chains[name] for name in PUBLIC_DOMAIN]).save(ROOT / "resources/chain.png", optimize=True)
+    draw_figure([chains[name] for name in PUBLIC_DOMAIN]).save(ROOT / "docs/pictures/chain.png", optimize=True)
     for chain in chains.values():
         print(chain.title)
-    print("Drawn: chain/chain.png; the public domain's part of it: resources/chain.png")
+    print("Drawn: chain/chain.png; the public domain's part of it: docs/pictures/chain.png")
 
 
 if __name__ == "__main__":

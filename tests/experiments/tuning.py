@@ -38,9 +38,11 @@ for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")
 
 import numpy as np  # noqa: E402  after the number of threads is set
-from real_runs import ROOT, find_data, read_section, run_pipeline  # noqa: E402
 
-sys.path[:0] = [str(ROOT / "workflow")]
+ROOT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+
+from real_runs import find_data, read_section, run_pipeline  # noqa: E402  the module is found here
 
 DATASETS = ("dsb2018", "bbbc039", "livecell")
 MODELS = {"sartorius_unet": 0.25, "fcrn_a": 0.5, "unet_isbi": 0.125}
