@@ -5,11 +5,9 @@ Its messages are those of the cases in tests/pipeline/bad_inputs/cases.py.
 
 from pathlib import Path
 
-from cellmill.annotations.imagej_roi import MAX_ARCHIVE_BYTES, MAX_MEMBER_BYTES
-from cellmill.config.annotations import NEEDED, READ_BY
+from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.images.axes import MAX_DECODED_BYTES, MAX_PIXELS
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX
-from cellmill.images.stored import IGNORE_LABEL
 from pipeline.bad_inputs.cases import CASES, Case
 
 COMMAND = "make reference"
@@ -48,42 +46,6 @@ IMAGE_FORMATS = {
     ),
 }
 
-# format -> what it reads, which programs and data sets use it
-ANNOTATION_FORMATS = {
-    "rle": (
-        "a CSV table, one run-length encoded object a row; `height` and `width`, if there, are compared",
-        "Kaggle: Sartorius 2021 (`order: row`), Data Science Bowl 2018 (`order: column`)",
-    ),
-    "coco": (
-        "one JSON file; outlines, runs and compressed runs; crowds are ignored pixels",
-        "LIVECell, pycocotools, exports of most annotation tools",
-    ),
-    "label_image": (
-        f"one image of object numbers, 0 for background; {IGNORE_LABEL} is never an object",
-        "Cellpose, StarDist, ilastik, CellProfiler, QuPath",
-    ),
-    "mask_folder": (
-        "a file for each object: zero, and one other value",
-        "Data Science Bowl 2018",
-    ),
-    "binary": (
-        "one image of two values; objects are its 4-connected regions",
-        "membranes of ISBI 2012, thresholded images of Fiji",
-    ),
-    "ctc": (
-        "label images of some frames or all, with a table of tracks and markers if there are any",
-        "Cell Tracking Challenge: SEG, TRA and results",
-    ),
-    "color_components": (
-        "one image; objects are 8-connected regions of one colour, black for background",
-        "BBBC039, masks painted by hand",
-    ),
-    "imagej_roi": (
-        f"`.roi` files and `.zip` archives of them, up to {MAX_MEMBER_BYTES // MIB} MiB a member and "
-        f"{MAX_ARCHIVE_BYTES // GIB} GiB in all; what encloses no area is listed and left out",
-        "ROI Manager of ImageJ and Fiji",
-    ),
-}
 ALWAYS_READ = ("ignore", "repair", "fragments", "min_object_px", "missing")
 FOUND = {"plan": "before any job", "check": "`snakemake check`"}
 
@@ -120,9 +82,9 @@ def inputs_page() -> str:
         "| format | keys, the needed ones in bold | reads | written by |",
         "|---|---|---|---|",
     ]
-    for name, described in ANNOTATION_FORMATS.items():
-        needed = NEEDED.get(name, ("path",))
-        keys = [f"**`{key}`**" if key in needed else f"`{key}`" for key, formats in READ_BY.items() if name in formats]
+    for name, declared in ANNOTATION_FORMATS.items():
+        keys = [f"**`{key}`**" if key in declared["needs"] else f"`{key}`" for key in declared["keys"]]
+        described = (declared["reads"], declared["used_by"])
         lines.append(f"| `{name}` | {', '.join(keys)} | " + " | ".join(described) + " |")
     lines += [
         "",

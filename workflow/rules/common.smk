@@ -9,7 +9,7 @@ sys.path.insert(0, str(WORKFLOW_DIR))
 
 from snakemake.exceptions import WorkflowError
 
-from cellmill.annotations.formats import FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.errors import ConfigError
 from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
@@ -92,7 +92,11 @@ def code_of(stage):
             also = (f"cellmill.models.{architecture}",)
         if stage in ("check_shard", "rasterize"):
             section = PLAN.annotations(wildcards.dataset, wildcards.shard)
-            also = () if section is None else (FORMATS[section.format]["module"],)
+            also = (
+                ()
+                if section is None
+                else (ANNOTATION_FORMATS[section.format]["module"],)
+            )
         if (stage, also) not in _CODE:
             _CODE[stage, also] = code_digests(
                 WORKFLOW_DIR / "scripts" / f"{stage}.py", also=also

@@ -5,7 +5,7 @@ import typing
 
 import pytest
 
-from cellmill.annotations.formats import FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.annotations import Annotations
 from cellmill.provenance import code_digests
 from project import ROOT, copy_project, planned_jobs, snakemake, write_config, write_label_dataset, write_rle_dataset
@@ -33,9 +33,9 @@ def read_box(row, *, shape, annotations, table):
 """
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", ANNOTATION_FORMATS)
 def test_a_format_declares_what_config_and_documentation_need(name):
-    facts = FORMATS[name]
+    facts = ANNOTATION_FORMATS[name]
     assert set(facts) - {"table_reader"} == REQUIRED
     assert facts["files"] in ("table", "one", "several")
     assert ("table_reader" in facts) == (facts["files"] == "table")
@@ -45,13 +45,13 @@ def test_a_format_declares_what_config_and_documentation_need(name):
 
 
 def test_the_config_knows_every_format():
-    assert set(typing.get_args(Annotations.model_fields["format"].annotation)) == set(FORMATS)
+    assert set(typing.get_args(Annotations.model_fields["format"].annotation)) == set(ANNOTATION_FORMATS)
 
 
 @pytest.mark.parametrize("script", ["check_shard", "rasterize"])
 def test_no_reader_is_reached_but_the_one_that_the_rule_adds(script):
     path = ROOT / f"workflow/scripts/{script}.py"
-    readers = {facts["module"] for facts in FORMATS.values()} - {"cellmill.annotations.masks"}
+    readers = {facts["module"] for facts in ANNOTATION_FORMATS.values()} - {"cellmill.annotations.masks"}
     assert not readers & set(code_digests(path))
     assert readers & set(code_digests(path, also=("cellmill.annotations.coco",))) == {"cellmill.annotations.coco"}
 

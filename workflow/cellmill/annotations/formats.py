@@ -16,7 +16,7 @@ from typing import Any
 
 from cellmill.declared import modules_that_declare
 
-FORMATS: dict[str, dict[str, Any]] = {
+ANNOTATION_FORMATS: dict[str, dict[str, Any]] = {
     name: {"module": f"cellmill.annotations.{module}", **facts}
     for module, formats in modules_that_declare("annotations", "FORMATS").items()
     for name, facts in formats.items()

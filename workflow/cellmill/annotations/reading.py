@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cellmill.annotations.formats import FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.annotations.instance import Instance
 from cellmill.annotations.masks import read_ignored
 
@@ -96,5 +96,5 @@ def _function_of(annotations: Mapping[str, Any], role: str) -> Callable[..., Any
     The module is loaded by name. The rules add it to the digests of a job's code, so that an edit of a reader reruns
     the datasets of its formats only.
     """
-    facts = FORMATS[annotations["format"]]
+    facts = ANNOTATION_FORMATS[annotations["format"]]
     return getattr(importlib.import_module(facts["module"]), facts[role]) if role in facts else None

@@ -4,21 +4,23 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cellmill.annotations.formats import FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.closed import Closed
 
 # Keys that only some formats use
-KEYS_OF_FORMATS = frozenset(key for facts in FORMATS.values() for key in facts["keys"])
+KEYS_OF_FORMATS = frozenset(key for facts in ANNOTATION_FORMATS.values() for key in facts["keys"])
 if TYPE_CHECKING:
     FormatName = str
 else:
-    FormatName = Literal[tuple(FORMATS)]
+    FormatName = Literal[tuple(ANNOTATION_FORMATS)]
 
 
 class Annotations(Closed):
     """Location and format of the annotated objects of each image."""
 
-    format: FormatName = Field(description=" ".join(f"{name}: {facts['summary']}." for name, facts in FORMATS.items()))
+    format: FormatName = Field(
+        description=" ".join(f"{name}: {facts['summary']}." for name, facts in ANNOTATION_FORMATS.items())
+    )
     table: str | None = Field(
         default=None,
         min_length=1,
@@ -102,19 +104,21 @@ class Annotations(Closed):
         if self.format == "coco" and self.table is None and self.path is not None:
             self.table, self.path = self.path, None
         if self.repair is None:
-            self.repair = "fill" if FORMATS[self.format]["is_filled"] else "none"
+            self.repair = "fill" if ANNOTATION_FORMATS[self.format]["is_filled"] else "none"
         if self.missing is None:
-            self.missing = FORMATS[self.format]["missing"]
+            self.missing = ANNOTATION_FORMATS[self.format]["missing"]
         return self
 
     @model_validator(mode="after")
     def _keys_belong_to_format(self) -> Self:
-        needed = FORMATS[self.format]["needs"]
+        needed = ANNOTATION_FORMATS[self.format]["needs"]
+        foreign = KEYS_OF_FORMATS - set(ANNOTATION_FORMATS[self.format]["keys"])
         wrong = [f"{key} is needed" for key in needed if getattr(self, key) is None]
         wrong += [
             f"{key} is not read"
             for key, field in type(self).model_fields.items()
-            if key in KEYS_OF_FORMATS - set(FORMATS[self.format]["keys"]) and getattr(self, key) != field.default
+            if key in KEYS_OF_FORMATS - set(ANNOTATION_FORMATS[self.format]["keys"])
+            and getattr(self, key) != field.default
         ]
         if (self.sample_column is None) != (self.rle_column is None):
             wrong.append("sample_column and rle_column go together")

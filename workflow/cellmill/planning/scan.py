@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from cellmill.annotations.formats import FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Dataset
 from cellmill.config.simulate import Simulate, name_samples
@@ -92,7 +92,7 @@ def scan_dataset(
                 f"{some(others[:MAX_NAMED])}. Check that their names agree, or leave it if they are elsewhere"
             )
     elif section is not None and section.path is not None:
-        many = FORMATS[section.format]["files"] == "several"
+        many = ANNOTATION_FORMATS[section.format]["files"] == "several"
         tied, remarks = attach_annotations(found, path=section.path, many=many, where=f"{where}.annotations.path")
         samples = [replace(new, image_digest=old.image_digest) for new, old in zip(tied, samples, strict=True)]
     if section is not None:
