@@ -117,8 +117,7 @@ class Annotations(Closed):
         wrong += [
             f"{key} is not read"
             for key, field in type(self).model_fields.items()
-            if key in KEYS_OF_FORMATS - set(ANNOTATION_FORMATS[self.format]["keys"])
-            and getattr(self, key) != field.default
+            if key in foreign and getattr(self, key) != field.default
         ]
         if (self.sample_column is None) != (self.rle_column is None):
             wrong.append("sample_column and rle_column go together")

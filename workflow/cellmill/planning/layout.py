@@ -11,7 +11,7 @@ DATASET_PATTERN = NAME_PATTERN
 TRAINED_PATTERN = rf"{NAME_PATTERN}(\.seed\d+)?(\.fold\d+)?"
 MEAN_PATTERN = rf"{NAME_PATTERN}\.mean(\.fold\d+)?"
 RUN_PATTERN = rf"{NAME_PATTERN}(\.seed\d+|\.mean)?(\.fold\d+)?"
-SHARD_PATTERN = r"[a-z0-9]+-\d{4,}"
+SHARD_PATTERN = r"[a-z0-9]+-\d\d\d\d+"  # Snakemake takes braces for wildcards
 
 RESULTS = "results"
 INDEX = f"{RESULTS}/index.html"
