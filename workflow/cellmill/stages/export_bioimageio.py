@@ -66,7 +66,7 @@ def export_bioimageio(
         )
     facts = {
         **describe_run(trained, title=title, cite=cite), "dataset": dataset, "run": run,
-        "preprocess": trained.description["preprocess"],
+        "preprocess": trained.description.preprocess,
     }  # fmt: skip
     # One side is longer by one stride, so that a mix-up of rows and columns shows.
     rows = smallest_px(stride_px=facts["stride_px"], halo_px=facts["halo_px"])
