@@ -7,7 +7,7 @@ from cellmill.annotations.coco import read_coco, read_coco_table
 from cellmill.annotations.color_components import read_color_components
 from cellmill.annotations.ctc import read_ctc
 from cellmill.annotations.imagej_roi import read_imagej_roi
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.masks import read_binary, read_ignored, read_label_image, read_mask_folder
 from cellmill.annotations.table import read_rle, read_rle_table
 
@@ -29,7 +29,7 @@ TABLE_READERS: dict[str, Callable[..., dict[str, Any]]] = {
 }
 
 
-def open_table(annotations: Mapping[str, Any], *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def open_table(annotations: AnnotationSettings, *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Read the entries of a shard's samples from the file that all samples share; None for other formats."""
     if annotations["format"] not in TABLE_READERS:
         return None
@@ -44,7 +44,7 @@ def has_annotation(row: Mapping[str, Any], *, table: Mapping[str, Any] | None) -
 def explain_missing(
     samples: Sequence[Mapping[str, Any]],
     *,
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
     table: Mapping[str, Any] | None,
     missing: str,
 ) -> list[str]:
@@ -77,7 +77,7 @@ def read_instances(
     row: Mapping[str, Any],
     *,
     shape: tuple[int, int],
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
     table: Mapping[str, Any] | None,
 ) -> list[Instance]:
     """Read the objects of one sample in any format.

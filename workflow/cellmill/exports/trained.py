@@ -1,12 +1,13 @@
 """Trained run read from its model file for an export."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cellmill.exports.model_file import ModelDescription, read_description, read_fit
 from cellmill.exports.onnx_graph import CHANNEL_NAMES, Predictor
-from cellmill.models.registry import build_network, count_parameters
+from cellmill.models.registry import NetworkSettings, build_network, count_parameters
 from cellmill.models.weights import load_weights, read_weights
 
 
@@ -15,8 +16,8 @@ class Trained:
     """A trained run: its predictor, settings and threshold."""
 
     predictor: Predictor
-    network: dict[str, Any]  # settings for `build_network`
-    input: dict[str, Any]  # section `input` of the preset
+    network: NetworkSettings
+    input: Mapping[str, Any]  # section `input` of the preset
     description: ModelDescription
     threshold: float
     parameters: int

@@ -20,7 +20,7 @@ MEMBER = "member"
 
 
 def write_weights(
-    path: str | Path, *, network: dict[str, Any], input: dict[str, Any], state_dict: dict[str, Any]
+    path: str | Path, *, network: Mapping[str, Any], input: Mapping[str, Any], state_dict: dict[str, Any]
 ) -> None:
     """Write a weights file that holds everything needed for prediction.
 

@@ -12,6 +12,7 @@ from typing import Any
 from cellmill.checks.unlike_training import measure_frame, summarize_images
 from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model
 from cellmill.objects.frames import Frame, draw_frames, list_frames
+from cellmill.objects.instances import PostprocessSettings
 from cellmill.objects.tuning import fit_frames
 from cellmill.shards import MANIFEST, atomic_path, file_digest
 
@@ -32,7 +33,7 @@ def fit_postprocess(
     validation_images: Sequence[str | Path],
     validation_labels: Sequence[str | Path],
     validation_probabilities: Sequence[str | Path],
-    postprocess: Mapping[str, Any],
+    postprocess: PostprocessSettings,
     preprocess: Mapping[str, Any],
     predict: Mapping[str, Any],
     input: Mapping[str, Any],
