@@ -15,6 +15,7 @@ from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
 from cellmill.images.stored import write_image, write_labels, write_probabilities
 from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
+from cellmill.reports.results import Origin, Run
 from cellmill.shards import shard_folder
 from cellmill.stages.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
 
@@ -47,6 +48,15 @@ def make_labels(shape: tuple[int, int] = SHAPE) -> np.ndarray:
     labels_yx[30:38, 20:28] = 2
     labels_yx[20:24, 50:54] = 3
     return labels_yx
+
+
+def make_run(name: str, *, model: str, seed: int, made_from: Origin | None) -> Run:
+    """Make a run without files."""
+    return Run(
+        name=name, model=model, seed=seed, label=model, short_label=model, style="s0", history=[], summary={}, fit={},
+        areas={}, intensities={}, um2_per_px=None, objects_path=Path("objects.csv"), flags_path=Path("flags.csv"),
+        probabilities={}, segmentation={}, apply=None, made_from=made_from,
+    )  # fmt: skip
 
 
 def build_example(

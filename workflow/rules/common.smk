@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.errors import ConfigError
+from cellmill.exports.model_file import MODEL_SUFFIX
 from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
     CRATE,

@@ -123,7 +123,7 @@ def training_data(wildcards):
     found["seals"] += seals(["images"], wildcards, around)
     if run.init_from is not None:
         trained = dataset_path(run.init_from, WEIGHTS)
-        is_file = run.init_from.endswith(".cellmill")
+        is_file = run.init_from.endswith(MODEL_SUFFIX)
         found["init_from"] = run.init_from if is_file else trained
     return found
 

@@ -26,7 +26,7 @@ from cellmill.config.networks import RECURRENT, Network, network_settings
 from cellmill.config.preset import ModelPreset
 from cellmill.declared import modules_that_declare
 from cellmill.exports.bioimageio import DOI, EPSILON, smallest_px
-from cellmill.exports.model_file import export_model
+from cellmill.exports.model_file import ModelDescription, export_model
 from cellmill.exports.onnx_graph import CHANNEL_NAMES
 from cellmill.exports.trained import read_model
 from cellmill.inference.normalise import measure_input, read_window
@@ -85,10 +85,9 @@ def write_run(folder, preset, *, threshold=0.4):
             values.uniform_(0.5, 2)
     write_weights(folder / "weights.pt", network=network, input=preset["input"], state_dict=built.state_dict())
     preprocess = {"channel": 0, "background": {"method": "rolling_ball", "radius_px": 40}}
-    description = {
-        "format": 2, "network": network, "preprocess": preprocess, "predict": preset["predict"],
-        "input": preset["input"], "postprocess": {},
-    }  # fmt: skip
+    description = ModelDescription(
+        network=network, input=preset["input"], preprocess=preprocess, predict=preset["predict"], postprocess={}
+    )
     fit = json.dumps({"format": 2, "threshold": {"value": threshold}})
     export_model(
         folder / "model.cellmill", weights_path=folder / "weights.pt", postprocess_text=fit, description=description

@@ -4,6 +4,7 @@ import csv
 import itertools
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -20,8 +21,10 @@ from cellmill.planning.make import make_plan
 from cellmill.planning.settings import job_settings
 from cellmill.reports import papers, published
 from cellmill.reports.published import PAPERS_DIR, WAYS, load_paper
+from cellmill.reports.results import Origin, RunFiles
 from cellmill.stages.evaluate import METRIC_COLUMNS
 from project import ROOT
+from report_example import make_run
 
 NAMES = ("stemnet", "clstm_unet", "isbi2012", "sartorius", "simcep")
 # The named systems of the five papers
@@ -227,7 +230,7 @@ def test_baselines_of_isbi_say_which_rows_have_learnt_nothing():
 
 def run(model, preset, *, seed=7, how="trained", settings=None, overrides=None):
     made_from = {"preset": preset, "settings": settings or {}, "overrides": overrides or {}, "how": how}
-    return {"run": model, "model": model, "seed": seed, "style": "s0", "made_from": made_from}
+    return make_run(model, model=model, seed=seed, made_from=made_from)
 
 
 def metrics_of(tmp_path, *rows):
@@ -289,7 +292,7 @@ def test_several_seeds_are_a_mean_between_the_lowest_and_the_highest(tmp_path):
 
 def test_folds_of_one_seed_are_counted_once(tmp_path):
     metrics = metrics_of(tmp_path, dice("mine", 0.75, ends=(0.7, 0.8)))
-    runs = [{**run("mine", "p"), "run": f"mine.fold{fold}"} for fold in range(3)]
+    runs = [replace(run("mine", "p"), name=f"mine.fold{fold}") for fold in range(3)]
     [row] = rows_of(papers.compare_with_paper(small(tmp_path), runs=runs, metrics=metrics))
     assert row["Here"].note == "0.700–0.800"
 
@@ -339,7 +342,7 @@ def test_applied_and_fine_tuned_models_are_told_apart(tmp_path, how):
 
 
 def test_run_of_an_unknown_origin_belongs_to_no_system(tmp_path):
-    unknown = {"run": "old", "model": "old", "seed": 7, "style": "s0"}
+    unknown = make_run("old", model="old", seed=7, made_from=None)
     for runs in ([unknown], [run("old", "", how="applied")]):
         first, second = rows_of(papers.compare_with_paper(small(tmp_path), runs=runs, metrics=metrics_of(tmp_path)))
         assert (first["Here"].text, second["Remark"].text) == ("not run", "not in the paper")
@@ -430,6 +433,14 @@ def test_report_is_told_what_its_runs_were_made_from(tmp_path):
     assert made["before"]["settings"]["train"]["optimiser"]["learning_rate"] == 0.01
     [small_run] = job_settings(plan, "report", dataset="made")["runs"]
     assert small_run["made_from"]["how"] == "trained"
+
+
+def test_settings_of_a_run_are_those_that_the_report_reads(tmp_path):
+    plan = plan_of(tmp_path, paper="sartorius")
+    runs = [run for name in ("made", "other") for run in job_settings(plan, "report", dataset=name)["runs"]]
+    assert set().union(*runs) == RunFiles.__required_keys__ | RunFiles.__optional_keys__
+    assert set.intersection(*map(set, runs)) >= RunFiles.__required_keys__
+    assert all(run["made_from"].keys() == Origin.__annotations__.keys() for run in runs)
 
 
 def test_report_without_a_paper_is_told_nothing_of_the_presets(tmp_path):

@@ -33,7 +33,7 @@ from cellmill.reports.pictures import (  # fmt: skip
 from cellmill.reports.verdict import find_difference, find_number, rank_models, read_table
 from cellmill.stages.index import summarize_for_index, write_index
 from cellmill.stages.report import write_report
-from report_example import CONFIG, SETTINGS, SHAPE, build_example, make_labels
+from report_example import CONFIG, SETTINGS, SHAPE, build_example, make_labels, make_run
 
 VOID = {"meta", "link", "img", "input", "br"}
 
@@ -475,20 +475,21 @@ def test_choice_of_images(images, choice, expected):
 
 
 def test_image_is_shown_by_the_run_that_was_tested_on_it():
-    runs = [{"run": f"u.fold{fold}", "model": "u", "seed": 7} for fold in range(3)]
-    assert results.run_of_fold(runs, like=runs[0], part="fold2")["run"] == "u.fold2"
-    assert results.run_of_fold(runs[:1], like=runs[0], part="test")["run"] == "u.fold0"
+    runs = [make_run(f"u.fold{fold}", model="u", seed=7, made_from=None) for fold in range(3)]
+    assert results.run_of_fold(runs, like=runs[0], part="fold2").name == "u.fold2"
+    assert results.run_of_fold(runs[:1], like=runs[0], part="test").name == "u.fold0"
 
 
 def test_runs_are_told_apart_by_seed_and_fold(tmp_path):
     objects = tmp_path / "objects.csv"
     objects.write_text("sample,area_px,area_um2\na,10,2.5\na,400,100\nNA,4,1\n")
     names = (("u.seed1.fold0", "u"), ("u.seed1.fold1", "u"), ("v", "v"))
-    read = results.read_runs([{"run": run, "model": model, "seed": 1, "objects": objects} for run, model in names])
-    assert [run["label"] for run in read] == ["u, seed 1 fold 0", "u, seed 1 fold 1", "v"]
-    assert [run["style"] for run in read] == ["s0", "s0", "s1"]
-    assert {sample: list(areas) for sample, areas in read[0]["areas"].items()} == {"a": [10, 400], "NA": [4]}
-    assert read[0]["um2_per_px"] == pytest.approx(0.25)
+    files = {"objects": objects, "flags": tmp_path / "flags.csv", "probabilities": {}, "segmentation": {}}
+    read = results.read_runs([{"run": run, "model": model, "seed": 1, **files} for run, model in names])
+    assert [run.label for run in read] == ["u, seed 1 fold 0", "u, seed 1 fold 1", "v"]
+    assert [run.style for run in read] == ["s0", "s0", "s1"]
+    assert {sample: list(areas) for sample, areas in read[0].areas.items()} == {"a": [10, 400], "NA": [4]}
+    assert read[0].um2_per_px == pytest.approx(0.25)
 
 
 # ---- verdict -----------------------------------------------------------------------------------------------

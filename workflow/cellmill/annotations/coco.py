@@ -25,7 +25,7 @@ from cellmill.annotations.coco_json import (
     sample_of,
 )
 from cellmill.annotations.coco_masks import describe_objects, draw_annotation
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.pieces import LabelBands
 from cellmill.shards import atomic_path
 
@@ -94,7 +94,7 @@ def index_coco(path: str | Path, *, where: str) -> tuple[dict[str, str], dict[st
     return digests, values, list(values)
 
 
-def read_coco_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) -> dict[str, CocoEntry]:
+def read_coco_table(annotations: AnnotationSettings, *, samples: Sequence[str]) -> dict[str, CocoEntry]:
     """Read the annotations of some samples; those of others are not kept in memory.
 
     Parameters
@@ -114,6 +114,7 @@ def read_coco_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) -
     ValueError
         As `index_coco`, and if two images have the same sample name or the size of an image is invalid.
     """
+    assert annotations["table"] is not None
     path = Path(annotations["table"])
     where = str(path)
     wanted = set(samples)
@@ -148,7 +149,7 @@ def read_coco(
     row: Mapping[str, Any],
     *,
     shape: tuple[int, int],
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
     table: Mapping[str, CocoEntry],
 ) -> list[Instance]:
     """Draw the objects of one sample.

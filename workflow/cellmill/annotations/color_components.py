@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import find_objects
 from skimage.measure import label
 
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.masks import JPEG_SUFFIXES, only_path, stack_place
 from cellmill.images.channels import has_alpha
 from cellmill.images.rasters import match_plane, open_raster
@@ -34,7 +34,7 @@ MAX_SINGLE_SHARE = 0.01
 
 
 def read_color_components(
-    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
+    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: AnnotationSettings, table: None
 ) -> list[Instance]:
     """Read the objects of one sample as connected components of equal colour.
 

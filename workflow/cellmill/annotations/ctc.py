@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.annotations.ctc_writer import Track
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.masks import read_label_image
 
 # Declaration, see formats.py
@@ -35,7 +35,7 @@ NAMED_LABELS = 5
 
 
 def read_ctc(
-    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
+    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: AnnotationSettings, table: None
 ) -> list[Instance]:
     """Read the objects of one frame of the Cell Tracking Challenge.
 

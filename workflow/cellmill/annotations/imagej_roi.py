@@ -12,7 +12,7 @@ import numpy as np
 from roifile import ImagejRoi
 
 from cellmill.annotations.imagej_shapes import encode_rings, explain_no_area, read_outline
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.outlines import fill_outline, trace_edges
 from cellmill.annotations.pieces import LabelBands, gather_objects
 from cellmill.images.axes import PROJECTIONS, PlaneIndex
@@ -52,7 +52,7 @@ class Entry(NamedTuple):
 
 
 def read_imagej_roi(
-    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
+    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: AnnotationSettings, table: None
 ) -> list[Instance]:
     """Read the objects of one sample from ROIs of ImageJ.
 

@@ -1,10 +1,31 @@
 """One annotated object: its mask within its bounding box."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 
 from cellmill.annotations.pieces import Piece, crop_piece
+
+
+class AnnotationSettings(TypedDict):
+    """Config section `annotations` without `missing`, which the stages receive as a setting of its own."""
+
+    format: str
+    table: str | None
+    path: str | None
+    order: str | None
+    sample_column: str | None
+    rle_column: str | None
+    object_column: str | None
+    foreground: str
+    tracks: str | None
+    markers: str | None
+    ignore: str | None
+    ignore_value: int | None
+    repair: str
+    fragments: str
+    min_object_px: int
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.annotations.instance import Instance, instance_of_piece
+from cellmill.annotations.instance import AnnotationSettings, Instance, instance_of_piece
 from cellmill.annotations.pieces import crop_piece, gather_bands, join_regions, merge_pieces
 from cellmill.images.axes import PlaneIndex
 from cellmill.images.channels import has_alpha
@@ -58,7 +58,7 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
 def read_mask_folder(
-    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
+    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: AnnotationSettings, table: None
 ) -> list[Instance]:
     """Read the objects of one sample, each from a separate file.
 
@@ -98,7 +98,7 @@ def read_mask_folder(
 
 
 def read_label_image(
-    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
+    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: AnnotationSettings, table: None
 ) -> list[Instance]:
     """Read the objects of one sample from an image of object numbers, 0 for background.
 
@@ -137,7 +137,7 @@ def read_label_image(
 
 
 def read_binary(
-    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: Mapping[str, Any], table: None
+    row: Mapping[str, Any], *, shape: tuple[int, int], annotations: AnnotationSettings, table: None
 ) -> list[Instance]:
     """Read the objects of one sample as connected components of a binary image.
 

@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.masks import read_ignored
 
 
-def open_table(annotations: Mapping[str, Any], *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+def open_table(annotations: AnnotationSettings, *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Read the entries of a shard's samples from the file that all samples share; None for other formats."""
     read = _function_of(annotations, "table_reader")
     return None if read is None else read(annotations, samples=[row["sample"] for row in samples])
@@ -23,7 +23,7 @@ def has_annotation(row: Mapping[str, Any], *, table: Mapping[str, Any] | None) -
 def explain_missing(
     samples: Sequence[Mapping[str, Any]],
     *,
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
     table: Mapping[str, Any] | None,
     missing: str,
 ) -> list[str]:
@@ -56,7 +56,7 @@ def read_instances(
     row: Mapping[str, Any],
     *,
     shape: tuple[int, int],
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
     table: Mapping[str, Any] | None,
 ) -> list[Instance]:
     """Read the objects of one sample in any format.

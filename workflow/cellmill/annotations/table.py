@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.pieces import merge_pieces
 from cellmill.annotations.rle import decode_crop
 
@@ -44,7 +44,7 @@ class TableRow(NamedTuple):
     name: str = ""
 
 
-def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) -> dict[str, list[TableRow]]:
+def read_rle_table(annotations: AnnotationSettings, *, samples: Sequence[str]) -> dict[str, list[TableRow]]:
     """Read the rows of some samples from a table of run-length encoded objects.
 
     Parameters
@@ -64,6 +64,7 @@ def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) ->
     ValueError
         If the table cannot be read, a column is missing or duplicated, or a height or width is not a number.
     """
+    assert annotations["table"] is not None
     path = Path(annotations["table"])
     try:
         columns = find_columns(
@@ -90,7 +91,7 @@ def read_rle(
     row: Mapping[str, Any],
     *,
     shape: tuple[int, int],
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
     table: Mapping[str, Sequence[TableRow]],
 ) -> list[Instance]:
     """Decode the objects of one sample.
@@ -117,6 +118,7 @@ def read_rle(
     ValueError
         If the table states another image size, or a text is not a mask of this size; one line per row.
     """
+    assert annotations["order"] is not None
     entries = table[row["sample"]]
     where = f"sample {row['sample']}, {annotations['table']}, row"
     for entry in entries:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_gradient_magnitude
 from scipy.ndimage import label as label_components
 
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.rle import decode_crop, encode_crop
 
 # In most images an object fills at least this fraction of its bounding box, unless runs are read in the wrong order.
@@ -224,7 +224,7 @@ def count_overlaps(objects: Sequence[Instance]) -> tuple[int, int]:
     return overlapping, contested
 
 
-def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Mapping[str, Any]) -> list[str]:
+def explain_order(readings: Mapping[str, TwoReadings], *, annotations: AnnotationSettings) -> list[str]:
     """Return a message if the runs of a shard appear to be in the other order.
 
     Parameters
@@ -241,6 +241,7 @@ def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Mapping[s
     """
     if not readings:
         return []
+    assert annotations["order"] is not None
     other = other_order(annotations["order"])
     streaked = [sample for sample, reading in readings.items() if has_streaks(reading)]
     if streaked:

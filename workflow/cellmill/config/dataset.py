@@ -15,9 +15,11 @@ from cellmill.config.preprocess import Preprocess
 from cellmill.config.preset import ModelPreset
 from cellmill.config.report import Report
 from cellmill.config.simulate import Simulate
+from cellmill.declared import read_declaration
 
 # A part of a path that a pattern names, such as {sample}
 WILDCARD = r"\{([A-Za-z_][A-Za-z0-9_]*)\}"
+MODEL_SUFFIX: str = read_declaration("exports/model_file.py", "MODEL_SUFFIX")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+-]*"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -164,7 +166,7 @@ class ModelEntry(Closed):
         if self.init_weights != "all" and self.init_from is None:
             raise ValueError("init_weights says how init_from is taken; give init_from, or leave it out")
         if self.apply is not None and self.name is None:
-            source = self.apply.removesuffix(".cellmill").split("/")[-1]
+            source = self.apply.removesuffix(MODEL_SUFFIX).split("/")[-1]
             cleaned = re.sub(r"[^A-Za-z0-9_+-]", "_", source)
             if not re.fullmatch(NAME_PATTERN, cleaned):
                 raise ValueError(f"cannot make a run's name from {self.apply!r}. Give one with name")

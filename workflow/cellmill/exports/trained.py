@@ -1,14 +1,13 @@
 """Trained run read from its model file for an export."""
 
-import json
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cellmill.exports.model_file import read_fit
+from cellmill.exports.model_file import ModelDescription, read_description, read_fit
 from cellmill.exports.onnx_graph import CHANNEL_NAMES, Predictor
-from cellmill.models.registry import build_network, count_parameters
+from cellmill.models.registry import NetworkSettings, build_network, count_parameters
 from cellmill.models.weights import load_weights, read_weights
 
 
@@ -17,9 +16,9 @@ class Trained:
     """A trained run: its predictor, settings and threshold."""
 
     predictor: Predictor
-    network: dict[str, Any]  # settings for `build_network`
-    input: dict[str, Any]  # section `input` of the preset
-    description: dict[str, Any]  # contents of model.json, such as preprocess and postprocess
+    network: NetworkSettings
+    input: Mapping[str, Any]  # section `input` of the preset
+    description: ModelDescription
     threshold: float
     parameters: int
 
@@ -30,7 +29,7 @@ def read_model(path: str | Path) -> Trained:
     Raises
     ------
     ValueError
-        If the file is not an exported model or is corrupted.
+        If the file is not an exported model, is corrupted, or has another format version.
     """
     weights = read_weights(path)
     network, input = weights["network"], weights["input"]
@@ -44,10 +43,8 @@ def read_model(path: str | Path) -> Trained:
         is_class_told=bool(classes) and input["class_at_prediction"] == "oracle",
         has_memory=bool(built.is_recurrent) and bool(network["memory"]),
     )
-    with zipfile.ZipFile(path) as archive:
-        description = json.loads(archive.read("model.json"))
     threshold = float(read_fit(path)["threshold"]["value"])
-    return Trained(predictor.eval(), network, input, description, threshold, count_parameters(built))
+    return Trained(predictor.eval(), network, input, read_description(path), threshold, count_parameters(built))
 
 
 def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Axes  b batch, t time, c channels, y rows, x columns
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,15 @@ from torch import Tensor, nn
 from cellmill.models.outputs import to_probabilities
 
 PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class PredictSettings(TypedDict):
+    """Section `predict` of a preset."""
+
+    tile: Sequence[int]
+    batch: int
+    average: str
+    precision: str
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import tifffile
@@ -10,6 +10,16 @@ import tifffile
 from cellmill.images.windows import release_pages
 from cellmill.inference.normalise import InputScale, measure_input, read_window
 from cellmill.preprocessing.stored_images import StoredImage
+
+
+class InputSettings(TypedDict):
+    """Section `input` of a preset."""
+
+    normalise: str
+    frames: int
+    class_planes: list[str]
+    class_at_prediction: str
+    warmup: int
 
 
 @dataclass(frozen=True)

@@ -15,29 +15,40 @@ A module declares as literals, which the config reads without loading torch (`ce
 """
 
 import importlib
+from collections.abc import Mapping
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 from torch import nn
 
 from cellmill.models.outputs import OUTPUT_CHANNELS
 
 
-def build_network(network: dict[str, Any]) -> nn.Module:
+class NetworkSettings(TypedDict):
+    """Settings of a network that all architectures have; each architecture has further ones."""
+
+    architecture: str
+    output: str
+    base_channels: int
+    in_channels: int
+    width: float
+
+
+def build_network(network: Mapping[str, Any]) -> nn.Module:
     """Build the network of a preset, with initial weights drawn from torch's global generator.
 
     Parameters
     ----------
-    network : dict
-        `architecture` is a module of this package and `output` a key of OUTPUT_CHANNELS. The other keys (`width` and
-        `in_channels` among them) are the keywords of the module's `build`.
+    network : mapping
+        NetworkSettings and the further settings of the architecture. `architecture` is a module of this package and
+        `output` a key of OUTPUT_CHANNELS. All others are the keywords of the module's `build`.
 
     Returns
     -------
     nn.Module
         In training mode, on the CPU.
     """
-    keywords = dict(network)
+    keywords: dict[str, Any] = {**network}
     architecture, out_channels = keywords.pop("architecture"), OUTPUT_CHANNELS[keywords.pop("output")]
     built: nn.Module = _module_of(architecture).build(**keywords, out_channels=out_channels)
     return built

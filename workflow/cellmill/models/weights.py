@@ -12,12 +12,15 @@ from torch import nn
 
 WEIGHTS_KEYS = ("network", "input", "state_dict")
 MAX_DIFFERENCES = 5
+# Name of a weights file inside an exported model, equal to `cellmill.exports.model_file.WEIGHTS` (tested). That module
+# is not imported, because its edits would then rerun trainings and predictions.
+EXPORTED_NAME = "weights.pt"
 # Prefix of the network's number in the tensor names of a file that holds several networks
 MEMBER = "member"
 
 
 def write_weights(
-    path: str | Path, *, network: dict[str, Any], input: dict[str, Any], state_dict: dict[str, Any]
+    path: str | Path, *, network: Mapping[str, Any], input: Mapping[str, Any], state_dict: dict[str, Any]
 ) -> None:
     """Write a weights file that holds everything needed for prediction.
 
@@ -52,8 +55,8 @@ def read_weights(path: str | Path) -> dict[str, Any]:
             # torch does not verify the checksums: a flipped bit would go unnoticed as a wrong weight.
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-            if "weights.pt" in archive.namelist():
-                source = io.BytesIO(archive.read("weights.pt"))
+            if EXPORTED_NAME in archive.namelist():
+                source = io.BytesIO(archive.read(EXPORTED_NAME))
         contents = torch.load(source, map_location="cpu", weights_only=True)
         missing = [key for key in WEIGHTS_KEYS if key not in contents]
     except (pickle.UnpicklingError, RuntimeError, TypeError, LookupError, EOFError, zipfile.BadZipFile) as error:

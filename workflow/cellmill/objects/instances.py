@@ -7,7 +7,7 @@ Axes  c channels as `cellmill.models.outputs` lists them, y rows, x columns
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from scipy import ndimage
@@ -25,6 +25,59 @@ LANDSCAPE_SIGMA_PX = 1.0
 # Outputs with maps of single cells, each with a splitting method of the same name
 MAPS = ("contour", "distance", "flow")
 EVERY_OUTPUT = ("components", "watershed")
+
+
+class ThresholdSettings(TypedDict):
+    """Config section `postprocess.threshold`."""
+
+    method: str
+    value: float | None
+
+
+class ClosingSettings(TypedDict):
+    """Config section `postprocess.closing`."""
+
+    footprint: str
+    radius_px: int
+
+
+class BoundarySettings(TypedDict):
+    """Config section `postprocess.boundary`."""
+
+    classifier: str
+    apply: str
+    images: int
+    pixels_per_image: int
+    standardise: bool
+    coef0: float
+    cost: float
+    scales_px: list[float]
+    repeats: int
+    repeat_pixels: int
+
+
+class InstanceSettings(TypedDict):
+    """Config section `postprocess.instances`."""
+
+    method: str
+    split_depth_px: float | None
+    split_depth: float | None
+    max_flow_error: float | None
+    min_area_px: int | None
+    max_area_px: int | None
+    min_solidity: float | None
+    exclude_border: bool
+    fill_holes_px: int | None
+
+
+class PostprocessSettings(TypedDict):
+    """Config section `postprocess`."""
+
+    threshold: ThresholdSettings
+    closing: ClosingSettings
+    boundary: BoundarySettings
+    instances: InstanceSettings
+    search_images: int
 
 
 def methods_of(output: str) -> tuple[str, ...]:

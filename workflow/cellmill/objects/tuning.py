@@ -23,7 +23,10 @@ from cellmill.objects.boundary import boundary_features, find_boundary, fit_clas
 from cellmill.objects.frames import Frame, cut_frames, draw_frames
 from cellmill.objects.instances import (
     LANDSCAPE_CHANNELS,
+    BoundarySettings,
     Candidates,
+    InstanceSettings,
+    PostprocessSettings,
     grow_components,
     keep_objects,
     make_masks,
@@ -52,7 +55,7 @@ FALLBACK_MIN_AREA_PX = 0
 
 
 def fit_frames(
-    training: Sequence[Frame], validation: Sequence[Frame], *, settings: Mapping[str, Any], output: str, seed: int
+    training: Sequence[Frame], validation: Sequence[Frame], *, settings: PostprocessSettings, output: str, seed: int
 ) -> dict[str, Any]:
     """Fit and choose all parameters of postprocessing.
 
@@ -143,7 +146,7 @@ def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | Non
 
 
 def fit_boundary(
-    frames: Sequence[Frame], *, fitted: Mapping[str, Any], settings: Mapping[str, Any], seed: int
+    frames: Sequence[Frame], *, fitted: Mapping[str, Any], settings: BoundarySettings, seed: int
 ) -> dict[str, Any]:
     """Train the classifier of boundary pixels on training images.
 
@@ -184,7 +187,10 @@ def fit_boundary(
         return result | {"reason": reason if chosen else "no training images"}
     share = float(np.mean(is_object))
     result |= {"majority_rate": max(share, 1 - share), "kept_accuracy": float(np.mean(was_object == is_object))}
-    classifier = {key: settings[key] for key in ("classifier", "standardise", "coef0", "cost")}
+    classifier: dict[str, Any] = {
+        "classifier": settings["classifier"], "standardise": settings["standardise"], "coef0": settings["coef0"],
+        "cost": settings["cost"],
+    }  # fmt: skip
     result["held_out"] = {
         f"by_{by}": held_out_accuracy(
             features, is_object, groups, by=by, repeats=settings["repeats"],
@@ -248,7 +254,7 @@ class Searched:
 
 
 def choose_objects(
-    frames: Iterable[Searched], *, instances: Mapping[str, Any], output: str, median_area_px: float | None
+    frames: Iterable[Searched], *, instances: InstanceSettings, output: str, median_area_px: float | None
 ) -> dict[str, Any]:
     """Choose the splitting method and the minimum area of objects by mean Kaggle AP over images.
 
@@ -269,7 +275,10 @@ def choose_objects(
         method, split_depth (in px for watershed, in units of the map for contour and distance, None for others),
         min_area_px, searched (a list of the combinations tried, with ap_kaggle), reason, and the limits as set.
     """
-    limits = {key: instances[key] for key in ("max_area_px", "min_solidity", "exclude_border", "max_flow_error")}
+    limits = {
+        "max_area_px": instances["max_area_px"], "min_solidity": instances["min_solidity"],
+        "exclude_border": instances["exclude_border"], "max_flow_error": instances["max_flow_error"],
+    }  # fmt: skip
     methods = methods_of(output) if instances["method"] == "auto" else (instances["method"],)
     ways = [(method, depth) for method in methods for depth in _depths_to_try(method, instances)]
     area = instances["min_area_px"]
@@ -382,7 +391,7 @@ def _mean_dice(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> float |
 
 
 def _draw_boundary_pixels(
-    frame: Frame, *, fitted: Mapping[str, Any], settings: Mapping[str, Any], seed: int
+    frame: Frame, *, fitted: Mapping[str, Any], settings: BoundarySettings, seed: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Draw boundary pixels of one image; return their features, truth and closed prediction."""
     truth_yx, valid_yx, image_yx = frame.read_truth(), frame.find_valid(), frame.read_image()
@@ -405,14 +414,17 @@ def _areas_to_try(median_area_px: float | None) -> list[int]:
     return sorted({round(fraction * median_area_px) for fraction in MIN_AREA_FRACTIONS})
 
 
-def _depths_to_try(method: str, instances: Mapping[str, Any]) -> list[float | None]:
+def _depths_to_try(method: str, instances: InstanceSettings) -> list[float | None]:
     if method not in LANDSCAPE_CHANNELS:
         return [None]
-    key, depths = ("split_depth_px", SPLIT_DEPTHS_PX) if method == "watershed" else ("split_depth", SPLIT_DEPTHS)
-    return [instances[key]] if instances[key] is not None else [*depths]
+    if method == "watershed":
+        depth, depths = instances["split_depth_px"], SPLIT_DEPTHS_PX
+    else:
+        depth, depths = instances["split_depth"], SPLIT_DEPTHS
+    return [depth] if depth is not None else [*depths]
 
 
-def _fallback_depth(method: str, instances: Mapping[str, Any]) -> float | None:
+def _fallback_depth(method: str, instances: InstanceSettings) -> float | None:
     depths = _depths_to_try(method, instances)
     if len(depths) == 1:
         return depths[0]

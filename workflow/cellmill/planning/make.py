@@ -9,11 +9,12 @@ import pandas as pd
 
 from cellmill.config.dataset import Config
 from cellmill.config.errors import ConfigError
+from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.exports import wrong_exports
 from cellmill.planning.layout import SAMPLES, dataset_path
 from cellmill.planning.plan import Plan
 from cellmill.planning.refusals import contradictions, likes_of_folds
-from cellmill.planning.runs import EXPORT_SUFFIX, Run, read_export, resolve_runs
+from cellmill.planning.runs import Run, resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
 from cellmill.planning.validation import other_mistakes, validate_config, wrong_likes
@@ -85,8 +86,8 @@ def _adopt_preprocessing(
         for run in runs[name]:
             if run.apply is None:
                 continue
-            if run.apply.endswith(EXPORT_SUFFIX):
-                wanted[run.apply] = read_export(run.apply)["preprocess"]
+            if run.apply.endswith(MODEL_SUFFIX):
+                wanted[run.apply] = dict(read_description(run.apply).preprocess)
             else:
                 wanted[run.apply] = preprocess[run.apply.split("/", 1)[0]]
         trains = any(run.apply is None for run in runs[name])

@@ -12,8 +12,9 @@ from typing import Any
 from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
+from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import shard_path
-from cellmill.planning.runs import EXPORT_SUFFIX, Run, read_export
+from cellmill.planning.runs import Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.preprocessing.background import TEMPORAL_METHODS
 from cellmill.shards import stable_hash
@@ -141,15 +142,15 @@ class Plan:
         """Return whether a run's network takes several frames as input: a window, or all earlier frames."""
         source = self.source_of(run)
         if source is None:
-            export = read_export(str(run.apply))
-            return sees_sequences(export["network"], export["input"])
+            export = read_description(str(run.apply))
+            return sees_sequences(export.network, export.input)
         return sees_sequences(source.preset["network"], source.preset["input"])
 
     def input_of(self, run: Run) -> dict[str, Any]:
         """Return the section `input` of the preset of a run's network."""
         source = self.source_of(run)
-        section: dict[str, Any] = read_export(str(run.apply))["input"] if source is None else source.preset["input"]
-        return section
+        section = read_description(str(run.apply)).input if source is None else source.preset["input"]
+        return dict(section)
 
     def sees_classes(self, run: Run) -> bool:
         """Return whether a run's network takes the class of an image as input."""
@@ -189,7 +190,7 @@ class Plan:
         """Find the run whose weights a run uses: itself, the applied run, or None for an exported file."""
         if run.apply is None:
             return run
-        if run.apply.endswith(EXPORT_SUFFIX):
+        if run.apply.endswith(MODEL_SUFFIX):
             return None
         return self.run(*run.apply.split("/", 1))
 
@@ -197,7 +198,7 @@ class Plan:
         """Return the name of the module of cellmill.models that a run loads."""
         source = self.source_of(run)
         if source is None:
-            return str(read_export(str(run.apply))["network"]["architecture"])
+            return str(read_description(str(run.apply)).network["architecture"])
         return str(source.preset["network"]["architecture"])
 
     def annotations(self, dataset: str, shard: str) -> Annotations | None:

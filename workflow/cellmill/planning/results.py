@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePath
 from typing import Any
 
+from cellmill.exports.model_file import MODEL_SUFFIX
 from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
     EXPORTED,
@@ -18,7 +19,7 @@ from cellmill.planning.layout import (
     shard_path,
 )
 from cellmill.planning.plan import Plan
-from cellmill.planning.runs import EXPORT_SUFFIX, MEAN_SUFFIX, Run
+from cellmill.planning.runs import MEAN_SUFFIX, Run
 from cellmill.shards import seal_path
 
 RAW = "Simulated images and their annotations"
@@ -99,7 +100,7 @@ def _foreign_models(run: Run) -> list[str]:
     """List the model files that a run takes from outside its dataset: exports, and files of other datasets' runs."""
     found = []
     for source, names in ((run.apply, (WEIGHTS, FIT)), (run.init_from, (WEIGHTS,))):
-        if source is not None and source.endswith(EXPORT_SUFFIX):
+        if source is not None and source.endswith(MODEL_SUFFIX):
             found.append(source)
         elif source is not None and not source.startswith(f"{run.dataset}/"):
             found += [dataset_path(source, name) for name in names]
@@ -150,7 +151,7 @@ def _sources(plan: Plan, dataset: str) -> dict[str, set[str]]:
             continue
         run = waiting.pop()
         for source in (run.apply, run.init_from):
-            if source is None or source.endswith(EXPORT_SUFFIX):
+            if source is None or source.endswith(MODEL_SUFFIX):
                 continue
             other, name = source.split("/", 1)
             found = plan.run(other, name)

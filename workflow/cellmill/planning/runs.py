@@ -1,7 +1,5 @@
 """Runs: one for each model, seed and fold of a dataset, with the preset resolved."""
 
-import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,11 +13,10 @@ from cellmill.config.errors import describe_errors, key_path, nearest
 from cellmill.config.merging import merge
 from cellmill.config.networks import network_settings
 from cellmill.config.preset import ModelPreset
+from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import RESERVED_NAMES
 
-EXPORT_SUFFIX = ".cellmill"
 MEAN_SUFFIX = ".mean"
-EXPORT_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -191,7 +188,7 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
                 where = f"{key_path(('datasets', dataset_name, 'models', index))}.{key}"
                 if reference is None:
                     continue
-                if reference.endswith(EXPORT_SUFFIX):
+                if reference.endswith(MODEL_SUFFIX):
                     mistakes += _wrong_export(reference, where=where)
                 elif ".fold" in reference and reference.startswith(f"{dataset_name}/"):
                     mistakes.append(
@@ -204,7 +201,7 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
                     continue
                 elif reference not in known:
                     mistakes.append(
-                        f"{where}: expected dataset/run of this config or a {EXPORT_SUFFIX} file, found "
+                        f"{where}: expected dataset/run of this config or a {MODEL_SUFFIX} file, found "
                         f"{reference!r}. {nearest(reference, known)}."
                     )
                 elif known[reference].apply is not None:
@@ -226,7 +223,7 @@ def _unlike_networks(known: dict[str, Run]) -> list[str]:
             theirs = network_settings(source) if source else own
         else:
             try:
-                theirs = read_export(run.init_from)["network"]
+                theirs = dict(read_description(run.init_from).network)
             except ValueError:
                 continue  # already reported
         if differs := sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key)):
@@ -252,34 +249,7 @@ def _cycles(known: dict[str, Run]) -> list[str]:
 
 def _wrong_export(reference: str, *, where: str) -> list[str]:
     try:
-        read_export(reference)
+        read_description(reference)
     except ValueError as error:
         return [f"{where}: {error}"]
     return []
-
-
-def read_export(path: str | Path) -> dict[str, Any]:
-    """Read the description of an exported model, without its weights.
-
-    Raises
-    ------
-    ValueError
-        If the file is missing, is not an exported model, or has another format version.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            description: dict[str, Any] = json.loads(archive.read("model.json"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: expected an exported model, found no file. Check the path.") from None
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(
-            f"{path}: expected an exported model, found something else ({error}). "
-            "Take the model.cellmill of a run's folder."
-        ) from error
-    needed = {"format", "network", "input", "preprocess", "predict", "postprocess"}
-    if not isinstance(description, dict) or description.get("format") != EXPORT_FORMAT or needed - set(description):
-        raise ValueError(
-            f"{path}: expected an exported model of format {EXPORT_FORMAT}, found another. "
-            "It was written by another version of cellmill: export it again."
-        )
-    return description

@@ -8,10 +8,11 @@ import yaml
 
 from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
+from cellmill.exports.model_file import read_description
 from cellmill.planning.layout import FIT, dataset_path, run_path, shard_path
 from cellmill.planning.plan import Plan
 from cellmill.planning.results import list_inputs, list_results, list_settings
-from cellmill.planning.runs import MEAN_SUFFIX, Run, read_export
+from cellmill.planning.runs import MEAN_SUFFIX, Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.provenance import canonical
@@ -146,7 +147,7 @@ def join_seeds_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
 def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
     found = plan.run(dataset, run)
     source = plan.source_of(found)
-    predict = read_export(str(found.apply))["predict"] if source is None else source.preset["predict"]
+    predict = read_description(str(found.apply)).predict if source is None else source.preset["predict"]
     seen = _seen(plan, dataset, found, [shard] if shard else [])
     if plan.input_of(found).get("class_at_prediction") != "oracle":
         seen["classes"] = None  # each image is predicted once for every class
@@ -169,8 +170,7 @@ def _postprocess_section(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     found = plan.run(dataset, run)
     source = plan.source_of(found)
     if source is None:  # an exported model includes its section
-        section: dict[str, Any] = read_export(str(found.apply))["postprocess"]
-        return section
+        return dict(read_description(str(found.apply)).postprocess)
     return plan.config.datasets[source.dataset].postprocess.model_dump(mode="json")
 
 

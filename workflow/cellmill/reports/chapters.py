@@ -1,6 +1,6 @@
 """Chapters of a report, as tables and figures: the objects, and how to reproduce the results.
 
-No files are read here. A run is an entry returned by `cellmill.reports.results.read_runs`.
+No files are read here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +11,7 @@ import pandas as pd
 
 from cellmill.reports.comparison import final_scores
 from cellmill.reports.figures import Curve, Figure, Key, Point, draw_curves, draw_histogram, draw_scatter
+from cellmill.reports.results import Run
 from cellmill.reports.wording import (  # fmt: skip
     MAX_ROWS,
     MISSING,
@@ -24,8 +25,6 @@ from cellmill.reports.wording import (  # fmt: skip
     score,
     word,
 )
-
-Run = Mapping[str, Any]
 
 PART_ORDER = ("train", "validation", "test", "unlabelled")
 MAX_AREAS = 100_000  # in a histogram; more are thinned evenly
@@ -52,7 +51,7 @@ def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: S
 
     Parameters
     ----------
-    runs : sequence of runs
+    runs : sequence of Run
         One for each model.
     samples : sequence of str
         The images; the annotated areas come from the same ones.
@@ -69,9 +68,9 @@ def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: S
     if truth_areas_px:
         series.append((Key("truth", "annotated", "area"), [scale * area for area in _thin(truth_areas_px)]))
     for run in runs:
-        areas = [scale * float(area) for sample in samples for area in run["areas"].get(sample, ())]
+        areas = [scale * float(area) for sample in samples for area in run.areas.get(sample, ())]
         if areas:
-            series.append((Key(run["style"], run["model"]), _thin(areas)))
+            series.append((Key(run.style, run.model), _thin(areas)))
     if not series:
         return None
     medians = ", ".join(f"{key.label} {say_value(float(median(areas)))} {unit}" for key, areas in series)
@@ -84,9 +83,9 @@ def draw_intensities(runs: Sequence[Run], *, samples: Sequence[str]) -> Figure |
     """Draw the intensities of predicted objects in the raw images; None if they were not measured."""
     series: list[tuple[Key, Sequence[float]]] = []
     for run in runs:
-        values = [float(value) for sample in samples for value in run["intensities"].get(sample, ())]
+        values = [float(value) for sample in samples for value in run.intensities.get(sample, ())]
         if values:
-            series.append((Key(run["style"], run["model"]), _thin(values)))
+            series.append((Key(run.style, run.model), _thin(values)))
     if not series:
         return None
     medians = ", ".join(f"{key.label} {say_value(float(median(values)))}" for key, values in series)
@@ -101,7 +100,7 @@ def draw_times(runs: Sequence[Run], *, rows: Sequence[Mapping[str, Any]]) -> lis
 
     Parameters
     ----------
-    runs : sequence of runs
+    runs : sequence of Run
         One for each model.
     rows : sequence of mappings
         Rows of the sample table with sample, sequence and frame.
@@ -117,7 +116,7 @@ def draw_times(runs: Sequence[Run], *, rows: Sequence[Mapping[str, Any]]) -> lis
             continue
         frames = [float(row["frame"]) for row in members]
         curves = [
-            Curve(run["model"], run["style"], frames, [len(run["areas"].get(row["sample"], ())) for row in members])
+            Curve(run.model, run.style, frames, [len(run.areas.get(row["sample"], ())) for row in members])
             for run in runs
         ]
         figures.append(
@@ -135,17 +134,16 @@ def draw_counts(runs: Sequence[Run], *, scores: pd.DataFrame, samples: Sequence[
     for run in runs:
         for row in final_scores(scores, run=run):
             true, predicted = row["n_true"], row["n_predicted"]
-            says = f"{row['sample']}: {predicted:.0f} predicted by {run['model']}, {true:.0f} annotated"
-            points.append(Point(true, predicted, run["style"], says))
+            says = f"{row['sample']}: {predicted:.0f} predicted by {run.model}, {true:.0f} annotated"
+            points.append(Point(true, predicted, run.style, says))
     if points:
         return draw_scatter(
             points, title="Objects in each image", x_label="annotated", y_label="predicted", is_agreement=True,
-            legend=tuple(Key(run["style"], run["model"], "dot") for run in runs),
+            legend=tuple(Key(run.style, run.model, "dot") for run in runs),
             caption="One point a test image and model. On the line, both numbers agree.",
         )  # fmt: skip
     series = [
-        (Key(run["style"], run["model"]), [float(len(run["areas"].get(sample, ()))) for sample in samples])
-        for run in runs
+        (Key(run.style, run.model), [float(len(run.areas.get(sample, ()))) for sample in samples]) for run in runs
     ]
     return draw_histogram(
         series, title="Objects in each image", x_label="objects", is_log=False,
@@ -160,7 +158,7 @@ def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], s
     ----------
     rows : sequence of mappings
         Rows of the sample table.
-    runs : sequence of runs
+    runs : sequence of Run
         One for each model, the best first.
     scores : DataFrame
         scores.csv.
@@ -174,8 +172,8 @@ def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], s
     of_best = {row["sample"]: row for row in final_scores(scores, run=best)}
     columns = [Column("Image"), Column("Split")] + ([Column("Class")] if has_class else [])
     columns += [Column("Annotated", True, "objects")] if of_best else []
-    columns += [Column(f"Found, {run['model']}" if len(runs) > 1 else "Found", True, "objects") for run in runs]
-    columns.append(Column(f"Median area, {unit}", True, f"of the objects found by {best['model']}"))
+    columns += [Column(f"Found, {run.model}" if len(runs) > 1 else "Found", True, "objects") for run in runs]
+    columns.append(Column(f"Median area, {unit}", True, f"of the objects found by {best.model}"))
     columns += [Column("Dice", True), Column("AP (Kaggle)", True)] if of_best else []
     body = []
     for row in rows[:MAX_ROWS]:
@@ -184,8 +182,8 @@ def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], s
         scored = of_best.get(sample, {})
         if of_best:
             cells.append(count(scored.get("n_true")))
-        cells += [count(len(run["areas"].get(sample, ()))) for run in runs]
-        areas = best["areas"].get(sample, ())
+        cells += [count(len(run.areas.get(sample, ()))) for run in runs]
+        areas = best.areas.get(sample, ())
         middle = scale * float(median(areas)) if len(areas) else None
         cells.append(Cell(MISSING if middle is None else say_value(middle), middle))
         if of_best:
@@ -198,7 +196,7 @@ def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], s
 
 def _area_unit(runs: Sequence[Run]) -> tuple[float, str]:
     """Return the area of a pixel and its unit: µm² if the pixel size is known, otherwise px."""
-    scale = runs[0]["um2_per_px"]
+    scale = runs[0].um2_per_px
     return (1.0, "px") if scale is None else (float(scale), "µm²")
 
 

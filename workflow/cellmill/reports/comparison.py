@@ -1,12 +1,8 @@
-"""Results of the runs: compared on the test images, and model by model.
-
-A run is an entry returned by `cellmill.reports.results.read_runs`: its `run`, `model`, `seed`, `label` and `style` (its
-colour), and the contents of its files, `history`, `summary`, `fit` and `areas`, each empty if there is no file.
-"""
+"""Results of the runs: compared on the test images, and model by model."""
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 
@@ -23,6 +19,7 @@ from cellmill.reports.figures import (  # fmt: skip
     draw_dots,
     draw_scatter,
 )
+from cellmill.reports.results import Run
 from cellmill.reports.runtime import Job, say_speed
 from cellmill.reports.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, Standing, find_difference, find_number
 from cellmill.reports.wording import (  # fmt: skip
@@ -41,8 +38,6 @@ from cellmill.reports.wording import (  # fmt: skip
     score,
     word,
 )
-
-Run = Mapping[str, Any]
 
 # Scores of the table, in its order.
 METRICS = (
@@ -63,7 +58,7 @@ def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Fig
 
     Parameters
     ----------
-    scored : sequence of runs
+    scored : sequence of Run
         One for each model and seed.
     metrics : DataFrame
         metrics.csv.
@@ -74,21 +69,21 @@ def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Fig
         Figures, and the table.
     """
     numbers = {
-        (index, metric): find_number(metrics, model=run["model"], seed=run["seed"], metric=metric)
+        (index, metric): find_number(metrics, model=run.model, seed=run.seed, metric=metric)
         for index, run in enumerate(scored)
         for metric in METRICS
     }
     figures = []
     for metric in DOT_METRICS:
         known = [(run, numbers[index, metric]) for index, run in enumerate(scored)]
-        dots = [Dot(run["label"], run["style"], n.value, n.low, n.high) for run, n in known if n is not None]
+        dots = [Dot(run.label, run.style, n.value, n.low, n.high) for run, n in known if n is not None]
         if dots:
             figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=""))
     shown = [metric for metric in METRICS if any(numbers[index, metric] for index in range(len(scored)))]
-    has_seeds = len({run["model"] for run in scored}) < len(scored)
+    has_seeds = len({run.model for run in scored}) < len(scored)
     rows = []
     for index, run in enumerate(scored):
-        cells = [word(run["model"], style=run["style"])] + ([word(run["seed"])] if has_seeds else [])
+        cells = [word(run.model, style=run.style)] + ([word(run.seed)] if has_seeds else [])
         for metric in shown:
             number = numbers[index, metric]
             cells.append(score(number.value, low=number.low, high=number.high) if number else score(None))
@@ -132,19 +127,19 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
     ]  # fmt: skip
     rows = []
     for run in runs:
-        summary = run["summary"]
+        summary = run.summary
         seconds = summary.get("seconds")
         trained = word("not trained here" if not summary else say_device(summary))
         rows.append(
             [
-                word(run["run"], style=run["style"]),
+                word(run.name, style=run.style),
                 count(summary.get("parameters")),
                 count(summary.get("epochs_done")),
                 count(summary.get("best_epoch")),
                 Cell(say_duration(seconds), seconds),
                 trained,
                 count(summary.get("peak_memory_mb")),
-                say_speed(jobs, run=run["run"], megapixels=megapixels),
+                say_speed(jobs, run=run.name, megapixels=megapixels),
                 count(summary.get("receptive_field_px")),
             ]
         )
@@ -187,7 +182,7 @@ def describe_model(
 
     Parameters
     ----------
-    runs : sequence of runs
+    runs : sequence of Run
         Runs of the model, one for each seed and fold; details are shown for the first.
     metrics, scores, curves, sizes : DataFrame
         metrics.csv, scores.csv, curves.csv and sizes.csv.
@@ -199,7 +194,7 @@ def describe_model(
     """
     first = runs[0]
     figures = _training_curves(runs)
-    figures += draw_probabilities(first, curves, threshold=fitted_threshold(first["fit"]))
+    figures += draw_probabilities(first, curves, threshold=fitted_threshold(first.fit))
     if (by_size := draw_found_by_size(first, sizes)) is not None:
         figures.append(by_size)
     points = _score_points(first, scores)
@@ -213,7 +208,7 @@ def describe_model(
     changes = []
     for metric in CHANGE_METRICS:
         pair = [
-            find_number(metrics, model=first["model"], seed=first["seed"], metric=metric, stage=stage)
+            find_number(metrics, model=first.model, seed=first.seed, metric=metric, stage=stage)
             for stage in (FIRST_STAGE, FINAL_STAGE)
         ]
         if pair[0] and pair[1]:
@@ -221,26 +216,26 @@ def describe_model(
     if changes:
         figures.append(
             draw_changes(
-                changes, style=first["style"], title="Effect of postprocessing",
+                changes, style=first.style, title="Effect of postprocessing",
                 caption="Test images, mean over images.",
             )
         )  # fmt: skip
     return {
-        "name": first["model"],
-        "run": first["run"],
+        "name": first.model,
+        "run": first.name,
         "runs": len(runs),
-        "apply": hide_folders(str(first.get("apply") or "")),
-        "style": first["style"],
+        "apply": hide_folders(str(first.apply or "")),
+        "style": first.style,
         "figures": figures,
         "steps": _tabulate_steps(first),
-        "training": _training_facts(first["summary"]),
-        "finishing": describe_fit(first["fit"]),
+        "training": _training_facts(first.summary),
+        "finishing": describe_fit(first.fit),
     }
 
 
 def _tabulate_steps(run: Run) -> Table | None:
     """Tabulate the scores of the validation images after each step of postprocessing."""
-    steps = run["fit"].get("steps") or []
+    steps = run.fit.get("steps") or []
     rows: list[list[Cell]] = []
     before: Mapping[str, float] | None = None
     for step in steps:
@@ -259,28 +254,28 @@ def _tabulate_steps(run: Run) -> Table | None:
         Column("AP (Kaggle)", True),
         Column("change ", True),
     ]
-    name = f"steps_{run['model']}"
-    whose = f"Validation images of {hide_folders(run['apply'])}" if run.get("apply") else "Validation images"
-    return Table(name, f"{whose} after each step, {run['model']}", columns, rows)
+    name = f"steps_{run.model}"
+    whose = f"Validation images of {hide_folders(run.apply)}" if run.apply else "Validation images"
+    return Table(name, f"{whose} after each step, {run.model}", columns, rows)
 
 
 def _training_curves(runs: Sequence[Run]) -> list[Figure]:
-    trained = [run for run in runs if run["history"]]
+    trained = [run for run in runs if run.history]
     if not trained:
         return []
     is_one = len(trained) == 1
     losses, dices, rates = [], [], []
     for index, run in enumerate(trained):
-        rows, name = run["history"], run["short_label"]
-        epochs = [row["epoch"] for row in rows]
-        own, other = (run["style"], "muted") if is_one else (f"s{index % SERIES}", f"s{index % SERIES} dashed")
+        rows, name = run.history, run.short_label
+        epochs = [cast(float, row["epoch"]) for row in rows]  # in every row
+        own, other = (run.style, "muted") if is_one else (f"s{index % SERIES}", f"s{index % SERIES} dashed")
         before, after = ("training", "validation") if is_one else ("", name)
         losses.append(Curve(before, other, epochs, [row.get("train_loss") for row in rows]))
         losses.append(Curve(after, own, epochs, [row.get("validation_loss") for row in rows]))
         dices.append(Curve(name, own, epochs, [row.get("validation_dice") for row in rows]))
         if index == 0:  # all runs of a model share their schedule
             rates.append(Curve(name, own, epochs, [row.get("learning_rate") for row in rows]))
-    best = trained[0]["summary"].get("best_epoch") if is_one else None
+    best = trained[0].summary.get("best_epoch") if is_one else None
     note = "Full lines: validation. Dashed lines: training." if not is_one else ""
     if best is not None:
         note = "The vertical line is the epoch whose weights are used."
@@ -300,7 +295,7 @@ def _score_points(run: Run, scores: pd.DataFrame) -> list[Point]:
         Point(
             x=row["n_true"],
             y=row["dice"],
-            style=run["style"],
+            style=run.style,
             tooltip=f"{row['sample']}: Dice {row['dice']:.3f}, {row['n_true']:.0f} objects",
         )
         for row in final_scores(scores, run=run)
@@ -313,8 +308,8 @@ def final_scores(scores: pd.DataFrame, *, run: Run) -> list[dict[str, Any]]:
     if scores.empty:
         return []
     rows = scores[
-        (scores["model"] == run["model"])
-        & (scores["seed"] == run["seed"])
+        (scores["model"] == run.model)
+        & (scores["seed"] == run.seed)
         & (scores["split"] == "test")
         & (scores["stage"] == FINAL_STAGE)
         & (scores["geometry"] == RAW)

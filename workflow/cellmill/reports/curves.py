@@ -4,7 +4,6 @@ Everything is drawn from curves.csv and sizes.csv, pooled over the test images.
 """
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,9 @@ import pandas as pd
 from cellmill.metrics.calibration import calibration_error, reliability
 from cellmill.metrics.pixel import auc_roc, average_precision, divide, matthews_correlation, score_pixels, sweep_counts
 from cellmill.reports.figures import Curve, Figure, draw_curves
+from cellmill.reports.results import Run
 from cellmill.reports.verdict import RAW
 from cellmill.reports.wording import say_score
-
-Run = Mapping[str, Any]
 
 UNIT = (0.0, 1.0)
 # Sizes with fewer objects are too uncertain and are not drawn.
@@ -28,8 +26,7 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
 
     Parameters
     ----------
-    run : run
-        From `cellmill.reports.results.read_runs`.
+    run : Run
     curves : DataFrame
         curves.csv.
     threshold : float or None
@@ -46,7 +43,7 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
         return []
     counts = sweep_counts(histogram)
     scores = score_pixels(counts)
-    style, places = run["style"], rows["low"].tolist()
+    style, places = run.style, rows["low"].tolist()
     false = (1 - scores["specificity"]).tolist()
     chance = Curve("", "muted dashed", [0.0, 1.0], [0.0, 1.0])
     auc = float(auc_roc(histogram))
@@ -94,7 +91,7 @@ def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
     rows = _rows_of(run, sizes).sort_values("low_px")
     curves = []
     for label, style, part, whole in (
-        ("found of the annotated ones", run["style"], "n_found", "n_true"),
+        ("found of the annotated ones", run.style, "n_found", "n_true"),
         ("right of the predicted ones", "muted", "n_right", "n_predicted"),
     ):
         known = rows[rows[whole] >= MIN_OBJECTS]
@@ -111,7 +108,7 @@ def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
 def _rows_of(run: Run, table: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         return table
-    chosen = (table["model"] == run["model"]) & (table["seed"] == run["seed"])
+    chosen = (table["model"] == run.model) & (table["seed"] == run.seed)
     return table[chosen & (table["split"] == "test") & (table["geometry"] == RAW)]
 
 

@@ -24,11 +24,10 @@ from cellmill.reports.pictures import (  # fmt: skip
     draw_thumbnail,
     shown_shape,
 )
-from cellmill.reports.results import run_of_fold
+from cellmill.reports.results import Run, run_of_fold
 from cellmill.reports.wording import say_count, say_number_of, say_score
 
 Row = Mapping[str, Any]
-Run = Mapping[str, Any]
 
 EXAMPLES, EXAMPLE_SIDE_PX = 6, 240
 VIEW_LABELS = {
@@ -94,7 +93,7 @@ def judged_rows(rows: Sequence[Row], *, models: Sequence[Run], scores: pd.DataFr
     ----------
     rows : sequence of mappings
         Rows of the sample table whose shards may be shown.
-    models : sequence of runs
+    models : sequence of Run
         One for each model.
     scores : DataFrame
         scores.csv.
@@ -150,9 +149,9 @@ def draw_gallery(
     ----------
     rows : sequence of mappings
         Images to choose from.
-    models : sequence of runs
+    models : sequence of Run
         One for each model, the best first.
-    runs : sequence of runs
+    runs : sequence of Run
         All runs.
     scores : DataFrame
         scores.csv.
@@ -177,7 +176,7 @@ def draw_gallery(
     cards = []
     for row in chosen:
         predictions = [
-            _prediction(run_of_fold(runs, like=run, part=row["split"]), row=row, model=run["model"]) for run in models
+            _prediction(run_of_fold(runs, like=run, part=row["split"]), row=row, model=run.model) for run in models
         ]
         source = rooms.source(row)
         picture = draw_picture(source, predictions, side_px=side_px)
@@ -192,7 +191,7 @@ def draw_gallery(
         "cards": cards,
         "views": views,
         "first_view": first_view,
-        "models": [run["model"] for run in models],
+        "models": [run.model for run in models],
         "is_scored": bool(dice),
         "error_keys": [(name, colour, ERROR_MEANINGS[name]) for name, colour in ERROR_COLOURS.items()],
         "sentence": _sentence(len(chosen), of=len(rows), is_scored=bool(dice), choice=choice),
@@ -250,7 +249,7 @@ def _card(
         if errors is not None:
             said.append(describe_mistakes(errors))
         else:
-            said.append(say_number_of(len(run["areas"].get(picture.sample, ())), "object"))
+            said.append(say_number_of(len(run.areas.get(picture.sample, ())), "object"))
         captions.append(said)
     note = [f"{picture.rows} × {picture.columns} px"]
     if picture.shown_rows < picture.rows:
@@ -266,8 +265,8 @@ def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
     file = f"{row['sample']}.tif"
     return Prediction(
         model=model,
-        probability_path=Path(run["probabilities"][row["shard"]]) / file,
-        segmentation_path=Path(run["segmentation"][row["shard"]]) / file,
+        probability_path=Path(run.probabilities[row["shard"]]) / file,
+        segmentation_path=Path(run.segmentation[row["shard"]]) / file,
     )
 
 

@@ -12,10 +12,9 @@ from typing import Any
 import pandas as pd
 
 from cellmill.reports.published import Baseline, Measure, Paper, PaperTable, Published, System
+from cellmill.reports.results import Origin, Run
 from cellmill.reports.verdict import Number
 from cellmill.reports.wording import MISSING, Cell, Column, Table, say_number_of, say_value, word
-
-Run = Mapping[str, Any]
 
 COLUMNS = (
     Column("System"),
@@ -43,9 +42,8 @@ def compare_with_paper(paper: Paper, *, runs: Sequence[Run], metrics: pd.DataFra
     ----------
     paper : Paper
         From `load_paper`.
-    runs : sequence of runs
-        From `read_runs`; `made_from` contains preset, settings (the resolved preset), overrides and how (trained,
-        fine_tuned, applied, averaged). A run without it belongs to no system.
+    runs : sequence of Run
+        A run without `made_from` belongs to no system.
     metrics : DataFrame
         metrics.csv.
 
@@ -80,16 +78,16 @@ def _group(runs: Sequence[Run]) -> list[list[Run]]:
     """Group the runs by model, whatever their seeds and folds."""
     models: dict[str, list[Run]] = {}
     for run in runs:
-        models.setdefault(str(run["model"]), []).append(run)
+        models.setdefault(run.model, []).append(run)
     return list(models.values())
 
 
 def _matching(system: System, models: Sequence[Sequence[Run]]) -> list[Sequence[Run]]:
-    return [model for model in models if _is_of(system, model[0].get("made_from"))]
+    return [model for model in models if _is_of(system, model[0].made_from)]
 
 
-def _is_of(system: System, made_from: Mapping[str, Any] | None) -> bool:
-    if not made_from or not system.preset or made_from.get("preset") != system.preset:
+def _is_of(system: System, made_from: Origin | None) -> bool:
+    if made_from is None or not system.preset or made_from["preset"] != system.preset:
         return False
     has_settings = all(_look_up(made_from["settings"], key) == value for key, value in system.settings.items())
     return has_settings and system.how in ("any", made_from["how"])
@@ -97,7 +95,7 @@ def _is_of(system: System, made_from: Mapping[str, Any] | None) -> bool:
 
 def _is_small(run: Run) -> bool:
     """Check whether the network of a run has fewer channels than that of its paper."""
-    width = _look_up(run.get("made_from") or {}, "settings.width")
+    width = None if run.made_from is None else _look_up(run.made_from["settings"], "width")
     return width is not None and width < 1
 
 
@@ -120,7 +118,7 @@ def _tabulate(
         if not found:
             rows += _rows_not_run(table, system)
     for model in others:
-        system = System(label=str(model[0]["model"]), remark="not in the paper")
+        system = System(label=model[0].model, remark="not in the paper")
         rows += _rows_of_run(table, system, model, metrics=metrics)
     for baseline in table.baselines:
         rows += _rows_of_baseline(table, baseline, metrics=metrics)
@@ -128,21 +126,21 @@ def _tabulate(
 
 
 def _rows_of_run(table: PaperTable, system: System, model: Sequence[Run], *, metrics: pd.DataFrame) -> list[list[Cell]]:
-    run, seeds = model[0], {int(run["seed"]) for run in model}
+    run, seeds = model[0], {run.seed for run in model}
     # Changes are listed once, in the first row of a run.
     notes = itertools.chain([_describe(run, system)], itertools.repeat(_name(run, system)))
     rows = []
     for key, measure in table.measures.items():
         published = system.values.get(key)
         numbers = [
-            find_measured(metrics, measure, model=str(run["model"]), seed=seed, stage=system.stage or measure.stage)
+            find_measured(metrics, measure, model=run.model, seed=seed, stage=system.stage or measure.stage)
             for seed in sorted(seeds)
         ]
         ours = mean_of_seeds(number for number in numbers if number is not None)
         is_measured = bool(measure.metric)
         if published is None and not is_measured:
             continue
-        name = Cell(system.label, system.label, next(notes), style=str(run["style"]))
+        name = Cell(system.label, system.label, next(notes), style=run.style)
         rows.append(_row(name, measure, published, ours, len(seeds), NOT_MEASURED if is_measured else MISSING, system))
     return rows
 
@@ -192,19 +190,18 @@ def _row(
 
 def _describe(run: Run, system: System) -> str:
     """Describe a run and its changes to the preset."""
-    made_from = run.get("made_from") or {}
-    changes = [
-        f"{key} {say_value(value)}"
-        for key, value in _flatten(made_from.get("overrides") or {})
-        if key not in system.settings
-    ]
-    preset = f"preset {made_from['preset']}" if made_from.get("preset") and not system.preset else ""
-    parts = [part for part in (preset, WAYS.get(str(made_from.get("how"))), *changes) if part]
+    parts: list[str] = []
+    if run.made_from is not None:
+        preset, way = run.made_from["preset"], WAYS.get(run.made_from["how"])
+        parts += [f"preset {preset}"] if preset and not system.preset else []
+        parts += [way] if way is not None else []
+        changes = _flatten(run.made_from["overrides"])
+        parts += [f"{key} {say_value(value)}" for key, value in changes if key not in system.settings]
     return ": ".join(text for text in (_name(run, system), ", ".join(parts)) if text)
 
 
 def _name(run: Run, system: System) -> str:
-    return "" if system.label == run["model"] else str(run["model"])
+    return "" if system.label == run.model else run.model
 
 
 def _flatten(settings: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

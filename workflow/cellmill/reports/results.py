@@ -7,8 +7,9 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
@@ -21,65 +22,122 @@ from cellmill.shards import VERSIONS, file_digest
 MAX_MEASURED_IMAGES = 300  # with annotated objects in the histogram of sizes
 
 
-def read_runs(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+class Origin(TypedDict):
+    """Preset that a run was made from, and how: trained, fine_tuned, averaged or applied."""
+
+    preset: str | None
+    settings: Mapping[str, Any]  # the resolved preset
+    overrides: Mapping[str, Any]  # what the config changes in the preset
+    how: str
+
+
+class RunFiles(TypedDict):
+    """A run in the settings of the rule `report`: its names and the paths of its files."""
+
+    run: str
+    model: str
+    seed: int
+    objects: str | Path
+    flags: str | Path
+    probabilities: Mapping[str, str | Path]  # shard -> folder
+    segmentation: Mapping[str, str | Path]
+    history: NotRequired[str | Path]  # of a run that was trained here, as `summary`
+    summary: NotRequired[str | Path]
+    postprocess: NotRequired[str | Path]  # missing for an exported model
+    apply: NotRequired[str]  # source of an applied model
+    made_from: NotRequired[Origin]  # for the comparison with a paper
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A run with the contents of its small files, each empty if there is no file.
+
+    `name` is the folder of the run. `label` is the model, with seed and fold if it has several runs; `short_label` is
+    seed and fold alone. `style` is the CSS class of the model's colour.
+    """
+
+    name: str
+    model: str
+    seed: int
+    label: str
+    short_label: str
+    style: str
+    history: Sequence[Mapping[str, float | None]]  # rows of history.csv, None where a field is empty
+    summary: Mapping[str, Any]  # train.json
+    fit: Mapping[str, Any]  # postprocess.json
+    areas: Mapping[str, np.ndarray]  # sample -> areas of its objects, px
+    intensities: Mapping[str, np.ndarray]  # sample -> mean raw intensities of its objects
+    um2_per_px: float | None
+    objects_path: Path
+    flags_path: Path
+    probabilities: Mapping[str, str | Path]  # shard -> folder
+    segmentation: Mapping[str, str | Path]
+    apply: str | None
+    made_from: Origin | None
+
+
+def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
     """Read the small files of each run.
 
     Parameters
     ----------
-    runs : sequence of mappings
-        As for `write_report`.
+    runs : sequence of RunFiles
+        In the order of the config, which determines the colours of the models.
 
     Returns
     -------
-    list of dict
-        The run's own entries and: `label` (the model, with seed and fold if it has several runs), `short_label` (seed
-        and fold alone), `style` (CSS class of the model's colour), `history` (rows of numbers, None where a field is
-        empty), `summary` (train.json), `fit` (postprocess.json), `areas` (sample -> areas of its objects, px),
-        `intensities` (sample -> mean raw intensities of its objects) and `um2_per_px`.
+    list of Run
     """
     models = list(dict.fromkeys(run["model"] for run in runs))
     read = []
     for run in runs:
-        siblings = [other for other in runs if other["model"] == run["model"]]
-        rest = re.sub(r"\.?([a-z]+)(\d+)", r" \1 \2", str(run["run"]).removeprefix(str(run["model"]))).strip()
+        name, model = run["run"], run["model"]
+        siblings = [other for other in runs if other["model"] == model]
+        rest = re.sub(r"\.?([a-z]+)(\d+)", r" \1 \2", name.removeprefix(model)).strip()
         areas, intensities, um2_per_px = _read_objects(run["objects"])
         read.append(
-            {
-                **run,
-                "label": run["model"] if len(siblings) == 1 else f"{run['model']}, {rest or run['seed']}",
-                "short_label": rest or run["model"],
-                "style": f"s{models.index(run['model']) % SERIES}",
-                "history": _read_history(run.get("history")),
-                "summary": _read_json(run.get("summary")),
-                "fit": _read_fit(run),
-                "areas": areas,
-                "intensities": intensities,
-                "um2_per_px": um2_per_px,
-            }
+            Run(
+                name=name,
+                model=model,
+                seed=run["seed"],
+                label=model if len(siblings) == 1 else f"{model}, {rest or run['seed']}",
+                short_label=rest or model,
+                style=f"s{models.index(model) % SERIES}",
+                history=_read_history(run.get("history")),
+                summary=_read_json(run.get("summary")),
+                fit=_read_fit(run),
+                areas=areas,
+                intensities=intensities,
+                um2_per_px=um2_per_px,
+                objects_path=Path(run["objects"]),
+                flags_path=Path(run["flags"]),
+                probabilities=run["probabilities"],
+                segmentation=run["segmentation"],
+                apply=run.get("apply"),
+                made_from=run.get("made_from"),
+            )
         )
     return read
 
 
-def read_flags(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+def read_flags(runs: Sequence[Run]) -> list[dict[str, str]]:
     """Read the findings of runs on images unlike their training images; identical findings are listed once."""
     found: dict[tuple[str, str], dict[str, str]] = {}
     for run in runs:
-        with Path(run["flags"]).open(newline="", encoding="utf-8") as stream:
+        with run.flags_path.open(newline="", encoding="utf-8") as stream:
             for row in csv.DictReader(stream):
-                row["where"] = str(run["model"])
+                row["where"] = run.model
                 found.setdefault((row["sample"], row["finding"]), row)
     return list(found.values())
 
 
-def first_runs(
-    runs: Sequence[Mapping[str, Any]], *, order: Sequence[str], samples: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
+def first_runs(runs: Sequence[Run], *, order: Sequence[str], samples: Sequence[Mapping[str, Any]]) -> list[Run]:
     """Return one run per model, that of its lowest seed.
 
     Parameters
     ----------
-    runs : sequence of runs
-        From `read_runs`.
+    runs : sequence of Run
+        All runs.
     order : sequence of str
         Models that come first, in this order; the others follow in the order of `runs`.
     samples : sequence of mappings
@@ -87,49 +145,49 @@ def first_runs(
 
     Returns
     -------
-    list of runs
+    list of Run
         With folds, the run of the first fold, except that `areas` and `intensities` come from the run with the image
         in its test part.
     """
-    firsts: dict[str, Mapping[str, Any]] = {}
-    for run in sorted(runs, key=lambda run: run["seed"]):
-        firsts.setdefault(run["model"], run)
+    firsts: dict[str, Run] = {}
+    for run in sorted(runs, key=lambda run: run.seed):
+        firsts.setdefault(run.model, run)
     names = [name for name in order if name in firsts]
-    names += [name for name in dict.fromkeys(run["model"] for run in runs) if name not in names]
-    taken: list[Mapping[str, Any]] = []
+    names += [name for name in dict.fromkeys(run.model for run in runs) if name not in names]
+    taken: list[Run] = []
     for name in names:
-        run = firsts[name]
-        measured: dict[str, dict[str, Any]] = {"areas": {}, "intensities": {}}
+        areas: dict[str, np.ndarray] = {}
+        intensities: dict[str, np.ndarray] = {}
         for row in samples:
-            tested = run_of_fold(runs, like=run, part=row["split"])
-            for key, by_sample in measured.items():
-                own = tested[key].get(row["sample"])
-                if own is not None:
-                    by_sample[row["sample"]] = own
-        taken.append({**run, **measured})
+            sample, tested = row["sample"], run_of_fold(runs, like=firsts[name], part=row["split"])
+            if sample in tested.areas:
+                areas[sample] = tested.areas[sample]
+            if sample in tested.intensities:
+                intensities[sample] = tested.intensities[sample]
+        taken.append(replace(firsts[name], areas=areas, intensities=intensities))
     return taken
 
 
-def run_of_fold(runs: Sequence[Mapping[str, Any]], *, like: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+def run_of_fold(runs: Sequence[Run], *, like: Run, part: str) -> Run:
     """Find the run with an image in its test part.
 
     Parameters
     ----------
-    runs : sequence of runs
+    runs : sequence of Run
         All runs.
-    like : run
+    like : Run
         Run of the same model and seed.
     part : str
         Part of the image; with folds, a model has a run for each part.
 
     Returns
     -------
-    run
+    Run
         `like` itself if there are no folds.
     """
     for run in runs:
-        is_sibling = run["model"] == like["model"] and run["seed"] == like["seed"]
-        if is_sibling and str(run["run"]).endswith(f".{part}"):
+        is_sibling = run.model == like.model and run.seed == like.seed
+        if is_sibling and run.name.endswith(f".{part}"):
             return run
     return like
 
@@ -167,7 +225,7 @@ def measure_truth(
 
 
 def list_digests(
-    images: Mapping[str, Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], tables: Sequence[str | Path]
+    images: Mapping[str, Mapping[str, Any]], runs: Sequence[Run], tables: Sequence[str | Path]
 ) -> list[tuple[str, str]]:
     """List the SHA-256 of inputs and outputs, which show whether a second run gave identical results.
 
@@ -175,8 +233,8 @@ def list_digests(
     ----------
     images : mapping
         Sample -> its row in images.csv of the stage check.
-    runs : sequence of runs
-        From `read_runs`.
+    runs : sequence of Run
+        All runs.
     tables : sequence of path
         Tables of the dataset.
 
@@ -190,21 +248,21 @@ def list_digests(
     digests = [("raw images", hashlib.sha256(lines.encode()).hexdigest())] if images else []
     digests += [(Path(path).name, file_digest(path)) for path in tables]
     for run in runs:
-        known = run["summary"].get("weights_sha256")
-        digests += [(f"{run['run']}/weights.pt", known)] if known else []
-        digests.append((f"{run['run']}/{Path(run['objects']).name}", file_digest(run["objects"])))
+        known = run.summary.get("weights_sha256")
+        digests += [(f"{run.name}/weights.pt", known)] if known else []
+        digests.append((f"{run.name}/{run.objects_path.name}", file_digest(run.objects_path)))
     return digests
 
 
 def recorded_versions(
-    runs: Sequence[Mapping[str, Any]], folders: Mapping[str, Sequence[str | Path]], here: Mapping[str, str]
+    runs: Sequence[Run], folders: Mapping[str, Sequence[str | Path]], here: Mapping[str, str]
 ) -> dict[str, dict[str, str]]:
     """Collect the package versions that were used.
 
     Parameters
     ----------
-    runs : sequence of runs
-        From `read_runs`.
+    runs : sequence of Run
+        All runs.
     folders : mapping
         Stage -> its shard folders.
     here : mapping
@@ -215,7 +273,7 @@ def recorded_versions(
     dict
         Place ("train unet", "predict") -> package -> version; if a stage's shards differ, each variant has a place.
     """
-    recorded = {f"train {run['run']}": dict(run["summary"].get("versions") or {}) for run in runs}
+    recorded = {f"train {run.name}": dict(run.summary.get("versions") or {}) for run in runs}
     for stage, of_stage in folders.items():
         variants: list[dict[str, str]] = []
         for folder in of_stage:
@@ -236,7 +294,7 @@ def _read_json(path: str | Path | None) -> dict[str, Any]:
     return content
 
 
-def _read_fit(run: Mapping[str, Any]) -> dict[str, Any]:
+def _read_fit(run: RunFiles) -> dict[str, Any]:
     path = run.get("postprocess") or run.get("apply")
     return read_fit(path) if path and Path(path).is_file() else {}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.annotations.instance import Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
 from cellmill.checks.quality import SATURATED_FRACTION, PixelDigest, measure_plane
@@ -35,7 +35,7 @@ def check_shard(
     samples: Sequence[Mapping[str, Any]],
     channel: Channel,
     pixel_size_um: float | None,
-    annotations: Mapping[str, Any] | None,
+    annotations: AnnotationSettings | None,
     missing: str,
     raw_dir: str | Path | None = None,
 ) -> None:
@@ -81,6 +81,7 @@ def check_shard(
             shape = (image["rows"], image["columns"])
             instances = read_instances(row, shape=shape, annotations=annotations, table=table)
             if annotations["format"] == "rle":
+                assert annotations["order"] is not None
                 readings[row["sample"]] = read_both_ways(
                     row, instances, shape=shape, order=annotations["order"], channel=channel
                 )
@@ -181,7 +182,7 @@ def describe_objects(
     instances: Sequence[Instance],
     *,
     shape: tuple[int, int],
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
     """Count the annotated objects of one image.
 

@@ -67,7 +67,7 @@ def export_bioimageio(
         )
     facts = {
         **describe_run(trained, title=title, cite=cite), "dataset": dataset, "run": run,
-        "preprocess": trained.description["preprocess"],
+        "preprocess": trained.description.preprocess,
         "citations": citations_of(trained.network["architecture"]),
     }  # fmt: skip
     # One side is longer by one stride, so that a mix-up of rows and columns shows.

@@ -21,6 +21,7 @@ from cellmill.images.channels import Channel
 from cellmill.images.files import PlaneRows
 from cellmill.images.stored import IGNORE_LABEL, write_label_bands
 from cellmill.objects.frames import Frame, list_frames
+from cellmill.objects.instances import PostprocessSettings
 from cellmill.objects.measurements import ObjectTables
 from cellmill.objects.segmenting import segment_frame
 from cellmill.preprocessing.geometry import covered_part, unfit_image_rows
@@ -40,7 +41,7 @@ def postprocess_shard(
     images_dir: str | Path,
     probabilities_dir: str | Path,
     fit_path: str | Path,
-    postprocess: Mapping[str, Any],
+    postprocess: PostprocessSettings,
     pixel_size_um: float | None,
     rle_order: str,
     samples: Sequence[Mapping[str, Any]],

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from cellmill.checks.unlike_training import measure_frame, summarize_images
-from cellmill.exports.model_file import FORMAT, MODEL_FORMAT, export_model
+from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model
 from cellmill.objects.frames import Frame, draw_frames, list_frames
+from cellmill.objects.instances import PostprocessSettings
 from cellmill.objects.tuning import fit_frames
 from cellmill.shards import MANIFEST, atomic_path, file_digest
 
@@ -32,7 +33,7 @@ def fit_postprocess(
     validation_images: Sequence[str | Path],
     validation_labels: Sequence[str | Path],
     validation_probabilities: Sequence[str | Path],
-    postprocess: Mapping[str, Any],
+    postprocess: PostprocessSettings,
     preprocess: Mapping[str, Any],
     predict: Mapping[str, Any],
     input: Mapping[str, Any],
@@ -69,7 +70,7 @@ def fit_postprocess(
     validation_dirs = dict(zip(rooms, (validation_images, validation_labels, validation_probabilities), strict=True))
     training, validation = _list_all(training_dirs), _list_all(validation_dirs)
     fitted: dict[str, Any] = {
-        "format": FORMAT,
+        "format": FIT_FORMAT,
         "settings": postprocess,
         "seed": seed,
         **fit_frames(training, validation, settings=postprocess, output=network["output"], seed=seed),
@@ -83,10 +84,9 @@ def fit_postprocess(
     text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
     with atomic_path(output_path) as partial:
         partial.write_text(text, encoding="utf-8")
-    description = {
-        "format": MODEL_FORMAT, "network": network, "preprocess": preprocess, "predict": predict,
-        "input": input, "postprocess": postprocess,
-    }  # fmt: skip
+    description = ModelDescription(
+        network=network, input=input, preprocess=preprocess, predict=predict, postprocess=postprocess
+    )
     export_model(export_path, weights_path=weights_path, postprocess_text=text, description=description)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cellmill.annotations.drawing import Drawing, choose_numbers
+from cellmill.annotations.instance import AnnotationSettings
 from cellmill.annotations.reading import explain_missing, open_table, read_instances
 from cellmill.annotations.repair import repair_instances
 from cellmill.images.files import raise_together, read_shape
@@ -26,7 +27,7 @@ def rasterize_shard(
     *,
     output_dir: str | Path,
     samples: Sequence[Mapping[str, Any]],
-    annotations: Mapping[str, Any],
+    annotations: AnnotationSettings,
     missing: str,
 ) -> None:
     """Convert the annotations of one shard to label images.
@@ -84,7 +85,7 @@ def rasterize_shard(
         _write_table(folder / "objects.csv", OBJECT_COLUMNS, rows["objects"])
 
 
-def draw_sample(row: Mapping[str, Any], *, annotations: Mapping[str, Any], table: Mapping[str, Any] | None) -> Drawing:
+def draw_sample(row: Mapping[str, Any], *, annotations: AnnotationSettings, table: Mapping[str, Any] | None) -> Drawing:
     """Read and repair the objects of one sample.
 
     Parameters

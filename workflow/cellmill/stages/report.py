@@ -33,7 +33,7 @@ def write_report(
     dataset: str,
     title: str,
     config_text: str,
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[results.RunFiles],
     samples: Sequence[Mapping[str, Any]],
     check_paths: Sequence[str | Path],
     metrics_path: str | Path,
@@ -63,10 +63,8 @@ def write_report(
         Name of the dataset, and the heading.
     config_text : str
         The part of the config that was used, as YAML.
-    runs : sequence of mappings
-        run, model, seed; paths `history` and `summary` (missing for an applied model), `postprocess` (missing
-        for an exported one), `objects` and `flags`; `probabilities` and `segmentation` (shard -> folder); `apply`:
-        source of an applied model; `made_from`, with `paper`: see `compare_with_paper`.
+    runs : sequence of RunFiles
+        Names and files of the runs; `made_from` with `paper` only.
     samples : sequence of mappings
         sample, image, split, shard, class, sequence, frame, and `channel` if it is not the luminance; one row per
         image. The gallery has a raw view if `image` is a file.
@@ -127,9 +125,9 @@ def write_report(
         "is_shortened": wording.hide_folders(config_text) != config_text,
         "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
         "verdict": _verdict(standings, models=models, comparisons=comparisons),
-        "models": [run["model"] for run in models],
-        "objects": sum(len(areas) for areas in models[0]["areas"].values()) if models else 0,
-        "devices": sorted({comparison.say_device(run["summary"]) for run in read_runs if run["summary"]}),
+        "models": [run.model for run in models],
+        "objects": sum(len(areas) for areas in models[0].areas.values()) if models else 0,
+        "devices": sorted({comparison.say_device(run.summary) for run in read_runs if run.summary}),
         "likeness": _likeness(match_path),
         **data_chapter,
         "examples": draw_examples(shown, rooms=rooms),
@@ -147,7 +145,7 @@ def write_report(
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [
             comparison.describe_model(
-                [run for run in read_runs if run["model"] == first["model"]],
+                [run for run in read_runs if run.model == first.model],
                 metrics=metrics,
                 scores=scores,
                 curves=curves,
@@ -176,21 +174,21 @@ def write_report(
 def _verdict(
     standings: Sequence[Standing],
     *,
-    models: Sequence[Mapping[str, Any]],
+    models: Sequence[results.Run],
     comparisons: pd.DataFrame,
 ) -> dict[str, Any] | None:
     """Collect the facts of the first sentence; None if nothing is scored."""
     if not standings:
         return None
     best, second = standings[0], standings[1] if len(standings) > 1 else None
-    run = next((run for run in models if run["model"] == best.model), None)
+    run = next((run for run in models if run.model == best.model), None)
     return {
         "best": best,
         "second": second,
         "difference": find_difference(comparisons, model=best.model, against=second.model, metric="dice")
         if second
         else None,
-        "threshold": comparison.fitted_threshold(run["fit"]) if run else None,
+        "threshold": comparison.fitted_threshold(run.fit) if run else None,
     }
 
 
@@ -201,7 +199,7 @@ def _data_chapter(
     remarks: Sequence[str],
     pixel_size_um: float | None,
     temporal_dirs: Mapping[str, str | Path],
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[results.Run],
 ) -> dict[str, Any]:
     tables = read_tables(check_paths)
     images, annotations = ({row["sample"]: row for row in tables[name]} for name in ("images", "annotations"))
@@ -226,10 +224,10 @@ def _likeness(match_path: str | Path | None) -> dict[str, Any] | None:
 
 
 def _comparison_chapter(
-    runs: Sequence[Mapping[str, Any]], *, metrics: pd.DataFrame, jobs: Sequence[runtime.Job], megapixels: float
+    runs: Sequence[results.Run], *, metrics: pd.DataFrame, jobs: Sequence[runtime.Job], megapixels: float
 ) -> dict[str, Any]:
-    one_per_seed = {(run["model"], run["seed"]): run for run in reversed(runs)}
-    scored = [run for run in runs if one_per_seed[run["model"], run["seed"]] is run]
+    one_per_seed = {(run.model, run.seed): run for run in reversed(runs)}
+    scored = [run for run in runs if one_per_seed[run.model, run.seed] is run]
     figures, table = comparison.compare_runs(scored, metrics)
     return {
         "comparison": figures,
@@ -243,7 +241,7 @@ def _comparison_chapter(
 def _object_chapter(
     judged: Sequence[Mapping[str, Any]],
     *,
-    models: Sequence[Mapping[str, Any]],
+    models: Sequence[results.Run],
     scores: pd.DataFrame,
     labels_dirs: Mapping[str, str | Path],
     all_rows: Sequence[Mapping[str, Any]],
@@ -265,7 +263,7 @@ def _object_chapter(
 
 
 def _versions(
-    runs: Sequence[Mapping[str, Any]],
+    runs: Sequence[results.Run],
     *,
     images_dirs: Mapping[str, str | Path],
     labels_dirs: Mapping[str, str | Path],
@@ -274,8 +272,8 @@ def _versions(
     folders = {
         "preprocess": list(images_dirs.values()),
         "rasterize": list(labels_dirs.values()),
-        "predict": [folder for run in runs for folder in run["probabilities"].values()],
-        "postprocess": [folder for run in runs for folder in run["segmentation"].values()],
+        "predict": [folder for run in runs for folder in run.probabilities.values()],
+        "postprocess": [folder for run in runs for folder in run.segmentation.values()],
     }
     table, mixed = chapters.tabulate_versions(
         results.recorded_versions(runs, folders, here=provenance.get("versions") or {})

@@ -24,7 +24,7 @@ from cellmill.models.weights import load_matching, load_weights, read_weights, w
 from cellmill.preprocessing.stored_images import find_images
 from cellmill.runlog import package_versions
 from cellmill.shards import atomic_path, file_digest
-from cellmill.training.batches import Batch, iterate_batches, steps_per_epoch
+from cellmill.training.batches import Batch, TrainSettings, iterate_batches, steps_per_epoch
 from cellmill.training.checkpoints import Checkpoint, checkpoint_key, checkpoint_path, remove_checkpoints, stop_requests
 from cellmill.training.imagesets import ImageSet, choose_images, find_labelled_images
 from cellmill.training.optimisers import build_optimiser, learning_rate_at
@@ -60,7 +60,7 @@ class Job:
     around_images: Sequence[str | Path]
     network: dict[str, Any]
     input: dict[str, Any]
-    train: dict[str, Any]
+    train: TrainSettings
     seed: int
     init_from: str | Path | None
     init_weights: str
@@ -83,7 +83,7 @@ def train_model(
     around_images: Sequence[str | Path],
     network: dict[str, Any],
     input: dict[str, Any],
-    train: dict[str, Any],
+    train: TrainSettings,
     seed: int,
     init_from: str | Path | None,
     init_weights: str,
@@ -244,7 +244,7 @@ def train_member(*, team: Team, job: Job) -> None:
     remove_checkpoints(job.weights_path)
 
 
-def count_steps(images: ImageSet, *, train: dict[str, Any], is_recurrent: bool) -> int:
+def count_steps(images: ImageSet, *, train: TrainSettings, is_recurrent: bool) -> int:
     """Count the steps of an epoch."""
     return windows_per_epoch(images, train=train) if is_recurrent else steps_per_epoch(len(images), train=train)
 
@@ -270,7 +270,7 @@ def _batches_of(images: ImageSet, *, settings: dict[str, Any], training: Trainin
     )
 
 
-def _make_stepper(model: nn.Module, *, team: Team, device: torch.device, output: str, train: dict[str, Any]) -> Stepper:
+def _make_stepper(model: nn.Module, *, team: Team, device: torch.device, output: str, train: TrainSettings) -> Stepper:
     model.to(device)
     if train["channels_last"]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -7,8 +7,9 @@ Axes     c frames, y rows, x columns; labels and maps are handled in `cellmill.t
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -23,7 +24,41 @@ from cellmill.training.warping import (
     move,
 )
 
-__all__ = ["Geometry", "Values", "Window", "augment", "draw_geometry", "draw_values", "margin_px"]
+__all__ = [
+    "AugmentationSettings", "ElasticSettings", "Geometry", "Values", "Window", "augment", "draw_geometry",
+    "draw_values", "margin_px",
+]  # fmt: skip
+
+
+class ElasticSettings(TypedDict):
+    """Section `train.augmentation.elastic` of a preset."""
+
+    probability: float
+    displacement_px: float
+    smoothness: float
+
+
+class AugmentationSettings(TypedDict):
+    """Section `train.augmentation` of a preset."""
+
+    flip: bool | str
+    rotate_90: bool
+    affine_probability: float
+    rotation_deg: float
+    zoom: Sequence[float]
+    zoom_axes: str
+    shear_deg: float
+    jitter: float
+    translation: float
+    elastic: ElasticSettings | None
+    reverse_time: bool
+    contrast: float
+    contrast_scale: str
+    contrast_about: str
+    brightness: float
+    per_frame: bool
+    invert_probability: float
+    noise: float
 
 
 @dataclass(frozen=True)
@@ -36,13 +71,12 @@ class Values:
     is_about_patch: bool  # the gain preserves the mean of each frame of the patch; if false, that of the image (0)
 
 
-def margin_px(settings: dict[str, Any], *, patch: tuple[int, int], context_px: int) -> int:
+def margin_px(settings: AugmentationSettings, *, patch: tuple[int, int], context_px: int) -> int:
     """Return how far (px) a change may reach beyond the patch and its context, on each side.
 
     Parameters
     ----------
-    settings : dict
-        Section `train.augmentation` of a preset.
+    settings : AugmentationSettings
     patch : (rows, columns)
         In px.
     context_px : int, >= 0
@@ -54,23 +88,23 @@ def margin_px(settings: dict[str, Any], *, patch: tuple[int, int], context_px: i
         0 if the settings never resample pixels.
     """
     elastic = settings["elastic"]
-    is_elastic = elastic is not None and elastic["probability"] > 0
-    if settings["affine_probability"] == 0 and not is_elastic:
+    if elastic is not None and elastic["probability"] <= 0:
+        elastic = None
+    if settings["affine_probability"] == 0 and elastic is None:
         return 0
     halves = tuple(side / 2 + context_px for side in patch)
     reaches = _affine_reaches(settings, patch=patch, halves=halves) if settings["affine_probability"] > 0 else halves
     excess = max(reach - half for reach, half in zip(reaches, halves, strict=True))
-    bend = ELASTIC_REACH * elastic["displacement_px"] if is_elastic else 0.0
+    bend = 0.0 if elastic is None else ELASTIC_REACH * elastic["displacement_px"]
     return math.ceil(max(0.0, excess) + bend) + 1
 
 
-def draw_geometry(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.random.Generator) -> Geometry:
+def draw_geometry(settings: AugmentationSettings, *, patch: tuple[int, int], rng: np.random.Generator) -> Geometry:
     """Draw the geometry of one patch; each draw takes equally many random numbers for the same settings.
 
     Parameters
     ----------
-    settings : dict
-        Section `train.augmentation` of a preset.
+    settings : AugmentationSettings
     patch : (rows, columns)
         In px, without context.
     rng : Generator
@@ -110,13 +144,13 @@ def draw_geometry(settings: dict[str, Any], *, patch: tuple[int, int], rng: np.r
     )
 
 
-def draw_values(settings: dict[str, Any], *, rng: np.random.Generator) -> Values:
+def draw_values(settings: AugmentationSettings, *, rng: np.random.Generator) -> Values:
     """Draw the change of the grey values of one frame, or of all frames of a patch.
 
     Parameters
     ----------
-    settings : dict
-        Section `train.augmentation` of a preset; with `per_frame`, call this function once for each frame.
+    settings : AugmentationSettings
+        With `per_frame`, call this function once for each frame.
     rng : Generator
         Random stream of this patch, after `draw_geometry`.
     """
@@ -168,7 +202,7 @@ def augment(
 
 
 def _affine_reaches(
-    settings: dict[str, Any], *, patch: tuple[int, int], halves: tuple[float, ...]
+    settings: AugmentationSettings, *, patch: tuple[int, int], halves: tuple[float, ...]
 ) -> tuple[float, ...]:
     # The bounding box of the patch around its centre grows with each step of the affine map.
     y, x = (half / settings["zoom"][0] for half in halves)
@@ -200,7 +234,7 @@ def _jitter(moves: np.ndarray, *, side_px: int) -> tuple[np.ndarray, np.ndarray]
     return solved[1:].T, solved[0]
 
 
-def _draw_elastic(elastic: dict[str, Any], *, patch: tuple[int, int], rng: np.random.Generator) -> Elastic | None:
+def _draw_elastic(elastic: ElasticSettings, *, patch: tuple[int, int], rng: np.random.Generator) -> Elastic | None:
     is_bent = rng.random() < elastic["probability"]
     sigma_px = elastic["smoothness"] * min(patch)
     spacing_px = sigma_px / NODES_PER_SIGMA

@@ -5,23 +5,60 @@ An image smaller than a patch is mirrored at its edges; the labels of the added 
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.inference.normalise import cut, mirror
-from cellmill.training.augmentation import Window, augment, draw_geometry, draw_values, margin_px
+from cellmill.training.augmentation import (
+    AugmentationSettings,
+    Window,
+    augment,
+    draw_geometry,
+    draw_values,
+    margin_px,
+)
 from cellmill.training.imagesets import ImageSet, as_labels
+from cellmill.training.losses import LossSettings
+from cellmill.training.optimisers import RateSettings
 from cellmill.training.targets import Target, context_px, make_target
 from cellmill.training.team import Team
 
 # Numbers that separate the random streams of different purposes. None is zero, because SeedSequence([7, 1]) and
 # SeedSequence([7, 1, 0]) give the same stream. 3 is used in imagesets.py, 4 and 5 in streams.py.
 ORDER_STREAM, PATCH_STREAM = 1, 2
+
+
+class StreamSettings(TypedDict):
+    """Section `train.streams` of a preset."""
+
+    unroll: int
+    max_step: int
+    reverse: bool
+
+
+class TrainSettings(RateSettings):
+    """Section `train` of a preset."""
+
+    batch: int
+    patch: Sequence[int]
+    patches_per_image: int
+    sampling: str
+    loss: LossSettings
+    augmentation: AugmentationSettings
+    streams: StreamSettings
+    precision: str
+    channels_last: bool
+    compile: bool
+    deterministic: bool
+    ema: float | None
+    patience: int | None
+    select: str
+    validation_images: int | None
 
 
 @dataclass(frozen=True)
@@ -35,13 +72,13 @@ class Batch:
     fresh_b: np.ndarray | None = None  # windows only: whether a sequence begins, so that the hidden state is reset
 
 
-def steps_per_epoch(images: int, *, train: dict[str, Any]) -> int:
+def steps_per_epoch(images: int, *, train: TrainSettings) -> int:
     """Count the batches of an epoch; the last one may be smaller."""
     return -(-images * int(train["patches_per_image"]) // int(train["batch"]))
 
 
 def draw_patch(
-    images: ImageSet, index: int, *, train: dict[str, Any], rng: np.random.Generator
+    images: ImageSet, index: int, *, train: TrainSettings, rng: np.random.Generator
 ) -> tuple[np.ndarray, Target]:
     """Draw one patch of one image.
 
@@ -51,8 +88,8 @@ def draw_patch(
         The training images.
     index : int
         Number of the image.
-    train : dict
-        Section `train` of a preset: patch, sampling, augmentation.
+    train : TrainSettings
+        patch, sampling and augmentation are used.
     rng : Generator
         Random stream of this patch.
 
@@ -74,13 +111,13 @@ def draw_patch(
     return add_planes(moved.images_cyx[:, *inner], planes), target
 
 
-def patch_of(train: dict[str, Any]) -> tuple[int, int]:
+def patch_of(train: TrainSettings) -> tuple[int, int]:
     """Return rows and columns of a patch, px."""
     return int(train["patch"][0]), int(train["patch"][1])
 
 
 def cut_window(
-    images: ImageSet, frames: list[int | str], *, origin: tuple[int, int], train: dict[str, Any], is_warped: bool
+    images: ImageSet, frames: list[int | str], *, origin: tuple[int, int], train: TrainSettings, is_warped: bool
 ) -> tuple[Window, tuple[float, ...]]:
     """Cut the window for the patch at `origin`, with its context and the margin needed for augmentation.
 
@@ -92,8 +129,7 @@ def cut_window(
         IGNORE_LABEL everywhere.
     origin : (row, column)
         Of the patch, px; negative for an image smaller than the patch.
-    train : dict
-        Section `train` of a preset.
+    train : TrainSettings
     is_warped : bool
         Whether an affine or elastic change was drawn, which needs a margin.
 
@@ -152,7 +188,7 @@ def add_planes(images_cyx: np.ndarray, planes: tuple[float, ...]) -> np.ndarray:
 
 
 def iterate_batches(
-    images: ImageSet, *, train: dict[str, Any], seed: int, epoch: int, first_step: int, workers: int, team: Team
+    images: ImageSet, *, train: TrainSettings, seed: int, epoch: int, first_step: int, workers: int, team: Team
 ) -> Iterator[Batch]:
     """Yield the batches of one epoch in order, prepared ahead by threads.
 
@@ -160,8 +196,7 @@ def iterate_batches(
     ----------
     images : ImageSet
         The training images; `patches_per_image` patches are drawn from each.
-    train : dict
-        Section `train` of a preset.
+    train : TrainSettings
     seed, epoch : int
         Together with the number of the patch within the epoch, they seed its random stream.
     first_step : int
@@ -232,7 +267,7 @@ def draw_origin(
     foreground_of: Callable[[int], np.ndarray],
     index: int,
     *,
-    train: dict[str, Any],
+    train: TrainSettings,
     shape: tuple[int, int],
     rng: np.random.Generator,
 ) -> tuple[int, int]:
@@ -244,8 +279,8 @@ def draw_origin(
         Maps the number of an image to its foreground, bool YX; called only when needed.
     index : int
         Number of the image.
-    train : dict
-        Section `train` of a preset: patch and sampling.
+    train : TrainSettings
+        patch and sampling are used.
     shape : (rows, columns)
         Shape of the image.
     rng : Generator

@@ -11,15 +11,15 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 
 from cellmill.images.stored import IGNORE_LABEL, read_labels, sample_paths
-from cellmill.inference.views import Frames, View, class_planes
+from cellmill.inference.views import Frames, InputSettings, View, class_planes
 from cellmill.preprocessing.geometry import fit_labels
 from cellmill.preprocessing.stored_images import StoredImage, find_images
-from cellmill.training.losses import IGNORED_TARGET
+from cellmill.training.losses import IGNORED_TARGET, LossSettings
 from cellmill.training.targets import Target, image_maps, make_target
 
 logger = logging.getLogger(__name__)
@@ -38,15 +38,15 @@ class ImageSet:
         images: Sequence[StoredImage],
         *,
         around: Sequence[StoredImage],
-        input: Mapping[str, Any],
+        input: InputSettings,
         output: str,
-        loss: Mapping[str, Any],
+        loss: LossSettings,
         passages: Sequence[Sequence[str]] | None,
         classes: Mapping[str, str] | None,
     ) -> None:
         self.images = list(images)
         self.output = output
-        self.loss = dict(loss)
+        self.loss = loss
         self.frames_seen = int(input["frames"])
         self._planes = [
             class_planes((classes or {}).get(image.sample, ""), classes=input["class_planes"], sample=image.sample)

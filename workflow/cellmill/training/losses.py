@@ -5,7 +5,7 @@ Classes  0 background, 1 foreground, 2 contour, IGNORED_TARGET where the truth i
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import torch
 import torch.nn.functional as functional
@@ -31,6 +31,27 @@ OUTPUTS_OF_LOSS: dict[str, tuple[str, ...]] = {
 }
 
 
+class DistanceSettings(TypedDict):
+    """Section `train.loss.distance` of a preset."""
+
+    weight: float
+    sigma_px: float
+    factor: int
+    reading: str
+    inside: bool
+
+
+class LossSettings(TypedDict):
+    """Section `train.loss` of a preset."""
+
+    name: str
+    positive_weight: float
+    class_weights: list[float] | None
+    normaliser: str
+    gamma: float
+    distance: DistanceSettings | None
+
+
 @dataclass(frozen=True)
 class Truth:
     """Ground truth of a batch: the arrays of `cellmill.training.targets.Target` as stacked tensors."""
@@ -51,7 +72,7 @@ class Truth:
         return self.classes_byx, self.values_bcyx, self.weights_byx
 
 
-def measure_loss(logits_bcyx: Tensor, truth: Truth, *, output: str, loss: dict[str, Any]) -> tuple[Tensor, Tensor]:
+def measure_loss(logits_bcyx: Tensor, truth: Truth, *, output: str, loss: LossSettings) -> tuple[Tensor, Tensor]:
     """Compute the loss of a batch.
 
     Parameters
@@ -62,8 +83,7 @@ def measure_loss(logits_bcyx: Tensor, truth: Truth, *, output: str, loss: dict[s
         Ground truth of the same batch, rows and columns.
     output : str
         `network.output` of a preset.
-    loss : dict
-        `train.loss` of a preset: name, positive_weight, class_weights, normaliser, gamma, distance.
+    loss : LossSettings
 
     Returns
     -------
@@ -190,7 +210,7 @@ def _values_of(truth: Truth) -> Tensor:
     return truth.values_bcyx
 
 
-def _pixel_weights(truth: Truth, valid_byx: Tensor, *, loss: dict[str, Any]) -> Tensor:
+def _pixel_weights(truth: Truth, valid_byx: Tensor, *, loss: LossSettings) -> Tensor:
     """Compute the weight of each pixel: class weight plus distance weight, 0 at ignored pixels."""
     # SOURCE paper 2, section 1.3: (w_c + w_d) times cross-entropy
     weights_byx = torch.ones(valid_byx.shape, device=valid_byx.device)

@@ -1,20 +1,48 @@
 """Optimisers by name, and the learning rate as a function of progress alone, so that it needs no checkpoint."""
 
 import math
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
 
 
-def build_optimiser(model: nn.Module, *, optimiser: dict[str, Any]) -> torch.optim.Optimizer:
+class OptimiserSettings(TypedDict):
+    """Section `train.optimiser` of a preset."""
+
+    name: str
+    learning_rate: float
+    momentum: float
+    weight_decay: float
+    decay: str
+    clip_norm: float | None
+
+
+class ScheduleSettings(TypedDict):
+    """Section `train.schedule` of a preset."""
+
+    name: str
+    every_epochs: int
+    factor: float
+    warmup_epochs: float
+
+
+class RateSettings(TypedDict):
+    """Part of the section `train` of a preset that determines the learning rate."""
+
+    epochs: int
+    optimiser: OptimiserSettings
+    schedule: ScheduleSettings
+
+
+def build_optimiser(model: nn.Module, *, optimiser: OptimiserSettings) -> torch.optim.Optimizer:
     """Build the optimiser of a preset.
 
     Parameters
     ----------
     model : nn.Module
         On the device where it is trained.
-    optimiser : dict
+    optimiser : OptimiserSettings
         name (`adam`, `adamw`, `sgd`, `adagrad`, `rmsprop`), learning_rate, momentum (the first beta of adam and
         adamw), weight_decay, decay (`all`, or `weights` for the kernels only).
     """
@@ -36,15 +64,15 @@ def build_optimiser(model: nn.Module, *, optimiser: dict[str, Any]) -> torch.opt
     return kind(groups, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
 
 
-def learning_rate_at(progress: float, *, train: dict[str, Any]) -> float:
+def learning_rate_at(progress: float, *, train: RateSettings) -> float:
     """Compute the learning rate at a point of the training.
 
     Parameters
     ----------
     progress : float, >= 0
         Number of epochs done, including the fraction of the current one.
-    train : dict
-        Section `train` of a preset: epochs, optimiser, schedule.
+    train : RateSettings
+        Section `train` of a preset.
 
     Returns
     -------

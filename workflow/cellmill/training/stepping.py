@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cellmill.models.memory import State, detach_state, join_states, part_of_state, reset_state
-from cellmill.training.batches import Batch
+from cellmill.training.batches import Batch, TrainSettings
 from cellmill.training.losses import Truth, measure_loss
 from cellmill.training.team import Team
 
@@ -34,7 +34,7 @@ class Stepper:
     optimiser: torch.optim.Optimizer
     device: torch.device
     output: str
-    train: dict[str, Any]
+    train: TrainSettings
     averaged: nn.Module | None
     team: Team
     parts: int = 1
@@ -157,6 +157,7 @@ class Stepper:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         if self.averaged is not None:
+            assert self.train["ema"] is not None
             update_average(self.averaged, self.bare_model, decay=float(self.train["ema"]))
 
     def _stretch_gradients(self, factor: float) -> None:

@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 
 from cellmill.training.augmentation import Geometry, augment, draw_geometry, draw_values
-from cellmill.training.batches import Batch, cut_window, draw_origin, make_ahead, patch_of, stack_targets
+from cellmill.training.batches import (
+    Batch,
+    TrainSettings,
+    cut_window,
+    draw_origin,
+    make_ahead,
+    patch_of,
+    stack_targets,
+)
 from cellmill.training.imagesets import ImageSet
 from cellmill.training.targets import context_px, make_target
 from cellmill.training.team import Team
@@ -41,7 +49,7 @@ class Pass:
         return len(self.frames) // unroll
 
 
-def windows_per_epoch(images: ImageSet, *, train: dict[str, Any]) -> int:
+def windows_per_epoch(images: ImageSet, *, train: TrainSettings) -> int:
     """Count the steps of an epoch, in which each frame is used about `patches_per_image` times.
 
     Raises
@@ -61,7 +69,7 @@ def windows_per_epoch(images: ImageSet, *, train: dict[str, Any]) -> int:
 
 
 def iterate_windows(
-    images: ImageSet, *, train: dict[str, Any], seed: int, epoch: int, first_step: int, workers: int, team: Team
+    images: ImageSet, *, train: TrainSettings, seed: int, epoch: int, first_step: int, workers: int, team: Team
 ) -> Iterator[Batch]:
     """Yield the windows of one epoch in order; hidden states are reset at its start. See `iterate_batches`."""
     unroll, slots = int(train["streams"]["unroll"]), int(train["batch"])
@@ -111,7 +119,7 @@ def _follow(draw_pass: Any, *, slot: int, slots: int, steps: int, unroll: int) -
 
 
 def _draw_pass(
-    images: ImageSet, passage: list[int | str], *, number: int, train: dict[str, Any], rng: np.random.Generator
+    images: ImageSet, passage: list[int | str], *, number: int, train: TrainSettings, rng: np.random.Generator
 ) -> Pass:
     streams, unroll = train["streams"], int(train["streams"]["unroll"])
     longest = max(1, min(int(streams["max_step"]), len(passage) // unroll))
@@ -138,7 +146,7 @@ def _frames_of(drawn: Pass, window: int, *, unroll: int) -> list[int | str]:
 
 
 def _read_window(
-    images: ImageSet, drawn: Pass, window: int, *, train: dict[str, Any], seed: int, epoch: int
+    images: ImageSet, drawn: Pass, window: int, *, train: TrainSettings, seed: int, epoch: int
 ) -> tuple[np.ndarray, list[Any]]:
     """Read the augmented frames of a window, t c y x, and the target of each frame."""
     unroll, patch = int(train["streams"]["unroll"]), patch_of(train)

@@ -9,7 +9,6 @@ augmented labels of a patch and its context, so that cells outside of the patch 
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -18,7 +17,7 @@ from cellmill.images.stored import IGNORE_LABEL
 from cellmill.objects.distances import distance_weights, normalised_distance, reach_px, separate_touching
 from cellmill.objects.flows import grey_of_flows, unit_flows
 from cellmill.objects.morphology import remove_ignored
-from cellmill.training.losses import IGNORED_TARGET
+from cellmill.training.losses import IGNORED_TARGET, DistanceSettings, LossSettings
 
 CONTOUR_CLASS = 2
 # Shorter vectors result from interpolation between opposite vectors and have no meaningful direction.
@@ -57,15 +56,14 @@ def image_maps(labels_yx: np.ndarray, *, output: str) -> np.ndarray | None:
     return None
 
 
-def context_px(*, output: str, loss: dict[str, Any]) -> int:
+def context_px(*, output: str, loss: LossSettings) -> int:
     """Return the width (px) of the context around a patch in which labels are needed.
 
     Parameters
     ----------
     output : str
         `network.output` of a preset.
-    loss : dict
-        `train.loss` of a preset.
+    loss : LossSettings
 
     Returns
     -------
@@ -78,7 +76,7 @@ def context_px(*, output: str, loss: dict[str, Any]) -> int:
 
 
 def make_target(
-    labels_yx: np.ndarray, maps_cyx: np.ndarray | None, *, output: str, loss: dict[str, Any], context_px: int
+    labels_yx: np.ndarray, maps_cyx: np.ndarray | None, *, output: str, loss: LossSettings, context_px: int
 ) -> Target:
     """Compute the target of one patch from its augmented labels and maps.
 
@@ -90,8 +88,7 @@ def make_target(
         From `image_maps`, augmented with the labels, vectors rotated accordingly.
     output : str
         `network.output` of a preset.
-    loss : dict
-        `train.loss` of a preset.
+    loss : LossSettings
     context_px : int
         Width of the context on each side: that of the function `context_px`, or more.
 
@@ -156,7 +153,7 @@ def contour_classes(labels_yx: np.ndarray) -> np.ndarray:
     return classes_yx
 
 
-def _distance_of(loss: dict[str, Any]) -> dict[str, Any] | None:
+def _distance_of(loss: LossSettings) -> DistanceSettings | None:
     """Return the settings of distance weights, which only apply to the loss `ce`; otherwise None."""
     return loss["distance"] if loss["name"] == "ce" else None
 
