@@ -24,68 +24,68 @@ MIB, GIB = 2**20, 2**30
 # kind (a value of KIND_OF_SUFFIX, or a folder) -> bit depths, axes, stacks, notes
 IMAGE_FORMATS = {
     "PNG": (
-        "8 and 16 bits; 1, 2 and 4 bits become 8, and stay the stored numbers in annotations",
-        "grey, RGB, each with or without alpha; a palette gives its colours, in annotations its numbers",
+        "8 and 16 bits; 1, 2 and 4 bits are scaled to 8 bits, but annotations keep the stored numbers",
+        "grey, RGB, each with or without alpha; a palette is read as colours, in annotations as numbers",
         "no",
-        f"decoded as a whole: at most {MAX_DECODED_BYTES // GIB} GiB of pixels",
+        f"decoded as a whole, so at most {MAX_DECODED_BYTES // GIB} GiB of pixels",
     ),
     "JPEG": (
         "8 bits",
         "grey, RGB",
         "no",
-        f"decoded as a whole: at most {MAX_DECODED_BYTES // GIB} GiB. The check remarks that its intensities are "
-        "changed; refused for annotations of numbers or colours",
+        f"decoded as a whole, so at most {MAX_DECODED_BYTES // GIB} GiB. The check notes that compression changes "
+        "intensities; not accepted for annotations with numbers or colours",
     ),
     "TIFF": (
-        "integers of 8, 12, 16, 32 and 64 bits, with sign or without, floats of 16, 32 and 64 bits, 1 bit",
-        "grey, RGB, RGBA, channels; strips or tiles, any usual compression, either byte order, BigTIFF; of a pyramid "
-        "the largest",
-        "time, z, channel: OME-TIFF and ImageJ say it, else `stack.axis`",
-        f"read by bands of rows; a strip or tile at most {MAX_DECODED_BYTES // GIB} GiB. The pixel size is that of "
-        "OME, of ImageJ, or a resolution in cm. Files that OME metadata name besides are not read",
+        "signed and unsigned integers of 8, 12, 16, 32 and 64 bits, floats of 16, 32 and 64 bits, 1 bit",
+        "grey, RGB, RGBA, channels; strips or tiles, any common compression, either byte order, BigTIFF; only the "
+        "largest level of a pyramid",
+        "time, z, channel: from OME-TIFF and ImageJ metadata, else from `stack.axis`",
+        f"read in bands of rows; a strip or tile has at most {MAX_DECODED_BYTES // GIB} GiB. The pixel size comes from "
+        "OME or ImageJ metadata, or from a resolution in cm. Other files named in OME metadata are not read",
     ),
     "OME-Zarr": (
         "as TIFF",
         "grey, channels; version 0.4 and 0.5, full resolution",
         "time, z, channel",
-        "a folder that is one image; of a plate or collection name the images inside. Chunks of numbers only, no "
-        "pickle. A chunk that is missing is empty, as the format has it",
+        "a folder that is one image; for a plate or collection, set the pattern to the images inside. Chunks of "
+        "numbers only, no pickle. A missing chunk is empty, as the format defines",
     ),
 }
 
 # format -> what it reads, which programs and data sets use it
 ANNOTATION_FORMATS = {
     "rle": (
-        "a CSV table, one run-length encoded object a row; `height` and `width`, if there, are compared",
+        "a CSV table with one run-length encoded object per row; `height` and `width` are checked if present",
         "Kaggle: Sartorius 2021 (`order: row`), Data Science Bowl 2018 (`order: column`)",
     ),
     "coco": (
-        "one JSON file; outlines, runs and compressed runs; crowds are ignored pixels",
+        "one JSON file with outlines, runs or compressed runs; crowds are ignored pixels",
         "LIVECell, pycocotools, exports of most annotation tools",
     ),
     "label_image": (
-        f"one image of object numbers, 0 for background; {IGNORE_LABEL} is never an object",
+        f"one image of object numbers, with 0 for background; {IGNORE_LABEL} is never an object",
         "Cellpose, StarDist, ilastik, CellProfiler, QuPath",
     ),
     "mask_folder": (
-        "a file for each object: zero, and one other value",
+        "one file per object, with zero and one other value",
         "Data Science Bowl 2018",
     ),
     "binary": (
-        "one image of two values; objects are its 4-connected regions",
-        "membranes of ISBI 2012, thresholded images of Fiji",
+        "one image with two values; objects are its 4-connected regions",
+        "membranes of ISBI 2012, thresholded images from Fiji",
     ),
     "ctc": (
-        "label images of some frames or all, with a table of tracks and markers if there are any",
+        "label images of some or all frames, with an optional table of tracks and optional markers",
         "Cell Tracking Challenge: SEG, TRA and results",
     ),
     "color_components": (
-        "one image; objects are 8-connected regions of one colour, black for background",
-        "BBBC039, masks painted by hand",
+        "one image; objects are 8-connected regions of one colour, and black is background",
+        "BBBC039, hand-painted masks",
     ),
     "imagej_roi": (
-        f"`.roi` files and `.zip` archives of them, up to {MAX_MEMBER_BYTES // MIB} MiB a member and "
-        f"{MAX_ARCHIVE_BYTES // GIB} GiB in all; what encloses no area is listed and left out",
+        f"`.roi` files and `.zip` archives of them, up to {MAX_MEMBER_BYTES // MIB} MiB per member and "
+        f"{MAX_ARCHIVE_BYTES // GIB} GiB in total; ROIs that enclose no area are listed and left out",
         "ROI Manager of ImageJ and Fiji",
     ),
 }
@@ -97,16 +97,16 @@ def write_page() -> str:
     """Return the text of the page."""
     suffixes = {kind: [s for s, found in KIND_OF_SUFFIX.items() if found == kind] for kind in IMAGE_FORMATS}
     lines = [
-        "# What cellmill reads, and what it says of what it cannot read",
+        "# Input formats and error messages for bad input",
         "",
-        f"Made by `{COMMAND}`; do not edit. The messages are those that the tests compare word for word.",
+        f"Generated by `{COMMAND}`; do not edit. Tests check every message word for word.",
         "",
         "## Images",
         "",
-        f"A file is what its first bytes say, and they have to agree with its suffix. A plane has at most {MAX_PIXELS} "
-        "pixels, all of them finite real numbers.",
+        "The first bytes of a file determine its format, which has to agree with the suffix. A plane has at most "
+        f"{MAX_PIXELS} pixels. All of them are finite real numbers.",
         "",
-        "| format | suffix | numbers | axes | stacks | to know |",
+        "| format | suffix | numbers | axes | stacks | notes |",
         "|---|---|---|---|---|---|",
     ]
     for kind, facts in IMAGE_FORMATS.items():
@@ -114,14 +114,15 @@ def write_page() -> str:
         lines.append(f"| {kind} | {shown} | " + " | ".join(facts) + " |")
     lines += [
         "",
-        "Other formats (`.czi`, `.nd2`, `.lif`, …): convert them to OME-TIFF or OME-Zarr, as bioformats2raw and Fiji do.",
+        "Convert other formats (`.czi`, `.nd2`, `.lif`, …) to OME-TIFF or OME-Zarr, for example with bioformats2raw or "
+        "Fiji.",
         "",
         "## Annotations",
         "",
-        f"Every format also reads {', '.join(f'`{key}`' for key in ALWAYS_READ)}. What the keys mean: "
-        "[config.md](config.md).",
+        f"Every format also reads {', '.join(f'`{key}`' for key in ALWAYS_READ)}. "
+        "For the meaning of the keys, see [config.md](config.md).",
         "",
-        "| format | keys, the needed ones in bold | reads | written by |",
+        "| format | keys (required keys in bold) | reads | written by |",
         "|---|---|---|---|",
     ]
     for name, facts in ANNOTATION_FORMATS.items():
@@ -132,10 +133,11 @@ def write_page() -> str:
         "",
         "## Bad input",
         "",
-        "A mistake ends the run with one message: where, what was expected and found, what to do. What can be known from "
-        "the config, names and headers is said before any job starts, all of it at once. What stands in the files is found "
-        "by the first job that reads them, which lists what is wrong with all files of its shard; nothing is left "
-        "half-written. `…/` stands for the folder, `d` for the dataset, `<...>` for the words of a library.",
+        "A mistake ends the run with one message: where it is, what was expected and found, and what to do. "
+        "Mistakes in the config, file names and headers are reported together before any job starts. "
+        "Mistakes in the content of files are found by the first job that reads them. "
+        "That job lists the mistakes in all files of its shard and leaves no incomplete output. "
+        "In the messages, `…/` stands for the folder, `d` for the dataset, and `<...>` for text from a library.",
     ]
     for chapter in dict.fromkeys(case.chapter for case in CASES):
         lines += ["", f"### {chapter}", "", "| case | found | message |", "|---|---|---|"]

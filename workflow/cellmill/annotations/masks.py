@@ -89,7 +89,7 @@ def read_label_image(
     if Path(path).suffix.lower() in JPEG_SUFFIXES:
         # compression artefacts are whole numbers, too, and each value would become an object
         raise ValueError(
-            f"sample {row['sample']}, {path}: expected an image whose numbers are exact, found a JPEG. "
+            f"sample {row['sample']}, {path}: expected an image with exact numbers, found a JPEG. "
             "Export the labels again as PNG or TIFF; saving the JPEG under another name does not help."
         )
     ignore_value = annotations["ignore_value"]
@@ -163,9 +163,9 @@ def read_codes(
     raster = open_raster(path, palette="indices", plane=match_plane(path, plane) if plane else ())
     if raster.shape != tuple(shape):
         raise ValueError(
-            f"sample {sample}, {path}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size "
-            f"of its image, found {raster.shape[0]} rows and {raster.shape[1]} columns. "
-            "Pair every image with its own annotation, at full size."
+            f"sample {sample}, {path}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size of "
+            f"its image, found {raster.shape[0]} rows and {raster.shape[1]} columns. "
+            "Pair every image with its own full-size annotation."
         )
     for rows, array in raster.bands(BAND_PIXELS):
         if raster.axes == "YX":
@@ -175,7 +175,7 @@ def read_codes(
             array = array[:, :, :-1]
         if (array != array[:, :, :1]).any():
             raise ValueError(
-                f"sample {sample}, {path}: expected one number a pixel, found {array.shape[2]} channels that differ. "
+                f"sample {sample}, {path}: expected one number per pixel, found {array.shape[2]} channels that differ. "
                 "Save the annotation as a grey image without transparency, or use format color_components."
             )
         yield rows, array[:, :, 0]
@@ -209,8 +209,8 @@ def read_two_values(
         if between or len(extremes) > 2 or (len(extremes) == 2 and 0.0 not in extremes):
             raise ValueError(
                 f"sample {sample}, {path}: expected zero and one other value, found values from {min(extremes):g} to "
-                f"{max(extremes):g} with {between} pixels between them. Save it without smoothing or JPEG, or use "
-                "format label_image."
+                f"{max(extremes):g} with {between} pixels of intermediate values. "
+                "Save the mask without smoothing or JPEG compression, or use format label_image."
             )
         yield rows, codes_yx != 0
 
@@ -248,7 +248,7 @@ def only_path(row: Mapping[str, Any]) -> str:
     if len(paths) != 1:
         raise ValueError(
             f"sample {row['sample']}: expected one annotation file, found {len(paths)}: {', '.join(paths[:3])}. "
-            "Make annotations.path so narrow that it matches one file for each image."
+            "Narrow annotations.path so that it matches one file for each image."
         )
     return str(paths[0])
 
@@ -262,8 +262,7 @@ def _refuse_codes(
             bad |= codes_yx == IGNORE_LABEL
         if bad.any():
             raise ValueError(
-                f"{where}: expected whole numbers from 0 for objects, {IGNORE_LABEL} excepted, found "
-                f"{codes_yx[bad][0]:g}. Renumber the objects, or set annotations.ignore_value to the number of "
-                "ignored pixels."
+                f"{where}: expected whole object numbers from 0, except {IGNORE_LABEL}, found {codes_yx[bad][0]:g}. "
+                "Renumber the objects, or set annotations.ignore_value to the number that marks ignored pixels."
             )
         yield rows, codes_yx

@@ -60,7 +60,8 @@ def read_rle_table(annotations: Mapping[str, Any], *, samples: Sequence[str]) ->
         return _collect_rows(path, columns=columns, wanted=set(samples), has_names=has_names)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
-            f"{path}: expected a table with commas and one header row, found: {error}. Save the table as CSV in UTF-8."
+            f"{path}: expected a comma-separated table with one header row, found: {error}. "
+            "Save the table as CSV in UTF-8."
         ) from error
 
 
@@ -106,9 +107,9 @@ def read_rle(
     for entry in entries:
         if entry.size is not None and entry.size != tuple(shape):
             raise ValueError(
-                f"{where} {entry.number}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the "
-                f"size of its image, found height {entry.size[0]} and width {entry.size[1]}. "
-                "Pair every image with its own annotation, at full size."
+                f"{where} {entry.number}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size "
+                f"of its image, found height {entry.size[0]} and width {entry.size[1]}. "
+                "Pair every image with its own full-size annotation."
             )
     if len(entries) == 1 and not entries[0].text.strip():
         return []
@@ -204,6 +205,6 @@ def _read_size(texts: Sequence[str], *, where: str) -> tuple[int, int] | None:
     except ValueError:
         raise ValueError(
             f"{where}: expected height and width in pixels, found {texts[0]!r} and {texts[1]!r}. "
-            "Correct them, or leave both out."
+            "Correct them, or remove both."
         ) from None
     return (int(height), int(width)) if np.isfinite([height, width]).all() else None

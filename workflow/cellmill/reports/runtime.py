@@ -83,10 +83,10 @@ def tabulate_jobs(jobs: Sequence[Job]) -> Table | None:
             ]
         )
     columns = [
-        Column("Stage"), Column("Jobs", True), Column("All jobs", True, "wall time of all jobs together"),
+        Column("Stage"), Column("Jobs", True), Column("All jobs", True, "total wall time of all jobs"),
         Column("Longest job", True), Column("Peak memory, MB", True),
     ]  # fmt: skip
-    return Table("jobs", "What the stages took", columns, rows) if rows else None
+    return Table("jobs", "Time and memory of the stages", columns, rows) if rows else None
 
 
 def draw_stages(jobs: Sequence[Job]) -> Figure | None:
@@ -126,8 +126,8 @@ def draw_stages(jobs: Sequence[Job]) -> Figure | None:
         ]
     height = 12 + (len(rows) - 1) * PITCH[1] + BOX[1]
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Graph of the stages">'
-    caption = "From top to bottom: what a stage reads is above it."
-    return Figure("The stages", Markup(head + "".join(parts) + "</svg>"), caption)
+    caption = "From top to bottom. The inputs of a stage are above it."
+    return Figure("Stages of the pipeline", Markup(head + "".join(parts) + "</svg>"), caption)
 
 
 def say_speed(jobs: Sequence[Job], *, run: str, megapixels: float) -> Cell:
