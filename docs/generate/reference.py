@@ -75,8 +75,8 @@ def reference_page() -> str:
     lines = [
         "# Config reference",
         "",
-        f"Made from the config model by `{COMMAND}`; do not edit. A key that is not here is a mistake, and says so.",
-        "Presets (`resources/models/*.yaml`) have the keys of the last section; each may be overridden beside",
+        f"Made from the config model by `{COMMAND}`; do not edit. Keys that are not listed here are rejected.",
+        "Presets (`resources/models/*.yaml`) contain the keys of the last section. Each key can be overridden beside",
         "`preset`.",
         "",
     ]

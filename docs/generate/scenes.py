@@ -46,8 +46,8 @@ KEYS = (
 
 HEAD = """# Scenes
 
-Ready-made `simulate` sections, `resources/scenes/*.yaml`. A config names one and changes what it likes; keys beside
-`scene` overrule it, section by section. Another `size` keeps the density unless `cells` are given:
+Ready-made `simulate` sections, `resources/scenes/*.yaml`. A config selects a scene by its name. Keys beside `scene`
+override those of the scene, section by section. A different `size` keeps the density unless `cells` is set:
 
 ```yaml
 datasets:
@@ -56,10 +56,10 @@ datasets:
     models: [default]
 ```
 
-Where each number comes from stands beside it in the file. Every picture shows a whole image (each stain apart, where
-they are separate) and a detail of it with the true outlines; of time-lapse, the detail in three frames, where a colour
-is a track. Dark images are shown lighter than they are. How like real images the scene bbbc005 is: `make bbbc005`,
-[figure](pictures/bbbc005.png) and [RESULTS.md](../tests/benchmarks/RESULTS.md).
+Comments in the files state the source of each number. Every picture shows a whole image (one panel per stain, if the
+stains are separate) and a detail of it with the true outlines. Time-lapse scenes show the detail in three frames, with
+one colour per track. Dark images are brightened. The similarity of the scene bbbc005 to real images is shown by
+`make bbbc005`, in this [figure](pictures/bbbc005.png) and in [RESULTS.md](../tests/benchmarks/RESULTS.md).
 
 """
 
@@ -116,7 +116,7 @@ def load_scene(name: str) -> Scene:
     first = path.read_text(encoding="utf-8").splitlines()[0]
     if not first.startswith("# "):
         raise ValueError(
-            f"{path.name}: expected a title as the first line, found {first!r}. Begin the scene with a comment."
+            f"{path.name}: expected a title as the first line, found {first!r}. Begin the file with a comment."
         )
     simulate = image_settings(Simulate.model_validate({"scene": name}))
     return Scene(name, first.removeprefix("# "), written, simulate)
@@ -233,11 +233,11 @@ def describe_shots(shots: Sequence[Shot]) -> str:
     cells = [np.count_nonzero(np.unique(shot.labels_yx)) for shot in shots]
     shares = [100 * np.count_nonzero(shot.labels_yx) / shot.labels_yx.size for shot in shots]
     if len(shots) == 1:
-        return f"Picture: {cells[0]} cells on {shares[0]:.3g} % of the image."
+        return f"Picture: {cells[0]} cells covering {shares[0]:.3g} % of the image."
     frames = _join(str(shot.frame) for shot in shots)
     return (
-        f"Picture: {_join(str(number) for number in cells)} cells on {_join(f'{share:.3g}' for share in shares)} % of "
-        f"the image in frames {frames}."
+        f"Picture: {_join(str(number) for number in cells)} cells covering "
+        f"{_join(f'{share:.3g}' for share in shares)} % of the image in frames {frames}."
     )
 
 
@@ -272,7 +272,7 @@ def _write_scene(scene: Scene, picture: str) -> str:
     lines = [
         f"## {scene.name}", "", scene.title, "", f"![{scene.title}](pictures/scenes/{scene.name}.png)", "", picture,
         f"Settings: {', '.join(settings)}.",
-        f"All of them, with their sources: [{scene.name}.yaml](../resources/scenes/{scene.name}.yaml).", "",
+        f"All settings with their sources: [{scene.name}.yaml](../resources/scenes/{scene.name}.yaml).", "",
         "```yaml", *use, "```", "",
     ]  # fmt: skip
     return "\n".join(lines)

@@ -46,12 +46,12 @@ HEAD = """\
 
 Made by `make reference` from the presets, resources/papers and resources/studies/scores.yaml; do not edit.
 
-The twelve named systems of the five papers. Parameters and cost are those of the preset, at full width and with the
-planes that it sees. Cost is multiplications (with their additions) of the convolutions for one megapixel (1024 x 1024
-px) of one frame, in thousands of millions; a step of training costs about three times as much. The receptive field is
-the largest extent of the input that one output pixel sees, of recurrent networks within one frame. The scores of the
-papers and what must be known to read them: [papers](../resources/papers); the runs:
-[studies](../resources/studies/README.md).
+The twelve named systems of the five papers. Parameters and cost are those of the preset, at full width and with all of
+its input planes. The cost is the number of multiplications (each with its addition) in the convolutions for one
+megapixel (1024 x 1024 px) of one frame, in thousands of millions. A training step costs about three times as much. The
+receptive field is the largest extent of the input that affects one output pixel; for recurrent networks, within one
+frame. The published scores and notes on them are in
+[papers](../resources/papers), the runs in [studies](../resources/studies/README.md).
 """
 PRESETS = """\
 ## Presets
@@ -76,11 +76,12 @@ starts, with a setting that works. An example: [touching objects](recipes.md#tou
 
 """
 FOOT = """\
-`sartorius_hot` and those based on it are asked three times, once for each cell type, where the type is not known.
-A small variant has other data, fewer channels and fewer steps: it shows that the chain works, and is no reproduction.
+If the cell type is unknown, `sartorius_hot` and the presets based on it predict three times, once for each cell type.
+A small variant uses other data, fewer channels and fewer training steps. It shows that the pipeline works and is not a
+reproduction of the paper.
 """
-COLUMNS = ("system", "parameters", "receptive field [px]", "cost [GMAC]", "score of the paper", "ours, the full study",
-           "ours, the small variant")  # fmt: skip
+COLUMNS = ("system", "parameters", "receptive field [px]", "cost [GMAC]", "published score", "our score, full study",
+           "our score, small variant")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ def score_study(study: str | Path, *, results_dir: Path, hardware: str, minutes:
     if not entries:
         raise ValueError(
             f"{study}: expected the metrics of a dataset with report.paper below {results_dir}, found none. "
-            "Run it first."
+            "Run the study first."
         )
     return entries
 
@@ -257,10 +258,10 @@ def _scores_of_runs(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the scores of a study into resources/studies/scores.yaml, replacing its earlier ones on that hardware."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("study", type=Path, help="its config")
-    parser.add_argument("--results", type=Path, default=Path("results"), help="where the pipeline wrote")
-    parser.add_argument("--hardware", required=True, help='in words, such as "2 CPU cores"')
-    parser.add_argument("--minutes", type=float, required=True, help="how long the whole command took")
+    parser.add_argument("study", type=Path, help="config of the study")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="results folder of the pipeline")
+    parser.add_argument("--hardware", required=True, help='hardware in words, such as "2 CPU cores"')
+    parser.add_argument("--minutes", type=float, required=True, help="duration of the whole command")
     given = parser.parse_args(arguments)
     entries = score_study(given.study, results_dir=given.results, hardware=given.hardware, minutes=given.minutes)
     replaced = {(entry["study"], entry["hardware"]) for entry in entries}

@@ -130,7 +130,7 @@ def test_the_report_of_snakemake_holds_our_pages_with_captions_by_dataset(projec
         assert result["labels"]["file"] == file
         assert f"<strong>{dataset}</strong>" in result["caption"]
     assert "on its 3 images" in " ".join(results["results/plate/report.html"]["caption"].split())
-    assert "From microscope images to masks" in page
+    assert "Masks and scores computed from microscope images" in page
 
 
 def test_a_second_run_has_nothing_to_do(project):

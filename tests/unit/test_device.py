@@ -38,7 +38,7 @@ def test_the_override_is_obeyed_and_logged(no_cuda, monkeypatch, caplog, is_ther
     monkeypatch.setenv("CELLMILL_DEVICE", "cpu")
     with caplog.at_level(logging.WARNING):
         assert choose_device(gpu=1).type == "cpu"
-    assert "asked for a GPU and runs on the CPU" in caplog.text
+    assert "the job requested a GPU but runs on the CPU" in caplog.text
 
 
 def test_only_a_job_that_asked_for_a_gpu_is_overridden(monkeypatch):

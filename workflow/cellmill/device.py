@@ -35,17 +35,18 @@ def choose_device(*, gpu: int) -> torch.device:
     forced = os.environ.get(VARIABLE, "")
     if forced not in ("", "cpu"):
         raise ValueError(
-            f"{VARIABLE}: expected cpu or nothing, found {forced!r}. Unset it: the resource gpu of the rule chooses."
+            f"{VARIABLE}: expected cpu or nothing, found {forced!r}. Unset it; the rule's resource gpu chooses the "
+            "device."
         )
     if gpu < 1:
         return torch.device("cpu")
     if forced == "cpu":
-        logger.warning("%s=cpu: the job asked for a GPU and runs on the CPU", VARIABLE)
+        logger.warning("%s=cpu: the job requested a GPU but runs on the CPU", VARIABLE)
         return torch.device("cpu")
     if not torch.cuda.is_available():
         raise ValueError(
             f"resource gpu={gpu}: expected a CUDA device, found none (torch {torch.__version__}). "
-            "Give the job a GPU (partition, driver, a CUDA build of torch), "
+            "Provide a GPU for the job (partition, driver, a CUDA build of torch), "
             f"or set {VARIABLE}=cpu to run on the CPU."
         )
     return torch.device("cuda")

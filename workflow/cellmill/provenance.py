@@ -114,7 +114,7 @@ def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str,
             continue
         seen.add(module)
         path = _module_path(module)
-        assert path is not None, f"{module} is no module of {PACKAGE}"
+        assert path is not None, f"{module} is not a module of {PACKAGE}"
         digests[module] = _source_digest(path)
         for file in read_declaration(path, "DATA_FILES") or ():
             data = (path.parent / file).read_bytes()
@@ -155,7 +155,7 @@ def _imported_modules(path: Path) -> list[str]:
             if node.level:
                 raise ValueError(
                     f"{path}:{node.lineno}: expected absolute imports, found a relative one. "
-                    f"Write `from {PACKAGE}.… import …`, so that the digest of the code sees it."
+                    f"Write `from {PACKAGE}.… import …`, so that the code digest includes it."
                 )
             source = node.module or ""
             names = [source, *(f"{source}.{alias.name}" for alias in node.names)]

@@ -121,7 +121,7 @@ def read_manifest(folder: str | Path) -> dict[str, str]:
     if not path.exists():
         raise ValueError(
             f"{folder}: expected a shard folder with {MANIFEST}, found none. "
-            "The job that writes it did not finish: run snakemake again."
+            "The job that writes it did not finish. Run snakemake again."
         )
     manifest: dict[str, str] = json.loads(path.read_text())
     return manifest

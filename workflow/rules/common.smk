@@ -56,7 +56,7 @@ def begin():
     rules_of_run = {job.rule.name for job in workflow.dag.jobs}
     for removed in remove_old_shards(PLAN) if "report" in rules_of_run else []:
         print(
-            f"Removed {removed}: no image of it is left in the sample table.",
+            f"Removed {removed}: none of its images is in the sample table any more.",
             file=sys.stderr,
         )
 

@@ -156,10 +156,10 @@ def frames(folder: Path, count: int = 3, **changes: Any) -> dict[str, Any]:
 # ---- image files -----------------------------------------------------------------------------------------
 
 DAMAGED = "found a damaged one (<...>). Copy the file again from its source."
-RENAME = "Rename the file to what it holds, or copy it again from its source."
+RENAME = "Rename the file to match its content, or copy it again from its source."
 STACK = (
-    "found axes IYX of 3 x 12 x 16. Set stack.axis of the dataset to time, z or channel, or save every frame or "
-    "section as a file of its own."
+    "found axes IYX of 3 x 12 x 16. "
+    "Set stack.axis of the dataset to time, z or channel, or save every frame or section as a separate file."
 )
 
 
@@ -206,8 +206,8 @@ def a_jpeg_that_is_cut_off(folder):
 
 @case(
     "Image files", "check",
-    "{folder}/images/bad.jpg: expected a grey or RGB JPEG, found 4 colour components. Save it as RGB, better as PNG "
-    "or TIFF.",
+    "{folder}/images/bad.jpg: expected a grey or RGB JPEG, found 4 colour components. "
+    "Save it as RGB, preferably as PNG or TIFF.",
 )  # fmt: skip
 def a_jpeg_for_the_printer(folder):
     section = images(folder, skip="bad", images=f"{folder}/images/{{sample}}.*")
@@ -262,8 +262,8 @@ def an_image_without_rows(folder):
 
 @case(
     "Image files", "check",
-    "{folder}/images/bad.png: expected a PNG of at most 4 GiB of pixels, because it is decoded as a whole, found "
-    "30000 x 30000 px of 4 samples. Save it as a tiled TIFF.",
+    "{folder}/images/bad.png: expected a PNG of at most 4 GiB of pixels, because it is decoded as a whole, found 30000 "
+    "x 30000 px with 4 samples per pixel. Save it as a tiled TIFF.",
 )  # fmt: skip
 def a_decompression_bomb(folder):
     return bad_image(folder, _png_of_header(30000, 30000, bits=16, colour=6))
@@ -293,7 +293,7 @@ def a_tiff_whose_directory_lies_nowhere(folder):
     return bad_image(folder, b"II*\x00\xff\xff\xff\x7f" + b"\0" * 40, suffix="tif")
 
 
-NOT_FINITE = "Replace them before the image enters the pipeline."
+NOT_FINITE = "Replace these values in the file."
 
 
 @case(
@@ -342,8 +342,8 @@ def _channels() -> np.ndarray:
 
 @case(
     "Image files", "check",
-    "{folder}/images/bad.tif: expected a grey or RGB image, found 2 channels that are no colours. Set "
-    "preprocess.channel to a number from 0 to 1.",
+    "{folder}/images/bad.tif: expected a grey or RGB image, found 2 channels that are not colours. "
+    "Set preprocess.channel to a number from 0 to 1.",
 )  # fmt: skip
 def two_stains_without_a_channel(folder):
     return bad_tiff(folder, _channels(), imagej=True, metadata={"axes": "CYX"})
@@ -371,8 +371,8 @@ def a_channel_that_is_not_there(folder):
 
 @case(
     "Image files", "check",
-    "{folder}/images/bad.png: expected 2 channels, one for each weight, found 1. Give preprocess.channel a weight for "
-    "each channel of the image, 0 for those that are left out.",
+    "{folder}/images/bad.png: expected 2 channels, one for each weight, found 1. "
+    "Set preprocess.channel to one weight per channel of the image, with 0 for unused channels.",
 )  # fmt: skip
 def more_weights_than_channels(folder):
     return images(folder, preprocess={"channel": [0.5, 0.5]})
@@ -380,7 +380,7 @@ def more_weights_than_channels(folder):
 
 @case(
     "Image files", "check",
-    "{folder}/images/bad.czi: expected one of .png, .jpg, .jpeg, .tif, .tiff, or a folder of OME-Zarr, found the suffix "
+    "{folder}/images/bad.czi: expected one of .png, .jpg, .jpeg, .tif, .tiff, or an OME-Zarr folder, found the suffix "
     "'.czi'. Convert the image to TIFF or PNG.",
 )  # fmt: skip
 def a_format_of_a_microscope(folder):
@@ -391,8 +391,8 @@ def a_format_of_a_microscope(folder):
 
 @case(
     "Image files", "check",
-    "{folder}/images/bad.png: expected a readable file, found: Permission denied. Check the path and the rights of the "
-    "file.",
+    "{folder}/images/bad.png: expected a readable file, found: Permission denied. "
+    "Check the path and the file permissions.",
     needs_rights=True,
 )  # fmt: skip
 def a_file_that_nobody_may_read(folder):
@@ -406,9 +406,8 @@ def a_file_that_nobody_may_read(folder):
 
 @case(
     "Stacks", "plan",
-    "datasets.{name}.images: expected metadata that say what the planes of a stack are, found axes IYX of 3 x 12 "
-    "x 16 in {folder}/images/bad.tif. They may be frames or sections: set stack.axis to time (one sequence), to z (a "
-    "z-stack), or to channel (one image).",
+    "datasets.{name}.images: expected metadata that define the axes of the stack, found axes IYX of 3 x 12 x 16 in "
+    "{folder}/images/bad.tif. Set stack.axis to time (one sequence), z (a z-stack), or channel (one image).",
 )  # fmt: skip
 def a_stack_that_does_not_say_of_what(folder):
     return bad_tiff(folder, np.stack([pixels()] * 3), photometric="minisblack", metadata=None)
@@ -426,8 +425,8 @@ def a_stack_among_single_images(folder):
 
 @case(
     "Stacks", "check",
-    "{folder}/images/bad.tif: expected one image or one stack of equal planes, found 2 images (YX of 12 x 16; YX of 5 "
-    "x 9). Save each as a file of its own.",
+    "{folder}/images/bad.tif: expected one image or one stack of planes of equal size and type, found 2 images (YX of "
+    "12 x 16; YX of 5 x 9). Save each image as a separate file.",
 )  # fmt: skip
 def pages_of_several_sizes(folder):
     section = images(folder, suffix="tif")
@@ -439,8 +438,8 @@ def pages_of_several_sizes(folder):
 
 @case(
     "Stacks", "plan",
-    "datasets.{name}.stack.axis: expected stacks because of time, found a single plane in {folder}/images/bad.tif (axes "
-    "YX of 12 x 16). Leave stack out; {sequence} and {frame} tie files together.",
+    "datasets.{name}.stack.axis: expected stacks for axis time, found a single plane in {folder}/images/bad.tif (axes "
+    "YX of 12 x 16). Remove stack; use {sequence} and {frame} to join files into sequences.",
 )  # fmt: skip
 def an_axis_for_single_planes(folder):
     return images(folder, suffix="tif", stack={"axis": "time"})
@@ -449,7 +448,7 @@ def an_axis_for_single_planes(folder):
 @case(
     "Stacks", "plan",
     "datasets.{name}.images: expected frames either in {frame} or in the file, found both in {folder}/01/t0.tif (axes "
-    "TYX of 3 x 12 x 16). Take {frame} out of the pattern, or set stack.axis to z.",
+    "TYX of 3 x 12 x 16). Remove {frame} from the pattern, or set stack.axis to z.",
 )  # fmt: skip
 def frames_in_the_path_and_in_the_file(folder):
     put_tiff(folder / "01/t0.tif", np.stack([pixels()] * 3), imagej=True, metadata={"axes": "TYX"})
@@ -459,8 +458,8 @@ def frames_in_the_path_and_in_the_file(folder):
 
 @case(
     "Stacks", "check",
-    "{folder}/labels/bad.tif: expected 3 planes along T, found axes TYX of 2 x 12 x 16. The stacks of a dataset, and a "
-    "stack and its annotation, have the same planes.",
+    "{folder}/labels/bad.tif: expected 3 planes along T, found axes TYX of 2 x 12 x 16. "
+    "Use the same planes in all stacks of a dataset and in their annotations.",
 )  # fmt: skip
 def a_stack_of_labels_that_is_too_short(folder):
     axes = {"imagej": True, "metadata": {"axes": "TYX"}}
@@ -502,8 +501,8 @@ def stores(folder: Path, **metadata: Any) -> dict[str, Any]:
 
 @case(
     "OME", "plan",
-    "{folder}/zarr/bad.zarr: expected one image, found a plate. Name the images inside it, such as "
-    "plate.zarr/{row}/{column}/{field}.",
+    "{folder}/zarr/bad.zarr: expected one image, found a plate. "
+    "Set the pattern to the images inside it, such as plate.zarr/{row}/{column}/{field}.",
 )  # fmt: skip
 def a_plate(folder):
     return stores(folder, plate={"rows": [], "columns": []})
@@ -511,8 +510,8 @@ def a_plate(folder):
 
 @case(
     "OME", "plan",
-    "{folder}/zarr/bad.zarr: expected one image, found a collection of bioformats2raw. Name the images inside it, such "
-    "as {sample}.zarr/0.",
+    "{folder}/zarr/bad.zarr: expected one image, found a bioformats2raw collection. "
+    "Set the pattern to the images inside it, such as {sample}.zarr/0.",
 )  # fmt: skip
 def a_collection(folder):
     return stores(folder, **{"bioformats2raw.layout": 3})
@@ -543,8 +542,8 @@ def a_store_whose_metadata_are_a_list(folder):
 
 @case(
     "OME", "plan",
-    "{folder}/zarr/bad.zarr: expected the pixels inside the folder of the image, found them at '../../secret'. Write "
-    "the image again with an OME-Zarr library.",
+    "{folder}/zarr/bad.zarr: expected the pixels inside the image folder, found the path '../../secret'. "
+    "Write the image again with an OME-Zarr library.",
 )  # fmt: skip
 def a_store_that_points_outside(folder):
     scales = [{"axes": [{"name": "y"}, {"name": "x"}], "datasets": [{"path": "../../secret"}]}]
@@ -553,8 +552,8 @@ def a_store_that_points_outside(folder):
 
 @case(
     "OME", "check",
-    "{folder}/zarr/bad.zarr: expected chunks of numbers, compressed by blosc, zstd or the like, found pickle. Write the "
-    "image again with an OME-Zarr library.",
+    "{folder}/zarr/bad.zarr: expected chunks of numbers compressed with a codec such as blosc or zstd, found pickle. "
+    "Write the image again with an OME-Zarr library.",
 )  # fmt: skip
 def a_store_with_pickled_chunks(folder):
     return stores(folder, zarray={"filters": [{"id": "pickle"}], "dtype": "|O"})
@@ -585,8 +584,8 @@ def a_store_of_negative_size(folder):
 
 @case(
     "OME", "check",
-    "{folder}/zarr/bad.zarr: expected chunks of up to 2147483648 numbers, found [60000, 60000] of type |u1. Write the image "
-    "again in smaller chunks.",
+    "{folder}/zarr/bad.zarr: expected chunks of up to 2147483648 numbers, found [60000, 60000] of type |u1. "
+    "Write the image again with smaller chunks.",
 )  # fmt: skip
 def a_store_of_one_huge_chunk(folder):
     return stores(folder, zarray={"chunks": [60000, 60000]})
@@ -594,8 +593,8 @@ def a_store_of_one_huge_chunk(folder):
 
 @case(
     "OME", "check",
-    "{folder}/zarr/bad.zarr: expected an axis for each of 2 dimensions, found 3 (CYX). Write the image again with an "
-    "OME-Zarr library.",
+    "{folder}/zarr/bad.zarr: expected an axis for each of the 2 dimensions, found 3 axes (CYX). "
+    "Write the image again with an OME-Zarr library.",
 )  # fmt: skip
 def a_store_of_another_number_of_axes(folder):
     return stores(folder, axes="cyx")
@@ -606,8 +605,8 @@ def a_store_of_another_number_of_axes(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: expected a folder {folder}/imagse, found none. Check the path; it starts at the working "
-    "directory ({folder} exists and holds images/, labels/).",
+    "datasets.{name}.images: expected a folder {folder}/imagse, found none. Check the path, which is relative to the "
+    "working directory ({folder} exists and contains images/, labels/).",
 )  # fmt: skip
 def a_folder_that_is_not_there(folder):
     return images(folder) | {"images": f"{folder}/imagse/{{sample}}.png"}
@@ -615,8 +614,8 @@ def a_folder_that_is_not_there(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: expected files that match '{folder}/images/{sample}.tif', found none. {folder}/images holds "
-    "bad.png, good.png, other.png. Check folders and suffix; upper and lower case differ.",
+    "datasets.{name}.images: expected files that match '{folder}/images/{sample}.tif', found none. {folder}/images "
+    "contains bad.png, good.png, other.png. Check folders and suffix, including upper and lower case.",
 )  # fmt: skip
 def a_pattern_that_matches_nothing(folder):
     return images(folder) | {"images": f"{folder}/images/{{sample}}.tif"}
@@ -632,7 +631,7 @@ def a_brace_that_is_not_closed(folder):
     return images(folder) | {"images": f"{folder}/images/{{sample.png"}
 
 
-LINK = "which is not there. Mend the link, or remove it."
+LINK = "which does not exist. Repair or remove the link."
 
 
 @case(
@@ -658,7 +657,7 @@ def links_that_go_in_a_circle(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: {folder}/images/cell.7.png: expected a name for a file, found the sample name '.7', which is "
+    "datasets.{name}.images: {folder}/images/cell.7.png: expected a valid file name, found the sample name '.7', which is "
     "hidden or reserved. Rename the file.",
 )  # fmt: skip
 def a_hidden_sample(folder):
@@ -670,7 +669,7 @@ def a_hidden_sample(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: {folder}/images/geometry.png: expected a name for a file, found the sample name 'geometry', "
+    "datasets.{name}.images: {folder}/images/geometry.png: expected a valid file name, found the sample name 'geometry', "
     "which is hidden or reserved. Rename the file.",
 )  # fmt: skip
 def a_reserved_sample(folder):
@@ -679,12 +678,14 @@ def a_reserved_sample(folder):
     return section
 
 
-NO_PATH = "which holds a character that no path may have (control, slash, brace, or none of UTF-8). Rename the file."
+NO_PATH = (
+    "which contains a character that paths must not contain (control, slash, brace, or not UTF-8). Rename the file."
+)
 
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: {folder}/images/a\\tb.png: expected a name for a file, found the sample name 'a\\tb', " + NO_PATH,
+    "datasets.{name}.images: {folder}/images/a\\tb.png: expected a valid file name, found the sample name 'a\\tb', " + NO_PATH,
 )  # fmt: skip
 def a_tabulator_in_a_name(folder):
     section = images(folder)
@@ -694,7 +695,7 @@ def a_tabulator_in_a_name(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: {folder}/images/gr\\udcfcn.png: expected a name for a file, found the sample name 'gr\\udcfcn', "
+    "datasets.{name}.images: {folder}/images/gr\\udcfcn.png: expected a valid file name, found the sample name 'gr\\udcfcn', "
     + NO_PATH,
 )  # fmt: skip
 def a_name_of_another_alphabet(folder):
@@ -705,8 +706,8 @@ def a_name_of_another_alphabet(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: {folder}/gr\\udcfcn/bad.png: expected a path of printable characters in UTF-8, found one that "
-    "is not. Rename the file, or the folder that is called so.",
+    "datasets.{name}.images: {folder}/gr\\udcfcn/bad.png: expected a path of printable UTF-8 characters, found other "
+    "characters. Rename the file or folder.",
 )  # fmt: skip
 def a_folder_of_another_alphabet(folder):
     section = images(folder)
@@ -716,8 +717,8 @@ def a_folder_of_another_alphabet(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.annotations.path: {folder}/gr\\udcfcn/bad.png: expected a path of printable characters in UTF-8, found "
-    "one that is not. Rename the file, or the folder that is called so.",
+    "datasets.{name}.annotations.path: {folder}/gr\\udcfcn/bad.png: expected a path of printable UTF-8 characters, found "
+    "other characters. Rename the file or folder.",
 )  # fmt: skip
 def annotations_in_a_folder_of_another_alphabet(folder):
     section = images(folder)
@@ -728,7 +729,7 @@ def annotations_in_a_folder_of_another_alphabet(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: {folder}/images/" + 220 * "n" + ".png: expected a name for a file, found the sample name '"
+    "datasets.{name}.images: {folder}/images/" + 220 * "n" + ".png: expected a valid file name, found the sample name '"
     + 220 * "n" + "', which is longer than 200 bytes. Rename the file.",
 )  # fmt: skip
 def a_name_without_end(folder):
@@ -739,7 +740,7 @@ def a_name_without_end(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: expected one image a sample, found {folder}/images/bad.png and {folder}/images/bad.tif for "
+    "datasets.{name}.images: expected one image per sample, found {folder}/images/bad.png and {folder}/images/bad.tif for "
     "'bad'. Put {sample} where the paths differ, or narrow the pattern.",
 )  # fmt: skip
 def two_images_of_one_sample(folder):
@@ -761,7 +762,7 @@ def a_frame_that_is_there_twice(folder):
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: {folder}/01/tx.png: expected a number for {frame}, found 'x'. Move {frame}.",
+    "datasets.{name}.images: {folder}/01/tx.png: expected a number for {frame}, found 'x'. Put {frame} where the number is.",
 )  # fmt: skip
 def a_frame_without_a_number(folder):
     section = frames(folder)
@@ -786,7 +787,7 @@ def an_image_without_annotation(folder):
 @case(
     "Annotation images", "plan",
     "datasets.{name}.annotations: expected annotations of the images (such as bad, good, other), found none in "
-    "{folder}/lables/{sample}.png. Check that names agree: {sample} is what ties them.",
+    "{folder}/lables/{sample}.png. Check that the names match, because {sample} links images and annotations.",
 )  # fmt: skip
 def annotations_that_are_not_there(folder):
     section = images(folder)
@@ -808,8 +809,8 @@ def several_files_for_one_image(folder):
 
 @case(
     "Annotation images", "plan",
-    "datasets.{name}.annotations.path: expected wildcards of the images, found that {well} stands in no image path. Use the "
-    "wildcards of images (sample).",
+    "datasets.{name}.annotations.path: expected wildcards of the images, found {well}, which their paths do not contain. Use "
+    "the wildcards of images (sample).",
 )  # fmt: skip
 def a_wildcard_that_no_image_has(folder):
     section = images(folder)
@@ -838,9 +839,9 @@ def labels(folder: Path, array: np.ndarray, *, suffix: str = "png", **annotation
     return {**section, "annotations": {"format": "label_image", "path": path, **annotations}}
 
 
-FULL_SIZE = "Pair every image with its own annotation, at full size."
-NO_SMOOTHING = "Save it without smoothing or JPEG, or use format label_image."
-RENUMBER = "Renumber the objects, or set annotations.ignore_value to the number of ignored pixels."
+FULL_SIZE = "Pair every image with its own full-size annotation."
+NO_SMOOTHING = "Save the mask without smoothing or JPEG compression, or use format label_image."
+RENUMBER = "Renumber the objects, or set annotations.ignore_value to the number that marks ignored pixels."
 
 
 @case(
@@ -861,8 +862,8 @@ def a_mask_that_is_cut_off(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found values from 0 to 3 with 1 pixels "
-    "between them. " + NO_SMOOTHING,
+    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found values from 0 to 3 with 1 pixels of "
+    "intermediate values. " + NO_SMOOTHING,
 )  # fmt: skip
 def a_binary_mask_of_several_values(folder):
     labels_yx = mask() * 3
@@ -872,8 +873,8 @@ def a_binary_mask_of_several_values(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found values from 1 to 2 with 0 pixels "
-    "between them. " + NO_SMOOTHING,
+    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found values from 1 to 2 with 0 pixels of "
+    "intermediate values. " + NO_SMOOTHING,
 )  # fmt: skip
 def a_binary_mask_without_background(folder):
     return labels(folder, mask() + 1, format="binary")
@@ -881,8 +882,8 @@ def a_binary_mask_without_background(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.jpg: expected zero and one other value, found values from <...> to <...> with <...> "
-    "pixels between them. " + NO_SMOOTHING,
+    "sample bad, {folder}/labels/bad.jpg: expected zero and one other value, found values from <...> to <...> with "
+    "<...> pixels of intermediate values. " + NO_SMOOTHING,
 )  # fmt: skip
 def a_binary_mask_as_jpeg(folder):
     section = labels(folder, mask(), format="binary")
@@ -893,8 +894,8 @@ def a_binary_mask_as_jpeg(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.jpg: expected an image whose numbers are exact, found a JPEG. Export the labels again "
-    "as PNG or TIFF; saving the JPEG under another name does not help.",
+    "sample bad, {folder}/labels/bad.jpg: expected an image with exact numbers, found a JPEG. "
+    "Export the labels again as PNG or TIFF; saving the JPEG under another name does not help.",
 )  # fmt: skip
 def a_label_image_as_jpeg(folder):
     section = labels(folder, mask())
@@ -905,8 +906,8 @@ def a_label_image_as_jpeg(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.png: expected one number a pixel, found 3 channels that differ. Save the annotation "
-    "as a grey image without transparency, or use format color_components.",
+    "sample bad, {folder}/labels/bad.png: expected one number per pixel, found 3 channels that differ. "
+    "Save the annotation as a grey image without transparency, or use format color_components.",
 )  # fmt: skip
 def a_label_image_in_colours(folder):
     return labels(folder, np.stack([mask() * 200, mask() * 10, mask()], axis=2))
@@ -914,7 +915,7 @@ def a_label_image_in_colours(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.png: expected whole numbers from 0 for objects, 65535 excepted, found 65535. "
+    "sample bad, {folder}/labels/bad.png: expected whole object numbers from 0, except 65535, found 65535. "
     + RENUMBER,
 )  # fmt: skip
 def a_label_that_means_ignored(folder):
@@ -925,7 +926,7 @@ def a_label_that_means_ignored(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.tif: expected whole numbers from 0 for objects, 65535 excepted, found -1. " + RENUMBER,
+    "sample bad, {folder}/labels/bad.tif: expected whole object numbers from 0, except 65535, found -1. " + RENUMBER,
 )  # fmt: skip
 def a_negative_label(folder):
     return labels(folder, mask().astype(np.int16) - 1, suffix="tif")
@@ -933,7 +934,7 @@ def a_negative_label(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.tif: expected whole numbers from 0 for objects, 65535 excepted, found 0.5. "
+    "sample bad, {folder}/labels/bad.tif: expected whole object numbers from 0, except 65535, found 0.5. "
     + RENUMBER,
 )  # fmt: skip
 def half_a_label(folder):
@@ -952,8 +953,8 @@ def a_label_that_is_nan(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.png: expected areas of one colour each, found <...> regions of a single pixel among "
-    "<...>. The edges were smoothed or it is no mask: export it without antialiasing and without resizing.",
+    "sample bad, {folder}/labels/bad.png: expected areas of uniform colour, found <...> single-pixel regions among "
+    "<...>. Export the mask without antialiasing and without resizing: its edges were smoothed, or it is not a mask.",
 )  # fmt: skip
 def colours_with_smooth_edges(folder):
     colours = np.random.default_rng(3).integers(1, 255, (ROWS, COLUMNS, 3)).astype(np.uint8)
@@ -962,8 +963,8 @@ def colours_with_smooth_edges(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.jpg: expected an image whose colours are exact, found a JPEG. Export the masks again "
-    "as PNG or TIFF; saving the JPEG under another name does not help.",
+    "sample bad, {folder}/labels/bad.jpg: expected an image with exact colours, found a JPEG. "
+    "Export the masks again as PNG or TIFF; saving the JPEG under another name does not help.",
 )  # fmt: skip
 def colours_as_jpeg(folder):
     section = labels(folder, mask(), format="color_components")
@@ -1052,8 +1053,8 @@ def a_table_with_semicolons(folder):
 
 @case(
     RUNS, "plan",
-    "datasets.{name}.annotations: expected table and order for format rle, found that order is needed. Complete the "
-    "section, or choose the format that the keys belong to.",
+    "datasets.{name}.annotations: expected table and order for format rle, found no order. Complete the section, or set the "
+    "format that these keys belong to.",
 )  # fmt: skip
 def a_table_without_an_order(folder):
     section = table(folder, GOOD_RUN)
@@ -1071,7 +1072,7 @@ def a_run_without_a_length(folder):
 
 @case(
     RUNS, "check",
-    ROW + "expected starts that count from 1, found 0. Add 1 to the starts; counts of COCO belong to another format.",
+    ROW + "expected starts that count from 1, found 0. Add 1 to the starts; COCO counts are a different format.",
 )  # fmt: skip
 def a_run_that_starts_at_0(folder):
     return table(folder, "0 6")
@@ -1079,8 +1080,8 @@ def a_run_that_starts_at_0(folder):
 
 @case(
     RUNS, "check",
-    ROW + "expected runs of at least one pixel, found a length of 0. Counts of COCO belong to another format; otherwise "
-    "export the table again.",
+    ROW + "expected runs of at least one pixel, found a length of 0. "
+    "Export the table again; COCO counts are a different format.",
 )  # fmt: skip
 def a_run_of_no_pixels(folder):
     return table(folder, "54 0")
@@ -1088,8 +1089,8 @@ def a_run_of_no_pixels(folder):
 
 @case(
     RUNS, "check",
-    ROW + "expected runs inside the 192 pixels of an image of 12 rows and 16 columns, found one that ends at pixel 193. The "
-    "annotation is of an image of another size, or of another image.",
+    ROW + "expected runs inside the 192 pixels of an image of 12 rows and 16 columns, found a run that ends at pixel "
+    "193. Check whether the annotation belongs to another image, or to this image at another size.",
 )  # fmt: skip
 def a_run_past_the_last_pixel(folder):
     return table(folder, "190 4")
@@ -1105,8 +1106,8 @@ def runs_that_overlap(folder):
 
 @case(
     RUNS, "check",
-    ROW + "expected whole numbers 'start length start length ...', found 'six'. Set annotations.format and "
-    "annotations.rle_column to what the table holds.",
+    ROW + "expected whole numbers 'start length start length ...', found 'six'. "
+    "Set annotations.format and annotations.rle_column to match the table.",
 )  # fmt: skip
 def letters_among_runs(folder):
     return table(folder, "54 six")
@@ -1123,8 +1124,8 @@ def a_size_that_differs(folder):
 
 @case(
     RUNS, "check",
-    "{folder}/train.csv, row 2: expected height and width in pixels, found 'tall' and '12'. Correct them, or leave both "
-    "out.",
+    "{folder}/train.csv, row 2: expected height and width in pixels, found 'tall' and '12'. "
+    "Correct them, or remove both.",
 )  # fmt: skip
 def a_size_that_is_no_number(folder):
     return table(folder, GOOD_RUN, head="id,annotation,height,width", extra=",tall,12")
@@ -1132,8 +1133,8 @@ def a_size_that_is_no_number(folder):
 
 @case(
     RUNS, "check",
-    "{folder}/train.csv: expected compact objects, found streaks across 1 image (bad) that are compact when runs are "
-    "counted by column. Set annotations.order to column.",
+    "{folder}/train.csv: expected compact objects, found streaks across 1 image (bad) that become compact when runs "
+    "are counted by column. Set annotations.order to column.",
     is_judged_by_check_only=True,
 )  # fmt: skip
 def runs_counted_the_other_way(folder):
@@ -1168,16 +1169,16 @@ def coco(folder: Path, segmentation: Any, **changes: Any) -> dict[str, Any]:
     return annotated(folder, file="train.json", data=json.dumps(content), format="coco", table=f"{folder}/train.json")
 
 
-NOT_COCO = "Export the annotations as COCO instances, or set annotations.format to what the file is."
-EXPORT_AGAIN = "The runs are damaged or of another format: export the file again."
+NOT_COCO = "Export the annotations as COCO instances, or set annotations.format to the format of this file."
+EXPORT_AGAIN = "Export the file again: the runs are damaged or in another format."
 COCO_FILE = "datasets.{name}.annotations.table: {folder}/train.json: "
 ANNOTATION = "sample bad, {folder}/train.json, annotation 1: "
 
 
 @case(
     "COCO", "plan",
-    COCO_FILE + "expected JSON, found something else (<...>). The file is cut off, holds NaN or Infinity, or is of another "
-    "format: export it again.",
+    COCO_FILE + "expected JSON, found something else (<...>). "
+    "Export the file again: it is cut off, contains NaN or Infinity, or has another format.",
 )  # fmt: skip
 def a_coco_file_that_is_cut_off(folder):
     section = coco(folder, [])
@@ -1188,8 +1189,8 @@ def a_coco_file_that_is_cut_off(folder):
 
 @case(
     "COCO", "plan",
-    COCO_FILE + "expected a JSON object with the lists images and annotations, found no list annotations but images, "
-    "categories. " + NOT_COCO,
+    COCO_FILE + "expected a JSON object with the lists images and annotations, found no list annotations (keys: "
+    "images, categories). " + NOT_COCO,
 )  # fmt: skip
 def a_coco_file_without_annotations(folder):
     return coco(folder, [], annotations=None)
@@ -1197,8 +1198,8 @@ def a_coco_file_without_annotations(folder):
 
 @case(
     "COCO", "plan",
-    COCO_FILE + "expected annotations of the 3 images that the file lists, found 1 of images that it does not list, such as "
-    "image_id 7. Add the images, or take their annotations out.",
+    COCO_FILE + "expected annotations of the 3 images listed in the file, found 1 of unlisted images, such as image_id "
+    "7. Add the images, or remove their annotations.",
 )  # fmt: skip
 def an_annotation_of_no_image(folder):
     return coco(folder, [], annotations=[{"id": 1, "image_id": 7, "segmentation": []}])
@@ -1206,8 +1207,8 @@ def an_annotation_of_no_image(folder):
 
 @case(
     "COCO", "plan",
-    COCO_FILE + "expected JSON, found something else (<...>). The file is cut off, holds NaN or Infinity, or is of another "
-    "format: export it again.",
+    COCO_FILE + "expected JSON, found something else (<...>). "
+    "Export the file again: it is cut off, contains NaN or Infinity, or has another format.",
 )  # fmt: skip
 def a_coordinate_that_is_nan(folder):
     return coco(folder, [[5, 3, float("nan"), 3, 11, 7]])
@@ -1215,7 +1216,7 @@ def a_coordinate_that_is_nan(folder):
 
 @case(
     "COCO", "plan",
-    COCO_FILE + "expected entries of COCO, found lists 50 deep in each other. " + NOT_COCO,
+    COCO_FILE + "expected COCO entries, found lists nested 50 levels deep. " + NOT_COCO,
 )  # fmt: skip
 def a_file_of_nothing_but_brackets(folder):
     section = coco(folder, [])
@@ -1225,8 +1226,8 @@ def a_file_of_nothing_but_brackets(folder):
 
 @case(
     "COCO", "check",
-    "sample bad, {folder}/train.json: expected an image of 12 rows and 16 columns, as the image file has, found height 16 "
-    "and width 12. " + FULL_SIZE,
+    "sample bad, {folder}/train.json: expected 12 rows and 16 columns, the size of the image file, found height 16 and "
+    "width 12. " + FULL_SIZE,
 )  # fmt: skip
 def an_image_of_another_size(folder):
     listed = [{"id": 1, "file_name": "bad.png", "height": 16, "width": 12}]
@@ -1260,8 +1261,8 @@ def a_damaged_text_of_runs(folder):
 
 @case(
     "COCO", "check",
-    ANNOTATION + "expected a segmentation (outlines or runs), found none. A bounding box alone says nothing of the object's "
-    "pixels: annotate its outline.",
+    ANNOTATION + "expected a segmentation (outlines or runs), found none. "
+    "Annotate the outline: a bounding box alone does not define the object's pixels.",
 )  # fmt: skip
 def a_bounding_box_alone(folder):
     return coco(folder, None, annotations=[{"id": 1, "image_id": 1, "bbox": [5, 3, 6, 4]}])
@@ -1270,9 +1271,7 @@ def a_bounding_box_alone(folder):
 # ---- Cell Tracking Challenge -----------------------------------------------------------------------------
 
 TRACKS = "{folder}/01_GT/man_track.txt"
-PAIR = (
-    "Pair masks and tracks of one sequence and frames that count as the table counts, or leave annotations.tracks out."
-)
+PAIR = "Use masks and tracks of the same sequence with the same frame numbers, or remove annotations.tracks."
 
 
 def tracked(folder: Path, text: str) -> dict[str, Any]:
@@ -1284,8 +1283,8 @@ def tracked(folder: Path, text: str) -> dict[str, Any]:
 
 @case(
     "Cell Tracking Challenge", "check",
-    "sample 01_000, {folder}/01_GT/man_seg000.tif: expected only labels that " + TRACKS + " lists for frame 0, found 1 of 1 "
-    "that it does not: 1 (not listed). " + PAIR,
+    "sample 01_000, {folder}/01_GT/man_seg000.tif: expected only labels that " + TRACKS + " lists for frame 0, found 1 "
+    "of 1 labels not listed for it: 1 (not listed). " + PAIR,
     spoilt="01_000",
 )  # fmt: skip
 def a_label_that_is_no_track(folder):
@@ -1294,8 +1293,8 @@ def a_label_that_is_no_track(folder):
 
 @case(
     "Cell Tracking Challenge", "check",
-    "sample 01_000, {folder}/01_GT/man_seg000.tif: expected only labels that " + TRACKS + " lists for frame 0, found 1 of 1 "
-    "that it does not: 1 (lives in frames 1 to 2). " + PAIR,
+    "sample 01_000, {folder}/01_GT/man_seg000.tif: expected only labels that " + TRACKS + " lists for frame 0, found 1 "
+    "of 1 labels not listed for it: 1 (listed for frames 1 to 2). " + PAIR,
     spoilt="01_000",
 )  # fmt: skip
 def a_label_before_its_track_begins(folder):
@@ -1304,8 +1303,8 @@ def a_label_before_its_track_begins(folder):
 
 @case(
     "Cell Tracking Challenge", "check",
-    TRACKS + ", line 1: expected four whole numbers 'label begin end parent', found 'label begin end parent'. Save the table "
-    "as the Cell Tracking Challenge defines it, without a header.",
+    TRACKS + ", line 1: expected four whole numbers 'label begin end parent', found 'label begin end parent'. "
+    "Save the table in the format of the Cell Tracking Challenge, without a header.",
     spoilt="01_000",
 )  # fmt: skip
 def tracks_with_a_header(folder):
@@ -1314,7 +1313,7 @@ def tracks_with_a_header(folder):
 
 # ---- ImageJ ROIs -----------------------------------------------------------------------------------------
 
-SAVE_AGAIN = "Check the path and the rights of the file, or save the ROI Manager's list again."
+SAVE_AGAIN = "Check the path and the file permissions, or save the ROI Manager's list again."
 ROIS = "sample bad, {folder}/rois/bad.zip"
 
 
@@ -1340,8 +1339,8 @@ def archive(members: dict[str, bytes]) -> bytes:
 
 @case(
     "ImageJ", "check",
-    "sample bad, {folder}/rois/bad.roi: expected a ROI of ImageJ, found a damaged one (<...>). Copy the file again from its "
-    "source, or draw the object again.",
+    "sample bad, {folder}/rois/bad.roi: expected an ImageJ ROI, found a damaged one (<...>). "
+    "Copy the file again from its source, or draw the object again.",
 )  # fmt: skip
 def a_damaged_roi(folder):
     return rois(folder, b"Iout\x00\xe3", file="bad.roi")
@@ -1354,8 +1353,8 @@ def a_text_called_zip(folder):
 
 @case(
     "ImageJ", "check",
-    ROIS + ": expected members that end in .roi, found none among 1. Save the ROI Manager's list; an image without objects "
-    "has an empty archive.",
+    ROIS + ": expected members that end in .roi, found none among 1 members. "
+    "Save the ROI Manager's list; for an image without objects, save an empty archive.",
 )  # fmt: skip
 def an_archive_of_other_files(folder):
     return rois(folder, archive({"readme.txt": b"x"}))
@@ -1363,8 +1362,8 @@ def an_archive_of_other_files(folder):
 
 @case(
     "ImageJ", "check",
-    ROIS + ", a.roi: expected a member of at most 64 MiB uncompressed, found 70.0 MiB. This is no set of ROIs: check the "
-    "file.",
+    ROIS + ", a.roi: expected a member of at most 64 MiB uncompressed, found 70.0 MiB. "
+    "Check the file: it is not a set of ROIs.",
 )  # fmt: skip
 def a_zip_bomb(folder):
     return rois(folder, archive({"a.roi": bytes(70 * 2**20)}))
@@ -1387,7 +1386,7 @@ def fewer_images_than_parts(folder):
 @case(
     "Splits", "plan",
     "datasets.{name}.split.by: expected {sequence} or {frame} in the path of the images to split by sequence, found none. "
-    "Mark it in `images`, or split by image.",
+    "Add one of them to `images`, or split by image.",
 )  # fmt: skip
 def sequences_that_no_path_names(folder):
     return images(folder, split={"by": "sequence"})
@@ -1413,22 +1412,22 @@ ONCE = (
 )
 
 
-@case("Splits", "plan", ONCE + "the parts ['trian']. Mend the rows.")
+@case("Splits", "plan", ONCE + "the unknown parts ['trian']. Correct the rows.")
 def a_part_that_nobody_knows(folder):
     return split_table(folder, "sample,split\nbad,trian\ngood,validation\nother,test\n")
 
 
-@case("Splits", "plan", ONCE + "no row for bad. Mend the rows.")
+@case("Splits", "plan", ONCE + "no row for bad. Correct the rows.")
 def a_sample_without_a_part(folder):
     return split_table(folder, "sample,split\ngood,validation\nother,test\n")
 
 
-@case("Splits", "plan", ONCE + "two parts for bad. Mend the rows.")
+@case("Splits", "plan", ONCE + "two parts for bad. Correct the rows.")
 def a_sample_in_two_parts(folder):
     return split_table(folder, "sample,split\nbad,train\nbad,test\ngood,validation\nother,test\n")
 
 
-@case("Splits", "plan", ONCE + "no sample for train. Mend the rows.")
+@case("Splits", "plan", ONCE + "no sample for train. Correct the rows.")
 def a_split_without_training(folder):
     return split_table(folder, "sample,split\nbad,test\ngood,validation\nother,test\n")
 
@@ -1444,8 +1443,8 @@ def a_class_that_no_path_names(folder):
 
 @case(
     "Splits", "plan",
-    "datasets.{name}.annotations.table: {folder}/train.csv: expected a column 'well', found id, annotation. Name the right "
-    "one (class_column, group_by, stratify).",
+    "datasets.{name}.annotations.table: {folder}/train.csv: expected a column 'well', found id, annotation. Set "
+    "class_column, group_by or stratify to an existing column.",
 )  # fmt: skip
 def a_group_that_no_column_names(folder):
     return table(folder, GOOD_RUN) | {"split": {"group_by": "well"}}
@@ -1453,9 +1452,9 @@ def a_group_that_no_column_names(folder):
 
 @case(
     "Splits", "plan",
-    "datasets.{name}.split: expected all frames of a sequence in one part, found 'a' in test and train (<...> sequences are "
-    "spread): neighbouring frames are nearly equal, and scores on them say nothing. Split by sequence, or cut the sequences "
-    "with `by: blocks`.",
+    "datasets.{name}.split: expected all frames of a sequence in one part, found 'a' in test and train (number of such "
+    "sequences: <...>). Neighbouring frames are nearly identical, so test scores would be too high. Split by sequence, or "
+    "cut the sequences with `by: blocks`.",
 )  # fmt: skip
 def frames_of_a_sequence_on_two_sides(folder):
     for sequence in "ab":
@@ -1481,7 +1480,7 @@ def a_column_that_is_there_twice(folder):
 
 @case(
     "Splits", "plan",
-    "datasets.{name}.split: expected train + validation + test to make 1, found 1.1. Change one of the three.",
+    "datasets.{name}.split: expected train + validation + test to be 1, found 1.1. Change one of the three.",
 )  # fmt: skip
 def shares_that_make_more_than_one(folder):
     return images(folder, split={"train": 0.7, "validation": 0.2, "test": 0.2})
@@ -1501,8 +1500,8 @@ def a_key_that_nobody_reads(folder):
 
 @case(
     "Config", "plan",
-    "datasets.{name}.pixel_size_um: expected a valid number, unable to parse string as a number [um], found '0,65'. Edge of "
-    "a pixel of the raw images in um. Left out: what the metadata of each image say.",
+    "datasets.{name}.pixel_size_um: expected a valid number [um], found '0,65'. Side length of a pixel of the raw images in "
+    "um. Default: taken from the metadata of each image.",
 )  # fmt: skip
 def a_comma_for_a_point(folder):
     return images(folder, pixel_size_um="0,65")
@@ -1519,14 +1518,14 @@ def a_share_that_is_nan(folder):
 
 @case(
     "Config", "plan",
-    "datasets.{name}.preprocess: expected a weight other than 0 for at least one channel, found [0.0, 0.0]. Give a weight "
+    "datasets.{name}.preprocess: expected a weight other than 0 for at least one channel, found [0.0, 0.0]. Set a weight "
     "for each channel of the images, such as [0.5, 0, 0.5].",
 )  # fmt: skip
 def weights_that_are_all_0(folder):
     return images(folder, preprocess={"channel": [0, 0]})
 
 
-@case("Config", "plan", "datasets.{name}: expected either images or simulate, found both. Leave one out.")
+@case("Config", "plan", "datasets.{name}: expected either images or simulate, found both. Remove one.")
 def two_sources_of_images(folder):
     section = images(folder, simulate={"images": 5})
     del section["annotations"]
@@ -1536,7 +1535,7 @@ def two_sources_of_images(folder):
 @case(
     "Config",
     "plan",
-    "seed: expected a valid integer, unable to parse string as an integer, found 'seven'. Every random draw derives from it.",
+    "seed: expected a valid integer, found 'seven'. Seed of all random numbers.",
     top={"seed": "seven"},
 )
 def a_seed_that_is_no_number(folder):
@@ -1554,7 +1553,7 @@ def a_model_that_nobody_knows(folder):
 @case(
     "Config", "plan",
     "datasets.{name}.models[0].name: expected a name of letters, digits, _, + and -, found '../../x'. Folder of "
-    "the run; left out: the preset's name.",
+    "the run. Default: the preset's name.",
 )  # fmt: skip
 def a_run_outside_the_results(folder):
     return images(folder, models=[{"preset": "default", "name": "../../x"}])

@@ -110,7 +110,9 @@ def test_pixels_of_the_ignored_value_are_one_region_and_no_object(tmp_path, labe
 def test_numbers_that_cannot_be_objects_are_refused(tmp_path, dtype, value):
     labels_yx = np.zeros(SHAPE, dtype)
     labels_yx[3, 4] = value
-    with pytest.raises(ValueError, match=rf"sample a, .*mask000\.tif: expected whole numbers from 0 .* found {value}"):
+    with pytest.raises(
+        ValueError, match=rf"sample a, .*mask000\.tif: expected whole object numbers from 0.* found {value}"
+    ):
         read(tmp_path, labels_yx)
 
 
@@ -168,8 +170,8 @@ def test_the_table_is_not_asked_about_ignored_pixels(tmp_path, labels_yx):
 def test_labels_that_the_table_does_not_know_or_let_live_are_named(tmp_path, labels_yx):
     tracks = "2 0 3 0\n7 4 6 2\n300 1 9 0\n"
     message = (
-        r"sample a, .*mask000\.tif: expected only labels that .*man_track\.txt lists for frame 3, found 2 of 4 that it "
-        r"does not: 7 \(lives in frames 4 to 6\), 65534 \(not listed\)\. Pair masks and tracks"
+        r"sample a, .*mask000\.tif: expected only labels that .*man_track\.txt lists for frame 3, found 2 of 4 "
+        r"labels not listed for it: 7 \(listed for frames 4 to 6\), 65534 \(not listed\)\. Use masks and tracks"
     )
     with pytest.raises(ValueError, match=message):
         read(tmp_path, labels_yx, tracks=tracks, frame=3)
@@ -177,7 +179,9 @@ def test_labels_that_the_table_does_not_know_or_let_live_are_named(tmp_path, lab
 
 def test_at_most_five_wrong_labels_are_named(tmp_path):
     labels_yx = np.arange(1, 13, dtype=np.uint16).reshape(3, 4)
-    with pytest.raises(ValueError, match=r"found 11 of 12 that it does not: 1 .*, 5 \(not listed\) and others\. Pair"):
+    with pytest.raises(
+        ValueError, match=r"found 11 of 12 labels not listed for it: 1 .*, 5 \(not listed\) and others\. Use"
+    ):
         read(tmp_path, labels_yx, tracks="12 0 0 0\n")
 
 
@@ -205,14 +209,14 @@ def test_an_empty_table_has_no_track(tracks_of):
         ("1 0 - 0", "line 1: expected four whole numbers"),
         ("1 0 1-2 0", "line 1: expected four whole numbers"),
         ("1 0 9999999999999999999 0", "line 1: expected four whole numbers"),
-        ("1 -1 4 0", r"line 1: expected numbers from 0, found '1 -1 4 0'\. Frames count from 0"),
+        ("1 -1 4 0", r"line 1: expected numbers from 0, found '1 -1 4 0'\. Correct the line"),
         ("1 0 4 -0", "line 1: expected numbers from 0"),
         ("0 0 4 0", "line 1: expected labels from 1, found 0"),
         ("1 0 4 0\n\n1 5 6 0", "line 3: expected every label once, found label 1 again, after line 1"),
         ("1 0 4 0\n2 6 5 1", "line 2: expected a track that begins before it ends, found frames 6 to 5"),
-        ("1 0 4 0\n2 5 6 3", "line 2: expected a parent that the table lists, or 0 for none, found 3"),
-        ("2 4 6 1\n1 0 4 0", "line 1: expected a parent that ends before frame 4, .* label 1 with the last frame 4"),
-        ("1 0 4 1", "line 1: expected a parent that ends before frame 0, .* label 1 with the last frame 4"),
+        ("1 0 4 0\n2 5 6 3", "line 2: expected a parent listed in the table, or 0 for none, found 3"),
+        ("2 4 6 1\n1 0 4 0", "line 1: expected a parent that ends before frame 4, .* label 1, which ends in frame 4"),
+        ("1 0 4 1", "line 1: expected a parent that ends before frame 0, .* label 1, which ends in frame 4"),
     ],
 )
 def test_a_table_that_contradicts_itself_is_refused_with_its_line(tracks_of, text, message):
@@ -311,7 +315,7 @@ def test_more_tracks_than_the_format_has_numbers_are_refused(tmp_path):
     ("numbers", "found"), [((3, 3), "3 after 3"), ((2, 1), "1 after 2"), ((-1,), "-1 after the start")]
 )
 def test_frames_that_do_not_ascend_are_refused(tmp_path, numbers, found):
-    with pytest.raises(ValueError, match=f"expected frame numbers that ascend from 0, found {found}. Sort"):
+    with pytest.raises(ValueError, match=f"expected ascending frame numbers from 0, found {found}. Sort"):
         write_ctc(tmp_path, frames=[(number, frame_of(1)) for number in numbers])
 
 
@@ -343,7 +347,9 @@ def test_real_masks_of_another_frame_contradict_their_table(real_data):
         "frame": 34,
         "extra": {"tracks": str(folder / "res_track.txt")},
     }
-    with pytest.raises(ValueError, match=r"lists for frame 34, found .* that it does not: 1 .lives in frames 0 to 30"):
+    with pytest.raises(
+        ValueError, match=r"lists for frame 34, found .* labels not listed for it: 1 .listed for frames 0 to 30"
+    ):
         read_ctc(row, shape=tifffile.imread(row["annotations"][0]).shape, annotations=section(), table=None)
 
 

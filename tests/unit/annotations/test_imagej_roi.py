@@ -251,14 +251,14 @@ def test_curves_of_a_composite_are_followed(tmp_path):
         ),
         (polygon_roi([(1, 1), (9, 9)]), "outline of 2 points"),
         (polygon_roi([(1, 1)], kind=ROI_TYPE.TRACED), "outline of 1 point"),
-        (box_roi(ROI_TYPE.RECT, 5, 5, 5, 9), "outline around no centre of a pixel"),
-        (box_roi(ROI_TYPE.OVAL, 5, 9, 7, 5), "outline around no centre of a pixel"),
-        (composite_roi([0, 1, 1, 1, 5, 5, 4]), "outline around no centre of a pixel"),
-        (axis_roi(ROI_SUBTYPE.ELLIPSE, 5, 5, 5, 5, ratio=0.5), "outline around no centre of a pixel"),
-        (axis_roi(ROI_SUBTYPE.ROTATED_RECT, 5, 5, 5, 5, ratio=3), "outline around no centre of a pixel"),
-        (polygon_roi(np.array([(1.6, 1), (2.4, 1), (2.4, 9)], np.float32)), "outline around no centre of a pixel"),
-        (box_roi(ROI_TYPE.RECT, 25, 5, 29, 9), "outline leaves the image"),
-        (box_roi(ROI_TYPE.OVAL, -9, -9, -2, -2), "outline leaves the image"),
+        (box_roi(ROI_TYPE.RECT, 5, 5, 5, 9), "outline contains no pixel centre"),
+        (box_roi(ROI_TYPE.OVAL, 5, 9, 7, 5), "outline contains no pixel centre"),
+        (composite_roi([0, 1, 1, 1, 5, 5, 4]), "outline contains no pixel centre"),
+        (axis_roi(ROI_SUBTYPE.ELLIPSE, 5, 5, 5, 5, ratio=0.5), "outline contains no pixel centre"),
+        (axis_roi(ROI_SUBTYPE.ROTATED_RECT, 5, 5, 5, 5, ratio=3), "outline contains no pixel centre"),
+        (polygon_roi(np.array([(1.6, 1), (2.4, 1), (2.4, 9)], np.float32)), "outline contains no pixel centre"),
+        (box_roi(ROI_TYPE.RECT, 25, 5, 29, 9), "outline extends beyond the image"),
+        (box_roi(ROI_TYPE.OVAL, -9, -9, -2, -2), "outline extends beyond the image"),
     ],
 )
 def test_what_covers_no_pixel_is_an_empty_object_that_says_why(tmp_path, roi, broken):
@@ -273,7 +273,7 @@ def test_an_outline_may_leave_the_image_by_one_pixel(tmp_path):
     assert np.array_equal(mask_of(instance), inside)
     for box in ((-2, 0, 20, 30), (0, -2, 20, 30), (0, 0, 22, 30), (0, 0, 20, 32)):
         (instance,) = read(tmp_path, box_roi(ROI_TYPE.RECT, *box))
-        assert instance.broken == "outline leaves the image"
+        assert instance.broken == "outline extends beyond the image"
         assert np.array_equal(mask_of(instance), inside)
 
 
@@ -311,14 +311,16 @@ def test_members_of_other_kinds_are_skipped(tmp_path):
 
 def test_an_archive_without_a_roi_is_refused_and_an_empty_one_has_no_object(tmp_path):
     with pytest.raises(
-        ValueError, match=r"sample a, .*a\.zip: expected members that end in \.roi, found none among 2\."
+        ValueError, match=r"sample a, .*a\.zip: expected members that end in \.roi, found none among 2 members\."
     ):
         read_paths(write_zip(tmp_path / "a.zip", [("readme.txt", b"x"), ("b.tif", b"x")]))
     assert read_paths(write_zip(tmp_path / "b.zip", [])) == []
 
 
 def test_other_suffixes_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"expected a \.roi file or a \.zip archive of them, found the suffix '\.tif'"):
+    with pytest.raises(
+        ValueError, match=r"expected a \.roi file or a \.zip archive of \.roi files, found the suffix '\.tif'"
+    ):
         read_paths(tmp_path / "a.tif")
 
 
@@ -338,19 +340,19 @@ def test_missing_files_and_broken_archives_are_refused(tmp_path):
         (b"", "ImageJ ROI data too short"),
         (b"Nope" + bytes(80), "not an ImageJ ROI"),
         (polygon_roi([(1, 1), (5, 5), (9, 1)]).tobytes()[:70], "buffer is too small"),
-        (composite_roi([0, 1, 1, 1, 5, 5, 7]).tobytes(), "a path with the command 7"),
-        (composite_roi([1, 1, 1, 1, 5, 5, 4]).tobytes(), "a path with the command 1"),
-        (composite_roi([0, 1, 1, 1.5, 5, 5, 4]).tobytes(), "a path with the command 1.5"),
+        (composite_roi([0, 1, 1, 1, 5, 5, 7]).tobytes(), "a path with the unknown command 7"),
+        (composite_roi([1, 1, 1, 1, 5, 5, 4]).tobytes(), "a path with the unknown command 1"),
+        (composite_roi([0, 1, 1, 1.5, 5, 5, 4]).tobytes(), "a path with the unknown command 1.5"),
         (composite_roi([0, 1, 1, 1, 5]).tobytes(), "a path that is cut off"),
-        (composite_roi(ring_path((1, 1), (np.inf, 5), (9, 1))).tobytes(), "coordinates that are no numbers"),
-        (axis_roi(ROI_SUBTYPE.ELLIPSE, 1, 1, 9, 9, ratio=np.inf), "coordinates that are no numbers"),
-        (b"Iout\0\xe5\x0d" + bytes(80), "type 13, which ImageJ does not know"),
+        (composite_roi(ring_path((1, 1), (np.inf, 5), (9, 1))).tobytes(), "coordinates that are not numbers"),
+        (axis_roi(ROI_SUBTYPE.ELLIPSE, 1, 1, 9, 9, ratio=np.inf), "coordinates that are not numbers"),
+        (b"Iout\0\xe5\x0d" + bytes(80), "type 13, which ImageJ does not define"),
     ],
 )
 def test_damaged_rois_are_refused_with_file_and_member(tmp_path, data, reason):
     good = box_roi(ROI_TYPE.RECT, 1, 1, 5, 5).tobytes()
     archive = write_zip(tmp_path / "a.zip", [("good.roi", good), ("bad.roi", data)])
-    message = rf"sample a, .*a\.zip, bad\.roi: expected a ROI of ImageJ, found a damaged one \(.*{reason}.*\)\. Copy"
+    message = rf"sample a, .*a\.zip, bad\.roi: expected an ImageJ ROI, found a damaged one \(.*{reason}.*\)\. Copy"
     with pytest.raises(ValueError, match=message):
         read_paths(archive)
 
@@ -368,7 +370,7 @@ def test_an_archive_of_too_many_members_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(imagej_roi, "MAX_MEMBERS", 3)
     rect = box_roi(ROI_TYPE.RECT, 1, 1, 5, 5).tobytes()
     assert len(read_paths(write_zip(tmp_path / "a.zip", [(f"{i}.roi", rect) for i in range(3)]))) == 3
-    with pytest.raises(ValueError, match=r"a\.zip: expected at most 3 members, found 4\. This is no set of ROIs"):
+    with pytest.raises(ValueError, match=r"a\.zip: expected at most 3 members, found 4\. Split the archive"):
         read_paths(write_zip(tmp_path / "a.zip", [(f"{i}.roi", rect) for i in range(4)]))
 
 

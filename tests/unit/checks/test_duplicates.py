@@ -36,10 +36,12 @@ def said(images):
 def test_equal_pixels_on_two_sides_are_a_warning_and_on_one_a_note():
     across = [image("a", seed=1, sha="x"), image("b", seed=2), image("c", seed=1, sha="x", split="test")]
     assert said(across) == [
-        ("warning", "1 image has the same pixels as another on another side of the split (c and a)")
+        ("warning", "1 image has the same pixels as another image in another part of the split (c and a)")
     ]
     beside = [{**one, "split": "train"} for one in across]
-    assert said(beside) == [("note", "1 image has the same pixels as another on the same side of the split (c and a)")]
+    assert said(beside) == [
+        ("note", "1 image has the same pixels as another image in the same part of the split (c and a)")
+    ]
 
 
 def test_near_copies_are_counted_and_few_are_named():
@@ -48,8 +50,8 @@ def test_near_copies_are_counted_and_few_are_named():
     assert said(images) == [
         (
             "warning",
-            "5 images show nearly the same picture as another on another side of the split "
-            "(b0 and a0; b1 and a1; b2 and a2 and 2 more)",
+            "5 images show nearly the same field as another image in another part of the split (b0 and a0; b1 and a1; "
+            "b2 and a2 and 2 more)",
         )
     ]
 
@@ -64,7 +66,7 @@ def test_frames_of_a_sequence_are_alike_and_count_once_for_it_on_two_sides():
     assert said(frames) == []
     parted = [{**frame, "split": "test" if i > 3 else "train"} for i, frame in enumerate(frames)]
     assert said(parted) == [
-        ("warning", "6 frames have a nearly equal one of the same sequence on another side of the split")
+        ("warning", "6 frames have a near duplicate from the same sequence in another part of the split")
     ]
 
 

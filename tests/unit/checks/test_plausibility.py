@@ -59,7 +59,7 @@ def test_objects_are_described():
     corner = disc(0, 60, 4)
     instances = crops(ring, pair, corner, np.zeros(SHAPE, bool))
     instances.append(Instance(20, 5, np.ones((3, 4), bool), "s", is_ignored=True))
-    instances.append(Instance(36, 3, np.ones((2, 2), bool), "s", broken="outline leaves the image"))
+    instances.append(Instance(36, 3, np.ones((2, 2), bool), "s", broken="outline extends beyond the image"))
     areas = sorted([int(ring.sum()), int(pair.sum()), int(corner.sum()), 4])
     found = measure_objects(instances, shape=SHAPE)
     assert found["areas_px"] == areas
@@ -116,7 +116,7 @@ def test_a_square_image_shows_that_every_mask_is_transposed(order):
     section = {"table": "t.csv", "order": order}
     [text] = explain_order({"a": wrong}, annotations=section)
     assert text == (
-        "t.csv: expected objects that stand out from what is around them, found in 1 image (a) that they do so only "
+        "t.csv: expected objects that stand out from their surroundings, found this in 1 image (a) only "
         f"when runs are counted by {other}. Set annotations.order to {other}."
     )
     assert explain_order({"a": right}, annotations=section) == []

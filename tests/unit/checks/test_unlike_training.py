@@ -34,11 +34,11 @@ def test_what_is_like_them_is_not_flagged(image):
 @pytest.mark.parametrize(
     ("image", "pixel_size_um", "said"),
     [
-        (image_of((40, 120)), 0.5, "its shorter side has 40 px, where the training images have 100 to 110"),
-        (image_of((100, 500)), 0.5, "its longer side has 500 px, where the training images have 120 to 140"),
-        (image_of(), 0.9, "its pixels are 0.9 um wide, where the training images have 0.5"),
+        (image_of((40, 120)), 0.5, "its shorter side is 40 px, compared with 100 to 110 in the training images"),
+        (image_of((100, 500)), 0.5, "its longer side is 500 px, compared with 120 to 140 in the training images"),
+        (image_of(), 0.9, "its pixels are 0.9 um wide, compared with 0.5 in the training images"),
         (image_of(spread=300), 0.5, "its contrast is"),
-        (image_of(level=5000), 0.5, "its brightness is 5e+03, where the training images have"),
+        (image_of(level=5000), 0.5, "its brightness is 5e+03, compared with "),
     ],
 )
 def test_each_difference_is_said_with_what_was_seen(image, pixel_size_um, said):

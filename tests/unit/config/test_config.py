@@ -105,7 +105,7 @@ def test_a_wrong_key_hides_neither_files_nor_models(data):
 def test_an_unknown_key_hides_no_rule_between_its_neighbours():
     text = "\n".join(mistakes({"datasets": {"d": dataset(split={"train": 0.5, "gaap": 4, "by": "blocks"})}}))
     assert "datasets.d.split.gaap: unknown key. Did you mean gap?" in text
-    assert "datasets.d.split: expected train + validation + test to make 1, found 0.9" in text
+    assert "datasets.d.split: expected train + validation + test to be 1, found 0.9" in text
 
 
 def test_a_misspelt_key_is_one_mistake_and_not_two():
@@ -133,7 +133,7 @@ def test_a_split_without_test_images_is_refused():
 
 
 def test_shares_must_make_a_whole():
-    assert "expected train + validation + test to make 1, found 0.9" in one_mistake(split={"train": 0.5})
+    assert "expected train + validation + test to be 1, found 0.9" in one_mistake(split={"train": 0.5})
 
 
 def test_training_without_annotations_is_refused():
@@ -142,13 +142,13 @@ def test_training_without_annotations_is_refused():
 
 
 def test_two_runs_of_one_name_are_refused():
-    assert "two models are called default" in one_mistake(models=["default", "default"])
+    message = one_mistake(models=["default", "default"])
+    assert "expected a different name for each model, found two models called default" in message
 
 
 def test_the_name_of_a_folder_is_refused_as_a_run(data):
-    assert "'labels' is the name of a folder of the dataset" in one_mistake(
-        models=[{"preset": "default", "name": "labels"}]
-    )
+    message = one_mistake(models=[{"preset": "default", "name": "labels"}])
+    assert "found 'labels', which is the name of a folder of the dataset" in message
 
 
 def test_seeds_and_folds_make_runs_of_their_own(data):
@@ -176,7 +176,7 @@ def test_an_applied_run_brings_its_preprocessing(data):
     made = plan(config)
     assert made.preprocess["e"] == made.preprocess["d"]
     config["datasets"]["e"]["preprocess"] = {"background": {"method": "none"}}
-    assert "was trained with another background" in mistakes(config)[0]
+    assert "that d/default was trained with, found another background" in mistakes(config)[0]
 
 
 def test_starting_weights_must_not_go_in_a_circle(data):
@@ -184,7 +184,9 @@ def test_starting_weights_must_not_go_in_a_circle(data):
         {"preset": "default", "name": "a", "init_from": "d/b"},
         {"preset": "default", "name": "b", "init_from": "d/a"},
     ]
-    assert any("init_from goes in a circle" in text for text in mistakes({"datasets": {"d": dataset(models=models)}}))
+    assert any(
+        "found the cycle d/a -> d/b -> d/a" in text for text in mistakes({"datasets": {"d": dataset(models=models)}})
+    )
 
 
 def test_with_folds_each_run_starts_from_its_own_fold(data):
@@ -193,7 +195,7 @@ def test_with_folds_each_run_starts_from_its_own_fold(data):
     assert [run.init_from for run in runs[3:]] == ["d/x.fold0", "d/x.fold1", "d/x.fold2"]
     models[1]["init_from"] = "d/x.fold0"
     found = mistakes({"datasets": {"d": dataset(models=models, split={"folds": 3})}})
-    assert any("has learnt from images that other folds are tested on" in text for text in found)
+    assert any("which was trained on images that other folds are tested on" in text for text in found)
 
 
 def test_a_few_images_without_a_training_are_all_test_images(data):
@@ -331,7 +333,7 @@ def test_a_key_that_only_looks_like_another_is_not_judged_as_it(data):
 
 @pytest.mark.parametrize(
     ("key", "expected"),
-    [("seeds", "expected a list, as [1, 2], found 2."), ("train", "expected a section of keys, found 2.")],
+    [("seeds", "expected a list such as [1, 2], found 2."), ("train", "expected a section of keys, found 2.")],
 )
 def test_what_is_expected_is_said_in_the_words_of_a_config(data, key, expected):
     mistake = one_mistake(models=[{"preset": "unet_isbi", key: 2}])

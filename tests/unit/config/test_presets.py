@@ -59,11 +59,11 @@ def test_an_unknown_key_is_a_mistake():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": {"patch": [40, 40]}, "network": {"levels": 4}}, r"multiples of 16 px.*Take \[32, 32\]"),
-        ({"train": {"patch": [16, 64]}, "network": {"levels": 4}}, r"at least 32.*Take \[32, 64\]"),
+        ({"train": {"patch": [40, 40]}, "network": {"levels": 4}}, r"multiples of 16 px.*Set it to \[32, 32\]"),
+        ({"train": {"patch": [16, 64]}, "network": {"levels": 4}}, r"at least 32.*Set it to \[32, 64\]"),
         ({"train": {"patch": [32, 64], "augmentation": {"rotate_90": True}}}, "expected a square patch"),
         ({"train": {"schedule": {"warmup_epochs": 3}}}, "expected at most 2 epochs, found 3"),
-        ({"train": {"augmentation": {"zoom": [1.2, 0.8]}}}, r"found \[1\.2, 0\.8\]. Swap the two"),
+        ({"train": {"augmentation": {"zoom": [1.2, 0.8]}}}, r"found \[1\.2, 0\.8\]. Swap the two numbers"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes, message):

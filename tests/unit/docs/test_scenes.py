@@ -374,9 +374,11 @@ def test_words_below_a_picture_count_its_cells():
     labels = np.zeros((10, 10), dtype=int)
     labels[:2, :5] = 3
     shot = Shot(0, labels, labels)
-    assert describe_shots([shot]) == "Picture: 1 cells on 10 % of the image."
+    assert describe_shots([shot]) == "Picture: 1 cells covering 10 % of the image."
     later = Shot(10, labels, np.zeros_like(labels))
-    assert describe_shots([shot, later]) == "Picture: 1 and 0 cells on 10 and 0 % of the image in frames 0 and 10."
+    assert (
+        describe_shots([shot, later]) == "Picture: 1 and 0 cells covering 10 and 0 % of the image in frames 0 and 10."
+    )
 
 
 def test_a_scene_without_a_title_is_refused(own_scenes):

@@ -124,7 +124,7 @@ def test_the_command_replaces_the_earlier_run_of_the_same_study_and_machine(monk
 
 def test_a_study_that_was_not_run_is_a_mistake(tmp_path):
     with pytest.raises(
-        ValueError, match=r"simcep\.yaml: expected the metrics of a dataset .* found none\. Run it first"
+        ValueError, match=r"simcep\.yaml: expected the metrics of a dataset .* found none\. Run the study first"
     ):
         score_study(STUDIES / "simcep.yaml", results_dir=tmp_path, hardware="none", minutes=0)
 

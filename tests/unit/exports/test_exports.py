@@ -393,14 +393,14 @@ def test_every_citation_has_a_doi_that_is_read_as_one():
 @pytest.mark.parametrize(
     ("architecture", "changes", "needed"),
     [
-        ("clstm_unet_text", {}, "its memory of earlier frames"),
+        ("clstm_unet_text", {}, "the hidden state from earlier frames"),
         ("unet", {"input": {"class_planes": ["a"], "class_at_prediction": "oracle"}}, "the class of each image"),
     ],
 )
 def test_a_network_that_needs_more_than_images_is_no_package(architecture, changes, needed, tmp_path):
     write_run(tmp_path, preset_of(architecture, **changes))
     (tmp_path / "model.onnx").write_bytes(b"")
-    with pytest.raises(ValueError, match=f"found one that needs {needed}.*Leave bioimageio out"):
+    with pytest.raises(ValueError, match=f"found one that needs {needed}.*Remove bioimageio from"):
         write_package(tmp_path)
     assert not (tmp_path / "model.bioimageio.zip").exists()
 
@@ -444,7 +444,7 @@ def test_code_in_a_weights_file_is_refused_and_does_not_run(make, tmp_path):
     write_run(tmp_path, preset_of())
     weights = make(Trap(tmp_path / "it_ran"))
     path = with_weights(tmp_path, weights)
-    with pytest.raises(ValueError, match="expected a weights file of cellmill, found something that torch cannot load"):
+    with pytest.raises(ValueError, match="expected a weights file of cellmill, found a file that torch cannot load"):
         export_onnx(output_path=tmp_path / "model.onnx", model_path=path, title="t", cite=None, threads=1)
     assert not (tmp_path / "it_ran").exists()
     assert not (tmp_path / "model.onnx").exists()
@@ -470,7 +470,7 @@ def test_a_changed_byte_of_the_weights_is_noticed(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04 half an archive"])
 def test_a_foreign_file_is_refused(content, tmp_path):
     (tmp_path / "model.cellmill").write_bytes(content)
-    with pytest.raises(ValueError, match=r"Give the weights\.pt of a run or an exported \.cellmill file"):
+    with pytest.raises(ValueError, match=r"Use the weights\.pt of a run or an exported \.cellmill file"):
         read_model(tmp_path / "model.cellmill")
 
 
@@ -514,7 +514,7 @@ def test_what_the_format_cannot_say_is_named_before_anything_is_trained():
     assert wrong_exports(*plan_exports(["onnx"], [recurrent])) == []
     [mistake] = wrong_exports(*plan_exports(["onnx", "bioimageio"], ["sartorius_unet", recurrent]))
     assert mistake.startswith("datasets.cells.export: ")
-    assert "found clstm_unet_text, which needs its memory of earlier frames" in mistake
+    assert "found clstm_unet_text, which also needs the hidden state from earlier frames" in mistake
     forgetful = {**recurrent, "network": {"memory": False}}
     assert wrong_exports(*plan_exports(["bioimageio"], [forgetful])) == []
 
@@ -523,7 +523,9 @@ def test_an_export_without_a_trained_model_is_a_mistake():
     config, runs = plan_exports(["onnx"], ["sartorius_unet"])
     applied = {"cells": [replace(run, apply="other/run") for run in runs["cells"]]}
     [mistake] = wrong_exports(config, applied)
-    assert mistake.startswith("datasets.cells.export: expected a model that is trained here, found only applied ones")
+    assert mistake.startswith(
+        "datasets.cells.export: expected a model that this dataset trains, found only applied models"
+    )
 
 
 def test_no_other_stage_needs_the_packages_of_this_one():

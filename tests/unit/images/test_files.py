@@ -133,7 +133,7 @@ def test_fluorescence_channels_are_not_mixed_into_a_luminance(tmp_path):
     path = write_tiff(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "CYX"})
     assert read_shape(path) == (20, 31)
     assert np.array_equal(read_plane(path, channel=1), stack[1])
-    with pytest.raises(ValueError, match=r"3 channels that are no colours\. Set preprocess\.channel"):
+    with pytest.raises(ValueError, match=r"3 channels that are not colours\. Set preprocess\.channel"):
         read_plane(path, channel="luminance")
 
 
@@ -149,7 +149,7 @@ def test_fluorescence_channels_are_not_mixed_into_a_luminance(tmp_path):
 def test_a_stack_is_refused_with_its_axes(tmp_path, shape, options, axes):
     path = write_tiff(tmp_path / "a.tif", np.zeros(shape, np.uint16), **options)
     with pytest.raises(
-        ValueError, match=rf"a\.tif: expected one image with axes YX.*{axes}.*Set stack\.axis.*file of its own"
+        ValueError, match=rf"a\.tif: expected one image with axes YX.*{axes}.*Set stack\.axis.*separate file"
     ):
         read_plane(path, channel="luminance")
     with pytest.raises(ValueError, match="expected one image with axes YX"):
@@ -162,7 +162,8 @@ def test_pages_of_several_sizes_are_refused(tmp_path):
         writer.write(np.zeros((20, 31), np.uint8), metadata=None)
         writer.write(np.zeros((10, 12), np.uint8), metadata=None)
     with pytest.raises(
-        ValueError, match=r"one stack of equal planes, found 2 images \(YX of 20 x 31; YX of 10 x 12\)\. Save each"
+        ValueError,
+        match=r"one stack of planes of equal size and type, found 2 images \(YX of 20 x 31; YX of 10 x 12\)\. Save each",
     ):
         read_plane(path, channel="luminance")
 

@@ -82,7 +82,7 @@ def edit(path, change):
 def test_a_chunk_codec_that_runs_code_is_refused(tmp_path):
     path = write_image(tmp_path / "a.zarr", PIXELS[0, 0], "yx", version="0.4")
     edit(path / "0" / ".zarray", lambda content: content.update(filters=[{"id": "pickle", "protocol": 5}]))
-    with pytest.raises(ValueError, match=r"a\.zarr: expected chunks of numbers, .*found pickle\. Write"):
+    with pytest.raises(ValueError, match=r"a\.zarr: expected chunks of numbers compressed .*found pickle\. Write"):
         open_raster(path, palette="colours", plane=())
 
 
@@ -97,9 +97,7 @@ def test_a_codec_inside_a_shard_is_looked_at_too(tmp_path):
 def test_pixels_outside_the_folder_are_refused(tmp_path):
     path = write_image(tmp_path / "a.zarr", PIXELS[0, 0], "yx", version="0.4")
     edit(path / ".zattrs", lambda content: content["multiscales"][0]["datasets"][0].update(path="../secret"))
-    with pytest.raises(
-        ValueError, match=r"expected the pixels inside the folder of the image, found them at '\.\./sec"
-    ):
+    with pytest.raises(ValueError, match=r"expected the pixels inside the image folder, found the path '\.\./sec"):
         open_raster(path, palette="colours", plane=())
 
 
@@ -113,8 +111,8 @@ def test_absurd_chunks_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("attributes", "message"),
     [
-        ({"plate": {}}, r"expected one image, found a plate\. Name the images inside it"),
-        ({"bioformats2raw.layout": 3}, r"found a collection of bioformats2raw\. Name the images inside it"),
+        ({"plate": {}}, r"expected one image, found a plate\. Set the pattern to the images inside it"),
+        ({"bioformats2raw.layout": 3}, r"found a bioformats2raw collection\. Set the pattern to the images inside it"),
         ({"other": 1}, r"with multiscales, axes and datasets in its metadata, found other\. Write it again"),
         ({"multiscales": []}, r"expected an OME-Zarr image with multiscales"),
         ({"multiscales": [{"axes": "yx"}]}, r"expected an OME-Zarr image with multiscales"),

@@ -149,7 +149,7 @@ def test_channels_are_mixed_by_weight(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(imagecodecs.png_encode(rgb))
     assert read_plane(path, channel=[0.5, 0, 0.25]) == pytest.approx(np.full((6, 7), 55.0))
-    with pytest.raises(ValueError, match=r"a\.png: expected 2 channels, one for each weight, found 3\. Give preproc"):
+    with pytest.raises(ValueError, match=r"a\.png: expected 2 channels, one for each weight, found 3\. Set preproc"):
         read_plane(path, channel=[0.5, 0.5])
 
 
@@ -200,11 +200,11 @@ def test_ome_metadata_never_open_another_file(tmp_path):
 def test_an_annotation_stack_is_matched_by_the_sizes_of_its_axes(tmp_path):
     path = write(tmp_path / "a.tif", picture(planes=(5,)), metadata=None, photometric="minisblack")
     assert match_plane(path, [["T", 3, 5]]) == [["I", 3, 5]]
-    with pytest.raises(ValueError, match=r"expected 6 planes along T, found axes IYX of 5 x 61 x 47\. The stacks of"):
+    with pytest.raises(ValueError, match=r"expected 6 planes along T, found axes IYX of 5 x 61 x 47\. Use the same"):
         match_plane(path, [["T", 3, 6]])
     single = write(tmp_path / "b.tif", picture())
     with pytest.raises(
-        ValueError, match=r"b\.tif: expected a stack like that of the image \(6 planes along T\), found"
+        ValueError, match=r"b\.tif: expected a stack with the planes of the image \(6 planes along T\), found"
     ):
         match_plane(single, [["T", 3, 6]])
 

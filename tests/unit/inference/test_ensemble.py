@@ -124,5 +124,5 @@ def test_members_go_into_one_file_and_come_out():
     assert [float(each["a.b"][0]) for each in split_members(joined)] == [1.0, 2.0]
     [alone] = split_members(contents(3.0))
     assert list(alone) == ["a.b"]
-    with pytest.raises(ValueError, match="two: expected the network and the input of one"):
+    with pytest.raises(ValueError, match="two: expected the same network and input as in one"):
         join_members([("one", contents(1.0)), ("two", contents(1.0) | {"network": {"width": 2}})])

@@ -142,7 +142,7 @@ def test_frames_of_one_sequence_have_one_size(tmp_path):
         )
         for name, shape in (("a", (20, 30)), ("b", (20, 31)))
     }
-    message = r"b\.tif: expected 20 x 30 px as in the frame a .* found 20 x 31 px\. Set preprocess\.fit"
+    message = r"b\.tif: expected 20 x 30 px as in frame a .* found 20 x 31 px\. Set preprocess\.fit"
     with pytest.raises(ValueError, match=message):
         Frames(stored, normalise="none", passages=[["a", "b"]])
     fitted = {
@@ -330,7 +330,7 @@ def test_planes_of_a_whole_image_are_constant_beyond_its_edge_too(tmp_path):
 @pytest.mark.parametrize(("name", "found"), [("", "none"), ("hela", "hela")])
 def test_an_image_of_no_known_class_is_named(tmp_path, name, found):
     shard = write_training_shard(tmp_path, "t", shapes=[(20, 24)])
-    message = rf"t0: expected one of the classes cort, astro, shsy5y, found {found}\. Give its class in class_column"
+    message = rf"t0: expected one of the classes cort, astro, shsy5y, found {found}\. Set its class in class_column"
     with pytest.raises(ValueError, match=message):
         image_set(shard, preset=hot_preset(), classes={"t0": name})
 

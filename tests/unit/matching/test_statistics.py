@@ -207,7 +207,7 @@ def test_what_an_image_does_not_have_is_undefined():
 
 
 def test_labels_of_another_shape_are_refused():
-    with pytest.raises(ValueError, match=r"expected labels of the shape of the image, \(4, 4\), found \(4, 5\)"):
+    with pytest.raises(ValueError, match=r"expected labels with the shape of the image, \(4, 4\), found \(4, 5\)"):
         measure_image(np.zeros((4, 4)), labels_yx=np.zeros((4, 5), dtype=int))
 
 

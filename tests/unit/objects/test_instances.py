@@ -277,7 +277,7 @@ def test_without_validation_images_the_sizes_fall_back_and_say_so():
     chosen = choose([], median_area_px=None)
     assert (chosen["method"], chosen["split_depth"]) == ("watershed", FALLBACK_SPLIT_DEPTH_PX)
     assert chosen["min_area_px"] == 0
-    assert "no labelled validation image" in chosen["reason"]
+    assert "no validation image contains annotated objects" in chosen["reason"]
 
 
 def test_methods_are_those_that_the_network_allows():

@@ -62,7 +62,7 @@ def test_a_patch_is_a_multiple_of_the_stride_and_the_nearest_one_is_proposed(nam
     message = complaints(name, changes)
     assert f"train.patch: expected multiples of {stride} px, at least {2 * stride}" in message
     assert f"found {patch}" in message
-    proposed = yaml.safe_load(re.search(r"Take (\[.*?\])", message)[1])
+    proposed = yaml.safe_load(re.search(r"Set it to (\[.*?\])", message)[1])
     assert proposed == [160, 192]
     taken = preset_of(name, merge(changes, {"train": {"patch": proposed}}))
     assert stride_px(taken.network) == stride
@@ -81,7 +81,7 @@ def test_a_patch_of_one_deepest_pixel_is_too_small(name):
     if STRIDES[name] <= 8:
         assert preset_of(name, changes)
         return
-    proposed = yaml.safe_load(re.search(r"Take (\[.*?\])", complaints(name, changes))[1])
+    proposed = yaml.safe_load(re.search(r"Set it to (\[.*?\])", complaints(name, changes))[1])
     assert proposed == [2 * STRIDES[name]] * 2
     assert preset_of(name, merge(changes, {"train": {"patch": proposed}}))
 
@@ -126,9 +126,7 @@ def test_an_output_has_losses_of_its_own_and_the_first_is_proposed(output, loss)
 def test_weights_of_classes_and_distances_belong_to_cross_entropy(key, value):
     changes = {"train": {"loss": {key: value}}}
     message = complaints("sartorius_unet", changes)
-    assert re.search(
-        rf"train\.loss\.{key}: expected train\.loss\.name ce, .* found bce\. Leave it out, or set", message
-    )
+    assert re.search(rf"train\.loss\.{key}: expected train\.loss\.name ce, .* found bce\. Remove it, or set", message)
     proposed = {"network": {"output": "two_classes"}, "train": {"loss": {"name": "ce"}}}
     assert preset_of("sartorius_unet", merge(changes, proposed))
 
@@ -139,7 +137,7 @@ def test_there_is_a_weight_for_each_class(output, wrong, right):
     message = complaints("sartorius_unet", changes)
     assert re.search(
         rf"class_weights: expected {right} numbers for network\.output {output}, found \[1\.0(, 1\.0)*\]\. "
-        "Give one for each class, background first",
+        "Set one weight per class, background first",
         message,
     )
     assert preset_of("sartorius_unet", merge(changes, {"train": {"loss": {"class_weights": [1] * right}}}))
@@ -151,17 +149,17 @@ def test_there_is_a_weight_for_each_class(output, wrong, right):
     [
         (
             {"input": {"frames": 5}},
-            r"input\.frames: expected 1 for \w+, which follows the sequence itself, found 5\. Set it to 1",
+            r"input\.frames: expected 1 for \w+, which reads a sequence frame by frame, found 5\. Set it to 1",
             {"input": {"frames": 1}},
         ),
         (
             {"input": {"class_planes": ["a"]}},
-            r"input\.class_planes: expected none for \w+, found \['a'\]\. Leave it out",
+            r"input\.class_planes: expected none for \w+, found \['a'\]\. Remove it",
             {"input": {"class_planes": []}},
         ),
         (
             {"train": {"augmentation": {"reverse_time": True}}},
-            r"reverse_time: expected input\.frames above 1, found 1\. Leave it out, or set train\.streams\.reverse",
+            r"reverse_time: expected input\.frames above 1, found 1\. Remove it, or set train\.streams\.reverse",
             {"train": {"augmentation": {"reverse_time": False}, "streams": {"reverse": True}}},
         ),
         (
@@ -180,7 +178,7 @@ def test_a_recurrent_network_takes_neither_frames_nor_planes_nor_maps(name, chan
 
 def test_reversed_time_needs_frames():
     changes = {"train": {"augmentation": {"reverse_time": True}}}
-    assert "expected input.frames above 1, found 1. Leave it out, or raise input.frames" in complaints(
+    assert "expected input.frames above 1, found 1. Remove it, or raise input.frames" in complaints(
         "sartorius_unet", changes
     )
     assert preset_of("sartorius_unet", merge(changes, {"input": {"frames": 3}}))
@@ -189,21 +187,21 @@ def test_reversed_time_needs_frames():
 def test_film_needs_classes():
     changes = {"network": {"conditioning": "film"}}
     message = complaints("sartorius_unet", changes)
-    assert "network.conditioning: expected input.class_planes for film, found none. Name the classes" in message
+    assert "network.conditioning: expected input.class_planes for film, found none. List the classes" in message
     assert preset_of("sartorius_unet", merge(changes, {"input": {"class_planes": ["a", "b"]}}))
     assert preset_of("sartorius_unet", {"network": {"conditioning": "planes"}})
 
 
 def test_an_even_number_of_frames_has_no_middle():
     message = complaints("stemnet1", {"input": {"frames": 4}})
-    assert re.search(r"frames: expected an odd number, .* found 4\. Take 3 or 5", message)
+    assert re.search(r"frames: expected an odd number, .* found 4\. Set it to 3 or 5", message)
     assert preset_of("stemnet1", {"input": {"frames": 3}})
     assert preset_of("stemnet1", {"input": {"frames": 5}})
 
 
 def test_a_class_has_one_plane():
     message = complaints("sartorius_unet", {"input": {"class_planes": ["a", "b", "a"]}})
-    assert re.search(r"expected different classes, found \['a', 'b', 'a'\]\. Leave one out", message)
+    assert re.search(r"expected different classes, found \['a', 'b', 'a'\]\. Remove the duplicate", message)
 
 
 @pytest.mark.parametrize("patch", [32, 48, 64, 80, 112, 160, 176, 512])
@@ -299,8 +297,8 @@ def one_mistake(section, *models, **others):
 def test_a_network_of_sequences_is_refused_for_single_images(stills, movie, preset, key):
     message = one_mistake(stills, preset)
     assert re.match(
-        rf"datasets\.d\.models\[0\]\.{re.escape(key)}: expected frames of sequences for {preset}, which sees more than "
-        r"one, found single images\. Put \{sequence\} and \{frame\} into the pattern .* stemnet1, sartorius_unet\.",
+        rf"datasets\.d\.models\[0\]\.{re.escape(key)}: expected frames of sequences for {preset}, which uses "
+        r"several frames, found single images\. Add \{sequence\} and \{frame\} to the pattern .* stemnet1, sartorius_unet\.",
         message,
     )
     assert plan(stills, "stemnet1", "sartorius_unet")
@@ -336,7 +334,7 @@ def test_class_planes_need_a_column(stills):
     message = one_mistake(stills, {"preset": "sartorius_hot", "input": {"class_planes": ["astro", "cort"]}})
     assert re.match(
         r"datasets\.d\.models\[0\]\.input\.class_planes: expected the class of each image for the planes astro, cort, "
-        r"found no class_column\. Set datasets\.d\.class_column, or set input\.class_planes to \[\] or take "
+        r"found no class_column\. Set datasets\.d\.class_column, set input\.class_planes to \[\], or use "
         r"sartorius_unet\.",
         message,
     )
@@ -350,7 +348,7 @@ def test_each_class_of_the_training_images_has_a_plane(stills):
     section = {**stills, "class_column": "kind"}
     entry = {"preset": "sartorius_hot", "input": {"class_planes": ["astro", "shsy5y"]}}
     message = one_mistake(section, entry)
-    assert "expected a plane for each class of the training and validation images, found cort without one" in message
+    assert "expected a plane for each class of the training and validation images, found no plane for cort" in message
     proposed = yaml.safe_load(re.search(r"Set it to (\[.*?\])", message)[1])
     assert proposed == ["astro", "cort"]
     assert plan(section, merge(entry, {"input": {"class_planes": proposed}}))
@@ -365,7 +363,7 @@ def test_each_class_of_any_fold_has_a_plane(stills, tmp_path):
     entry = {"preset": "sartorius_hot", "input": {"class_planes": ["astro", "cort"]}}
     for seed in range(3):
         message = one_mistake({**section, "split": {"folds": 3, "seed": seed}}, entry)
-        assert "found rare without one" in message
+        assert "found no plane for rare" in message
 
 
 def write_table(tmp_path, kinds):
@@ -394,7 +392,7 @@ def test_an_image_without_a_class_is_named(stills, tmp_path):
     section = write_table(tmp_path, ["cort", "astro"] * 5 + ["", ""])
     entry = {"preset": "sartorius_hot", "input": {"class_planes": ["astro", "cort"]}}
     seed, message = next(found for number in range(20) if (found := refusal(section, entry, seed=number)))
-    assert "found (none) without one. Give each of these images a class in cell_type." in message
+    assert "found no plane for (none). Add the missing classes to cell_type." in message
     assert plan({**write_table(tmp_path, ["cort", "astro"] * 6), "split": {"seed": seed}}, entry)
 
 
@@ -406,8 +404,8 @@ def test_who_is_told_the_class_is_told_it_of_every_image(stills, tmp_path):
     message = one_mistake(section, entry)
     assert re.match(
         r"datasets\.d\.models\[0\]\.input\.class_at_prediction: expected one of the classes astro, cort for each image, "
-        r"since the prediction is told it \(oracle\), found \(none\)\. Give the class in datasets\.d\.class_column, or "
-        r"set it to average\.",
+        r"because the prediction uses it \(oracle\), found \(none\)\. Set datasets\.d\.class_column to a column of these "
+        r"classes, or set it to average\.",
         message,
     )
     assert plan(section, merge(entry, {"input": {"class_at_prediction": "average"}}))
@@ -418,7 +416,7 @@ def test_who_is_told_the_class_is_told_it_of_every_image(stills, tmp_path):
     message = one_mistake(whole, entry, e=applied)
     assert re.match(
         r"datasets\.e\.models\[0\]\.apply: expected one of the classes astro, cort for each image, .* found \(none\)\. "
-        r"Give the class in datasets\.e\.class_column, or apply a model with input\.class_at_prediction: average\.",
+        r"Set datasets\.e\.class_column to a column of these classes, or apply a model with input\.class_at_prediction: average\.",
         message,
     )
     assert plan(whole, entry, e={**applied, "class_column": "kind"})
@@ -449,7 +447,7 @@ def test_outputs_of_single_cells_need_labels_of_single_cells(stills, entry, foun
     message = one_mistake(section, entry)
     assert re.match(
         rf"datasets\.d\.models\[0\]\.network\.output: expected labels of single objects for {found}, found annotations "
-        r"of format binary, in which objects that touch are one\. Give label images, masks or outlines of the objects, "
+        r"of format binary, which do not separate touching objects\. Use label images, masks or outlines of the objects, "
         r"or set network\.output to foreground and train\.loss to \{name: bce",
         message,
     )
@@ -477,8 +475,9 @@ def test_a_window_is_no_longer_than_the_passages_of_the_training_part(movie):
     entry = {"preset": "clstm_unet_text", "train": {"streams": {"unroll": 7}}}
     message = one_mistake(movie, entry)
     assert re.match(
-        r"datasets\.d\.models\[0\]\.train\.streams\.unroll: expected at most the 6 frames in a row that the training "
-        r"part has, found 7\. Lower it, or give that part longer passages \(split\)\.",
+        r"datasets\.d\.models\[0\]\.train\.streams\.unroll: expected at most 6, the number of consecutive frames "
+        r"in the training part, found 7\. Lower it, or change split so that the training part has more consecutive "
+        r"frames\.",
         message,
     )
     assert plan(movie, merge(entry, {"train": {"streams": {"unroll": 6}}}))
@@ -487,7 +486,7 @@ def test_a_window_is_no_longer_than_the_passages_of_the_training_part(movie):
 def test_blocks_make_passages_shorter(movie):
     section = {**movie, "split": {"by": "blocks", "train": 0.4, "validation": 0.3, "test": 0.3}}
     entry = {"preset": "clstm_unet_text", "train": {"streams": {"unroll": 3}}}
-    assert "expected at most the 2 frames in a row" in one_mistake(section, entry)
+    assert "expected at most 2, the number of consecutive frames" in one_mistake(section, entry)
     assert plan({**section, "split": {"by": "blocks", "train": 0.6, "validation": 0.2, "test": 0.2}}, entry)
 
 
@@ -500,7 +499,7 @@ def test_windows_fit_into_the_training_part_of_every_fold(movie, tmp_path):
     entry = {"preset": "clstm_unet_text", "train": {"streams": {"unroll": 10}}}
     for seed in range(3):
         message = one_mistake({**section, "split": {"folds": 3, "seed": seed}}, entry)
-        assert "expected at most the 6 frames in a row that the training part has, found 10" in message
+        assert "expected at most 6, the number of consecutive frames in the training part, found 10" in message
 
 
 # ---- starting weights ------------------------------------------------------------------------------------------
@@ -508,7 +507,9 @@ def test_windows_fit_into_the_training_part_of_every_fold(movie, tmp_path):
 
 def test_how_weights_are_taken_is_said_of_weights_only(stills):
     message = one_mistake(stills, {"preset": "default", "init_weights": "matching"})
-    assert "init_weights says how init_from is taken; give init_from, or leave it out" in message
+    assert (
+        "expected init_from with init_weights: matching, found none. Set init_from, or remove init_weights" in message
+    )
     assert plan(stills, {"preset": "default"})
     assert plan(
         stills, "default", {"preset": "default", "name": "b", "init_from": "d/default", "init_weights": "matching"}
@@ -519,8 +520,8 @@ def test_all_weights_of_another_network_are_refused_and_matching_ones_are_taken(
     other = {"preset": "default", "name": "b", "network": {"output": "flow"}, "train": {"loss": {"name": "flow"}}}
     message = one_mistake(stills, "default", {**other, "init_from": "d/default"})
     assert re.match(
-        r"d/b: expected weights of its own network in init_from d/default, found output foreground instead of flow\. "
-        r"Give both the same network and width, or set init_weights: matching\.",
+        r"d/b: expected weights of the same network in init_from d/default, found output foreground instead of flow\. "
+        r"Set the same network and width for both, or set init_weights: matching\.",
         message,
     )
     assert plan(stills, "default", {**other, "init_from": "d/default", "init_weights": "matching"})
@@ -538,7 +539,8 @@ def test_a_way_into_objects_needs_the_map_that_it_follows(stills, method):
     message = one_mistake(section, "stemnet1")
     assert re.match(
         r"datasets\.d\.postprocess\.instances\.method: expected auto, components or watershed for stemnet1, whose "
-        rf"network\.output is two_classes, found {method}\. Set it to auto, or give stemnet1 network\.output: {method} ",
+        rf"network\.output is two_classes, found {method}\. Set it to auto, or set network\.output: {method} and "
+        r"the matching loss for stemnet1\.",
         message,
     )
     assert plan({**stills, "postprocess": {"instances": {"method": "auto"}}}, "stemnet1")

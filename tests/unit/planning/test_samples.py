@@ -62,25 +62,25 @@ def test_frames_come_in_the_order_of_their_numbers(tmp_path):
 
 def test_a_missing_folder_is_named_with_what_lies_beside_it(tmp_path):
     touch(tmp_path, "data/x.png")
-    with pytest.raises(SampleError, match=r"expected a folder .*/daten, found none.*holds data/"):
+    with pytest.raises(SampleError, match=r"expected a folder .*/daten, found none.*contains data/"):
         scan(tmp_path, "daten/{sample}.png")
 
 
 def test_a_pattern_that_matches_nothing_says_what_is_there(tmp_path):
     touch(tmp_path, "x.PNG")
-    with pytest.raises(SampleError, match=r"expected files that match .*, found none\. .* holds x\.PNG"):
+    with pytest.raises(SampleError, match=r"expected files that match .*, found none\. .* contains x\.PNG"):
         scan(tmp_path, "{sample}.png")
 
 
 def test_two_images_of_one_sample_are_a_mistake(tmp_path):
     touch(tmp_path, "a/1.png", "a/2.png")
-    with pytest.raises(SampleError, match=r"expected one image a sample, found .*1\.png and .*2\.png for 'a'"):
+    with pytest.raises(SampleError, match=r"expected one image per sample, found .*1\.png and .*2\.png for 'a'"):
         scan(tmp_path, "{sample}/*.png")
 
 
 def test_a_name_with_a_control_character_is_refused(tmp_path):
     touch(tmp_path, "a\nb.png")
-    with pytest.raises(SampleError, match="holds a character that no path may have"):
+    with pytest.raises(SampleError, match="contains a character that paths must not contain"):
         scan(tmp_path, "{sample}.png")
 
 
@@ -101,7 +101,7 @@ def test_several_label_images_for_one_image_are_a_mistake(tmp_path):
 def test_an_annotation_wildcard_that_no_image_has_is_a_mistake(tmp_path):
     touch(tmp_path, "a.png")
     found = scan_images(f"{tmp_path}/{{sample}}.png", where="x")
-    with pytest.raises(SampleError, match=r"\{well\} stands in no image path"):
+    with pytest.raises(SampleError, match=r"found \{well\}, which their paths do not contain"):
         attach_annotations(found, path="l/{well}.tif", many=False, where="x")
 
 

@@ -43,16 +43,14 @@ def test_the_order_of_the_images_does_not_matter():
 def test_five_images_in_three_parts_give_three_parts(seed):
     sides, remarks = split(images(5), seed=seed)
     assert set(sides.values()) == {"train", "validation", "test"}
-    assert all(
-        "would have been empty and took image" in text or "train holds 1 instead of 3" in text for text in remarks
-    )
+    assert all("would have been empty, so image" in text or "train contains 1 instead of 3" in text for text in remarks)
 
 
 def test_a_part_that_chance_left_small_is_remarked():
     few = [split(images(18), seed=seed) for seed in range(60)]
     for sides, remarks in few:
         counts = {part: list(sides.values()).count(part) for part in ("validation", "test")}
-        said = [f"{part} holds {count} instead of 4" for part, count in counts.items() if count == 1]
+        said = [f"{part} contains {count} instead of 4" for part, count in counts.items() if count == 1]
         assert all(any(text in remark for remark in remarks) for text in said)
         assert bool(said) == any("instead of 4" in remark for remark in remarks)
     assert not any("instead of" in remark for remark in split(images(400))[1])
@@ -142,7 +140,7 @@ def test_a_table_freezes_the_split(tmp_path):
     ("text", "message"),
     [
         ("sample,split\nimage 0,test\nimage 1,train\n", "found no row for image 2"),
-        ("sample,split\nimage 0,trian\nimage 1,train\nimage 2,test\n", r"found the parts \['trian'\]"),
+        ("sample,split\nimage 0,trian\nimage 1,train\nimage 2,test\n", r"found the unknown parts \['trian'\]"),
         ("sample,split\nimage 0,train\nimage 1,train\nimage 2,test\n", "found no sample for validation"),
         ("name,split\n", "expected the columns sample and split"),
         ("sample,split\nimage 0,train\nimage 0,test\nimage 1,validation\nimage 2,test\n", "two parts for image 0"),
@@ -171,8 +169,14 @@ def test_a_split_by_sequence_needs_sequences():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": "x.csv", "folds": 3}, "table says where each sample goes; leave out folds"),
-        ({"by": "blocks", "stratify": "class"}, "cuts each sequence itself; leave out stratify"),
+        (
+            {"table": "x.csv", "folds": 3},
+            r"expected table alone, .* found folds as well\. Remove folds, or remove table",
+        ),
+        (
+            {"by": "blocks", "stratify": "class"},
+            r"expected by: blocks alone, because it cuts each sequence, found stratify as well\. Remove stratify",
+        ),
     ],
 )
 def test_choices_that_contradict_are_refused(options, message):

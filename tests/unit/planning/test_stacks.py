@@ -64,8 +64,8 @@ def test_the_config_overrules_the_metadata(tmp_path):
 def test_pages_without_metadata_name_both_readings(tmp_path):
     write_stack(tmp_path / "a.tif", "", (4, 8, 9), imagej=False)
     message = (
-        r"datasets\.x\.images: expected metadata that say what the planes of a stack are, found axes IYX of 4 x 8 x 9 "
-        r"in .*a\.tif\. They may be frames or sections: set stack\.axis to time \(one sequence\), to z \(a z-stack\), or "
+        r"datasets\.x\.images: expected metadata that define the axes of the stack, found axes IYX of 4 x 8 x 9 "
+        r"in .*a\.tif\. Set stack\.axis to time \(one sequence\), z \(a z-stack\), or "
     )
     with pytest.raises(SampleError, match=message):
         planes(tmp_path / "{sample}.tif")
@@ -78,7 +78,7 @@ def test_single_images_are_left_alone(tmp_path):
     found = scan_images(str(tmp_path / "{sample}.tif"), where="x")
     assert planes(tmp_path / "{sample}.tif") == found
     with pytest.raises(
-        ValueError, match=r"stack\.axis: expected stacks because of time, found a single plane in .*a\.tif"
+        ValueError, match=r"stack\.axis: expected stacks for axis time, found a single plane in .*a\.tif"
     ):
         planes(tmp_path / "{sample}.tif", axis="time")
 

@@ -115,7 +115,7 @@ def test_any_size_keeps_its_shape(method, shape):
 
 @pytest.mark.parametrize("method", METHODS_AND_NONE)
 def test_a_stack_is_refused(method):
-    with pytest.raises(ValueError, match=r"shape \(rows, columns\), found \(2, 5, 5\)\. Give one channel"):
+    with pytest.raises(ValueError, match=r"shape \(rows, columns\), found \(2, 5, 5\)\. Pass one channel"):
         subtract(np.zeros((2, 5, 5)), method=method)
 
 

@@ -113,8 +113,8 @@ def test_the_stage_writes_what_rests_and_the_report_says_it(tmp_path):
     assert len(lines) == 2
     [finding] = describe_resting({"train-0000": folder})
     assert (finding["severity"], finding["where"]) == ("warning", "sequence s1, train-0000")
-    assert finding["finding"].startswith("the temporal background holds 1 object that stayed in most of the frames")
-    assert finding["finding"].endswith("at row 40, column 50, in 60% of them")
+    assert finding["finding"].startswith("the temporal background contains 1 object that stayed in most of the frames")
+    assert finding["finding"].endswith("at row 40, column 50) is present in 60% of them")
 
 
 def test_few_frames_and_backgrounds_of_single_frames_say_nothing(tmp_path):

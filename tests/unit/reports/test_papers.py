@@ -132,7 +132,7 @@ TABLE = ("tables", 0)
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("a: [", r"x\.yaml: expected YAML, found something else"),
+        ("a: [", r"x\.yaml: expected YAML, found invalid syntax"),
         ("- 1", r"x\.yaml: expected title, citation, remarks, tables, found \[1\]"),
         (changed(("titel",), "T"), r"x\.yaml: expected one of title, .*, found 'titel'"),
         (changed(("title",), None), r"x\.yaml: expected the key title, found \['citation'"),
@@ -146,7 +146,7 @@ TABLE = ("tables", 0)
         (changed((*TABLE, "systems", 0, "values", "a"), True), r"values\.a\.published: expected a number, found True"),
         (changed((*TABLE, "systems", 0, "values", "a"), {"read_as": 1}), r"values\.a: expected the key published"),
         (changed((*TABLE, "systems", 0, "how"), "by hand"), r"systems\[0\]\.how: expected one of any, trained"),
-        (changed((*TABLE, "systems"), [{"label": "S"}, {"label": "S"}]), r"expected one entry a system, found 'S' twice"),
+        (changed((*TABLE, "systems"), [{"label": "S"}, {"label": "S"}]), r"expected one entry per system, found 'S' twice"),
     ],
 )  # fmt: skip
 def test_mistakes_of_a_file_are_named(tmp_path, content, message):
@@ -155,7 +155,9 @@ def test_mistakes_of_a_file_are_named(tmp_path, content, message):
 
 
 def test_missing_file_is_named_with_those_that_are_there():
-    with pytest.raises(ValueError, match=r"nobody\.yaml: expected the figures of a paper, found no file\. .*isbi2012"):
+    with pytest.raises(
+        ValueError, match=r"nobody\.yaml: expected the published scores of a paper, found no file\. .*isbi2012"
+    ):
         load_paper("nobody")
 
 
@@ -312,7 +314,7 @@ def test_a_narrower_network_is_called_a_small_variant(tmp_path):
         made = run("mine", "p", settings={"width": width})
         chapter = papers.compare_with_paper(small(tmp_path), runs=[made], metrics=metrics_of(tmp_path))
         assert ("small variants" in chapter["sentence"]) is said
-        assert ("no reproduction" in chapter["sentence"]) is said
+        assert ("not reproductions" in chapter["sentence"]) is said
 
 
 def test_changes_are_said_in_the_first_row_of_a_run_and_no_other():

@@ -268,7 +268,7 @@ def test_jpeg_leaves_marks_that_grow_as_its_quality_falls():
 
 
 def test_jpeg_of_a_sixteen_bit_camera_is_refused():
-    with pytest.raises(ValueError, match="255 counts or fewer, found 4000"):
+    with pytest.raises(ValueError, match="at most 255 counts, found 4000"):
         expose(
             np.zeros((8, 8)), full_scale_counts=4000, offset_counts=0, noise=0, jpeg_quality=90,
             rng=np.random.default_rng(0),
@@ -328,7 +328,7 @@ def test_cells_without_a_place_are_a_finding_of_the_check(tmp_path):
     [finding] = describe_places(tmp_path / "s")
     failed = [simulate_image(name, seed=1, simulate=section).summary["failed"] for name in ("a", "b")]
     assert sum(failed) > 0
-    assert finding["finding"].startswith(f"{sum(failed)} of 24 simulated cells found no place, in")
+    assert finding["finding"].startswith(f"{sum(failed)} of 24 simulated cells could not be placed, in")
     simulate_shard(output_dir=tmp_path / "t", samples=samples, seed=1, simulate=settings(cells=1))
     assert describe_places(tmp_path / "t") == []
 
@@ -349,12 +349,12 @@ def test_discs_are_placed_up_to_the_density_that_is_refused():
     [
         (
             {"cells": 900, "size": [128, 128], "cell": {"radius_px": 10}},
-            r"found cells up to 900: cells with radius_px 10 to 10 in 128 x 128 px .* more than about 5\d.* Set cells to "
+            r"found cells up to 900\. At most about 5\d cells with radius_px 10 to 10 .* in 128 x 128 px\. Set cells to "
             r"40 or fewer, raise overlap.limit, or set overlap.no_place: place",
         ),
         (
             {"cell": {"brightness": [-0.3, -0.1]}},
-            r"light for cells to take away, found cell.brightness from -0.3 .* Set background.level to 0.3 or more",
+            r"light for cells that are darker than it, found cell.brightness from -0.3 .* Set background.level to 0.3 or more",
         ),
         ({"camera": {"jpeg_quality": 90}}, r"255 or less for jpeg_quality, found 4100.* set offset_counts: 0"),
         ({"camera": {"noise": -0.1}}, r"greater than or equal to 0"),

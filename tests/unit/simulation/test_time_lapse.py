@@ -703,7 +703,7 @@ def test_objects_table_says_how_much_light_is_left_where_cells_fade(tmp_path):
 def test_a_fade_lasts_a_frame_at_least():
     assert Simulate(time_lapse={}).time_lapse.fading is None
     assert Simulate(time_lapse={"fading": {"frames": 3}}).time_lapse.fading.frames == (3, 3)
-    with pytest.raises(ValidationError, match=r"frames of 1 or more, found \[0, 2\]\. .* leave fading out"):
+    with pytest.raises(ValidationError, match=r"frames of 1 or more, found \[0, 2\]\. .* remove fading"):
         Simulate(time_lapse={"fading": {"frames": [0, 2]}})
 
 
@@ -788,7 +788,7 @@ def test_a_track_is_an_unbroken_run_of_frames_in_which_a_cell_is_seen():
 
 def test_more_tracks_than_sixteen_bits_hold_are_refused():
     lives = [life(number) for number in range(1, 65536)]
-    with pytest.raises(ValueError, match=r"sequence a, frame 0: expected at most 65534 tracks.* Set fewer"):
+    with pytest.raises(ValueError, match=r"sequence a, frame 0: expected at most 65534 tracks.* Lower time_lapse"):
         Lineage("a").see(0, lives=lives, visible=range(1, 65536))
 
 

@@ -91,7 +91,7 @@ def test_a_plane_of_a_stack_is_measured(tmp_path):
     [
         (0.5, 0.5, None, []),
         (0.5, 0.5, 0.504, []),
-        (0.5, 0.5, 0.65, ["the metadata say 0.5 um a pixel, the config says 0.65 um"]),
+        (0.5, 0.5, 0.65, ["the pixel size is 0.5 um in the metadata, but 0.65 um in the config"]),
         (0.5, 0.25, 0.5, ["pixels of 0.5 um along rows and 0.25 um along columns are not square"]),
     ],
 )
@@ -107,7 +107,7 @@ def test_the_top_of_a_12_bit_camera_is_named(tmp_path):
     image_yx = ramp()
     image_yx[:4] = 4095
     [finding] = check(tmp_path, [sample_row(tmp_path, "a", image_yx)])["findings"]
-    assert finding["finding"] == "10.0% of the pixels are at 4095, the top of the camera's range"
+    assert finding["finding"] == "10.0% of the pixels are at 4095, the maximum of the camera"
 
 
 def test_saturation_is_the_fraction_at_the_top_of_the_type(tmp_path):
@@ -116,12 +116,12 @@ def test_saturation_is_the_fraction_at_the_top_of_the_type(tmp_path):
     content = check(tmp_path, [sample_row(tmp_path, "a", image_yx)])
     assert content["images"][0]["saturated_fraction"] == pytest.approx(0.1)
     assert [(f["severity"], f["sample"]) for f in content["findings"]] == [("warning", "a")]
-    assert "10.0% of the pixels are at the top of uint8" in content["findings"][0]["finding"]
+    assert "10.0% of the pixels are at the maximum of uint8" in content["findings"][0]["finding"]
 
 
 def test_a_constant_image_is_a_warning(tmp_path):
     content = check(tmp_path, [sample_row(tmp_path, "a", np.full(SHAPE, 7, np.uint8))])
-    assert [(f["severity"], f["finding"]) for f in content["findings"]] == [("warning", "every pixel is 7")]
+    assert [(f["severity"], f["finding"]) for f in content["findings"]] == [("warning", "every pixel has the value 7")]
 
 
 def test_colours_are_noted_and_grey_in_rgba_is_not(tmp_path):
@@ -132,7 +132,7 @@ def test_colours_are_noted_and_grey_in_rgba_is_not(tmp_path):
     content = check(tmp_path, rows)
     assert [image["channels"] for image in content["images"]] == [4, 3]
     assert [(f["severity"], f["sample"], f["finding"]) for f in content["findings"]] == [
-        ("note", "c", "colours become one luminance")
+        ("note", "c", "colours are converted to luminance")
     ]
     assert check(tmp_path, rows, channel=1)["findings"] == []
 
@@ -145,7 +145,7 @@ def test_objects_are_counted(tmp_path):
     expected = {"sample": "a", "objects": 3, "touching_border": 1, "empty": 1, "broken": 0, "overlapping": 0}
     assert {key: truth[key] for key in expected} == expected
     assert truth["areas_px"] == sorted(int(mask.sum()) for _, mask in masks[:3])
-    assert content["findings"][0]["finding"] == "1 of 4 annotations hold no pixel"
+    assert content["findings"][0]["finding"] == "1 of 4 annotations contain no pixels"
 
 
 @pytest.mark.parametrize("order", ["row", "column"])
@@ -154,7 +154,7 @@ def test_runs_counted_the_other_way_stop_the_run(tmp_path, order):
     rows = [sample_row(tmp_path, "a", ramp())]
     other = {"row": "column", "column": "row"}[order]
     with pytest.raises(
-        ValueError, match=rf"1 image \(a\) that are compact when .* by {order}\. Set annotations\.order"
+        ValueError, match=rf"1 image \(a\) that become compact when .* by {order}\. Set annotations\.order"
     ):
         check(tmp_path, rows, format="rle", order=other, table=str(table))
     assert not (tmp_path / "check.json").exists()
@@ -179,11 +179,11 @@ def test_a_binary_image_of_mostly_objects_is_noted_with_its_key(tmp_path):
 
 def test_broken_outlines_and_a_full_image_are_remarked(tmp_path):
     row = sample_row(tmp_path, "a", ramp())
-    broken = Instance(2, 2, np.ones((3, 3), bool), "1", broken="outline leaves the image")
+    broken = Instance(2, 2, np.ones((3, 3), bool), "1", broken="outline extends beyond the image")
     section = Annotations.model_validate({"format": "coco", "table": "t.json"}).model_dump(mode="json")
     truth, [finding] = describe_objects(row, [broken], shape=SHAPE, annotations=section)
     assert truth["broken"] == 1
-    assert finding["finding"] == "1 of 1 annotations are broken (outline leaves the image)"
+    assert finding["finding"] == "1 of 1 annotations are broken (outline extends beyond the image)"
     full = Instance(0, 0, np.ones(SHAPE, bool), "1")
     _, [finding] = describe_objects(row, [full], shape=SHAPE, annotations=section)
     assert (finding["severity"], finding["finding"]) == ("note", "objects cover 100% of the image")
@@ -198,7 +198,9 @@ def test_transposed_masks_of_square_images_stop_the_run(tmp_path):
     table = write_table(tmp_path / "t.csv", [("a", mask) for mask in masks], order="row")
     rows = [sample_row(tmp_path, "a", image_yx)]
     assert check(tmp_path, rows, format="rle", order="row", table=str(table))["annotations"][0]["objects"] == 40
-    with pytest.raises(ValueError, match=r"found in 1 image \(a\) .* counted by row\. Set annotations\.order to row"):
+    with pytest.raises(
+        ValueError, match=r"found this in 1 image \(a\) .* counted by row\. Set annotations\.order to row"
+    ):
         check(tmp_path, rows, format="rle", order="column", table=str(table))
 
 

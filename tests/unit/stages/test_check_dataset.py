@@ -60,9 +60,9 @@ def test_the_terminal_hears_counts_sizes_and_grouped_findings():
     lines = describe("cells", images=images, truths=[truth("a", 3), truth("b", 4)], areas_px=areas, findings=odd)
     assert lines == [
         "cells: 2 images of 64 x 80, 32 x 80 px (uint8, 1 channel(s); values 3 to 250)",
-        "cells: 7 objects in 2 annotated images, 3 to 4 each; area 51 px, nine in ten from 6 to 96",
+        "cells: 7 objects in 2 annotated images, 3 to 4 per image; median area 51 px, 90 % from 6 to 96 px",
         "cells: warning: twins. Leave one out.",
-        "cells: note: 5 images (s0, s1, s2 and 2 more): 0 % dark (and others alike). Expose longer.",
+        "cells: note: 5 images (s0, s1, s2 and 2 more): 0 % dark (and similar findings). Expose longer.",
     ]
 
 
@@ -110,9 +110,9 @@ def test_images_of_several_kinds_are_one_warning_a_kind():
     images = [image("a"), image("b", dtype="uint16"), image("c", channels=3), image("d", pixel_height_um=0.5)]
     images += [image("e", pixel_height_um=0.504), image("f", pixel_height_um=0.65)]
     assert texts(compare_images(images, dataset="cells")) == [
-        ("warning", "images of different pixel types: uint8 (5 images), uint16 (1 images)"),
-        ("warning", "images of different numbers of channels: 1 (5 images), 3 (1 images)"),
-        ("warning", "images of different pixel sizes: 0.5 um (2 images), 0.65 um (1 images)"),
+        ("warning", "images have different pixel types: uint8 (5 images), uint16 (1 images)"),
+        ("warning", "images have different numbers of channels: 1 (5 images), 3 (1 images)"),
+        ("warning", "images have different pixel sizes: 0.5 um (2 images), 0.65 um (1 images)"),
     ]
 
 
@@ -144,8 +144,8 @@ def test_odd_annotations_are_counted_once_for_the_dataset():
     areas = np.array([3] + [9] * 2 + [1000] * 96)
     assert texts(compare_annotations(truths, areas_px=areas, dataset="cells")) == [
         ("note", "3 of 99 objects are tiny, below 10 px"),
-        ("note", "4 of 99 objects overlap, 9 px"),
-        ("note", "2 of 99 objects are in parts that do not touch"),
-        ("note", "1 of 3 annotated images have no object (c)"),
+        ("note", "4 of 99 objects overlap, in 9 px"),
+        ("note", "2 of 99 objects consist of separate parts"),
+        ("note", "1 of 3 annotated images contain no objects (c)"),
     ]
     assert compare_annotations([truth("a", 0)], areas_px=NO_AREAS, dataset="cells") == []

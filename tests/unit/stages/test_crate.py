@@ -138,14 +138,16 @@ def test_the_same_files_give_the_same_bytes(example):
 
 def test_a_missing_result_is_named_and_no_half_crate_is_left(tmp_path):
     keywords = write_example(tmp_path)
-    with pytest.raises(ValueError, match=r"none.csv: expected a result, found nothing there\. Run snakemake again"):
+    with pytest.raises(
+        ValueError, match=r"none.csv: expected a result, found nothing there\. Run snakemake again to create it"
+    ):
         write_crate(**{**keywords, "files": {"none.csv": "missing"}})
     assert not keywords["output_path"].exists()
 
 
 def test_a_date_that_is_none_is_refused(tmp_path):
     keywords = write_example(tmp_path)
-    with pytest.raises(ValueError, match=r"expected one like 2026-01-31 23:59 UTC, found 'today'\. Give that of"):
+    with pytest.raises(ValueError, match=r"expected a date like 2026-01-31 23:59 UTC, found 'today'\. Use the date of"):
         write_crate(**{**keywords, "provenance": {"date": "today"}})
 
 

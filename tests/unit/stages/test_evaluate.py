@@ -374,8 +374,8 @@ def test_padding_holds_no_predicted_object(tmp_path):
 def test_missing_and_extra_predictions_are_named(tmp_path, room, kept, said):
     folders = write_shard(tmp_path / "truth", "test-0000", drawn_images(3))
     other = write_shard(tmp_path / "other", "test-0000", drawn_images(kept))
-    message = rf"test-0000: expected {room} of the 3 samples in labels, found {said}\. Remove .* run snakemake"
-    with pytest.raises(ValueError, match=message):
+    message = rf"test-0000: expected {room} for the 3 samples in labels, found differences \({said}\)\. "
+    with pytest.raises(ValueError, match=message + "Remove .* run snakemake"):
         evaluate(tmp_path, folders | {f"{room}_dir": other[f"{room}_dir"]})
 
 
@@ -384,7 +384,9 @@ def test_a_segmentation_of_another_size_is_refused(tmp_path):
     folders = write_shard(tmp_path, "test-0000", drawn)
     wrong = {"x0": (*drawn["x0"][:2], np.zeros((5, 5), dtype=np.int64))}
     other = write_shard(tmp_path / "other", "test-0000", wrong)
-    with pytest.raises(ValueError, match=r"x0: expected a segmentation of 40 x 56 px as its labels, found 5 x 5\."):
+    with pytest.raises(
+        ValueError, match=r"x0: expected a segmentation of 40 x 56 px, the size of its labels, found 5 x 5 px\."
+    ):
         evaluate(tmp_path, folders | {"segmentation_dir": other["segmentation_dir"]})
 
 

@@ -166,9 +166,7 @@ def test_images_without_an_object_stay_without(tmp_path, monkeypatch):
 def test_without_any_object_there_is_nothing_to_be_like(tmp_path):
     empty_yx = np.random.default_rng(0).normal(300, 40, size=(64, 64)).astype(np.uint16)
     samples = [write_sample(tmp_path, "empty", empty_yx, np.zeros((64, 64), dtype=np.uint16))]
-    with pytest.raises(
-        ValueError, match=r"simulate\.like: expected objects in the images of cells .* found none in 1 "
-    ):
+    with pytest.raises(ValueError, match=r"simulate\.like: expected objects in the images of cells, found none in 1 "):
         match(tmp_path, samples)
 
 
@@ -466,16 +464,16 @@ SIMULATED = {"simulate": {"images": 9}, "models": ["default"]}
         ("cels", {}, r"datasets\.alike\.simulate\.like: expected a dataset of this config, found 'cels'\. "
                      r"Did you mean cells\? Known: cells\."),
         ("alike", {}, r"datasets\.alike\.simulate\.like: expected another dataset, found alike itself\. "
-                      r"Name the images to be like\."),
+                      r"Set like to the dataset of the images to imitate\."),
         ("second", {"second": {"simulate": {"like": "cells"}, "models": ["default"]}},
-         r"datasets\.alike\.simulate\.like: expected images of a microscope, or a simulation with settings of its "
-         r"own, found second, which is itself like cells\. Name cells\."),
+         r"datasets\.alike\.simulate\.like: expected microscope images, or a simulation without like, found "
+         r"second, which is itself fitted to cells\. Set like to cells\."),
         ("second", {"second": {"simulate": {"like": "alike"}, "models": ["default"]}},
-         r"which is itself like alike\. Leave out like in one of the two\."),
+         r"which is itself fitted to alike\. Remove like from one of the two\."),
         ("few", {"few": {"simulate": {"images": 2}, "models": [{"apply": "cells/tuned"}]},
                  "cells": {"models": [{"preset": "default", "name": "tuned"}]}},
-         r"datasets\.alike\.simulate\.like: expected training images in few, found only test\. Give "
-         r"datasets\.few\.split a train above 0, or name another dataset\."),
+         r"datasets\.alike\.simulate\.like: expected training images in few, found only test\. Set "
+         r"datasets\.few\.split\.train above 0, or set like to another dataset\."),
     ],
     ids=["unknown", "itself", "like of like", "in a circle", "no training"],
 )  # fmt: skip
@@ -501,10 +499,10 @@ def test_the_report_of_a_simulation_shows_its_match(tmp_path, monkeypatch):
     for match_path in (None, tmp_path / "match.csv"):
         write_report(output_path=tmp_path / "report.html", match_path=match_path, **arguments)
         pages.append((tmp_path / "report.html").read_text())
-    assert "How like are the simulated images?" not in pages[0]
-    assert "<h3>How like are the simulated images?</h3>" in pages[1]
+    assert "How similar are the simulated images to the real ones?" not in pages[0]
+    assert "<h3>How similar are the simulated images to the real ones?</h3>" in pages[1]
     assert "Real and simulated images by statistic" in pages[1]
-    assert "Wasserstein distance from the real images" in pages[1]
+    assert "Wasserstein distance to the real images" in pages[1]
 
 
 def test_the_page_says_how_like_the_images_are():
@@ -522,12 +520,12 @@ def test_the_page_says_how_like_the_images_are():
         {"statistic": "solidity", **row, **dict.fromkeys(numbers), "n_undefined": 40},
     ]
     page = describe_likeness(rows)
-    assert page["sentence"].startswith("Mean distance of 3 statistics from the real images: 1.500 as the section is")
-    assert "0.500 after matching. 1 of 2 lie as near" in page["sentence"]
+    assert page["sentence"].startswith("Mean distance to the real images over 3 statistics: 1.500 with the settings")
+    assert "0.500 after matching. After matching, 1 of 2 distances are no larger" in page["sentence"]
     assert page["figure"].svg.count("<title>") == 3  # undefined values are not drawn
     assert "Noise: 1.500 before, 0.250 after" in page["figure"].svg
     cells_of_noise = page["table"].rows[0]
     assert [cell.text for cell in cells_of_noise[:6]] == ["Noise, counts", "4", "9", "4.1", "1.500", "0.250"]
     assert cells_of_noise[-1].note == "2 undefined"
-    assert "no setting follows it" in page["table"].rows[2][0].note
+    assert "no setting is matched to it" in page["table"].rows[2][0].note
     assert page["table"].rows[3][1].text == "–"

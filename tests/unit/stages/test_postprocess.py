@@ -296,8 +296,8 @@ def test_a_missing_prediction_is_named(shards, fitted, tmp_path):
     more = write_shard(tmp_path, "test-0000", {"x0": draw_cells(40), "x9": draw_cells(41)})
     with pytest.raises(
         ValueError,
-        match=r"expected probabilities of the 2 samples in images, found missing x9; "
-        r"extra x1\. Remove .* and run snakemake again",
+        match=r"expected probabilities for the 2 samples in images, found differences \(missing x9; "
+        r"extra x1\)\. Remove .* and run snakemake again",
     ):
         segment(tmp_path, more | {"probabilities": shards["test"]["probabilities"]}, fitted)
 
@@ -309,7 +309,7 @@ def test_probabilities_of_another_size_are_refused(shards, fitted, tmp_path):
 
 
 def test_a_fit_with_other_settings_is_refused(shards, fitted, tmp_path):
-    with pytest.raises(ValueError, match=r"postprocess.json: expected a fit with the settings of this job, found"):
+    with pytest.raises(ValueError, match=r"postprocess.json: expected a fit made with this job's settings, found"):
         segment(tmp_path, shards["test"], fitted, postprocess=settings(closing={"radius_px": 3}))
 
 
@@ -379,7 +379,7 @@ def test_boundary_pixels_of_one_class_give_no_classifier(shards, tmp_path):
         "boundary"
     ]
     assert boundary["model"] is None
-    assert "not of both classes" in boundary["reason"]
+    assert "do not include both classes" in boundary["reason"]
 
 
 def test_held_out_accuracy_and_base_rate_are_reported(fitted):
@@ -445,7 +445,7 @@ def test_windows_stand_for_large_images_where_something_is_chosen(shards, tmp_pa
     monkeypatch.setattr("cellmill.images.windows.WHOLE_PIXELS", 100)
     monkeypatch.setattr("cellmill.images.windows.CORE_PX", 34)
     found = fit(tmp_path, [shards["train"]], [shards["validation"]], settings())
-    assert "v0: 4 of its 4 windows stand for this large image" in caplog.text
+    assert "v0: large image, fitted on 4 of its 4 windows" in caplog.text
     for each in (whole, found):
         each["threshold"].pop("reason")
     assert found["threshold"] == whole["threshold"]  # the windows cover all pixels

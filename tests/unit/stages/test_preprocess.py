@@ -158,14 +158,14 @@ def test_single_images_have_no_temporal_background(tmp_path):
 
 
 def test_two_frames_are_too_few_for_a_temporal_background(tmp_path, two_sequences):
-    with pytest.raises(ValueError, match=r"sequence a, from .*: expected at least 3 frames .* found 2\. Choose"):
+    with pytest.raises(ValueError, match=r"sequence a, from .*: expected at least 3 frames .* found 2\. Set"):
         preprocess(tmp_path / "out", two_sequences[0][:2], background={"method": "temporal_mode"})
 
 
 def test_frames_of_two_sizes_are_refused(tmp_path, two_sequences):
     rows = two_sequences[0][:4]
     tifffile.imwrite(rows[3]["image"], np.ones((30, 45), np.uint16))
-    with pytest.raises(ValueError, match=r"sequence a.*frames of one size.*found 30 x 44, 30 x 45 px"):
+    with pytest.raises(ValueError, match=r"sequence a.*frames of the same size.*found 30 x 44, 30 x 45 px"):
         preprocess(tmp_path / "out", rows, background={"method": "temporal_median"})
 
 
@@ -187,10 +187,10 @@ def test_a_resolved_section_is_valid_again():
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"background": {"method": "gaussian", "radius_px": 9}}, "sigma_px beside method gaussian, found radius_px"),
-        ({"background": {"radius_px": 9}}, "expected no number beside method none, found radius_px"),
+        ({"background": {"method": "gaussian", "radius_px": 9}}, "sigma_px with method gaussian, found radius_px"),
+        ({"background": {"radius_px": 9}}, "expected no other key with method none, found radius_px"),
         ({"background": {"method": "rolling_ball", "radius_px": 0}}, "greater than 0"),
-        ({"fit": {"mode": "resize"}}, r"expected a size for mode resize, found none\. Give"),
+        ({"fit": {"mode": "resize"}}, r"expected a size for mode resize, found none\. Set size to"),
         ({"fit": {"size": [64, 64]}}, r"expected no size for mode none, found \[64, 64\]"),
         ({"fit": {"mode": "resize", "size": [64]}}, "size"),
         ({"channel": "red"}, "channel"),

@@ -103,7 +103,7 @@ def test_of_two_equal_objects_the_first_stays_and_the_other_is_reported(tmp_path
             "sample": "a",
             "object": "2",
             "fault": "hidden",
-            "detail": "every pixel lies in smaller objects",
+            "detail": "every pixel belongs to smaller objects",
             "pixels": area,
         }
     ]
@@ -407,9 +407,9 @@ def test_a_label_image_without_background_keeps_all_objects(tmp_path):
 @pytest.mark.parametrize(
     ("codes", "message"),
     [
-        (np.full(SHAPE, 1.5, np.float32), r"expected whole numbers from 0 for objects.*found 1\.5"),
+        (np.full(SHAPE, 1.5, np.float32), r"expected whole object numbers from 0.*found 1\.5"),
         (np.full(SHAPE, -1, np.int16), "found -1"),
-        (np.full(SHAPE, 65535, np.uint16), "65535 excepted, found 65535. Renumber"),
+        (np.full(SHAPE, 65535, np.uint16), "except 65535, found 65535. Renumber"),
     ],
 )
 def test_numbers_that_cannot_be_objects_are_refused(tmp_path, codes, message):
@@ -488,13 +488,13 @@ def test_coloured_annotations_are_refused(tmp_path):
     colours = np.zeros((*SHAPE, 3), np.uint8)
     colours[5:9, 5:9, 0] = 255
     row = sample_row(tmp_path, "a", annotations=[write_png(tmp_path / "m" / "a.png", colours)])
-    with pytest.raises(ValueError, match="expected one number a pixel, found 3 channels that differ"):
+    with pytest.raises(ValueError, match="expected one number per pixel, found 3 channels that differ"):
         rasterize(tmp_path / "out", [row], format="label_image", path="m")
 
 
 def test_two_files_for_one_label_image_are_refused(tmp_path):
     row = sample_row(tmp_path, "a", annotations=["x.png", "y.png"])
-    with pytest.raises(ValueError, match=r"sample a: expected one annotation file, found 2: x\.png, y\.png\. Make"):
+    with pytest.raises(ValueError, match=r"sample a: expected one annotation file, found 2: x\.png, y\.png\. Narrow"):
         rasterize(tmp_path / "out", [row], format="label_image", path="*.png")
 
 
@@ -527,7 +527,9 @@ def test_a_missing_annotation_is_an_error_or_an_empty_image(tmp_path):
 def test_an_unreadable_table_is_named(tmp_path, content):
     if content is not None:
         (tmp_path / "t.csv").write_text(content)
-    with pytest.raises(ValueError, match=r"t\.csv: expected a table with commas and one header row, found: .*\. Save"):
+    with pytest.raises(
+        ValueError, match=r"t\.csv: expected a comma-separated table with one header row, found: .*\. Save"
+    ):
         rasterize(
             tmp_path / "out", [sample_row(tmp_path, "a")], format="rle", order="row", table=str(tmp_path / "t.csv")
         )
@@ -559,14 +561,14 @@ def test_a_thousand_objects_do_not_take_a_thousand_images(tmp_path):
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"format": "rle"}, "table and order for format rle, found that table is needed; order is needed"),
-        ({"format": "rle", "table": "t.csv", "order": "row", "path": "x"}, "path is not read"),
-        ({"format": "binary"}, "expected path for format binary, found that path is needed"),
-        ({"format": "label_image", "path": "x", "order": "row"}, "order is not read"),
-        ({"format": "label_image", "path": "x", "foreground": "zero"}, "foreground is not read"),
+        ({"format": "rle"}, "table and order for format rle, found no table; no order"),
+        ({"format": "rle", "table": "t.csv", "order": "row", "path": "x"}, "path, which this format does not use"),
+        ({"format": "binary"}, "expected path for format binary, found no path"),
+        ({"format": "label_image", "path": "x", "order": "row"}, "order, which this format does not use"),
+        ({"format": "label_image", "path": "x", "foreground": "zero"}, "foreground, which this format does not use"),
         (
             {"format": "rle", "table": "t", "order": "row", "rle_column": "r"},
-            "sample_column and rle_column go together",
+            "only one of sample_column and rle_column",
         ),
         ({"format": "rle", "table": "t", "order": "F"}, "'row' or 'column'"),
         ({"format": "yaml"}, "'rle', 'coco', 'label_image', 'mask_folder'"),

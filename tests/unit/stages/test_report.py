@@ -143,20 +143,20 @@ def test_first_sentence_names_the_best_model_and_its_scores(example):
     # means of DICE by hand: wide 0.85, narrow 0.7166667; wide leads on two of three images
     text = example[3].text
     assert "Of 2 models, wide is the best on 3 test images" in text
-    assert "Dice 0.850 (95 % interval 0.830–0.870)" in text
+    assert "Dice 0.850 (95 % confidence interval 0.830–0.870)" in text
     assert "average precision of 0.550 (0.530–0.570), at a threshold of 0.438" in text
-    assert "Its Dice is 0.133 above that of narrow (0.083–0.183), and higher on 2 of 3 images" in text
-    assert "The interval of the difference leaves out 0." in text
+    assert "Its Dice is 0.133 higher than that of narrow (0.083–0.183); it is higher on 2 of 3 images" in text
+    assert "The confidence interval of the difference excludes 0." in text
 
 
 @pytest.mark.parametrize(
     "said",
     [
         "7,763,041", "1 h 6 min", "CPU", "2026-03-14", "4f2a91c0d3be", "48 × 64", "uint16", "850 to 2,210",
-        "accuracy on images held out", "0.674", "best on the validation images".capitalize(), "Learning rate",
-        "Effect of postprocessing", "a01, a03", "All 3 test images, the lowest Dice first",
-        "boundary tuning and closing", "How much better wide is, on the same images", "2 : 1", "expected calibration error",
-        "Score and size of objects", "1 found, 2 missed", "snakemake results/cells/report.html", "numpy", CONFIG.split("\n")[0],
+        "accuracy on held-out images", "0.674", "best on the validation images".capitalize(), "Learning rate",
+        "Effect of postprocessing", "a01, a03", "All 3 test images, lowest Dice first",
+        "boundary tuning and closing", "Score of wide minus that of each other model, on the same images", "2 : 1",
+        "Expected calibration error", "Detection by object size", "1 found, 2 missed", "snakemake results/cells/report.html", "numpy", CONFIG.split("\n")[0],
     ],
 )  # fmt: skip
 def test_page_says(example, said):
@@ -197,8 +197,8 @@ def test_page_without_annotations_shows_predictions_and_counts(tmp_path):
     views = [a["value"] for a in page.all("input") if a.get("name") == "view"]
     assert views == ["raw", "preprocessed", "probability", "prediction"]
     # one object per image, found by narrow, which is first in the config
-    assert "narrow, wide found 3 objects (narrow) in 3 images. Nothing is annotated here" in page.text
-    assert "Trained elsewhere and applied as it is: …/wide.cellmill" in page.text
+    assert "2 models: narrow, wide. narrow found 3 objects in 3 images. The images have no annotations" in page.text
+    assert "Trained elsewhere and applied unchanged: …/wide.cellmill" in page.text
     assert "Size of the objects" in page.text
     assert "Comparison" not in page.text
 
@@ -211,7 +211,7 @@ def test_page_says_where_no_score_is_defined(tmp_path):
     compared = pd.read_csv(tmp_path / "comparisons.csv")
     compared.assign(value=np.nan, ci_low=np.nan, ci_high=np.nan).to_csv(tmp_path / "comparisons.csv", index=False)
     _, page = write(tmp_path, arguments)
-    assert "No test image has a Dice." in page.text
+    assert "No test image has a Dice score." in page.text
 
 
 def test_cards_lead_to_their_files(tmp_path):
@@ -250,7 +250,7 @@ def test_what_the_jobs_took_is_drawn_and_tabulated(tmp_path):
     _, page = write(tmp_path, build_example(tmp_path, benchmarks_dir=folder))
     assert "2 jobs6.0 s" in page.text  # two lines of a box
     assert "this page" in page.text
-    assert "What the stages took" in page.text
+    assert "Time and memory of the stages" in page.text
     assert runtime.read_jobs(None) == runtime.read_jobs(tmp_path / "nothing") == []
 
 
@@ -291,10 +291,10 @@ def test_heat_colours_rise_in_brightness():
 
 def test_page_says_that_the_images_are_of_one_sequence(tmp_path):
     arguments = build_example(tmp_path)
-    assert "All test images are of one sequence or group" not in write(tmp_path, arguments)[1].text
+    assert "All test images belong to a single sequence or group" not in write(tmp_path, arguments)[1].text
     compared = pd.read_csv(tmp_path / "comparisons.csv", keep_default_na=False)
     compared.assign(n_groups=1).to_csv(tmp_path / "comparisons.csv", index=False)
-    assert "All test images are of one sequence or group" in write(tmp_path, arguments)[1].text
+    assert "All test images belong to a single sequence or group" in write(tmp_path, arguments)[1].text
 
 
 def test_page_without_gallery(tmp_path):
@@ -307,7 +307,10 @@ def test_frames_of_one_sequence_on_both_sides_are_said(tmp_path):
     for row in arguments["samples"]:
         row["sequence"] = "s1"
     _, page = write(tmp_path, arguments)
-    assert "One sequence has frames in more than one split: s1. The scores hold for other frames of it" in page.text
+    assert (
+        "One sequence has frames in more than one split: s1. The scores apply to other frames of this sequence"
+        in page.text
+    )
 
 
 def test_different_package_versions_are_said(example):
@@ -324,7 +327,7 @@ def test_missing_image_is_named(tmp_path):
     arguments["scores_path"] = tmp_path / "metrics_only.csv"
     header = (tmp_path / "scores.csv").read_text().splitlines()[0]
     arguments["scores_path"].write_text(header + "\n")
-    with pytest.raises(ValueError, match=r"expected an image of sample a99, found none.*run snakemake again"):
+    with pytest.raises(ValueError, match=r"expected an image of sample a99, found none.*Run snakemake again"):
         write_report(output_path=tmp_path / "report.html", **arguments)
     assert not (tmp_path / "report.html").exists()
 
@@ -691,7 +694,7 @@ def test_findings_with_one_remedy_stand_together_and_those_of_the_dataset_say_wh
     ] + [{"severity": "note", "sample": "", "where": "cells", "finding": "12 twins", "advice": "Leave one out"}]
     first, second = data.list_findings(findings).rows
     assert [cell.text for cell in first[1:4]] == ["2", "2, 9", "2 % saturated"]
-    assert first[3].note == "others alike"
+    assert first[3].note == "and similar findings"
     assert [cell.text for cell in second[1:4]] == ["–", "cells", "12 twins"]
 
 
@@ -753,7 +756,7 @@ def test_page_sets_the_figures_of_a_paper_beside_its_own(tmp_path):
     for run in arguments["runs"]:
         run["made_from"] = {"preset": "sartorius_unet", "settings": {}, "overrides": {"width": 0.5}, "how": "trained"}
     _, page = write(tmp_path, arguments)
-    assert "Beside the paper" in page.text
+    assert "Comparison with the paper" in page.text
     assert "#paper" in [a["href"] for a in page.all("a")]
     assert {"table-paper_results", "table-paper_postprocessing"} <= {a.get("id") for a in page.all("h3")}
     assert "1 of the 5 systems of the paper is measured here." in page.text
@@ -764,7 +767,7 @@ def test_page_sets_the_figures_of_a_paper_beside_its_own(tmp_path):
 
 
 def test_page_without_a_paper_has_no_such_chapter(example):
-    assert "Beside the paper" not in example[3].text
+    assert "Comparison with the paper" not in example[3].text
     assert "#paper" not in [a["href"] for a in example[3].all("a")]
 
 
@@ -790,7 +793,7 @@ def test_an_axis_of_epochs_has_whole_numbers(epochs, shown):
 def test_the_pixel_size_of_the_config_is_shown(tmp_path):
     _, page = write(tmp_path, build_example(tmp_path, pixel_size_um=0.65))
     assert "0.65" in page.text
-    assert any("as the config says it" in heading.get("title", "") for heading in page.all("th"))
+    assert any("edge of a pixel, from the config" in heading.get("title", "") for heading in page.all("th"))
 
 
 def test_hashes_say_whether_a_second_run_gave_the_same(tmp_path):

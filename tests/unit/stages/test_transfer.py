@@ -115,7 +115,7 @@ def test_other_weights_of_one_network_are_refused_with_what_differs(tmp_path, sh
     write_random(tmp_path / "given.pt", tiny_preset())
     message = (
         r"given\.pt: expected the weights of the same network, found 2 differences: head\.weight has shape "
-        r"\(1, 2, 1, 1\), not \(3, 2, 1, 1\); head\.bias has shape \(1,\), not \(3,\)\. Give both runs the same"
+        r"\(1, 2, 1, 1\), not \(3, 2, 1, 1\); head\.bias has shape \(1,\), not \(3,\)\. Use the same architecture"
     )
     with pytest.raises(ValueError, match=message):
         start(tmp_path / "run", shard, tiny_preset(**FLOW), init_from=tmp_path / "given.pt", init_weights="all")
@@ -124,7 +124,7 @@ def test_other_weights_of_one_network_are_refused_with_what_differs(tmp_path, sh
 
 def test_weights_of_which_none_fits_are_refused(tmp_path, shard):
     write_random(tmp_path / "given.pt", recurrent_preset())
-    message = r"given\.pt: expected weights of which some fit this network, found none of the same name and shape"
+    message = r"given\.pt: expected some weights that fit this network, found none with the same name and shape"
     with pytest.raises(ValueError, match=message):
         start(tmp_path / "run", shard, tiny_preset(), init_from=tmp_path / "given.pt", init_weights="matching")
 

@@ -61,7 +61,7 @@ def test_there_is_nothing_to_load_before_the_first_save(tmp_path):
 def test_a_file_that_cannot_be_read_starts_training_anew_with_a_warning(tmp_path, caplog):
     (tmp_path / "a.pt").write_bytes(b"half a checkpoint")
     assert Checkpoint(tmp_path / "a.pt").load() is None
-    assert "training starts from its beginning" in caplog.text
+    assert "training starts from the beginning" in caplog.text
 
 
 def test_a_save_that_fails_keeps_the_checkpoint_before_it(tmp_path, monkeypatch):

@@ -55,4 +55,4 @@ def test_maps_are_made_again_where_the_disk_is_full(shard, monkeypatch, caplog):
         assert np.array_equal(images.truth(0)[1], expected[1])
     assert len(made) == 3
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "No space left on device; maps of further labels are made again" in caplog.text
+    assert "No space left on device; maps of further label images are recomputed" in caplog.text

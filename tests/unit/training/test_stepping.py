@@ -207,7 +207,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(monkeypatch, caplog, 
     assert sizes == tried
     assert stepper.parts == parts
     assert_close(weights_of(stepper), weights_of(whole))
-    assert f"out of memory: a batch of 6 is worked off in {parts} parts" in caplog.text
+    assert f"out of memory: a batch of 6 is processed in {parts} parts" in caplog.text
     # The next batch is split from the start.
     sizes.clear()
     stepper.take(random_batch(preset, seed=2))

@@ -207,14 +207,14 @@ def test_frames_that_fill_no_window_are_not_always_the_same(still):
 
 def test_a_sequence_that_is_too_short_is_named(still):
     preset = preset_of(streams={"unroll": 12})
-    message = r"at least 12 frames in a row to train on, found 11\. Lower train\.streams\.unroll"
+    message = r"at least 12 consecutive frames, found 11\. Lower train\.streams\.unroll"
     with pytest.raises(ValueError, match=message):
         windows_per_epoch(open_still(still, preset), train=preset["train"])
 
 
 def test_single_images_are_no_sequence(still):
     preset = preset_of()
-    with pytest.raises(ValueError, match="frames in a row to train on, found 0"):
+    with pytest.raises(ValueError, match=r"training sequence of at least .* consecutive frames, found 0"):
         windows_per_epoch(image_set(*still[0], preset=preset, passages=None), train=preset["train"])
 
 
@@ -222,7 +222,7 @@ def test_frames_of_one_sequence_have_one_size(tmp_path):
     frames = {"s00": np.zeros((32, 32)), "s01": np.zeros((32, 40))}
     labelled = {name: (image_yx, image_yx.astype(np.uint16)) for name, image_yx in frames.items()}
     shard = write_named_frames(tmp_path, "s", labelled)
-    message = r"s01\.tif: expected 32 x 32 px as in the frame s00 .* found 32 x 40 px\. Set preprocess\.fit"
+    message = r"s01\.tif: expected 32 x 32 px as in frame s00 .* found 32 x 40 px\. Set preprocess\.fit"
     with pytest.raises(ValueError, match=message):
         image_set(shard, preset=preset_of(), passages=[["s00", "s01"]])
 

@@ -162,8 +162,8 @@ def test_it_trains_resumes_and_predicts(name, frames, tmp_path, monkeypatch, req
         print(f"{name}: {golden.get(name)} -> {losses}")
     else:
         assert losses == pytest.approx(golden[name], rel=GOLDEN_TOLERANCE), (
-            "training gives other losses. If that is meant: pytest tests/unit/test_systems.py -n0 --regenerate-golden, "
-            "and say in the changelog that results change"
+            "training losses changed. If intended, run pytest tests/unit/training/test_systems.py -n0 "
+            "--regenerate-golden and state in the changelog that results change"
         )
 
 

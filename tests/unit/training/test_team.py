@@ -239,7 +239,7 @@ def test_a_signal_to_the_leader_stops_both_and_the_next_run_goes_on_to_the_same_
     alone = {**given, "weights_path": tmp_path / "copy" / "weights.pt"}
     alone |= {"history_path": tmp_path / "copy" / "history.csv", "summary_path": tmp_path / "copy" / "train.json"}
     train_model(**alone)
-    assert "the checkpoint is of 2 GPUs and there are 1: dropout is drawn anew" in caplog.text
+    assert "the checkpoint was saved with 2 GPUs, this run uses 1: dropout is redrawn" in caplog.text
     assert len(history_in(tmp_path / "copy")) == 3
 
 
@@ -283,7 +283,7 @@ def test_a_leader_on_a_gpu_ends_when_a_member_has_died_and_not_when_it_has_left(
     cellmill.training.team._end_with(others, is_over)
     timer.cancel()
     assert ended == ([1] if ends else [])
-    assert ("member 2 has died; the next run continues from the checkpoint" in caplog.text) == ends
+    assert ("the process of GPU 2 has died; the next run continues from the checkpoint" in caplog.text) == ends
 
 
 def fail_as(*, team, member):

@@ -175,7 +175,9 @@ def test_only_the_first_member_of_a_team_writes(tmp_path, monkeypatch):
 def test_where_the_package_is_missing_it_is_named(tmp_path, shards, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path / "curves"))
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    message = re.escape(f"{VARIABLE}: expected the package tensorboardX to write {tmp_path}/curves/d/run, found none")
+    message = re.escape(
+        f"{VARIABLE}: expected the package tensorboardX to write {tmp_path}/curves/d/run, found it missing"
+    )
     with pytest.raises(ValueError, match=rf"{message} .*pip install tensorboardX\), or unset {VARIABLE}\."):
         train(tmp_path / "d" / "run", shards)
 

@@ -40,7 +40,7 @@ FORMATS = {
         "is_filled": False,
         "missing": "error",
         "summary": "one JSON file with polygons or run lengths",
-        "reads": "one JSON file: outlines, runs and compressed runs; crowds are ignored pixels",
+        "reads": "one JSON file with outlines, runs or compressed runs; crowds are ignored pixels",
         "used_by": "LIVECell, pycocotools, exports of most annotation tools",
     },
 }
@@ -129,7 +129,7 @@ def read_coco_table(annotations: AnnotationSettings, *, samples: Sequence[str]) 
         if sample in table:
             raise ValueError(
                 f"{where}: expected one image for sample {sample}, found {file_names[sample]} and {file_name}. "
-                "Rename one of them, or make a dataset of each folder with a file of its own."
+                "Rename one of them, or use a separate dataset and annotation file for each folder."
             )
         file_names[sample] = file_name
         table[sample] = CocoEntry(read_size(entry, where=f"{where}, image {file_name}"), [])
@@ -185,12 +185,12 @@ def read_coco(
     where = f"sample {row['sample']}, {annotations['table']}"
     if entry.size is not None and entry.size != tuple(shape):
         raise ValueError(
-            f"{where}: expected an image of {shape[0]} rows and {shape[1]} columns, as the image file has, found "
-            f"height {entry.size[0]} and width {entry.size[1]}. Pair every image with its own annotation, at full size."
+            f"{where}: expected {shape[0]} rows and {shape[1]} columns, the size of the image file, found height "
+            f"{entry.size[0]} and width {entry.size[1]}. Pair every image with its own full-size annotation."
         )
     instances, problems = [], []
     for place, annotation in entry.annotations:
-        source = f"annotation {annotation['id']}" if "id" in annotation else f"annotation at place {place + 1}"
+        source = f"annotation {annotation['id']}" if "id" in annotation else f"annotation at position {place + 1}"
         try:
             instances.append(draw_annotation(annotation, shape=shape, where=f"{where}, {source}", source=source))
         except ValueError as error:

@@ -13,7 +13,7 @@ SUFFIX = re.compile(r"(\.ome)?\.[a-z][a-z0-9]{1,4}$", re.IGNORECASE)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # COCO needs six levels; a file that consists of brackets only must not exhaust the stack
 MAX_DEPTH = 50
-NOT_COCO = "Export the annotations as COCO instances, or set annotations.format to what the file is."
+NOT_COCO = "Export the annotations as COCO instances, or set annotations.format to the format of this file."
 
 
 def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Iterator[tuple[str, Any]]:
@@ -45,14 +45,14 @@ def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Itera
             yield from _walk_lists(iter(ijson.basic_parse(stream, use_float=True)), lists, where=where)
     except OSError as error:
         raise ValueError(
-            f"{where}: expected a JSON file, found: {error.strerror or error}. Check the path and who may read it."
+            f"{where}: expected a JSON file, found: {error.strerror or error}. Check the path and the file permissions."
         ) from error
     except (ijson.JSONError, UnicodeDecodeError) as error:
         # keep the first line of the parser's message; a drawing of the position follows
         found = re.split(r"\\n|\n", str(error).removeprefix("b'"))[0].strip()
         raise ValueError(
             f"{where}: expected JSON, found something else ({found}). "
-            "The file is cut off, holds NaN or Infinity, or is of another format: export it again."
+            "Export the file again: it is cut off, contains NaN or Infinity, or has another format."
         ) from error
 
 
@@ -77,12 +77,12 @@ def identify_image(entry: Any, *, known: Mapping[Any, str], where: str) -> tuple
     if not isinstance(key, int | float | str) or not isinstance(file_name, str) or not file_name:
         raise ValueError(
             f"{where}: expected images with an id and a file_name, found {shorten(entry)}. "
-            "Add them; the name without suffix is what ties an image to its file."
+            "Add them; images are matched to their files by the name without suffix."
         )
     if key in known:
         raise ValueError(
-            f"{where}: expected an id of its own for every image, found {key} for {known[key]} and "
-            f"{sample_of(file_name)}. Give ids anew: annotations of one cannot be told from those of the other."
+            f"{where}: expected a unique id for every image, found {key} for {known[key]} and {sample_of(file_name)}. "
+            "Renumber the images: their annotations cannot be distinguished."
         )
     return key, file_name
 
@@ -123,9 +123,9 @@ def refuse_strangers(strangers: Mapping[Any, int], images: int, *, where: str) -
     """
     if strangers:
         raise ValueError(
-            f"{where}: expected annotations of the {images} images that the file lists, found "
-            f"{sum(strangers.values())} of images that it does not list, such as image_id {next(iter(strangers))}. "
-            "Add the images, or take their annotations out."
+            f"{where}: expected annotations of the {images} images listed in the file, found {sum(strangers.values())} "
+            f"of unlisted images, such as image_id {next(iter(strangers))}. "
+            "Add the images, or remove their annotations."
         )
 
 
@@ -150,7 +150,7 @@ def read_size(entry: Mapping[str, Any], *, where: str) -> tuple[int, int] | None
     if size is None or (size < 1).any() or (size != np.floor(size)).any():
         raise ValueError(
             f"{where}: expected height and width in pixels, found {shorten(height)} and {shorten(width)}. "
-            "Correct them, or leave both out."
+            "Correct them, or remove both."
         )
     return int(size[0]), int(size[1])
 
@@ -243,14 +243,14 @@ def _walk_lists(events: Iterator[tuple[str, Any]], lists: Sequence[str], *, wher
     if lacking := [name for name in lists if name in missing and name != "categories"]:
         raise ValueError(
             f"{where}: expected a JSON object with the lists images and annotations, found no list "
-            f"{' and no list '.join(lacking)} but {', '.join(keys[:8]) or 'no key at all'}. {NOT_COCO}"
+            f"{' and no list '.join(lacking)} (keys: {', '.join(keys[:8]) or 'none'}). {NOT_COCO}"
         )
 
 
 def _load(events: Iterator[tuple[str, Any]], event: str, value: Any, *, where: str, depth: int) -> Any:
     """Build the value that starts with an event."""
     if depth > MAX_DEPTH:
-        raise ValueError(f"{where}: expected entries of COCO, found lists {MAX_DEPTH} deep in each other. {NOT_COCO}")
+        raise ValueError(f"{where}: expected COCO entries, found lists nested {MAX_DEPTH} levels deep. {NOT_COCO}")
     if event == "start_array":
         items = []
         for event, value in events:

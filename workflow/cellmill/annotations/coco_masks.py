@@ -23,7 +23,7 @@ from cellmill.images.stored import IGNORE_LABEL
 MAX_CHARACTERS = 7
 # pycocotools holds about 80 bytes for each pixel of the outline
 MAX_OUTLINE_PX = 1_000_000
-EXPORT_AGAIN = "The runs are damaged or of another format: export the file again."
+EXPORT_AGAIN = "Export the file again: the runs are damaged or in another format."
 
 
 def draw_annotation(annotation: Mapping[str, Any], *, shape: tuple[int, int], where: str, source: str) -> Instance:
@@ -66,7 +66,7 @@ def draw_annotation(annotation: Mapping[str, Any], *, shape: tuple[int, int], wh
         found = "none" if segmentation is None or segmentation == [] else shorten(segmentation)
         raise ValueError(
             f"{where}: expected a segmentation (outlines or runs), found {found}. "
-            "A bounding box alone says nothing of the object's pixels: annotate its outline."
+            "Annotate the outline: a bounding box alone does not define the object's pixels."
         )
     lengths = counts[1::2]
     firsts = np.cumsum(counts)[0::2][: lengths.size]
@@ -161,7 +161,7 @@ def decode_counts(text: str, *, where: str) -> np.ndarray:
     ends = np.flatnonzero(codes < 32)
     if codes.size and codes[-1] >= 32:
         raise ValueError(
-            f"{where}: expected compressed runs that end with a number, found a text that breaks off inside one "
+            f"{where}: expected compressed runs that end with a complete number, found text that ends inside a number "
             f"after {codes.size} characters. {EXPORT_AGAIN}"
         )
     if codes.size == 0:
@@ -169,8 +169,8 @@ def decode_counts(text: str, *, where: str) -> np.ndarray:
     sizes = np.diff(ends, prepend=-1)
     if sizes.max() > MAX_CHARACTERS:
         raise ValueError(
-            f"{where}: expected numbers of at most {MAX_CHARACTERS} characters in compressed runs, found one of "
-            f"{sizes.max()}. {EXPORT_AGAIN}"
+            f"{where}: expected numbers of at most {MAX_CHARACTERS} characters in compressed runs, found a number of "
+            f"{sizes.max()} characters. {EXPORT_AGAIN}"
         )
     starts = ends + 1 - sizes
     places = np.arange(codes.size) - np.repeat(starts, sizes)
@@ -188,7 +188,7 @@ def _read_counts(segmentation: Mapping[str, Any], *, shape: tuple[int, int], whe
         found = shorten(segmentation.get("size") if size is None else size.tolist())
         raise ValueError(
             f"{where}: expected runs of size [{shape[0]}, {shape[1]}], the rows and columns of the image, found "
-            f"{found}. Pair every image with its own annotation, at full size."
+            f"{found}. Pair every image with its own full-size annotation."
         )
     pixels = shape[0] * shape[1]
     counts = segmentation.get("counts")
@@ -198,14 +198,14 @@ def _read_counts(segmentation: Mapping[str, Any], *, shape: tuple[int, int], whe
         found_numbers = as_numbers(counts)
         if found_numbers is None:
             raise ValueError(
-                f"{where}: expected counts as a list of numbers or a compressed text, found {shorten(counts)}. "
+                f"{where}: expected counts as a list of numbers or as compressed text, found {shorten(counts)}. "
                 "Export the annotations as COCO instances."
             )
         numbers = found_numbers
     wrong = numbers[(numbers < 0) | (numbers > pixels) | (numbers != np.floor(numbers))]
     if wrong.size:
         raise ValueError(
-            f"{where}: expected counts from 0 to {pixels}, the pixels of the image, found {wrong[0]:.15g}. "
+            f"{where}: expected counts from 0 to {pixels}, the number of pixels of the image, found {wrong[0]:.15g}. "
             f"{EXPORT_AGAIN}"
         )
     if numbers.sum() != pixels:
@@ -238,7 +238,7 @@ def _read_outlines(parts: Sequence[Any], *, shape: tuple[int, int], where: str) 
     if len(parts) > 2 and all(len(part) == 2 for part in parts):
         raise ValueError(
             f"{where}: expected outlines as lists of numbers [x, y, x, y, ...], found {len(parts)} points of two "
-            "numbers. Write the numbers of one outline as one list."
+            "numbers. Write all numbers of an outline in one list."
         )
     return outlines, faults[0] if faults else ""
 
@@ -256,11 +256,11 @@ def _judge_outline(points_xy: np.ndarray, *, shape: tuple[int, int], where: str)
         length_px = float(np.abs(points_xy - np.roll(points_xy, 1, axis=0)).max(axis=1).sum())
     if length_px > MAX_OUTLINE_PX:
         raise ValueError(
-            f"{where}: expected an outline of at most {MAX_OUTLINE_PX} px, found one of {length_px:.3g} px. "
-            "Its coordinates are not pixels of this image: correct the point that lies far away."
+            f"{where}: expected an outline of at most {MAX_OUTLINE_PX} px, found {length_px:.3g} px. "
+            "Correct the point that lies far outside: its coordinates are not pixels of this image."
         )
     if leaves_image(*low.tolist(), *high.tolist(), shape=shape):
-        return "outline leaves the image", True
+        return "outline extends beyond the image", True
     edges_xy = points_xy - points_xy[0]
     far_xy = edges_xy[np.abs(edges_xy).max(axis=1).argmax()]
     distances = np.abs(edges_xy @ np.array([far_xy[1], -far_xy[0]]))

@@ -23,8 +23,8 @@ FORMATS = {
         "is_filled": False,
         "missing": "error",
         "summary": "one image in which touching objects have different colours and the background is black",
-        "reads": "one image; objects are 8-connected regions of one colour, black for background",
-        "used_by": "BBBC039, masks painted by hand",
+        "reads": "one image; objects are 8-connected regions of one colour, and black is background",
+        "used_by": "BBBC039, hand-painted masks",
     },
 }
 
@@ -70,7 +70,7 @@ def read_color_components(
     where = f"sample {row['sample']}, {path}"
     if Path(path).suffix.lower() in JPEG_SUFFIXES:
         raise ValueError(
-            f"{where}: expected an image whose colours are exact, found a JPEG. "
+            f"{where}: expected an image with exact colours, found a JPEG. "
             "Export the masks again as PNG or TIFF; saving the JPEG under another name does not help."
         )
     plane = stack_place(row)
@@ -78,16 +78,15 @@ def read_color_components(
     if raster.shape != tuple(shape):
         raise ValueError(
             f"{where}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size of its image, found "
-            f"{raster.shape[0]} rows and {raster.shape[1]} columns. "
-            "Pair every image with its own annotation, at full size."
+            f"{raster.shape[0]} rows and {raster.shape[1]} columns. Pair every image with its own full-size annotation."
         )
     codes_yx = number_colours(raster.read(0, shape[0]), axes=raster.axes)
     regions_yx, count = label(codes_yx, connectivity=2, return_num=True)
     single = int(np.count_nonzero(np.bincount(regions_yx.ravel())[1:] == 1))
     if single > MAX_SINGLE_PIXELS and single > MAX_SINGLE_SHARE * count:
         raise ValueError(
-            f"{where}: expected areas of one colour each, found {single} regions of a single pixel among {count}. "
-            "The edges were smoothed or it is no mask: export it without antialiasing and without resizing."
+            f"{where}: expected areas of uniform colour, found {single} single-pixel regions among {count}. "
+            "Export the mask without antialiasing and without resizing: its edges were smoothed, or it is not a mask."
         )
     return [
         Instance(box[0].start, box[1].start, regions_yx[box] == number, f"region {number}")

@@ -26,7 +26,7 @@ FORMATS = {
         "is_filled": False,
         "missing": "unlabelled",
         "summary": "label images of the Cell Tracking Challenge (SEG, TRA or a result), for some or all frames",
-        "reads": "label images of some or all frames, with a table of tracks and markers if there are any",
+        "reads": "label images of some or all frames, with an optional table of tracks and optional markers",
         "used_by": "Cell Tracking Challenge: SEG, TRA and results",
     },
 }
@@ -134,7 +134,7 @@ def read_tracks(path: str | Path) -> dict[int, Track]:
         lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(
-            f"{path}: expected a text table of tracks, found: {error}. Check the path and the rights of the file."
+            f"{path}: expected a text table of tracks, found: {error}. Check the path and the file permissions."
         ) from error
     tracks: dict[int, Track] = {}
     places: dict[int, str] = {}
@@ -146,7 +146,7 @@ def read_tracks(path: str | Path) -> dict[int, Track]:
         if track.label in tracks:
             raise ValueError(
                 f"{where}: expected every label once, found label {track.label} again, after "
-                f"{places[track.label].rsplit(', ', 1)[1]}. Give each track a label of its own."
+                f"{places[track.label].rsplit(', ', 1)[1]}. Assign a unique label to each track."
             )
         tracks[track.label], places[track.label] = track, where
     for track in tracks.values():
@@ -162,13 +162,13 @@ def _check_tracks(row: Mapping[str, Any], *, labels: Sequence[int], table: str) 
         if label not in tracks:
             wrong.append(f"{label} (not listed)")
         elif not tracks[label].begin <= frame <= tracks[label].end:
-            wrong.append(f"{label} (lives in frames {tracks[label].begin} to {tracks[label].end})")
+            wrong.append(f"{label} (listed for frames {tracks[label].begin} to {tracks[label].end})")
     if wrong:
         names = ", ".join(wrong[:NAMED_LABELS]) + (" and others" if len(wrong) > NAMED_LABELS else "")
         raise ValueError(
             f"{where}: expected only labels that {table} lists for frame {frame}, found {len(wrong)} of {len(labels)} "
-            f"that it does not: {names}. Pair masks and tracks of one sequence and "
-            "frames that count as the table counts, or leave annotations.tracks out."
+            f"labels not listed for it: {names}. "
+            "Use masks and tracks of the same sequence with the same frame numbers, or remove annotations.tracks."
         )
 
 
@@ -178,17 +178,19 @@ def _read_track(line: str, *, where: str) -> Track:
     if len(fields) != 4 or not all(re.fullmatch("-?[0-9]{1,18}", field) for field in fields):
         raise ValueError(
             f"{where}: expected four whole numbers 'label begin end parent', found '{line.strip()[:40]}'. "
-            "Save the table as the Cell Tracking Challenge defines it, without a header."
+            "Save the table in the format of the Cell Tracking Challenge, without a header."
         )
     if "-" in line:
-        raise ValueError(f"{where}: expected numbers from 0, found '{line.strip()}'. Frames count from 0; correct it.")
+        raise ValueError(
+            f"{where}: expected numbers from 0, found '{line.strip()}'. Correct the line: frames are numbered from 0."
+        )
     track = Track(*map(int, fields))
     if track.label == 0:
-        raise ValueError(f"{where}: expected labels from 1, found 0. 0 is the background: remove the line.")
+        raise ValueError(f"{where}: expected labels from 1, found 0. Remove the line: 0 is the background.")
     if track.begin > track.end:
         raise ValueError(
             f"{where}: expected a track that begins before it ends, found frames {track.begin} to {track.end}. "
-            "The columns are label, begin, end, parent: correct the line."
+            "Correct the line: its columns are label, begin, end, parent."
         )
     return track
 
@@ -198,11 +200,12 @@ def _check_parent(track: Track, tracks: Mapping[int, Track], *, where: str) -> N
         return
     if track.parent not in tracks:
         raise ValueError(
-            f"{where}: expected a parent that the table lists, or 0 for none, found {track.parent}. "
-            "Add the line of the parent, or set it to 0."
+            f"{where}: expected a parent listed in the table, or 0 for none, found {track.parent}. "
+            "Add a line for the parent, or set the parent to 0."
         )
     if tracks[track.parent].end >= track.begin:
         raise ValueError(
             f"{where}: expected a parent that ends before frame {track.begin}, where its daughter begins, found label "
-            f"{track.parent} with the last frame {tracks[track.parent].end}. Correct the frames of one of them."
+            f"{track.parent}, which ends in frame {tracks[track.parent].end}. "
+            "Correct the frames of the parent or the daughter."
         )

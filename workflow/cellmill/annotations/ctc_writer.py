@@ -62,8 +62,8 @@ def write_ctc(folder: str | Path, *, frames: Iterable[tuple[int, np.ndarray]]) -
         where = f"{folder}, frame {frame}"
         if frame <= last_frame:
             raise ValueError(
-                f"{where}: expected frame numbers that ascend from 0, found {frame} after "
-                f"{last_frame if last_frame >= 0 else 'the start'}. Sort the frames and number each once."
+                f"{where}: expected ascending frame numbers from 0, found {frame} after "
+                f"{last_frame if last_frame >= 0 else 'the start'}. Sort the frames and use each number once."
             )
         _write_frame(folder, frame, labels_yx, tracks=tracks, current=current, unused=unused, where=where)
         last_frame = frame
@@ -90,7 +90,7 @@ def _write_frame(
     if numbers[0] < 0 or numbers[-1] > IGNORE_LABEL:
         kind, wrong = (ValueError, numbers[0]) if numbers[0] < 0 else (TooManyTracksError, numbers[-1])
         raise kind(
-            f"{where}: expected labels from 0 to {LAST_LABEL}, for the format holds 16 bits, found {wrong}. "
+            f"{where}: expected labels from 0 to {LAST_LABEL}, because the format has 16 bits, found {wrong}. "
             "Renumber the objects."
         )
     written = np.zeros(IGNORE_LABEL + 1, dtype=np.uint16)
@@ -113,6 +113,6 @@ def _next_unused(unused: Iterator[int], tracks: Mapping[int, Track], *, where: s
         if label not in tracks:
             return label
     raise TooManyTracksError(
-        f"{where}: expected at most {LAST_LABEL} tracks, for the format holds 16 bits, found more. "
+        f"{where}: expected at most {LAST_LABEL} tracks, because the format has 16 bits, found more. "
         "Write the sequence in parts."
     )

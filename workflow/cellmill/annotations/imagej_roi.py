@@ -29,8 +29,8 @@ FORMATS = {
         "is_filled": False,
         "missing": "error",
         "summary": "ROI files or zip archives of them",
-        "reads": "`.roi` files and `.zip` archives of them, up to 64 MiB a member and 1 GiB in all; ROIs that enclose "
-        "no area are listed and left out",
+        "reads": "`.roi` files and `.zip` archives of them, up to 64 MiB per member and 1 GiB in total; ROIs that "
+        "enclose no area are listed and left out",
         "used_by": "ROI Manager of ImageJ and Fiji",
     },
 }
@@ -149,8 +149,8 @@ def _read_entries(path: Path, *, sample: str) -> Iterator[Entry]:
     suffix = path.suffix.lower()
     if suffix not in (".roi", ".zip"):
         raise ValueError(
-            f"{where}: expected a .roi file or a .zip archive of them, found the suffix '{path.suffix}'. "
-            "Save the ROI Manager's list, or make annotations.path narrower."
+            f"{where}: expected a .roi file or a .zip archive of .roi files, found the suffix '{path.suffix}'. "
+            "Save the ROI Manager's list, or narrow annotations.path."
         )
     place = where
     try:
@@ -174,7 +174,7 @@ def _read_entries(path: Path, *, sample: str) -> Iterator[Entry]:
             raise
         raise ValueError(
             f"{place}: expected a readable file, found: {_reason(error)}. "
-            "Check the path and the rights of the file, or save the ROI Manager's list again."
+            "Check the path and the file permissions, or save the ROI Manager's list again."
         ) from error
 
 
@@ -182,15 +182,15 @@ def _check_archive(infos: Sequence[zipfile.ZipInfo], *, where: str) -> None:
     if len(infos) > MAX_MEMBERS:
         raise ValueError(
             f"{where}: expected at most {MAX_MEMBERS} members, found {len(infos)}. "
-            "This is no set of ROIs of one image: split it."
+            "Split the archive: it is not a set of ROIs of one image."
         )
     for info in infos:
         _check_size(info.file_size, limit=MAX_MEMBER_BYTES, where=f"{where}, {info.filename}", what="a member")
     _check_size(sum(info.file_size for info in infos), limit=MAX_ARCHIVE_BYTES, where=where, what="members")
     if infos and not any(_is_roi(info.filename) for info in infos):
         raise ValueError(
-            f"{where}: expected members that end in .roi, found none among {len(infos)}. "
-            "Save the ROI Manager's list; an image without objects has an empty archive."
+            f"{where}: expected members that end in .roi, found none among {len(infos)} members. "
+            "Save the ROI Manager's list; for an image without objects, save an empty archive."
         )
 
 
@@ -198,7 +198,7 @@ def _check_size(size: int, *, limit: int, where: str, what: str) -> None:
     if size > limit:
         raise ValueError(
             f"{where}: expected {what} of at most {limit // 2**20} MiB uncompressed, found "
-            f"{'more' if size == limit + 1 else f'{size / 2**20:.1f} MiB'}. This is no set of ROIs: check the file."
+            f"{'more' if size == limit + 1 else f'{size / 2**20:.1f} MiB'}. Check the file: it is not a set of ROIs."
         )
 
 
@@ -222,7 +222,7 @@ def _read_entry(entry: Entry, *, row: Mapping[str, Any], shape: tuple[int, int])
         return fill_outline(read_outline(roi, entry.data), shape=shape, source=name)
     except Exception as error:  # damaged bytes break in many ways
         raise ValueError(
-            f"{entry.where}: expected a ROI of ImageJ, found a damaged one ({_reason(error)}). "
+            f"{entry.where}: expected an ImageJ ROI, found a damaged one ({_reason(error)}). "
             "Copy the file again from its source, or draw the object again."
         ) from error
 

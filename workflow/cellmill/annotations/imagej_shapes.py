@@ -72,7 +72,7 @@ def read_outline(roi: ImagejRoi, data: bytes) -> Outline:
     if roi.roitype in (ROI_TYPE.RECT, ROI_TYPE.OVAL):
         return _read_box(roi)
     if roi.roitype not in POLYGONS:
-        raise DamagedOutlineError(f"type {roi.roitype.value}, which ImageJ does not know")
+        raise DamagedOutlineError(f"type {roi.roitype.value}, which ImageJ does not define")
     if _is_parametric(roi):
         # SOURCE ImageJ, RoiDecoder.java: the ratio is a float at byte 52, where other ROIs have three small fields
         (ratio,) = struct.unpack(">f", data[52:56])
@@ -159,7 +159,7 @@ def _read_path(numbers: Sequence[float]) -> list[np.ndarray]:
     while i < len(numbers):
         command = int(numbers[i])
         if command not in PATH_POINTS or command != numbers[i] or (not rings and command != MOVE):
-            raise DamagedOutlineError(f"a path with the command {numbers[i]:g}")
+            raise DamagedOutlineError(f"a path with the unknown command {numbers[i]:g}")
         stop = i + 1 + 2 * PATH_POINTS[command]
         if stop > len(numbers):
             raise DamagedOutlineError("a path that is cut off")

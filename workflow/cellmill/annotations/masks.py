@@ -27,7 +27,7 @@ FORMATS = {
         "is_filled": False,
         "missing": "error",
         "summary": "one image of object numbers, 0 for background",
-        "reads": "one image of object numbers, 0 for background; 65535 is never an object",
+        "reads": "one image of object numbers, with 0 for background; 65535 is never an object",
         "used_by": "Cellpose, StarDist, ilastik, CellProfiler, QuPath",
     },
     "mask_folder": {
@@ -38,7 +38,7 @@ FORMATS = {
         "is_filled": True,
         "missing": "error",
         "summary": "one binary file per object",
-        "reads": "one file per object with zero and one other value",
+        "reads": "one file per object, with zero and one other value",
         "used_by": "Data Science Bowl 2018",
     },
     "binary": {
@@ -50,7 +50,7 @@ FORMATS = {
         "missing": "error",
         "summary": "one image with two values; objects are its 4-connected regions",
         "reads": "one image with two values; objects are its 4-connected regions",
-        "used_by": "membranes of ISBI 2012, thresholded images of Fiji",
+        "used_by": "membranes of ISBI 2012, thresholded images from Fiji",
     },
 }
 
@@ -124,7 +124,7 @@ def read_label_image(
     if Path(path).suffix.lower() in JPEG_SUFFIXES:
         # compression artefacts are whole numbers, too, and each value would become an object
         raise ValueError(
-            f"sample {row['sample']}, {path}: expected an image whose numbers are exact, found a JPEG. "
+            f"sample {row['sample']}, {path}: expected an image with exact numbers, found a JPEG. "
             "Export the labels again as PNG or TIFF; saving the JPEG under another name does not help."
         )
     ignore_value = annotations["ignore_value"]
@@ -198,9 +198,9 @@ def read_codes(
     raster = open_raster(path, palette="indices", plane=match_plane(path, plane) if plane else ())
     if raster.shape != tuple(shape):
         raise ValueError(
-            f"sample {sample}, {path}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size "
-            f"of its image, found {raster.shape[0]} rows and {raster.shape[1]} columns. "
-            "Pair every image with its own annotation, at full size."
+            f"sample {sample}, {path}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size of "
+            f"its image, found {raster.shape[0]} rows and {raster.shape[1]} columns. "
+            "Pair every image with its own full-size annotation."
         )
     for rows, array in raster.bands(BAND_PIXELS):
         if raster.axes == "YX":
@@ -210,7 +210,7 @@ def read_codes(
             array = array[:, :, :-1]
         if (array != array[:, :, :1]).any():
             raise ValueError(
-                f"sample {sample}, {path}: expected one number a pixel, found {array.shape[2]} channels that differ. "
+                f"sample {sample}, {path}: expected one number per pixel, found {array.shape[2]} channels that differ. "
                 "Save the annotation as a grey image without transparency, or use format color_components."
             )
         yield rows, array[:, :, 0]
@@ -244,8 +244,8 @@ def read_two_values(
         if between or len(extremes) > 2 or (len(extremes) == 2 and 0.0 not in extremes):
             raise ValueError(
                 f"sample {sample}, {path}: expected zero and one other value, found values from {min(extremes):g} to "
-                f"{max(extremes):g} with {between} pixels between them. Save it without smoothing or JPEG, or use "
-                "format label_image."
+                f"{max(extremes):g} with {between} pixels of intermediate values. "
+                "Save the mask without smoothing or JPEG compression, or use format label_image."
             )
         yield rows, codes_yx != 0
 
@@ -283,7 +283,7 @@ def only_path(row: Mapping[str, Any]) -> str:
     if len(paths) != 1:
         raise ValueError(
             f"sample {row['sample']}: expected one annotation file, found {len(paths)}: {', '.join(paths[:3])}. "
-            "Make annotations.path so narrow that it matches one file for each image."
+            "Narrow annotations.path so that it matches one file for each image."
         )
     return str(paths[0])
 
@@ -297,8 +297,7 @@ def _refuse_codes(
             bad |= codes_yx == IGNORE_LABEL
         if bad.any():
             raise ValueError(
-                f"{where}: expected whole numbers from 0 for objects, {IGNORE_LABEL} excepted, found "
-                f"{codes_yx[bad][0]:g}. Renumber the objects, or set annotations.ignore_value to the number of "
-                "ignored pixels."
+                f"{where}: expected whole object numbers from 0, except {IGNORE_LABEL}, found {codes_yx[bad][0]:g}. "
+                "Renumber the objects, or set annotations.ignore_value to the number that marks ignored pixels."
             )
         yield rows, codes_yx

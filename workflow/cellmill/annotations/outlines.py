@@ -127,7 +127,7 @@ def fill_outline(outline: Outline, *, shape: tuple[int, int], source: str) -> In
         If its bounding box is not finite, or it has more crossings than `MAX_CROSSINGS`.
     """
     if not np.isfinite([outline.left, outline.top, outline.right, outline.bottom]).all():
-        raise DamagedOutlineError("coordinates that are no numbers")
+        raise DamagedOutlineError("coordinates that are not numbers")
     rows, columns = shape
     left, right = np.clip([np.floor(outline.left), np.ceil(outline.right)], 0, columns).astype(int).tolist()
     top, bottom = np.clip([np.floor(outline.top), np.ceil(outline.bottom)], 0, rows).astype(int).tolist()
@@ -139,9 +139,9 @@ def fill_outline(outline: Outline, *, shape: tuple[int, int], source: str) -> In
     mask_yx = np.bitwise_xor.accumulate(is_crossed_yx[:, :-1], axis=1).astype(bool)
     problems = [outline.problem] if outline.problem else []
     if leaves_image(outline.left, outline.top, outline.right, outline.bottom, shape=shape):
-        problems.append("outline leaves the image")
+        problems.append("outline extends beyond the image")
     elif not mask_yx.any():
-        problems.append("outline around no centre of a pixel")
+        problems.append("outline contains no pixel centre")
     found = crop_instance(mask_yx, source=source)
     if found.mask_yx.size:
         found = replace(found, row=found.row + top, column=found.column + left)

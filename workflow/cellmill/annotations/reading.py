@@ -47,8 +47,8 @@ def explain_missing(
     names = ", ".join(lacking[:5]) + (" and others" if len(lacking) > 5 else "")
     return [
         f"{annotations['table'] or annotations['path']}: expected an annotation for every image, found none for "
-        f"{len(lacking)} of {len(samples)}: {names}. Add them, or set annotations.missing to unlabelled "
-        "(predicted only) or to empty (an image without objects)."
+        f"{len(lacking)} of {len(samples)}: {names}. "
+        "Add them, or set annotations.missing to unlabelled (prediction only) or to empty (images without objects)."
     ]
 
 

@@ -60,7 +60,8 @@ def repair_instances(
             found.append((place, "repaired", f"{added} px added, {removed} px removed", added + removed))
         parts = part_object(replace(instance, mask_yx=mask_yx), fragments=fragments)
         if (lost := int(np.count_nonzero(mask_yx)) - parts[0].area_px) > 0:
-            found.append((place, "fragments", f"{fragments} of several parts", lost))
+            detail = "only the largest part kept" if fragments == "largest" else "each part became an object"
+            found.append((place, "fragments", detail, lost))
         for part in parts:
             if part.area_px < min_object_px:
                 found.append((None, "tiny", part.source, part.area_px))

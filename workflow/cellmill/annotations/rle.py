@@ -212,12 +212,12 @@ def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.nda
     if (starts < 1).any():
         raise ValueError(
             f"{where}: expected starts that count from 1, found {starts[starts < 1][0]}. "
-            "Add 1 to the starts; counts of COCO belong to another format."
+            "Add 1 to the starts; COCO counts are a different format."
         )
     if (lengths < 1).any():
         raise ValueError(
             f"{where}: expected runs of at least one pixel, found a length of {lengths[lengths < 1][0]}. "
-            "Counts of COCO belong to another format; otherwise export the table again."
+            "Export the table again; COCO counts are a different format."
         )
     ends = starts + lengths
     backward = np.flatnonzero(starts[1:] < ends[:-1])
@@ -230,9 +230,9 @@ def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.nda
     pixels = shape[0] * shape[1]
     if starts.size and ends[-1] - 1 > pixels:
         raise ValueError(
-            f"{where}: expected runs inside the {pixels} pixels of an image of {shape[0]} rows and "
-            f"{shape[1]} columns, found one that ends at pixel {ends[-1] - 1}. "
-            "The annotation is of an image of another size, or of another image."
+            f"{where}: expected runs inside the {pixels} pixels of an image of {shape[0]} rows and {shape[1]} columns, "
+            f"found a run that ends at pixel {ends[-1] - 1}. "
+            "Check whether the annotation belongs to another image, or to this image at another size."
         )
     return starts, lengths
 
@@ -251,6 +251,6 @@ def _read_numbers(text: str, *, where: str) -> np.ndarray:
         if not (token.isascii() and token.removeprefix("-").isdigit() and len(token) <= MAX_DIGITS):
             raise ValueError(
                 f"{where}: expected whole numbers 'start length start length ...', found '{token[:20]}'. "
-                "Set annotations.format and annotations.rle_column to what the table holds."
+                "Set annotations.format and annotations.rle_column to match the table."
             )
     return np.array([int(token) for token in tokens], dtype=np.int64)

@@ -22,7 +22,7 @@ FORMATS = {
         "is_filled": True,
         "missing": "error",
         "summary": "a CSV table with one run-length encoded object per row",
-        "reads": "a CSV table with one run-length encoded object per row; `height` and `width` are compared if present",
+        "reads": "a CSV table with one run-length encoded object per row; `height` and `width` are checked if present",
         "used_by": "Kaggle: Sartorius 2021 (`order: row`), Data Science Bowl 2018 (`order: column`)",
     },
 }
@@ -77,7 +77,8 @@ def read_rle_table(annotations: AnnotationSettings, *, samples: Sequence[str]) -
         return _collect_rows(path, columns=columns, wanted=set(samples), has_names=has_names)
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ValueError(
-            f"{path}: expected a table with commas and one header row, found: {error}. Save the table as CSV in UTF-8."
+            f"{path}: expected a comma-separated table with one header row, found: {error}. "
+            "Save the table as CSV in UTF-8."
         ) from error
 
 
@@ -124,9 +125,9 @@ def read_rle(
     for entry in entries:
         if entry.size is not None and entry.size != tuple(shape):
             raise ValueError(
-                f"{where} {entry.number}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the "
-                f"size of its image, found height {entry.size[0]} and width {entry.size[1]}. "
-                "Pair every image with its own annotation, at full size."
+                f"{where} {entry.number}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size "
+                f"of its image, found height {entry.size[0]} and width {entry.size[1]}. "
+                "Pair every image with its own full-size annotation."
             )
     if len(entries) == 1 and not entries[0].text.strip():
         return []
@@ -222,6 +223,6 @@ def _read_size(texts: Sequence[str], *, where: str) -> tuple[int, int] | None:
     except ValueError:
         raise ValueError(
             f"{where}: expected height and width in pixels, found {texts[0]!r} and {texts[1]!r}. "
-            "Correct them, or leave both out."
+            "Correct them, or remove both."
         ) from None
     return (int(height), int(width)) if np.isfinite([height, width]).all() else None

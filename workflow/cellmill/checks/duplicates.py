@@ -55,7 +55,7 @@ def find_duplicates(images: Sequence[Mapping[str, Any]], *, dataset: str) -> lis
     """
     exact, near = find_exact(images), find_near(images)
     findings = []
-    for relation, twins in (("the same pixels as", exact), ("nearly the same picture as", near)):
+    for relation, twins in (("the same pixels as", exact), ("nearly the same field as", near)):
         findings += _describe_pairs(images, twins.across, relation=relation, is_across=True, dataset=dataset)
         findings += _describe_pairs(images, twins.beside, relation=relation, is_across=False, dataset=dataset)
     members: dict[str, int] = {}
@@ -68,8 +68,8 @@ def find_duplicates(images: Sequence[Mapping[str, Any]], *, dataset: str) -> lis
                 "severity": "warning",
                 "sample": "",
                 "where": f"{dataset}, sequence {sequence}",
-                "finding": f"{count} frames have a nearly equal one of the same sequence on another side of the split",
-                "advice": "Split by sequence, or leave a larger gap: scores hold for these sequences only",
+                "finding": f"{count} frames have a near duplicate from the same sequence in another part of the split",
+                "advice": "Split by sequence, or increase the gap: otherwise scores are valid for these sequences only",
             }
         )
     return findings
@@ -188,14 +188,14 @@ def _describe_pairs(
     subject = "1 image has" if len(pairs) == 1 else f"{len(pairs)} images have"
     if relation.startswith("nearly"):
         subject = subject.replace("has", "shows").replace("have", "show")
-    side = "on another side of the split" if is_across else "on the same side of the split"
-    advice = "Leave one of each pair out: it would be judged on what was learnt from the other"
+    side = "in another part of the split" if is_across else "in the same part of the split"
+    advice = "Remove one image of each pair: otherwise a model is tested on an image that it was trained on"
     return [
         {
             "severity": "warning" if is_across else "note",
             "sample": "",
             "where": dataset,
-            "finding": f"{subject} {relation} another {side} ({'; '.join(shown)}{rest})",
-            "advice": advice if is_across else "Leave one of each pair out, unless they are meant to count twice",
+            "finding": f"{subject} {relation} another image {side} ({'; '.join(shown)}{rest})",
+            "advice": advice if is_across else "Remove one image of each pair, unless both are meant to count",
         }
     ]

@@ -31,9 +31,9 @@ OUTLIER = -3.5
 # Fraction of the median below which an outlier is reported.
 LOW_SHARE = {"focus": 0.5, "contrast": 0.25, "mean": 0.25}
 LOW_ADVICE = {
-    "focus": "Look whether it is blurred, or whether one bright clump outshines sharp cells",
-    "contrast": "Look whether it holds nothing to learn from",
-    "mean": "Look whether the exposure failed, or whether the field is empty",
+    "focus": "Check whether the image is blurred, or whether a bright clump outshines sharp cells",
+    "contrast": "Check whether the image contains anything to train on",
+    "mean": "Check whether the exposure failed, or whether the field is empty",
 }
 TINY_SHARE = 0.01
 TINY_PX = 4
@@ -70,18 +70,18 @@ def compare_images(images: Sequence[Mapping[str, Any]], *, dataset: str) -> list
         (
             "numbers of channels",
             [_colours(image["channels"]) for image in images],
-            "Keep one kind of image in a dataset",
+            "Use one kind of image per dataset",
         ),
-        ("pixel sizes", _pixel_sizes(images), "Resample the images to one pixel size, or put them into two datasets"),
+        ("pixel sizes", _pixel_sizes(images), "Resample the images to one pixel size, or use separate datasets"),
     ):
         tally = Counter(text for text in texts if text)
         if len(tally) > 1:
             shown = ", ".join(f"{text} ({count} images)" for text, count in tally.most_common(4))
-            findings.append(_finding("warning", f"images of different {name}: {shown}", advice, where=dataset))
+            findings.append(_finding("warning", f"images have different {name}: {shown}", advice, where=dataset))
     if len({image["dtype"] for image in images}) == 1:
-        findings += _find_low(images, "mean", "dark: mean {value:.4g}, the median image has {usual:.4g}")
-    findings += _find_low(images, "contrast", "flat: standard deviation {value:.3g}, the median image has {usual:.3g}")
-    findings += _find_low(images, "focus", "out of focus: measure {value:.2g}, the median image has {usual:.2g}")
+        findings += _find_low(images, "mean", "dark: mean {value:.4g}, median of all images {usual:.4g}")
+    findings += _find_low(images, "contrast", "flat: standard deviation {value:.3g}, median of all images {usual:.3g}")
+    findings += _find_low(images, "focus", "out of focus: focus measure {value:.2g}, median of all images {usual:.2g}")
     return findings
 
 
@@ -111,18 +111,18 @@ def compare_annotations(
     limit = max(float(TINY_PX), TINY_SHARE * float(np.median(areas_px)) if areas_px.size else 0.0)
     if tiny := int(np.count_nonzero(areas_px < limit)):
         said.append((f"{tiny} of {counts['objects']} objects are tiny, below {limit:.3g} px",
-                     "Look whether they are slips; annotations.min_object_px drops them"))  # fmt: skip
+                     "Check whether they are annotation errors; annotations.min_object_px removes them"))  # fmt: skip
     if counts["overlapping"]:
-        said.append((f"{counts['overlapping']} of {counts['objects']} objects overlap, {counts['contested_px']} px",
-                     "A shared pixel goes to the smaller object; overlaps.csv of the labels lists them"))  # fmt: skip
+        said.append((f"{counts['overlapping']} of {counts['objects']} objects overlap, in {counts['contested_px']} px",
+                     "See overlaps.csv of the labels; a shared pixel goes to the smaller object"))  # fmt: skip
     if counts["in_parts"]:
-        said.append((f"{counts['in_parts']} of {counts['objects']} objects are in parts that do not touch",
-                     "annotations.fragments says what they are; by default one object"))  # fmt: skip
+        said.append((f"{counts['in_parts']} of {counts['objects']} objects consist of separate parts",
+                     "Set annotations.fragments to split or reduce them; the default keeps one object"))  # fmt: skip
     without = [truth["sample"] for truth in truths if not truth["objects"]]
     if without and truths and np.median([truth["objects"] for truth in truths]) >= 1:
         names = _name(without)
-        said.append((f"{len(without)} of {len(truths)} annotated images have no object ({names})",
-                     "Look whether their annotation is missing"))  # fmt: skip
+        said.append((f"{len(without)} of {len(truths)} annotated images contain no objects ({names})",
+                     "Check whether their annotation is missing"))  # fmt: skip
     return [_finding("note", text, advice, where=dataset) for text, advice in said]
 
 
@@ -146,11 +146,12 @@ def describe(
     if truths:
         counts = [truth["objects"] for truth in truths]
         line = (
-            f"{dataset}: {sum(counts)} objects in {len(truths)} annotated images, {min(counts)} to {max(counts)} each"
+            f"{dataset}: {sum(counts)} objects in {len(truths)} annotated images, "
+            f"{min(counts)} to {max(counts)} per image"
         )
         if areas_px.size:
             low, middle, high = np.quantile(areas_px, (0.05, 0.5, 0.95))
-            line += f"; area {middle:.4g} px, nine in ten from {low:.4g} to {high:.4g}"
+            line += f"; median area {middle:.4g} px, 90 % from {low:.4g} to {high:.4g} px"
         lines.append(line)
     groups: dict[tuple[str, str], list[Mapping[str, str]]] = {}
     for finding in sorted(findings, key=lambda finding: SEVERITIES.index(finding["severity"])):
@@ -158,7 +159,7 @@ def describe(
     for (severity, _), same in groups.items():
         names = list(dict.fromkeys(finding["sample"] for finding in same if finding["sample"]))
         who = "" if not names else f"{names[0]}: " if len(names) == 1 else f"{len(names)} images ({_name(names)}): "
-        alike = " (and others alike)" if len({finding["finding"] for finding in same}) > 1 else ""
+        alike = " (and similar findings)" if len({finding["finding"] for finding in same}) > 1 else ""
         advice = f" {same[0]['advice']}." if same[0]["advice"] else ""
         lines.append(f"{dataset}: {severity}: {who}{same[0]['finding']}{alike}.{advice}")
     return lines

@@ -246,12 +246,12 @@ def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Annotatio
     streaked = [sample for sample, reading in readings.items() if has_streaks(reading)]
     if streaked:
         evidence = (
-            f"expected compact objects, found streaks across {_name_images(streaked)} that are compact when runs are"
+            f"expected compact objects, found streaks across {_name_images(streaked)} that become compact when runs are"
         )
     elif fits_image_better(list(readings.values())):
         evidence = (
-            f"expected objects that stand out from what is around them, found in {_name_images(list(readings))} that "
-            "they do so only when runs are"
+            f"expected objects that stand out from their surroundings, found this in {_name_images(list(readings))} "
+            "only when runs are"
         )
     else:
         return []

@@ -16,8 +16,8 @@ PERCENTILES = (1, 50, 99)
 # zoom and contrast augmentation of the presets
 SIZE_FACTOR, PIXEL_FACTOR, CONTRAST_FACTOR = 2.0, 1.5, 3.0
 ADVICE = (
-    "Look at these images first: the model has not seen such ones. Bring them to the scale and the exposure of the "
-    "training images, or annotate a few of them and train on both."
+    "Check these images first: the model was not trained on similar images. "
+    "Match their scale and exposure to the training images, or annotate a few of them and train on both."
 )
 
 
@@ -82,8 +82,8 @@ def find_unlike(measured: Mapping[str, float | None], seen: Mapping[str, Any]) -
         return []
     found = []
     for name, text, factor in (
-        ("short_side_px", "its shorter side has {:g} px", SIZE_FACTOR),
-        ("long_side_px", "its longer side has {:g} px", SIZE_FACTOR),
+        ("short_side_px", "its shorter side is {:g} px", SIZE_FACTOR),
+        ("long_side_px", "its longer side is {:g} px", SIZE_FACTOR),
         ("pixel_size_um", "its pixels are {:.3g} um wide", PIXEL_FACTOR),
         ("contrast", "its contrast is {:.3g}", CONTRAST_FACTOR),
     ):
@@ -99,7 +99,7 @@ def find_unlike(measured: Mapping[str, float | None], seen: Mapping[str, Any]) -
 
 def _say_range(ends: list[float]) -> str:
     low, high = (f"{end:.3g}" for end in ends)
-    return f", where the training images have {low}" + ("" if low == high else f" to {high}")
+    return f", compared with {low}{'' if low == high else f' to {high}'} in the training images"
 
 
 def measure_frame(frame: Frame, *, pixel_size_um: float | None) -> dict[str, float | None]:

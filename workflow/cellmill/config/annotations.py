@@ -24,79 +24,82 @@ class Annotations(Closed):
     table: str | None = Field(
         default=None,
         min_length=1,
-        description="Path of the file that all images share: CSV for rle, JSON for coco (where `path` means the same).",
+        description="Path of the file shared by all images: CSV for rle, JSON for coco. For coco, `path` means the "
+        "same.",
     )
     path: str | None = Field(
         default=None,
         min_length=1,
-        description="Pattern of the annotation files with the same {sample}, {sequence} and {frame} as `images`; "
-        "frames are tied by number, so t1 and t001 agree. Needed for the formats without a table.",
+        description="Pattern of the annotation files with the same {sample}, {sequence} and {frame} as in `images`. "
+        "Frames are matched by number, so t1 and t001 agree. Required for formats without a table.",
     )
     order: Literal["row", "column"] | None = Field(
         default=None,
-        description="Which way the pixels of rle are counted: row (along the rows, as in Sartorius 2021) or column "
-        "(down the columns, as in Data Science Bowl 2018). Needed for rle: a table does not say it.",
+        description="Pixel order of the run lengths: row (along rows, as in Sartorius 2021) or column (down columns, "
+        "as in Data Science Bowl 2018). Required for rle, because the table does not specify it.",
     )
     sample_column: str | None = Field(
         default=None,
         min_length=1,
-        description="Column of the table that names the image, with or without suffix; left out: id or ImageId.",
+        description="Column of the table with the image name, with or without file suffix. Default: id or ImageId.",
     )
     rle_column: str | None = Field(
         default=None,
         min_length=1,
-        description="Column of the table that holds the runs; left out: annotation or EncodedPixels.",
+        description="Column of the table with the run lengths. Default: annotation or EncodedPixels.",
     )
     object_column: str | None = Field(
         default=None,
         min_length=1,
-        description="Column of the table that names the object within its image: rows of one name are parts of one "
-        "object. Left out: every row is an object.",
+        description="Column of the table with the name of the object within its image. Rows with the same name are "
+        "parts of one object. Default: every row is an object.",
     )
     foreground: Literal["nonzero", "zero"] = Field(
-        default="nonzero", description="Which pixels of a binary image are objects. Read by binary."
+        default="nonzero", description="Pixels of a binary image that are objects. Used by binary only."
     )
     tracks: str | None = Field(
         default=None,
         min_length=1,
-        description="Pattern of the CTC track tables (man_track.txt, res_track.txt), one for each sequence: numbers, "
-        "first and last frames are checked against the masks. Left out: the one beside the masks, if any.",
+        description="Pattern of the CTC track tables (man_track.txt, res_track.txt), one per sequence. Object numbers "
+        "and first and last frames are checked against the masks. Default: the table beside the masks, if there is "
+        "one.",
     )
     markers: str | None = Field(
         default=None,
         min_length=1,
-        description="Pattern of the CTC markers (TRA/man_track{frame}.tif): what is marked but not outlined in a frame "
-        "of SEG is ignored there and not taken for background. Read by ctc.",
+        description="Pattern of the CTC markers (TRA/man_track{frame}.tif). Cells that are marked but not outlined in "
+        "a SEG frame are ignored there and do not count as background. Used by ctc only.",
     )
     ignore: str | None = Field(
         default=None,
         min_length=1,
-        description="Pattern of binary images whose pixels other than 0 are neither trained on nor scored. An image "
-        "may lack one.",
+        description="Pattern of binary images whose nonzero pixels are neither trained on nor scored. Optional for "
+        "each image.",
     )
     ignore_value: int | None = Field(
         default=None,
         ge=1,
         lt=2**32,
-        description="Number in a label image that marks ignored pixels and no object, such as 255 or 65535.",
+        description="Value in a label image that marks ignored pixels and not an object, such as 255 or 65535.",
     )
     repair: Literal["none", "fill", "fill_close"] | None = Field(
         default=None,
-        description="Repair of every object's mask by itself, before objects are merged; all changes are listed. "
-        "none: as annotated. fill: holes are filled. fill_close: closed by 3x3 px, filled, parts under a tenth of "
-        "the largest dropped. Left out: fill for rle and mask_folder, none for the others, where a hole is what lies "
-        "between objects, or was drawn.",
+        description="Repair of each object's mask before objects are merged; all changes are listed. none: keep masks "
+        "as annotated. fill: fill holes. fill_close: close with 3x3 px, fill holes, and drop parts smaller than a "
+        "tenth of the largest. Default: fill for rle and mask_folder. Default for other formats: none, because their "
+        "holes are background between objects or were drawn on purpose.",
     )
     fragments: Literal["keep", "largest", "split"] = Field(
         default="keep",
-        description="What the parts of an object are that do not touch. keep: one object. largest: only the largest "
-        "is kept. split: an object each.",
+        description="Treatment of objects with unconnected parts. keep: one object. largest: keep only the largest "
+        "part. split: each part becomes an object.",
     )
-    min_object_px: int = Field(default=0, ge=0, description="Objects of fewer pixels are dropped, and listed as tiny.")
+    min_object_px: int = Field(default=0, ge=0, description="Drop objects with fewer pixels, and list them as tiny.")
     missing: Literal["error", "unlabelled", "empty"] | None = Field(
         default=None,
-        description="What an image without annotation is. error: a mistake. unlabelled: predicted, but neither "
-        "trained on nor scored. empty: an image without objects. Left out: unlabelled for ctc, else error.",
+        description="Treatment of images without annotation. error: report an error. unlabelled: predict, but neither "
+        "train nor score. empty: treat as images without objects. Default: unlabelled for ctc, error for other "
+        "formats.",
     )
 
     @model_validator(mode="after")
@@ -113,22 +116,22 @@ class Annotations(Closed):
     def _keys_belong_to_format(self) -> Self:
         needed = ANNOTATION_FORMATS[self.format]["needs"]
         foreign = KEYS_OF_FORMATS - set(ANNOTATION_FORMATS[self.format]["keys"])
-        wrong = [f"{key} is needed" for key in needed if getattr(self, key) is None]
+        wrong = [f"no {key}" for key in needed if getattr(self, key) is None]
         wrong += [
-            f"{key} is not read"
+            f"{key}, which this format does not use"
             for key, field in type(self).model_fields.items()
             if key in foreign and getattr(self, key) != field.default
         ]
         if (self.sample_column is None) != (self.rle_column is None):
-            wrong.append("sample_column and rle_column go together")
+            wrong.append("only one of sample_column and rle_column")
         if wrong:
             raise ValueError(
-                f"expected {' and '.join(needed)} for format {self.format}, found that {'; '.join(wrong)}. "
-                "Complete the section, or choose the format that the keys belong to."
+                f"expected {' and '.join(needed)} for format {self.format}, found {'; '.join(wrong)}. "
+                "Complete the section, or set the format that these keys belong to."
             )
         if self.table is not None and "{" in self.table:
             raise ValueError(
-                f"expected one file that all images share for format {self.format}, found the pattern "
-                f"{self.table!r}. Give the path of one file; its entries name their images."
+                f"expected one file for all images for format {self.format}, found the pattern {self.table!r}. "
+                "Set table to the path of one file, whose entries contain the image names."
             )
         return self

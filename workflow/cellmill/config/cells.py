@@ -31,12 +31,13 @@ class Texture(Section):
         default=5,
         ge=1,
         le=LAST_OCTAVE,
-        description="How many octaves. SIMCEP calls it the last octave and uses it as a count "
-        "(texture, 3rd number; its cytoplasm has 8: slower, and finer than a pixel of a small cell).",
+        description="Number of octaves. SIMCEP calls it the last octave but uses it as a count (texture, 3rd number). "
+        "Its value of 8 for cytoplasm is slower, and finer than a pixel of a small cell.",
     )
     bias: Fraction = Field(
         default=0.2,
-        description="Darkest place of a cell relative to its brightest; 1 is flat (texture, 4th number).",
+        description="Brightness of the darkest place of a cell relative to its brightest; 1 is flat (texture, 4th "
+        "number).",
     )
 
     @model_validator(mode="after")
@@ -54,8 +55,8 @@ class Rim(Section):
 
     brightness: LightRange = Field(
         default=(0.0, 0.0),
-        description="Light that the edge adds, as a fraction of the full scale; below 0 it takes light away; 0 for "
-        "none.",
+        description="Light that the edge adds, as a fraction of the full scale. Negative values darken the edge; 0 "
+        "for none.",
     )
     width_px: float = Field(
         default=2.0, gt=0, le=50, description="Distance from the outline at which this light has fallen to 1/e, in px."
@@ -86,14 +87,15 @@ class CellBody(Section):
     )
     elongation: RatioRange = Field(
         default=(1.0, 1.0),
-        description="Length over width of a cell of the same area, in a direction of its own; 1 is round (SIMCEP). One "
-        "number, or [smallest, largest] of which each cell draws one. Nuclei are as long as their cells.",
+        description="Length divided by width of a cell, at constant area and in a random direction; 1 is round "
+        "(SIMCEP). One number, or [smallest, largest] from which a value is drawn for each cell. Nuclei have the "
+        "elongation of their cells.",
     )
     brightness: LightRange = Field(
         default=(0.2, 0.9),
-        description="Brightest place of a cell as a fraction of the full scale; each cell draws its own from "
-        "[smallest, largest] (1 in SIMCEP). Below 0 the cell is darker than the background, whose level then has "
-        "to be above 0.",
+        description="Brightness of a cell's brightest place as a fraction of the full scale, drawn for each cell from "
+        "[smallest, largest] (1 in SIMCEP). Negative values make cells darker than the background, whose level must "
+        "then be above 0.",
     )
     texture: Texture = Field(default_factory=Texture, description="Stain within a cell (texture).")
     rim: Rim = Field(default_factory=Rim, description="A brighter or darker edge, as in bright field.")
@@ -136,13 +138,13 @@ class Organelles(Section):
 
     count: CountRange = Field(
         default=(0, 0),
-        description="Organelles of a cell, one number or [smallest, largest]; 0 for none (subcell ns; 4).",
+        description="Number of organelles in a cell, one number or [smallest, largest]; 0 for none (subcell ns; 4).",
     )
     radius_fraction: float = Field(
         default=0.1,
         gt=0,
         le=0.5,
-        description="Radius relative to the cell's (0.1 in SIMCEP, which does not read its subcell radius).",
+        description="Radius relative to the cell's radius (0.1 in SIMCEP, which does not use its subcell radius).",
     )
     radial_jitter: float = Field(
         default=0.1, ge=0, le=0.6, description="Displacement of the vertices of the outline, in radii (subcell shape)."
@@ -162,9 +164,9 @@ class Organelles(Section):
 class Clusters(Section):
     """Clusters of cells."""
 
-    count: int = Field(default=4, ge=0, le=1000, description="Clusters in an image; 0 for none (clusters).")
+    count: int = Field(default=4, ge=0, le=1000, description="Number of clusters in an image; 0 for none (clusters).")
     probability: Fraction = Field(
-        default=0.3, description="Share of the cells that lie in a cluster (clustprob); 0 for none."
+        default=0.3, description="Fraction of the cells that lie in a cluster (clustprob); 0 for none."
     )
     spread: float = Field(
         default=0.05,
@@ -180,22 +182,22 @@ class Overlap(Section):
 
     limit: Fraction = Field(
         default=0.1,
-        description="Largest overlap of two objects as a fraction of either one: 0 keeps them apart, 1 "
-        "allows everything (overlap).",
+        description="Largest overlap of two objects as a fraction of either object: 0 keeps them apart, 1 allows any "
+        "overlap (overlap).",
     )
     of: Literal["cell", "nucleus"] = Field(
-        default="cell", description="What must not overlap: whole cells, or their nuclei only (2 and 1 in SIMCEP)."
+        default="cell", description="What must not overlap: whole cells, or only their nuclei (2 and 1 in SIMCEP)."
     )
     attempts: int = Field(
         default=50,
         ge=1,
         le=10000,
-        description="Places tried for a cell before it is left out and counted as failed (50 in SIMCEP, "
+        description="Number of positions tried for a cell before it is left out and counted as failed (50 in SIMCEP, "
         "which then stops).",
     )
     no_place: Literal["leave_out", "stop", "place"] = Field(
         default="leave_out",
-        description="What happens to a cell whose attempts are used up. leave_out: it is counted as failed, and the "
-        "next one is tried. stop: no further cell of this image is tried. place: it takes the last place tried, "
-        "whatever it overlaps.",
+        description="What happens to a cell after all attempts have failed. leave_out: count it as failed and try the "
+        "next cell. stop: place no further cells in this image. place: use the last position tried, whatever it "
+        "overlaps.",
     )

@@ -41,8 +41,8 @@ def _wrong_patch(network: NetworkSection, train: Train) -> list[str]:
         near = [max(2, round(side / stride)) * stride for side in patch]
         key = "levels" if hasattr(network, "levels") else "architecture"
         mistakes.append(
-            f"train.patch: expected multiples of {stride} px, at least {2 * stride}, for the poolings of "
-            f"{network.architecture}, found {list(patch)}. Take {near}, or change network.{key}"
+            f"train.patch: expected multiples of {stride} px, at least {2 * stride}, for the pooling layers of "
+            f"{network.architecture}, found {list(patch)}. Set it to {near}, or change network.{key}"
         )
     if train.augmentation.rotate_90 and patch[0] != patch[1]:
         mistakes.append(
@@ -64,14 +64,14 @@ def _wrong_loss(network: NetworkSection, loss: Loss) -> list[str]:
     for key in ("class_weights", "distance"):
         if getattr(loss, key) is not None and loss.name != "ce":
             mistakes.append(
-                f"train.loss.{key}: expected train.loss.name ce, which alone takes it, found {loss.name}. Leave it "
-                "out, or set network.output to two_classes and train.loss.name to ce"
+                f"train.loss.{key}: expected train.loss.name ce, the only loss that uses it, found {loss.name}. Remove "
+                "it, or set network.output to two_classes and train.loss.name to ce"
             )
     wanted = CLASSES.get(output, 0)
     if loss.class_weights is not None and loss.name == "ce" and wanted and len(loss.class_weights) != wanted:
         mistakes.append(
             f"train.loss.class_weights: expected {wanted} numbers for network.output {output}, found "
-            f"{loss.class_weights}. Give one for each class, background first"
+            f"{loss.class_weights}. Set one weight per class, background first"
         )
     return mistakes
 
@@ -82,7 +82,7 @@ def _wrong_frames(network: NetworkSection, input: Input, augmentation: Augmentat
     is_recurrent = architecture in RECURRENT
     if is_recurrent and input.frames > 1:
         mistakes.append(
-            f"input.frames: expected 1 for {architecture}, which follows the sequence itself, found "
+            f"input.frames: expected 1 for {architecture}, which reads a sequence frame by frame, found "
             f"{input.frames}. Set it to 1"
         )
     if is_recurrent and network.output not in RECURRENT_OUTPUTS:
@@ -92,18 +92,18 @@ def _wrong_frames(network: NetworkSection, input: Input, augmentation: Augmentat
         )
     if is_recurrent and input.class_planes:
         mistakes.append(
-            f"input.class_planes: expected none for {architecture}, found {input.class_planes}. Leave it out, "
-            "or take an architecture for single images"
+            f"input.class_planes: expected none for {architecture}, found {input.class_planes}. Remove it, "
+            "or use an architecture for single images"
         )
     if augmentation.reverse_time and input.frames == 1:
-        instead = "set train.streams.reverse, which turns whole sequences" if is_recurrent else "raise input.frames"
+        instead = "set train.streams.reverse, which reverses whole sequences" if is_recurrent else "raise input.frames"
         mistakes.append(
-            f"train.augmentation.reverse_time: expected input.frames above 1, found 1. Leave it out, or {instead}"
+            f"train.augmentation.reverse_time: expected input.frames above 1, found 1. Remove it, or {instead}"
         )
     if getattr(network, "conditioning", "planes") == "film" and not input.class_planes:
         mistakes.append(
-            "network.conditioning: expected input.class_planes for film, found none. Name the classes, or set it to "
-            "planes"
+            "network.conditioning: expected input.class_planes for film, found none. List the classes in "
+            "input.class_planes, or set network.conditioning to planes"
         )
     return mistakes
 
@@ -112,8 +112,8 @@ def _wrong_averages(network: NetworkSection, predict: Predict) -> list[str]:
     if predict.average == "none" or network.output != "flow_gray":
         return []
     return [
-        f"predict.average: expected none for network.output flow_gray, whose grey value changes with the direction of "
-        f"the image, found {predict.average}. Set it to none, or take network.output flow"
+        f"predict.average: expected none for network.output flow_gray, whose grey values change when "
+        f"the image is mirrored or rotated, found {predict.average}. Set it to none, or set network.output to flow"
     ]
 
 
@@ -128,8 +128,8 @@ def _wrong_bends(train: Train) -> list[str]:
     # Rounded down, because the suggested number must not fold cells either.
     largest_px = math.floor(100 * sigma_px / FOLDS_BELOW) / 100
     return [
-        f"train.augmentation.elastic.displacement_px: expected at most {largest_px:g} px for a field "
-        f"that is smooth over {sigma_px:.3g} px (smoothness of a patch of {list(train.patch)}), found "
+        f"train.augmentation.elastic.displacement_px: expected at most {largest_px:g} px for a "
+        f"displacement smoothed over {sigma_px:.3g} px (smoothness of a patch of {list(train.patch)}), found "
         f"{elastic.displacement_px:g}, which would fold cells. Lower it, or raise smoothness"
     ]
 

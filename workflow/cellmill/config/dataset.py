@@ -29,34 +29,38 @@ class Split(Closed):
     """Split of the images into training, validation and test parts, or into folds."""
 
     train: Fraction = Field(0.6, description="Share of the groups that the networks are trained on.")
-    validation: Fraction = Field(0.2, description="Share that chooses the best epoch, the threshold and the sizes.")
-    test: Fraction = Field(0.2, description="Share that is scored and never chosen on.")
+    validation: Fraction = Field(0.2, description="Share used to choose the best epoch, the threshold and the sizes.")
+    test: Fraction = Field(0.2, description="Share used only for the final scores, not for any choice.")
     by: Literal["auto", "image", "sequence", "blocks"] = Field(
         "auto",
-        description="What stays together: image, sequence, or contiguous blocks of frames of each sequence "
-        "(flagged in the report as 'within one sequence'; a longer sequence moves the cuts, so freeze them with "
-        "`table` once they count). auto: sequence where paths or stacks make one, else image. Frames of one sequence "
-        "are on two sides only as blocks.",
+        description="Unit that stays together: image, sequence, or contiguous blocks of frames of each sequence. "
+        "auto: sequence if paths or stacks define sequences, else image. Only blocks, or a `table`, put frames of one "
+        "sequence into different parts; the report then warns about it. A longer sequence moves the cuts between "
+        "blocks, so freeze the split with `table` once results matter.",
     )
-    gap: int = Field(0, ge=0, description="by blocks: frames left out between two blocks (predicted, never scored).")
+    gap: int = Field(
+        0, ge=0, description="blocks: number of frames left out between two blocks (predicted, never scored)."
+    )
     group_by: str | None = Field(
         None,
-        description="Wildcard of the image path or column of the annotation table whose value keeps images "
-        "together: well, patient, plate.",
+        description="Wildcard of the image path or column of the annotation table. Images with the same value stay "
+        "together, such as those of a well, patient or plate.",
     )
     stratify: str | None = Field(
         None,
-        description="Wildcard or column (class_column's values by name `class`): each of its values is "
-        "represented in each part as far as there are groups enough.",
+        description="Wildcard or column; `class` means the values of class_column. Each value is represented in each "
+        "part if there are enough groups.",
     )
     folds: int | None = Field(
-        None, ge=3, description="k-fold cross-validation: k runs a model, each with another fold as test."
+        None, ge=3, description="k-fold cross-validation: k runs per model, each tested on a different fold."
     )
     table: str | None = Field(
         None,
-        description="CSV with the columns sample and split (train, validation, test): freezes the split.",
+        description="CSV with the columns sample and split (train, validation, test), which freezes the split.",
     )
-    seed: int = Field(0, ge=0, description="Another number draws another split. The training seed never does.")
+    seed: int = Field(
+        0, ge=0, description="A different number gives a different split. The training seed does not affect the split."
+    )
 
     @model_validator(mode="after")
     def _parts_make_a_whole(self) -> "Split":
@@ -64,27 +68,34 @@ class Split(Closed):
             total = self.train + self.validation + self.test
             if abs(total - 1) > 1e-6:
                 raise ValueError(
-                    f"expected train + validation + test to make 1, found {total:g}. Change one of the three"
+                    f"expected train + validation + test to be 1, found {total:g}. Change one of the three"
                 )
             for part in ("train", "validation", "test"):
                 if getattr(self, part) <= 0:
                     raise ValueError(
-                        f"expected a {part} share above 0, found {getattr(self, part):g}. Without a {part} split "
-                        "nothing can be " + _WHY_PART[part]
+                        f"expected a {part} share above 0, found {getattr(self, part):g}. Raise it, because {part} "
+                        "images are needed to " + _WHY_PART[part]
                     )
         chosen = {key for key in ("folds", "group_by", "stratify") if getattr(self, key) is not None}
         if self.by == "blocks" and chosen:
-            raise ValueError(f"by: blocks cuts each sequence itself; leave out {' and '.join(sorted(chosen))}")
+            found = " and ".join(sorted(chosen))
+            raise ValueError(
+                f"expected by: blocks alone, because it cuts each sequence, found {found} as well. Remove {found}, "
+                "or set by to another unit"
+            )
         if self.table is not None and (chosen or self.by != "auto"):
-            found = sorted(chosen | ({"by"} if self.by != "auto" else set()))
-            raise ValueError(f"table says where each sample goes; leave out {' and '.join(found)}")
+            found = " and ".join(sorted(chosen | ({"by"} if self.by != "auto" else set())))
+            raise ValueError(
+                f"expected table alone, because it assigns each sample to a part, found {found} as well. Remove "
+                f"{found}, or remove table"
+            )
         return self
 
 
 _WHY_PART = {
-    "train": "trained",
-    "validation": "chosen (best epoch, threshold) without looking at the test images",
-    "test": "scored honestly",
+    "train": "train the network",
+    "validation": "choose the best epoch and the threshold without using test images",
+    "test": "compute unbiased scores",
 }
 
 
@@ -93,47 +104,46 @@ class Stack(Closed):
 
     axis: Literal["auto", "time", "z", "channel"] = Field(
         "auto",
-        description="auto: what the metadata of the files say (OME, ImageJ, OME-Zarr); where they say nothing, it is "
-        "an error. time: frames of one sequence. z: sections. channel: channels of one image. Anything but auto "
-        "overrules the metadata.",
+        description="auto: as defined in the metadata of the files (OME, ImageJ, OME-Zarr); an error if they do not "
+        "define it. time: frames of one sequence. z: sections. channel: channels of one image. Any value other than "
+        "auto overrides the metadata.",
     )
     z: Literal["sections", "maximum", "mean"] = Field(
         "sections",
-        description="sections: each an image of its own, the sections of a file a sequence. maximum, mean: one image, "
-        "projected along z.",
+        description="sections: each section is an image, and the sections of a file form a sequence. maximum, mean: "
+        "one image, projected along z.",
     )
 
 
 class ModelEntry(Closed):
     """One model of a dataset: a preset with overrides, or a trained model to apply."""
 
-    preset: Name | None = Field(None, description="A file of resources/models, without .yaml.")
+    preset: Name | None = Field(None, description="Name of a file in resources/models, without .yaml.")
     apply: str | None = Field(
         None,
-        description="A trained model to use as it is: dataset/run of this config, or an exported .cellmill file.",
+        description="Trained model to use unchanged: dataset/run of this config, or an exported .cellmill file.",
     )
-    name: Name | None = Field(None, description="Folder of the run; left out: the preset's name.")
+    name: Name | None = Field(None, description="Folder of the run. Default: the preset's name.")
     seeds: list[Annotated[int, Field(ge=0)]] | None = Field(
         None,
         min_length=1,
-        description="A run for each seed, in {name}.seed{n}; left out: one, with the seed.",
+        description="One run per seed, in {name}.seed{n}. Default: a single run with the seed of the config.",
     )
     average_seeds: bool = Field(
         False,
-        description="A run more, {name}.mean: the mean of what the runs of all seeds predict, with a threshold of its "
-        "own.",
+        description="Add a run {name}.mean that averages the predictions of all seeds and has its own threshold.",
     )
     init_from: str | None = Field(
-        None, description="Start from the weights of dataset/run, or of an exported .cellmill file."
+        None, description="Initial weights: those of dataset/run of this config, or of an exported .cellmill file."
     )
     init_weights: Literal["all", "matching"] = Field(
         "all",
-        description="Of init_from. all: every weight must fit. matching: those of the same name and shape are taken, "
-        "and the log lists the others.",
+        description="Applies to init_from. all: every weight must match. matching: use weights with the same name and "
+        "shape; the log lists the others.",
     )
     overrides: dict[str, Any] = Field(
         default_factory=dict,
-        description="Fields of the preset that differ here; written beside `preset` (width, train, input, …).",
+        description="Keys of the preset that are overridden; written beside `preset` (width, train, input, …).",
     )
 
     @model_validator(mode="before")
@@ -153,26 +163,32 @@ class ModelEntry(Closed):
     def _one_origin(self) -> "ModelEntry":
         if (self.preset is None) == (self.apply is None):
             raise ValueError(
-                "expected either preset or apply, found "
-                + ("both. Leave one out" if self.preset else "neither. Give one")
+                "expected either preset or apply, found " + ("both. Remove one" if self.preset else "neither. Set one")
             )
         if self.apply is not None and (self.overrides or self.seeds or self.init_from):
-            raise ValueError("apply uses a trained model as it is; leave out seeds, init_from and overrides")
+            found = " and ".join([*self.overrides, *(key for key in ("seeds", "init_from") if getattr(self, key))])
+            raise ValueError(
+                f"expected apply alone, because it uses a trained model unchanged, found {found} as well. Remove "
+                f"{found}"
+            )
         if self.average_seeds and len(self.seeds or ()) < 2:
             raise ValueError(
-                f"average_seeds: expected at least two seeds to average, found {self.seeds or 'none'}. Give "
-                "seeds: [1, 2, 3], or leave it out"
+                f"average_seeds: expected at least two seeds to average, found {self.seeds or 'none'}. Set "
+                "seeds: [1, 2, 3], or remove average_seeds"
             )
         if self.init_weights != "all" and self.init_from is None:
-            raise ValueError("init_weights says how init_from is taken; give init_from, or leave it out")
+            raise ValueError(
+                f"expected init_from with init_weights: {self.init_weights}, found none. Set init_from, or remove "
+                "init_weights"
+            )
         if self.apply is not None and self.name is None:
             source = self.apply.removesuffix(MODEL_SUFFIX).split("/")[-1]
             cleaned = re.sub(r"[^A-Za-z0-9_+-]", "_", source)
             if not re.fullmatch(NAME_PATTERN, cleaned):
-                raise ValueError(f"cannot make a run's name from {self.apply!r}. Give one with name")
+                raise ValueError(f"expected apply to end in a valid run name, found {self.apply!r}. Set name")
             self.name = cleaned
         if self.seeds is not None and len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"expected different seeds, found {self.seeds}")
+            raise ValueError(f"expected different seeds, found {self.seeds}. Remove the duplicates")
         return self
 
     @property
@@ -186,38 +202,42 @@ class Dataset(Closed):
 
     images: str | None = Field(
         None,
-        description="Pattern of the image files; {sample}, {sequence}, {frame} and names of your own mark parts "
-        "of a path, * matches anything within a name. Starts at the working directory.",
+        description="Pattern of the image files. {sample}, {sequence}, {frame} and wildcards with your own names mark "
+        "parts of a path; * matches any text within a name. Relative to the working directory.",
     )
     simulate: Simulate | None = Field(None, description="Simulate the images instead of reading them.")
     annotations: Annotations | None = Field(
-        None, description="Where the truth lies. Left out: images are predicted, not scored."
+        None, description="Location and format of the ground truth. Default: none; images are predicted but not scored."
     )
     class_column: str | None = Field(
-        None, description="Column of the annotation table, or wildcard of the image path, with the class."
+        None,
+        description="Column of the annotation table, or wildcard of the image path, that contains the class of an "
+        "image.",
     )
     pixel_size_um: float | None = Field(
         None,
         gt=0,
-        description="Edge of a pixel of the raw images in um. Left out: what the metadata of each image say.",
+        description="Side length of a pixel of the raw images in um. Default: taken from the metadata of each image.",
     )
-    stack: Stack = Field(default_factory=Stack, description="What the planes of multi-page files are.")
-    preprocess: Preprocess = Field(default_factory=Preprocess, description="Channel, background, size.")
-    split: Split = Field(default_factory=Split, description="Which images train, choose and judge.")
+    stack: Stack = Field(default_factory=Stack, description="Meaning of the planes of multi-page files.")
+    preprocess: Preprocess = Field(
+        default_factory=Preprocess, description="Channel, background subtraction and image size."
+    )
+    split: Split = Field(default_factory=Split, description="Images for training, validation and testing.")
     models: list[ModelEntry] = Field(
         default_factory=lambda: [ModelEntry(preset="default")],
         min_length=1,
-        description="Presets (with overrides) and trained models to run; left out: [default].",
+        description="Presets (with overrides) and trained models to run. Default: [default].",
     )
-    postprocess: Postprocess = Field(default_factory=Postprocess, description="From probabilities to objects.")
-    evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their intervals.")
-    report: Report = Field(default_factory=Report, description="The page.")
+    postprocess: Postprocess = Field(default_factory=Postprocess, description="Conversion of probabilities to objects.")
+    evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their confidence intervals.")
+    report: Report = Field(default_factory=Report, description="Report page.")
     export: list[Literal["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "ctc"]] = Field(
         default_factory=list,
-        description="What else is written for other programs. Trained models: onnx (model.onnx), bioimageio "
-        "(model.bioimageio.zip, for networks that see images only). Objects of every run: coco (objects.coco.json), "
-        "imagej_roi (rois/{sample}.zip), geojson (geojson/{sample}.geojson, for QuPath), ctc (ctc/{sequence}_RES, of "
-        "sequences, numbered through time by overlap).",
+        description="Additional files for other programs. Trained models: onnx (model.onnx), bioimageio "
+        "(model.bioimageio.zip, only for networks whose only input is images). Objects of every run: coco "
+        "(objects.coco.json), imagej_roi (rois/{sample}.zip), geojson (geojson/{sample}.geojson, for QuPath), ctc "
+        "(ctc/{sequence}_RES, for sequences; objects are numbered through time by overlap).",
     )
 
     @model_validator(mode="before")
@@ -244,30 +264,38 @@ class Dataset(Closed):
         if (self.images is None) == (self.simulate is None):
             raise ValueError(
                 "expected either images or simulate, found "
-                + ("both. Leave one out" if self.images else "neither. Give one")
+                + ("both. Remove one" if self.images else "neither. Set one")
             )
         if self.simulate is not None and self.annotations is not None:
-            raise ValueError("simulated images bring their own annotations; leave out annotations")
+            raise ValueError(
+                "expected no annotations with simulate, which creates its own, found annotations. Remove annotations"
+            )
         if self.simulate is None and self.annotations is None:
             trained = [entry.run_name for entry in self.models if entry.apply is None]
             if trained:
                 raise ValueError(
-                    f"expected annotations to train {', '.join(trained)} on, found none. Give annotations, "
-                    "or only models with apply"
+                    f"expected annotations to train {', '.join(trained)} on, found none. Add annotations, "
+                    "or use only models with apply"
                 )
         names = [entry.run_name for entry in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise ValueError(f"two models are called {', '.join(twice)}. Give one of them another name")
+            raise ValueError(
+                f"expected a different name for each model, found two models called {', '.join(twice)}. Set name for "
+                "one of them"
+            )
         return self
 
 
 class Config(Closed):
     """The whole config file."""
 
-    seed: int = Field(0, ge=0, lt=2**32, description="Every random draw derives from it.")
+    seed: int = Field(0, ge=0, lt=2**32, description="Seed of all random numbers.")
     images_per_job: int = Field(
         200,
         ge=1,
-        description="Images a shard holds on average. Fewer: smaller jobs and finer reruns; more: less overhead.",
+        description="Mean number of images per job (a shard). Lower values give smaller jobs and finer reruns, higher "
+        "values less overhead.",
     )
-    datasets: dict[Name, Dataset] = Field(min_length=1, description="Each gets a folder results/{name} and a report.")
+    datasets: dict[Name, Dataset] = Field(
+        min_length=1, description="Datasets by name. Each gets a folder results/{name} and a report."
+    )

@@ -85,8 +85,9 @@ def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[st
     if details["type"] == "string_pattern_mismatch":
         message = f"expected a name of letters, digits, _, + and -, found {_shown(found)}"
     elif message.startswith("Input should be "):
-        expected = re.sub(r"a valid dictionary.*", "a section of keys", message.removeprefix("Input should be "))
-        message = f"expected {expected.replace('a valid list', 'a list, as [1, 2]')}{unit}, found {_shown(found)}"
+        expected = re.sub(r", unable to parse.*", "", message.removeprefix("Input should be "))
+        expected = re.sub(r"a valid dictionary.*", "a section of keys", expected)
+        message = f"expected {expected.replace('a valid list', 'a list such as [1, 2]')}{unit}, found {_shown(found)}"
     elif not message.startswith("expected"):
         message = f"{message}{unit}" + ("" if details["type"] == "value_error" else f", found {_shown(found)}")
     if details["type"] == "literal_error" and isinstance(found, str):

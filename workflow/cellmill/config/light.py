@@ -35,20 +35,20 @@ class Focus(Section):
         default=21,
         ge=1,
         le=301,
-        description="Side of the square that the light of a pixel reaches, in px, odd (9 in SIMCEP, which "
+        description="Side of the square over which the light of a pixel is spread, in px; odd (9 in SIMCEP, which "
         "narrows its sigma of 5 to 2.45).",
     )
     scaling: Literal["fixed", "deepest"] = Field(
         default="fixed",
-        description="fixed: a depth always has the same blur. deepest: the deepest group of each image has "
-        "the largest blur, also where it is the only one (SIMCEP).",
+        description="fixed: a given depth always has the same blur. deepest: the deepest group of each image has the "
+        "largest blur, even if it is the only group (SIMCEP).",
     )
 
     image_sigma_px: LengthRange = Field(
         default=(0.0, 0.0),
-        description="Further blur of the whole image, cells and background alike, in px: a microscope out of focus. "
-        "One number, or [smallest, largest] of which each image or sequence draws one (BBBC005: a quarter of its focus "
-        "number).",
+        description="Additional blur of the whole image, cells and background, in px, as from a microscope out of "
+        "focus. One number, or [smallest, largest] from which a value is drawn for each image or sequence (BBBC005: a "
+        "quarter of its focus number).",
     )
 
     @model_validator(mode="after")
@@ -70,8 +70,8 @@ class Illumination(Section):
     )
     centre_shift: tuple[Shift, Shift] = Field(
         default=(0.15, -0.2),
-        description="Where the light is brightest: distance from the image's middle in [rows, columns], as "
-        "fractions of its height and width (misalign_y, misalign_x; 0 in SIMCEP).",
+        description="Position of the brightest light: distance from the image centre in [rows, columns], as fractions "
+        "of its height and width (misalign_y, misalign_x; 0 in SIMCEP).",
     )
 
 
@@ -91,19 +91,21 @@ class BackgroundNoise(Section):
 
     fraction: Fraction = Field(
         default=0.5,
-        description="Probability of an image to have blotches: about this share of the images has them.",
+        description="Probability that an image has blotches, and so about the fraction of images with blotches.",
     )
     period_px: PeriodRange = Field(
         default=(64.0, 256.0),
-        description="Distance of the coarsest blotches in px, one number or [smallest, largest].",
+        description="Spacing of the coarsest blotches in px, one number or [smallest, largest].",
     )
-    octaves: int = Field(default=3, ge=1, le=10, description="How many octaves, each half as coarse as the last.")
+    octaves: int = Field(
+        default=3, ge=1, le=10, description="Number of octaves, each half as coarse as the one before."
+    )
     persistence: float = Field(
         default=0.5, gt=0, le=2, description="Strength of each finer octave relative to the coarser one."
     )
     amplitude: FractionRange = Field(
         default=(0.1, 0.4),
-        description="Height of the blotches relative to the middle of the cells' brightness, one number or "
+        description="Amplitude of the blotches relative to the middle of the cells' brightness range, one number or "
         "[smallest, largest].",
     )
 
@@ -113,8 +115,8 @@ class Background(Section):
 
     level: FractionRange = Field(
         default=(0.0, 0.0),
-        description="Even light of the background as a fraction of the full scale: 0 in fluorescence, about a half in "
-        "bright field. One number, or [smallest, largest] of which each image or sequence draws one.",
+        description="Uniform background light as a fraction of the full scale: 0 in fluorescence, about 0.5 in bright "
+        "field. One number, or [smallest, largest] from which a value is drawn for each image or sequence.",
     )
 
 
@@ -122,12 +124,12 @@ class Dirt(Section):
     """Specks on the glass and on the camera. They are part of the background: stationary and not annotated."""
 
     count: CountRange = Field(
-        default=(0, 0), description="Specks in an image, one number or [smallest, largest]; 0 for none."
+        default=(0, 0), description="Number of specks in an image, one number or [smallest, largest]; 0 for none."
     )
     radius_px: RadiusRange = Field(default=(2.0, 6.0), description="Radius in px, one number or [smallest, largest].")
     brightness: LightRange = Field(
         default=(-0.2, 0.2),
-        description="Light that a speck adds, as a fraction of the full scale; below 0 it takes light away.",
+        description="Light that a speck adds, as a fraction of the full scale. Negative values darken.",
     )
     sigma_px: SigmaRange = Field(
         default=(0.5, 3.0), description="Blur of a speck in px, one number or [smallest, largest]."
@@ -141,8 +143,8 @@ class Camera(Section):
         default=4000.0,
         gt=0,
         le=LARGEST_COUNT,
-        description="Counts above the offset at which the camera saturates. Images are stored with 8 bits where both "
-        "together are 255 or less, else with 16.",
+        description="Counts above the offset at which the camera saturates. Images are stored with 8 bits if offset "
+        "and full scale add up to 255 or less, else with 16 bits.",
     )
     offset_counts: float = Field(default=100.0, ge=0, le=LARGEST_COUNT, description="Counts of a dark pixel.")
     noise: float = Field(
@@ -154,19 +156,20 @@ class Camera(Section):
     )
     photons: Annotated[float, Field(ge=1, le=1e9)] | None = Field(
         default=None,
-        description="Photons that saturate a pixel: the fewer, the stronger the shot noise, whose variance is the "
-        "number of photons. Left out: none (SIMCEP).",
+        description="Number of photons that saturate a pixel. Fewer photons give stronger shot noise, whose variance "
+        "is the number of photons. Default: no shot noise (SIMCEP).",
     )
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] | None = Field(
         default=None,
-        description="Quality of a JPEG file that the image has been, 1 to 100; 8-bit cameras only. Left out: none "
-        "(SIMCEP always compresses, with 100 (1 - comp)). Separate stains are the colours of one file.",
+        description="Compress the image as a JPEG file of this quality, 1 to 100; 8-bit cameras only. Separate stains "
+        "are compressed as the colours of one file. Default: no compression (SIMCEP always compresses, with quality "
+        "100 (1 - comp)).",
     )
     stains: Literal["merged", "separate"] = Field(
         default="merged",
-        description="merged: one channel holds the light of all stains. separate: one channel each for cells, "
-        "organelles and nuclei, in this order (SIMCEP's red, green and blue), dark without a stain; choose one with "
-        "preprocess.channel.",
+        description="merged: one channel contains the light of all stains. separate: one channel each for cells, "
+        "organelles and nuclei, in this order (SIMCEP's red, green and blue); a channel without its stain is dark. "
+        "Choose a channel with preprocess.channel.",
     )
 
     @model_validator(mode="after")
@@ -175,8 +178,8 @@ class Camera(Section):
         if self.jpeg_quality is not None and saturated > LARGEST_OF_8_BITS:
             raise ValueError(
                 f"expected offset_counts + full_scale_counts of {LARGEST_OF_8_BITS} or less for jpeg_quality, found "
-                f"{saturated:g}. JPEG holds 8 bits: set offset_counts: 0 and full_scale_counts: 255, or leave "
-                "jpeg_quality out"
+                f"{saturated:g}. JPEG stores 8 bits: set offset_counts: 0 and full_scale_counts: 255, or remove "
+                "jpeg_quality"
             )
         return self
 

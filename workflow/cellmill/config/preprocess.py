@@ -25,28 +25,30 @@ class Background(Closed):
 
     method: Literal["none", "rolling_ball", "tophat", "gaussian", "temporal_median", "temporal_mode"] = Field(
         default="none",
-        description="none: the counts as they are. rolling_ball, tophat: bright objects on a dark, uneven "
-        "background. gaussian: objects brighter or darker than their surroundings. temporal_median, "
-        "temporal_mode: what stands still in a sequence, from that sequence only; temporal_mode also levels "
-        "the mean of every frame.",
+        description="none: leave the counts unchanged. rolling_ball, tophat: for bright objects on a dark, uneven "
+        "background. gaussian: for objects brighter or darker than their surroundings. temporal_median, "
+        "temporal_mode: subtract what is stationary in a sequence, computed from that sequence only. temporal_mode "
+        "also equalises the mean of all frames.",
     )
     radius_px: float = Field(
         default=50.0,
         gt=0,
         le=1000,
-        description="Radius of the ball or disk, px: larger than the largest object. Read by rolling_ball and tophat.",
+        description="Radius of the ball or disk in px, larger than the largest object. Used by rolling_ball and "
+        "tophat.",
     )
     sigma_px: float = Field(
         default=50.0,
         gt=0,
         le=1000,
-        description="Standard deviation of the blur, px: several times the size of an object. Read by gaussian.",
+        description="Standard deviation of the blur in px, several times the size of an object. Used by gaussian.",
     )
     max_frames: int = Field(
         default=101,
         ge=3,
         le=1001,
-        description="Frames of a sequence used at most, evenly spaced. Read by temporal_median and temporal_mode.",
+        description="Largest number of frames used per sequence, evenly spaced. Used by temporal_median and "
+        "temporal_mode.",
     )
 
     @model_validator(mode="after")
@@ -58,10 +60,10 @@ class Background(Closed):
             if getattr(self, name) != defaults[name].default
         )
         if unread:
-            read = ", ".join(sorted(NUMBERS_OF_METHOD[self.method])) or "no number"
+            read = ", ".join(sorted(NUMBERS_OF_METHOD[self.method])) or "no other key"
             raise ValueError(
-                f"expected {read} beside method {self.method}, found {', '.join(unread)}. "
-                "Leave it out, or choose the method that reads it."
+                f"expected {read} with method {self.method}, found {', '.join(unread)}. "
+                "Remove it, or set a method that uses it."
             )
         return self
 
@@ -71,22 +73,23 @@ class Fit(Closed):
 
     mode: Literal["none", "resize", "crop_pad"] = Field(
         default="none",
-        description="none: every image keeps its size. resize: stretched to `size`, each axis by itself. "
-        "crop_pad: the centre of a larger image, a margin of ignored pixels around a smaller one.",
+        description="none: every image keeps its size. resize: rescale to `size`, each axis separately. crop_pad: "
+        "crop larger images to their centre and pad smaller images with ignored pixels.",
     )
     size: tuple[Side, Side] | None = Field(
-        default=None, description="[rows, columns] in px, 8 to 32768; needed for resize and crop_pad."
+        default=None, description="[rows, columns] in px, 8 to 32768; required for resize and crop_pad."
     )
 
     @model_validator(mode="after")
     def _size_belongs_to_mode(self) -> Self:
         if self.mode == "none" and self.size is not None:
             raise ValueError(
-                f"expected no size for mode none, found {list(self.size)}. Set mode to resize or crop_pad."
+                f"expected no size for mode none, found {list(self.size)}. Set mode to resize or crop_pad, or "
+                "remove size."
             )
         if self.mode != "none" and self.size is None:
             raise ValueError(
-                f"expected a size for mode {self.mode}, found none. Give [rows, columns], such as [512, 512]."
+                f"expected a size for mode {self.mode}, found none. Set size to [rows, columns], such as [512, 512]."
             )
         return self
 
@@ -96,17 +99,17 @@ class Preprocess(Closed):
 
     channel: Literal["luminance"] | Annotated[int, Field(strict=True, ge=0, le=63)] | list[Weight] = Field(
         default="luminance",
-        description="luminance: grey images as they are, colours weighted by Rec. 601. "
-        "A number, 0 to 63: that channel of an image with several. A list: the weight of each channel in a mix.",
+        description="luminance: grey images unchanged, colours weighted by Rec. 601. A number from 0 to 63: that "
+        "channel of a multi-channel image. A list: the weight of each channel in a mix.",
     )
-    background: Background = Field(default_factory=Background, description="What is subtracted.")
-    fit: Fit = Field(default_factory=Fit, description="The size that networks see.")
+    background: Background = Field(default_factory=Background, description="Background subtraction.")
+    fit: Fit = Field(default_factory=Fit, description="Size of the input images of the networks.")
 
     @model_validator(mode="after")
     def _weights_say_something(self) -> Self:
         if isinstance(self.channel, list) and not any(self.channel):
             raise ValueError(
                 f"expected a weight other than 0 for at least one channel, found {self.channel}. "
-                "Give a weight for each channel of the images, such as [0.5, 0, 0.5]."
+                "Set a weight for each channel of the images, such as [0.5, 0, 0.5]."
             )
         return self

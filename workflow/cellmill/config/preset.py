@@ -13,15 +13,15 @@ from cellmill.config.training import Input, Predict, Train
 class ModelPreset(Closed):
     """Preset of a model: a file of resources/models, possibly with some fields overridden."""
 
-    title: str = Field(min_length=1, description="What the report calls it.")
-    cite: str | None = Field(None, description="Where the system comes from.")
-    network: Network = Field(default_factory=UNet, description="The architecture.")
+    title: str = Field(min_length=1, description="Name in the report.")
+    cite: str | None = Field(None, description="Source of the system, such as a publication.")
+    network: Network = Field(default_factory=UNet, description="Architecture of the network.")
     width: float = Field(
-        1.0, gt=0, le=16, description="Multiplies the channels of every layer; time goes with its square."
+        1.0, gt=0, le=16, description="Factor for the number of channels of every layer; time grows with its square."
     )
-    input: Input = Field(default_factory=Input, description="What the network sees of an image.")
-    train: Train = Field(default_factory=Train, description="Patches, loss, optimiser, schedule.")
-    predict: Predict = Field(default_factory=Predict, description="Tiles of the prediction.")
+    input: Input = Field(default_factory=Input, description="Input of the network.")
+    train: Train = Field(default_factory=Train, description="Patches, loss, optimiser and schedule.")
+    predict: Predict = Field(default_factory=Predict, description="Prediction in tiles.")
 
     @model_validator(mode="before")
     @classmethod

@@ -14,7 +14,7 @@ def _pair_of(value: Any) -> Any:
 
 def _in_order(pair: tuple[Any, Any]) -> tuple[Any, Any]:
     if pair[0] > pair[1]:
-        raise ValueError(f"expected [smallest, largest], found [{pair[0]:g}, {pair[1]:g}]. Swap the two")
+        raise ValueError(f"expected [smallest, largest], found [{pair[0]:g}, {pair[1]:g}]. Swap the two numbers")
     return pair
 
 

@@ -28,35 +28,36 @@ class Simulate(Section):
 
     scene: str | None = Field(
         default=None,
-        description="A file of resources/scenes, without .yaml; the keys beside it overrule it. Another size keeps the "
-        "scene's density unless cells are given. Left out: the defaults below.",
+        description="Name of a file in resources/scenes, without .yaml; keys beside it override its values. A "
+        "different size keeps the scene's density unless cells is set. Default: no scene, only the defaults below.",
     )
     like: str | None = Field(
         default=None,
-        description="Another dataset of this config: the simulated images get the sizes, density, contrast, blur, "
-        "noise and background that are measured on its training images. What is not measured stays as written here.",
+        description="Another dataset of this config. Sizes, density, contrast, blur, noise and background are "
+        "measured on its training images and used for the simulation. Settings that are not measured stay as written "
+        "here.",
     )
     images: int = Field(
         default=100,
         ge=1,
         le=10_000_000,
-        description="How many images, or sequences. Raising it changes none of the earlier ones.",
+        description="Number of images, or of sequences. Raising it does not change the earlier ones.",
     )
     size: tuple[Annotated[int, Field(ge=16, le=16384)], Annotated[int, Field(ge=16, le=16384)]] = Field(
         default=(256, 256), description="Rows and columns of an image in px (template; 500 x 500)."
     )
     cells: CountRange | None = Field(
         default=None,
-        description="Cells in an image, one number or [smallest, largest] (N). Left out: as many as cover "
+        description="Number of cells in an image, one number or [smallest, largest] (N). Default: enough to cover "
         f"{USUAL_COVER[0]:.0%} to {USUAL_COVER[1]:.0%} of the image.",
     )
-    cell: CellBody = Field(default_factory=CellBody, description="The cells, which are what is annotated.")
+    cell: CellBody = Field(default_factory=CellBody, description="The cells, which are the annotated objects.")
     nucleus: Nucleus = Field(default_factory=Nucleus, description="Brighter nuclei within the cells.")
     organelles: Organelles = Field(default_factory=Organelles, description="Small bodies within the cells.")
-    clusters: Clusters = Field(default_factory=Clusters, description="Cells that lie together.")
-    overlap: Overlap = Field(default_factory=Overlap, description="How far cells may lie over each other.")
+    clusters: Clusters = Field(default_factory=Clusters, description="Clusters of cells.")
+    overlap: Overlap = Field(default_factory=Overlap, description="Allowed overlap of cells.")
     focus: Focus = Field(default_factory=Focus, description="Blur of each group of touching cells.")
-    background: Background = Field(default_factory=Background, description="Light that is everywhere.")
+    background: Background = Field(default_factory=Background, description="Uniform background light.")
     illumination: Illumination = Field(default_factory=Illumination, description="Uneven light behind the cells.")
     autofluorescence: Autofluorescence = Field(
         default_factory=Autofluorescence, description="Coarse glow over the image."
@@ -64,10 +65,10 @@ class Simulate(Section):
     background_noise: BackgroundNoise = Field(
         default_factory=BackgroundNoise, description="Blotches between the cells of some images."
     )
-    dirt: Dirt = Field(default_factory=Dirt, description="Specks that are no cells and never move.")
-    camera: Camera = Field(default_factory=Camera, description="From light to counts.")
+    dirt: Dirt = Field(default_factory=Dirt, description="Stationary specks that are not cells.")
+    camera: Camera = Field(default_factory=Camera, description="Conversion of light to camera counts.")
     time_lapse: TimeLapse | None = Field(
-        default=None, description="Sequences of frames instead of single images; left out: single images."
+        default=None, description="Sequences of frames instead of single images. Default: single images."
     )
 
     @model_validator(mode="before")
@@ -89,7 +90,7 @@ class Simulate(Section):
             raise ValueError(
                 f"expected nuclei smaller than every cell, found nucleus.radius_px up to "
                 f"{self.nucleus.radius_px[1]:g} px and cell.radius_px from {self.cell.radius_px[0]:g} px. "
-                "Lower the nuclei's radius"
+                "Lower nucleus.radius_px"
             )
         if self.overlap.of == "nucleus" and not self.nucleus.include:
             raise ValueError(
@@ -105,8 +106,8 @@ class Simulate(Section):
         )
         if self.cell.brightness[0] < 0 and self.background.level[1] == 0:
             raise ValueError(
-                f"expected light for cells to take away, found cell.brightness from {self.cell.brightness[0]:g} "
-                f"before a background.level of 0. Set background.level to {-darkest:g} or more"
+                f"expected background light for cells that are darker than it, found cell.brightness from "
+                f"{self.cell.brightness[0]:g} and a background.level of 0. Set background.level to {-darkest:g} or more"
             )
         return self
 
@@ -123,10 +124,10 @@ class Simulate(Section):
         if self.cells[1] > most:
             what = "cells" if self.overlap.of == "cell" else "nuclei"
             raise ValueError(
-                f"expected as many cells as find a place, found cells up to {self.cells[1]}: {what} with radius_px "
-                f"{judged[0]:g} to {judged[1]:g} in {self.size[0]} x {self.size[1]} px that overlap by "
-                f"{self.overlap.limit:g} at most cannot be more than about {most}. Set cells to {int(0.7 * most)} or "
-                "fewer, raise overlap.limit, or set overlap.no_place: place"
+                f"expected a number of cells that fit in the image, found cells up to {self.cells[1]}. At most about "
+                f"{most} {what} with radius_px {judged[0]:g} to {judged[1]:g} and overlap.limit {self.overlap.limit:g} "
+                f"fit in {self.size[0]} x {self.size[1]} px. Set cells to {int(0.7 * most)} or fewer, raise "
+                "overlap.limit, or set overlap.no_place: place"
             )
         return self
 

@@ -13,22 +13,27 @@ class Fading(Section):
     """Cells that are faint for some frames, as with a flickering stain. The ground truth has them in every frame."""
 
     probability: float = Field(
-        default=0.05, gt=0, le=1, description="Of a cell in its full light to be faint in the next frame."
+        default=0.05,
+        gt=0,
+        le=1,
+        description="Probability that a cell of full brightness becomes faint in the next frame.",
     )
     frames: CountRange = Field(
-        default=(2, 5), description="Frames for which it is faint, one number or [smallest, largest], 1 or more."
+        default=(2, 5),
+        description="Number of frames for which a cell stays faint, one number or [smallest, largest]; at least 1.",
     )
     light: FractionRange = Field(
         default=(0.0, 0.3),
-        description="Part of its light that is left, one number or [smallest, largest] of which each time draws one.",
+        description="Fraction of its light that remains, one number or [smallest, largest] from which a value is "
+        "drawn each time.",
     )
 
     @model_validator(mode="after")
     def _faint_for_a_frame(self) -> "Fading":
         if self.frames[0] == 0:
             raise ValueError(
-                f"expected frames of 1 or more, found {list(self.frames)}. For cells that are never faint leave fading "
-                "out"
+                f"expected frames of 1 or more, found {list(self.frames)}. For cells that are never faint, remove "
+                "fading"
             )
         return self
 
@@ -36,7 +41,7 @@ class Fading(Section):
 class TimeLapse(Section):
     """Cells that move, deform, grow, divide, enter and leave in front of a stationary background."""
 
-    frames: LongCount = Field(default=40, description="Frames of a sequence.")
+    frames: LongCount = Field(default=40, description="Number of frames per sequence.")
     speed_px: float = Field(
         default=2.0,
         ge=0,
@@ -46,29 +51,30 @@ class TimeLapse(Section):
     persistence: Fraction = Field(
         default=0.8,
         lt=1,
-        description="Correlation of a step with the one before: 0 is Brownian motion, towards 1 cells go straight on.",
+        description="Correlation of a step with the step before. 0 is Brownian motion; near 1, cells move almost "
+        "straight.",
     )
     deformation: Fraction = Field(
         default=0.1,
-        description="Share of an outline that is drawn anew from frame to frame: 0 is rigid, 1 a new one each frame.",
+        description="Fraction of an outline's random variation that is redrawn from frame to frame: 0 is rigid, 1 "
+        "gives a new outline in each frame.",
     )
     cycle_frames: CountRange = Field(
         default=(40, 80),
-        description="Frames from a cell's birth to its division, one number or [smallest, largest]; a cell doubles its "
-        "area in this time, and has cell.radius_px in the middle of it. 0: no cell grows or divides.",
+        description="Frames from a cell's birth to its division, one number or [smallest, largest]. A cell doubles "
+        "its area in this time, and has cell.radius_px in the middle of it. 0: no cell grows or divides.",
     )
     resting: Fraction = Field(
         default=0.0,
-        description="Share of the cells that stay where they are for a part of the sequence, neither deforming nor "
-        "dividing.",
+        description="Fraction of the cells that stay in place for part of the sequence, without deforming or dividing.",
     )
     resting_frames: Fraction = Field(
         default=0.6,
-        description="Part of the sequence for which they stay. A temporal background takes a cell that stays for more "
-        "than half of the frames for background; the report says so.",
+        description="Fraction of the sequence for which they stay. A temporal background treats a cell that stays for "
+        "more than half of the frames as background; the report warns about this.",
     )
     fading: Fading | None = Field(
-        default=None, description="Frames in which cells are faint; left out: each has the same light all the time."
+        default=None, description="Frames in which cells are faint. Default: constant brightness."
     )
 
     @model_validator(mode="after")

@@ -15,31 +15,32 @@ class Input(Closed):
     """Input of the network: normalisation, frames, class planes and warm-up."""
 
     normalise: Literal["zscore", "none"] = Field(
-        "zscore", description="zscore: mean 0, standard deviation 1 over each image, without its padding."
+        "zscore", description="zscore: mean 0 and standard deviation 1 of each image, without its padding."
     )
     frames: int = Field(
         1,
         ge=1,
         le=99,
-        description="Frames that are seen at once, an odd number: the image and its neighbours of the same sequence. "
-        "Where a neighbour is missing the nearest one stands for it.",
+        description="Number of frames that form one input, an odd number: the image and its neighbours in the same "
+        "sequence. A missing neighbour is replaced by the nearest frame.",
     )
     class_planes: list[Annotated[str, Field(min_length=1)]] = Field(
         default_factory=list,
-        description="Values of class_column: the network gets a plane for each, 1 for the class of the image, 0 else.",
+        description="Values of class_column. Each adds an input plane, which is 1 for images of this class and 0 "
+        "otherwise.",
     )
     class_at_prediction: Literal["average", "oracle"] = Field(
         "average",
-        description="average: the mean of the predictions for each class, since that of a new image is not known. "
-        "oracle: the class that the table gives, which the report says.",
+        description="average: the mean of the predictions for all classes, because the class of a new image is "
+        "unknown. oracle: the class given by class_column; the report states this.",
     )
 
     warmup: int = Field(
         4,
         ge=0,
         le=1000,
-        description="Of recurrent networks: so many first frames are played backwards before a prediction begins, so "
-        "that the first frame is not seen with an empty memory.",
+        description="Recurrent networks only: number of initial frames fed in reverse order before prediction, to "
+        "initialise the hidden state.",
     )
 
     @model_validator(mode="after")
@@ -47,23 +48,26 @@ class Input(Closed):
         if self.frames % 2 == 0:
             raise ValueError(
                 f"frames: expected an odd number, so that the image is in the middle, found {self.frames}. "
-                f"Take {self.frames - 1} or {self.frames + 1}"
+                f"Set it to {self.frames - 1} or {self.frames + 1}"
             )
         if len(set(self.class_planes)) != len(self.class_planes):
-            raise ValueError(f"class_planes: expected different classes, found {self.class_planes}. Leave one out")
+            raise ValueError(
+                f"class_planes: expected different classes, found {self.class_planes}. Remove the duplicate"
+            )
         return self
 
 
 class DistanceWeight(Closed):
     """Extra weight between cells that nearly touch: weight * exp(-(d1 + d2)^2 / (factor * sigma^2))."""
 
-    weight: float = Field(10.0, gt=0, le=1000, description="Added where both distances are 0.")
-    sigma_px: float = Field(5.0, gt=0, le=100, description="How quickly it falls with the distances (px).")
+    weight: float = Field(10.0, gt=0, le=1000, description="Weight added where both distances are 0.")
+    sigma_px: float = Field(5.0, gt=0, le=100, description="Scale on which the weight falls with the distances (px).")
     factor: Literal[1, 2] = Field(1, description="1: as in paper 2. 2: as in Ronneberger et al. 2015.")
     reading: Literal["to_border", "to_cell"] = Field(
-        "to_border", description="Distance to the cell's outermost pixels, or to the cell (0 inside of it)."
+        "to_border",
+        description="to_border: distance to the cell's outermost pixels. to_cell: distance to the cell (0 inside it).",
     )
-    inside: bool = Field(False, description="Whether pixels of cells get it too.")
+    inside: bool = Field(False, description="Apply the weight to pixels inside cells as well.")
 
 
 class Loss(Closed):
@@ -71,43 +75,53 @@ class Loss(Closed):
 
     name: Literal["bce", "dice", "bce_dice", "focal", "ce", "mse", "distance", "flow"] = Field(
         "bce",
-        description="bce: binary cross-entropy, mean over the valid pixels. dice: one minus the Dice "
-        "coefficient of the batch, for rare foreground. bce_dice: their sum. focal: bce with less weight on what is "
-        "right already. ce: cross-entropy of the classes. mse: half the mean square (flow_gray). distance, flow: half "
-        "the mean square of the map, and bce of the foreground.",
+        description="bce: binary cross-entropy, mean over the valid pixels. dice: one minus the Dice coefficient of "
+        "the batch, for rare foreground. bce_dice: their sum. focal: bce with less weight on pixels that are already "
+        "correct. ce: cross-entropy of the classes. mse: half the mean squared error (flow_gray). distance, flow: "
+        "half the mean squared error of the map, plus bce of the foreground.",
     )
     positive_weight: float = Field(
         1.0,
         gt=0,
         le=1000,
-        description="Weight of foreground pixels in bce and focal; above 1 finds more and predicts larger objects.",
+        description="Weight of foreground pixels in bce and focal. Values above 1 find more foreground and give "
+        "larger objects.",
     )
     class_weights: list[Annotated[float, Field(ge=0, le=1000)]] | None = Field(
-        None, description="Of ce: a weight for each class, background first; left out: 1."
+        None, description="ce only: one weight per class, background first. Default: 1 for each class."
     )
     normaliser: Literal["pixels", "weights"] = Field(
-        "pixels", description="Of ce: what the weighted sum is divided by, the number of pixels or the sum of weights."
+        "pixels",
+        description="ce only: what the weighted sum is divided by, the number of pixels or the sum of the weights.",
     )
-    gamma: float = Field(2.0, ge=0, le=10, description="Of focal: 0 is bce.")
-    distance: DistanceWeight | None = Field(None, description="Of ce: more weight between cells that nearly touch.")
+    gamma: float = Field(
+        2.0, ge=0, le=10, description="focal only: exponent that reduces the weight of correct pixels; 0 gives bce."
+    )
+    distance: DistanceWeight | None = Field(
+        None, description="ce only: extra weight between cells that nearly touch. Default: none."
+    )
 
 
 class Optimiser(Closed):
     """Optimiser, with weight decay and gradient clipping."""
 
-    name: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = Field("adam", description="Rule of the update.")
-    learning_rate: float = Field(0.01, gt=0, le=10, description="Largest rate of the schedule.")
+    name: Literal["adam", "adamw", "sgd", "adagrad", "rmsprop"] = Field("adam", description="Update rule.")
+    learning_rate: float = Field(0.01, gt=0, le=10, description="Largest learning rate of the schedule.")
     momentum: float = Field(
-        0.9, ge=0, lt=1, description="Of sgd and rmsprop; the first beta of adam and adamw; adagrad has none."
+        0.9, ge=0, lt=1, description="Momentum of sgd and rmsprop; first beta of adam and adamw; not used by adagrad."
     )
     weight_decay: float = Field(
-        0.0, ge=0, le=1, description="Pull towards zero: beside the gradient for adamw, within it for the others."
+        0.0,
+        ge=0,
+        le=1,
+        description="Weight decay: separate from the gradient for adamw, added to the gradient for the others.",
     )
     decay: Literal["all", "weights"] = Field(
-        "all", description="What weight_decay pulls: all parameters, or the kernels of convolutions alone."
+        "all", description="Parameters that weight_decay applies to: all, or only the kernels of convolutions."
     )
     clip_norm: Annotated[float, Field(gt=0)] | None = Field(
-        None, description="Longest gradient (norm over all parameters); longer ones are shortened. Left out: any."
+        None,
+        description="Largest gradient norm over all parameters; larger gradients are scaled down. Default: no limit.",
     )
 
 
@@ -115,72 +129,90 @@ class Schedule(Closed):
     """Learning-rate schedule."""
 
     name: Literal["none", "step", "cosine"] = Field(
-        "step", description="step: times `factor` every `every_epochs`. cosine: to 0 over all epochs."
+        "step",
+        description="step: multiply by `factor` every `every_epochs`. cosine: decrease to 0 over all epochs. "
+        "none: constant.",
     )
-    every_epochs: int = Field(10, ge=1, le=100000, description="Of step (epochs).")
-    factor: float = Field(0.5, gt=0, le=1, description="Of step.")
+    every_epochs: int = Field(10, ge=1, le=100000, description="step only: interval between changes (epochs).")
+    factor: float = Field(0.5, gt=0, le=1, description="step only: factor for the learning rate.")
     warmup_epochs: float = Field(
-        0.0, ge=0, le=1000, description="The rate rises from 0 over these (epochs, also a fraction of one)."
+        0.0, ge=0, le=1000, description="Time over which the learning rate rises from 0 (epochs, fractions allowed)."
     )
 
 
 class Streams(Closed):
     """Training of recurrent networks on sequences: successive windows of frames, with the hidden state carried over."""
 
-    unroll: int = Field(5, ge=1, le=1000, description="Frames of a window, through which the gradient flows back.")
-    max_step: int = Field(
-        1, ge=1, le=100, description="Frames from one to the next: 1 to this number, drawn for each pass of a sequence."
+    unroll: int = Field(
+        5, ge=1, le=1000, description="Number of frames in a window, over which gradients are backpropagated."
     )
-    reverse: bool = Field(False, description="Half of the passes go through their sequence backwards.")
+    max_step: int = Field(
+        1,
+        ge=1,
+        le=100,
+        description="Largest step between successive frames; each pass over a sequence draws its step from 1 to "
+        "this number.",
+    )
+    reverse: bool = Field(False, description="Run half of the passes backwards in time.")
 
 
 class Train(Closed):
     """The training of a network."""
 
-    epochs: int = Field(50, ge=1, le=100000, description="Passes over the training images (epochs).")
-    batch: int = Field(2, ge=1, le=4096, description="Patches in one step.")
+    epochs: int = Field(50, ge=1, le=100000, description="Number of passes over the training images (epochs).")
+    batch: int = Field(2, ge=1, le=4096, description="Number of patches per step.")
     patch: tuple[Pixels, Pixels] = Field(
         (512, 512), description="Rows and columns of a patch (px), multiples of 2**levels."
     )
     patches_per_image: int = Field(
-        1, ge=1, le=10000, description="Patches that an epoch draws from each training image."
+        1, ge=1, le=10000, description="Number of patches drawn from each training image per epoch."
     )
     sampling: Literal["uniform", "balanced"] = Field(
         "uniform",
-        description="uniform: anywhere. balanced: half of the patches hold some foreground, where an image has any.",
+        description="uniform: anywhere in the image. balanced: half of the patches contain foreground, if the image "
+        "has any.",
     )
-    loss: Loss = Field(default_factory=Loss, description="What is made small.")
-    optimiser: Optimiser = Field(default_factory=Optimiser, description="How weights follow the gradient.")
-    schedule: Schedule = Field(default_factory=Schedule, description="How the learning rate changes.")
+    loss: Loss = Field(default_factory=Loss, description="Loss function.")
+    optimiser: Optimiser = Field(
+        default_factory=Optimiser, description="Optimiser, weight decay and gradient clipping."
+    )
+    schedule: Schedule = Field(default_factory=Schedule, description="Learning-rate schedule.")
     augmentation: Augmentation = Field(default_factory=Augmentation, description="Random changes of patches.")
-    streams: Streams = Field(default_factory=Streams, description="How recurrent networks follow sequences.")
+    streams: Streams = Field(default_factory=Streams, description="Training of recurrent networks on sequences.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="bf16: faster on recent GPUs, two to three digits. fp16: for older GPUs, the loss is scaled. "
-        "The CPU always takes fp32.",
+        description="bf16: faster on recent GPUs, with two to three significant digits. fp16: for older GPUs, with "
+        "loss scaling. The CPU always uses fp32.",
     )
     channels_last: bool = Field(
-        False, description="Order of the features in memory; faster for many networks on GPUs, last digits may differ."
+        False,
+        description="Store channels last in memory. Faster for many networks on GPUs; the last digits may differ.",
     )
     compile: bool = Field(
-        False, description="torch.compile: minutes at the start, faster steps; pays for long trainings on a GPU."
+        False,
+        description="Use torch.compile: takes minutes at the start, then steps are faster. Useful for long "
+        "trainings on a GPU.",
     )
     deterministic: bool = Field(
-        True, description="false: faster on a GPU, and no two trainings are equal. On the CPU they always are."
+        True,
+        description="false: faster on a GPU, but repeated trainings give different results. On the CPU they are "
+        "always identical.",
     )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         None,
-        description="Exponential mean of the weights, which is validated and kept: its decay for each step, such as "
-        "0.999. Left out: the weights themselves.",
+        description="Decay per step of an exponential moving average of the weights, such as 0.999. The average is "
+        "validated and kept. Default: no averaging.",
     )
     patience: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Stop after so many epochs without a lower validation loss. Left out: never."
+        None, description="Stop after this number of epochs without a lower validation loss. Default: never."
     )
     select: Literal["best", "last"] = Field(
-        "best", description="The epoch whose weights are kept: that of the lowest validation loss, or the last."
+        "best",
+        description="Epoch whose weights are kept. best: the epoch with the lowest validation loss. last: the "
+        "last epoch.",
     )
     validation_images: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="At most so many validation images after each epoch, the same ones; left out: all."
+        None, description="Largest number of images validated after each epoch, always the same images. Default: all."
     )
 
 
@@ -193,20 +225,20 @@ class Predict(Closed):
 
     tile: tuple[Pixels, Pixels] = Field(
         (1024, 1024),
-        description="Rows and columns (px) that are predicted at once; a halo is added where an image is "
-        "larger. Smaller needs less memory and more time.",
+        description="Rows and columns (px) predicted at once; a halo is added if an image is larger. Smaller tiles "
+        "need less memory and more time.",
     )
     batch: int = Field(
         1,
         ge=1,
         le=1024,
-        description="Tiles that the network sees at once; halved where a GPU's memory does not hold them.",
+        description="Number of tiles predicted together; halved if they do not fit into GPU memory.",
     )
     average: Literal["none", "flips", "rotations"] = Field(
         "none",
-        description="Predict the image mirrored (flips: 4 predictions), and turned by right angles too (rotations: 8), "
-        "and take the mean; takes as many times as long.",
+        description="Average the predictions of mirrored images (flips: 4 predictions), or of images that are also "
+        "rotated by right angles (rotations: 8). Takes 4 or 8 times as long.",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Of the convolutions on a GPU; a CPU always takes fp32."
+        "fp32", description="Precision of the convolutions on a GPU; a CPU always uses fp32."
     )

@@ -100,9 +100,9 @@ def count_frame(
     truth, segmented = StoredRows(frame.labels_path), StoredRows(segmentation_path)
     if segmented.shape != truth.shape:
         raise ValueError(
-            f"{frame.sample}: expected a segmentation of {truth.shape[0]} x {truth.shape[1]} px as its "
-            f"labels, found {segmented.shape[0]} x {segmented.shape[1]}. "
-            "Labels and image are not of the same size, or one is old: run snakemake with --forcerun rasterize."
+            f"{frame.sample}: expected a segmentation of {truth.shape[0]} x {truth.shape[1]} px, the size of its "
+            f"labels, found {segmented.shape[0]} x {segmented.shape[1]} px. "
+            "Labels and image differ in size, or one is outdated. Run snakemake with --forcerun rasterize."
         )
     views = open_views(frame, truth=truth, segmented=segmented)
     cut = find_cut(views["raw"]) if exclude_border else np.zeros(0, dtype=np.int64)

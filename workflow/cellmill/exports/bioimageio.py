@@ -35,13 +35,14 @@ DOI = re.compile(r"10\.\d{4,9}/[^\s,;)]*[^\s,;).]")
 
 GUIDE = """# {title}
 
-A network of cellmill, run `{run}` on the dataset `{dataset}`: {architecture} with {parameters:,} parameters. {cite}
+A network trained with cellmill: run `{run}` on the dataset `{dataset}`, architecture `{architecture}`,
+{parameters:,} parameters. {cite}
 
 ## Input
 
 `images`: float32, batch x {frames} x rows x columns; rows and columns are multiples of {stride_px} px, at least
 {min_px} px. {input_text}
-The network was trained on images that had been prepared like this, which is no part of this file:
+The training images were preprocessed with the settings below. This file does not contain the preprocessing.
 
 ```json
 {preprocess}
@@ -49,21 +50,22 @@ The network was trained on images that had been prepared like this, which is no 
 
 ## Output
 
-`probabilities`: float32, the channels {channels}. Pixels nearer than {halo_px} px to the edge of a tile see less
-than the others: tools that cut tiles take the halo away. Pixels of the first channel above {threshold:.4f} are
-foreground; that threshold was chosen on validation images. Objects are made from the probabilities by cellmill
-(`models: [{{apply: model.cellmill}}]`), with boundary tuning and splitting of touching cells, or by a tool of yours.
+`probabilities`: float32, the channels {channels}. Pixels within {halo_px} px of the edge of a tile are predicted
+from incomplete surroundings. Tools that split images into tiles crop this halo. Pixels of the first channel above
+{threshold:.4f} are foreground; that threshold was chosen on validation images. To convert the probabilities to objects,
+use cellmill (`models: [{{apply: model.cellmill}}]`) or another tool. cellmill includes boundary tuning and splitting of
+touching cells.
 
 ## Validation
 
-The test image of this file is drawn, not taken: it shows that a tool gives the same numbers, not that the network
-is good. To judge that, predict images that it was not trained on, with annotations, and compare Dice or IoU with
-`metrics.csv` of the run, which has the scores of the test images with their intervals.
+The test image in this file is synthetic. It shows that a tool computes the same numbers, not that the network is
+accurate. To measure the accuracy, predict annotated images that the network was not trained on. Compare their Dice or
+IoU with `metrics.csv` of the run, which contains the scores of the test images with their confidence intervals.
 
-## Before you publish it
+## Before you publish this file
 
-Authors and licence are not stated: this file was written by a program, which can claim neither. Add `authors` and
-`license` to bioimageio.yaml once you know what the owners of images and annotations allow.
+Authors and licence are not stated, because a program wrote this file and can claim neither. Add `authors` and
+`license` to bioimageio.yaml after checking what the owners of the images and annotations allow.
 """
 
 
@@ -158,8 +160,8 @@ def describe_model(facts: Mapping[str, Any], *, digests: Mapping[str, str], opse
         "type": "model",
         "format_version": FORMAT_VERSION,
         "name": _plain_name(f"{facts['dataset']} - {facts['title']}"),
-        "description": f"{facts['title']}: a network of cellmill that was trained on {facts['dataset']} "
-        f"(run {facts['run']}). It gives {', '.join(facts['channels'])} of microscope images.",
+        "description": f"{facts['title']}: a network trained with cellmill on {facts['dataset']} "
+        f"(run {facts['run']}). It predicts {', '.join(facts['channels'])} from microscope images.",
         "packaged_by": [{"name": "cellmill"}],
         "cite": _list_citations(facts),
         "tags": [
@@ -195,9 +197,7 @@ def _describe_input(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) ->
     normalise = {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"], "eps": EPSILON}}
     return {
         "id": "images",
-        "description": "Frames in the order of time, the one that is asked for in the middle."
-        if frames > 1
-        else "One image.",
+        "description": "Frames in temporal order; the middle frame is predicted." if frames > 1 else "One image.",
         "axes": [
             {"type": "batch"},
             {"type": "channel", "channel_names": steps if frames > 1 else ["image"]},
@@ -217,7 +217,8 @@ def _describe_output(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) -
     ]
     return {
         "id": "probabilities",
-        "description": f"{', '.join(facts['channels'])}; foreground above {facts['threshold']:.4f}.",
+        "description": f"Channels: {', '.join(facts['channels'])}. Pixels of the first channel above "
+        f"{facts['threshold']:.4f} are foreground.",
         "axes": [{"type": "batch"}, {"type": "channel", "channel_names": list(facts["channels"])}, *space],
         "data": {"type": "float32"},
         "test_tensor": test_tensor,
@@ -226,16 +227,21 @@ def _describe_output(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) -
 
 def write_guide(facts: Mapping[str, Any]) -> str:
     """Build the text of README.md, the guide to the model inside the archive."""
-    lines = ["Values are taken as they are."]
+    lines = ["Values are not normalised."]
     if facts["normalise"] == "zscore":
-        lines = ["Tools bring each frame to mean 0 and standard deviation 1 over its pixels, as bioimageio.yaml says."]
+        lines = [
+            "Tools normalise each frame to mean 0 and standard deviation 1 over its pixels, as specified in "
+            "bioimageio.yaml."
+        ]
     if facts["classes"]:
-        lines.append(f"The class of the image is not asked for: the mean over {', '.join(facts['classes'])} is given.")
+        lines.append(
+            f"The class of the image is not an input: predictions are averaged over {', '.join(facts['classes'])}."
+        )
     return GUIDE.format(
         **{key: facts[key] for key in ("title", "run", "dataset", "architecture", "parameters", "frames", "threshold")},
         **{key: facts[key] for key in ("stride_px", "halo_px")},
         min_px=smallest_px(stride_px=int(facts["stride_px"]), halo_px=int(facts["halo_px"])),
-        cite=f"It follows {facts['cite']}." if facts["cite"] else "",
+        cite=f"Based on {facts['cite']}." if facts["cite"] else "",
         input_text=" ".join(lines),
         channels=", ".join(facts["channels"]),
         preprocess=json.dumps(facts["preprocess"], indent=1, sort_keys=True),

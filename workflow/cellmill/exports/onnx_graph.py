@@ -70,7 +70,7 @@ class Predictor(nn.Module):
 
     def __init__(self, network: nn.Module, *, output: str, classes: int, is_class_told: bool, has_memory: bool) -> None:
         super().__init__()
-        assert is_class_told or not (classes and has_memory), "each class would have a memory of its own"
+        assert is_class_told or not (classes and has_memory), "each class would need a separate hidden state"
         self.network = network
         self.output = output
         self.classes = classes
@@ -185,7 +185,7 @@ def _clean(graph: onnx.ModelProto) -> onnx.ModelProto:
     """Return a copy without the notes on the source code, which contain folder names of this machine."""
     cleaned = onnx.ModelProto()
     cleaned.CopyFrom(graph)
-    assert not cleaned.functions, "torch has put all functions in place"
+    assert not cleaned.functions, "expected torch to inline all functions"
     del cleaned.graph.value_info[:]
     parts = (cleaned.graph.node, cleaned.graph.input, cleaned.graph.output, cleaned.graph.initializer)
     for part in (cleaned, cleaned.graph, *itertools.chain.from_iterable(parts)):

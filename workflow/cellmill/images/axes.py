@@ -79,7 +79,7 @@ def check_axes(sizes: dict[str, int], *, where: str | Path) -> dict[str, int]:
     if "Y" not in sizes or "X" not in sizes or (sizes.get("S", 1) > 1 and sizes.get("C", 1) > 1):
         raise ValueError(
             f"{where}: expected rows, columns and at most one axis of channels, found axes {''.join(sizes)} of "
-            f"{' x '.join(map(str, sizes.values()))}. Save every channel in a file of its own, or RGB as channels."
+            f"{' x '.join(map(str, sizes.values()))}. Save every channel in a separate file, or save RGB as channels."
         )
     check_size(sizes["Y"], sizes["X"], where=where)
     return sizes

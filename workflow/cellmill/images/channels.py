@@ -60,7 +60,7 @@ def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str
         )
     if axes == "YXC":
         raise ValueError(
-            f"{where}: expected a grey or RGB image, found {channels} channels that are no colours. "
+            f"{where}: expected a grey or RGB image, found {channels} channels that are not colours. "
             f"Set preprocess.channel to a number from 0 to {channels - 1}."
         )
     return _luminance(_drop_alpha(array, where=where))
@@ -71,7 +71,7 @@ def _mix(array: np.ndarray, *, weights: Sequence[float], where: str | Path) -> n
     if channels != len(weights):
         raise ValueError(
             f"{where}: expected {len(weights)} channels, one for each weight, found {channels}. "
-            "Give preprocess.channel a weight for each channel of the image, 0 for those that are left out."
+            "Set preprocess.channel to one weight per channel of the image, with 0 for unused channels."
         )
     mixed_yx = np.zeros(array.shape[:2], dtype=np.float32)
     for weight, channel_yx in zip(weights, np.atleast_3d(array).transpose(2, 0, 1), strict=True):

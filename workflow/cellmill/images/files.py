@@ -33,7 +33,7 @@ def raise_together(problems: Sequence[str], *, subject: str) -> None:
         return
     shown = lines[:MAX_PROBLEM_LINES]
     if len(lines) > len(shown):
-        shown.append(f"... and {len(lines) - len(shown)} more of the same shard.")
+        shown.append(f"... and {len(lines) - len(shown)} more in the same shard.")
     plural = "" if len(lines) == 1 else "s"
     raise ValueError(f"{len(lines)} problem{plural} with the {subject}:\n  " + "\n  ".join(shown))
 

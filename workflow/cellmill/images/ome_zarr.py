@@ -42,8 +42,8 @@ def read_layout(path: Path) -> Layout:
     shape = [int(size) for size in array["shape"]]
     if len(axes) != len(shape):
         raise ValueError(
-            f"{path}: expected an axis for each of {len(shape)} dimensions, found {len(axes)} ({''.join(axes)}). "
-            "Write the image again with an OME-Zarr library."
+            f"{path}: expected an axis for each of the {len(shape)} dimensions, found {len(axes)} axes "
+            f"({''.join(axes)}). Write the image again with an OME-Zarr library."
         )
     return Layout(
         sizes=check_axes(dict(zip(axes, shape, strict=True)), where=path),
@@ -123,13 +123,13 @@ def _read_multiscales(path: Path, stamp: tuple[int, ...]) -> dict[str, Any]:
     attributes = _attributes(path)
     if "plate" in attributes or "well" in attributes:
         raise ValueError(
-            f"{path}: expected one image, found a plate. Name the images inside it, such as "
-            "plate.zarr/{row}/{column}/{field}."
+            f"{path}: expected one image, found a plate. "
+            "Set the pattern to the images inside it, such as plate.zarr/{row}/{column}/{field}."
         )
     if "bioformats2raw.layout" in attributes:
         raise ValueError(
-            f"{path}: expected one image, found a collection of bioformats2raw. Name the images inside it, such as "
-            "{sample}.zarr/0."
+            f"{path}: expected one image, found a bioformats2raw collection. "
+            "Set the pattern to the images inside it, such as {sample}.zarr/0."
         )
     scales = attributes.get("multiscales")
     try:
@@ -142,7 +142,7 @@ def _read_multiscales(path: Path, stamp: tuple[int, ...]) -> dict[str, Any]:
         ) from None
     if name.is_absolute() or ".." in name.parts:
         raise ValueError(
-            f"{path}: expected the pixels inside the folder of the image, found them at {str(name)!r}. "
+            f"{path}: expected the pixels inside the image folder, found the path {str(name)!r}. "
             "Write the image again with an OME-Zarr library."
         )
     found: dict[str, Any] = scales[0]  # type: ignore[index]
@@ -159,7 +159,7 @@ def _attributes(path: Path) -> dict[str, Any]:
 def _load(path: Path) -> dict[str, Any]:
     content = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise ValueError(f"it is no JSON object: {path.name}")
+        raise ValueError(f"not a JSON object: {path.name}")
     return content
 
 
@@ -192,13 +192,13 @@ def _array_metadata(path: Path, scales: Mapping[str, Any]) -> dict[str, Any]:
         chunks, dtype = content["chunks"], content["dtype"]
     if unknown := sorted(set(codecs) - CODECS):
         raise ValueError(
-            f"{path}: expected chunks of numbers, compressed by blosc, zstd or the like, found {', '.join(unknown)}. "
-            "Write the image again with an OME-Zarr library."
+            f"{path}: expected chunks of numbers compressed with a codec such as blosc or zstd, found "
+            f"{', '.join(unknown)}. Write the image again with an OME-Zarr library."
         )
     if not isinstance(dtype, str) or np.prod([int(size) for size in chunks], dtype=float) > MAX_PIXELS:
         raise ValueError(
             f"{path}: expected chunks of up to {MAX_PIXELS} numbers, found {chunks} of type {dtype}. "
-            "Write the image again in smaller chunks."
+            "Write the image again with smaller chunks."
         )
     return {"shape": content["shape"], "dtype": dtype}
 

@@ -38,21 +38,21 @@ def identify(path: Path) -> str:
     expected = KIND_OF_SUFFIX.get(path.suffix.lower())
     if expected is None:
         raise ValueError(
-            f"{path}: expected one of {', '.join(KIND_OF_SUFFIX)}, or a folder of OME-Zarr, "
-            f"found the suffix '{path.suffix}'. Convert the image to TIFF or PNG."
+            f"{path}: expected one of {', '.join(KIND_OF_SUFFIX)}, or an OME-Zarr folder, found the suffix "
+            f"'{path.suffix}'. Convert the image to TIFF or PNG."
         )
     try:
         with path.open("rb") as stream:
             head = stream.read(8)
     except OSError as error:
         raise ValueError(
-            f"{path}: expected a readable file, found: {error.strerror}. Check the path and the rights of the file."
+            f"{path}: expected a readable file, found: {error.strerror}. Check the path and the file permissions."
         ) from error
     found = _kind_of_bytes(head)
     if found != expected:
         raise ValueError(
             f"{path}: expected {expected} because of the suffix, found {found}. "
-            "Rename the file to what it holds, or copy it again from its source."
+            "Rename the file to match its content, or copy it again from its source."
         )
     return expected
 
@@ -70,7 +70,7 @@ def read_layout(path: Path, *, kind: str) -> Layout:
     if rows * columns * samples * max(1, bits // 8) > MAX_DECODED_BYTES:
         raise ValueError(
             f"{path}: expected a {kind} of at most {MAX_DECODED_BYTES >> 30} GiB of pixels, because it is decoded as a "
-            f"whole, found {rows} x {columns} px of {samples} samples. Save it as a tiled TIFF."
+            f"whole, found {rows} x {columns} px with {samples} samples per pixel. Save it as a tiled TIFF."
         )
     return Layout(
         sizes={"Y": rows, "X": columns, **({"S": samples} if samples > 1 else {})},
@@ -129,7 +129,7 @@ def _png_header(path: Path) -> tuple[int, int, int, int]:
     with path.open("rb") as stream:
         columns, rows, bits, colour = struct.unpack(">IIBB", stream.read(26)[16:])
         if colour not in PNG_SAMPLES:
-            raise ValueError(f"its colour type is {colour}")
+            raise ValueError(f"unknown colour type {colour}")
         stream.seek(33)
         has_transparency = _find_chunk(stream, b"tRNS")
     return rows, columns, PNG_SAMPLES[colour] + has_transparency, bits
@@ -158,7 +158,7 @@ def _jpeg_header(path: Path) -> tuple[int, int, int, int]:
     if components not in (1, 3):
         raise ValueError(
             f"{path}: expected a grey or RGB JPEG, found {components} colour components. "
-            "Save it as RGB, better as PNG or TIFF."
+            "Save it as RGB, preferably as PNG or TIFF."
         )
     return rows, columns, components, bits
 
@@ -166,5 +166,5 @@ def _jpeg_header(path: Path) -> tuple[int, int, int, int]:
 def _decode_jpeg(data: bytes) -> np.ndarray:
     # libjpeg fills missing data with grey, so require an end-of-image marker after the last scan
     if data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda"):
-        raise EOFError("it ends before the image does")
+        raise EOFError("the file ends before the image is complete")
     return imagecodecs.jpeg_decode(data)

@@ -84,7 +84,7 @@ class Raster:
             count = int(np.count_nonzero(~np.isfinite(array)))
             raise ValueError(
                 f"{self.path}: expected finite values, found {count} pixels that are NaN or infinite. "
-                "Replace them before the image enters the pipeline."
+                "Replace these values in the file."
             )
         return array
 
@@ -135,7 +135,7 @@ class Raster:
             return ome_zarr.read_rows(self.path, index=index, first=first, last=last)
         array = png_jpeg.decode(self.path, kind=self.kind, palette=self.palette)
         if array.shape[:2] != self.shape:
-            raise ValueError(f"its header says {self.shape}, its pixels are {array.shape[:2]}")
+            raise ValueError(f"size {self.shape} in the header, {array.shape[:2]} in the pixel data")
         return array[first:last]
 
     def _project(self, first: int, last: int) -> np.ndarray:
@@ -242,16 +242,17 @@ def _explain_stack(path: Path, layout: Layout, sizes: Mapping[str, int]) -> str:
     if not layout.stack:
         wanted = ", ".join(f"{size} planes along {axis}" for axis, size in sizes.items())
         return (
-            f"{path}: expected a stack like that of the image ({wanted}), found a single plane ({layout.describe()}). "
-            "Give every plane its annotation: a stack of the same planes, or a file each with {frame} in its path."
+            f"{path}: expected a stack with the planes of the image ({wanted}), found a single plane "
+            f"({layout.describe()}). "
+            "Annotate every plane: use a stack with the same planes, or one file per plane with {frame} in its path."
         )
     if sizes:
         wanted = ", ".join(f"{size} planes along {axis}" for axis, size in sizes.items())
         return (
             f"{path}: expected {wanted}, found {layout.describe()}. "
-            "The stacks of a dataset, and a stack and its annotation, have the same planes."
+            "Use the same planes in all stacks of a dataset and in their annotations."
         )
     return (
-        f"{path}: expected one image with axes YX, or YX and channels, found {layout.describe()}. Set stack.axis of "
-        "the dataset to time, z or channel, or save every frame or section as a file of its own."
+        f"{path}: expected one image with axes YX, or YX and channels, found {layout.describe()}. "
+        "Set stack.axis of the dataset to time, z or channel, or save every frame or section as a separate file."
     )

@@ -38,8 +38,8 @@ def read_layout(path: Path) -> Layout:
     if len(with_series) > 1:
         shapes = "; ".join(f"{each.axes} of {' x '.join(map(str, each.shape))}" for each in with_series[:3])
         raise ValueError(
-            f"{path}: expected one image or one stack of equal planes, found {len(with_series)} images ({shapes}). "
-            "Save each as a file of its own."
+            f"{path}: expected one image or one stack of planes of equal size and type, found {len(with_series)} "
+            f"images ({shapes}). Save each image as a separate file."
         )
     _refuse_missing_bytes(series)
     sizes = {axis: int(size) for axis, size in zip(series.axes, series.shape, strict=True)}
@@ -124,14 +124,14 @@ def _refuse_missing_bytes(series: tifffile.TiffPageSeries) -> None:
     """Raise an error for a page with missing bytes, which tifffile would fill with zeros."""
     page = series.keyframe
     if not all(isinstance(number, int) for number in (*page.dataoffsets, *page.databytecounts)):
-        raise ValueError("its list of strips is damaged")
+        raise ValueError("the list of strips is damaged")
     if not series.shape or len(page.databytecounts) < prod(page.chunked):
-        raise EOFError("it has fewer strips or tiles than its header promises")
+        raise EOFError("fewer strips or tiles than the header declares")
     # a strip of zero bytes was omitted on purpose
     if page.compression == tifffile.COMPRESSION.NONE and 0 not in page.databytecounts:
         bits = int(page.bitspersample) * prod(page.shape)
         if 8 * sum(page.databytecounts) < bits:
-            raise EOFError("it has fewer bytes than its header promises")
+            raise EOFError("fewer bytes than the header declares")
 
 
 def _are_equal(series: Sequence[tifffile.TiffPageSeries]) -> bool:

@@ -289,11 +289,11 @@ class _Batches:
     def _halve(self, count: int, error: torch.OutOfMemoryError) -> None:
         if count == 1:
             raise MemoryError(
-                f"predict.tile: expected a tile that the memory of the GPU holds, found {error}. Halve predict.tile."
+                f"predict.tile: expected a tile that fits into GPU memory, found {error}. Halve predict.tile."
             ) from error
         self._size = count // 2
         torch.cuda.empty_cache()
-        logger.warning("out of memory with %d tiles at once: from now on %d", count, self._size)
+        logger.warning("out of memory with %d tiles at once: continuing with %d at once", count, self._size)
 
 
 def _read_tile(view: View, spans: tuple[Span, Span]) -> np.ndarray:

@@ -127,9 +127,9 @@ def _check_sizes(images: Mapping[str, StoredImage], *, passages: Sequence[Sequen
             expected, found = images[known[0]].geometry.shape, images[sample].geometry.shape
             if found != expected:
                 raise ValueError(
-                    f"{images[sample].image_path}: expected {expected[0]} x {expected[1]} px as in the frame "
-                    f"{known[0]} of the same sequence, found {found[0]} x {found[1]} px. Set preprocess.fit, so that "
-                    "all frames have one size."
+                    f"{images[sample].image_path}: expected {expected[0]} x {expected[1]} px as in frame "
+                    f"{known[0]} of the same sequence, found {found[0]} x {found[1]} px. Set preprocess.fit so that "
+                    "all frames have the same size."
                 )
 
 
@@ -146,6 +146,6 @@ def class_planes(name: str, *, classes: Sequence[str], sample: str) -> tuple[flo
     if name not in classes:
         raise ValueError(
             f"{sample}: expected one of the classes {', '.join(classes)}, found {name or 'none'}. "
-            "Give its class in class_column, or name it in input.class_planes and train again."
+            "Set its class in class_column, or add the class to input.class_planes and train again."
         )
     return tuple(float(name == other) for other in classes)

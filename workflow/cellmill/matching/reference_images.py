@@ -70,7 +70,7 @@ def as_counts(middles: Sequence[Middle]) -> tuple[list[Middle], float]:
     if lowest >= 0 and highest <= LARGEST_TOP and not (is_float and highest - lowest < SMALLEST_FLOAT_SPAN):
         return list(middles), float(next(top for top in TOPS if highest <= top))
     scale = SCALED_TOP / (highest - lowest) if highest > lowest else 1.0
-    logger.info("counts from 0 to %d stand for %g to %g", SCALED_TOP, lowest, highest)
+    logger.info("counts from 0 to %d represent values from %g to %g", SCALED_TOP, lowest, highest)
     scaled = [replace(one, image_yx=(one.image_yx.astype(np.float64) - lowest) * scale) for one in middles]
     return scaled, float(SCALED_TOP)
 
@@ -87,7 +87,7 @@ def measure_references(
         statistics = measure_image(one.image_yx, labels_yx=objects_yx)
         darkest = float(np.quantile(one.image_yx, DARKEST_QUANTILE))
         references.append(Reference(str(row["sample"]), shape, statistics, darkest))
-        logger.info("%s: %.0f objects a megapixel", row["sample"], statistics["objects_per_mpx"])
+        logger.info("%s: %.0f objects per megapixel", row["sample"], statistics["objects_per_mpx"])
     return references, [one.shape for one in middles]
 
 

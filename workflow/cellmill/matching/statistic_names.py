@@ -13,42 +13,53 @@ class Statistic(NamedTuple):
 
 
 STATISTICS = {
-    "foreground_fraction": Statistic("Covered area", "", "labelled pixels over all known pixels"),
-    "objects_per_mpx": Statistic("Objects", "1/Mpx", "objects over known pixels"),
-    "radius_px": Statistic("Radius", "px", "median radius of a disc of an object's area; whole objects only"),
+    "foreground_fraction": Statistic("Covered area", "", "labelled pixels divided by all known pixels"),
+    "objects_per_mpx": Statistic("Objects", "1/Mpx", "objects divided by known pixels"),
+    "radius_px": Statistic("Radius", "px", "median radius of a disc with the area of an object; whole objects only"),
     "radius_spread": Statistic(
-        "Spread of radius", "", "90 % less 10 % quantile of these radii over their median; 5 objects or more"
+        "Spread of radius", "", "90 % minus 10 % quantile of these radii, divided by their median; at least 5 objects"
     ),
     "solidity": Statistic(
-        "Solidity", "", "median share of an object's convex hull that it covers; whole objects of 30 px or more"
+        "Solidity", "", "median of object area divided by convex-hull area; whole objects of at least 30 px"
     ),
-    "elongation": Statistic("Elongation", "", "median ratio of an object's axes, from its second moments"),
-    "touching_fraction": Statistic("Touching", "", "share of objects within 2 px of another", is_primary=False),
+    "elongation": Statistic(
+        "Elongation", "", "median ratio of major to minor axis, from second moments; whole objects only"
+    ),
+    "touching_fraction": Statistic("Touching", "", "fraction of objects within 2 px of another", is_primary=False),
     "clustering": Statistic(
-        "Clustering", "", "Clark-Evans ratio of the centroids: 1 random, lower clustered; 5 objects or more"
+        "Clustering", "", "Clark-Evans ratio of the centroids: 1 if random, lower if clustered; at least 5 objects"
     ),
     "background_level": Statistic("Background", "counts", "median of the pixels away from objects"),
     "background_unevenness": Statistic(
         "Unevenness",
         "",
-        "sd of background medians on an 8 x 8 grid, less the noise, over the contrast or, if larger, the noise",
+        "standard deviation of background medians on an 8 x 8 grid, without the noise, divided by the contrast or the "
+        "noise, whichever is larger",
     ),
     "contrast": Statistic(
-        "Contrast", "counts", "median over objects of their median above the background around; below 0 dark"
+        "Contrast",
+        "counts",
+        "median over objects of their median minus the local background; negative for dark objects",
     ),
     "contrast_spread": Statistic(
         "Spread of contrast",
         "",
-        "90 % less 10 % quantile of the objects' contrasts over their median or, if larger, the noise; 5 or more",
+        "90 % minus 10 % quantile of the objects' contrasts, divided by the contrast or the noise, whichever is "
+        "larger; at least 5 objects",
     ),
     "texture": Statistic(
         "Texture",
         "",
-        "median over objects of the sd inside, less the background's noise, over the contrast or, if larger, the noise",
+        "median over objects of the standard deviation inside, without the background's noise, divided by the contrast "
+        "or the noise, whichever is larger",
     ),
-    "noise": Statistic("Noise", "counts", "sd of the background's finest detail (difference of Laplacians)"),
-    "edge_width_px": Statistic("Edge width", "px", "sd of the blur that makes a step as steep as the outlines"),
+    "noise": Statistic(
+        "Noise", "counts", "standard deviation of the background's finest detail (difference of Laplacians)"
+    ),
+    "edge_width_px": Statistic(
+        "Edge width", "px", "standard deviation of the blur that makes a step as steep as the outlines"
+    ),
     "autocorrelation_px": Statistic(
-        "Correlation length", "px", "lag at which the image less its background is correlated by 1/e"
+        "Correlation length", "px", "lag at which the autocorrelation of the background-subtracted image falls to 1/e"
     ),
 }

@@ -52,8 +52,8 @@ def measure_image(image_yx: np.ndarray, *, labels_yx: np.ndarray) -> dict[str, f
     """
     if image_yx.shape != labels_yx.shape:
         raise ValueError(
-            f"statistics: expected labels of the shape of the image, {image_yx.shape}, found {labels_yx.shape}. "
-            "Give the labels in the geometry of the image."
+            f"statistics: expected labels with the shape of the image, {image_yx.shape}, found {labels_yx.shape}. "
+            "Use labels in the geometry of the image."
         )
     real_yx = image_yx.astype(np.float64)
     is_known_yx = labels_yx != IGNORE_LABEL

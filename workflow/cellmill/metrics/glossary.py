@@ -34,168 +34,174 @@ class Meaning:
 
 
 _CTC = "Cell Tracking Challenge"
-_AP = "objects right over objects right, false and missed"
+_AP = "correct objects divided by all correct, false and missed objects"
 
 GLOSSARY: dict[str, Meaning] = {
     "dice": Meaning(
-        "Dice", "twice the common area over the sum of both areas, all objects of an image together",
+        "Dice", "twice the common area divided by the sum of both areas, all objects of an image together",
         "2 TP / (2 TP + FP + FN)", ("1", "0", "0"), "the F1 score of pixels",
     ),
     "iou": Meaning(
-        "IoU", "common area over the area of either, all objects of an image together", "TP / (TP + FP + FN)",
-        ("1", "0", "0"), "Jaccard index",
+        "IoU",
+        "intersection over union: common area divided by the area of the union, all objects of an image together",
+        "TP / (TP + FP + FN)", ("1", "0", "0"), "Jaccard index",
     ),
     "accuracy": Meaning(
-        "Accuracy", "share of the pixels that are right, most of which are background", "(TP + TN) / N",
+        "Accuracy", "share of the pixels that are correct, most of which are background", "(TP + TN) / N",
         ("1", SHARE_RIGHT, SHARE_RIGHT),
     ),
     "precision": Meaning(
-        "Precision", "share of the predicted pixels that are true", "TP / (TP + FP)",
+        "Precision", "share of the predicted foreground that is correct", "TP / (TP + FP)",
         (NOT_DEFINED, "0", NOT_DEFINED),
     ),
     "recall": Meaning(
-        "Recall", "share of the true pixels that are predicted", "TP / (TP + FN)", (NOT_DEFINED, NOT_DEFINED, "0")
+        "Recall", "share of the true foreground that is predicted", "TP / (TP + FN)", (NOT_DEFINED, NOT_DEFINED, "0")
     ),
     "specificity": Meaning(
-        "Specificity", "share of the background that is predicted as such", "TN / (TN + FP)", ("1", SHARE_RIGHT, "1")
+        "Specificity", "share of the true background that is predicted as background", "TN / (TN + FP)",
+        ("1", SHARE_RIGHT, "1"),
     ),
     "mcc": Meaning(
-        "MCC", "Matthews correlation of predicted and true pixels",
+        "MCC", "Matthews correlation coefficient of predicted and true pixels",
         "(TP TN - FP FN) / √((TP + FP)(TP + FN)(TN + FP)(TN + FN)), 0 where that is 0 / 0", ("0", "0", "0"),
-        "Matthews 1975; an image with a 0 / 0 is in the mean as 0 and in n_undefined",
+        "Matthews 1975; an image with 0 / 0 counts as 0 in the mean and is also counted in n_undefined",
     ),
     "fpr": Meaning(
-        "False positive rate", "share of the background that is predicted as object", "FP / (FP + TN)",
+        "False positive rate", "share of the true background that is predicted as foreground", "FP / (FP + TN)",
         ("0", "1 - TN / N", "0"),
     ),
     "f1_macro": Meaning(
-        "Macro F1", "mean of the Dice of objects and that of the background", "(Dice + Dice of the background) / 2",
-        None,
+        "Macro F1", "mean of the Dice of the foreground and the Dice of the background",
+        "(Dice + Dice of the background) / 2", None,
     ),
     "ap_kaggle": Meaning(
-        "AP (Kaggle)", f"{_AP}: mean over ten IoU thresholds from 0.50 to 0.95", "mean of ap_0.50 .. ap_0.95",
+        "AP (Kaggle)", f"{_AP}, mean over ten IoU thresholds from 0.50 to 0.95", "mean of ap_0.50 .. ap_0.95",
         ("1", "0", "0"), "Kaggle, Data Science Bowl 2018 and Sartorius",
     ),
     **{
         name: Meaning(
-            f"AP at {name[3:]}", f"{_AP}, where an IoU above {name[3:]} makes an object right", "TP / (TP + FP + FN)",
-            ("1", "0", "0"), "as ap_kaggle: an IoU that equals the threshold is no match",
+            f"AP at {name[3:]}", f"{_AP}; correct objects have an IoU above {name[3:]}", "TP / (TP + FP + FN)",
+            ("1", "0", "0"), "as ap_kaggle: an IoU equal to the threshold is not a match",
         )
         for name in STRICT_AP
     },
     **{
         name: Meaning(
-            f"StarDist's AP at {name[-4:]}", f"{_AP}, where an IoU of {name[-4:]} makes an object right",
+            f"StarDist's AP at {name[-4:]}", f"{_AP}; correct objects have an IoU of at least {name[-4:]}",
             "TP / (TP + FP + FN), 0 where TP is 0", ("0", "0", "0"),
-            "StarDist's matching: pooled is its by_image=False, image_mean its by_image=True",
+            "as StarDist's matching: pooled with by_image=False, image_mean with by_image=True",
         )
         for name in STARDIST_AP
     },
     "panoptic_quality": Meaning(
         "Panoptic quality",
-        "mean IoU of the objects right at 0.50, times their share of all, right, false and missed",
+        "mean IoU of the objects matched at an IoU above 0.50, times the F1 score of these matches",
         "segmentation_quality · recognition_quality, 0 without a match", ("1", "0", "0"),
         "Kirillov et al. 2019, doi:10.1109/CVPR.2019.00963",
     ),
     "segmentation_quality": Meaning(
-        "Segmentation quality", "mean IoU of the objects right at 0.50", "Σ IoU / TP", (NOT_DEFINED,) * 3,
-        "as panoptic_quality",
+        "Segmentation quality", "mean IoU of the objects matched at an IoU above 0.50", "Σ IoU / TP",
+        (NOT_DEFINED,) * 3, "as panoptic_quality",
     ),
     "recognition_quality": Meaning(
         "Recognition quality", "F1 score of objects at an IoU above 0.50", "TP / (TP + FP / 2 + FN / 2)",
         ("1", "0", "0"), "as panoptic_quality",
     ),
     "aji": Meaning(
-        "AJI", "aggregated Jaccard index: common area of each true object and its best partner over their union",
-        "Σ common area / (Σ union + area of the predicted objects that are nobody's partner)", ("1", "0", "0"),
+        "AJI",
+        "aggregated Jaccard index: common area of true objects and their best matches divided by the area of unions",
+        "Σ common area / (Σ union + area of the predicted objects without a match)", ("1", "0", "0"),
         "Kumar et al. 2017, doi:10.1109/TMI.2017.2677499",
     ),
     "seg": Meaning(
-        "SEG", f"{_CTC}: mean IoU of true objects with what holds more than half of each",
-        "Σ IoU / number of true objects; what is false costs nothing", (NOT_DEFINED, NOT_DEFINED, "0"), _CTC,
+        "SEG", f"{_CTC}: mean IoU of true objects with the predicted object that covers more than half of each",
+        "Σ IoU / number of true objects; false objects have no effect", (NOT_DEFINED, NOT_DEFINED, "0"),
     ),
     "det": Meaning(
-        "DET", f"{_CTC}: 1 less the cost of missed (10), merged (5) and false (1) objects",
+        "DET", f"{_CTC}: 1 minus the relative cost of missed (10), merged (5) and false (1) objects",
         "1 - min(cost, cost of finding none) / cost of finding none", (NOT_DEFINED, NOT_DEFINED, "0"),
         "Matula et al. 2015, doi:10.1371/journal.pone.0144959",
     ),
     "op_csb": Meaning(
         "OP_CSB", f"{_CTC}: mean of SEG and DET", "(SEG + DET) / 2", (NOT_DEFINED, NOT_DEFINED, "0"),
-        f"{_CTC}, Cell Segmentation Benchmark",
+        "Cell Segmentation Benchmark",
     ),
     "count_error": Meaning(
-        "Count error", "difference of predicted and true number of objects over the true one",
+        "Count error", "absolute difference of predicted and true number of objects, divided by the true number",
         "abs(predicted - true) / true", ("0", NOT_DEFINED, "1"),
     ),
     "boundary_f1": Meaning(
-        "Boundary F1", "borders of objects that lie within the tolerance of a true one, and the other way",
-        "harmonic mean of the share of the predicted border that is right and of the true one that is found",
+        "Boundary F1", "agreement of predicted and true object borders within a tolerance",
+        "harmonic mean of the correct share of the predicted border and the found share of the true border",
         ("1", "0", "0"), "Csurka et al. 2013, BMVC; the tolerance is `evaluate.border_tolerance_px`",
     ),
     "auc_roc": Meaning(
-        "AUC", "area under the ROC curve: how often a pixel of an object has a higher probability than one of none",
-        "trapezoids over 256 thresholds, (0, 0) and (1, 1) included", None,
+        "AUC",
+        "area under the ROC curve: how often a foreground pixel has a higher probability than a background pixel",
+        "trapezoids over 256 thresholds, including (0, 0) and (1, 1)", None,
     ),
     "average_precision": Meaning(
-        "Average precision of pixels", "mean precision over recall, over all thresholds; nothing to do with objects",
+        "Average precision of pixels", "mean precision over recall, over all thresholds; not the AP of objects",
         "Σ (recall step) · precision", None, "scikit-learn's average_precision_score",
     ),
     "brier": Meaning(
-        "Brier score", "mean squared difference of probability and truth, 0 is best",
+        "Brier score", "mean squared difference between probability and ground truth; 0 is best",
         "Σ (probability - truth)² / N", None, "Brier 1950",
     ),
     "ece": Meaning(
-        "ECE", "expected calibration error: how far probabilities are from the share that is object, 0 is best",
-        "mean over 15 bins of equal mass of abs(probability - share)", None,
+        "ECE",
+        "expected calibration error: mean difference between probability and share of foreground; 0 is best",
+        "mean of abs(mean probability - share of foreground) over 15 bins of equal mass", None,
         "Naeini et al. 2015, AAAI; bins as in Nixon et al. 2019",
     ),
     "v_rand": Meaning(
-        "V_rand", "ISBI 2012: Rand index of the cells that thinned membranes keep apart",
+        "V_rand", "ISBI 2012: Rand index of the cells separated by the thinned membranes",
         "2 Σ p_ij² / (Σ s_i² + Σ t_j²)", None, "Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142",
     ),
     "v_info": Meaning(
-        "V_info", "ISBI 2012: information that both partitions into cells share", "2 I(S; T) / (H(S) + H(T))", None,
-        "as v_rand",
+        "V_info", "ISBI 2012: shared information of the predicted and the true partition into cells",
+        "2 I(S; T) / (H(S) + H(T))", None, "as v_rand",
     ),
 }  # fmt: skip
 
 COLUMNS = {
-    "model, seed": "the run; with folds all of them together. `{model}.mean`, the mean of several seeds, has the first "
-    "one",
+    "model, seed": "the run, with all its folds. `{model}.mean`, the mean of several seeds, has the first of them",
     "split": "train, validation or test",
-    "stage": "`thresholded`: all pixels at the threshold chosen on the validation images, as components. `at_0.50`: at "
-    "one half. `postprocessed`: the final objects. `baseline`: no network, ISBI 2012 only",
-    "geometry": "`raw`, and `fitted` where images were resized, cropped or padded",
-    "metric": "a name of the table below",
-    "aggregation": "`image_mean`: of the scores of the images. `pooled`: of the counts of all images together. "
-    "`best_per_stack`, `best_per_slice`: ISBI 2012's best of eleven thresholds",
-    "ci_low, ci_high": "95 % interval: bootstrap over images, those of one sequence, well or patient (`split.group`) "
-    "drawn together; empty for a single image",
-    "n, n_undefined": "images behind the value; images left out because the score is not defined for them",
+    "stage": "`thresholded`: the mask at the threshold chosen on the validation images, and its connected components. "
+    "`at_0.50`: the mask at a threshold of 0.5. `postprocessed`: the final objects. `baseline`: predictors without a "
+    "network, ISBI 2012 only",
+    "geometry": "`raw`: the raw images. `fitted`: the resized, cropped or padded images, if there are any",
+    "metric": "a name from the table below",
+    "aggregation": "`image_mean`: mean over the scores of the images. `pooled`: score of the summed counts of images. "
+    "`best_per_stack`, `best_per_slice`: ISBI 2012's best of eleven thresholds, for each stack or each section",
+    "ci_low, ci_high": "95 % confidence interval from a bootstrap over images; images of the same sequence, well or "
+    "patient (`split.group`) are drawn together. Empty for a single image",
+    "n, n_undefined": "number of images in the value; number of images left out because their score is undefined",
 }
 
 BEFORE = """# Scores
 
-Every number of a report stands in `results/{dataset}/metrics.csv`, one row a number. Packages call different things
-"AP" or "Dice"; here is which one each name means, and what it is worth where there is nothing to find.
+`results/{dataset}/metrics.csv` contains every score of a report, one per row. Names such as "AP" and "Dice" mean
+different scores in different programs. This page defines each name, and its value for images without objects.
 
 """
 
 BETWEEN = """
-Pixels to ignore and padding count nowhere; a predicted object with more than half of its pixels there is left out.
-Objects match where their IoU is above one half or higher, so that an object has one partner at most.
+Ignored pixels and padding are excluded from all scores. A predicted object with more than half of its pixels there is
+left out. Objects match above an IoU threshold of 0.5 or higher, so that each object has at most one match.
 
-The last three columns are the value where truth and prediction hold no object, where only the truth holds none, where
-only the prediction holds none. An image where it is NaN is left out of the mean, and counted in n_undefined.
+The last three columns are the values without objects: in ground truth and prediction, in the ground truth only, and in
+the prediction only. Images with NaN are left out of the mean and counted in n_undefined.
 
 """
 
 AFTER = """
-Each of them is compared with an independent implementation in `tests/unit/metrics/test_metric_oracles.py`:
-scikit-learn, StarDist, Cellpose, pycocotools, py-ctcmetrics, or loops over pixels, on random and on nasty images.
+`tests/unit/metrics/test_metric_oracles.py` compares each score with an independent implementation: scikit-learn,
+StarDist, Cellpose, pycocotools, py-ctcmetrics, or loops over pixels. The images are random or edge cases.
 
-Two models are compared in `comparisons.csv`: on the same images, as mean difference with its interval and the number
-of images where either is better; a model of several seeds by the mean over them.
+`comparisons.csv` compares every two models on the same images. It contains the mean difference with its confidence
+interval, and the number of images on which each of the two is better. Models with several seeds are compared by the
+mean over their seeds.
 """
 
 
@@ -205,8 +211,8 @@ def metrics_page() -> str:
     for name, meaning in GLOSSARY.items():
         words = meaning.words + (f" ({meaning.source})" if meaning.source else "")
         rows.append((f"`{name}`", words, meaning.formula, *(meaning.empty or ("", "", ""))))
-    columns = _table(("column", "says"), COLUMNS.items())
-    heads = ("metric", "is", "formula", "none at all", "only predicted", "only true")
+    columns = _table(("column", "meaning"), COLUMNS.items())
+    heads = ("metric", "definition", "formula", "both empty", "truth empty", "prediction empty")
     return BEFORE + columns + BETWEEN + _table(heads, rows) + AFTER
 
 

@@ -27,7 +27,7 @@ IS_RECURRENT = False
 HALVINGS = ("levels", -1)
 CITATIONS = (
     ("Ronneberger et al. 2015: U-Net", "10.1007/978-3-319-24574-4_28"),
-    ("Akeret et al. 2017: the U-Net whose settings it has", "10.1016/j.ascom.2017.01.002"),
+    ("Akeret et al. 2017: U-Net with the settings used here", "10.1016/j.ascom.2017.01.002"),
 )
 
 BIAS = 0.1  # SOURCE tf_unet: slightly above zero, so that every ReLU is active at the start

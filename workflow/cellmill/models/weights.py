@@ -61,13 +61,13 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         missing = [key for key in WEIGHTS_KEYS if key not in contents]
     except (pickle.UnpicklingError, RuntimeError, TypeError, LookupError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
-            f"{path}: expected a weights file of cellmill, found something that torch cannot load "
-            f"({type(error).__name__}). Give the weights.pt of a run or an exported .cellmill file."
+            f"{path}: expected a weights file of cellmill, found a file that torch cannot load "
+            f"({type(error).__name__}). Use the weights.pt of a run or an exported .cellmill file."
         ) from error
     if missing:
         raise ValueError(
             f"{path}: expected a weights file with {', '.join(WEIGHTS_KEYS)}, found no {', '.join(missing)}. "
-            "Give the weights.pt of a run or an exported .cellmill file."
+            "Use the weights.pt of a run or an exported .cellmill file."
         )
     return dict(contents)
 
@@ -95,8 +95,8 @@ def join_members(files: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> dict[
     for number, (path, contents) in enumerate(files):
         if contents["network"] != first["network"] or contents["input"] != first["input"]:
             raise ValueError(
-                f"{path}: expected the network and the input of {first_path}, with which it is averaged, found "
-                "others. Train both with the same settings."
+                f"{path}: expected the same network and input as in {first_path}, so that predictions can be averaged, "
+                "found different ones. Train both with the same settings."
             )
         joined |= {f"{MEMBER}{number}.{name}": tensor for name, tensor in contents["state_dict"].items()}
     return {"network": first["network"], "input": first["input"], "state_dict": joined}
@@ -132,7 +132,7 @@ def load_weights(network: nn.Module, state_dict: dict[str, torch.Tensor], *, sou
         shown = "; ".join(differences[:MAX_DIFFERENCES]) + (f"; and {more} more" if more > 0 else "")
         raise ValueError(
             f"{source}: expected the weights of the same network, found {len(differences)} differences: "
-            f"{shown}. Give both runs the same architecture, width, levels and norm."
+            f"{shown}. Use the same architecture, width, levels and norm in both runs."
         )
     network.load_state_dict(state_dict)
 
@@ -156,8 +156,8 @@ def load_matching(
     taken = [name for name in wanted if name in state_dict and state_dict[name].shape == wanted[name].shape]
     if not taken:
         raise ValueError(
-            f"{source}: expected weights of which some fit this network, found none of the same name and shape. "
-            "Give both runs the same architecture and width."
+            f"{source}: expected some weights that fit this network, found none with the same name and shape. "
+            "Use the same architecture and width in both runs."
         )
     network.load_state_dict({name: state_dict[name] for name in taken}, strict=False)
     return taken, [name for name in wanted if name not in taken]

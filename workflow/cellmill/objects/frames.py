@@ -130,8 +130,8 @@ def match_samples(folders: Mapping[str, str | Path]) -> list[str]:
         said = "; ".join(f"{kind} {_shown(samples)}" for kind, samples in differences if samples)
         if said:
             raise ValueError(
-                f"{folders[name]}: expected {name} of the {len(expected)} samples in {first}, found {said}. "
-                f"Remove {folders[name]} and run snakemake again."
+                f"{folders[name]}: expected {name} for the {len(expected)} samples in {first}, found differences "
+                f"({said}). Remove {folders[name]} and run snakemake again."
             )
     return sorted(expected)
 
@@ -192,7 +192,7 @@ def cut_frames(frames: Sequence[Frame], *, seed: int) -> Iterator[Frame]:
             if holds_object or (drawn < WINDOWS_DRAWN and (truth_yx != IGNORE_LABEL).any()):
                 drawn, has_object = drawn + 1, has_object or holds_object
                 yield part
-        logger.info("%s: %d of its %d windows stand for this large image", frame.sample, drawn, len(windows))
+        logger.info("%s: large image, fitted on %d of its %d windows", frame.sample, drawn, len(windows))
 
 
 def _shown(samples: set[str]) -> str:

@@ -66,8 +66,8 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
             drawing.add(labels_yx, window=window, cut=cut)
     if drawing.cut:
         logger.warning(
-            "%s: %d objects are wider than the windows in which this large image is segmented, and were put together "
-            "from what each window saw", frame.sample, len(drawing.cut),
+            "%s: %d objects are wider than the windows used to segment this large image, and were assembled from "
+            "their parts in each window", frame.sample, len(drawing.cut),
         )  # fmt: skip
     if frame.geometry.mode == "none":
         labels = drawn

@@ -125,13 +125,13 @@ def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | Non
     has_both = bool(histogram.sum(axis=1).all())
     if method == "fixed":
         assert value is not None
-        threshold, reason = float(value), "as set"
+        threshold, reason = float(value), "set in the config"
     elif has_both:
         threshold, _ = best_threshold(histogram)
         reason = "best Matthews correlation on the validation images"
     else:
         threshold = FALLBACK_THRESHOLD
-        reason = "no validation image with both foreground and background to choose on"
+        reason = "default value, because no validation image contains both foreground and background"
         logger.warning("threshold %.3g: %s", threshold, reason)
     mcc = matthews_correlation(**sweep_counts(histogram))
     return {
@@ -172,7 +172,7 @@ def fit_boundary(
         "classifier": settings["classifier"], "scales_px": settings["scales_px"], "model": None, "applied": False,
     }  # fmt: skip
     if settings["classifier"] == "none":
-        return result | {"reason": "as set"}
+        return result | {"reason": "set in the config"}
     chosen = list(cut_frames(draw_frames(frames, count=settings["images"], seed=seed), seed=seed))
     drawn = [_draw_boundary_pixels(frame, fitted=fitted, settings=settings, seed=seed) for frame in chosen]
     nothing = np.zeros((0, 2 * len(settings["scales_px"])))
@@ -183,7 +183,7 @@ def fit_boundary(
     groups = np.repeat([images.index(frame.sample) for frame in chosen], [len(found[1]) for found in drawn])
     result |= {"images": len(np.unique(groups)), "pixels": len(is_object)}
     if is_object.size == 0 or is_object.all() or not is_object.any():
-        reason = "the boundary pixels of the training images are not of both classes"
+        reason = "not trained, because the boundary pixels of the training images do not include both classes"
         return result | {"reason": reason if chosen else "no training images"}
     share = float(np.mean(is_object))
     result |= {"majority_rate": max(share, 1 - share), "kept_accuracy": float(np.mean(was_object == is_object))}
@@ -229,12 +229,16 @@ def decide_application(frames: Sequence[Frame], *, fitted: Mapping[str, Any], ap
     )
     held_out = boundary["held_out"]["by_image"]["mean"]
     if apply == "always":
-        applied, reason = True, "as set"
+        applied, reason = True, "set in the config"
     elif with_it is not None and without is not None:
-        applied, reason = with_it > without, "mean Dice of the validation images with and without"
+        applied = with_it > without
+        reason = "decided by the mean Dice of the validation images with and without the classifier"
     else:
         applied = held_out is not None and held_out > boundary["kept_accuracy"]
-        reason = "no validation image with an object; accuracy on held-out images against the predicted labels"
+        reason = (
+            "no validation image contains an object; decided by comparing the accuracy on held-out training images "
+            "with that of the prediction"
+        )
     dice = {"with": with_it, "without": without}
     return {**boundary, "applied": applied, "reason": reason, "validation_dice": dice}
 
@@ -288,7 +292,7 @@ def choose_objects(
         return {"method": way[0], "split_depth": way[1], "min_area_px": area, **limits, **rest}
 
     if len(ways) * len(areas) == 1:
-        return result(ways[0], areas[0], searched=[], reason="as set")
+        return result(ways[0], areas[0], searched=[], reason="set in the config")
     scores: list[np.ndarray] = []
     samples: set[str] = set()
     for frame in frames if median_area_px is not None else []:
@@ -298,7 +302,8 @@ def choose_objects(
     if not scores:
         way = (methods[-1], _fallback_depth(methods[-1], instances))
         area = FALLBACK_MIN_AREA_PX if area is None else area
-        return result(way, area, searched=[], reason="no labelled validation image to choose on")
+        reason = "not fitted, because no validation image contains annotated objects"
+        return result(way, area, searched=[], reason=reason)
     means = np.mean(scores, axis=0)
     searched = [
         {"method": way[0], "split_depth": way[1], "min_area_px": area, "ap_kaggle": float(means[i, j])}

@@ -134,7 +134,7 @@ def _pick(
         if name not in columns:
             raise ValueError(
                 f"{where}: {path}: expected a column {name!r}, found {', '.join(columns)}. "
-                "Name the right one (class_column, group_by, stratify)."
+                "Set class_column, group_by or stratify to an existing column."
             )
     return {name: values[name] for name in wanted}
 

@@ -29,13 +29,14 @@ def wrong_exports(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str
         trained = {run.model: run for run in runs[dataset] if run.apply is None and run.preset and not run.members}
         if all(run.apply is not None for run in runs[dataset]):
             mistakes.append(
-                f"{where}: expected a model that is trained here, found only applied ones. Export where it is trained."
+                f"{where}: expected a model that this dataset trains, found only applied models. Move export to the "
+                "dataset that trains the model."
             )
         for model, run in trained.items() if "bioimageio" in section.export else ():
             if needed := _needed_besides_images(run):
                 mistakes.append(
-                    f"{where}: expected networks that see images only for bioimageio, found {model}, which needs "
-                    f"{needed}. The format cannot say that: write export: [onnx], or leave {model} out."
+                    f"{where}: expected networks whose only input is images for bioimageio, found {model}, which also "
+                    f"needs {needed}. The format does not support this: set export: [onnx], or remove {model}."
                 )
     return mistakes
 
@@ -43,7 +44,7 @@ def wrong_exports(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str
 def _needed_besides_images(run: Run) -> str:
     network, seen = run.preset["network"], run.preset["input"]
     if network["architecture"] in RECURRENT and network["memory"]:
-        return "its memory of earlier frames"
+        return "the hidden state from earlier frames"
     if seen["class_planes"] and seen["class_at_prediction"] == "oracle":
         return "the class of each image"
     return ""

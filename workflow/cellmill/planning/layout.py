@@ -38,30 +38,30 @@ REPORT, SAMPLES, CRATE = "report.html", "samples.csv", "ro-crate-metadata.json"
 WEIGHTS, FIT, MODEL = "weights.pt", "postprocess.json", "model.cellmill"
 OF_DATASET = {
     "report.html": "Report: scores, figures and examples",
-    "metrics.csv": "Every score with its interval, one row a number",
+    "metrics.csv": "Every score with its confidence interval, one row per value",
     "scores.csv": "Scores of each image",
-    "comparisons.csv": "Models over their seeds, and each two on the same images",
+    "comparisons.csv": "Models summarised over their seeds, and pairwise comparisons on the same images",
     "curves.csv": "Pixels by probability",
     "sizes.csv": "Objects by size",
     "check/summary.csv": "Findings on images and annotations",
-    "check/images.csv": "Every image, measured",
-    "check/annotations.csv": "Every annotation, measured",
+    "check/images.csv": "Measurements of every image",
+    "check/annotations.csv": "Measurements of every annotation",
 }
 OF_SIMULATION_LIKE = {
-    "match.json": "Settings of a simulation that is like other images",
-    "match.csv": "How like simulated images are, before and after",
+    "match.json": "Settings of a simulation fitted to other images",
+    "match.csv": "Similarity of the simulated images, before and after fitting",
 }
 OF_RUN = {
-    "objects.csv": "Objects, one row each",
+    "objects.csv": "Objects, one row per object",
     "rle.csv": "Objects as run lengths",
-    "flags.csv": "Images unlike those that the model was trained on",
+    "flags.csv": "Images that differ from the model's training images",
 }
 OF_FITTED_RUN = {
     "model.cellmill": "Trained model with preprocessing, postprocessing and threshold",
     "postprocess.json": "Threshold, sizes and boundary classifier",
 }
 OF_TRAINED_RUN = {
-    "history.csv": "Losses of the training, one row an epoch",
+    "history.csv": "Losses of the training, one row per epoch",
     "train.json": "Summary of the training",
 }
 EXPORTED = {
@@ -70,7 +70,7 @@ EXPORTED = {
     "objects.coco.json": "Objects as COCO",
     "rois": "Objects of each image as ImageJ ROIs",
     "geojson": "Objects of each image as GeoJSON",
-    "ctc": "Objects of each sequence as the Cell Tracking Challenge has them",
+    "ctc": "Objects of each sequence in the format of the Cell Tracking Challenge",
 }
 # Formats of the key `export`: models that are trained here, and objects of any run
 MODEL_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}

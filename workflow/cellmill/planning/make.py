@@ -99,9 +99,9 @@ def _adopt_preprocessing(
                     key for key in settings if canonical(settings[key]) != canonical(preprocess[name].get(key))
                 )
                 mistakes.append(
-                    f"datasets.{name}.preprocess: {reference} was trained with another {', '.join(differs)}. "
-                    "Put models that need different preprocessing into datasets of their own, or copy its "
-                    "preprocess section here."
+                    f"datasets.{name}.preprocess: expected the preprocessing that {reference} was trained with, found "
+                    f"another {', '.join(differs)}. Copy its preprocess section here, or put models that need "
+                    "different preprocessing into separate datasets."
                 )
     return mistakes
 
@@ -123,7 +123,7 @@ def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_D
         raise ConfigError(
             [
                 f"{path}: expected the sample tables of this config, found none. The config was edited while "
-                "jobs were running: start snakemake again."
+                "jobs were running. Run snakemake again."
             ]
         )
     content = json.loads(path.read_text())

@@ -73,7 +73,7 @@ def refuse_dangling(path: str) -> None:
     if not Path(path).exists():
         raise ValueError(
             f"{path}: expected a readable file, found a symbolic link to {Path(path).readlink()}, which "
-            "is not there. Mend the link, or remove it."
+            "does not exist. Repair or remove the link."
         )
 
 

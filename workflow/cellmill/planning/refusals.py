@@ -31,8 +31,8 @@ def contradictions(plan: Plan) -> list[str]:
 
 def _exports_without_sequences(plan: Plan) -> list[str]:
     return [
-        f"datasets.{dataset}.export: expected frames of sequences for ctc, found single images. Put {{sequence}} and "
-        "{frame} into the pattern of the images, set stack.axis: time, or leave ctc out."
+        f"datasets.{dataset}.export: expected frames of sequences for ctc, found single images. Add {{sequence}} and "
+        "{frame} to the pattern of the images, set stack.axis: time, or remove ctc."
         for dataset, section in plan.config.datasets.items()
         if "ctc" in section.export and not any(row.sequence for row in plan.samples[dataset])
     ]
@@ -59,9 +59,9 @@ def _without_sequences(plan: Plan, dataset: str, run: Run, *, where: str) -> lis
         return []
     key = f"{where}.input.frames" if plan.architecture(run) not in RECURRENT else f"{where}.network.architecture"
     return [
-        f"{key if run.apply is None else f'{where}.apply'}: expected frames of sequences for {run.model}, which sees "
-        "more than one, found single images. Put {sequence} and {frame} into the pattern of the images (or set "
-        "stack.axis: time), or take a model for single images: stemnet1, sartorius_unet."
+        f"{key if run.apply is None else f'{where}.apply'}: expected frames of sequences for {run.model}, which "
+        "uses several frames, found single images. Add {sequence} and {frame} to the pattern of the images (or set "
+        "stack.axis: time), or use a model for single images: stemnet1, sartorius_unet."
     ]
 
 
@@ -80,8 +80,8 @@ def _short_passages(plan: Plan, dataset: str, runs: list[Run], *, where: str) ->
     if longest >= unroll:
         return []
     return [
-        f"{where}.train.streams.unroll: expected at most the {longest} frames in a row that the training part has, "
-        f"found {unroll}. Lower it, or give that part longer passages (split)."
+        f"{where}.train.streams.unroll: expected at most {longest}, the number of consecutive frames in the training "
+        f"part, found {unroll}. Lower it, or change split so that the training part has more consecutive frames."
     ]
 
 
@@ -93,8 +93,8 @@ def _without_maps(plan: Plan, dataset: str, run: Run) -> list[str]:
         return []
     return [
         f"datasets.{dataset}.postprocess.instances.method: expected auto, components or watershed for {run.model}, "
-        f"whose network.output is {output}, found {method}. Set it to auto, or give {run.model} "
-        f"network.output: {method} and the loss that goes with it."
+        f"whose network.output is {output}, found {method}. Set it to auto, or set network.output: "
+        f"{method} and the matching loss for {run.model}."
     ]
 
 
@@ -106,7 +106,7 @@ def _without_classes(plan: Plan, dataset: str, runs: list[Run], *, where: str) -
     if section.class_column is None:
         return [
             f"{key}: expected the class of each image for the planes {', '.join(planes)}, found no class_column. Set "
-            f"datasets.{dataset}.class_column, or set input.class_planes to [] or take sartorius_unet."
+            f"datasets.{dataset}.class_column, set input.class_planes to [], or use sartorius_unet."
         ]
     parts = {part for run in runs for role in ("train", "validation") for part in run.parts[role]}
     found = sorted({row.class_name for row in plan.samples[dataset] if row.split in parts})
@@ -115,10 +115,10 @@ def _without_classes(plan: Plan, dataset: str, runs: list[Run], *, where: str) -
         return []
     named = [name for name in found if name]
     advice = [f"Set it to {named}"] if set(named) - set(planes) else []
-    advice += [f"Give each of these images a class in {section.class_column}"] if "" in found else []
+    advice += [f"Add the missing classes to {section.class_column}"] if "" in found else []
     return [
-        f"{key}: expected a plane for each class of the training and validation images, found "
-        f"{some(unknown)} without one. {'. '.join(advice)}."
+        f"{key}: expected a plane for each class of the training and validation images, found no plane for "
+        f"{some(unknown)}. {'. '.join(advice)}."
     ]
 
 
@@ -134,8 +134,9 @@ def _without_classes_to_predict(plan: Plan, dataset: str, run: Run, *, where: st
     key = f"{where}.input.class_at_prediction" if run.apply is None else f"{where}.apply"
     instead = "set it to average" if run.apply is None else "apply a model with input.class_at_prediction: average"
     return [
-        f"{key}: expected one of the classes {', '.join(planes)} for each image, since the prediction is told it "
-        f"(oracle), found {some(unknown)}. Give the class in datasets.{dataset}.class_column, or {instead}."
+        f"{key}: expected one of the classes {', '.join(planes)} for each image, because the prediction uses it "
+        f"(oracle), found {some(unknown)}. Set datasets.{dataset}.class_column to a column of these classes, or "
+        f"{instead}."
     ]
 
 
@@ -153,8 +154,8 @@ def _without_instances(plan: Plan, dataset: str, run: Run, *, where: str) -> lis
     else:
         return []
     return [
-        f"{where}.{key}: expected labels of single objects for {found}, found annotations of format binary, in which "
-        f"objects that touch are one. Give label images, masks or outlines of the objects, or set {instead}."
+        f"{where}.{key}: expected labels of single objects for {found}, found annotations of format binary, which do "
+        f"not separate touching objects. Use label images, masks or outlines of the objects, or set {instead}."
     ]
 
 
@@ -168,7 +169,7 @@ def _likes_without_images(plan: Plan) -> list[str]:
         parts = sorted({row.split for row in plan.samples[like]})
         mistakes.append(
             f"datasets.{dataset}.simulate.like: expected training images in {like}, found only {' and '.join(parts)}. "
-            f"Give datasets.{like}.split a train above 0, or name another dataset."
+            f"Set datasets.{like}.split.train above 0, or set like to another dataset."
         )
     return mistakes
 
@@ -176,9 +177,9 @@ def _likes_without_images(plan: Plan) -> list[str]:
 def likes_of_folds(plan: Plan) -> list[str]:
     """Return remarks on simulations that are matched to the images of all folds."""
     return [
-        f"datasets.{dataset}.simulate.like: {like} has folds, so the images of all folds are measured, also those that "
-        "a model is tested on which starts from this simulation. Sizes, contrast and noise are taken from them, no "
-        "pixel and no outline"
+        f"datasets.{dataset}.simulate.like: {like} has folds, so the images of all folds are measured, including test "
+        "images of models that start from this simulation. Only sizes, contrast and noise are taken from them, no "
+        "pixels or outlines"
         for dataset in plan.samples
         if (like := plan.like_of(dataset)) is not None and plan.config.datasets[like].split.folds
     ]
@@ -194,8 +195,8 @@ def _short_sequences(plan: Plan) -> list[str]:
         where = f"datasets.{dataset}.preprocess.background.method"
         if not all(row.sequence for row in plan.samples[dataset]):
             mistakes.append(
-                f"{where}: expected frames of sequences for {method}, found single images. Put {{sequence}} and "
-                "{frame} into the pattern of the images, or set another method."
+                f"{where}: expected frames of sequences for {method}, found single images. Add {{sequence}} and "
+                "{frame} to the pattern of the images, or set another method."
             )
             continue
         for shard in plan.shards(dataset):
@@ -206,6 +207,6 @@ def _short_sequences(plan: Plan) -> list[str]:
                     part = plan.rows(dataset, shard)[0].split
                     mistakes.append(
                         f"{where}: expected at least {MIN_FRAMES} frames for {method}, found {count} in sequence "
-                        f"{sequence!r} ({part}). Give this part more frames, or choose a background of single frames."
+                        f"{sequence!r} ({part}). Add frames to this part, or set a method for single frames."
                     )
     return mistakes

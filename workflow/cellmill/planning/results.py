@@ -23,7 +23,7 @@ from cellmill.planning.runs import MEAN_SUFFIX, Run
 from cellmill.shards import seal_path
 
 RAW = "Simulated images and their annotations"
-SEGMENTATION = "Label images of the objects, in the geometry of the raw images"
+SEGMENTATION = "Label images of the objects, at the size of the raw images"
 
 
 def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:

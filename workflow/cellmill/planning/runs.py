@@ -60,7 +60,9 @@ def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
         raise PresetError(f"{where}: unknown preset {name!r}. {nearest(name, known)}.")
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(content, dict):
-        raise PresetError(f"{path}: expected the fields of a preset, found {type(content).__name__}.")
+        raise PresetError(
+            f"{path}: expected the fields of a preset, found {type(content).__name__}. Write them as keys."
+        )
     if "based_on" in content:
         base = load_preset(content.pop("based_on"), presets_dir=presets_dir, where=str(path))
         return merge_preset(base, content)
@@ -107,7 +109,8 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
             where = ("datasets", dataset_name, "models", index)
             if entry.run_name in RESERVED_NAMES:
                 mistakes.append(
-                    f"{key_path(where)}.name: {entry.run_name!r} is the name of a folder of the dataset. Take another."
+                    f"{key_path(where)}.name: expected a name that is not reserved, found {entry.run_name!r}, which is "
+                    "the name of a folder of the dataset. Set another name."
                 )
             preset: dict[str, Any] = {}
             if entry.preset is not None:
@@ -192,8 +195,8 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
                     mistakes += _wrong_export(reference, where=where)
                 elif ".fold" in reference and reference.startswith(f"{dataset_name}/"):
                     mistakes.append(
-                        f"{where}: {reference} has learnt from images that other folds are tested on. "
-                        f"Name it without .fold: each fold starts from its own."
+                        f"{where}: expected a run without .fold, found {reference}, which was trained on images that "
+                        "other folds are tested on. Remove .fold, so that each fold starts from its own run."
                     )
                 elif key == "init_from" and all(
                     run.init_from in known for run in runs[dataset_name] if run.model == entry.run_name
@@ -205,7 +208,10 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
                         f"{reference!r}. {nearest(reference, known)}."
                     )
                 elif known[reference].apply is not None:
-                    mistakes.append(f"{where}: {reference} is itself an applied model. Name the run that was trained.")
+                    mistakes.append(
+                        f"{where}: expected a trained run, found {reference}, which is itself an applied model. Use "
+                        "the run that was trained."
+                    )
     mistakes += _unlike_networks(known)
     mistakes += _cycles(known)
     return mistakes
@@ -229,8 +235,8 @@ def _unlike_networks(known: dict[str, Run]) -> list[str]:
         if differs := sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key)):
             found = ", ".join(f"{key} {theirs.get(key)} instead of {own.get(key)}" for key in differs)
             mistakes.append(
-                f"{name}: expected weights of its own network in init_from {run.init_from}, found {found}. "
-                "Give both the same network and width, or set init_weights: matching."
+                f"{name}: expected weights of the same network in init_from {run.init_from}, found {found}. "
+                "Set the same network and width for both, or set init_weights: matching."
             )
     return mistakes
 
@@ -243,7 +249,10 @@ def _cycles(known: dict[str, Run]) -> list[str]:
             path.append(current)
             current = known[current].init_from
         if current == start:
-            mistakes.append(f"init_from goes in a circle: {' -> '.join([*path, start])}.")
+            mistakes.append(
+                "init_from: expected a run that does not start from itself, found the cycle "
+                f"{' -> '.join([*path, start])}. Remove init_from from one of these runs."
+            )
     return mistakes
 
 

@@ -103,15 +103,15 @@ def scan_images(pattern: str, *, where: str) -> list[Found]:
         raise SampleError(
             [
                 f"{where}: expected a folder {folder}, found none. "
-                f"Check the path; it starts at the working directory{_nearest_folder(folder)}."
+                f"Check the path, which is relative to the working directory{_nearest_folder(folder)}."
             ]
         )
     found = [(_named(path, values, pattern, where), values) for path, values in find_files(pattern)]
     if not found:
         raise SampleError(
             [
-                f"{where}: expected files that match {pattern!r}, found none. {folder} holds "
-                f"{_listing(folder)}. Check folders and suffix; upper and lower case differ."
+                f"{where}: expected files that match {pattern!r}, found none. {folder} contains "
+                f"{_listing(folder)}. Check folders and suffix, including upper and lower case."
             ]
         )
     mistakes = _double_frames(found, where=where)
@@ -119,7 +119,7 @@ def scan_images(pattern: str, *, where: str) -> list[Found]:
     for sample, _ in found:
         if sample.sample in first:
             mistakes.append(
-                f"{where}: expected one image a sample, found {first[sample.sample]} and {sample.image} for "
+                f"{where}: expected one image per sample, found {first[sample.sample]} and {sample.image} for "
                 f"{sample.sample!r}. Put {{sample}} where the paths differ, or narrow the pattern."
             )
         first.setdefault(sample.sample, sample.image)
@@ -164,7 +164,10 @@ def _named(path: str, values: Mapping[str, str], pattern: str, where: str) -> Sa
         digits = re.search(r"\d+", values["frame"])
         if digits is None:
             raise SampleError(
-                [f"{where}: {path}: expected a number for {{frame}}, found {values['frame']!r}. Move {{frame}}."]
+                [
+                    f"{where}: {path}: expected a number for {{frame}}, found {values['frame']!r}. Put {{frame}} where "
+                    "the number is."
+                ]
             )
         frame = int(digits.group())
     sequence = values.get("sequence", "all" if "frame" in values else "")
@@ -178,9 +181,9 @@ def _named(path: str, values: Mapping[str, str], pattern: str, where: str) -> Sa
 
 
 def _wrong_name(name: str) -> str:
-    found = f"expected a name for a file, found the sample name {name!r}"
+    found = f"expected a valid file name, found the sample name {name!r}"
     if re.search(r"[/\\{}]", name) or UNPRINTABLE.search(name):
-        return f"{found}, which holds a character that no path may have (control, slash, brace, or none of UTF-8)"
+        return f"{found}, which contains a character that paths must not contain (control, slash, brace, or not UTF-8)"
     if name.startswith(".") or name in ("", "geometry", "manifest"):
         return f"{found}, which is hidden or reserved"
     if len(name.encode()) > MAX_NAME_BYTES:
@@ -192,8 +195,8 @@ def _wrong_path(path: str) -> str:
     if not UNPRINTABLE.search(path):
         return ""
     return (
-        f"{_printable(path)}: expected a path of printable characters in UTF-8, found one that is not. "
-        "Rename the file, or the folder that is called so."
+        f"{_printable(path)}: expected a path of printable UTF-8 characters, found other characters. "
+        "Rename the file or folder."
     )
 
 
@@ -268,8 +271,8 @@ class FileTies:
         if unknown:
             raise SampleError(
                 [
-                    f"{where}: expected wildcards of the images, found that {{{'}, {'.join(unknown)}}} stands in no "
-                    f"image path. Use the wildcards of images ({', '.join(sorted({*found[0][1], 'sample'}))})."
+                    f"{where}: expected wildcards of the images, found {{{'}, {'.join(unknown)}}}, which their paths "
+                    f"do not contain. Use the wildcards of images ({', '.join(sorted({*found[0][1], 'sample'}))})."
                 ]
             )
         self._path = path
@@ -316,7 +319,7 @@ class FileTies:
 def _explain_orphans(files: list[str], *, where: str) -> str:
     return (
         f"{where}: {len(files)} annotation files belong to no image, such as {', '.join(files[:3])}. Check that "
-        "their names agree with those of the images"
+        "their names match those of the images"
     )
 
 
@@ -383,7 +386,7 @@ def load_samples(text: str) -> list[Sample]:
 def _nearest_folder(folder: Path) -> str:
     for parent in folder.parents:
         if parent.is_dir():
-            return f" ({parent.as_posix()} exists and holds {_listing(parent)})"
+            return f" ({parent.as_posix()} exists and contains {_listing(parent)})"
     return ""
 
 

@@ -88,8 +88,9 @@ def scan_dataset(
         samples = attach_table(samples, index=index)
         if others := index.others({sample.sample for sample in samples}):
             remarks.append(
-                f"{where}.annotations.table: {len(others)} images of the table are not among the images, such as "
-                f"{some(others[:MAX_NAMED])}. Check that their names agree, or leave it if they are elsewhere"
+                f"{where}.annotations.table: {len(others)} images of the table have no image file, such as "
+                f"{some(others[:MAX_NAMED])}. Check that the names match; ignore this if the images are "
+                "stored elsewhere"
             )
     elif section is not None and section.path is not None:
         many = ANNOTATION_FORMATS[section.format]["files"] == "several"
@@ -207,7 +208,7 @@ def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str
         source = section.table or section.path
         raise ValueError(
             f"{where}.annotations: expected annotations of the images (such as {some([s.sample for s in samples])}), "
-            f"found none in {source}. Check that names agree: {{sample}} is what ties them."
+            f"found none in {source}. Check that the names match, because {{sample}} links images and annotations."
         )
     if lack and section.missing == "error":
         raise ValueError(

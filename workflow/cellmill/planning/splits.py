@@ -67,7 +67,7 @@ def assign_splits(
     if split["by"] == "sequence" and not any(sample.sequence for sample in samples):
         raise ValueError(
             f"{where}.by: expected {{sequence}} or {{frame}} in the path of the images to split by sequence, found "
-            "none. Mark it in `images`, or split by image."
+            "none. Add one of them to `images`, or split by image."
         )
     if split["by"] == "blocks":
         return _by_blocks(samples, split=split, where=where)
@@ -103,8 +103,8 @@ def assign_splits(
         sequence, found = next(iter(spread.items()))
         raise ValueError(
             f"{where}: expected all frames of a sequence in one part, found {sequence!r} in {' and '.join(found)} "
-            f"({len(spread)} sequences are spread): neighbouring frames are nearly equal, and scores on them say "
-            "nothing. Split by sequence, or cut the sequences with `by: blocks`."
+            f"(number of such sequences: {len(spread)}). Neighbouring frames are nearly identical, so test "
+            "scores would be too high. Split by sequence, or cut the sequences with `by: blocks`."
         )
     return assigned, [*remarks, *_remark_on_sizes(assigned, bounds=bounds, where=where)]
 
@@ -116,10 +116,10 @@ def _remark_on_sizes(sides: Mapping[str, str], *, bounds: Mapping[str, tuple[flo
     short = [name for name in bounds if wanted[name] >= SMALL_PART and 2 * counts[name] < wanted[name]]
     if not short:
         return []
-    said = " and ".join(f"{name} holds {counts[name]} instead of {wanted[name]:.0f}" for name in short)
+    said = " and ".join(f"{name} contains {counts[name]} instead of {wanted[name]:.0f}" for name in short)
     return [
-        f"{where}: of {len(sides)} images {said}: chance, in so few. Choose another split.seed, use "
-        "split.folds, or write a split into a split.table"
+        f"{where}: of {len(sides)} images, {said}. This is chance in a small dataset. Set another split.seed, use "
+        "split.folds, or write the split into a split.table"
     ]
 
 
@@ -138,7 +138,7 @@ def _remark_on_sequences(samples: Sequence[Splittable], sides: Mapping[str, str]
         return []
     return [
         f"{where}: {_say_sequences(len(spread))} in several parts: training and test frames come from the same "
-        "sequence, so the scores say little about a new one"
+        "sequence, so the scores may be higher than on a new sequence"
     ]
 
 
@@ -190,8 +190,8 @@ def _fill_empty(
 
         nearest = min(movable, key=distance)
         remarks.append(
-            f"{name} would have been empty and took {nearest} from {placed[nearest]}; more images can move it back, "
-            "so freeze the split with `table` once it counts"
+            f"{name} would have been empty, so {nearest} was moved there from {placed[nearest]}. Adding images can "
+            "move it back; freeze the split with `table` once results matter"
         )
         placed[nearest] = name
     return placed, remarks
@@ -223,7 +223,7 @@ def _by_blocks(
             position += size + gap
     return sides, [
         f"{where}: {_say_sequences(len(sequences))} cut into blocks: training and test frames come from the same "
-        "sequence, so the scores say little about a new one"
+        "sequence, so the scores may be higher than on a new sequence"
     ]
 
 
@@ -247,7 +247,7 @@ def _from_table(samples: Sequence[Splittable], *, path: str, where: str) -> dict
     except ValueError as error:
         raise ValueError(
             f"{where}.table: {path}: expected the columns sample and split, found something else ({error}). "
-            "results/{dataset}/samples.csv of a run is such a table."
+            "Use a table such as results/{dataset}/samples.csv."
         ) from error
     names = {sample.sample for sample in samples}
     table = table[table["sample"].isin(names)]
@@ -256,7 +256,7 @@ def _from_table(samples: Sequence[Splittable], *, path: str, where: str) -> dict
         mistakes.append(f"two parts for {', '.join(twice[:5])}")
     sides = dict(zip(table["sample"], table["split"], strict=True))
     if wrong := sorted({side for side in sides.values() if side not in (*PARTS, GAP, "")}):
-        mistakes.append(f"the parts {wrong}")
+        mistakes.append(f"the unknown parts {wrong}")
     if missing := [sample.sample for sample in samples if sample.sample not in sides]:
         mistakes.append(f"no row for {', '.join(missing[:5])}")
     # Tables written by the pipeline mark gap frames as unlabelled; an empty cell leaves an image out in the same way.
@@ -266,6 +266,6 @@ def _from_table(samples: Sequence[Splittable], *, path: str, where: str) -> dict
     if mistakes:
         raise ValueError(
             f"{where}.table: {path}: expected each sample once with train, validation or test, found "
-            f"{'; '.join(mistakes)}. Mend the rows."
+            f"{'; '.join(mistakes)}. Correct the rows."
         )
     return sides

@@ -79,8 +79,8 @@ def _first_layout(found: list[Found]) -> tuple[str, Layout] | None:
 def _refuse_single(path: str, layout: Layout, *, stack: Mapping[str, Any], where: str) -> None:
     if stack["axis"] != "auto":
         raise ValueError(
-            f"{where}.stack.axis: expected stacks because of {stack['axis']}, found a single plane in {path} "
-            f"({layout.describe()}). Leave stack out; {{sequence}} and {{frame}} tie files together."
+            f"{where}.stack.axis: expected stacks for axis {stack['axis']}, found a single plane in {path} "
+            f"({layout.describe()}). Remove stack; use {{sequence}} and {{frame}} to join files into sequences."
         )
 
 
@@ -94,7 +94,7 @@ def _planes(
     if times and "frame" in values:
         raise ValueError(
             f"{where}.images: expected frames either in {{frame}} or in the file, found both in {sample.image} "
-            f"({layout.describe()}). Take {{frame}} out of the pattern, or set stack.axis to z."
+            f"({layout.describe()}). Remove {{frame}} from the pattern, or set stack.axis to z."
         )
     cut = times + (depths if stack["z"] == "sections" else [])
     fixed = {axis: "channel" if meaning == "C" else stack["z"] for axis, meaning in meanings.items() if axis not in cut}
@@ -133,9 +133,8 @@ def _meanings(path: str, layout: Layout, *, stack: Mapping[str, Any], where: str
         unknown = []
     if unknown or len(set(meanings.values())) < len(meanings):
         raise ValueError(
-            f"{where}.images: expected metadata that say what the planes of a stack are, found {layout.describe()} in "
-            f"{path}. They may be frames or sections: set stack.axis to time (one sequence), to z (a z-stack), or to "
-            "channel (one image)."
+            f"{where}.images: expected metadata that define the axes of the stack, found {layout.describe()} in "
+            f"{path}. Set stack.axis to time (one sequence), z (a z-stack), or channel (one image)."
         )
     return meanings
 

@@ -116,15 +116,18 @@ def wrong_likes(config: Config, *, names: Iterable[str]) -> list[str]:
         where = f"datasets.{name}.simulate.like"
         others = known - {name} - set(likes)
         if like == name:
-            mistakes.append(f"{where}: expected another dataset, found {name} itself. Name the images to be like.")
+            mistakes.append(
+                f"{where}: expected another dataset, found {name} itself. Set like to the dataset of the "
+                "images to imitate."
+            )
         elif like not in known:
-            advice = f"{nearest(like, others)}." if others else "Describe the images to be like as a dataset."
+            advice = f"{nearest(like, others)}." if others else "Add the images to imitate as a dataset."
             mistakes.append(f"{where}: expected a dataset of this config, found {like!r}. {advice}")
         elif like in likes:
-            advice = f"Name {likes[like]}" if likes[like] in others else "Leave out like in one of the two"
+            advice = f"Set like to {likes[like]}" if likes[like] in others else "Remove like from one of the two"
             mistakes.append(
-                f"{where}: expected images of a microscope, or a simulation with settings of its own, found {like}, "
-                f"which is itself like {likes[like]}. {advice}."
+                f"{where}: expected microscope images, or a simulation without like, found {like}, which is itself "
+                f"fitted to {likes[like]}. {advice}."
             )
     return mistakes
 

@@ -239,7 +239,7 @@ def _as_float(image_yx: np.ndarray) -> np.ndarray:
     if image_yx.ndim != 2:
         raise ValueError(
             f"background: expected an image of shape (rows, columns), found {image_yx.shape}. "
-            "Give one channel of one frame."
+            "Pass one channel of one frame."
         )
     return image_yx.astype(np.float32)
 
@@ -248,5 +248,5 @@ def _check_positive(value: float, name: str) -> None:
     if not value > 0:
         raise ValueError(
             f"preprocess.background.{name}: expected a length above 0 px, found {value}. "
-            "Give one larger than the largest object."
+            "Set a length larger than the largest object."
         )

@@ -402,7 +402,7 @@ def _check_shape(array_yx: np.ndarray, shape: tuple[int, int]) -> None:
     if array_yx.shape != shape:
         raise ValueError(
             f"fit: expected a frame of {shape[0]} rows and {shape[1]} columns, found {array_yx.shape}. "
-            "The geometry belongs to another image: run preprocess again."
+            "Run preprocess again: the geometry belongs to another image."
         )
 
 

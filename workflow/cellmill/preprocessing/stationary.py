@@ -191,12 +191,12 @@ def describe_resting(folders: Mapping[str, str | Path]) -> list[dict[str, str]]:
             "sample": "",
             "where": f"sequence {sequence}, {shard}",
             "finding": (
-                f"the temporal background holds {len(places)} object{'s' if len(places) > 1 else ''} that stayed in "
-                f"most of the frames; the largest, of {places[0].area_px} px at row {places[0].row:.0f}, column "
-                f"{places[0].column:.0f}, in {places[0].share:.0%} of them"
+                f"the temporal background contains {len(places)} object{'s' if len(places) > 1 else ''} that stayed "
+                f"in most of the frames; the largest ({places[0].area_px} px at row {places[0].row:.0f}, column "
+                f"{places[0].column:.0f}) is present in {places[0].share:.0%} of them"
             ),
-            "advice": "They are missing where they are and leave ghosts where they are gone. Take a longer sequence, "
-            "temporal_mode, or a background of single frames",
+            "advice": "Use a longer sequence, temporal_mode, or a single-frame background. Otherwise these objects "
+            "disappear from frames in which they are present and leave an inverted ghost where they used to be",
         }
         for (shard, sequence), places in found.items()
     ]

@@ -90,7 +90,7 @@ def draw_intensities(runs: Sequence[Run], *, samples: Sequence[str]) -> Figure |
         return None
     medians = ", ".join(f"{key.label} {say_value(float(median(values)))}" for key, values in series)
     return draw_histogram(
-        series, title="Intensity of the objects", x_label="mean of the raw image", is_log=False,
+        series, title="Intensity of the objects", x_label="mean intensity in the raw image", is_log=False,
         caption=f"Median: {medians}.",
     )  # fmt: skip
 
@@ -140,7 +140,7 @@ def draw_counts(runs: Sequence[Run], *, scores: pd.DataFrame, samples: Sequence[
         return draw_scatter(
             points, title="Objects in each image", x_label="annotated", y_label="predicted", is_agreement=True,
             legend=tuple(Key(run.style, run.model, "dot") for run in runs),
-            caption="One point a test image and model. On the line, both numbers agree.",
+            caption="One point per test image and model. On the line, both counts are equal.",
         )  # fmt: skip
     series = [
         (Key(run.style, run.model), [float(len(run.areas.get(sample, ()))) for sample in samples]) for run in runs
@@ -206,7 +206,9 @@ def _thin(values: Sequence[float]) -> Sequence[float]:
 
 def tabulate_digests(digests: Sequence[tuple[str, str]]) -> Table:
     """Tabulate the digests of `list_digests`."""
-    columns = [Column("What"), Column("SHA-256", meaning="of the raw images that of their digests in check/images.csv")]
+    columns = [
+        Column("Item"), Column("SHA-256", meaning="for the raw images, the hash of their hashes in check/images.csv")
+    ]  # fmt: skip
     return Table("digests", "Hashes", columns, [[word(what), word(digest)] for what, digest in digests])
 
 

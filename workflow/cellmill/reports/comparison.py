@@ -47,8 +47,8 @@ METRICS = (
 DOT_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
 DIFFERENCE_METRICS = ("dice", "ap_kaggle", "ap_0.50", "boundary_f1")
 STEPS = {
-    "threshold": "threshold", "closing": "closing", "boundary": "boundary tuning and closing", "holes": "small holes",
-    "objects": "falling into objects", "filters": "filters by size and shape",
+    "threshold": "threshold", "closing": "closing", "boundary": "boundary tuning and closing",
+    "holes": "filling small holes", "objects": "splitting into objects", "filters": "size and shape filters",
 }  # fmt: skip
 CHANGE_METRICS = ("dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50")
 
@@ -108,13 +108,13 @@ def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFram
             cells.append(difference(found.value, low=found.low, high=found.high))
             cells.append(Cell(f"{found.better} : {found.worse}", found.better / max(1, found.better + found.worse)))
         rows.append(cells)
-    columns = [Column("Against")]
+    columns = [Column("Compared with")]
     for metric in DIFFERENCE_METRICS:
         columns.append(
-            Column(GLOSSARY[metric].heading, True, f"how much higher it is for {best}, with a 95 % interval")
+            Column(GLOSSARY[metric].heading, True, f"score of {best} minus that of the other, 95 % confidence interval")
         )
-        columns.append(Column("Images", True, f"on how many images {best} is better, and on how many worse"))
-    return Table("differences", f"How much better {best} is, on the same images", columns, rows)
+        columns.append(Column("Images", True, f"number of images with a higher : lower score for {best}"))
+    return Table("differences", f"Score of {best} minus that of each other model, on the same images", columns, rows)
 
 
 def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: float) -> Table:
@@ -122,8 +122,8 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
     columns = [
         Column("Run"), Column("Parameters", True), Column("Epochs", True), Column("Chosen epoch", True),
         Column("Training time", True), Column("Device"), Column("Peak memory, MB", True),
-        Column("Prediction, MP/s", True, "megapixels of all images over the time of the jobs, start included"),
-        Column("Receptive field, px", True, "side of the square of pixels that decides one"),
+        Column("Prediction, MP/s", True, "megapixels of all images divided by job time, start-up included"),
+        Column("Receptive field, px", True, "side of the input square that affects one output pixel"),
     ]  # fmt: skip
     rows = []
     for run in runs:
@@ -143,7 +143,7 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
                 count(summary.get("receptive_field_px")),
             ]
         )
-    return Table("costs", "What the runs cost", columns, rows)
+    return Table("costs", "Cost of the runs", columns, rows)
 
 
 def list_all_metrics(metrics: pd.DataFrame) -> Table:
@@ -168,7 +168,7 @@ def say_device(summary: Mapping[str, Any]) -> str:
     """Return the device on which a run was trained, in words."""
     device = str(summary.get("device") or MISSING)
     if summary.get("device_override"):
-        return "CPU (CELLMILL_DEVICE=cpu, although a GPU was asked for)"
+        return "CPU (CELLMILL_DEVICE=cpu overrides the requested GPU)"
     return str(summary.get("gpu_name") or "") or {"cpu": "CPU", "cuda": "GPU"}.get(device, device)
 
 
@@ -201,8 +201,8 @@ def describe_model(
     if points:
         figures.append(
             draw_scatter(
-                points, title="Score and number of objects", x_label="annotated objects in the image", y_label="Dice",
-                is_agreement=False, legend=(), caption="One point a test image.",
+                points, title="Dice and number of objects", x_label="annotated objects in the image", y_label="Dice",
+                is_agreement=False, legend=(), caption="One point per test image.",
             )
         )  # fmt: skip
     changes = []
@@ -217,7 +217,7 @@ def describe_model(
         figures.append(
             draw_changes(
                 changes, style=first.style, title="Effect of postprocessing",
-                caption="Test images, mean over images.",
+                caption="Means over the test images.",
             )
         )  # fmt: skip
     return {
@@ -248,15 +248,15 @@ def _tabulate_steps(run: Run) -> Table | None:
     if not rows:
         return None
     columns = [
-        Column("After"),
+        Column("After step"),
         Column("Dice", True),
         Column("change", True),
         Column("AP (Kaggle)", True),
         Column("change ", True),
     ]
     name = f"steps_{run.model}"
-    whose = f"Validation images of {hide_folders(run.apply)}" if run.apply else "Validation images"
-    return Table(name, f"{whose} after each step, {run.model}", columns, rows)
+    whose = f" of {hide_folders(run.apply)}" if run.apply else ""
+    return Table(name, f"Scores on the validation images{whose} after each step, {run.model}", columns, rows)
 
 
 def _training_curves(runs: Sequence[Run]) -> list[Figure]:
@@ -276,9 +276,9 @@ def _training_curves(runs: Sequence[Run]) -> list[Figure]:
         if index == 0:  # all runs of a model share their schedule
             rates.append(Curve(name, own, epochs, [row.get("learning_rate") for row in rows]))
     best = trained[0].summary.get("best_epoch") if is_one else None
-    note = "Full lines: validation. Dashed lines: training." if not is_one else ""
+    note = "Solid lines: validation. Dashed lines: training." if not is_one else ""
     if best is not None:
-        note = "The vertical line is the epoch whose weights are used."
+        note = "The vertical line marks the epoch whose weights are used."
     positive = [v for c in losses for v in c.y if v is not None and v > 0]
     is_log = bool(positive) and max(positive) > 20 * min(positive)
     panels = (("Loss", losses, is_log, note), ("Validation Dice", dices, False, ""), ("Learning rate", rates, True, ""))
@@ -322,31 +322,31 @@ FIT_FACTS = {
     "Threshold": (
         ("threshold", "value", "threshold", ""),
         ("threshold", "method", "chosen by", ""),
-        ("threshold", "mcc", "Matthews correlation there", ""),
+        ("threshold", "mcc", "Matthews correlation at the threshold", ""),
         ("threshold", "mcc_at_half", "Matthews correlation at 0.5", ""),
         ("threshold", "images", "validation images", ""),
     ),
     "Boundary classifier": (
         ("boundary", "classifier", "classifier", ""),
-        ("boundary", "applied", "used", ""),
+        ("boundary", "applied", "applied", ""),
         ("boundary", "validation_dice.without", "validation Dice without it", ""),
         ("boundary", "validation_dice.with", "validation Dice with it", ""),
-        ("boundary", "held_out.by_image.mean", "accuracy on images held out", ""),
-        ("boundary", "held_out.by_image.std", "its standard deviation", ""),
-        ("boundary", "held_out.by_pixel.mean", "accuracy on pixels held out", ""),
-        ("boundary", "kept_accuracy", "accuracy of the prediction itself", ""),
-        ("boundary", "majority_rate", "share of the larger class", ""),
+        ("boundary", "held_out.by_image.mean", "accuracy on held-out images", ""),
+        ("boundary", "held_out.by_image.std", "standard deviation of this accuracy", ""),
+        ("boundary", "held_out.by_pixel.mean", "accuracy on held-out pixels", ""),
+        ("boundary", "kept_accuracy", "accuracy without the classifier", ""),
+        ("boundary", "majority_rate", "share of the majority class", ""),
         ("boundary", "pixels", "boundary pixels", ""),
         ("boundary", "images", "training images", ""),
     ),
     "Objects": (
         ("closing", "footprint", "closing", ""),
         ("closing", "radius_px", "closing, radius", "px"),
-        ("instances", "method", "objects by", ""),
-        ("instances", "split_depth", "depth of a neck that splits", ""),
-        ("instances", "min_area_px", "smallest object", "px"),
+        ("instances", "method", "splitting method", ""),
+        ("instances", "split_depth", "minimum depth of a split", ""),
+        ("instances", "min_area_px", "minimum object area", "px"),
         ("instances", "fill_holes_px", "holes filled up to", "px"),
-        ("instances", "median_area_px", "median annotated object", "px"),
+        ("instances", "median_area_px", "median annotated object area", "px"),
     ),
 }
 FIT_WORDS = {

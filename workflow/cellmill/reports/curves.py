@@ -56,8 +56,8 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
     return [
         draw_curves(
             [Curve("", style, [*false, 0.0], [*scores["recall"].tolist(), 0.0]), chance], title="ROC",
-            x_label="false positive rate", y_label="recall", caption=f"Area {say_score(auc)}. Dashed: chance.",
-            **square,
+            x_label="false positive rate", y_label="recall",
+            caption=f"Area under the curve: {say_score(auc)}. Dashed: chance level.", **square,
         ),
         draw_curves(
             [
@@ -65,12 +65,13 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
                 Curve("", "muted dashed", [0.0, 1.0], [share, share]),
             ],
             title="Precision and recall", x_label="recall", y_label="precision",
-            caption=f"Average precision {say_score(float(average_precision(histogram)))}. Dashed: all called object.",
+            caption=f"Average precision: {say_score(float(average_precision(histogram)))}. "
+            "Dashed: all pixels predicted as foreground.",
             **square,
         ),
         draw_curves(
             [Curve("Dice", style, places, scores["dice"].tolist()), Curve("MCC", "muted", places, mcc.tolist())],
-            title="Scores over the threshold", x_label="threshold", y_label="", is_log=False, mark_x=threshold,
+            title="Scores at each threshold", x_label="threshold", y_label="", is_log=False, mark_x=threshold,
             caption=_say_threshold(mcc, places, threshold), x_span=UNIT,
         ),
         draw_curves(
@@ -78,9 +79,9 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
                 Curve("", f"{style} marked", found["confidence"].tolist(), found["accuracy"].tolist()),
                 chance,
             ],
-            title="Calibration", x_label="mean probability", y_label="share of object pixels",
-            caption=f"15 parts of as many pixels; expected calibration error {say_score(error)}. Above the dashed line "
-            "there is more object than the network says.",
+            title="Calibration", x_label="mean predicted probability", y_label="share of foreground pixels",
+            caption=f"15 bins with equal numbers of pixels. Expected calibration error: {say_score(error)}. "
+            "Above the dashed line, the probabilities are too low.",
             **square,
         ),
     ]  # fmt: skip
@@ -91,8 +92,8 @@ def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
     rows = _rows_of(run, sizes).sort_values("low_px")
     curves = []
     for label, style, part, whole in (
-        ("found of the annotated ones", run.style, "n_found", "n_true"),
-        ("right of the predicted ones", "muted", "n_right", "n_predicted"),
+        ("annotated objects found", run.style, "n_found", "n_true"),
+        ("predicted objects correct", "muted", "n_right", "n_predicted"),
     ):
         known = rows[rows[whole] >= MIN_OBJECTS]
         middles = np.sqrt(known["low_px"].astype(float) * known["high_px"].astype(float))
@@ -100,8 +101,9 @@ def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
     if not any(len(curve.x) for curve in curves):
         return None
     return draw_curves(
-        curves, title="Score and size of objects", x_label="area, px", y_label="share", is_log=False, mark_x=None,
-        caption=f"At an IoU above 0.50. Sizes with at least {MIN_OBJECTS} objects.", y_span=UNIT, is_log_x=True,
+        curves, title="Detection by object size", x_label="area, px", y_label="share", is_log=False, mark_x=None,
+        caption=f"Objects match at an IoU above 0.50. Sizes with fewer than {MIN_OBJECTS} objects are not shown.",
+        y_span=UNIT, is_log_x=True,
     )  # fmt: skip
 
 
@@ -114,9 +116,9 @@ def _rows_of(run: Run, table: pd.DataFrame) -> pd.DataFrame:
 
 def _say_threshold(mcc: np.ndarray, places: list[float], threshold: float | None) -> str:
     best = int(np.nanargmax(mcc))
-    says = f"On these images the MCC is best at {say_score(places[best])} ({say_score(float(mcc[best]))})"
+    says = f"On the test images, the MCC is highest at {say_score(places[best])} ({say_score(float(mcc[best]))})"
     if threshold is None:
         return f"{says}."
     # Bin k contains probabilities between k/256 and (k + 1)/256.
     here = float(mcc[min(math.ceil(threshold * len(places)), len(places) - 1)])
-    return f"{says}. The line is the threshold that was chosen on validation images ({say_score(here)} here)."
+    return f"{says}. The line marks the threshold in use (MCC {say_score(here)}), which was not chosen on these images."

@@ -72,15 +72,15 @@ def _tabulate_raw(
     pixel_size_um: float | None,
 ) -> Table:
     has_sequences = any(row.get("sequence") for row in samples)
-    whose = "metadata say" if pixel_size_um is None else "config says"
+    source = "metadata" if pixel_size_um is None else "config"
     columns = [Column("Split"), Column("Images", True)]
     columns += [Column("Sequences", True)] if has_sequences else []
     columns += [
         Column("Size", meaning="rows × columns, px"), Column("Pixel type"), Column("Values"),
-        Column("Pixel, µm", meaning=f"edge of a pixel, as the {whose} it"),
-        Column("Saturated", True, "largest share of an image's pixels at the top of its range"),
-        Column("Focus", True, "median; variance of the Laplacian over the variance of the image, of 2 × 2 means. "
-               "Compare it within a dataset only"), Column("Lowest focus", True),
+        Column("Pixel size, µm", meaning=f"edge of a pixel, from the {source}"),
+        Column("Saturated", True, "largest share of pixels at the top of the range in any image"),
+        Column("Focus", True, "median over the images: variance of the Laplacian divided by the variance of the image, "
+               "both after 2 × 2 averaging. Compare only within a dataset"), Column("Lowest focus", True),
     ]  # fmt: skip
     rows = []
     for part in parts:
@@ -110,17 +110,18 @@ def _tabulate_truth(
 ) -> Table:
     sums = (
         ("touching_border", Column("At the border", True, "objects that touch the border of their image")),
-        ("overlapping", Column("Overlapping", True, "objects that share pixels with another")),
-        ("in_parts", Column("In parts", True, "objects of several parts that do not touch")),
-        ("with_holes", Column("With holes", True, "objects")),
-        ("empty", Column("Empty", True, "annotations that hold no pixel")),
-        ("broken", Column("Broken", True, "annotations with a faulty outline")),
-        ("ignored_px", Column("Ignored, px", True, "pixels that nobody annotated")),
+        ("overlapping", Column("Overlapping", True, "objects that share pixels with another object")),
+        ("in_parts", Column("In parts", True, "objects that consist of several separate parts")),
+        ("with_holes", Column("With holes", True, "objects with holes")),
+        ("empty", Column("Empty", True, "annotations without a pixel")),
+        ("broken", Column("Broken", True, "annotations with an invalid outline")),
+        ("ignored_px", Column("Ignored, px", True, "pixels without annotation")),
     )
     columns = [
         Column("Split"), Column("Annotated images", True), Column("Objects", True),
-        Column("Without objects", True, "images"), Column("Objects an image"),
-        Column("Median area, px", True, "median over the images"), Column("Areas, px", meaning="smallest to largest"),
+        Column("Without objects", True, "annotated images without objects"), Column("Objects per image"),
+        Column("Median area, px", True, "median over the images of their median object area"),
+        Column("Areas, px", meaning="smallest to largest object"),
     ]  # fmt: skip
     rows = []
     for part in parts:
@@ -162,7 +163,7 @@ def list_findings(findings: Iterable[Mapping[str, Any]]) -> Table:
                 Cell(severity, order.get(severity, len(order)), style=f"severity {severity}"),
                 count(len(names) or None),
                 word(say_list(places, most=MAX_NAMED)),
-                replace(word(hide_folders(str(same[0]["finding"]))), note="others alike" if alike else ""),
+                replace(word(hide_folders(str(same[0]["finding"]))), note="and similar findings" if alike else ""),
                 word(hide_folders(str(same[0].get("advice") or ""))),
             ]
         )

@@ -35,11 +35,11 @@ VIEW_LABELS = {
     "prediction": "Predicted", "errors": "Errors",
 }  # fmt: skip
 ERROR_MEANINGS = {
-    "found": "annotated, and a predicted object matches it",
-    "missed": "annotated, nothing matches",
-    "false": "predicted, nothing annotated matches",
-    "split": "one annotated, two or more predicted within",
-    "merged": "one predicted, two or more annotated within",
+    "found": "annotated object with a matching predicted object",
+    "missed": "annotated object without a match",
+    "false": "predicted object without a match",
+    "split": "annotated object that contains two or more predicted objects",
+    "merged": "predicted object that contains two or more annotated objects",
 }
 
 
@@ -63,7 +63,7 @@ class Rooms:
         if sample not in geometries:
             raise ValueError(
                 f"{folder}: expected an image of sample {sample}, found none in geometry.csv. "
-                "The folder belongs to another sample table: run snakemake again."
+                "The folder was made from another sample table. Run snakemake again."
             )
         labels = self.labels.get(row["shard"])
         return Source(
@@ -231,7 +231,7 @@ def _links(source: Source, prediction: Prediction, *, page_dir: Path) -> list[tu
     """List the files of a picture: label, and path relative to the page."""
     files = {
         "objects": prediction.segmentation_path, "probability": prediction.probability_path,
-        "preprocessed": source.image_path, "truth": source.truth_path,
+        "preprocessed": source.image_path, "annotation": source.truth_path,
     }  # fmt: skip
     return [
         (label, quote(path.resolve().relative_to(page_dir.resolve()).as_posix()))
@@ -288,8 +288,8 @@ def _open_raw(row: Row, geometry: Geometry) -> PlaneRows | None:
 def _sentence(shown: int, *, of: int, is_scored: bool, choice: str) -> str:
     kind = "test image" if is_scored else "image"
     if shown == of:
-        return f"All {say_number_of(of, kind)}" + (", the lowest Dice first." if is_scored else ".")
+        return f"All {say_number_of(of, kind)}" + (", lowest Dice first." if is_scored else ".")
     if not is_scored:
-        return f"{say_count(shown)} of {say_number_of(of, kind)}, evenly chosen."
-    which = "with the lowest Dice" if choice == "worst" else "from the lowest to the highest Dice"
-    return f"{say_count(shown)} of {say_number_of(of, kind)}, the ones {which}, the lowest first."
+        return f"{say_count(shown)} of {say_number_of(of, kind)}, chosen at regular intervals."
+    which = "those with the lowest" if choice == "worst" else "chosen at regular intervals from lowest to highest"
+    return f"{say_count(shown)} of {say_number_of(of, kind)}, {which} Dice, lowest first."

@@ -13,13 +13,13 @@ from cellmill.reports.wording import MISSING, Cell, Column, Table, say_score, sa
 
 COLUMNS = [
     Column("Statistic"),
-    Column("Real", True, "median over the real images; below it the 10 % and the 90 % quantile"),
-    Column("Before", True, "the same of images simulated from the section as it is written"),
-    Column("After", True, "the same of images simulated from the matched settings"),
-    Column("Distance before", True, "Wasserstein distance from the real images over the spread of both together"),
+    Column("Real", True, "median over the real images; below it, the 10 % and 90 % quantiles"),
+    Column("Before", True, "the same for images simulated with the settings in the config"),
+    Column("After", True, "the same for images simulated with the matched settings"),
+    Column("Distance before", True, "Wasserstein distance to the real images, in pooled standard deviations"),
     Column("Distance after", True, "the same after matching"),
-    Column("Of one kind", meaning="95 % of the distances if real images and those after were of one kind"),
-    Column("Images", True, "real and simulated images that have a value"),
+    Column("Expected distance", meaning="95 % range if real and matched images had the same distribution"),
+    Column("Images", True, "numbers of real + simulated images with a value"),
 ]
 
 
@@ -41,9 +41,9 @@ def describe_likeness(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     judged = [row for row in fitted if row["distance_after"] is not None and row["interval_high"] is not None]
     within = sum(row["distance_after"] <= row["interval_high"] for row in judged)
     return {
-        "sentence": f"Mean distance of {len(fitted)} statistics from the real images: {say_score(means[0])} as the "
-        f"section is written, {say_score(means[1])} after matching. {within} of {len(judged)} lie as near as images of "
-        "one kind would.",
+        "sentence": f"Mean distance to the real images over {len(fitted)} statistics: {say_score(means[0])} with the "
+        f"settings in the config, {say_score(means[1])} after matching. After matching, {within} of {len(judged)} "
+        "distances are no larger than expected for images from the same distribution.",
         "figure": _draw(rows),
         "table": _tabulate(rows),
     }
@@ -60,8 +60,8 @@ def _draw(rows: Sequence[Mapping[str, Any]]) -> Figure:
     ]  # fmt: skip
     return draw_distances(
         changes,
-        title="Distance from the real images",
-        caption="Band: where 95 % of the distances lie if real and simulated images are of one kind.",
+        title="Distance to the real images",
+        caption="Band: 95 % range of the distances expected if real and simulated images had the same distribution.",
     )
 
 
@@ -70,7 +70,7 @@ def _tabulate(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         statistic = STATISTICS[row["statistic"]]
         name = f"{statistic.label}, {statistic.unit}" if statistic.unit else statistic.label
-        note = statistic.method if statistic.is_primary else f"{statistic.method}; no setting follows it"
+        note = statistic.method if statistic.is_primary else f"{statistic.method}; no setting is matched to it"
         values = [
             Cell(
                 MISSING if row[side] is None else say_value(float(row[side])),

@@ -19,18 +19,18 @@ from cellmill.reports.wording import MISSING, Cell, Column, Table, say_number_of
 COLUMNS = (
     Column("System"),
     Column("Score"),
-    Column("Paper", True, "as printed; below it what the figure can mean where it cannot be what it is called"),
-    Column("Here", True, "with its 95 % interval; of several seeds the mean, the lowest and the highest"),
-    Column("Difference", True, "here less paper"),
-    Column("Images", True, "images behind the figure measured here"),
+    Column("Paper", True, "as printed; below it, the value compared with if the printed one contradicts its label"),
+    Column("Here", True, "with 95 % confidence interval; for several seeds, the mean with the lowest and the highest"),
+    Column("Difference", True, "here minus paper"),
+    Column("Images", True, "number of images in the score measured here"),
     Column("Remark"),
 )
 NOT_RUN, NOT_MEASURED = "not run", "not measured"
 BASELINE_STAGE, BASELINE_SEED = "baseline", 0
-SMALL = "small variants, with networks narrower than the paper's: no reproduction"
+SMALL = "Networks narrower than those of the paper are small variants, not reproductions."
 WAYS = {
-    "applied": "applied as trained elsewhere",
-    "fine_tuned": "started from trained weights",
+    "applied": "trained elsewhere and applied unchanged",
+    "fine_tuned": "fine-tuned from trained weights",
     "averaged": "mean of the predictions of all seeds",
 }
 
@@ -68,7 +68,7 @@ def compare_with_paper(paper: Paper, *, runs: Sequence[Run], metrics: pd.DataFra
         "title": paper.title,
         "citation": paper.citation,
         "sentence": f"{done} of the {say_number_of(len(first.systems), 'system')} of the paper "
-        f"{'is' if done == 1 else 'are'} measured here{f', as {SMALL}' if is_small else ''}.",
+        f"{'is' if done == 1 else 'are'} measured here.{f' {SMALL}' if is_small else ''}",
         "tables": tables,
         "remarks": [*paper.remarks, *said],
     }

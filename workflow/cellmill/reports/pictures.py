@@ -180,17 +180,17 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
     truth = StoredRows(source.truth_path) if source.truth_path else None
     shown_truth_yx = None if truth is None else pick(truth, shape)
     if shown_truth_yx is not None:
-        alt = f"outlines of the annotated objects of {source.sample}"
+        alt = f"outlines of the annotated objects in {source.sample}"
         layers.append(Layer(("truth",), None, "mask", paint_objects(shown_truth_yx), alt))
     errors: list[dict[str, int] | None] = []
     for number, prediction in enumerate(predictions):
         probability = Unfitted(StoredRows(prediction.probability_path), source.geometry)
         grey_yx = np.rint(np.clip(shrink(probability, shape), 0, 1) * 255).astype(np.uint8)
-        alt = f"foreground probability of {source.sample} by {prediction.model}, black is 0, white is 1"
+        alt = f"foreground probability in {source.sample} predicted by {prediction.model}; black is 0, white is 1"
         layers.append(Layer(("probability",), number, "photo", encode_photo(HEAT[grey_yx]), alt))
         labels = StoredRows(prediction.segmentation_path)
         shown_yx = pick(labels, shape)
-        alt = f"outlines of the objects that {prediction.model} predicts in {source.sample}"
+        alt = f"outlines of the objects in {source.sample} predicted by {prediction.model}"
         layers.append(Layer(("prediction",), number, "mask", paint_objects(shown_yx), alt))
         if truth is None or shown_truth_yx is None:
             errors.append(None)

@@ -114,11 +114,12 @@ def load_paper(name: str, *, papers_dir: Path = PAPERS_DIR) -> Paper:
     path = papers_dir / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in papers_dir.glob("*.yaml"))) or "none"
-        raise ValueError(f"{path}: expected the figures of a paper, found no file. There are: {known}.")
+        raise ValueError(f"{path}: expected the published scores of a paper, found no file. Use one of: {known}.")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
-        raise ValueError(f"{path}: expected YAML, found something else ({' '.join(str(error).split())}).") from None
+        problem = " ".join(str(error).split())
+        raise ValueError(f"{path}: expected YAML, found invalid syntax ({problem}). Correct the file.") from None
     kinds = {"title": str, "citation": str, "remarks": list, "tables": list}
     part = _take(content, kinds, where=str(path))
     remarks = tuple(_text(remark, where=f"{path}: remarks[{k}]") for k, remark in enumerate(part["remarks"]))
@@ -141,7 +142,7 @@ def _read_table(content: Any, *, where: str) -> PaperTable:
         for k, one in enumerate(part.get("baselines", ()))
     ]
     for twice in _repeated([system.label for system in systems]):
-        raise ValueError(f"{where}.systems: expected one entry a system, found {twice!r} twice. Put them together.")
+        raise ValueError(f"{where}.systems: expected one entry per system, found {twice!r} twice. Merge them.")
     return PaperTable(part["name"], part["caption"], measures, tuple(systems), tuple(baselines))
 
 
@@ -149,7 +150,7 @@ def _read_measure(content: Any, *, where: str) -> Measure:
     words = dict.fromkeys(("metric", "aggregation", "stage", "geometry", "split", "remark"), str)
     part = _take(content, {"label": str}, where=where, optional={**words, "digits": int})
     if ("metric" in part) != ("aggregation" in part):
-        raise ValueError(f"{where}: expected metric and aggregation together, found one of them. Give both or none.")
+        raise ValueError(f"{where}: expected metric and aggregation together, found only one. Set both or neither.")
     _check_word(part.get("stage", STAGES[0]), STAGES, where=f"{where}.stage")
     _check_word(part.get("geometry", "raw"), ("raw", "fitted"), where=f"{where}.geometry")
     _check_word(part.get("split", "test"), ("train", "validation", "test"), where=f"{where}.split")
@@ -179,7 +180,7 @@ def _take(
 ) -> dict[str, Any]:
     """Return the entries of a mapping after checking that all keys are known, complete and of the right type."""
     if not isinstance(content, dict):
-        raise ValueError(f"{where}: expected {', '.join(kinds)}, found {_shown(content)}. Write one key a line.")
+        raise ValueError(f"{where}: expected {', '.join(kinds)}, found {_shown(content)}. Write one key per line.")
     every = {**kinds, **(optional or {})}
     for key in content:
         _check_word(key, tuple(every), where=where)
@@ -196,19 +197,19 @@ def _check_kind(value: Any, kind: type, *, where: str) -> Any:
         return _text(value, where=where)
     if not isinstance(value, kind) or isinstance(value, bool):
         names = {float: "a number", int: "a whole number", list: "a list", dict: "a mapping"}
-        raise ValueError(f"{where}: expected {names[kind]}, found {_shown(value)}.")
+        raise ValueError(f"{where}: expected {names[kind]}, found {_shown(value)}. Correct the value.")
     return value
 
 
 def _text(value: Any, *, where: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{where}: expected text, found {_shown(value)}. Put it in quotes where it looks like more.")
+        raise ValueError(f"{where}: expected text, found {_shown(value)}. Put the text in quotes.")
     return " ".join(value.split())
 
 
 def _check_word(word: Any, known: tuple[str, ...], *, where: str) -> None:
     if word not in known:
-        raise ValueError(f"{where}: expected one of {', '.join(known)}, found {_shown(word)}.")
+        raise ValueError(f"{where}: expected one of {', '.join(known)}, found {_shown(word)}. Use one of these.")
 
 
 def _repeated(words: list[str]) -> Iterator[str]:

@@ -74,10 +74,10 @@ def tabulate_jobs(jobs: Sequence[Job], *, stage_inputs: StageInputs) -> Table | 
             ]
         )
     columns = [
-        Column("Stage"), Column("Jobs", True), Column("All jobs", True, "wall time of all jobs together"),
+        Column("Stage"), Column("Jobs", True), Column("All jobs", True, "total wall time of all jobs"),
         Column("Longest job", True), Column("Peak memory, MB", True),
     ]  # fmt: skip
-    return Table("jobs", "What the stages took", columns, rows) if rows else None
+    return Table("jobs", "Time and memory of the stages", columns, rows) if rows else None
 
 
 def draw_stages(jobs: Sequence[Job], *, stage_inputs: StageInputs) -> Figure | None:
@@ -115,8 +115,8 @@ def draw_stages(jobs: Sequence[Job], *, stage_inputs: StageInputs) -> Figure | N
             for line, text in enumerate(says)
         ]
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="Graph of the stages">'
-    caption = "From top to bottom: what a stage reads is above it."
-    return Figure("The stages", Markup(head + "".join(parts) + "</svg>"), caption)
+    caption = "From top to bottom. The inputs of a stage are above it."
+    return Figure("Stages of the pipeline", Markup(head + "".join(parts) + "</svg>"), caption)
 
 
 def reduce_graph(inputs: StageInputs) -> dict[str, list[str]]:

@@ -83,7 +83,7 @@ def read_table(path: str | Path, *, columns: Sequence[str] | None = None) -> pd.
         names = pd.read_csv(path, nrows=0).columns
     except (pd.errors.EmptyDataError, pd.errors.ParserError) as error:
         raise ValueError(
-            f"{path}: expected a CSV table, found something else ({error}). Delete it and run snakemake again."
+            f"{path}: expected a CSV table, found an unreadable file ({error}). Delete it and run snakemake again."
         ) from None
     return pd.read_csv(
         path,

@@ -61,7 +61,7 @@ def expose(
     limit = LARGEST_COUNT if jpeg_quality is None else LARGEST_OF_8_BITS
     if saturated > limit:
         raise ValueError(
-            f"camera: expected offset and full scale to make {limit} counts or fewer, found "
+            f"camera: expected offset plus full scale to be at most {limit} counts, found "
             f"{saturated:g}. Lower full_scale_counts in the config."
         )
     signal_yx = np.clip(light_yx, 0, 1)

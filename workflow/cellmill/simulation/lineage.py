@@ -98,8 +98,8 @@ class Lineage:
         number, frame = len(self._tracks) + 1, self._frame
         if number > LAST_TRACK:
             raise ValueError(
-                f"sequence {self._sequence}, frame {frame}: expected at most {LAST_TRACK} tracks, for their numbers "
-                "have 16 bits, found more. Set fewer time_lapse.frames or cells, or a longer cycle_frames."
+                f"sequence {self._sequence}, frame {frame}: expected at most {LAST_TRACK} tracks, because track "
+                "numbers have 16 bits, found more. Lower time_lapse.frames or cells, or raise cycle_frames."
             )
         is_born = life.parent > 0 and life.birth == frame
         mother = self._latest.get(life.parent) if is_born else None

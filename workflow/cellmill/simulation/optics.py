@@ -72,7 +72,7 @@ def gaussian_window(sigma_px: float, *, window_px: int) -> np.ndarray:
     """Return the weights of a Gaussian on `window_px` pixels (odd), with sum 1."""
     if window_px % 2 == 0 or window_px < 1:
         raise ValueError(
-            f"defocus: expected a window of an odd number of px, found {window_px}. "
+            f"defocus: expected a window with an odd width in px, found {window_px}. "
             f"Set focus.window_px to {window_px + 1} in the config."
         )
     distance = np.arange(window_px) - window_px // 2

@@ -70,7 +70,7 @@ def write_sequences(
         failed, squeezed = own[0]["failed"], max(row["squeezed"] for row in own)
         logger.log(
             logging.WARNING if failed or squeezed else logging.INFO,
-            "%s: %d of %d frames, %d to %d cells, %d tracks; %d cells without a place, %d squeezed",
+            "%s: %d of %d frames, %d to %d cells, %d tracks; %d cells could not be placed, %d overlap too much",
             *(sequence, len(own), simulate["time_lapse"]["frames"]),
             *(min(row["cells"] for row in own), max(row["cells"] for row in own)),
             *(len(lineage.tracks()), failed, squeezed),

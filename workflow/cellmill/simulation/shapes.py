@@ -162,7 +162,7 @@ def close_splines(vertices: np.ndarray) -> ClosedSplines:
     chords = np.sqrt(sides[..., 0] ** 2 + sides[..., 1] ** 2)
     if chords.size and chords.min() <= 0:
         raise ValueError(
-            "outline: expected neighbouring vertices that differ, found two at the same place. "
+            "outline: expected neighbouring vertices at different positions, found two at the same position. "
             "Lower the jitter of the outline."
         )
     step = np.sqrt(chords)

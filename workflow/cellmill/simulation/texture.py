@@ -51,7 +51,7 @@ def draw_texture(
     SIMCEP's texture option is the number of octaves, although it is called the last octave.
     """
     if octaves < 1:
-        raise ValueError(f"texture: expected 1 octave or more, found {octaves}. Set octaves in the config.")
+        raise ValueError(f"texture: expected at least 1 octave, found {octaves}. Raise octaves in the config.")
     total = np.zeros(shape)
     for octave in range(first_octave, first_octave + octaves):
         noise = rng.random((2**octave, 2**octave))

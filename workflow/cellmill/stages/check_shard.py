@@ -117,9 +117,9 @@ def describe_places(raw_dir: str | Path) -> list[dict[str, str]]:
             "severity": "note",
             "sample": "",
             "where": str(raw_dir),
-            "finding": f"{failed} of {asked} simulated cells found no place, in {len(short)} of {len(rows)} images "
-            f"({', '.join(row[0] for row in short[:3])}{', …' if len(short) > 3 else ''})",
-            "advice": "Raise overlap.limit, overlap.attempts or size, or ask for fewer cells",
+            "finding": f"{failed} of {asked} simulated cells could not be placed, in {len(short)} of {len(rows)} "
+            f"images ({', '.join(row[0] for row in short[:3])}{', …' if len(short) > 3 else ''})",
+            "advice": "Increase overlap.limit, overlap.attempts or size, or reduce the number of cells",
         }
     ]
 
@@ -173,7 +173,7 @@ def describe_image(
     remarks = _remark_on_intensities(image, is_mixed=channel == "luminance" and not digest.is_grey)
     remarks += _remark_on_pixel_size(image["pixel_size_um"], pixel_size_um)
     if Path(row["image"]).suffix.lower() in (".jpg", ".jpeg"):
-        remarks.append(("note", "JPEG changes intensities", "Use the file from the microscope"))
+        remarks.append(("note", "JPEG compression changes intensities", "Use the original file from the microscope"))
     return image, _findings(remarks, row, row["image"])
 
 
@@ -207,22 +207,22 @@ def describe_objects(
     truth = {"sample": row["sample"], **measure_objects(instances, shape=shape)}
     remarks = []
     if truth["empty"]:
-        text = f"{truth['empty']} of {len(instances)} annotations hold no pixel"
+        text = f"{truth['empty']} of {len(instances)} annotations contain no pixels"
         remarks.append(("warning", text, "Draw them again, or delete them"))
     if truth["broken"]:
         phrases = sorted({instance.broken for instance in instances if instance.broken})
         shown = "; ".join(phrases[:2]) + (f" and {len(phrases) - 2} other faults" if len(phrases) > 2 else "")
         text = f"{truth['broken']} of {len(instances)} annotations are broken ({shown})"
-        remarks.append(("warning", text, "Draw them again; faults.csv of the labels lists them"))
+        remarks.append(("warning", text, "Draw them again; faults.csv in the labels folder lists them"))
     is_binary = annotations["format"] == "binary"
     # a confluent field has many objects; background annotated by mistake is a single large object
     largest = max(truth["areas_px"], default=0) / (shape[0] * shape[1])
     is_covered = truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED)
     if is_covered and (is_binary or largest > MOST_COVERED / 2):
         other = "zero" if annotations["foreground"] == "nonzero" else "nonzero"
-        advice = f"Tissue may be so; if these objects are the background, set annotations.foreground to {other}"
+        advice = f"If these objects are the background, set annotations.foreground to {other}; tissue can be this dense"
         if not is_binary:
-            advice = "Look whether the background was annotated as an object"
+            advice = "Check whether the background was annotated as an object"
         remarks.append(("note", f"objects cover {truth['covered_fraction']:.0%} of the image", advice))
     return truth, _findings(remarks, row, annotations["table"] or annotations["path"])
 
@@ -258,17 +258,18 @@ def _read_planes(raster: Raster, *, channel: Channel, digest: PixelDigest) -> It
 def _remark_on_intensities(image: Mapping[str, Any], *, is_mixed: bool) -> list[tuple[str, str, str]]:
     remarks = []
     if image["minimum"] == image["maximum"]:
-        text = f"every pixel is {image['minimum']:g}"
-        remarks.append(("warning", text, "Leave the image out if it holds nothing"))
+        text = f"every pixel has the value {image['minimum']:g}"
+        remarks.append(("warning", text, "Remove the image if it is empty"))
     elif image["saturated_fraction"] > SATURATED_FRACTION:
-        top = f"at {image['maximum']:.0f}, the top of the camera's range"
+        top = f"at {image['maximum']:.0f}, the maximum of the camera"
         if image["maximum"] > np.iinfo(image["dtype"]).max - 1:
-            top = f"at the top of {image['dtype']}"
+            top = f"at the maximum of {image['dtype']}"
         text = f"{image['saturated_fraction']:.1%} of the pixels are {top}"
-        remarks.append(("warning", text, "Their intensities are no measurements; expose shorter, or read areas only"))
+        advice = "Use a shorter exposure, or measure areas only: saturated intensities are not valid measurements"
+        remarks.append(("warning", text, advice))
     if is_mixed:
-        advice = "Set preprocess.channel to a number where one dye is wanted"
-        remarks.append(("note", "colours become one luminance", advice))
+        advice = "Set preprocess.channel to a channel number to use a single dye"
+        remarks.append(("note", "colours are converted to luminance", advice))
     return remarks
 
 
@@ -279,11 +280,11 @@ def _remark_on_pixel_size(found_um: Sequence[float] | None, given_um: float | No
     down_um, across_um = found_um
     if not _is_close(down_um, across_um):
         text = f"pixels of {down_um:.4g} um along rows and {across_um:.4g} um along columns are not square"
-        advice = "Resample the images to square pixels: shapes and areas are measured as if they were square"
+        advice = "Resample the images to square pixels: shapes and areas are measured as if pixels were square"
         remarks.append(("warning", text, advice))
     if given_um is not None and not any(_is_close(edge_um, given_um) for edge_um in found_um):
-        text = f"the metadata say {down_um:.4g} um a pixel, the config says {given_um:.4g} um"
-        remarks.append(("warning", text, "Correct pixel_size_um, which areas and lengths follow, or leave it out"))
+        text = f"the pixel size is {down_um:.4g} um in the metadata, but {given_um:.4g} um in the config"
+        remarks.append(("warning", text, "Correct or remove pixel_size_um; areas and lengths depend on it"))
     return remarks
 
 

@@ -22,10 +22,10 @@ PROFILE = "https://w3id.org/ro/wfrun/process/0.5"
 # The context of RO-Crate 1.1 lacks schema.org's term for a digest, which is newer.
 CONTEXT = [f"{SPECIFICATION}/context", {"sha256": "http://schema.org/sha256"}]
 # The specification requires a licence or, in its place, a text.
-NO_LICENCE = "No licence is stated. Whoever publishes these results states one."
+NO_LICENCE = "No licence is stated. Add one before you publish these results."
 # Written at the start of every run, not by a rule.
-SAMPLE_TABLE = {"samples.csv": "Each image with its annotation, class, group and part of the split"}
-OF_SHARD = {MANIFEST: "SHA-256 of each file of the folder", VERSIONS: "Package versions that the folder was made with"}
+SAMPLE_TABLE = {"samples.csv": "Images with their annotations, classes, groups and parts of the split"}
+OF_SHARD = {MANIFEST: "SHA-256 of each file in the folder", VERSIONS: "Package versions used to make the folder"}
 FORMATS = {
     ".cellmill": "application/zip", ".csv": "text/csv", ".html": "text/html", ".json": "application/json",
     ".zip": "application/zip",
@@ -104,7 +104,7 @@ def write_crate(
     )  # fmt: skip
     run = _entity(
         "#run", "CreateAction", f"cellmill on {dataset}",
-        description=f"From raw images to objects and scores, on {provenance.get('machine') or 'a machine'}",
+        description=f"From raw images to objects and scores, on {provenance.get('machine') or 'an unknown machine'}",
         endTime=when, actionStatus="http://schema.org/CompletedActionStatus", instrument={"@id": "#cellmill"},
         object=_references(inputs), result=_references(outputs),
     )  # fmt: skip
@@ -151,7 +151,7 @@ def describe_inputs(kind: str, paths: Iterable[str]) -> list[Entity]:
     absolute = [path for path in names if PurePath(path).is_absolute()]
     shared = os.path.commonpath([PurePath(path).parent for path in absolute]) if absolute else ""
     names |= {path: f"…/{PurePath(path).relative_to(shared).as_posix()}" for path in absolute}
-    meaning = f"{kind.capitalize()} that the results were made from"
+    meaning = f"{kind.capitalize()} used to make the results"
     return [
         # RO-Crate 1.1 reserves the type File for parts of the crate
         _entity(f"#{kind}/{_encode(name)}", "CreativeWork", name, description=meaning)
@@ -208,13 +208,13 @@ def _read_date(text: str) -> str:
         return datetime.strptime(text, "%Y-%m-%d %H:%M UTC").replace(tzinfo=UTC).isoformat()
     except ValueError:
         raise ValueError(
-            f"date of the run: expected one like 2026-01-31 23:59 UTC, found {text!r}. Give that of describe_run."
+            f"date of the run: expected a date like 2026-01-31 23:59 UTC, found {text!r}. Use the date of describe_run."
         ) from None
 
 
 def _find(path: Path) -> Path:
     if not path.exists():
-        raise ValueError(f"{path}: expected a result, found nothing there. Run snakemake again: it writes it.")
+        raise ValueError(f"{path}: expected a result, found nothing there. Run snakemake again to create it.")
     return path
 
 

@@ -152,7 +152,7 @@ def summarize_evaluation(
             size_rows.write(_size_rows(groups))
         metric_rows.write(_baseline_rows(sections, bootstrap=bootstrap, seed=seed))
         comparison_rows.write(compared.summarize(bootstrap=bootstrap, seed=seed))
-    logger.info("%d shards of %d models", len(shard_paths), len(compared.models))
+    logger.info("evaluated %d shards of %d models", len(shard_paths), len(compared.models))
 
 
 Key = tuple[str, int, str, str, str]

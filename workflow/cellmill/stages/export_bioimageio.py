@@ -60,10 +60,10 @@ def export_bioimageio(
     torch.set_num_threads(threads)
     trained = read_model(model_path)
     if trained.predictor.has_memory or trained.predictor.is_class_told:
-        needs = "its memory of earlier frames" if trained.predictor.has_memory else "the class of each image"
+        needs = "the hidden state from earlier frames" if trained.predictor.has_memory else "the class of each image"
         raise ValueError(
-            f"{model_path}: expected a network that sees images only, found one that needs {needs}, which the format "
-            "of bioimage.io cannot say. Leave bioimageio out of this dataset's export."
+            f"{model_path}: expected a network with only images as input, found one that needs {needs}. The "
+            "bioimage.io format does not support that. Remove bioimageio from this dataset's export."
         )
     facts = {
         **describe_run(trained, title=title, cite=cite), "dataset": dataset, "run": run,

@@ -28,4 +28,4 @@ def join_runs(*, output_path: str | Path, weights_paths: Sequence[str | Path]) -
     joined = join_members([(path, read_weights(path)) for path in weights_paths])
     with atomic_path(output_path) as partial:
         write_weights(partial, **joined)
-    logger.info("%d networks", len(weights_paths), extra={"progress": True})
+    logger.info("%d networks joined", len(weights_paths), extra={"progress": True})

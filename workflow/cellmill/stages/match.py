@@ -96,8 +96,8 @@ def match_dataset(
     references, shapes = measure_references(images, samples=samples, objects=objects)
     if not any(one.statistics["objects_per_mpx"] > 0 for one in references):
         raise ValueError(
-            f"simulate.like: expected objects in the images of {like} to be like, found none in {len(references)} "
-            "images. Annotate some of them, or leave out like."
+            f"simulate.like: expected objects in the images of {like}, found none in {len(references)} images. "
+            "Annotate objects in some of them, or remove like."
         )
     frame = Frame(simulate, top_counts, {name: (low, high) for name, (low, high) in limits.items()})
     draw = partial(draw_statistics, seed=seed, channel=simulated_channel, objects=objects)
@@ -129,7 +129,7 @@ def match_dataset(
         writer.writeheader()
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     logger.info(
-        "like %s: mean distance %.3f before, %.3f after, %d references, round %d of %d",
+        "fitted to %s: mean distance %.3f before, %.3f after, %d references, best round %d of %d",
         *(like, before, after, len(references), best + 1, len(history)),
     )
 

@@ -77,8 +77,8 @@ def postprocess_shard(
     fitted = read_fit(fit_path)
     if fitted["settings"] != postprocess:
         raise ValueError(
-            f"{fit_path}: expected a fit with the settings of this job, found one with others. "
-            "Run snakemake again, so that postprocess_fit comes first."
+            f"{fit_path}: expected a fit made with this job's settings, found one made with different settings. "
+            "Run snakemake again so that postprocess_fit runs first."
         )
     rows = {row["sample"]: row for row in samples}
     total = 0
@@ -117,10 +117,12 @@ def postprocess_shard(
 def _find_extremes(share: float) -> Iterator[tuple[str, str, str]]:
     """Report an image without objects, or almost covered by objects: severity, finding, advice."""
     if share == 0:
-        yield "note", "no object was found", "Right for an empty image. Else look at its probabilities in the gallery."
+        advice = "Ignore this if the image is empty. Otherwise check its probabilities in the gallery."
+        yield "note", "no object was found", advice
     elif share > NEARLY_ALL:
         finding = f"objects cover {share:.0%} of the image"
-        yield "warning", finding, "Look at it: nearly all of it was called foreground, so objects are hardly apart."
+        advice = "Check this image: almost all of it was classified as foreground, so objects are barely separated."
+        yield "warning", finding, advice
 
 
 def _open_preprocessed(frame: Frame) -> Callable[[slice], np.ndarray]:

@@ -108,9 +108,11 @@ def _digests(folders: Mapping[str, Sequence[str | Path]]) -> dict[str, dict[str,
 def _log_choices(fitted: Mapping[str, Any]) -> None:
     threshold, boundary, instances = fitted["threshold"], fitted["boundary"], fitted["instances"]
     logger.info("threshold %.4f: %s", threshold["value"], threshold["reason"])
-    logger.info("boundary %s, applied: %s (%s)", boundary["classifier"], boundary["applied"], boundary["reason"])
     logger.info(
-        "objects by %s, split depth %s, at least %d px, holes to %d px: %s",
+        "boundary classifier %s, applied: %s (%s)", boundary["classifier"], boundary["applied"], boundary["reason"]
+    )
+    logger.info(
+        "objects by %s, split depth %s, minimum area %d px, holes filled up to %d px: %s",
         instances["method"], instances["split_depth"], instances["min_area_px"],
         instances["fill_holes_px"], instances["reason"],
     )  # fmt: skip

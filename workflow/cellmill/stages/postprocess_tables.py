@@ -65,8 +65,7 @@ def concatenate_tables(output_path: str | Path, paths: Sequence[str | Path]) -> 
                 elif first != header:
                     raise ValueError(
                         f"{path}: expected the columns {header.strip()}, found {first.strip()}. "
-                        "The shards were written by different versions: run snakemake again with "
-                        "--forcerun postprocess."
+                        "Different versions wrote the shards. Run snakemake again with --forcerun postprocess."
                     )
                 for line in stream:
                     output.write(line)

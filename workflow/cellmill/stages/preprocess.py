@@ -272,7 +272,8 @@ def plan_subtraction(
     )
     for each in resting:
         logger.warning(
-            "sequence %s: something rests at row %.0f, column %.0f in %.0f %% of the frames (%d px): it is background",
+            "sequence %s: a stationary object at row %.0f, column %.0f in %.0f %% of the frames (%d px) became part of "
+            "the background",
             *(rows[0]["sequence"], each.row, each.column, 100 * each.share, each.area_px),
         )
 
@@ -333,19 +334,18 @@ def _check_sequence(rows: Sequence[Mapping[str, Any]], *, method: str) -> None:
     where = f"sequence {rows[0]['sequence']}, from {rows[0]['image']}"
     if rows[0]["sequence"] == "":
         raise ValueError(
-            f"{rows[0]['image']}: expected frames of a sequence for {method}, "
-            f"found {len(rows)} images without one. "
-            "Put {sequence} and {frame} into the pattern of the images, or set another method."
+            f"{rows[0]['image']}: expected frames of a sequence for {method}, found {len(rows)} images without a "
+            "sequence. Add {sequence} and {frame} to the pattern of the images, or set another method."
         )
     if len(rows) < MIN_FRAMES:
         raise ValueError(
             f"{where}: expected at least {MIN_FRAMES} frames for {method}, found {len(rows)}. "
-            "Choose a background of single frames, such as gaussian."
+            "Set a single-frame method, such as gaussian."
         )
     shapes = {read_shape(row["image"], plane=row.get("plane", ())) for row in rows}
     if len(shapes) > 1:
         sizes = ", ".join(f"{height} x {width}" for height, width in sorted(shapes))
         raise ValueError(
-            f"{where}: expected frames of one size for {method}, found {sizes} px. "
-            "Give every acquisition a sequence of its own."
+            f"{where}: expected frames of the same size for {method}, found {sizes} px. "
+            "Use a separate sequence for each acquisition."
         )

@@ -123,7 +123,7 @@ def _find_hidden(drawing: Drawing) -> list[tuple[int, str, str, int]]:
     for (_, other), pixels in drawing.contests.items():
         left[other] -= pixels
     return [
-        (number, "hidden", "every pixel lies in smaller objects", area)
+        (number, "hidden", "every pixel belongs to smaller objects", area)
         for number, area in areas.items()
         if left[number] == 0
     ]

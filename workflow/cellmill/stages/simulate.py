@@ -58,7 +58,7 @@ def simulate_shard(
     names = sorted(str(row["sample"]) for row in samples)
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
-            f"{output_dir}: expected each sample once, found {', '.join(twice)} twice or more. "
+            f"{output_dir}: expected each sample once, found {', '.join(twice)} more than once. "
             "Remove the duplicates from the sample table."
         )
     section_of = choose_sections(match_path, seed=seed, simulate=simulate)
@@ -99,7 +99,7 @@ def write_images(
         objects.extend(image.objects)
         images.append(image.summary)
         level = logging.WARNING if image.summary["failed"] else logging.INFO
-        logger.log(level, "%s: %d cells, %d without a place", name, image.summary["cells"], image.summary["failed"])
+        logger.log(level, "%s: %d cells, %d could not be placed", name, image.summary["cells"], image.summary["failed"])
     write_rows(folder / "annotations.csv", annotations, columns=ANNOTATION_COLUMNS)
     write_rows(folder / "objects.csv", objects, columns=OBJECT_COLUMNS)
     write_rows(folder / "images.csv", images, columns=IMAGE_COLUMNS)

@@ -102,10 +102,10 @@ class Checkpoint:
         try:
             # Without this check torch takes the file for one of an old format and may raise any kind of error.
             if not zipfile.is_zipfile(self.path):
-                raise EOFError("it is cut short")
+                raise EOFError("the file is truncated")
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            logger.warning("%s cannot be read (%s): training starts from its beginning", self.path, error)
+            logger.warning("%s cannot be read (%s): training starts from the beginning", self.path, error)
             return None
         return state
 

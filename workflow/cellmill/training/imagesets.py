@@ -153,7 +153,7 @@ class _StoredMaps:
             except OSError as error:
                 self._is_full = True
                 logger.warning(
-                    "%s: %s; maps of further labels are made again for each patch", tempfile.gettempdir(), error
+                    "%s: %s; maps of further label images are recomputed for each patch", tempfile.gettempdir(), error
                 )
                 return
             self._places[index] = (offset, maps_cyx.shape)
@@ -202,7 +202,7 @@ def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequenc
     if missing:
         raise ValueError(
             f"{images_dirs[0]}: expected a label image for each image, found none for {len(missing)}: "
-            f"{', '.join(missing[:5])}. Run snakemake again, so that rasterize makes them."
+            f"{', '.join(missing[:5])}. Run snakemake again so that rasterize creates them."
         )
     return found
 

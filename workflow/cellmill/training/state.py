@@ -87,7 +87,8 @@ class Training:
                 ]
         else:
             logger.warning(
-                "the checkpoint is of %d GPUs and there are %d: dropout is drawn anew, and sequences begin afresh",
+                "the checkpoint was saved with %d GPUs, this run uses %d: dropout is redrawn, "
+                "and hidden states are reset",
                 len(state["members"]), stepper.team.size,
             )  # fmt: skip
         logger.info("continuing in epoch %d after step %d", self.epoch + 1, self.step)

@@ -62,18 +62,18 @@ class Stepper:
                 if self.team.size > 1:
                     raise ValueError(
                         f"train: expected {size} patches of {batch.images.shape[-2]} x {batch.images.shape[-1]} px to "
-                        f"fit into the memory of each of {self.team.size} GPUs, and they do not. Lower train.batch, or "
-                        "take one GPU, where a batch is worked off in parts."
+                        f"fit into the memory of each of {self.team.size} GPUs, found too little memory. Lower "
+                        "train.batch, or use one GPU, which processes large batches in parts."
                     ) from error
                 if parts >= size:
                     raise ValueError(
                         f"train: expected a patch of {batch.images.shape[-2]} x {batch.images.shape[-1]} px to fit "
-                        "into the memory of the GPU, and it does not. Lower train.patch or width."
+                        "into the memory of the GPU, found too little memory. Lower train.patch or width."
                     ) from error
                 self.parts = min(2 * parts, size)
                 logger.warning(
-                    "out of memory: a batch of %d is worked off in %d parts; their gradients are added, "
-                    "normalisation sees each part by itself", size, self.parts,
+                    "out of memory: a batch of %d is processed in %d parts; their gradients are summed, "
+                    "and normalisation is computed separately for each part", size, self.parts,
                 )  # fmt: skip
             # Outside the except clause, so that the exception no longer references the failed step's tensors.
             self.optimiser.zero_grad(set_to_none=True)

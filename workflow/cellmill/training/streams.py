@@ -62,8 +62,8 @@ def windows_per_epoch(images: ImageSet, *, train: TrainSettings) -> int:
     if frames == 0:
         longest = max((len(passage) for passage in images.passages), default=0)
         raise ValueError(
-            f"train: expected a sequence of at least {unroll} frames in a row to train on, found {longest}. Lower "
-            "train.streams.unroll, or give the training part whole sequences (split.by: sequence or blocks)."
+            f"train: expected a training sequence of at least {unroll} consecutive frames, found {longest}. Lower "
+            "train.streams.unroll, or put whole sequences into the training part (split.by: sequence or blocks)."
         )
     return max(1, round(frames * int(train["patches_per_image"]) / (unroll * int(train["batch"]))))
 

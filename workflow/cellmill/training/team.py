@@ -163,7 +163,7 @@ def _end_with(others: list[SpawnProcess], is_over: threading.Event) -> None:
         ends = enumerate((other.exitcode for other in others), start=1)
         dead = [member for member, status in ends if status is not None and (status < 0 or status == 1)]
         if dead and not is_over.wait(FAREWELL_S):
-            logger.error("member %d has died; the next run continues from the checkpoint", dead[0])
+            logger.error("the process of GPU %d has died; the next run continues from the checkpoint", dead[0])
             os._exit(1)
 
 

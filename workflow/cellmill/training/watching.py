@@ -75,7 +75,7 @@ def _open_writer(folder: Path) -> Any:
         from tensorboardX import SummaryWriter
     except ImportError:
         raise ValueError(
-            f"{VARIABLE}: expected the package tensorboardX to write {folder}, found none in this environment. "
-            f"Install it there (pip install tensorboardX), or unset {VARIABLE}."
+            f"{VARIABLE}: expected the package tensorboardX to write {folder}, found it missing from this environment. "
+            f"Install it (pip install tensorboardX), or unset {VARIABLE}."
         ) from None
     return SummaryWriter(str(folder))
