@@ -30,8 +30,8 @@ from cellmill.images.stored import write_image, write_labels
 from cellmill.models.registry import build_network
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
-from cellmill.stages.train import MAX_WORKERS, train_model
-from cellmill.training.batches import Batch, iterate_batches
+from cellmill.stages.train import train_model
+from cellmill.training.batches import MAX_WORKERS, Batch, iterate_batches
 from cellmill.training.imagesets import ImageSet, find_labelled_images
 from cellmill.training.losses import Truth, measure_loss
 from cellmill.training.optimisers import build_optimiser

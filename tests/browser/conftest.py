@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from real_example import build_real_example
 
 from cellmill.matching.statistic_names import STATISTICS
-from cellmill.stages.index import summarize_for_index, write_index
+from cellmill.stages.index import write_index
 from cellmill.stages.report import write_report
 from left_out import without_tool
 from programs import need
@@ -39,15 +39,20 @@ def browser() -> Iterator[Browser]:
 def site(tmp_path_factory) -> Path:
     """Index and three reports, laid out as in results/: one of two models, one unannotated, one with every chapter."""
     root = tmp_path_factory.mktemp("site")
-    reports = []
-    for dataset, is_annotated in (("cells", True), ("plate", False), ("full", True)):
+    datasets = {"cells": True, "plate": False, "full": True}
+    for dataset, is_annotated in datasets.items():
         arguments = build_example(root / dataset, dataset=dataset, is_annotated=is_annotated)
         if dataset == "full":
             arguments |= write_more_chapters(root / dataset, arguments)
         write_report(output_path=root / dataset / "report.html", **arguments)
-        paths = {f"{name}_path": root / dataset / f"{name}.csv" for name in ("metrics", "comparisons")}
-        reports.append(summarize_for_index(dataset=dataset, images=4, **paths))
-    write_index(output_path=root / "index.html", reports=reports, provenance={})
+    write_index(
+        output_path=root / "index.html",
+        metrics_paths=[root / dataset / "metrics.csv" for dataset in datasets],
+        comparisons_paths=[root / dataset / "comparisons.csv" for dataset in datasets],
+        datasets=dict.fromkeys(datasets, 4),
+        order=list(datasets),
+        provenance={},
+    )
     return root
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page
 
-from cellmill.stages.index import write_index
+from cellmill.stages.index import write_index_page
 from cellmill.stages.report import write_report
 from report_example import TABLES, build_example
 
@@ -114,7 +114,9 @@ def test_controls_of_a_wicked_page_work(open_page, wicked_report):
 def test_index_with_markup_is_harmless(open_page, tmp_path):
     report = {"path": "a/report.html", "images": 1, "dice": 0.5, "ap": None, "annotated": True}
     report |= {"dataset": EVERYTHING, "best_model": BREAKOUT}
-    write_index(output_path=tmp_path / "index.html", reports=[report], provenance={"date": SCRIPT, "commit": BREAKOUT})
+    write_index_page(
+        output_path=tmp_path / "index.html", reports=[report], provenance={"date": SCRIPT, "commit": BREAKOUT}
+    )
     page = open_page(tmp_path / "index.html")
     assert_harmless(page)
     assert EVERYTHING in page.locator("tbody").inner_text()

@@ -54,7 +54,7 @@ import os, pickle, sys, time, traceback
 from pathlib import Path
 sys.path.insert(0, {str(WORKFLOW)!r})
 import torch
-import cellmill.training.checkpoints, cellmill.stages.train as stage
+import cellmill.training.checkpoints, cellmill.training.state as state, cellmill.stages.train as stage
 torch.optim.Adam(torch.nn.Linear(1, 1).parameters())  # loads seconds of modules
 
 def work(room, given, save_every_s, wait_at, step_s, half_save):
@@ -69,7 +69,7 @@ def work(room, given, save_every_s, wait_at, step_s, half_save):
                 time.sleep(step_s)
                 yield batch
         return steps
-    stage.iterate_batches, stage.iterate_windows = watch(stage.iterate_batches), watch(stage.iterate_windows)
+    state.iterate_batches, state.iterate_windows = watch(state.iterate_batches), watch(state.iterate_windows)
     save, saves = cellmill.training.checkpoints.torch.save, []
     def save_half(state, stream):
         saves.append(1)

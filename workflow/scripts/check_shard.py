@@ -7,6 +7,7 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 from cellmill.stages.check_shard import check_shard
 
 check_shard(
-    output_path=snakemake.output.findings, raw_dir=next(iter(snakemake.input.get("raw", [])), None),
+    output_path=snakemake.output.findings,
+    raw_dirs=list(snakemake.input.get("raw", [])),
     **snakemake.params.settings,
-)  # fmt: skip
+)

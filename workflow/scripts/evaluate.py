@@ -6,7 +6,12 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
 from cellmill.stages.evaluate import summarize_evaluation
 
-tables = {f"{name}_path": snakemake.output[name] for name in ("metrics", "scores", "comparisons", "curves", "sizes")}
 summarize_evaluation(
-    **tables, shard_paths=list(snakemake.input.shards), **snakemake.params.settings,
-)  # fmt: skip
+    metrics_path=snakemake.output.metrics,
+    scores_path=snakemake.output.scores,
+    comparisons_path=snakemake.output.comparisons,
+    curves_path=snakemake.output.curves,
+    sizes_path=snakemake.output.sizes,
+    shard_paths=list(snakemake.input.shards),
+    **snakemake.params.settings,
+)

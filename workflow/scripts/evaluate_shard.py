@@ -6,5 +6,12 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
 from cellmill.stages.evaluate_shard import evaluate_shard
 
-rooms = {f"{room}_dir": snakemake.input[room][0] for room in ("images", "labels", "probabilities", "segmentation")}
-evaluate_shard(output_path=snakemake.output.counts, fit_path=snakemake.input.fit, **rooms, **snakemake.params.settings)
+evaluate_shard(
+    output_path=snakemake.output.counts,
+    images_dir=snakemake.input.images[0],
+    labels_dir=snakemake.input.labels[0],
+    probabilities_dir=snakemake.input.probabilities[0],
+    segmentation_dir=snakemake.input.segmentation[0],
+    fit_path=snakemake.input.fit,
+    **snakemake.params.settings,
+)

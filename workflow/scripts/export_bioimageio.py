@@ -7,6 +7,9 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 from cellmill.stages.export_bioimageio import export_bioimageio
 
 export_bioimageio(
-    output_path=snakemake.output.package, graph_path=snakemake.input.graph, model_path=snakemake.input.model,
-    threads=snakemake.threads, **snakemake.params.settings,
-)  # fmt: skip
+    output_path=snakemake.output.package,
+    graph_path=snakemake.input.graph,
+    model_path=snakemake.input.model,
+    threads=snakemake.threads,
+    **snakemake.params.settings,
+)

@@ -7,6 +7,7 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 from cellmill.stages.export_ctc import export_ctc
 
 export_ctc(
-    output_dir=snakemake.output.folder, segmentation_dirs=list(snakemake.input.segmentation),
+    output_dir=snakemake.output.folder,
+    segmentation_dirs=list(snakemake.input.segmentation),
     **snakemake.params.settings,
-)  # fmt: skip
+)

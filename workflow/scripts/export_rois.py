@@ -7,6 +7,7 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 from cellmill.stages.export_rois import export_rois
 
 export_rois(
-    output_dir=snakemake.output.folder, segmentation_dirs=list(snakemake.input.segmentation),
+    output_dir=snakemake.output.folder,
+    segmentation_dirs=list(snakemake.input.segmentation),
     **snakemake.params.settings,
-)  # fmt: skip
+)

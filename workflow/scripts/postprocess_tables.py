@@ -7,6 +7,9 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 from cellmill.stages.postprocess_tables import gather_tables
 
 gather_tables(
-    objects_path=snakemake.output.objects, rle_path=snakemake.output.rle, flags_path=snakemake.output.flags,
-    segmentation_dirs=list(snakemake.input.segmentation), **snakemake.params.settings,
-)  # fmt: skip
+    objects_path=snakemake.output.objects,
+    rle_path=snakemake.output.rle,
+    flags_path=snakemake.output.flags,
+    segmentation_dirs=list(snakemake.input.segmentation),
+    **snakemake.params.settings,
+)

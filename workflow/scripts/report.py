@@ -8,8 +8,14 @@ from cellmill.provenance import describe_run
 from cellmill.stages.report import write_report
 
 write_report(
-    output_path=snakemake.output.page, check_paths=list(snakemake.input.findings),
-    **{f"{name}_path": snakemake.input[name] for name in ("metrics", "scores", "comparisons", "curves", "sizes")},
-    benchmarks_dir=f"benchmarks/{snakemake.wildcards.dataset}", provenance=describe_run(snakemake.scriptdir),
+    output_path=snakemake.output.page,
+    check_paths=list(snakemake.input.findings),
+    metrics_path=snakemake.input.metrics,
+    scores_path=snakemake.input.scores,
+    comparisons_path=snakemake.input.comparisons,
+    curves_path=snakemake.input.curves,
+    sizes_path=snakemake.input.sizes,
+    benchmarks_dir=f"benchmarks/{snakemake.wildcards.dataset}",
+    provenance=describe_run(snakemake.scriptdir),
     **snakemake.params.settings,
-)  # fmt: skip
+)

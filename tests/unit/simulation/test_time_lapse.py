@@ -825,7 +825,7 @@ def test_stages_read_what_the_simulation_writes(tmp_path, monkeypatch):
         simulate_shard(output_dir=f"results/lapse/raw/{shard}", **job_settings(plan, "simulate", **words))
         check_shard(
             output_path=tmp_path / f"{shard}.json",
-            raw_dir=f"results/lapse/raw/{shard}",
+            raw_dirs=[f"results/lapse/raw/{shard}"],
             **job_settings(plan, "check_shard", **words),
         )
         rasterize_shard(output_dir=tmp_path / "labels" / shard, **job_settings(plan, "rasterize", **words))

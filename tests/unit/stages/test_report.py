@@ -563,7 +563,14 @@ def test_index_links_to_the_reports(example, tmp_path):
         comparisons_path=tmp_path / "comparisons.csv",
     )
     assert (plain["best_model"], plain["dice"], plain["annotated"]) == ("", None, False)
-    write_index(output_path=tmp_path / "index.html", reports=[scored, plain], provenance={})
+    write_index(
+        output_path=tmp_path / "index.html",
+        metrics_paths=[root / "metrics.csv", tmp_path / "metrics.csv"],
+        comparisons_paths=[root / "comparisons.csv", tmp_path / "comparisons.csv"],
+        datasets={"cells": 4, "plate": 9},
+        order=["cells", "plate"],
+        provenance={},
+    )
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
     assert [a["href"] for a in page.all("a")] == ["cells/report.html", "plate/report.html"]
     assert "2 datasets, 13 images" in page.text

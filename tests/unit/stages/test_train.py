@@ -180,7 +180,8 @@ import pickle, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(WORKFLOW)!r})
 import cellmill.stages.train as stage
-make = stage.iterate_batches
+import cellmill.training.state as state
+make = state.iterate_batches
 def slow(*a, **k):
     for number, batch in enumerate(make(*a, **k)):
         if k["epoch"] == 1 and number == 2:
@@ -188,7 +189,7 @@ def slow(*a, **k):
             while not Path({str(tmp_path / "go")!r}).exists():
                 time.sleep(0.01)
         yield batch
-stage.iterate_batches = slow
+state.iterate_batches = slow
 stage.train_model(**pickle.loads(Path({str(tmp_path / "arguments.pickle")!r}).read_bytes()))
 """
     child = subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE)
@@ -275,7 +276,7 @@ def test_a_loss_that_is_not_finite_names_the_images(tmp_path, shards):
     image_yx = tifffile.imread(images / "dark0.tif")
     image_yx[3, 4] = np.nan
     write_image(images / "dark0.tif", image_yx)
-    with pytest.raises(ValueError, match=r"expected a finite loss, found nan in epoch 1 .* images dark0\. Look"):
+    with pytest.raises(ValueError, match=r"expected a finite loss, found nan in epoch 1 .* images dark0\. Check"):
         train(tmp_path / "run", {**shards, "train_images": [images], "train_labels": [labels]})
 
 

@@ -77,11 +77,9 @@ def test_the_same_network_starts_from_every_weight(tmp_path, shard, caplog, init
     given = write_random(tmp_path / "given.pt", preset)
     found = start(tmp_path / "run", shard, preset, init_from=tmp_path / "given.pt", init_weights=init_weights)
     assert all(is_same(found[name], given[name]) for name in learnt(found))
-    said = next(message for message in caplog.messages if message.startswith("starts from"))
-    count = "" if init_weights == "all" else f"{len(given)} of "
-    assert said == f"starts from {count}the weights of {tmp_path}/given.pt" + (
-        "" if not count else "; drawn anew: none"
-    )
+    said = next(message for message in caplog.messages if message.startswith("initial weights"))
+    count, rest = ("all", "") if init_weights == "all" else (len(given), "; initialised at random: none")
+    assert said == f"initial weights: {count} from {tmp_path}/given.pt{rest}"
 
 
 def test_a_flow_network_starts_from_a_foreground_network_but_for_its_head(tmp_path, shard, caplog):
@@ -93,9 +91,9 @@ def test_a_flow_network_starts_from_a_foreground_network_but_for_its_head(tmp_pa
     head = ["head.weight", "head.bias"]
     for name in learnt(found):
         assert is_same(found[name], fresh[name] if name in head else given[name]), name
-    [said] = [message for message in caplog.messages if message.startswith("starts from")]
+    [said] = [message for message in caplog.messages if message.startswith("initial weights")]
     taken = len(given) - 2
-    assert said == f"starts from {taken} of the weights of {tmp_path}/given.pt; drawn anew: head.weight; head.bias"
+    assert said == f"initial weights: {taken} from {tmp_path}/given.pt; initialised at random: head.weight; head.bias"
 
 
 def test_a_network_that_is_told_the_class_takes_all_but_the_first_convolution(tmp_path, shard, caplog):
@@ -108,7 +106,7 @@ def test_a_network_that_is_told_the_class_takes_all_but_the_first_convolution(tm
     )
     differs = [name for name in learnt(found) if name not in given or not is_same(found[name], given[name])]
     assert differs == ["encoder.0.conv1.weight"]
-    assert "; drawn anew: encoder.0.conv1.weight" in caplog.text
+    assert "; initialised at random: encoder.0.conv1.weight" in caplog.text
 
 
 def test_other_weights_of_one_network_are_refused_with_what_differs(tmp_path, shard):

@@ -426,7 +426,7 @@ def test_a_loss_that_is_not_finite_in_a_later_epoch_ends_the_training_and_keeps_
         return (loss * torch.nan if len(calls) == 4 else loss), weight
 
     monkeypatch.setattr(cellmill.training.stepping, "measure_loss", measure)
-    message = r"found nan in epoch 2 at learning rate 0\.01 on the images t\d(, t\d)?\. Look at these images, or lower"
+    message = r"found nan in epoch 2 at learning rate 0\.01 on the images t\d(, t\d)?\. Check these images, or lower"
     with pytest.raises(ValueError, match=message):
         train(tmp_path / "run", shards)
     [path] = (tmp_path / "run").iterdir()
@@ -437,7 +437,7 @@ def test_a_loss_that_is_not_finite_in_a_later_epoch_ends_the_training_and_keeps_
 
 def test_a_validation_loss_that_is_not_finite_ends_the_training(tmp_path, shards, monkeypatch):
     monkeypatch.setattr("cellmill.stages.train.validate", lambda *_, **__: (float("inf"), 0.5))
-    message = r"expected a finite loss, found inf in epoch 1 .* on the images of the validation"
+    message = r"expected a finite loss, found inf in epoch 1 .* on the validation images"
     with pytest.raises(ValueError, match=message):
         train(tmp_path / "run", shards)
 

@@ -169,8 +169,9 @@ import multiprocessing, pickle, sys, time
 from pathlib import Path
 sys.path.insert(0, {str(WORKFLOW)!r})
 import cellmill.stages.train as stage
+import cellmill.training.state as state
 from cellmill.training.team import form_team
-make, room = stage.iterate_batches, Path({str(tmp_path)!r})
+make, room = state.iterate_batches, Path({str(tmp_path)!r})
 def wait(*a, **k):
     for number, batch in enumerate(make(*a, **k)):
         if k["epoch"] == 1 and number == 2:
@@ -180,7 +181,7 @@ def wait(*a, **k):
             while not (room / "go").exists():
                 time.sleep(0.01)
         yield batch
-stage.iterate_batches = wait
+state.iterate_batches = wait
 given = stage.Job(**pickle.loads((room / "given.pickle").read_bytes()))
 with form_team(2, stage.train_member, {{"job": given}}, kind="cpu") as team:
     stage.train_member(team=team, job=given)
@@ -337,8 +338,12 @@ def test_a_team_of_one_exchanges_nothing():
 @pytest.mark.parametrize(
     ("gpus", "batch", "message"),
     [
-        (3, 2, r"resource gpu=3: expected at most as many GPUs as a batch has patches, found 2\. Raise"),
-        (9, 16, r"resource gpu=9: expected as many GPUs, found 8\. Ask the cluster for more, or set the resource"),
+        (3, 2, r"resource gpu=3: expected a batch of at least 3 patches, one per GPU, found 2\. Raise"),
+        (
+            9,
+            16,
+            r"resource gpu=9: expected at least 9 GPUs, found 8\. Request more GPUs from the cluster, or lower the resource",
+        ),
     ],
 )
 def test_more_gpus_than_there_are_or_than_patches_are_refused(tmp_path, shards, monkeypatch, gpus, batch, message):

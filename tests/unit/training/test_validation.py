@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import cellmill.inference.tiling
 import cellmill.training.validation
 from cellmill.images.stored import IGNORE_LABEL, read_labels, read_probabilities, write_labels
 from cellmill.models.registry import build_network
@@ -115,13 +116,13 @@ def test_logits_of_a_sequence_lie_on_disk_and_are_gone_afterwards(sequence, tmp_
     frames, known, others = sequence
     preset = recurrent_preset()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    seen, real = [], cellmill.training.validation._map_array
+    seen, real = [], cellmill.inference.tiling._map_array
 
     def note(path, shape, dtype):
         seen.append((path.parent.parent, shape))
         return real(path, shape, dtype)
 
-    monkeypatch.setattr(cellmill.training.validation, "_map_array", note)
+    monkeypatch.setattr(cellmill.inference.tiling, "_map_array", note)
     score(make_network(preset), image_set(known, preset=preset, around=[others[0]], passages=[sorted(frames)]))
     assert seen == [(tmp_path, (5, 2, 40, 48))]
     assert list(tmp_path.iterdir()) == []

@@ -14,6 +14,7 @@ with less context.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -144,8 +145,7 @@ def predict_tiled(
 
     The shape is (channels, rows, columns).
     """
-    given = {"tile": tile, "batch": batch, "device": device, "finish": finish}
-    bands = list(predict_bands(network, view, **given))  # type: ignore[arg-type]
+    bands = list(predict_bands(network, view, tile=tile, batch=batch, device=device, finish=finish))
     return bands[0] if len(bands) == 1 else np.concatenate(bands, axis=1)
 
 
@@ -158,7 +158,7 @@ def predict_passage(
     batch: int,
     device: torch.device,
     finish: Callable[[Tensor], Tensor],
-    empty: Callable[[tuple[int, ...], np.dtype], np.ndarray],
+    scratch_dir: str | Path,
 ) -> np.ndarray:
     """Apply a recurrent network to the frames of a passage, one batch of tiles at a time through all frames.
 
@@ -170,12 +170,13 @@ def predict_passage(
         The frames in order, all of the same size.
     warmup : int, >= 0
         Number of initial frames fed in reverse order before the first frame, to initialise the hidden state.
-    empty : callable
-        Creates the result array, such as a memory map filled with zeros, from its shape and dtype.
+    scratch_dir : path
+        Folder for the file that holds the result. The next call with the same folder overwrites this file.
 
     Returns
     -------
     ndarray, shape (frames, channels, rows, columns)
+        Memory-mapped, because the maps of a long passage may not fit into memory.
 
     Notes
     -----
@@ -201,18 +202,26 @@ def predict_passage(
         for down in mosaic.down:
             for spans, kept_tcyx in batches.run([(down, across) for across in mosaic.across], run):
                 if result_tcyx is None:
-                    result_tcyx = empty((len(views), kept_tcyx.shape[1], *views[0].shape), kept_tcyx.dtype)
+                    shape = (len(views), kept_tcyx.shape[1], *views[0].shape)
+                    result_tcyx = _map_array(Path(scratch_dir) / "passage.bin", shape, kept_tcyx.dtype)
                 mosaic.paint(result_tcyx, kept_tcyx, spans, first_row=0)
     assert result_tcyx is not None
     return result_tcyx
+
+
+def _map_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    return np.memmap(path, mode="w+", shape=shape, dtype=dtype)
 
 
 class _Mosaic:
     """Assembly of tiles into an image; keeps the rows that the next row of tiles still adds to."""
 
     def __init__(self, network: nn.Module, shape: tuple[int, int], *, tile: tuple[int, int]) -> None:
-        geometry = {"stride_px": int(network.stride_px), "halo_px": int(network.halo_px)}  # type: ignore[arg-type]
-        self.down, self.across = (plan_spans(shape[axis], tile=tile[axis], **geometry) for axis in range(2))
+        stride_px, halo_px = int(network.stride_px), int(network.halo_px)  # type: ignore[arg-type]
+        self.down, self.across = (
+            plan_spans(size, tile=core, stride_px=stride_px, halo_px=halo_px)
+            for size, core in zip(shape, tile, strict=True)
+        )
         # A core must be at least as wide as the blending at both of its edges; the last core has only one such edge.
         cores = [spans[0].core_stop for spans in (self.down, self.across)]
         self._blend_px = min(blend_px(network), *(core // 2 for core in cores))

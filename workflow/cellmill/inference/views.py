@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import numpy as np
 import tifffile
@@ -80,8 +80,9 @@ class Frames:
         self._images = images
         self._normalise = normalise
         self._scales: dict[str, InputScale] = {}
-        # Where the pixels lie in each file. The header is read once, since it takes longer than the pixels of a patch.
-        self._layouts: dict[str, dict[str, Any]] = {}
+        # Dtype, offset and shape of the pixels in each file. The header is read once, because reading it takes longer
+        # than reading the pixels of a patch.
+        self._layouts: dict[str, tuple[np.dtype, int, tuple[int, ...]]] = {}
         self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
 
     def open(self, sample: str) -> tuple[np.ndarray, InputScale]:
@@ -89,8 +90,9 @@ class Frames:
         path = self._images[sample].image_path
         if sample not in self._layouts:
             first = tifffile.memmap(path, mode="r")
-            self._layouts[sample] = {"dtype": first.dtype, "offset": first.offset, "shape": first.shape}
-        image_yx: np.ndarray = np.memmap(str(path), mode="r", **self._layouts[sample])
+            self._layouts[sample] = (first.dtype, first.offset, first.shape)
+        dtype, offset, shape = self._layouts[sample]
+        image_yx: np.ndarray = np.memmap(str(path), mode="r", dtype=dtype, offset=offset, shape=shape)
         if sample not in self._scales:
             geometry = self._images[sample].geometry
             self._scales[sample] = measure_input(image_yx, geometry=geometry, normalise=self._normalise)

@@ -37,7 +37,7 @@ def check_shard(
     pixel_size_um: float | None,
     annotations: AnnotationSettings | None,
     missing: str,
-    raw_dir: str | Path | None = None,
+    raw_dirs: Sequence[str | Path] = (),
 ) -> None:
     """Read every image and annotation of a shard once and write measurements and findings.
 
@@ -55,8 +55,8 @@ def check_shard(
         The config section; None for a dataset without annotations.
     missing : "error", "unlabelled" or "empty"
         How to treat an image without annotation.
-    raw_dir : path, optional
-        Output folder of the stage simulate, for simulated images.
+    raw_dirs : sequence of paths
+        Output folder of the stage simulate; empty unless the images are simulated.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def check_shard(
     if annotations is not None:
         problems += explain_order(readings, annotations=annotations)
     raise_together(problems, subject="data")
-    if raw_dir is not None:
+    for raw_dir in raw_dirs:
         findings += describe_places(raw_dir)
     for finding in findings:
         logger.info("%(severity)s: %(sample)s: %(finding)s. %(advice)s.", finding)

@@ -12,9 +12,42 @@ DATA_FILES = ("../reports/templates/index.html.jinja",)
 
 
 def write_index(
+    *,
+    output_path: str | Path,
+    metrics_paths: Sequence[str | Path],
+    comparisons_paths: Sequence[str | Path],
+    datasets: Mapping[str, int],
+    order: Sequence[str],
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write the index page, which links to the reports of all datasets.
+
+    Parameters
+    ----------
+    output_path : path
+        The HTML file.
+    metrics_paths, comparisons_paths : sequences of paths
+        Each dataset's metrics.csv and comparisons.csv, in the order of `order`.
+    datasets : mapping
+        Number of images of each dataset.
+    order : sequence of str
+        The datasets in the order of the page.
+    provenance : mapping
+        As for `write_report`.
+    """
+    reports = [
+        summarize_for_index(
+            dataset=dataset, images=datasets[dataset], metrics_path=metrics_path, comparisons_path=comparisons_path
+        )
+        for dataset, metrics_path, comparisons_path in zip(order, metrics_paths, comparisons_paths, strict=True)
+    ]
+    write_index_page(output_path=output_path, reports=reports, provenance=provenance)
+
+
+def write_index_page(
     *, output_path: str | Path, reports: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
 ) -> None:
-    """Write the index page, which links to the reports.
+    """Write the index page from the rows of its table.
 
     Parameters
     ----------

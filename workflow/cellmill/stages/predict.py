@@ -9,19 +9,18 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
 
 from cellmill.device import choose_device
 from cellmill.images.stored import write_probability_bands
-from cellmill.inference.ensemble import Averaged
+from cellmill.inference.ensemble import Averaged, PredictSettings
 from cellmill.inference.tiling import predict_bands, predict_passage
-from cellmill.inference.views import Frames, View, class_planes
+from cellmill.inference.views import Frames, InputSettings, class_planes
 from cellmill.models.registry import build_network
 from cellmill.models.weights import load_weights, read_weights, split_members
 from cellmill.preprocessing.stored_images import find_images
@@ -29,8 +28,22 @@ from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
 
-# A sample, its (rows, columns), and its probability maps in bands from top to bottom
-Predicted = tuple[str, tuple[int, int], Iterable[np.ndarray]]
+
+@dataclass(frozen=True)
+class Tiles:
+    """Largest tile, (rows, columns) in px; tiles per batch; and the device that predicts them."""
+
+    shape: tuple[int, int]
+    batch: int
+    device: torch.device
+
+
+class Predicted(NamedTuple):
+    """Probability maps of one image: (rows, columns) in px, and bands CYX from top to bottom."""
+
+    sample: str
+    shape: tuple[int, int]
+    bands_cyx: Iterable[np.ndarray]
 
 
 def predict_shard(
@@ -39,7 +52,7 @@ def predict_shard(
     images_dir: str | Path,
     around_dirs: Sequence[str | Path],
     weights_path: str | Path,
-    predict: Mapping[str, Any],
+    predict: PredictSettings,
     passages: Sequence[Sequence[str]] | None,
     classes: Mapping[str, str] | None,
     threads: int,
@@ -77,34 +90,35 @@ def predict_shard(
     # Tiles and the whole image agree to 1e-4 only without TF32, which has ten bits of mantissa.
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     network, input = _load_networks(weights_path, predict=predict, device=device)
-
-    own = find_images([images_dir])
-    stored = {image.sample: image for image in [*find_images(around_dirs), *own]}
-    frames = Frames(stored, normalise=input["normalise"], passages=passages)
-    run = partial(
-        _predict_sequences if network.is_recurrent else _predict_images,
-        network,
-        frames=frames,
-        input=input,
-        given={
-            "tile": (int(predict["tile"][0]), int(predict["tile"][1])),
-            "batch": int(predict["batch"]),
-            "device": device,
-            "finish": torch.Tensor.half,
-        },
+    images = find_images([images_dir])
+    frames = Frames(
+        {image.sample: image for image in [*find_images(around_dirs), *images]},
+        normalise=input["normalise"],
+        passages=passages,
     )
-    with shard_folder(output_dir) as folder, tempfile.TemporaryDirectory(dir=folder) as room:
-        started = time.monotonic()
-        samples = [image.sample for image in own]
-        for sample, (rows, columns), bands in run(samples, passages=passages, classes=classes, room=Path(room)):
-            write_probability_bands(folder / f"{sample}.tif", bands, shape=(rows, columns))
-            logger.info("%s: %d x %d px, %.2f s", sample, rows, columns, time.monotonic() - started)
-            started = time.monotonic()
+    samples = [image.sample for image in images]
+    tiles = Tiles(shape=(int(predict["tile"][0]), int(predict["tile"][1])), batch=int(predict["batch"]), device=device)
+    with shard_folder(output_dir) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch_dir:
+        if network.is_recurrent:
+            predicted = _predict_passages(
+                network,
+                samples,
+                frames=frames,
+                passages=passages or (),
+                warmup=int(input["warmup"]),
+                tiles=tiles,
+                scratch_dir=scratch_dir,
+            )
+        else:
+            predicted = _predict_images(
+                network, samples, frames=frames, input=input, classes=classes or {}, tiles=tiles
+            )
+        _write_maps(predicted, folder=folder)
 
 
 def _load_networks(
-    path: str | Path, *, predict: Mapping[str, Any], device: torch.device
-) -> tuple[Averaged, Mapping[str, Any]]:
+    path: str | Path, *, predict: PredictSettings, device: torch.device
+) -> tuple[Averaged, InputSettings]:
     """Build the averaged networks of a weights file, and return them with their input settings."""
     weights = read_weights(path)
     networks = []
@@ -113,66 +127,83 @@ def _load_networks(
         load_weights(network, state_dict, source=path)
         network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         networks.append(network)
-    input = weights["input"]
-    is_told = input["class_at_prediction"] == "oracle"
+    input: InputSettings = weights["input"]
     averaged = Averaged(
         networks,
         output=weights["network"]["output"],
         average=predict["average"],
-        classes=0 if is_told else len(input["class_planes"]),
+        classes=0 if _has_true_class(input) else len(input["class_planes"]),
         precision=predict["precision"],
     )
     return averaged.eval(), input
 
 
+def _has_true_class(input: InputSettings) -> bool:
+    """Return whether the class planes contain the true class of the image, not each class in turn."""
+    return bool(input["class_at_prediction"] == "oracle")
+
+
 def _predict_images(
-    network: nn.Module,
+    network: Averaged,
     samples: Sequence[str],
     *,
     frames: Frames,
-    input: Mapping[str, Any],
-    given: dict[str, Any],
-    classes: Mapping[str, str] | None,
-    passages: object,
-    room: object,
+    input: InputSettings,
+    classes: Mapping[str, str],
+    tiles: Tiles,
 ) -> Iterator[Predicted]:
-    """Predict images with a feed-forward network; if the class is not an input, `network` averages over all classes."""
+    """Predict images one by one with feed-forward networks."""
     names = input["class_planes"]
     for sample in samples:
-        told = (classes or {}).get(sample, "") if input["class_at_prediction"] == "oracle" else next(iter(names), "")
-        planes = class_planes(told, classes=names, sample=sample)
+        # Unless the true class is an input, `network` replaces the class planes by each class in turn.
+        name = classes.get(sample, "") if _has_true_class(input) else next(iter(names), "")
+        planes = class_planes(name, classes=names, sample=sample)
         view = frames.view(sample, count=int(input["frames"]), planes=planes)
-        yield sample, view.shape, predict_bands(network, view, **given)
+        bands_cyx = predict_bands(
+            network, view, tile=tiles.shape, batch=tiles.batch, device=tiles.device, finish=torch.Tensor.half
+        )
+        yield Predicted(sample, view.shape, bands_cyx)
 
 
-def _predict_sequences(
-    network: nn.Module,
+def _predict_passages(
+    network: Averaged,
     samples: Sequence[str],
     *,
     frames: Frames,
-    input: Mapping[str, Any],
-    given: dict[str, Any],
-    classes: object,
-    passages: Sequence[Sequence[str]] | None,
-    room: Path,
+    passages: Sequence[Sequence[str]],
+    warmup: int,
+    tiles: Tiles,
+    scratch_dir: str | Path,
 ) -> Iterator[Predicted]:
-    """Predict frames with a recurrent network, each passage from its beginning."""
-    wanted = set(samples)
-    known = {sample for passage in passages or () for sample in passage}
-    for passage in [*(passages or ()), *([sample] for sample in samples if sample not in known)]:
+    """Predict frames with recurrent networks, each passage from its beginning; an image outside is a passage alone."""
+    requested = set(samples)
+    placed = {sample for passage in passages for sample in passage}
+    for whole in [*passages, *([sample] for sample in samples if sample not in placed)]:
         # Frames after the last requested one are not predicted.
-        last = max((number for number, sample in enumerate(passage) if sample in wanted), default=-1)
-        if last < 0:
+        last = max((place for place, sample in enumerate(whole) if sample in requested), default=-1)
+        passage = whole[: last + 1]
+        if not passage:
             continue
-        views: list[View] = [frames.view(sample, count=1, planes=()) for sample in passage[: last + 1]]
+        views = [frames.view(sample, count=1, planes=()) for sample in passage]
         maps_tcyx = predict_passage(
-            network, views, warmup=int(input["warmup"]), empty=partial(_map_array, room / "passage.bin"), **given
+            network,
+            views,
+            warmup=warmup,
+            tile=tiles.shape,
+            batch=tiles.batch,
+            device=tiles.device,
+            finish=torch.Tensor.half,
+            scratch_dir=scratch_dir,
         )
-        for number, sample in enumerate(passage[: last + 1]):
-            if sample in wanted:
-                yield sample, views[0].shape, [maps_tcyx[number]]
-        del maps_tcyx
+        for sample, maps_cyx in zip(passage, maps_tcyx, strict=True):
+            if sample in requested:
+                yield Predicted(sample, views[0].shape, [maps_cyx])
 
 
-def _map_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    return np.memmap(path, mode="w+", shape=shape, dtype=dtype)
+def _write_maps(predicted: Iterable[Predicted], *, folder: Path) -> None:
+    """Write the probability maps of each image, and log its size and time."""
+    started = time.monotonic()
+    for sample, shape, bands_cyx in predicted:
+        write_probability_bands(folder / f"{sample}.tif", bands_cyx, shape=shape)
+        logger.info("%s: %d x %d px, %.2f s", sample, *shape, time.monotonic() - started)
+        started = time.monotonic()

@@ -4,6 +4,7 @@ An image smaller than a patch is mirrored at its edges; the labels of the added 
 """
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,6 +32,11 @@ from cellmill.training.team import Team
 # Numbers that separate the random streams of different purposes. None is zero, because SeedSequence([7, 1]) and
 # SeedSequence([7, 1, 0]) give the same stream. 3 is used in imagesets.py, 4 and 5 in streams.py.
 ORDER_STREAM, PATCH_STREAM = 1, 2
+
+# Upper limit for the threads that prepare batches ahead of a GPU (otherwise the rule's `threads`), because each of them
+# holds a batch in memory. On the CPU there is one such thread if a core is free for it. If it shared the cores of the
+# training step, it would slow the step by more than the time it saves.
+MAX_WORKERS = 16
 
 
 class StreamSettings(TypedDict):
@@ -75,6 +81,27 @@ class Batch:
 def steps_per_epoch(images: int, *, train: TrainSettings) -> int:
     """Count the batches of an epoch; the last one may be smaller."""
     return -(-images * int(train["patches_per_image"]) // int(train["batch"]))
+
+
+def count_workers(threads: int, *, has_gpu: bool) -> int:
+    """Return the number of threads that prepare batches.
+
+    Parameters
+    ----------
+    threads : int, > 0
+        Threads of the rule.
+    has_gpu : bool
+        Whether the training steps run on a GPU, which leaves the CPU to these threads.
+
+    Returns
+    -------
+    int
+        0 if no core is free: each batch is then made when it is needed.
+    """
+    if has_gpu:
+        return min(threads, MAX_WORKERS)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(cores > threads)
 
 
 def draw_patch(

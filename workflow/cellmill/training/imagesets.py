@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -213,3 +214,71 @@ def choose_images(images: list[StoredImage], *, limit: int | None, seed: int) ->
         return images
     rng = np.random.default_rng(np.random.SeedSequence([seed, SUBSET_STREAM]))
     return [images[index] for index in sorted(rng.permutation(len(images))[:limit])]
+
+
+def open_images(
+    *,
+    train_images: Sequence[str | Path],
+    train_labels: Sequence[str | Path],
+    validation_images: Sequence[str | Path],
+    validation_labels: Sequence[str | Path],
+    around_images: Sequence[str | Path],
+    input: InputSettings,
+    output: str,
+    loss: LossSettings,
+    needs_validation: bool,
+    limit: int | None,
+    passages: Sequence[Sequence[str]] | None,
+    classes: Mapping[str, str] | None,
+    seed: int,
+) -> tuple[ImageSet, ImageSet]:
+    """Open the training images and the validation images of a training.
+
+    Parameters
+    ----------
+    train_images, train_labels, validation_images, validation_labels : sequences of paths
+        Shard folders of preprocess and rasterize.
+    around_images : sequence of paths
+        Shard folders with further frames of the same sequences.
+    input, loss : mappings
+        Sections `input` and `train.loss` of a preset.
+    output : str
+        `network.output` of the preset.
+    needs_validation : bool
+        Whether the training cannot do without validation images.
+    limit : int or None
+        Most validation images that are used; None for all.
+    passages : sequence of sequences of str, or None
+        Unbroken runs of frames in order.
+    classes : mapping or None
+        Class of each image.
+    seed : int
+        Determines which validation images are used if `limit` leaves some out.
+
+    Returns
+    -------
+    images, validation : ImageSet
+        Validation images that the limit leaves out are still context of those that are used.
+
+    Raises
+    ------
+    ValueError
+        If there are no training images, or no validation images although they are needed.
+    """
+    found = find_labelled_images(train_images, train_labels)
+    labelled = find_labelled_images(validation_images, validation_labels)
+    if not found:
+        raise ValueError(
+            "train: expected labelled training images, found none. Annotate images, or raise split.train in the config."
+        )
+    if not labelled and needs_validation:
+        raise ValueError(
+            "train: expected validation images for choosing the best epoch, found none. "
+            "Raise split.validation, or set train.select: last and remove train.patience in the config."
+        )
+    around = find_images(around_images)
+    chosen = choose_images(labelled, limit=limit, seed=seed)
+    names = {image.sample for image in chosen}
+    others = [image for image in labelled if image.sample not in names]
+    open_set = partial(ImageSet, input=input, output=output, loss=loss, passages=passages, classes=classes)
+    return open_set(found, around=around), open_set(chosen, around=[*around, *others])

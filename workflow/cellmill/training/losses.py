@@ -1,9 +1,11 @@
-"""Loss functions on logits that exclude ignored pixels.
+"""Loss functions on logits that exclude ignored pixels, and the check that a loss is finite.
 
 Axes     b batch, c channels, y rows, x columns
 Classes  0 background, 1 foreground, 2 contour, IGNORED_TARGET where the truth is unknown: padding and ignored labels
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -221,3 +223,30 @@ def _pixel_weights(truth: Truth, valid_byx: Tensor, *, loss: LossSettings) -> Te
         assert truth.weights_byx is not None
         weights_byx = weights_byx + truth.weights_byx
     return torch.where(valid_byx, weights_byx, 0.0)
+
+
+def check_finite(loss: float, *, epoch: int, rate: float, samples: Sequence[str] | None) -> None:
+    """Check that a loss is a finite number.
+
+    Parameters
+    ----------
+    loss : float
+        Loss of a batch or of the validation.
+    epoch : int
+        Number of finished epochs.
+    rate : float
+        Learning rate of the step.
+    samples : sequence of str, or None
+        Training images of the batch; None for the validation images.
+
+    Raises
+    ------
+    ValueError
+        If the loss is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        images = "the validation images" if samples is None else f"the images {', '.join(samples)}"
+        raise ValueError(
+            f"train: expected a finite loss, found {loss} in epoch {epoch + 1} at learning rate {rate:g} on {images}. "
+            "Check these images, or lower train.optimiser.learning_rate."
+        )

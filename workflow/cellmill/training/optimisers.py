@@ -64,6 +64,12 @@ def build_optimiser(model: nn.Module, *, optimiser: OptimiserSettings) -> torch.
     return kind(groups, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
 
 
+def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """Set the learning rate of all parameters."""
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
 def learning_rate_at(progress: float, *, train: RateSettings) -> float:
     """Compute the learning rate at a point of the training.
 

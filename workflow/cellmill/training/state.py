@@ -1,15 +1,22 @@
-"""State of a training: everything that a checkpoint holds."""
+"""State of a training: everything that a checkpoint holds, and the batches that are left of its epoch."""
 
+import csv
 import logging
 import math
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from cellmill.models.weights import load_matching, load_weights, read_weights
+from cellmill.training.batches import Batch, count_workers, iterate_batches, steps_per_epoch
+from cellmill.training.imagesets import ImageSet
 from cellmill.training.stepping import Stepper
+from cellmill.training.streams import iterate_windows, windows_per_epoch
 
 logger = logging.getLogger(__name__)
 
@@ -99,6 +106,46 @@ class Training:
         self.seconds, self._clock = self.seconds + now - self._clock, now
         return self.seconds
 
+    def count_steps(self, images: ImageSet) -> int:
+        """Return the number of steps of an epoch."""
+        if self.model.is_recurrent:
+            return windows_per_epoch(images, train=self.stepper.train)
+        return steps_per_epoch(len(images), train=self.stepper.train)
+
+    def remaining_batches(self, images: ImageSet, *, seed: int, threads: int) -> Iterator[Batch]:
+        """Yield the batches of the current epoch, from the first step that is not done.
+
+        Parameters
+        ----------
+        images : ImageSet
+            The training images.
+        seed : int
+            Seed of the training.
+        threads : int, > 0
+            Threads of the rule; the batches do not depend on it.
+
+        Yields
+        ------
+        Batch
+            Random patches, or windows of frames for a recurrent network.
+        """
+        iterate = iterate_windows if self.model.is_recurrent else iterate_batches
+        yield from iterate(
+            images,
+            train=self.stepper.train,
+            seed=seed,
+            epoch=self.epoch,
+            first_step=self.step,
+            workers=count_workers(threads, has_gpu=self.stepper.device.type == "cuda"),
+            team=self.stepper.team,
+        )
+
+    def add_step(self, loss: float, *, patches: int) -> None:
+        """Record a finished step with its loss, the mean over the patches of the batch."""
+        self.step += 1
+        self.loss_sum += loss * patches
+        self.patches += patches
+
     def close_epoch(self, *, rate: float, validation: tuple[float, float] | None) -> Row:
         """Record a finished epoch, keep its weights if it is the best so far, and start the next epoch."""
         row: Row = {
@@ -125,3 +172,22 @@ class Training:
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return a copy of the current weights on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def load_initial_weights(model: nn.Module, path: str | Path, *, init_weights: str) -> None:
+    """Load the weights that the training starts from: all of them, or those that match the network."""
+    state = read_weights(path)["state_dict"]
+    if init_weights == "all":
+        load_weights(model, state, source=path)
+        logger.info("initial weights: all from %s", path)
+        return
+    taken, left = load_matching(model, state, source=path)
+    logger.info("initial weights: %d from %s; initialised at random: %s", len(taken), path, "; ".join(left) or "none")
+
+
+def write_history(path: Path, history: Sequence[Row]) -> None:
+    """Write a table with one row per epoch."""
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)

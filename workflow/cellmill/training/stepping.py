@@ -1,5 +1,6 @@
 """One training step: forward, backward, update; the batch is split if it does not fit into GPU memory."""
 
+import copy
 import logging
 import math
 from contextlib import AbstractContextManager, nullcontext
@@ -13,11 +14,15 @@ from torch import Tensor, nn
 from cellmill.models.memory import State, detach_state, join_states, part_of_state, reset_state
 from cellmill.training.batches import Batch, TrainSettings
 from cellmill.training.losses import Truth, measure_loss
+from cellmill.training.optimisers import build_optimiser
 from cellmill.training.team import Team
 
 logger = logging.getLogger(__name__)
 
 HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+# Steps at the end of an epoch over which batch normalisation averages its running statistics.
+STATISTICS_STEPS = 200
 
 
 @dataclass
@@ -168,6 +173,51 @@ class Stepper:
     def _autocast(self) -> AbstractContextManager[Any]:
         half = HALF_TYPES.get(self.train["precision"]) if self.device.type == "cuda" else None
         return torch.autocast(self.device.type, half) if half is not None else nullcontext()
+
+
+def build_stepper(model: nn.Module, *, device: torch.device, output: str, train: TrainSettings, team: Team) -> Stepper:
+    """Move a network to its device, and build its optimiser and the other parts of a training step.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With its initial weights.
+    device : torch.device
+        Device of the training.
+    output : str
+        `network.output` of the preset.
+    train : dict
+        Section `train` of the preset.
+    team : Team
+        The processes that train the network together.
+    """
+    model.to(device)
+    if train["channels_last"]:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    wrapped = team.wrap(model, device=device)
+    return Stepper(
+        model=torch.compile(wrapped) if train["compile"] and device.type == "cuda" else wrapped,  # type: ignore[arg-type]
+        bare_model=model,
+        optimiser=build_optimiser(model, optimiser=train["optimiser"]),
+        device=device,
+        output=output,
+        train=train,
+        averaged=None if train["ema"] is None else copy.deepcopy(model),
+        team=team,
+    )
+
+
+def restart_statistics(model: nn.Module) -> None:
+    """Reset the running statistics of batch normalisation, so that they become means over the following steps.
+
+    The usual exponential mean covers about ten steps. With few patches per step, from images that differ, it
+    fluctuates so much that scores vary between epochs even at a learning rate of nearly zero. Layers with a momentum,
+    set because their paper specifies it, are left alone. # SOURCE Wu and Johnson
+    2021, arXiv:2105.07576, section 3, which recomputes them separately; here training steps do so at no extra cost.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.momentum is None:
+            module.reset_running_stats()
 
 
 def update_average(averaged: nn.Module, model: nn.Module, *, decay: float) -> None:

@@ -9,14 +9,14 @@ less often than the first, and never if an epoch is shorter than the passage.
 # SOURCE paper 2, section 2.2 and the authors' code: crops and flips are the same for the whole sequence
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from cellmill.training.augmentation import Geometry, augment, draw_geometry, draw_values
 from cellmill.training.batches import (
+    ORDER_STREAM,
     Batch,
     TrainSettings,
     cut_window,
@@ -26,12 +26,11 @@ from cellmill.training.batches import (
     stack_targets,
 )
 from cellmill.training.imagesets import ImageSet
-from cellmill.training.targets import context_px, make_target
+from cellmill.training.targets import Target, context_px, make_target
 from cellmill.training.team import Team
 
 # Separates these random streams from those of batches.py and imagesets.py.
 PASS_STREAM, FRAME_STREAM = 4, 5
-ORDER_STREAM = 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,9 @@ def iterate_windows(
     yield from make_ahead(make_batch, range(first_step, steps), workers=workers)
 
 
-def _follow(draw_pass: Any, *, slot: int, slots: int, steps: int, unroll: int) -> list[tuple[Pass, int]]:
+def _follow(
+    draw_pass: Callable[[int], Pass], *, slot: int, slots: int, steps: int, unroll: int
+) -> list[tuple[Pass, int]]:
     """List the pass and the number of its window that a slot uses at each step."""
     found: list[tuple[Pass, int]] = []
     number = slot
@@ -147,7 +148,7 @@ def _frames_of(drawn: Pass, window: int, *, unroll: int) -> list[int | str]:
 
 def _read_window(
     images: ImageSet, drawn: Pass, window: int, *, train: TrainSettings, seed: int, epoch: int
-) -> tuple[np.ndarray, list[Any]]:
+) -> tuple[np.ndarray, list[Target]]:
     """Read the augmented frames of a window, t c y x, and the target of each frame."""
     unroll, patch = int(train["streams"]["unroll"]), patch_of(train)
     frames = _frames_of(drawn, window, unroll=unroll)

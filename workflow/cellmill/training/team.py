@@ -20,6 +20,8 @@ import torch.distributed as distributed
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
+from cellmill.device import choose_device
+
 logger = logging.getLogger(__name__)
 
 # The others wait while the leader validates, which may take hours. Dead members are detected in other ways.
@@ -96,6 +98,41 @@ class Team:
         if isinstance(model, nn.parallel.DistributedDataParallel):
             return model.no_sync()
         return nullcontext()
+
+
+def plan_team(*, gpu: int, batch: int) -> tuple[int, str]:
+    """Return the number of processes of a team and the kind of device that they use.
+
+    Parameters
+    ----------
+    gpu : int
+        The rule's resource: each GPU has its own process. Without a GPU there is a single process on the CPU.
+    batch : int, > 0
+        Patches per batch, of which each process needs at least one.
+
+    Returns
+    -------
+    size, kind : int, "cuda" or "cpu"
+        Arguments of `form_team`.
+
+    Raises
+    ------
+    ValueError
+        If more GPUs are requested than exist, or than a batch has patches.
+    """
+    kind = choose_device(gpu=gpu).type
+    size = gpu if kind == "cuda" else 1
+    if kind == "cuda" and size > torch.cuda.device_count():
+        raise ValueError(
+            f"resource gpu={size}: expected at least {size} GPUs, found {torch.cuda.device_count()}. "
+            "Request more GPUs from the cluster, or lower the resource."
+        )
+    if size > batch:
+        raise ValueError(
+            f"resource gpu={size}: expected a batch of at least {size} patches, one per GPU, found {batch}. "
+            "Raise train.batch, or request fewer GPUs."
+        )
+    return size, kind
 
 
 @contextmanager

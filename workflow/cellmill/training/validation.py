@@ -2,9 +2,7 @@
 
 import math
 import tempfile
-from functools import partial
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -53,36 +51,23 @@ def validate(
         empty. None without images, or after a stop signal.
     """
     model.eval()
-    losses, dices = [], []
 
     def finish(logits_bcyx: Tensor) -> Tensor:
         if stop.number is not None:
             raise _InterruptedError
         return logits_bcyx.float()
 
-    def score(index: int, logits_cyx: np.ndarray) -> None:
-        loss, dice = _score(logits_cyx, images.target(index), images=images)
-        losses.append(loss)
-        if dice is not None:
-            dices.append(dice)
-
-    given: dict[str, Any] = {"tile": VALIDATION_TILE_PX, "batch": 1, "device": device, "finish": finish}
+    losses, dices = [], []
     try:
-        if not model.is_recurrent:
-            for index in range(len(images)):
-                score(index, predict_tiled(model, images.view(index), **given))
+        if model.is_recurrent:
+            predicted = _predict_passages(model, images, warmup=warmup, device=device, finish=finish)
         else:
-            for whole in images.passages:
-                # As for prediction, frames after the last requested one are not predicted.
-                passage = whole[: max(number for number, f in enumerate(whole) if isinstance(f, int)) + 1]
-                views = [images.view(f) if isinstance(f, int) else images.view_around(f) for f in passage]
-                # The logits of a long sequence are kept on disk.
-                with tempfile.TemporaryDirectory() as room:
-                    empty = partial(_map_array, Path(room) / "passage.bin")
-                    logits_tcyx = predict_passage(model, views, warmup=warmup, empty=empty, **given)
-                    for frame, logits_cyx in zip(passage, logits_tcyx, strict=True):
-                        if isinstance(frame, int):
-                            score(frame, logits_cyx)
+            predicted = _predict_images(model, images, device=device, finish=finish)
+        for index, logits_cyx in predicted:
+            loss, dice = _score(logits_cyx, images.target(index), images=images)
+            losses.append(loss)
+            if dice is not None:
+                dices.append(dice)
     except _InterruptedError:
         return None
     if not losses:
@@ -90,8 +75,39 @@ def validate(
     return sum(losses) / len(losses), sum(dices) / len(dices) if dices else math.nan
 
 
-def _map_array(path: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    return np.memmap(path, mode="w+", shape=shape, dtype=dtype)
+def _predict_images(
+    model: nn.Module, images: ImageSet, *, device: torch.device, finish: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number and the logits of each image, predicted by a feed-forward network."""
+    for index in range(len(images)):
+        logits_cyx = predict_tiled(
+            model, images.view(index), tile=VALIDATION_TILE_PX, batch=1, device=device, finish=finish
+        )
+        yield index, logits_cyx
+
+
+def _predict_passages(
+    model: nn.Module, images: ImageSet, *, warmup: int, device: torch.device, finish: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield the number and the logits of each labelled frame, predicted by a recurrent network."""
+    for whole in images.passages:
+        # As for prediction, frames after the last labelled one are not predicted.
+        passage = whole[: max(place for place, frame in enumerate(whole) if isinstance(frame, int)) + 1]
+        views = [images.view(frame) if isinstance(frame, int) else images.view_around(frame) for frame in passage]
+        with tempfile.TemporaryDirectory() as scratch_dir:
+            logits_tcyx = predict_passage(
+                model,
+                views,
+                warmup=warmup,
+                tile=VALIDATION_TILE_PX,
+                batch=1,
+                device=device,
+                finish=finish,
+                scratch_dir=scratch_dir,
+            )
+            for frame, logits_cyx in zip(passage, logits_tcyx, strict=True):
+                if isinstance(frame, int):
+                    yield frame, logits_cyx
 
 
 def _score(logits_cyx: np.ndarray, target: Target, *, images: ImageSet) -> tuple[float, float | None]:
