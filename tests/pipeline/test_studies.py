@@ -165,7 +165,7 @@ def test_a_full_study_changes_no_network_and_a_small_one_says_that_it_is_small(p
         assert all(run.preset["width"] == 1 for run in runs if run.preset)
     for section in small.config.datasets.values():
         assert section.report.title.startswith("Small variant of paper ")
-        assert "no reproduction" in section.report.title
+        assert "not a reproduction" in section.report.title
     # Results of the two never mix because their folders have different names.
     assert not set(full.runs) & set(small.runs)
 
@@ -259,7 +259,7 @@ def films(lab, tmp_path_factory) -> Path:
 )
 def test_the_page_of_a_small_study_says_that_it_is_small(films, dataset, number, said):
     page = (films / f"results/{dataset}/report.html").read_text(encoding="utf-8")
-    assert f"Small variant of paper {number}, no reproduction" in page
+    assert f"Small variant of paper {number}, not a reproduction" in page
     assert f"{said} Networks narrower than those of the paper are small variants" in page
     assert "width 0.0625" in page
 
