@@ -12,10 +12,11 @@ import tifffile
 
 from cellmill.checks.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
 from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
-from cellmill.images.stored import write_image, write_labels, write_probabilities
-from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
+from cellmill.images.stored import write_labels
+from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
 from cellmill.stages.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
+from whole_images import fit_image, write_image, write_probabilities
 
 SCORE_COLUMNS = [
     "model",
