@@ -14,7 +14,7 @@ import tifffile
 import yaml
 from skimage.draw import disk
 
-from cellmill.annotations.rle import encode_rle
+from whole_images import encode_rle
 
 ROOT = Path(__file__).resolve().parents[1]
 # Guards against hangs only: at least five times what the longest run takes on an idle machine.

@@ -12,12 +12,13 @@ import tifffile
 
 from cellmill.checks.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
 from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
-from cellmill.images.stored import write_image, write_labels, write_probabilities
+from cellmill.images.stored import write_labels
 from cellmill.planning.stage_graph import STAGE_INPUTS
-from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
+from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.reports.results import Origin, Run
 from cellmill.shards import shard_folder
 from cellmill.stages.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
+from whole_images import fit_image, write_image, write_probabilities
 
 SCORE_COLUMNS = [
     "model",

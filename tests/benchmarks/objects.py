@@ -169,10 +169,10 @@ def larger_image() -> "Row":
     """Time objects of 8192 x 8192, window by window, against four times those of 4096 x 4096: linear in pixels."""
     from bench import Row
 
-    from cellmill.images.stored import write_image, write_probabilities
     from cellmill.objects.frames import Frame
     from cellmill.objects.segmenting import segment_frame
     from cellmill.preprocessing.geometry import plan_fit
+    from whole_images import write_image, write_probabilities
 
     seconds = {}
     for side in (4096, 8192):
@@ -200,10 +200,10 @@ def image_files() -> "Row":
 
     from cellmill.checks.unlike_training import summarize_images
     from cellmill.config.postprocess import Postprocess
-    from cellmill.images.stored import write_image, write_probabilities
     from cellmill.preprocessing.geometry import plan_fit, write_geometry
     from cellmill.shards import shard_folder
     from cellmill.stages.postprocess import postprocess_shard
+    from whole_images import write_image, write_probabilities
 
     labels_yx, prob_yx, image_yx = cells(SIDE)
     settings = Postprocess().model_dump(mode="json")

@@ -26,7 +26,7 @@ import torch
 
 from cellmill.config.networks import network_settings
 from cellmill.config.preset import ModelPreset
-from cellmill.images.stored import write_image, write_labels
+from cellmill.images.stored import write_labels
 from cellmill.models.registry import build_network
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
@@ -37,6 +37,7 @@ from cellmill.training.losses import Truth, measure_loss
 from cellmill.training.optimisers import build_optimiser
 from cellmill.training.streams import iterate_windows
 from cellmill.training.team import Team
+from whole_images import write_image
 
 if TYPE_CHECKING:
     from bench import Row

@@ -9,10 +9,11 @@ from PIL import Image
 from scipy import ndimage
 
 from cellmill.images.files import read_plane
-from cellmill.images.stored import write_image, write_labels, write_probabilities
+from cellmill.images.stored import write_labels
 from cellmill.metrics.instance import count_objects, count_overlaps, score_instances
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from report_example import build_example
+from whole_images import write_image, write_probabilities
 
 # Image shape -> class; the first image of each shape is taken.
 SHAPES = {

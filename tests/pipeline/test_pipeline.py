@@ -184,7 +184,7 @@ def test_metrics_are_tidy(project):
 
 
 def test_the_submission_decodes_to_the_segmentation(project):
-    from cellmill.annotations.rle import decode_rle
+    from whole_images import decode_rle
 
     run = project / "results/real/tuned"
     table = pd.read_csv(run / "rle.csv", dtype=str, keep_default_na=False)

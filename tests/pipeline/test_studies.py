@@ -13,11 +13,11 @@ import tifffile
 import yaml
 from PIL import Image
 
-from cellmill.annotations.rle import encode_rle
 from cellmill.planning.make import make_plan
 from cellmill.reports.published import load_paper
 from left_out import without_data
 from project import ROOT, copy_project, draw_cells, snakemake, write_config
+from whole_images import encode_rle
 
 FOLDER = ROOT / "resources" / "studies"
 STUDIES = {path.stem: path for path in sorted(FOLDER.glob("*.yaml")) if path.stem != "scores"}

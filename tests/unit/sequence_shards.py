@@ -4,9 +4,10 @@ import numpy as np
 
 from cellmill.config.merging import merge
 from cellmill.config.preset import ModelPreset
-from cellmill.images.stored import write_image, write_labels
+from cellmill.images.stored import write_labels
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
+from whole_images import write_image
 
 TINY_RECURRENT = {
     "title": "tiny",

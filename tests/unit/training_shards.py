@@ -4,11 +4,12 @@ import numpy as np
 
 from cellmill.config.networks import network_settings
 from cellmill.config.preset import ModelPreset
-from cellmill.images.stored import write_image, write_labels
-from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
+from cellmill.images.stored import write_labels
+from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.preprocessing.stored_images import find_images
 from cellmill.shards import shard_folder
 from cellmill.training.imagesets import ImageSet, find_labelled_images
+from whole_images import fit_image, write_image
 
 TINY = {
     "title": "tiny",

@@ -12,7 +12,8 @@ from pycocotools import mask as coco_mask
 
 from cellmill.annotations.coco import CocoEntry, read_coco
 from cellmill.annotations.coco_masks import decode_counts, encode_counts
-from cellmill.annotations.rle import decode_crop, decode_rle, draw_runs, encode_crop, encode_rle, find_runs
+from cellmill.annotations.rle import decode_crop, draw_runs, encode_crop, find_runs
+from whole_images import decode_rle, encode_rle
 
 SHAPE = (7, 10)
 GUARD_S = 20  # against decoders that count to a number in the text

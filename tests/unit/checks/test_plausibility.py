@@ -13,7 +13,7 @@ from cellmill.annotations.rle import decode_crop, encode_crop
 from cellmill.checks.plausibility import (
     TwoReadings,
     compare_readings,
-    count_overlaps,
+    count_shared,
     explain_order,
     fits_image_better,
     has_holes,
@@ -50,7 +50,7 @@ def test_overlaps_are_those_of_the_stacked_masks():
         masks = [disc(rng.uniform(0, 40), rng.uniform(0, 61), rng.uniform(1, 9)) for _ in range(12)]
         depth_yx = np.sum(masks, axis=0)
         expected = sum((mask & (depth_yx > 1)).any() for mask in masks), int((depth_yx > 1).sum())
-        assert count_overlaps(crops(*masks)) == expected
+        assert count_shared(crops(*masks))[:2] == expected
 
 
 def test_objects_are_described():

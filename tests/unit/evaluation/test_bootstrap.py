@@ -4,8 +4,8 @@ import pytest
 from cellmill.evaluation import bootstrap
 from cellmill.evaluation.bootstrap import (
     FREE_METRICS,
+    LAYOUT,
     METRICS,
-    WIDTH,
     Bootstrap,
     bootstrap_weights,
     number_groups,
@@ -170,7 +170,7 @@ def test_mcc_without_both_classes_is_zero_and_flagged():
 
 
 def test_an_image_of_which_nothing_is_known_is_undefined_in_every_score():
-    numbers = np.zeros((1, WIDTH))
+    numbers = np.zeros((1, sum(LAYOUT.values())))
     assert all(np.isnan(value).all() for value in score_counts(numbers).values())
     for row in summarize(numbers).values():
         assert np.isnan(row["value"])

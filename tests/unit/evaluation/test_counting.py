@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 
 from cellmill.evaluation import counting
 from cellmill.evaluation.counting import View, count_frame, count_view, find_cut, number_components
-from cellmill.images.stored import IGNORE_LABEL, write_labels, write_probabilities
+from cellmill.images.stored import IGNORE_LABEL, write_labels
 from cellmill.metrics.instance import add_tallies, count_overlaps, judge_tally, tally_overlaps
 from cellmill.objects.frames import Frame
 from cellmill.objects.morphology import label_components
-from cellmill.preprocessing.geometry import fit_labels, plan_fit, unfit_probability
+from cellmill.preprocessing.geometry import fit_labels, plan_fit
 from shapes import scattered_objects
+from whole_images import unfit_probability, write_probabilities
 
 SHAPE = (44, 37)
 

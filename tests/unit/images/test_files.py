@@ -16,14 +16,12 @@ from cellmill.images.stored import (
     IGNORE_LABEL,
     StoredRows,
     read_labels,
-    read_probabilities,
     sample_paths,
-    write_image,
     write_label_bands,
     write_labels,
-    write_probabilities,
     write_probability_bands,
 )
+from whole_images import read_probabilities, write_image, write_probabilities
 
 
 def ramp(dtype, *, rows=20, columns=31):

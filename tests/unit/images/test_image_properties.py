@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from cellmill.annotations.table import read_rle, read_rle_table
 from cellmill.images.files import read_array
 from cellmill.images.rasters import open_raster, read_layout
-from cellmill.images.stored import write_image, write_labels
+from cellmill.images.stored import write_labels
 from cellmill.images.tiff import close_opened
+from whole_images import write_image
 
 IMAGE = (np.arange(40 * 33).reshape(40, 33) * 7 % 251).astype(np.uint8)
 PROPERTIES = settings(

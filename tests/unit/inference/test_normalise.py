@@ -8,7 +8,8 @@ import pytest
 
 from cellmill.images.windows import release_pages, sample_pixels
 from cellmill.inference.normalise import measure_input, mirror, read_window
-from cellmill.preprocessing.geometry import fit_image, plan_fit, valid_box
+from cellmill.preprocessing.geometry import plan_fit, valid_box
+from whole_images import fit_image
 
 
 def geometry_of(shape, *, mode="none", size=None):

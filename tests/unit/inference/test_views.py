@@ -8,7 +8,6 @@ import pytest
 import tifffile
 import torch
 
-from cellmill.images.stored import read_probabilities
 from cellmill.inference.normalise import mirror
 from cellmill.inference.views import Frames, class_planes
 from cellmill.models.registry import build_network
@@ -23,6 +22,7 @@ from cellmill.training.team import Team
 from project import ROOT
 from sequence_shards import coded_frames, decode, write_frames, write_named_frames
 from training_shards import image_set, network_of, tiny_preset, write_training_shard
+from whole_images import read_probabilities
 
 PRESETS = ROOT / "resources/models"
 CLASSES = ["cort", "astro", "shsy5y"]

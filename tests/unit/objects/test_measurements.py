@@ -4,7 +4,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellmill.annotations.rle import decode_rle, encode_rle
 from cellmill.images.windows import LabelFile
 from cellmill.objects.measurements import (
     NEIGHBOUR_PX,
@@ -16,6 +15,7 @@ from cellmill.objects.measurements import (
     measure_objects,
 )
 from cellmill.stages.postprocess_tables import concatenate_tables
+from whole_images import decode_rle, encode_rle
 
 
 def sample_labels():

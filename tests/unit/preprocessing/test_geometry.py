@@ -10,16 +10,14 @@ from hypothesis import strategies as st
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.preprocessing.geometry import (
     Geometry,
-    fit_image,
     fit_label_rows,
     fit_labels,
     plan_fit,
     read_geometry,
     resample,
-    unfit_labels,
-    unfit_probability,
     write_geometry,
 )
+from whole_images import fit_image, unfit_labels, unfit_probability
 
 sides = st.integers(1, 12)
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from scipy import ndimage, stats
 
 from cellmill.annotations.ctc import read_tracks
-from cellmill.config.simulate import Simulate, image_settings, sample_names
+from cellmill.config.simulate import Simulate, image_settings, name_samples
 from cellmill.planning.make import make_plan
 from cellmill.planning.settings import job_settings
 from cellmill.preprocessing.background import temporal_median
@@ -793,6 +793,10 @@ def test_more_tracks_than_sixteen_bits_hold_are_refused():
 
 
 # ---- config and stages -----------------------------------------------------------------------------------
+
+
+def sample_names(simulate):
+    return [name.sample for name in name_samples(simulate)]
 
 
 def test_frames_are_named_by_sequence_and_number():

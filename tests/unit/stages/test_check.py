@@ -9,10 +9,10 @@ import pytest
 import tifffile
 
 from cellmill.annotations.instance import Instance
-from cellmill.annotations.rle import encode_rle
 from cellmill.config.annotations import Annotations
 from cellmill.images.rasters import Raster
 from cellmill.stages.check_shard import check_shard, describe_objects
+from whole_images import encode_rle
 
 SHAPE = (40, 61)
 

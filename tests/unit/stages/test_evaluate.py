@@ -8,19 +8,13 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, f1_score, matthews_corrcoef, roc_auc_score
 
 from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
-from cellmill.images.stored import (
-    IGNORE_LABEL,
-    read_labels,
-    read_probabilities,
-    write_image,
-    write_labels,
-    write_probabilities,
-)
+from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
 from cellmill.metrics.isbi2012 import THRESHOLDS, compare_regions, label_cells, thin_membranes
-from cellmill.preprocessing.geometry import fit_image, fit_labels, plan_fit, write_geometry
+from cellmill.preprocessing.geometry import fit_labels, plan_fit, write_geometry
 from cellmill.shards import shard_folder
 from cellmill.stages.evaluate import METRIC_COLUMNS, SCORE_COLUMNS, summarize_evaluation
 from cellmill.stages.evaluate_shard import evaluate_shard
+from whole_images import fit_image, read_probabilities, write_image, write_probabilities
 
 SHAPE = (40, 56)
 ROWS, COLUMNS = np.indices(SHAPE)

@@ -13,18 +13,18 @@ import tifffile
 from pydantic import ValidationError
 from scipy import ndimage
 
-from cellmill.annotations.rle import decode_rle
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.exports.model_file import read_fit
-from cellmill.images.stored import IGNORE_LABEL, read_labels, write_image, write_labels, write_probabilities
+from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
 from cellmill.images.windows import halo_for, plan_windows
 from cellmill.objects.frames import cut_frames, list_frames
 from cellmill.objects.instances import masks_reach_px
-from cellmill.preprocessing.geometry import fit_image, plan_fit, write_geometry
+from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
 from cellmill.stages.postprocess import postprocess_shard
 from cellmill.stages.postprocess_fit import fit_postprocess
 from cellmill.stages.postprocess_tables import gather_tables
+from whole_images import decode_rle, fit_image, write_image, write_probabilities
 
 SHAPE = (48, 64)
 ROWS, COLUMNS = np.indices(SHAPE)

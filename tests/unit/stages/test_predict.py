@@ -5,7 +5,7 @@ import pytest
 import tifffile
 import torch
 
-from cellmill.images.stored import read_probabilities, sample_paths
+from cellmill.images.stored import sample_paths
 from cellmill.inference.normalise import measure_input, mirror, read_window
 from cellmill.models.registry import build_network
 from cellmill.models.weights import join_members, read_weights, write_weights
@@ -13,6 +13,7 @@ from cellmill.preprocessing.geometry import read_geometry
 from cellmill.shards import read_manifest
 from cellmill.stages.predict import predict_shard
 from training_shards import network_of, tiny_preset, write_training_shard
+from whole_images import read_probabilities
 
 SHAPES = [(70, 90), (5, 7), (64, 64)]
 

@@ -10,9 +10,10 @@ from scipy.ndimage import gaussian_filter
 from cellmill.config.preprocess import Preprocess
 from cellmill.images.stored import sample_paths
 from cellmill.preprocessing.background import temporal_median
-from cellmill.preprocessing.geometry import read_geometry, unfit_probability
+from cellmill.preprocessing.geometry import read_geometry
 from cellmill.shards import read_manifest
 from cellmill.stages.preprocess import preprocess_shard
+from whole_images import unfit_probability
 
 
 def row(sample, path, *, sequence="", frame=0):

@@ -16,11 +16,11 @@ from cellmill.annotations.drawing import Drawing, choose_numbers
 from cellmill.annotations.instance import Instance, crop_instance
 from cellmill.annotations.pieces import join_regions
 from cellmill.annotations.repair import repair_instances, repair_mask
-from cellmill.annotations.rle import encode_rle
 from cellmill.config.annotations import Annotations
 from cellmill.images.stored import IGNORE_LABEL, read_labels
 from cellmill.shards import read_manifest
 from cellmill.stages.rasterize import rasterize_shard
+from whole_images import encode_rle
 
 SHAPE = (30, 43)
 

@@ -14,8 +14,7 @@ from scipy.interpolate import CubicSpline
 from skimage.filters import threshold_otsu
 from skimage.transform import resize
 
-from cellmill.annotations.rle import decode_rle
-from cellmill.config.simulate import Simulate, image_settings, sample_names
+from cellmill.config.simulate import Simulate, image_settings, name_samples
 from cellmill.provenance import canonical
 from cellmill.shards import read_manifest
 from cellmill.simulation.detector import expose
@@ -32,6 +31,7 @@ from cellmill.simulation.population import Body, Occupancy, count_cover, label_v
 from cellmill.simulation.shapes import Footprint, close_splines, draw_outline, draw_vertices, fill_outline
 from cellmill.simulation.texture import draw_gradient_noise, draw_texture
 from cellmill.stages.simulate import simulate_shard
+from whole_images import decode_rle
 
 SMALL = {"size": (80, 112), "cells": (3, 8)}
 
@@ -673,6 +673,10 @@ def test_sample_twice_in_a_shard_is_refused(tmp_path):
 
 
 # Config
+
+
+def sample_names(simulate):
+    return [name.sample for name in name_samples(simulate)]
 
 
 def test_more_images_rename_and_change_none():

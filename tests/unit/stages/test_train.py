@@ -20,7 +20,7 @@ import torch
 import cellmill.stages.train
 import cellmill.training.batches
 from cellmill.config.preset import ModelPreset
-from cellmill.images.stored import IGNORE_LABEL, read_labels, write_image, write_labels
+from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
 from cellmill.models.registry import build_network
 from cellmill.models.weights import read_weights
 from cellmill.planning.runs import load_preset
@@ -31,6 +31,7 @@ from cellmill.training.optimisers import build_optimiser, learning_rate_at
 from cellmill.training.team import Team
 from cellmill.training.validation import validate
 from training_shards import image_set, network_of, tiny_preset, write_training_shard
+from whole_images import write_image
 
 WORKFLOW = Path(cellmill.training.batches.__file__).parents[2]
 

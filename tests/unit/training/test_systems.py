@@ -16,7 +16,7 @@ import torch
 
 import cellmill.training.stepping
 from cellmill.config.preset import ModelPreset
-from cellmill.images.stored import read_labels, read_probabilities
+from cellmill.images.stored import read_labels
 from cellmill.models.registry import build_network, count_parameters
 from cellmill.models.weights import read_weights
 from cellmill.planning.runs import load_preset, merge_preset
@@ -24,6 +24,7 @@ from cellmill.stages.predict import predict_shard
 from cellmill.stages.train import train_model
 from cellmill.training.checkpoints import Stopped
 from training_shards import merge, network_of, write_training_shard
+from whole_images import read_probabilities
 
 PRESETS = Path(__file__).resolve().parents[3] / "resources" / "models"
 GOLDEN = Path(__file__).with_name("golden_losses.json")

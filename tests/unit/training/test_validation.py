@@ -8,7 +8,7 @@ import torch
 
 import cellmill.inference.tiling
 import cellmill.training.validation
-from cellmill.images.stored import IGNORE_LABEL, read_labels, read_probabilities, write_labels
+from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
 from cellmill.models.registry import build_network
 from cellmill.models.weights import write_weights
 from cellmill.stages.predict import predict_shard
@@ -16,6 +16,7 @@ from cellmill.training.checkpoints import StopRequest
 from cellmill.training.validation import validate
 from sequence_shards import recurrent_preset, write_named_frames
 from training_shards import draw_cells, image_set, network_of, tiny_preset, write_training_shard
+from whole_images import read_probabilities
 
 CPU = torch.device("cpu")
 

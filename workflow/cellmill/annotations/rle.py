@@ -12,25 +12,6 @@ MAX_DIGITS = 18
 DIGITS_AND_BLANKS = b"0123456789 "
 
 
-def encode_rle(mask_yx: np.ndarray, *, order: str) -> str:
-    """Encode a mask as runs.
-
-    Parameters
-    ----------
-    mask_yx : ndarray of bool, shape (rows, columns)
-        One object.
-    order : "row" or "column"
-        Direction in which pixels are counted.
-
-    Returns
-    -------
-    str
-        Canonical: ascending runs that neither touch nor overlap; empty for an empty mask. Runs may continue past
-        the end of a row (or column).
-    """
-    return encode_crop(mask_yx, order=order, row=0, column=0, shape=mask_yx.shape)
-
-
 def encode_crop(mask_yx: np.ndarray, *, order: str, row: int, column: int, shape: tuple[int, ...]) -> str:
     """Encode a mask given inside its bounding box, without building the whole image.
 
@@ -48,7 +29,8 @@ def encode_crop(mask_yx: np.ndarray, *, order: str, row: int, column: int, shape
     Returns
     -------
     str
-        As `encode_rle`.
+        Canonical: ascending runs that neither touch nor overlap; empty for an empty mask. Runs may continue past
+        the end of a row (or column).
     """
     firsts, lengths = find_runs(mask_yx, order=order, row=row, column=column, shape=shape)
     return " ".join(map(str, np.stack((firsts + 1, lengths), axis=1).ravel().tolist()))
@@ -87,8 +69,8 @@ def find_runs(
     return pixels[places], np.diff(places, append=pixels.size)
 
 
-def decode_rle(text: str, *, shape: tuple[int, int], order: str, where: str) -> np.ndarray:
-    """Decode runs to a mask.
+def decode_crop(text: str, *, shape: tuple[int, int], order: str, where: str) -> tuple[int, int, np.ndarray]:
+    """Decode runs to a mask inside its bounding box, so that memory grows with the object and not with the image.
 
     Parameters
     ----------
@@ -103,30 +85,6 @@ def decode_rle(text: str, *, shape: tuple[int, int], order: str, where: str) -> 
 
     Returns
     -------
-    ndarray of bool, shape (rows, columns)
-
-    Raises
-    ------
-    ValueError
-        If the text is not made of pairs of whole numbers, a start or a length is below 1, runs overlap or
-        descend, or a run ends past the last pixel.
-    """
-    mask_yx = np.zeros(shape, dtype=bool)
-    row, column, crop_yx = decode_crop(text, shape=shape, order=order, where=where)
-    mask_yx[row : row + crop_yx.shape[0], column : column + crop_yx.shape[1]] = crop_yx
-    return mask_yx
-
-
-def decode_crop(text: str, *, shape: tuple[int, int], order: str, where: str) -> tuple[int, int, np.ndarray]:
-    """Decode runs to a mask inside its bounding box, so that memory grows with the object and not with the image.
-
-    Parameters
-    ----------
-    text, shape, order, where
-        As in `decode_rle`.
-
-    Returns
-    -------
     int, int
         Row and column of the box's first pixel.
     ndarray of bool
@@ -135,7 +93,8 @@ def decode_crop(text: str, *, shape: tuple[int, int], order: str, where: str) ->
     Raises
     ------
     ValueError
-        As `decode_rle`.
+        If the text is not made of pairs of whole numbers, a start or a length is below 1, runs overlap or
+        descend, or a run ends past the last pixel.
     """
     starts, lengths = parse_runs(text, shape=shape, where=where)
     return draw_runs(starts - 1, lengths, shape=shape, order=order)
@@ -151,7 +110,7 @@ def draw_runs(
     firsts, lengths : ndarray of int64
         First pixels, 0-based, and lengths, px, of ascending, non-empty runs inside the image that do not overlap.
     shape, order
-        As in `decode_rle`.
+        As in `decode_crop`.
 
     Returns
     -------
@@ -190,7 +149,7 @@ def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.nda
     Parameters
     ----------
     text, shape, where
-        As in `decode_rle`.
+        As in `decode_crop`.
 
     Returns
     -------
@@ -200,7 +159,7 @@ def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.nda
     Raises
     ------
     ValueError
-        As `decode_rle`.
+        As `decode_crop`.
     """
     numbers = _read_numbers(text, where=where)
     if numbers.size % 2:

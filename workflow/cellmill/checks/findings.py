@@ -1,6 +1,5 @@
 """Compare the images and annotations of a dataset, and describe what is unusual about them."""
 
-import logging
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -8,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-
-logger = logging.getLogger(__name__)
 
 COLUMNS = ["severity", "sample", "where", "finding", "advice"]
 IMAGE_COLUMNS = [

@@ -188,7 +188,7 @@ def measure_objects(instances: Sequence[Instance], *, shape: tuple[int, int]) ->
     judged = [instance for instance in instances if not instance.is_ignored]
     objects = [instance for instance in judged if instance.area_px > 0]
     areas = np.sort([instance.area_px for instance in objects]).astype(int)
-    overlapping, contested, repeated = _count_shared(objects)
+    overlapping, contested, repeated = count_shared(objects)
     names = ("min_area_px", "q05_area_px", "median_area_px", "q95_area_px", "max_area_px")
     quantiles = np.quantile(areas, (0, 0.05, 0.5, 0.95, 1)).tolist() if areas.size else [None] * len(names)
     return {
@@ -205,23 +205,6 @@ def measure_objects(instances: Sequence[Instance], *, shape: tuple[int, int]) ->
         "ignored_px": sum(instance.area_px for instance in instances if instance.is_ignored),
         "areas_px": areas.tolist(),
     }
-
-
-def count_overlaps(objects: Sequence[Instance]) -> tuple[int, int]:
-    """Count the objects that share pixels with another, and the shared pixels.
-
-    Parameters
-    ----------
-    objects : sequence of Instance
-        Objects, none of them empty.
-
-    Returns
-    -------
-    int, int
-        Objects; pixels, each counted once.
-    """
-    overlapping, contested, _ = _count_shared(objects)
-    return overlapping, contested
 
 
 def explain_order(readings: Mapping[str, TwoReadings], *, annotations: AnnotationSettings) -> list[str]:
@@ -263,8 +246,19 @@ def _name_images(samples: Sequence[str]) -> str:
     return f"{len(samples)} {'image' if len(samples) == 1 else 'images'} ({names})"
 
 
-def _count_shared(objects: Sequence[Instance]) -> tuple[int, int, int]:
-    """Count as `count_overlaps`, and also the excess of the summed areas over the covered pixels."""
+def count_shared(objects: Sequence[Instance]) -> tuple[int, int, int]:
+    """Count the objects that share pixels with another, and the shared pixels.
+
+    Parameters
+    ----------
+    objects : sequence of Instance
+        Objects, none of them empty.
+
+    Returns
+    -------
+    int, int, int
+        Objects; pixels, each counted once; and the excess of the summed areas over the covered pixels.
+    """
     sharing: set[int] = set()
     contested = repeated = 0
     for i, others in enumerate(_neighbours(objects)):

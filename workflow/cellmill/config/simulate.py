@@ -160,11 +160,6 @@ def name_samples(simulate: Simulate) -> list[SampleName]:
     ]
 
 
-def sample_names(simulate: Simulate) -> list[str]:
-    """List the names of the images of a simulated dataset."""
-    return [name.sample for name in name_samples(simulate)]
-
-
 def image_settings(simulate: Simulate) -> dict[str, Any]:
     """Return the settings that an image depends on: all but `images`, `scene` and `like`.
 

@@ -34,7 +34,6 @@ LAYOUT: dict[str, int] = {
     "matches_inclusive": len(IOU_PERCENT), **dict.fromkeys(BORDER_COUNTS, 1), "squared_error": 1, "confidence": BINS,
     **dict.fromkeys(SIZE_COUNTS, SIZES), "background": BINS, "foreground": BINS,
 }  # fmt: skip
-WIDTH = sum(LAYOUT.values())
 
 
 @dataclass(frozen=True)
@@ -82,12 +81,12 @@ def number_groups(names: Sequence[str]) -> np.ndarray:
 
 
 def pack_counts(counted: Mapping[str, Any]) -> np.ndarray:
-    """Convert the counts of an image to a row of WIDTH numbers, in the order of LAYOUT."""
+    """Convert the counts of an image to a row of numbers, in the order of LAYOUT."""
     return np.concatenate([np.atleast_1d(np.asarray(counted[name], dtype=np.float64)) for name in LAYOUT])
 
 
 def unpack_counts(numbers: np.ndarray) -> dict[str, np.ndarray]:
-    """Split rows of WIDTH numbers by name: name -> array of shape (rows,) or (rows, entries)."""
+    """Split rows of numbers by name: name -> array of shape (rows,) or (rows, entries)."""
     parts, first = {}, 0
     for name, width in LAYOUT.items():
         parts[name] = numbers[:, first] if width == 1 else numbers[:, first : first + width]
@@ -100,7 +99,7 @@ def score_counts(numbers: np.ndarray, *, with_free: bool = True) -> dict[str, np
 
     Parameters
     ----------
-    numbers : ndarray of float64, shape (rows, WIDTH)
+    numbers : ndarray of float64, shape (rows, numbers of LAYOUT)
         From `pack_counts`: rows of single images, of pooled images, or of bootstrap replicates.
     with_free : bool
         Whether to include FREE_METRICS.
@@ -139,7 +138,7 @@ def summarize_counts(numbers: np.ndarray, *, bootstrap: Bootstrap, with_free: bo
 
     Parameters
     ----------
-    numbers : ndarray of float64, shape (images, WIDTH)
+    numbers : ndarray of float64, shape (images, numbers of LAYOUT)
         As for `score_counts`, one row per image.
     bootstrap : Bootstrap
         Draws of these images.

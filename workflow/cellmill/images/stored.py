@@ -29,13 +29,6 @@ MAX_PLAIN_BYTES = 2**32 - 2**26
 IMAGE_STRIP_BYTES = 2**23
 
 
-def write_image(path: str | Path, image_yx: np.ndarray) -> None:
-    """Write a preprocessed image from one array: float32, shape (rows, columns)."""
-    assert image_yx.ndim == 2
-    assert image_yx.dtype == np.float32
-    write_image_bands(path, [image_yx], shape=image_yx.shape)
-
-
 def write_image_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
     """Write a preprocessed image from top to bottom, uncompressed, so that `tifffile.memmap` can open it.
 
@@ -150,22 +143,8 @@ def read_labels(path: str | Path) -> np.ndarray:
     return labels_yx
 
 
-def write_probabilities(path: str | Path, prob_cyx: np.ndarray) -> None:
-    """Write probability maps as compressed float16, in steps of at most 1/2048 (near 1).
-
-    Parameters
-    ----------
-    path : path
-        Ends in ``.tif``.
-    prob_cyx : ndarray of float, shape (channels, rows, columns)
-        Not thresholded.
-    """
-    assert prob_cyx.ndim == 3
-    write_probability_bands(path, [prob_cyx], shape=prob_cyx.shape[1:])
-
-
 def write_probability_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
-    """Write probability maps band by band, with the same bytes as `write_probabilities`.
+    """Write probability maps band by band as compressed float16, in steps of at most 1/2048 (near 1).
 
     Parameters
     ----------
@@ -173,7 +152,7 @@ def write_probability_bands(path: str | Path, bands: Iterable[np.ndarray], *, sh
         Ends in ``.tif``. Channels are stored in sequence, so all but the first are kept in compressed temporary files
         in the same folder until they are written.
     bands : iterable of ndarray of float, shape (channels, rows of the band, columns)
-        Together of size `shape`.
+        Together of size `shape`; not thresholded. The bytes of the file do not depend on the height of the bands.
     shape : tuple of int
         (rows, columns) of the image.
     """
@@ -204,12 +183,6 @@ def _encode_channels(bands: Iterable[np.ndarray], *, rows: int, waiting: Sequenc
         file.seek(0)
         for size in sizes:
             yield file.read(size)
-
-
-def read_probabilities(path: str | Path) -> np.ndarray:
-    """Read probability maps that `write_probabilities` wrote: float32, shape (channels, rows, columns)."""
-    array = _read_own(path).astype(np.float32)
-    return array if array.ndim == 3 else array[np.newaxis]
 
 
 def list_bands(shape: tuple[int, int], *, pixels: int = BAND_PIXELS) -> list[slice]:
@@ -248,7 +221,7 @@ def pick_rows(read: Callable[[int, int], np.ndarray], rows: slice | np.ndarray, 
 
 
 class StoredRows:
-    """An image written by `write_probabilities` or `write_labels`, read by rows.
+    """An image written by `write_probability_bands` or `write_labels`, read by rows.
 
     Parameters
     ----------

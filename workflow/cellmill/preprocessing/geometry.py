@@ -91,31 +91,6 @@ def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | l
     return Geometry(raw_rows, raw_columns, mode, rows, columns, _offset(raw_rows, rows), _offset(raw_columns, columns))
 
 
-def fit_image(image_yx: np.ndarray, geometry: Geometry, *, pad_value: float) -> np.ndarray:
-    """Bring an image to its fitted size.
-
-    Parameters
-    ----------
-    image_yx : ndarray of shape (raw rows, raw columns), any real dtype
-    geometry : Geometry
-        From `plan_fit`.
-    pad_value : float
-        For pixels outside the raw frame.
-
-    Returns
-    -------
-    ndarray of float32, shape (rows, columns)
-    """
-    _check_shape(image_yx, geometry.raw_shape)
-    return fit_rows(
-        image_yx,
-        geometry,
-        rows=slice(0, geometry.rows),
-        raw_rows=slice(0, geometry.raw_rows),
-        pad_value=pad_value,
-    )
-
-
 def raw_rows_of(geometry: Geometry, rows: slice) -> slice:
     """Return the raw rows that contribute to some rows of the fitted frame; an empty slice for padding."""
     if geometry.mode == "resize":
@@ -208,44 +183,8 @@ def fit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry,
     return fitted_yx
 
 
-def unfit_labels(labels_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Map a fitted label image back to the raw frame by nearest neighbour.
-
-    Parameters
-    ----------
-    labels_yx : ndarray of integers, shape (rows, columns)
-    geometry : Geometry
-        Geometry used for fitting.
-
-    Returns
-    -------
-    ndarray of the same dtype, shape (raw rows, raw columns)
-        0 outside the fitted frame.
-    """
-    _check_shape(labels_yx, geometry.shape)
-    return unfit_label_rows(lambda numbers: labels_yx[numbers], geometry, slice(0, geometry.raw_rows))
-
-
-def unfit_probability(prob_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-    """Map a fitted probability map back to the raw frame.
-
-    Parameters
-    ----------
-    prob_yx : ndarray of float, shape (rows, columns)
-    geometry : Geometry
-        Geometry used for fitting its image.
-
-    Returns
-    -------
-    ndarray of float32, shape (raw rows, raw columns)
-        Resampled as in `resample` if the frame was resized; 0 outside the fitted frame.
-    """
-    _check_shape(prob_yx, geometry.shape)
-    return unfit_image_rows(prob_yx, geometry, slice(0, geometry.raw_rows))
-
-
 def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry, rows: slice) -> np.ndarray:
-    """Map a fitted label image back to some rows of the raw frame, identical to those of `unfit_labels`.
+    """Map a fitted label image back to some rows of the raw frame by nearest neighbour.
 
     Parameters
     ----------
@@ -258,7 +197,8 @@ def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometr
 
     Returns
     -------
-    ndarray, shape (rows, raw columns)
+    ndarray of the same dtype, shape (rows, raw columns)
+        0 outside the fitted frame. Independent of how the frame is divided into rows.
     """
     numbers = np.arange(rows.start, rows.stop)
     if geometry.mode == "resize":
@@ -275,7 +215,7 @@ def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometr
 
 
 def unfit_image_rows(image_yx: np.ndarray | RowSource, geometry: Geometry, rows: slice) -> np.ndarray:
-    """Map a fitted image back to some rows of the raw frame, identical to those of `unfit_probability`.
+    """Map a fitted image or probability map back to some rows of the raw frame.
 
     Parameters
     ----------
@@ -289,6 +229,7 @@ def unfit_image_rows(image_yx: np.ndarray | RowSource, geometry: Geometry, rows:
     Returns
     -------
     ndarray of float32, shape (rows, raw columns)
+        Resampled as in `resample` if the frame was resized; 0 outside the fitted frame.
     """
     if geometry.mode != "resize":
         return unfit_label_rows(lambda numbers: np.asarray(image_yx[numbers], np.float32), geometry, rows)

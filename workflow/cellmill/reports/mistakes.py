@@ -8,12 +8,12 @@ import numpy as np
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.metrics.instance import Overlaps, Tally, add_tallies, judge_tally, tally_overlaps
 
-KINDS = ("found", "missed", "false", "split", "merged")
-
 
 @dataclass(frozen=True)
 class Mistakes:
-    """The kind of each true and of each predicted object, by label, and the number of objects of each of KINDS.
+    """The kind of each true and of each predicted object, by label, and the number of objects of each kind.
+
+    The kinds are found, missed, false, split and merged.
 
     A predicted object matches a true one if their intersection over union exceeds one half. An unmatched true object
     is split if it contains most of each of two or more predicted objects. An unmatched predicted object is merged if

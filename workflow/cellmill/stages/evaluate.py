@@ -79,7 +79,7 @@ class Group:
 
     @functools.cached_property
     def numbers(self) -> np.ndarray:
-        """Counts of the images, shape (images, WIDTH). Read it after adding all images, as it empties `rows`."""
+        """Counts of the images, one row per image. Read it after adding all images, as it empties `rows`."""
         numbers = np.stack(self.rows)
         self.rows.clear()
         return numbers
