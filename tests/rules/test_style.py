@@ -1,5 +1,7 @@
 """Formatting, linting and type checks; a failure prints the command that repairs it."""
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -38,3 +40,21 @@ def test_rule_files_keep_their_size():
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         limit = 220 if path.name in ("common.smk", "inputs.smk") else 120
         assert len(path.read_text().splitlines()) <= limit, path.name
+
+
+def documented(path):
+    """Yield the docstrings of a module, of its classes and of its functions."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield text
+
+
+def test_docstrings_open_with_what_is_done():
+    """Functions return, report or raise; they do not give, say or tell."""
+    sources = [*(ROOT / "workflow").rglob("*.py"), *(ROOT / "docs").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+    wrong = [
+        f"{path.relative_to(ROOT)}: {text.splitlines()[0]}"
+        for path in sources for text in documented(path) if re.match(r"(Give|Say|Tell|Name)s?\b", text)
+    ]  # fmt: skip
+    assert wrong == []
