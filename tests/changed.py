@@ -21,6 +21,7 @@ OTHERS = {
     "docs/generate/scenes.py": ("tests/unit/docs/test_scenes.py",),
     "docs/scenes.md": ("tests/unit/docs/test_scenes.py",),
     "docs/generate/systems.py": ("tests/unit/docs/test_systems_table.py", "tests/unit/config/test_config.py"),
+    "workflow/cellmill/reports/templates/": ("tests/unit/stages/test_report.py",),
     "docs/": ("tests/unit/docs/test_readme.py", "tests/unit/config/test_config.py"),
     "resources/models/": ("tests/unit/config/test_presets.py",),
     "resources/scenes/": ("tests/unit/docs/test_scenes.py",),
@@ -87,7 +88,7 @@ def select_tests(changed: Iterable[str], *, root: Path) -> list[str]:
 
 
 def _tests_of(path: PurePosixPath, root: Path) -> Iterable[str]:
-    if path.is_relative_to(LIBRARY) and path.suffix:
+    if path.is_relative_to(LIBRARY) and path.suffix == ".py":
         package = UNIT / path.relative_to(LIBRARY).parent
         return _tests_named(path.stem, package, root)
     if path.parent.as_posix() == "workflow/scripts":

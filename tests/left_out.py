@@ -34,7 +34,8 @@ def closing_lines(reasons: Iterable[str]) -> list[str]:
     if not counts:
         return ["left out: no test"]
     lines = [f"  {count} x {reason}" for reason, count in counts.most_common()]
-    return [f"left out: {sum(counts.values())} tests", *lines]
+    tests = sum(counts.values())
+    return [f"left out: {tests} test{'' if tests == 1 else 's'}", *lines]
 
 
 def not_allowed_in_ci(reasons: Iterable[str]) -> list[str]:

@@ -10,9 +10,9 @@ from cellmill.images.axes import MAX_DECODED_BYTES, MAX_PIXELS
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX
 from pipeline.bad_inputs.cases import CASES, Case
 
+GIB = 2**30
 COMMAND = "make reference"
 PAGE = Path(__file__).resolve().parents[1] / "inputs.md"
-MIB, GIB = 2**20, 2**30
 
 # kind (a value of KIND_OF_SUFFIX, or a folder) -> bit depths, axes, stacks, notes
 IMAGE_FORMATS = {

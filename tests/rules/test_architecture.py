@@ -149,5 +149,9 @@ def test_a_rule_reaches_no_more_modules_than_its_work_needs(stage):
     assert len(reached - {"cellmill.runlog"}) + 1 <= REACHED[stage]
 
 
+def test_no_module_is_named_for_what_is_left_over():
+    assert not {module.rpartition(".")[2] for module in TREES} & {"utils", "util", "helpers", "common", "misc"}
+
+
 def test_every_rule_has_a_limit():
     assert set(REACHED) == {script.stem for script in SCRIPTS}

@@ -45,7 +45,7 @@ def test_elsewhere_tests_are_skipped_and_counted_in_the_closing_lines(tmp_path, 
     if cause == "nothing":
         assert "left out: no test" in finished.stdout
     else:
-        assert "left out: 1 tests" in finished.stdout
+        assert "left out: 1 test\n" in finished.stdout
         assert "1 x " in finished.stdout
         assert "no tool" in finished.stdout
 

@@ -38,7 +38,7 @@ class Case:
     top: dict[str, Any] = field(default_factory=dict)
     # whether only the stage check detects it
     is_judged_by_check_only: bool = False
-    # skipped as root, who may read every file
+    # about file permissions: root runs it without the right to read every file
     needs_rights: bool = False
     # start of the name of the sample whose shard fails
     spoilt: str = "bad"
@@ -173,7 +173,7 @@ def an_empty_file(folder):
 
 
 @case("Image files", "check", "{folder}/images/bad.png: expected a readable PNG image, " + DAMAGED)
-def a_png_that_is_cut_off(folder):
+def a_truncated_png(folder):
     return bad_image(folder, imagecodecs.png_encode(pixels())[:120])
 
 
@@ -185,7 +185,7 @@ def a_png_with_a_wrong_checksum(folder):
 
 
 @case("Image files", "check", "{folder}/images/bad.tif: expected a readable TIFF image, " + DAMAGED)
-def a_tiff_that_is_cut_off(folder):
+def a_truncated_tiff(folder):
     section = images(folder, suffix="tif")
     path = put_tiff(folder / "images/bad.tif", pixels(), compression="zlib")
     path.write_bytes(path.read_bytes()[:-40])
@@ -198,7 +198,7 @@ def a_tiff_without_pixels(folder):
 
 
 @case("Image files", "check", "{folder}/images/bad.jpg: expected a readable JPEG image, " + DAMAGED)
-def a_jpeg_that_is_cut_off(folder):
+def a_truncated_jpeg(folder):
     section = images(folder, skip="bad", images=f"{folder}/images/{{sample}}.*")
     put(folder / "images/bad.jpg", imagecodecs.jpeg_encode(pixels())[:-40])
     return section
@@ -209,7 +209,7 @@ def a_jpeg_that_is_cut_off(folder):
     "{folder}/images/bad.jpg: expected a grey or RGB JPEG, found 4 colour components. "
     "Save it as RGB, preferably as PNG or TIFF.",
 )  # fmt: skip
-def a_jpeg_for_the_printer(folder):
+def a_cmyk_jpeg(folder):
     section = images(folder, skip="bad", images=f"{folder}/images/{{sample}}.*")
     stream = io.BytesIO()
     Image.new("CMYK", (COLUMNS, ROWS)).save(stream, "JPEG")
@@ -270,7 +270,7 @@ def a_decompression_bomb(folder):
 
 
 @case("Image files", "check", "{folder}/images/bad.tif: expected a readable TIFF image, " + DAMAGED)
-def a_tiff_header_that_promises_pixels(folder):
+def a_tiff_header_with_too_large_a_size(folder):
     section = bad_tiff(folder, pixels())
     path = folder / "images/bad.tif"
     with tifffile.TiffFile(path, mode="r+b") as tif:
@@ -280,7 +280,7 @@ def a_tiff_header_that_promises_pixels(folder):
 
 
 @case("Image files", "check", "{folder}/images/bad.tif: expected a readable TIFF image, " + DAMAGED)
-def a_tiff_header_that_promises_more_strips_than_there_are(folder):
+def a_tiff_header_with_too_many_strips(folder):
     section = images(folder, suffix="tif")
     path = put_tiff(folder / "images/bad.tif", pixels(), compression="zlib", rowsperstrip=4)
     with tifffile.TiffFile(path, mode="r+b") as tif:
@@ -289,7 +289,7 @@ def a_tiff_header_that_promises_more_strips_than_there_are(folder):
 
 
 @case("Image files", "check", "{folder}/images/bad.tif: expected a readable TIFF image, " + DAMAGED)
-def a_tiff_whose_directory_lies_nowhere(folder):
+def a_tiff_with_an_invalid_directory_offset(folder):
     return bad_image(folder, b"II*\x00\xff\xff\xff\x7f" + b"\0" * 40, suffix="tif")
 
 
@@ -300,7 +300,7 @@ NOT_FINITE = "Replace these values in the file."
     "Image files", "check",
     "{folder}/images/bad.tif: expected finite values, found 2 pixels that are NaN or infinite. " + NOT_FINITE,
 )  # fmt: skip
-def pixels_that_are_nan(folder):
+def pixels_with_nan(folder):
     image_yx = pixels().astype(np.float32)
     image_yx[2, 3:5] = np.nan
     return bad_tiff(folder, image_yx)
@@ -310,7 +310,7 @@ def pixels_that_are_nan(folder):
     "Image files", "check",
     "{folder}/images/bad.tif: expected finite values, found 1 pixels that are NaN or infinite. " + NOT_FINITE,
 )  # fmt: skip
-def a_pixel_that_is_infinite(folder):
+def an_infinite_pixel(folder):
     image_yx = pixels().astype(np.float64)
     image_yx[2, 3] = np.inf
     return bad_tiff(folder, image_yx)
@@ -330,7 +330,7 @@ def complex_pixels(folder):
     "{folder}/images/bad.png: expected an opaque image, found alpha from 0 to 255. Export the image without alpha, or "
     "set preprocess.channel to the number of one channel.",
 )  # fmt: skip
-def an_image_that_is_transparent_in_places(folder):
+def an_image_with_transparent_pixels(folder):
     rgba = np.stack([pixels(), pixels() // 2, pixels(), np.full((ROWS, COLUMNS), 255, np.uint8)], axis=2)
     rgba[0, 0, 3] = 0
     return bad_image(folder, imagecodecs.png_encode(rgba))
@@ -364,7 +364,7 @@ def a_channel_of_a_grey_image(folder):
     "Image files", "check",
     "{folder}/images/bad.tif: expected at least 8 channels, found 2. Set preprocess.channel to a number from 0 to 1.",
 )  # fmt: skip
-def a_channel_that_is_not_there(folder):
+def a_missing_channel(folder):
     changes = {"preprocess": {"channel": 7}}
     return bad_tiff(folder, _channels(), changes=changes, imagej=True, metadata={"axes": "CYX"})
 
@@ -383,7 +383,7 @@ def more_weights_than_channels(folder):
     "{folder}/images/bad.czi: expected one of .png, .jpg, .jpeg, .tif, .tiff, or an OME-Zarr folder, found the suffix "
     "'.czi'. Convert the image to TIFF or PNG.",
 )  # fmt: skip
-def a_format_of_a_microscope(folder):
+def a_microscope_format(folder):
     section = images(folder, skip="bad", images=f"{folder}/images/{{sample}}.*")
     put(folder / "images/bad.czi", b"ZISRAWFILE")
     return section
@@ -395,7 +395,7 @@ def a_format_of_a_microscope(folder):
     "Check the path and the file permissions.",
     needs_rights=True,
 )  # fmt: skip
-def a_file_that_nobody_may_read(folder):
+def a_file_without_read_permission(folder):
     section = images(folder)
     (folder / "images/bad.png").chmod(0)
     return section
@@ -409,7 +409,7 @@ def a_file_that_nobody_may_read(folder):
     "datasets.{name}.images: expected metadata that define the axes of the stack, found axes IYX of 3 x 12 x 16 in "
     "{folder}/images/bad.tif. Set stack.axis to time (one sequence), z (a z-stack), or channel (one image).",
 )  # fmt: skip
-def a_stack_that_does_not_say_of_what(folder):
+def a_stack_without_axis_metadata(folder):
     return bad_tiff(folder, np.stack([pixels()] * 3), photometric="minisblack", metadata=None)
 
 
@@ -461,7 +461,7 @@ def frames_in_the_path_and_in_the_file(folder):
     "{folder}/labels/bad.tif: expected 3 planes along T, found axes TYX of 2 x 12 x 16. "
     "Use the same planes in all stacks of a dataset and in their annotations.",
 )  # fmt: skip
-def a_stack_of_labels_that_is_too_short(folder):
+def a_stack_of_labels_with_too_few_planes(folder):
     axes = {"imagej": True, "metadata": {"axes": "TYX"}}
     for sample in SAMPLES:
         put_tiff(folder / f"images/{sample}.tif", np.stack([pixels()] * 3), **axes)
@@ -527,7 +527,7 @@ def a_store_without_scales(folder):
 
 
 @case("OME", "plan", "{folder}/zarr/bad.zarr: expected a readable OME-Zarr image, " + DAMAGED)
-def a_store_whose_metadata_are_no_json(folder):
+def a_store_with_metadata_that_are_not_json(folder):
     section = stores(folder)
     put(folder / "zarr/bad.zarr/.zattrs", '{"multiscales": [')
     return section
@@ -567,7 +567,7 @@ def a_store_without_its_array(folder):
 
 
 @case("OME", "check", "{folder}/zarr/bad.zarr: expected a readable OME-Zarr image, " + DAMAGED)
-def a_store_with_half_a_chunk(folder):
+def a_store_with_a_truncated_chunk(folder):
     section = stores(folder)
     put(folder / "zarr/bad.zarr/0/0.0", pixels().tobytes()[:50])
     return section
@@ -596,7 +596,7 @@ def a_store_of_one_huge_chunk(folder):
     "{folder}/zarr/bad.zarr: expected an axis for each of the 2 dimensions, found 3 axes (CYX). "
     "Write the image again with an OME-Zarr library.",
 )  # fmt: skip
-def a_store_of_another_number_of_axes(folder):
+def a_store_with_a_wrong_number_of_axes(folder):
     return stores(folder, axes="cyx")
 
 
@@ -608,7 +608,7 @@ def a_store_of_another_number_of_axes(folder):
     "datasets.{name}.images: expected a folder {folder}/imagse, found none. Check the path, which is relative to the "
     "working directory ({folder} exists and contains images/, labels/).",
 )  # fmt: skip
-def a_folder_that_is_not_there(folder):
+def a_missing_folder(folder):
     return images(folder) | {"images": f"{folder}/imagse/{{sample}}.png"}
 
 
@@ -617,7 +617,7 @@ def a_folder_that_is_not_there(folder):
     "datasets.{name}.images: expected files that match '{folder}/images/{sample}.tif', found none. {folder}/images "
     "contains bad.png, good.png, other.png. Check folders and suffix, including upper and lower case.",
 )  # fmt: skip
-def a_pattern_that_matches_nothing(folder):
+def a_pattern_without_matches(folder):
     return images(folder) | {"images": f"{folder}/images/{{sample}}.tif"}
 
 
@@ -627,7 +627,7 @@ def a_pattern_that_matches_nothing(folder):
     "'{folder}/images/{sample.png'. Close each brace.",
     followers=1,
 )  # fmt: skip
-def a_brace_that_is_not_closed(folder):
+def an_unclosed_brace(folder):
     return images(folder) | {"images": f"{folder}/images/{{sample.png"}
 
 
@@ -638,7 +638,7 @@ LINK = "which does not exist. Repair or remove the link."
     "Names and patterns", "plan",
     "{folder}/images/bad.png: expected a readable file, found a symbolic link to gone.png, " + LINK,
 )  # fmt: skip
-def a_link_that_leads_nowhere(folder):
+def a_broken_link(folder):
     section = images(folder, skip="bad")
     (folder / "images/bad.png").symlink_to("gone.png")
     return section
@@ -648,7 +648,7 @@ def a_link_that_leads_nowhere(folder):
     "Names and patterns", "plan",
     "{folder}/images/bad.png: expected a readable file, found a symbolic link to loop.png, " + LINK,
 )  # fmt: skip
-def links_that_go_in_a_circle(folder):
+def circular_links(folder):
     section = images(folder, skip="bad")
     (folder / "images/bad.png").symlink_to("loop.png")
     (folder / "images/loop.png").symlink_to("bad.png")
@@ -732,7 +732,7 @@ def annotations_in_a_folder_of_another_alphabet(folder):
     "datasets.{name}.images: {folder}/images/" + 220 * "n" + ".png: expected a valid file name, found the sample name '"
     + 220 * "n" + "', which is longer than 200 bytes. Rename the file.",
 )  # fmt: skip
-def a_name_without_end(folder):
+def a_very_long_name(folder):
     section = images(folder)
     put_png(folder / f"images/{220 * 'n'}.png", pixels())
     return section
@@ -754,7 +754,7 @@ def two_images_of_one_sample(folder):
     "datasets.{name}.images: expected one image for each frame, found {folder}/01/t001.png and {folder}/01/t1.png for frame "
     "1 of sequence '01'. Remove one, or put {sequence} where the paths differ.",
 )  # fmt: skip
-def a_frame_that_is_there_twice(folder):
+def a_duplicate_frame(folder):
     section = frames(folder)
     put_png(folder / "01/t1.png", pixels())
     return section
@@ -789,7 +789,7 @@ def an_image_without_annotation(folder):
     "datasets.{name}.annotations: expected annotations of the images (such as bad, good, other), found none in "
     "{folder}/lables/{sample}.png. Check that the names match, because {sample} links images and annotations.",
 )  # fmt: skip
-def annotations_that_are_not_there(folder):
+def missing_annotation_files(folder):
     section = images(folder)
     section["annotations"]["path"] = f"{folder}/lables/{{sample}}.png"
     return section
@@ -812,7 +812,7 @@ def several_files_for_one_image(folder):
     "datasets.{name}.annotations.path: expected wildcards of the images, found {well}, which their paths do not contain. Use "
     "the wildcards of images (sample).",
 )  # fmt: skip
-def a_wildcard_that_no_image_has(folder):
+def a_wildcard_missing_in_the_images(folder):
     section = images(folder)
     section["annotations"]["path"] = f"{folder}/labels/{{well}}/{{sample}}.png"
     return section
@@ -822,7 +822,7 @@ def a_wildcard_that_no_image_has(folder):
     "Annotation images", "plan",
     "{folder}/bad/masks/2.png: expected a readable file, found a symbolic link to gone.png, " + LINK,
 )  # fmt: skip
-def a_mask_that_is_a_link_to_nowhere(folder):
+def a_mask_that_is_a_broken_link(folder):
     section = images(folder)
     for sample in SAMPLES:
         put_png(folder / f"{sample}/masks/1.png", mask())
@@ -849,12 +849,12 @@ RENUMBER = "Renumber the objects, or set annotations.ignore_value to the number 
     "sample bad, {folder}/labels/bad.png: expected an annotation of 12 rows and 16 columns, the size of its image, found "
     "16 rows and 12 columns. " + FULL_SIZE,
 )  # fmt: skip
-def a_mask_that_lies_on_its_side(folder):
+def a_transposed_mask(folder):
     return labels(folder, np.ascontiguousarray(mask().T))
 
 
 @case("Annotation images", "check", "{folder}/labels/bad.png: expected a readable PNG image, " + DAMAGED)
-def a_mask_that_is_cut_off(folder):
+def a_truncated_mask(folder):
     section = images(folder)
     put(folder / "labels/bad.png", imagecodecs.png_encode(pixels())[:120])
     return section
@@ -918,7 +918,7 @@ def a_label_image_in_colours(folder):
     "sample bad, {folder}/labels/bad.png: expected whole object numbers from 0, except 65535, found 65535. "
     + RENUMBER,
 )  # fmt: skip
-def a_label_that_means_ignored(folder):
+def a_label_reserved_for_ignored_pixels(folder):
     labels_yx = mask().astype(np.uint16)
     labels_yx[0, 0] = 65535
     return labels(folder, labels_yx)
@@ -937,7 +937,7 @@ def a_negative_label(folder):
     "sample bad, {folder}/labels/bad.tif: expected whole object numbers from 0, except 65535, found 0.5. "
     + RENUMBER,
 )  # fmt: skip
-def half_a_label(folder):
+def a_fractional_label(folder):
     return labels(folder, mask().astype(np.float32) / 2, suffix="tif")
 
 
@@ -945,7 +945,7 @@ def half_a_label(folder):
     "Annotation images", "check",
     "{folder}/labels/bad.tif: expected finite values, found 24 pixels that are NaN or infinite. " + NOT_FINITE,
 )  # fmt: skip
-def a_label_that_is_nan(folder):
+def a_nan_label(folder):
     labels_yx = mask().astype(np.float32)
     labels_yx[labels_yx == 1] = np.nan
     return labels(folder, labels_yx, suffix="tif")
@@ -993,7 +993,7 @@ ROW = "sample bad, {folder}/train.csv, row 2: "
     RUNS, "plan",
     "datasets.{name}.annotations.table: expected a table, found no file {folder}/no.csv. Check the path.",
 )  # fmt: skip
-def a_table_that_is_not_there(folder):
+def a_missing_table(folder):
     return annotated(folder, format="rle", table=f"{folder}/no.csv", order="row")
 
 
@@ -1002,7 +1002,7 @@ def a_table_that_is_not_there(folder):
     "datasets.{name}.annotations.table: {folder}/train.csv: expected a CSV table, found something else (<...>). Save the "
     "table as CSV in UTF-8.",
 )  # fmt: skip
-def a_table_that_is_empty(folder):
+def an_empty_table(folder):
     return annotated(folder, file="train.csv", format="rle", table=f"{folder}/train.csv", order="row")
 
 
@@ -1021,7 +1021,7 @@ def a_spreadsheet_called_csv(folder):
     "datasets.{name}.annotations.table: {folder}/train.csv: expected a CSV table, found something else (<...>). Save the "
     "table as CSV in UTF-8.",
 )  # fmt: skip
-def a_table_of_another_alphabet(folder):
+def a_table_in_another_encoding(folder):
     section = table(folder, GOOD_RUN)
     with (folder / "train.csv").open("ab") as stream:
         stream.write(b"gr\xfcn,1 1\n")
@@ -1034,7 +1034,7 @@ def a_table_of_another_alphabet(folder):
     "EncodedPixels, found file, pixels. Set annotations.sample_column and annotations.rle_column to names in the table's "
     "first row.",
 )  # fmt: skip
-def a_table_of_other_columns(folder):
+def a_table_without_the_expected_columns(folder):
     return table(folder, GOOD_RUN, head="file,pixels")
 
 
@@ -1064,7 +1064,7 @@ def a_table_without_an_order(folder):
 
 @case(
     RUNS, "check",
-    ROW + "expected pairs of start and length, found 3 numbers. The text is cut off: export the table again.",
+    ROW + "expected pairs of start and length, found 3 numbers. The text is truncated: export the table again.",
 )  # fmt: skip
 def a_run_without_a_length(folder):
     return table(folder, "54 6 70")
@@ -1118,7 +1118,7 @@ def letters_among_runs(folder):
     ROW + "expected an annotation of 12 rows and 16 columns, the size of its image, found height 16 and width 12. "
     + FULL_SIZE,
 )  # fmt: skip
-def a_size_that_differs(folder):
+def a_size_different_from_the_image(folder):
     return table(folder, GOOD_RUN, head="id,annotation,height,width", extra=",16,12")
 
 
@@ -1127,7 +1127,7 @@ def a_size_that_differs(folder):
     "{folder}/train.csv, row 2: expected height and width in pixels, found 'tall' and '12'. "
     "Correct them, or remove both.",
 )  # fmt: skip
-def a_size_that_is_no_number(folder):
+def a_size_that_is_not_a_number(folder):
     return table(folder, GOOD_RUN, head="id,annotation,height,width", extra=",tall,12")
 
 
@@ -1137,7 +1137,7 @@ def a_size_that_is_no_number(folder):
     "are counted by column. Set annotations.order to column.",
     is_judged_by_check_only=True,
 )  # fmt: skip
-def runs_counted_the_other_way(folder):
+def runs_in_the_other_pixel_order(folder):
     section = images(folder)
     rows = ["id,annotation"]
     for sample in SAMPLES:
@@ -1178,9 +1178,9 @@ ANNOTATION = "sample bad, {folder}/train.json, annotation 1: "
 @case(
     "COCO", "plan",
     COCO_FILE + "expected JSON, found something else (<...>). "
-    "Export the file again: it is cut off, contains NaN or Infinity, or has another format.",
+    "Export the file again: it is truncated, contains NaN or Infinity, or has another format.",
 )  # fmt: skip
-def a_coco_file_that_is_cut_off(folder):
+def a_truncated_coco_file(folder):
     section = coco(folder, [])
     path = folder / "train.json"
     path.write_bytes(path.read_bytes()[:100])
@@ -1208,9 +1208,9 @@ def an_annotation_of_no_image(folder):
 @case(
     "COCO", "plan",
     COCO_FILE + "expected JSON, found something else (<...>). "
-    "Export the file again: it is cut off, contains NaN or Infinity, or has another format.",
+    "Export the file again: it is truncated, contains NaN or Infinity, or has another format.",
 )  # fmt: skip
-def a_coordinate_that_is_nan(folder):
+def a_nan_coordinate(folder):
     return coco(folder, [[5, 3, float("nan"), 3, 11, 7]])
 
 
@@ -1218,7 +1218,7 @@ def a_coordinate_that_is_nan(folder):
     "COCO", "plan",
     COCO_FILE + "expected COCO entries, found lists nested 50 levels deep. " + NOT_COCO,
 )  # fmt: skip
-def a_file_of_nothing_but_brackets(folder):
+def a_deeply_nested_file(folder):
     section = coco(folder, [])
     put(folder / "train.json", '{"images": ' + "[" * 5000 + "]" * 5000 + "}")
     return section
@@ -1237,9 +1237,9 @@ def an_image_of_another_size(folder):
 
 @case(
     "COCO", "check",
-    ANNOTATION + "expected an x and a y for every point, found 7 numbers. The outline is cut off: export the file again.",
+    ANNOTATION + "expected an x and a y for every point, found 7 numbers. The outline is truncated: export the file again.",
 )  # fmt: skip
-def a_point_without_its_y(folder):
+def a_point_without_y(folder):
     return coco(folder, [[5, 3, 11, 3, 11, 7, 5]])
 
 
@@ -1255,7 +1255,7 @@ def counts_of_fewer_pixels(folder):
     "COCO", "check",
     ANNOTATION + "expected compressed runs of the characters '0' to 'o', found '!' at character 3. " + EXPORT_AGAIN,
 )  # fmt: skip
-def a_damaged_text_of_runs(folder):
+def damaged_run_lengths(folder):
     return coco(folder, {"size": [ROWS, COLUMNS], "counts": "d1!4"})
 
 
@@ -1264,7 +1264,7 @@ def a_damaged_text_of_runs(folder):
     ANNOTATION + "expected a segmentation (outlines or runs), found none. "
     "Annotate the outline: a bounding box alone does not define the object's pixels.",
 )  # fmt: skip
-def a_bounding_box_alone(folder):
+def a_bounding_box_without_outline(folder):
     return coco(folder, None, annotations=[{"id": 1, "image_id": 1, "bbox": [5, 3, 6, 4]}])
 
 
@@ -1287,7 +1287,7 @@ def tracked(folder: Path, text: str) -> dict[str, Any]:
     "of 1 labels not listed for it: 1 (not listed). " + PAIR,
     spoilt="01_000",
 )  # fmt: skip
-def a_label_that_is_no_track(folder):
+def a_label_without_track(folder):
     return tracked(folder, "2 0 2 0\n")
 
 
@@ -1388,7 +1388,7 @@ def fewer_images_than_parts(folder):
     "datasets.{name}.split.by: expected {sequence} or {frame} in the path of the images to split by sequence, found none. "
     "Add one of them to `images`, or split by image.",
 )  # fmt: skip
-def sequences_that_no_path_names(folder):
+def sequences_missing_in_the_paths(folder):
     return images(folder, split={"by": "sequence"})
 
 
@@ -1397,7 +1397,7 @@ def sequences_that_no_path_names(folder):
     "datasets.{name}.split: expected at least 7 frames to cut three blocks with gap 2, found 3 in '01'. Lower the gap, or "
     "split by sequence.",
 )  # fmt: skip
-def blocks_without_room_for_the_gap(folder):
+def sequences_too_short_for_the_gap(folder):
     return frames(folder, split={"by": "blocks", "gap": 2})
 
 
@@ -1413,7 +1413,7 @@ ONCE = (
 
 
 @case("Splits", "plan", ONCE + "the unknown parts ['trian']. Correct the rows.")
-def a_part_that_nobody_knows(folder):
+def an_unknown_part(folder):
     return split_table(folder, "sample,split\nbad,trian\ngood,validation\nother,test\n")
 
 
@@ -1437,7 +1437,7 @@ def a_split_without_training(folder):
     "datasets.{name}.split.stratify: expected a wildcard of images or a column of the annotation table, found 'stain'. "
     "Known: sample.",
 )  # fmt: skip
-def a_class_that_no_path_names(folder):
+def a_class_missing_in_the_paths(folder):
     return images(folder, split={"stratify": "stain"})
 
 
@@ -1446,7 +1446,7 @@ def a_class_that_no_path_names(folder):
     "datasets.{name}.annotations.table: {folder}/train.csv: expected a column 'well', found id, annotation. Set "
     "class_column, group_by or stratify to an existing column.",
 )  # fmt: skip
-def a_group_that_no_column_names(folder):
+def a_group_without_a_column(folder):
     return table(folder, GOOD_RUN) | {"split": {"group_by": "well"}}
 
 
@@ -1473,7 +1473,7 @@ def frames_of_a_sequence_on_two_sides(folder):
     "datasets.{name}.annotations.table: {folder}/train.csv: expected one column annotation, found 2. Remove or rename the "
     "others.",
 )  # fmt: skip
-def a_column_that_is_there_twice(folder):
+def a_duplicate_column(folder):
     data = "id,annotation,annotation\nbad,1 3,5 2\n"
     return annotated(folder, data=data, file="train.csv", format="rle", table=f"{folder}/train.csv", order="row")
 
@@ -1482,7 +1482,7 @@ def a_column_that_is_there_twice(folder):
     "Splits", "plan",
     "datasets.{name}.split: expected train + validation + test to be 1, found 1.1. Change one of the three.",
 )  # fmt: skip
-def shares_that_make_more_than_one(folder):
+def shares_that_add_up_to_more_than_1(folder):
     return images(folder, split={"train": 0.7, "validation": 0.2, "test": 0.2})
 
 
@@ -1494,7 +1494,7 @@ def shares_that_make_more_than_one(folder):
     "plan",
     "datasets.{name}.preprocess.chanel: unknown key. Did you mean channel? Known: background, channel, fit.",
 )
-def a_key_that_nobody_reads(folder):
+def an_unknown_key(folder):
     return images(folder, preprocess={"chanel": 1})
 
 
@@ -1503,7 +1503,7 @@ def a_key_that_nobody_reads(folder):
     "datasets.{name}.pixel_size_um: expected a valid number [um], found '0,65'. Side length of a pixel of the raw images in "
     "um. Default: taken from the metadata of each image.",
 )  # fmt: skip
-def a_comma_for_a_point(folder):
+def a_decimal_comma(folder):
     return images(folder, pixel_size_um="0,65")
 
 
@@ -1512,7 +1512,7 @@ def a_comma_for_a_point(folder):
     "datasets.{name}.split.train: expected less than or equal to 1, found nan. Share of the groups that the networks are trained "
     "on.",
 )  # fmt: skip
-def a_share_that_is_nan(folder):
+def a_nan_share(folder):
     return images(folder, split={"train": float("nan")})
 
 
@@ -1538,7 +1538,7 @@ def two_sources_of_images(folder):
     "seed: expected a valid integer, found 'seven'. Seed of all random numbers.",
     top={"seed": "seven"},
 )
-def a_seed_that_is_no_number(folder):
+def a_seed_that_is_not_a_number(folder):
     return images(folder)
 
 
@@ -1546,7 +1546,7 @@ def a_seed_that_is_no_number(folder):
     "Config", "plan",
     "datasets.{name}.models[0].preset: unknown preset 'unett'. Did you mean unet_isbi? Known: <...>.",
 )  # fmt: skip
-def a_model_that_nobody_knows(folder):
+def an_unknown_model(folder):
     return images(folder, models=["unett"])
 
 

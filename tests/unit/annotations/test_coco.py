@@ -175,7 +175,7 @@ def test_memory_grows_with_the_object_and_not_with_the_image():
         ([[1, 2, "3", 4, 5, 6]], 'expected outlines as lists of finite numbers .* "3"'),
         ([[1, 2, None, 4, 5, 6]], "expected outlines as lists of finite numbers .* null"),
         ([[1, 2, True, 4, 5, 6]], "expected outlines as lists of finite numbers .* true"),
-        ([[1, 2, 3, 4, 5, 6, 7]], r"expected an x and a y for every point, found 7 numbers\. The outline is cut off"),
+        ([[1, 2, 3, 4, 5, 6, 7]], r"expected an x and a y for every point, found 7 numbers\. The outline is truncated"),
         (
             [[1, 2], [3, 4], [9, 1]],
             r"expected outlines as lists of numbers .*, found 3 points of two numbers\. Write all numbers of an outline in one list",
@@ -234,7 +234,7 @@ def test_an_image_of_another_size_is_refused():
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", r"expected JSON, found something else \(parse error: premature EOF\)\. Export the file again: it is cut off"),
+        ("", r"expected JSON, found something else \(parse error: premature EOF\)\. Export the file again: it is truncated"),
         ("id,annotation\n", r"expected JSON, found something else \(lexical error"),
         ('{"images": [', r"expected JSON, found something else \(parse error: premature EOF\)"),
         ('{"images": [], "annotations": [{"segmentation": [[NaN]]}]}', r"expected JSON, .* contains NaN or Infinity"),

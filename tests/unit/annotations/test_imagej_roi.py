@@ -343,7 +343,7 @@ def test_missing_files_and_broken_archives_are_refused(tmp_path):
         (composite_roi([0, 1, 1, 1, 5, 5, 7]).tobytes(), "a path with the unknown command 7"),
         (composite_roi([1, 1, 1, 1, 5, 5, 4]).tobytes(), "a path with the unknown command 1"),
         (composite_roi([0, 1, 1, 1.5, 5, 5, 4]).tobytes(), "a path with the unknown command 1.5"),
-        (composite_roi([0, 1, 1, 1, 5]).tobytes(), "a path that is cut off"),
+        (composite_roi([0, 1, 1, 1, 5]).tobytes(), "a truncated path"),
         (composite_roi(ring_path((1, 1), (np.inf, 5), (9, 1))).tobytes(), "coordinates that are not numbers"),
         (axis_roi(ROI_SUBTYPE.ELLIPSE, 1, 1, 9, 9, ratio=np.inf), "coordinates that are not numbers"),
         (b"Iout\0\xe5\x0d" + bytes(80), "type 13, which ImageJ does not define"),

@@ -111,7 +111,7 @@ def test_touching_runs_are_accepted():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("1 2 3", r"expected pairs of start and length, found 3 numbers\. The text is cut off"),
+        ("1 2 3", r"expected pairs of start and length, found 3 numbers\. The text is truncated"),
         ("0 3", r"expected starts that count from 1, found 0\. Add 1"),
         ("-4 3", "expected starts that count from 1, found -4"),
         ("3 0", "expected runs of at least one pixel, found a length of 0"),

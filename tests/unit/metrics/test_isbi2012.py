@@ -17,6 +17,7 @@ from cellmill.metrics.isbi2012 import (
     score_thresholds,
     thin_membranes,
 )
+from left_out import without_data
 
 EXACT = 1e-12
 PRINTED = 5e-4  # the check values have three digits
@@ -247,7 +248,7 @@ def test_grey_values_without_a_foreground_are_all_background():
 def sections(real_data):
     folder = real_data / "isbi2012_em/data/membrane/train/label"
     if not folder.is_dir():
-        pytest.skip(f"the sections of ISBI 2012 are not at {folder}; set CELLMILL_DATA to the folder of real images")
+        without_data(f"the sections of ISBI 2012 are not at {folder}; set CELLMILL_DATA to the folder of real images")
     return [imread(folder / f"{number}.png") > 127 for number in range(30)]
 
 

@@ -257,7 +257,10 @@ def test_what_the_jobs_took_is_drawn_and_tabulated(tmp_path):
 def test_a_graph_is_drawn_without_the_inputs_that_others_imply():
     inputs = runtime.reduce_graph({"a": (), "b": ("a",), "c": ("a", "b", "missing"), "d": ("a",), "e": ("c", "a", "d")})
     assert inputs == {"a": [], "b": ["a"], "c": ["b"], "d": ["a"], "e": ["c", "d"]}
-    assert runtime.place_stages(inputs) == [["a"], ["b", "d"], ["c"], ["e"]]
+    places, size = runtime.place_stages(inputs)
+    assert size == (2, 4)
+    # The reader of d is two rows further down, so that d is in a column of its own.
+    assert places == {"a": (0.0, 0), "b": (0.0, 1), "d": (1.0, 1), "c": (0.0, 2), "e": (0.0, 3)}
 
 
 def test_stages_without_jobs_are_left_out_of_the_graph():
@@ -268,6 +271,22 @@ def test_stages_without_jobs_are_left_out_of_the_graph():
         True, True, True, False, False,
     ]  # fmt: skip
     assert drawn.count('class="edge"') == 2
+
+
+@pytest.mark.parametrize("missing", [(), ("match", "simulate"), ("match", "simulate", "train"), ("match", "export")])
+def test_no_edge_of_the_graph_passes_behind_a_box(missing):
+    stages = [stage for stage in STAGE_INPUTS if stage not in (*missing, "report")]
+    jobs = [runtime.Job(stage, "", 1.0, None) for stage in stages]
+    svg = ElementTree.fromstring(str(runtime.draw_stages(jobs, stage_inputs=STAGE_INPUTS).svg))
+    boxes = [[float(box.get(key)) for key in ("x", "y", "width", "height")] for box in svg.iter() if box.get("rx")]
+    for edge in (part for part in svg.iter() if part.get("class") == "edge"):
+        start, *line_and_curve = np.reshape([float(n) for n in re.findall(r"[\d.]+", edge.get("d"))], (-1, 2))
+        points = [start + (line_and_curve[0] - start) * t for t in np.linspace(0.01, 0.99, 30)]
+        for t in np.linspace(0, 0.98, 30):
+            weights = (1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3
+            points.append(np.dot(weights, line_and_curve))
+        for x, y in points:
+            assert not any(left < x < left + width and top < y < top + height for left, top, width, height in boxes)
 
 
 def test_objects_are_shown_by_intensity_and_over_time(tmp_path):

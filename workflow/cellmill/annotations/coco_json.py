@@ -52,7 +52,7 @@ def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Itera
         found = re.split(r"\\n|\n", str(error).removeprefix("b'"))[0].strip()
         raise ValueError(
             f"{where}: expected JSON, found something else ({found}). "
-            "Export the file again: it is cut off, contains NaN or Infinity, or has another format."
+            "Export the file again: it is truncated, contains NaN or Infinity, or has another format."
         ) from error
 
 

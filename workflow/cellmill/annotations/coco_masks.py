@@ -229,7 +229,7 @@ def _read_outlines(parts: Sequence[Any], *, shape: tuple[int, int], where: str) 
         if numbers.size % 2:
             raise ValueError(
                 f"{where}: expected an x and a y for every point, found {numbers.size} numbers. "
-                "The outline is cut off: export the file again."
+                "The outline is truncated: export the file again."
             )
         fault, can_be_drawn = _judge_outline(numbers.reshape(-1, 2), shape=shape, where=where)
         faults += [fault] if fault else []

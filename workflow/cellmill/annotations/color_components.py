@@ -8,8 +8,8 @@ import numpy as np
 from scipy.ndimage import find_objects
 from skimage.measure import label
 
+from cellmill.annotations.codes import JPEG_SUFFIXES, only_path, stack_place
 from cellmill.annotations.instance import AnnotationSettings, Instance
-from cellmill.annotations.masks import JPEG_SUFFIXES, only_path, stack_place
 from cellmill.images.channels import has_alpha
 from cellmill.images.rasters import match_plane, open_raster
 

@@ -162,7 +162,7 @@ def _read_path(numbers: Sequence[float]) -> list[np.ndarray]:
             raise DamagedOutlineError(f"a path with the unknown command {numbers[i]:g}")
         stop = i + 1 + 2 * PATH_POINTS[command]
         if stop > len(numbers):
-            raise DamagedOutlineError("a path that is cut off")
+            raise DamagedOutlineError("a truncated path")
         points = list(zip(numbers[i + 1 : stop : 2], numbers[i + 2 : stop : 2], strict=True))
         if command == MOVE:
             rings.append(points)

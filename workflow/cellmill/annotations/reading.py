@@ -4,9 +4,9 @@ import importlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cellmill.annotations.codes import read_ignored
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.annotations.instance import AnnotationSettings, Instance
-from cellmill.annotations.masks import read_ignored
 
 
 def open_table(annotations: AnnotationSettings, *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

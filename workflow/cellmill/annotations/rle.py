@@ -165,7 +165,7 @@ def parse_runs(text: str, *, shape: tuple[int, int], where: str) -> tuple[np.nda
     if numbers.size % 2:
         raise ValueError(
             f"{where}: expected pairs of start and length, found {numbers.size} numbers. "
-            "The text is cut off: export the table again."
+            "The text is truncated: export the table again."
         )
     starts, lengths = numbers[0::2], numbers[1::2]
     if (starts < 1).any():

@@ -75,7 +75,7 @@ class Averaged(nn.Module):
     Parameters
     ----------
     networks : sequence of nn.Module
-        In evaluation mode, with the same input and output and the interface described in `cellmill.models`.
+        In evaluation mode, with the same input and output and the interface described in `cellmill.models.registry`.
     output : str
         `network.output` of their preset.
     average : "none", "flips" or "rotations"

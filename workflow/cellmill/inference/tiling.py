@@ -94,7 +94,7 @@ def predict_bands(
     Parameters
     ----------
     network : nn.Module
-        In evaluation mode, on `device`, with the interface described in `cellmill.models`.
+        In evaluation mode, on `device`, with the interface described in `cellmill.models.registry`.
     view : View
         Input planes of the image; memory maps are read one batch of tiles at a time.
     tile : (rows, columns)

@@ -175,8 +175,9 @@ COLUMNS = {
     "aggregation": "`image_mean`: mean over the scores of the images. `pooled`: score of the summed counts of images. "
     "`best_per_stack`, `best_per_slice`: ISBI 2012's best of eleven thresholds, for each stack or each section",
     "ci_low, ci_high": "95 % confidence interval from a bootstrap over images; images of the same sequence, well or "
-    "patient (`split.group`) are drawn together. Empty for a single image",
-    "n, n_undefined": "number of images in the value; number of images left out because their score is undefined",
+    "patient (`split.group_by`) are drawn together. Empty for a single image",
+    "n, n_undefined": "number of images in the value; number of images whose score is undefined. These are left out of "
+    "the mean, except for the Matthews correlation, for which they count as 0",
 }
 
 BEFORE = """# Scores
@@ -199,7 +200,7 @@ AFTER = """
 `tests/unit/metrics/test_metric_oracles.py` compares each score with an independent implementation: scikit-learn,
 StarDist, Cellpose, pycocotools, py-ctcmetrics, or loops over pixels. The images are random or edge cases.
 
-`comparisons.csv` compares every two models on the same images. It contains the mean difference with its confidence
+`comparisons.csv` compares each pair of models on the same images. It contains the mean difference with its confidence
 interval, and the number of images on which each of the two is better. Models with several seeds are compared by the
 mean over their seeds.
 """

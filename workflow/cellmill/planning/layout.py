@@ -1,7 +1,7 @@
 """Layout of results/: the names and paths of everything that the pipeline writes there.
 
-The rules state their outputs as patterns, for the reader; a test compares these with this module. Everybody else, from
-the inputs of the rules to the settings of a report, takes the paths from here.
+The rules state their outputs as patterns, for the reader; a test compares these with this module. All other
+modules, the inputs of the rules and the Snakefile take the paths from here.
 """
 
 from cellmill.config.dataset import NAME_PATTERN
@@ -35,7 +35,7 @@ CHECKED = ("summary", "images", "annotations")
 
 # Files of a dataset and of its runs, with what they contain
 REPORT, SAMPLES, CRATE = "report.html", "samples.csv", "ro-crate-metadata.json"
-WEIGHTS, FIT, MODEL = "weights.pt", "postprocess.json", "model.cellmill"
+WEIGHTS, FIT = "weights.pt", "postprocess.json"
 OF_DATASET = {
     "report.html": "Report: scores, figures and examples",
     "metrics.csv": "Every score with its confidence interval, one row per value",

@@ -229,6 +229,3 @@ def _group(rows: list[Sample], *, by: str) -> dict[str, list[Sample]]:
     for row in rows:
         groups.setdefault(getattr(row, by), []).append(row)
     return groups
-
-
-# ---- frozen tables ---------------------------------------------------------------------------------------

@@ -240,13 +240,22 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "images_dirs": _folders("images", shown, dataset=dataset),
         "labels_dirs": _folders("labels", [shard for shard in shown if shard in labelled], dataset=dataset),
         "gallery": gallery,
-        # Pairs, because canonical settings sort the keys of a mapping.
-        "stage_inputs": [[stage, list(inputs)] for stage, inputs in STAGE_INPUTS.items()],
+        "stage_inputs": _stage_inputs(plan, dataset),
         "remarks": _remarks(plan, dataset),
         "pixel_size_um": section.pixel_size_um,
         "match_path": None if plan.like_of(dataset) is None else dataset_path(dataset, "match.csv"),
         "temporal_dirs": _folders("images", plan.temporal_shards(dataset), dataset=dataset),
     }  # fmt: skip
+
+
+def _stage_inputs(plan: Plan, dataset: str) -> list[list[Any]]:
+    """Return the graph of the stages as pairs, because canonical settings sort the keys of a mapping."""
+    is_fitted = any(run.apply is None for run in plan.runs[dataset])
+    inputs = {stage: list(befores) for stage, befores in STAGE_INPUTS.items()}
+    if not is_fitted:
+        # Annotations are read where threshold and sizes are chosen; applied models bring theirs along.
+        inputs["postprocess"].remove("rasterize")
+    return [[stage, befores] for stage, befores in inputs.items()]
 
 
 def _run_files(plan: Plan, run: Run) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def _tabulate_truth(
         ("with_holes", Column("With holes", True, "objects with holes")),
         ("empty", Column("Empty", True, "annotations without a pixel")),
         ("broken", Column("Broken", True, "annotations with an invalid outline")),
-        ("ignored_px", Column("Ignored, px", True, "pixels without annotation")),
+        ("ignored_px", Column("Ignored, px", True, "ignored pixels, which are neither trained on nor scored")),
     )
     columns = [
         Column("Split"), Column("Annotated images", True), Column("Objects", True),

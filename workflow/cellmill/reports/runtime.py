@@ -86,23 +86,21 @@ def draw_stages(jobs: Sequence[Job], *, stage_inputs: StageInputs) -> Figure | N
     if not stages:
         return None
     inputs = reduce_graph({stage: stage_inputs[stage] for stage in dict.fromkeys([*stages, "report"])})
-    rows = place_stages(inputs)
-    height = 12 + (len(rows) - 1) * PITCH[1] + BOX[1]
-    places = {
-        stage: ((WIDTH - BOX[0] - (len(row) - 1) * PITCH[0]) / 2 + column * PITCH[0], 6 + number * PITCH[1])
-        for number, row in enumerate(rows)
-        for column, stage in enumerate(row)
-    }
+    places, (columns, rows) = place_stages(inputs)
+    left = (WIDTH - (columns - 1) * PITCH[0] - BOX[0]) / 2
+    corners = {stage: (left + column * PITCH[0], 6 + row * PITCH[1]) for stage, (column, row) in places.items()}
+    height = 12 + (rows - 1) * PITCH[1] + BOX[1]
     parts = []
     for before, after in ((before, after) for after, befores in inputs.items() for before in befores):
-        (x1, y1), (x2, y2) = places[before], places[after]
-        ends = x1 + BOX[0] / 2, y1 + BOX[1], x2 + BOX[0] / 2, y2
-        bend = (ends[1] + ends[3]) / 2
+        (x1, y1), (x2, y2) = corners[before], corners[after]
+        # Straight down past the rows between, then to the other column in the gap above the box
+        start, end = x1 + BOX[0] / 2, x2 + BOX[0] / 2
+        gap_top, bend = y2 - (PITCH[1] - BOX[1]), y2 - (PITCH[1] - BOX[1]) / 2
         parts.append(
-            f'<path class="edge" d="M{ends[0]:.1f},{ends[1]:.1f}C{ends[0]:.1f},{bend:.1f} '
-            f'{ends[2]:.1f},{bend:.1f} {ends[2]:.1f},{ends[3]:.1f}"/>'
+            f'<path class="edge" d="M{start:.1f},{y1 + BOX[1]:.1f}L{start:.1f},{gap_top:.1f}'
+            f'C{start:.1f},{bend:.1f} {end:.1f},{bend:.1f} {end:.1f},{y2:.1f}"/>'
         )
-    for stage, (x, y) in places.items():
+    for stage, (x, y) in corners.items():
         own = [job.seconds for job in jobs if job.stage == stage]
         says = [say_number_of(len(own), "job"), say_duration(sum(own))] if own else ["this page"]
         middle = f'x="{x + BOX[0] / 2:.1f}" text-anchor="middle"'
@@ -144,18 +142,41 @@ def reduce_graph(inputs: StageInputs) -> dict[str, list[str]]:
     return reduced
 
 
-def place_stages(inputs: StageInputs) -> list[list[str]]:
-    """Sort the stages of a graph into rows, each as far up as its inputs allow."""
+def place_stages(inputs: StageInputs) -> tuple[dict[str, tuple[float, int]], tuple[int, int]]:
+    """Place the stages of a graph in rows, each as far up as its inputs allow.
+
+    Parameters
+    ----------
+    inputs : mapping
+        Stage -> inputs, from `reduce_graph`.
+
+    Returns
+    -------
+    dict
+        Stage -> column and row. Rows are centred, so that a column may be a half. A stage without a reader in the
+        next row has a column of its own at the right, so that an edge can go straight down.
+    tuple of int
+        Numbers of columns and rows.
+    """
 
     def row_of(stage: str) -> int:
         return 1 + max((row_of(before) for before in inputs[stage]), default=-1)
 
-    rows: list[list[str]] = []
-    for stage in sorted(inputs, key=row_of):
-        if row_of(stage) == len(rows):
-            rows.append([])
-        rows[row_of(stage)].append(stage)
-    return rows
+    readers = {stage: [after for after, befores in inputs.items() if stage in befores] for stage in inputs}
+    aside = [
+        stage for stage, afters in readers.items() if afters and min(map(row_of, afters)) > row_of(stage) + 1
+    ]  # fmt: skip
+    rows: dict[int, list[str]] = {}
+    for stage in inputs:
+        rows.setdefault(row_of(stage), []).append(stage)
+    inside = {number: [stage for stage in row if stage not in aside] for number, row in rows.items()}
+    width = max(map(len, inside.values()))
+    places = {
+        stage: ((width - len(row)) / 2 + place, number)
+        for number, row in inside.items() for place, stage in enumerate(row)
+    }  # fmt: skip
+    places |= {stage: (float(width + place), row_of(stage)) for place, stage in enumerate(aside)}
+    return places, (width + len(aside), 1 + max(rows))
 
 
 def say_speed(jobs: Sequence[Job], *, run: str, megapixels: float) -> Cell:

@@ -198,6 +198,8 @@ def _predict_passages(
         for sample, maps_cyx in zip(passage, maps_tcyx, strict=True):
             if sample in requested:
                 yield Predicted(sample, views[0].shape, [maps_cyx])
+        # The next passage writes to the same scratch file: nothing may still refer to this mapping of it.
+        del maps_tcyx, maps_cyx
 
 
 def _write_maps(predicted: Iterable[Predicted], *, folder: Path) -> None:

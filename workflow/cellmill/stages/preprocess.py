@@ -140,7 +140,7 @@ def preprocess_image(
     )
     # A temporal background is in memory as a whole, and a frame's mean must not depend on the bands: use a single band.
     is_temporal = background["method"] in TEMPORAL_METHODS
-    bands = [slice(0, geometry.rows)] if is_temporal else list_bands(geometry, reach=reach)
+    bands = [slice(0, geometry.rows)] if is_temporal else plan_bands(geometry, reach=reach)
     read = raster.reader()
     extremes = Extremes()
 
@@ -184,7 +184,7 @@ class Extremes:
             seen[:] = min(seen[0], float(part_yx.min())), max(seen[1], float(part_yx.max()))
 
 
-def list_bands(geometry: Geometry, *, reach: int) -> list[slice]:
+def plan_bands(geometry: Geometry, *, reach: int) -> list[slice]:
     """Split the fitted frame into bands of rows that need about `BAND_PIXELS` of the raw frame, halo included.
 
     Parameters

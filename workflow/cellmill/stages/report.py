@@ -1,8 +1,8 @@
-"""Stage `report`: first rule: the page of a dataset.
+"""Stage report, first rule: write the page of one dataset.
 
 Reads   metrics.csv, scores.csv, history.csv, train.json, postprocess.json, objects.csv, check/*.csv,
         and images, labels, probabilities and segmentation of the shards that the gallery shows
-Writes  results/{dataset}/report.html, results/index.html      one file each, which opens offline
+Writes  results/{dataset}/report.html                          one file, which opens offline
 """
 
 import logging

@@ -1,0 +1,134 @@
+"""Read label and mask images of a sample as numbers, by bands of rows, and check them against its image."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from cellmill.annotations.instance import Instance, instance_of_piece
+from cellmill.annotations.pieces import crop_piece, merge_pieces
+from cellmill.images.axes import PlaneIndex
+from cellmill.images.channels import has_alpha
+from cellmill.images.rasters import match_plane, open_raster
+from cellmill.images.stored import BAND_PIXELS
+
+JPEG_SUFFIXES = (".jpg", ".jpeg")
+
+
+def read_codes(
+    sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Read an annotation image with one number per pixel from top to bottom, and check its size.
+
+    Parameters
+    ----------
+    sample : str
+        Sample, for error messages.
+    path : str
+        The annotation.
+    shape : tuple of int
+        (rows, columns) of the sample's image.
+    plane : sequence of [axis, position, size]
+        The position of the image in its stack, if the annotation is a stack too.
+
+    Yields
+    ------
+    slice, ndarray of shape (rows, columns)
+        Rows, and the stored numbers: indices for a palette image, one channel if all colour channels are equal.
+
+    Raises
+    ------
+    ValueError
+        If the file is unreadable, differs in size from the image, or has colours.
+    """
+    raster = open_raster(path, palette="indices", plane=match_plane(path, plane) if plane else ())
+    if raster.shape != tuple(shape):
+        raise ValueError(
+            f"sample {sample}, {path}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size of "
+            f"its image, found {raster.shape[0]} rows and {raster.shape[1]} columns. "
+            "Pair every image with its own full-size annotation."
+        )
+    for rows, array in raster.bands(BAND_PIXELS):
+        if raster.axes == "YX":
+            yield rows, array
+            continue
+        if has_alpha(array, raster.axes) and np.ptp(array[:, :, -1]) == 0:
+            array = array[:, :, :-1]
+        if (array != array[:, :, :1]).any():
+            raise ValueError(
+                f"sample {sample}, {path}: expected one number per pixel, found {array.shape[2]} channels that differ. "
+                "Save the annotation as a grey image without transparency, or use format color_components."
+            )
+        yield rows, array[:, :, 0]
+
+
+def read_two_values(
+    sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Read an annotation image of two values as a mask of its nonzero pixels, from top to bottom.
+
+    Parameters
+    ----------
+    sample, path, shape, plane
+        As in `read_codes`.
+
+    Yields
+    ------
+    slice, ndarray of bool
+        Rows, and their mask.
+
+    Raises
+    ------
+    ValueError
+        As `read_codes`, and if there are more than two values, or two values and neither is zero.
+    """
+    extremes: set[float] = set()
+    for rows, codes_yx in read_codes(sample, path, shape=shape, plane=plane):
+        lowest, highest = codes_yx.min(), codes_yx.max()
+        extremes |= {float(lowest), float(highest)}
+        between = int(np.count_nonzero((codes_yx != lowest) & (codes_yx != highest)))
+        if between or len(extremes) > 2 or (len(extremes) == 2 and 0.0 not in extremes):
+            raise ValueError(
+                f"sample {sample}, {path}: expected zero and one other value, found values from {min(extremes):g} to "
+                f"{max(extremes):g} with {between} pixels of intermediate values. "
+                "Save the mask without smoothing or JPEG compression, or use format label_image."
+            )
+        yield rows, codes_yx != 0
+
+
+def read_ignored(row: Mapping[str, Any], *, shape: tuple[int, int]) -> list[Instance]:
+    """Read the ignored pixels of one sample as one region; return none if the sample has no such file.
+
+    Raises
+    ------
+    ValueError
+        As `read_two_values`.
+    """
+    path = row.get("extra", {}).get("ignore")
+    if path is None:
+        return []
+    bands = read_two_values(row["sample"], path, shape=shape, plane=())
+    piece = merge_pieces([crop_piece(band_yx, row=rows.start) for rows, band_yx in bands])
+    return [instance_of_piece(piece, source=path, is_ignored=True)] if piece[2].size else []
+
+
+def stack_place(row: Mapping[str, Any]) -> PlaneIndex:
+    """Return the position of a sample in its stack if its annotation is a stack too, else an empty tuple."""
+    return row["plane"] if row.get("is_annotated_as_stack") else ()
+
+
+def only_path(row: Mapping[str, Any]) -> str:
+    """Return the only annotation file of a sample.
+
+    Raises
+    ------
+    ValueError
+        If the sample does not have exactly one.
+    """
+    paths = row["annotations"]
+    if len(paths) != 1:
+        raise ValueError(
+            f"sample {row['sample']}: expected one annotation file, found {len(paths)}: {', '.join(paths[:3])}. "
+            "Narrow annotations.path so that it matches one file for each image."
+        )
+    return str(paths[0])
