@@ -571,7 +571,10 @@ def test_a_thousand_objects_do_not_take_a_thousand_images(tmp_path):
             "only one of sample_column and rle_column",
         ),
         ({"format": "rle", "table": "t", "order": "F"}, "'row' or 'column'"),
-        ({"format": "yaml"}, "'rle', 'coco', 'label_image', 'mask_folder'"),
+        (
+            {"format": "yaml"},
+            "'coco', 'color_components', 'ctc', 'imagej_roi', 'label_image', 'mask_folder', 'binary' or 'rle'",
+        ),
         ({"format": "binary", "path": "x", "missing": "skip"}, "'error', 'unlabelled' or 'empty'"),
         ({"format": "binary", "path": "x", "colour": 1}, "colour"),
     ],

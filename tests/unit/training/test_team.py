@@ -252,7 +252,7 @@ def wait_for_ever(*, team):
 def test_nobody_outlives_a_leader_that_is_killed(tmp_path):
     script = f"""
 import multiprocessing, sys
-sys.path[:0] = [{str(WORKFLOW)!r}, {str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
+sys.path[:0] = [{str(WORKFLOW)!r}, *{[str(Path(__file__).parents[up]) for up in range(3)]!r}]
 from test_team import wait_for_ever
 from cellmill.training.team import form_team
 with form_team(2, wait_for_ever, {{}}, kind="cpu") as team:
