@@ -31,14 +31,15 @@ def run_tests(folder, text, *arguments, ci):
     )
 
 
-@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one process", "two workers"])
-@pytest.mark.parametrize("cause", TESTS)
+@pytest.mark.parametrize(
+    ("cause", "workers"), [*((cause, ()) for cause in TESTS), ("a bare skip", ("-n", "2")), ("data", ("-n", "2"))]
+)
 def test_in_ci_only_missing_data_leave_a_test_out(tmp_path, cause, workers):
     finished = run_tests(tmp_path, TESTS[cause], *workers, ci="true")
     assert finished.returncode == (0 if cause in ("data", "nothing") else 1), finished.stdout
 
 
-@pytest.mark.parametrize("cause", TESTS)
+@pytest.mark.parametrize("cause", ["a tool", "nothing"])
 def test_elsewhere_tests_are_skipped_and_counted_in_the_closing_lines(tmp_path, cause):
     finished = run_tests(tmp_path, TESTS[cause], ci="")
     assert finished.returncode == 0, finished.stdout
