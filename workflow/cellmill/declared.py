@@ -27,9 +27,16 @@ def read_declaration(path: str | Path, name: str) -> Any:
     ValueError
         If the value is not a literal.
     """
-    file = LIBRARY_DIR / path
-    stat = file.stat()
-    return _literals(file, (stat.st_size, stat.st_mtime_ns)).get(name, lambda: None)()
+    for node in read_tree(LIBRARY_DIR / path).body:
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        else:
+            continue
+        if any(isinstance(target, ast.Name) and target.id == name for target in targets):
+            return ast.literal_eval(value)
+    return None
 
 
 def modules_that_declare(folder: str, name: str) -> dict[str, Any]:
@@ -40,18 +47,12 @@ def modules_that_declare(folder: str, name: str) -> dict[str, Any]:
     return {module: value for module, value in found.items() if value is not None}
 
 
+def read_tree(path: Path) -> ast.Module:
+    """Parse a Python file, once until it changes."""
+    stat = path.stat()
+    return _parse(path, (stat.st_size, stat.st_mtime_ns))
+
+
 @functools.cache
-def _literals(file: Path, stamp: tuple[int, int]) -> dict[str, Any]:
-    """Return a function for each name that is assigned at the top level, which evaluates its literal."""
-    found: dict[str, Any] = {}
-    for node in ast.parse(file.read_text(encoding="utf-8"), filename=str(file)).body:
-        if isinstance(node, ast.Assign):
-            targets, value = node.targets, node.value
-        elif isinstance(node, ast.AnnAssign) and node.value is not None:
-            targets, value = [node.target], node.value
-        else:
-            continue
-        for target in targets:
-            if isinstance(target, ast.Name):
-                found[target.id] = functools.partial(ast.literal_eval, value)
-    return found
+def _parse(path: Path, stamp: tuple[int, int]) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))

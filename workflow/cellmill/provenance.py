@@ -7,7 +7,6 @@ See workflow/decisions/0001-settings-and-code.md.
 """
 
 import ast
-import functools
 import hashlib
 import json
 import platform
@@ -17,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cellmill.declared import read_declaration
+from cellmill.declared import read_declaration, read_tree
 from cellmill.runlog import package_versions
 
 LIBRARY_DIR = Path(__file__).resolve().parent
@@ -136,19 +135,9 @@ def _module_path(module: str) -> Path | None:
     return file if len(parts) > 1 and file.is_file() else None
 
 
-@functools.cache
-def _parsed(path: Path, stamp: tuple[int, int]) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
-
-
-def _tree(path: Path) -> ast.Module:
-    stat = path.stat()
-    return _parsed(path, (stat.st_size, stat.st_mtime_ns))
-
-
 def _imported_modules(path: Path) -> list[str]:
     modules: list[str] = []
-    for node in ast.walk(_tree(path)):
+    for node in ast.walk(read_tree(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -167,7 +156,7 @@ def _imported_modules(path: Path) -> list[str]:
 
 def _source_digest(path: Path) -> str:
     parts: list[str] = []
-    _write_node(_tree(path), parts)
+    _write_node(read_tree(path), parts)
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]
 
 
