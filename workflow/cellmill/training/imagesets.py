@@ -21,7 +21,7 @@ from cellmill.inference.views import Frames, InputSettings, View, class_planes
 from cellmill.preprocessing.geometry import fit_labels
 from cellmill.preprocessing.stored_images import StoredImage, find_images
 from cellmill.training.losses import IGNORED_TARGET, LossSettings
-from cellmill.training.targets import Target, image_maps, make_target
+from cellmill.training.targets import Target, foreground_classes, image_maps, make_target
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class ImageSet:
         maps_cyx = self._stored_maps.find(index)
         if maps_cyx is None:
             maps_cyx = image_maps(labels_yx, output=self.output)
-        found = (_as_mask(labels_yx) if self._is_mask else labels_yx, maps_cyx)
+        found = (foreground_classes(labels_yx) if self._is_mask else labels_yx, maps_cyx)
         # Never evict: in a shuffled epoch every image is equally likely to be needed next.
         size = found[0].nbytes + (0 if maps_cyx is None else maps_cyx.nbytes)
         if size <= self._room:
@@ -171,12 +171,6 @@ def as_labels(labels_yx: np.ndarray) -> np.ndarray:
     wide_yx = labels_yx.astype(np.uint16)
     wide_yx[labels_yx == IGNORED_TARGET] = IGNORE_LABEL
     return wide_yx
-
-
-def _as_mask(labels_yx: np.ndarray) -> np.ndarray:
-    mask_yx = (labels_yx > 0).astype(np.uint8)
-    mask_yx[labels_yx == IGNORE_LABEL] = IGNORED_TARGET
-    return mask_yx
 
 
 def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequence[str | Path]) -> list[StoredImage]:
