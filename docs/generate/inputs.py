@@ -1,6 +1,6 @@
 """Build docs/inputs.md, the page on images, annotations and bad input.
 
-Its messages are those of the cases in tests/pipeline/bad_inputs/cases.py.
+Its messages are those of the cases in tests/pipeline/bad_inputs.
 """
 
 from pathlib import Path
@@ -8,7 +8,8 @@ from pathlib import Path
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.images.axes import MAX_DECODED_BYTES, MAX_PIXELS
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX
-from pipeline.bad_inputs.cases import CASES, Case
+from pipeline.bad_inputs.cases import Case
+from pipeline.bad_inputs.every import CASES
 
 GIB = 2**30
 COMMAND = "make reference"

@@ -23,7 +23,8 @@ from cellmill.stages.check_shard import check_shard
 from cellmill.stages.preprocess import preprocess_shard
 from cellmill.stages.rasterize import rasterize_shard
 from generate.inputs import COMMAND, IMAGE_FORMATS, PAGE, inputs_page
-from pipeline.bad_inputs.cases import CASES, SAMPLES, Case, images, pixels, put, put_tiff
+from pipeline.bad_inputs.cases import SAMPLES, Case, images, pixels, put, put_tiff
+from pipeline.bad_inputs.every import CASES
 from project import GUARD_S, ROOT, copy_project, snakemake, write_config
 from rights import file_modes_count
 
