@@ -11,6 +11,7 @@ import numpy as np
 
 from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances
+from cellmill.checks.pictures import remark_on_masks, remark_on_picture
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
 from cellmill.checks.quality import SATURATED_FRACTION, PixelDigest, measure_plane
 from cellmill.images.channels import Channel, has_alpha, select_channel
@@ -88,6 +89,8 @@ def check_shard(
         except ValueError as error:
             problems.append(str(error))
             continue
+        for path, remark in remark_on_masks(row, annotations=annotations):
+            findings += _findings([remark], row, path)
         truth, remarks = describe_objects(row, instances, shape=shape, annotations=annotations)
         truths.append(truth)
         findings += remarks
@@ -141,7 +144,7 @@ def describe_image(
     Returns
     -------
     dict
-        sample, sequence, rows, columns, dtype, channels, pixel_size_um ((row, column) from the metadata, or None), the
+        sample, sequence, rows, columns, dtype, channels, is_min_is_white, pixel_size_um ((row, column) from the metadata, or None), the
         results of `measure_plane` for the chosen plane, and sha256 of the pixels.
     list of dict
         Findings.
@@ -162,6 +165,7 @@ def describe_image(
         "columns": raster.shape[1],
         "dtype": raster.dtype.name,
         "channels": raster.channels,
+        "is_min_is_white": raster.layout.is_min_is_white,
         "pixel_size_um": list(raster.pixel_size_um) if raster.pixel_size_um else None,
         **measure_plane(
             _read_planes(raster, channel=channel, digest=digest),
@@ -172,6 +176,7 @@ def describe_image(
     }
     remarks = _remark_on_intensities(image, is_mixed=channel == "luminance" and not digest.is_grey)
     remarks += _remark_on_pixel_size(image["pixel_size_um"], pixel_size_um)
+    remarks += remark_on_picture(raster.layout, path=raster.path, pixel_size_um=pixel_size_um)
     if Path(row["image"]).suffix.lower() in (".jpg", ".jpeg"):
         remarks.append(("note", "JPEG compression changes intensities", "Use the original file from the microscope"))
     return image, _findings(remarks, row, row["image"])
@@ -219,7 +224,7 @@ def describe_objects(
     largest = max(truth["areas_px"], default=0) / (shape[0] * shape[1])
     is_covered = truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED)
     if is_covered and (is_binary or largest > MOST_COVERED / 2):
-        other = "zero" if annotations["foreground"] == "nonzero" else "nonzero"
+        other = "nonzero" if annotations["foreground"] == "zero" else "zero"
         advice = f"If these objects are the background, set annotations.foreground to {other}; tissue can be this dense"
         if not is_binary:
             advice = "Check whether the background was annotated as an object"
