@@ -76,9 +76,10 @@ def refuse_dark_objects(share: float, *, where: str) -> None:
     """Raise an error if the objects of a MinIsWhite mask cover most of the image, and may be the background."""
     if share > MOST_OF_WHITE:
         raise ValueError(
-            f"{where}: expected a mask whose objects are certain, found MinIsWhite (smaller numbers are shown brighter) "
-            f"with {share:.0%} of the pixels as objects. For format binary, set annotations.foreground to the stored "
-            "numbers of the objects, zero or nonzero; otherwise save the mask with MinIsBlack."
+            f"{where}: expected a mask whose objects are certain, found MinIsWhite (smaller numbers are shown "
+            f"brighter) with {share:.0%} of the pixels as objects. "
+            "For format binary, set annotations.foreground to the stored numbers of the objects, zero or nonzero; "
+            "otherwise save the mask with MinIsBlack."
         )
 
 

@@ -1,4 +1,4 @@
-"""Remarks on files whose stored pixels are not what viewers show, and on sizes that are not measurements."""
+"""Remarks on pictures: pixels that viewers show otherwise than stored, defective pixels, sizes of a printer."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from cellmill.images.axes import Layout
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX
 from cellmill.images.rasters import read_layout
 from cellmill.images.showing import TURNS
+from cellmill.preprocessing.hot_pixels import Defects
 
 # severity, finding, advice
 Remark = tuple[str, str, str]
@@ -84,3 +85,29 @@ def _remark_on_white(layout: Layout, *, file_format: str) -> Remark:
     if file_format == "binary":
         return "warning", text, "Set annotations.foreground to nonzero if that is right, else to zero"
     return "warning", text, "Check the objects, and save the mask with MinIsBlack"
+
+
+def remark_on_defects(defects: Defects) -> list[Remark]:
+    """Describe the pixels of an image that are far beyond the range of all others."""
+    remarks = []
+    others = f"all other pixels are from {defects.lowest:g} to {defects.highest:g}"
+    if defects.pixels:
+        first, more = defects.pixels[0], len(defects.pixels) - 1
+        text = f"hot or dead pixel: row {first.row}, column {first.column} has the value {first.value:g}; {others}"
+        if first.value > defects.highest > 0:
+            text += f", so it is {first.value / defects.highest:.3g} times brighter than any other"
+        if more:
+            places = ", ".join(f"({pixel.row}, {pixel.column})" for pixel in defects.pixels[1:4])
+            text += f"; {more} more: {places}{', ...' if more > 3 else ''}"
+        advice = (
+            "preprocess replaces such pixels by the median of their neighbours, unless preprocess.hot_pixels is keep"
+        )
+        remarks.append(("warning", text, advice))
+    if defects.lines:
+        names = ", ".join(f"{kind} {number}" for kind, number in defects.lines[:4])
+        text = f"defective lines of the camera: {names}; {others}"
+        remarks.append(("warning", text, "Replace them in the file, or crop the images: they change the normalisation"))
+    if defects.spots:
+        text = f"{defects.spots} pixels have extreme values; {others}"
+        remarks.append(("note", text, "Check whether they belong to the specimen: they change the normalisation"))
+    return remarks

@@ -61,8 +61,8 @@ def read_layout(path: Path) -> Layout:
         shown = {"Y": sizes.get("X", 1), "X": sizes.get("Y", 1)}
         sizes = {axis: shown.get(axis, size) for axis, size in sizes.items()}
         size_um = size_um[::-1] if size_um is not None else None
-    has_table = page.photometric == tifffile.PHOTOMETRIC.PALETTE and page.colormap is not None
-    table, ramp = read_table(page.colormap) if has_table else (None, "")
+    colours = page.colormap if page.photometric == tifffile.PHOTOMETRIC.PALETTE else None
+    table, ramp = read_table(colours) if colours is not None else (None, "")
     return Layout(
         sizes=check_axes(sizes, where=path),
         dtype=np.dtype(series.dtype).newbyteorder("="),
