@@ -86,6 +86,22 @@ def test_a_hot_line_is_named_and_kept(index):
     assert replace_defects(image_yx) is image_yx
 
 
+def test_two_adjacent_hot_columns_are_named():
+    image_yx = field()
+    image_yx[:, 33:35] = 65535
+    assert search(image_yx).lines == (("column", 33), ("column", 34))
+
+
+def test_a_debris_pixel_beside_bright_objects_is_compared_with_them_too():
+    # the object is far beyond the background, but the pixel is not far beyond the object
+    image_yx = field()
+    image_yx[40:55, 50:60] = 100
+    image_yx[30, 70] = 2000
+    assert search(image_yx).pixels == ()
+    image_yx[30, 70] = 9000
+    assert search(image_yx).pixels == (HotPixel(30, 70, 9000.0),)
+
+
 def test_points_of_light_blurred_by_optics_are_kept():
     rng = np.random.default_rng(2)
     for count in (1, 3, 40):
@@ -109,7 +125,10 @@ def test_many_isolated_pixels_are_signal_and_only_counted():
 def test_a_bright_object_with_sharp_edges_is_kept():
     image_yx = np.random.default_rng(4).normal(100, 3, SHAPE)
     image_yx[20:24, 30:33] = 9000
-    assert (search(image_yx).pixels, search(image_yx).spots) == ((), 12)
+    assert (search(image_yx).pixels, search(image_yx).spots) == ((), 0)
+    assert replace_defects(image_yx) is image_yx
+    image_yx[23, 30:33] = 100  # nine pixels are left
+    assert (search(image_yx).pixels, search(image_yx).spots) == ((), 9)
     assert replace_defects(image_yx) is image_yx
 
 

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import find_objects, label
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 # A defect is at least this many times farther from the median than all other pixels are from each other.
 RANGES = 4
 # A defect covers at most this many adjacent pixels.
 MOST_ADJACENT = 2
+# Larger groups that are as far away are objects; fewer pixels than this may also be a group of defects.
+SMALLEST_OBJECT = 10
 # More isolated pixels of extreme value are taken for signal, such as points in an image without blur.
 MOST_DEFECTS, MOST_DEFECTS_SHARE = 16, 1e-4
 # Part of the height or width that a defective column or row of the camera covers
@@ -39,7 +42,8 @@ class Defects:
     """Pixels far beyond the range of all others.
 
     `pixels` are isolated and can be replaced. `lines` are defective columns and rows, each ("column" or "row", its
-    number). `spots` counts other pixels of extreme value, which may be signal. `lowest` and `highest` are the range of
+    number). `spots` counts other pixels of extreme value, in groups too small for most objects or too many to be
+    defects, which may be signal. `lowest` and `highest` are the range of
     all other pixels, in counts.
     """
 
@@ -79,20 +83,19 @@ class DefectSearch:
         """Return the defects of the image after its last band."""
         centre = float(np.median(np.concatenate(self._sampled)))
         (high, high_places), (low, low_places) = (end.sorted() for end in self._ends)
-        above, below = _gap(high - centre), _gap(centre - low)
+        up, down = high - centre, centre - low
+        above_gaps = _list_gaps(up, high_places, shape=self._shape)
+        below_gaps = _list_gaps(down, low_places, shape=self._shape)
+        above, below = above_gaps[0], below_gaps[0]
         # A smaller set at one end widens the range of the others.
         for _ in range(2):
-            spread = high[above] - low[below]
-            if above and high[above - 1] - centre < RANGES * spread:
-                above = 0
-            if below and centre - low[below - 1] < RANGES * spread:
-                below = 0
+            above = next(n for n in above_gaps if n == 0 or up[n - 1] >= RANGES * (high[n] - low[below]))
+            below = next(n for n in below_gaps if n == 0 or down[n - 1] >= RANGES * (high[above] - low[n]))
         if not (above or below) or high[above] <= low[below]:
             return Defects()
         values = np.concatenate((high[:above], low[:below]))
         places = np.concatenate((high_places[:above], low_places[:below]))
-        rows, columns = np.divmod(places, self._shape[1])
-        pixels, lines, spots = _sort_out(rows, columns, values, shape=self._shape)
+        pixels, lines, spots = _sort_out(places, values, shape=self._shape)
         return Defects(pixels, lines, spots, float(low[below]), float(high[above]))
 
 
@@ -147,36 +150,69 @@ class _Largest:
         return self._values[order], self._places[order]
 
 
-def _gap(distances: np.ndarray) -> int:
-    """Return how many of the largest distances from the median are far beyond the next one; 0 if none are."""
-    far = np.flatnonzero((distances[1:] > 0) & (distances[:-1] >= RANGES * distances[1:]))
-    return int(far[-1]) + 1 if far.size else 0
+def _list_gaps(distances: np.ndarray, places: np.ndarray, *, shape: tuple[int, int]) -> list[int]:
+    """List how many pixels are beyond each wide gap of the distances from the median, the most pixels first; then 0.
+
+    Gaps below an object are left out: they separate the object from the background.
+    """
+    gaps = np.flatnonzero((distances[1:] > 0) & (distances[:-1] >= RANGES * distances[1:])) + 1
+    return [int(n) for n in gaps[::-1] if not _group(places[:n], shape=shape).is_object.any()] + [0]
+
+
+@dataclass(frozen=True)
+class _Groups:
+    """Groups of touching pixels: the group of each pixel, and for each group its size and kind."""
+
+    numbers: np.ndarray
+    sizes: np.ndarray
+    is_column: np.ndarray
+    is_row: np.ndarray
+
+    @property
+    def is_object(self) -> np.ndarray:
+        return (self.sizes >= SMALLEST_OBJECT) & ~self.is_column & ~self.is_row
+
+
+def _group(places: np.ndarray, *, shape: tuple[int, int]) -> _Groups:
+    """Group pixels, given by their places in the flat image, that touch at an edge or corner."""
+    rows, columns = np.divmod(places, shape[1])
+    order = np.argsort(places)
+    pairs = []
+    for down, across in ((0, 1), (1, -1), (1, 0), (1, 1)):
+        wanted = places + down * shape[1] + across
+        found = order[np.minimum(np.searchsorted(places, wanted, sorter=order), len(places) - 1)]
+        is_pair = (places[found] == wanted) & (columns + across >= 0) & (columns + across < shape[1])
+        pairs.append((np.flatnonzero(is_pair), found[is_pair]))
+    start, end = (np.concatenate(ends) for ends in zip(*pairs, strict=True))
+    graph = coo_array((np.ones(len(start), dtype=bool), (start, end)), shape=(len(places),) * 2)
+    count, numbers = connected_components(graph, directed=False)
+    spans = []
+    for along in (rows, columns):
+        first, last = np.full(count, max(shape)), np.full(count, -1)
+        np.minimum.at(first, numbers, along)
+        np.maximum.at(last, numbers, along)
+        spans.append(last - first + 1)
+    height, width = spans
+    return _Groups(
+        numbers,
+        np.bincount(numbers, minlength=count),
+        (width <= MOST_ADJACENT) & (height >= max(LINE_SHARE * shape[0], MOST_ADJACENT + 1)),
+        (height <= MOST_ADJACENT) & (width >= max(LINE_SHARE * shape[1], MOST_ADJACENT + 1)),
+    )
 
 
 def _sort_out(
-    rows: np.ndarray, columns: np.ndarray, values: np.ndarray, *, shape: tuple[int, int]
+    places: np.ndarray, values: np.ndarray, *, shape: tuple[int, int]
 ) -> tuple[tuple[HotPixel, ...], tuple[tuple[str, int], ...], int]:
     """Split pixels of extreme value into isolated pixels, defective lines, and the number of all others."""
-    box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
-    is_extreme_yx = np.zeros((box[0].stop - box[0].start, box[1].stop - box[1].start), dtype=bool)
-    is_extreme_yx[rows - box[0].start, columns - box[1].start] = True
-    regions_yx, _ = label(is_extreme_yx, structure=np.ones((3, 3)))
-    numbers = regions_yx[rows - box[0].start, columns - box[1].start]
-    sizes = np.bincount(numbers)
-    lines: list[tuple[str, int]] = []
-    in_line = np.zeros(len(sizes), dtype=bool)
-    for number, part in enumerate(find_objects(regions_yx), start=1):
-        height, width = (each.stop - each.start for each in part)
-        if width == 1 and height >= max(LINE_SHARE * shape[0], MOST_ADJACENT + 1):
-            lines.append(("column", int(part[1].start + box[1].start)))
-        elif height == 1 and width >= max(LINE_SHARE * shape[1], MOST_ADJACENT + 1):
-            lines.append(("row", int(part[0].start + box[0].start)))
-        else:
-            continue
-        in_line[number] = True
-    is_isolated = (sizes[numbers] <= MOST_ADJACENT) & ~in_line[numbers]
-    others = int(np.count_nonzero(~is_isolated & ~in_line[numbers]))
+    groups = _group(places, shape=shape)
+    rows, columns = np.divmod(places, shape[1])
+    in_column, in_row = groups.is_column[groups.numbers], groups.is_row[groups.numbers]
+    lines = [("column", int(number)) for number in np.unique(columns[in_column])]
+    lines += [("row", int(number)) for number in np.unique(rows[in_row])]
+    is_isolated = (groups.sizes[groups.numbers] <= MOST_ADJACENT) & ~in_column & ~in_row
     isolated = int(np.count_nonzero(is_isolated))
+    others = int(np.count_nonzero(~is_isolated & ~in_column & ~in_row))
     if isolated > max(MOST_DEFECTS, MOST_DEFECTS_SHARE * shape[0] * shape[1]):
         return (), tuple(lines), others + isolated
     found = sorted(
