@@ -106,7 +106,8 @@ class Preprocess(Closed):
         default="replace",
         description="Treatment of defective pixels: at most two adjacent pixels, at least 4 times farther from the "
         "median of the image than all other pixels are from each other. replace: they become the median of their "
-        "neighbours. keep: leave them. Images without such pixels do not change; check names every such pixel.",
+        "neighbours, also where intensities are measured. keep: leave them. Images without such pixels do not change. "
+        "check names every such pixel.",
     )
     background: Background = Field(default_factory=Background, description="Background subtraction.")
     fit: Fit = Field(default_factory=Fit, description="Size of the input images of the networks.")

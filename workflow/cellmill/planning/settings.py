@@ -182,6 +182,7 @@ def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None =
         "rle_order": (section.order if section else None) or "row",
         "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest") if shard else [],
         "channel": plan.preprocess[dataset]["channel"],
+        "hot_pixels": plan.preprocess[dataset].get("hot_pixels", "replace"),
     }
 
 

@@ -12,6 +12,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from cellmill.images.stored import list_bands
+
 # A defect is at least this many times farther from the median than all other pixels are from each other.
 RANGES = 4
 # A defect covers at most this many adjacent pixels.
@@ -296,3 +298,22 @@ def replace_defects(image_yx: np.ndarray) -> np.ndarray:
     pixels = find_defects([image_yx], shape=image_yx.shape).pixels
     replacements = find_replacements(pixels, lambda first, last: image_yx[first:last], shape=image_yx.shape)
     return replace_pixels(image_yx, replacements, first=0)
+
+
+def read_without_defects(
+    read_rows: Callable[[slice], np.ndarray], *, shape: tuple[int, int]
+) -> Callable[[slice], np.ndarray]:
+    """Return a function that reads rows of an image with its defective pixels replaced.
+
+    Parameters
+    ----------
+    read_rows : function
+        Takes a slice of rows; returns their pixels, shape (rows, columns).
+    shape : tuple of int
+        (rows, columns) of the image.
+    """
+    pixels = find_defects((read_rows(rows) for rows in list_bands(shape)), shape=shape).pixels
+    replacements = find_replacements(pixels, lambda first, last: read_rows(slice(first, last)), shape=shape)
+    if not replacements:
+        return read_rows
+    return lambda rows: replace_pixels(read_rows(rows), replacements, first=rows.indices(shape[0])[0])
