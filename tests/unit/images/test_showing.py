@@ -99,6 +99,14 @@ def test_a_plane_of_a_turned_stack_is_turned(tmp_path):
         assert np.array_equal(shown, np.rot90(expected))
 
 
+def test_pages_of_unlike_orientations_are_refused(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "a.tif") as tif:
+        for orientation in (1, 1, 3):
+            tif.write(picture(), extratags=[(ORIENTATION, 3, 1, orientation, True)], metadata=None, contiguous=False)
+    with pytest.raises(ValueError, match=r"expected pages of one orientation, found the orientations 1, 3\."):
+        read_layout(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize(
     "exif",
     [
@@ -277,3 +285,13 @@ def test_pixels_that_are_not_square_are_no_printers(tmp_path):
         tmp_path / "a.tif", picture(), metadata=None, resolution=(28.35, 56.7), resolutionunit="CENTIMETER"
     )
     assert read_layout(tmp_path / "a.tif").pixel_size_um == pytest.approx((1e4 / 56.7, 1e4 / 28.35))
+
+
+def test_numbers_that_are_infinite_in_32_bits_are_refused(tmp_path):
+    image_yx = np.random.default_rng(0).normal(100, 10, SHAPE)
+    image_yx[3, 4] = 1e300
+    tifffile.imwrite(tmp_path / "a.tif", image_yx)
+    with pytest.raises(ValueError, match=r"a\.tif: expected finite values, found 1 pixels beyond 3\.4e\+38"):
+        read_plane(tmp_path / "a.tif", channel="luminance")
+    tifffile.imwrite(tmp_path / "a.tif", np.float16([[1, 2], [3, 60000]]))
+    assert read_plane(tmp_path / "a.tif", channel="luminance").max() == 60000

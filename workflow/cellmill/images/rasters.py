@@ -16,6 +16,9 @@ from cellmill.images.png_jpeg import STORE, identify
 from cellmill.images.showing import can_invert, exchanges_axes, invert, stored_rows, turn
 from cellmill.images.stored import BAND_PIXELS
 
+# Images are computed in 32 bits.
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
+
 
 @dataclass(frozen=True)
 class Raster:
@@ -90,7 +93,7 @@ class Raster:
         Raises
         ------
         ValueError
-            If the file is damaged, or holds values that are not finite.
+            If the file is damaged, or holds values that are not finite in 32 bits.
         """
         try:
             array = self._project(first, last) if self.projected is not None else self._decode(self.index, first, last)
@@ -98,12 +101,8 @@ class Raster:
             raise explain(error, path=self.path, kind=self.kind) from error
         if array.dtype == bool:
             array = array.astype(np.uint8)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            count = int(np.count_nonzero(~np.isfinite(array)))
-            raise ValueError(
-                f"{self.path}: expected finite values, found {count} pixels that are NaN or infinite. "
-                "Replace these values in the file."
-            )
+        if array.dtype.kind == "f" and (problem := _describe_infinite(array)):
+            raise ValueError(f"{self.path}: expected finite values, found {problem}. Replace these values in the file.")
         return array
 
     def reader(self) -> Callable[[int, int], np.ndarray]:
@@ -182,6 +181,15 @@ class Raster:
         for plane in planes:
             total += plane
         return (total / size).astype(np.float32)
+
+
+def _describe_infinite(array: np.ndarray) -> str:
+    """Count floating-point pixels that are not finite in 32 bits, in words; empty if there are none."""
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        return f"{int(np.count_nonzero(~is_finite))} pixels that are NaN or infinite"
+    is_large = np.abs(array) > LARGEST_FLOAT if array.dtype.itemsize > 4 else ~is_finite
+    return f"{int(np.count_nonzero(is_large))} pixels beyond {LARGEST_FLOAT:.1e}" if is_large.any() else ""
 
 
 def read_layout(path: str | Path) -> Layout:

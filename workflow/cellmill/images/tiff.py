@@ -26,11 +26,15 @@ PRINTER_DPI = (72, 75, 90, 96, 100, 120, 144, 150, 180, 192, 200, 240, 250, 300,
 UM_PER_INCH = 25400
 # Programs round dots per cm to whole numbers or to a few decimals.
 DPI_TOLERANCE = 2e-3
+# Pages of a stack whose orientations are compared; reading the tags of all pages would take long.
+COMPARED_PAGES = 32
 # Compressions whose decoder converts YCbCr to RGB
 JPEG_COMPRESSIONS = (tifffile.COMPRESSION.OJPEG, tifffile.COMPRESSION.JPEG)
 
 # The file opened last, kept so that a stack's directory is read only once while its frames are read in turn.
 _opened: dict[tuple[str, int, int], tifffile.TiffFile] = {}
+# Orientations of the pages of that file
+_orientations: dict[int, set[int]] = {}
 
 
 def read_layout(path: Path) -> Layout:
@@ -54,8 +58,7 @@ def read_layout(path: Path) -> Layout:
     _refuse_colour_models(path, page)
     sizes = {axis: int(size) for axis, size in zip(series.axes, series.shape, strict=True)}
     is_colour = page.photometric in COLOURS and sizes.get("S", 1) in (3, 4)
-    tag = page.tags.get(ORIENTATION_TAG)
-    orientation = known_orientation(tag.value if tag is not None else 1)
+    orientation = _orientation(path, series)
     size_um, printer_dpi = _pixel_size_um(_parent(series))
     if exchanges_axes(orientation):
         shown = {"Y": sizes.get("X", 1), "X": sizes.get("Y", 1)}
@@ -75,6 +78,24 @@ def read_layout(path: Path) -> Layout:
         ramp=ramp,
         printer_dpi=printer_dpi,
     )
+
+
+def _orientation(path: Path, series: tifffile.TiffPageSeries) -> int:
+    """Read the orientation that all pages of a stack share."""
+    stack = id(_parent(series))
+    if stack not in _orientations:
+        others = [page for page in series.pages[1:COMPARED_PAGES] if page is not None]
+        tags = [page.tags.get(ORIENTATION_TAG) for page in (series.keyframe, *(page.aspage() for page in others))]
+        # some programs write the tag to the first page only
+        values = {tag.value for tag in tags if tag is not None} or {1}
+        _orientations[stack] = {known_orientation(value) for value in values}
+    found = _orientations[stack]
+    if len(found) > 1:
+        raise ValueError(
+            f"{path}: expected pages of one orientation, found the orientations {', '.join(map(str, sorted(found)))}. "
+            "Save the pages upright, without an orientation."
+        )
+    return next(iter(found))
 
 
 def _is_min_is_white(page: Any) -> bool:
@@ -204,6 +225,7 @@ def close_opened() -> None:
     for tif in _opened.values():
         tif.close()
     _opened.clear()
+    _orientations.clear()
 
 
 atexit.register(close_opened)
