@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.bad_inputs.cases import bad_tiff, case, images, mask, pixels, put, put_tiff
+from pipeline.bad_inputs.cases import FULL_SIZE, TURNED, bad_tiff, case, images, mask, pixels, put, put_tiff
 
 CERTAIN = (
     "expected a mask whose objects are certain, found MinIsWhite (smaller numbers are shown brighter) with 88% of the "
@@ -60,9 +60,7 @@ def inverted_labels_with_min_is_white(folder):
 @case(
     "Annotation images", "check",
     "sample bad, {folder}/labels/bad.png: expected an annotation of 16 rows and 12 columns, the size of its image, "
-    "found 12 rows and 16 columns. Pair every image with its own full-size annotation. Rows and columns are exchanged: "
-    "an image is turned as its orientation (EXIF or TIFF) states; if its annotation was drawn on the unturned picture, "
-    "remove the orientation from the image.",
+    "found 12 rows and 16 columns. " + FULL_SIZE + TURNED,
 )  # fmt: skip
 def labels_of_the_unturned_picture(folder):
     section = images(folder, skip="bad", images=f"{folder}/images/{{sample}}.*")

@@ -134,5 +134,5 @@ def test_labels_with_an_orientation_are_turned_like_images(tmp_path, orientation
 
 def test_a_mask_of_the_unturned_picture_is_refused_with_the_reason(tmp_path):
     tifffile.imwrite(tmp_path / "m.tif", objects())
-    with pytest.raises(ValueError, match=r"Rows and columns are exchanged: an image is turned as its orientation"):
+    with pytest.raises(ValueError, match="Rows and columns are exchanged: if the image has an orientation"):
         read(tmp_path / "m.tif", shape=SHAPE[::-1], file_format="label_image")

@@ -16,8 +16,8 @@ JPEG_SUFFIXES = (".jpg", ".jpeg")
 # Objects of a MinIsWhite mask that cover more of the image may be its background.
 MOST_OF_WHITE = 0.5
 TURNED = (
-    " Rows and columns are exchanged: an image is turned as its orientation (EXIF or TIFF) states; if its annotation "
-    "was drawn on the unturned picture, remove the orientation from the image."
+    " Rows and columns are exchanged: if the image has an orientation (EXIF or TIFF), it is shown turned, and its "
+    "annotation must be turned, too."
 )
 
 

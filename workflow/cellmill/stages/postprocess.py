@@ -108,7 +108,7 @@ def postprocess_shard(
                 )
                 row = rows[frame.sample]
                 raw_yx = PlaneRows(row["image"], channel=channel, plane=row.get("plane", ()))
-                raw_of_rows = raw_yx.__getitem__
+                raw_of_rows: Callable[[slice], np.ndarray] = raw_yx.__getitem__
                 if hot_pixels == "replace":
                     raw_of_rows = read_without_defects(raw_of_rows, shape=raw_yx.shape)
                 tables.add(
