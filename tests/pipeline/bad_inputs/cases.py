@@ -1231,7 +1231,7 @@ def a_deeply_nested_file(folder):
 @case(
     "COCO", "check",
     "sample bad, {folder}/train.json: expected 12 rows and 16 columns, the size of the image file, found height 16 and "
-    "width 12. " + FULL_SIZE,
+    "width 12. " + FULL_SIZE + TURNED,
 )  # fmt: skip
 def an_image_of_another_size(folder):
     listed = [{"id": 1, "file_name": "bad.png", "height": 16, "width": 12}]

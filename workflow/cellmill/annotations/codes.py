@@ -10,15 +10,12 @@ from cellmill.annotations.pieces import crop_piece, merge_pieces
 from cellmill.images.axes import PlaneIndex
 from cellmill.images.channels import has_alpha
 from cellmill.images.rasters import Raster, match_plane, open_raster, read_layout
+from cellmill.images.showing import explain_exchange
 from cellmill.images.stored import BAND_PIXELS
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 # Objects of a MinIsWhite mask that cover more of the image may be its background.
 MOST_OF_WHITE = 0.5
-TURNED = (
-    " Rows and columns are exchanged: if the image has an orientation (EXIF or TIFF), it is shown turned, and its "
-    "annotation must be turned, too."
-)
 
 
 def read_codes(
@@ -56,8 +53,7 @@ def read_codes(
         raise ValueError(
             f"sample {sample}, {path}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size of "
             f"its image, found {raster.shape[0]} rows and {raster.shape[1]} columns. "
-            "Pair every image with its own full-size annotation."
-            + (TURNED if raster.shape == tuple(shape)[::-1] else "")
+            "Pair every image with its own full-size annotation." + explain_exchange(raster.shape, shape)
         )
     bands = _read_numbers(raster, sample=sample)
     if not raster.layout.is_min_is_white or is_as_stored:

@@ -4,6 +4,7 @@ Orientations are numbered as in EXIF and TIFF (tag 274): 1 is upright, 5 to 8 ex
 """
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -133,3 +134,13 @@ def read_table(colours: np.ndarray) -> tuple[np.ndarray | None, str]:
     luma = table @ _LUMA
     is_rising = luma[-1] > luma[0] and (steps @ _LUMA >= 0).mean() >= _SMOOTH_SHARE
     return None, "rising" if is_rising else "other"
+
+
+def explain_exchange(found: Sequence[object], expected: Sequence[object]) -> str:
+    """Return a hint for an annotation whose (rows, columns) are those of its image exchanged; else an empty text."""
+    if tuple(found) != tuple(expected)[::-1]:
+        return ""
+    return (
+        " Rows and columns are exchanged: if the image has an orientation (EXIF or TIFF), it is shown turned, and its "
+        "annotation must be turned, too."
+    )
