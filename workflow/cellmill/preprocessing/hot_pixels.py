@@ -26,6 +26,8 @@ MOST_DEFECTS, MOST_DEFECTS_SHARE = 16, 1e-4
 LINE_SHARE = 0.5
 # Pixels from which the median is computed
 MEDIAN_PIXELS = 2**20
+# Pixels searched at a time, so that equal pixels do not take much memory.
+PART_PIXELS = 2**18
 # One of so many pixels is sampled to find a level that few pixels exceed.
 SAMPLE_STEP = 61
 
@@ -112,6 +114,10 @@ class _Largest:
     def add(self, band_yx: np.ndarray, *, first: int) -> None:
         """Add rows; `first` is the place of their first pixel."""
         flat = band_yx.ravel()
+        for start in range(0, len(flat), PART_PIXELS):
+            self._add_part(flat[start : start + PART_PIXELS], first=first + start)
+
+    def _add_part(self, flat: np.ndarray, *, first: int) -> None:
         places = self._candidates(flat)
         if len(places) > self._count:
             places = places[self._choose(flat[places])]
