@@ -130,3 +130,12 @@ def test_a_look_up_table_is_noted(tmp_path):
     content = check(tmp_path, [row(tmp_path / "a.tif")])
     assert texts(content) == [("note", "the colour table only shades intensities; the stored numbers were read")]
     assert content["images"][0]["maximum"] == grey().max()
+
+
+def test_many_isolated_pixels_are_a_warning_and_not_called_defects(tmp_path):
+    image_yx = field()
+    image_yx[30::3, 3::9] = 60000
+    tifffile.imwrite(tmp_path / "a.tif", image_yx)
+    [(severity, text)] = texts(check(tmp_path, [row(tmp_path / "a.tif")]))
+    count = int((image_yx == 60000).sum())
+    assert (severity, text.split(";")[0]) == ("warning", f"{count} pixels have extreme values")

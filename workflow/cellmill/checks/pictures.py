@@ -109,5 +109,5 @@ def remark_on_defects(defects: Defects) -> list[Remark]:
         remarks.append(("warning", text, "Replace them in the file, or crop the images: they change the normalisation"))
     if defects.spots:
         text = f"{defects.spots} pixels have extreme values; {others}"
-        remarks.append(("note", text, "Check whether they belong to the specimen: they change the normalisation"))
+        remarks.append(("warning", text, "Check whether they belong to the specimen: they change the normalisation"))
     return remarks
