@@ -21,14 +21,14 @@ IMAGE_FORMATS = {
         "8 and 16 bits; 1, 2 and 4 bits are scaled to 8 bits, but annotations keep the stored numbers",
         "grey, RGB, each with or without alpha; a palette is read as colours, in annotations as numbers",
         "no",
-        f"decoded as a whole, so at most {MAX_DECODED_BYTES // GIB} GiB of pixels",
+        f"decoded as a whole, so at most {MAX_DECODED_BYTES // GIB} GiB of pixels. Turned as EXIF states",
     ),
     "JPEG": (
         "8 bits",
         "grey, RGB",
         "no",
-        f"decoded as a whole, so at most {MAX_DECODED_BYTES // GIB} GiB. The check notes that compression changes "
-        "intensities; not accepted for annotations with numbers or colours",
+        f"decoded as a whole, so at most {MAX_DECODED_BYTES // GIB} GiB. Turned as EXIF states. The check notes that "
+        "compression changes intensities; not accepted for annotations with numbers or colours",
     ),
     "TIFF": (
         "signed and unsigned integers of 8, 12, 16, 32 and 64 bits, floats of 16, 32 and 64 bits, 1 bit",
@@ -36,7 +36,10 @@ IMAGE_FORMATS = {
         "largest level of a pyramid",
         "time, z, channel: from OME-TIFF and ImageJ metadata, else from `stack.axis`",
         f"read in bands of rows; a strip or tile has at most {MAX_DECODED_BYTES // GIB} GiB. The pixel size comes from "
-        "OME or ImageJ metadata, or from a resolution in cm. Other files named in OME metadata are not read",
+        "OME or ImageJ metadata, or from a resolution in cm, but not from the resolution of a printer. MinIsWhite and "
+        "tables of colours are read as viewers show them; a look-up table of intensities keeps the stored numbers. In "
+        "annotations, numbers are as stored, except one-bit MinIsWhite. Pictures with an orientation are turned. Other "
+        "files named in OME metadata are not read",
     ),
     "OME-Zarr": (
         "as TIFF",

@@ -162,7 +162,7 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
     postprocess_shard(
         output_dir=folder / "segmentation", images_dir=folder / "images_label_image",
         probabilities_dir=folder / "probabilities", fit_path=folder / "postprocess.json", postprocess=settings,
-        pixel_size_um=None, rle_order="row", samples=rows, channel="luminance",
+        pixel_size_um=None, rle_order="row", samples=rows, hot_pixels="replace", channel="luminance",
     )  # fmt: skip
 
 

@@ -840,6 +840,10 @@ def labels(folder: Path, array: np.ndarray, *, suffix: str = "png", **annotation
 
 
 FULL_SIZE = "Pair every image with its own full-size annotation."
+TURNED = (
+    " Rows and columns are exchanged: if the image has an orientation (EXIF or TIFF), it is shown turned, and its "
+    "annotation must be turned, too."
+)
 NO_SMOOTHING = "Save the mask without smoothing or JPEG compression, or use format label_image."
 RENUMBER = "Renumber the objects, or set annotations.ignore_value to the number that marks ignored pixels."
 
@@ -847,7 +851,7 @@ RENUMBER = "Renumber the objects, or set annotations.ignore_value to the number 
 @case(
     "Annotation images", "check",
     "sample bad, {folder}/labels/bad.png: expected an annotation of 12 rows and 16 columns, the size of its image, found "
-    "16 rows and 12 columns. " + FULL_SIZE,
+    "16 rows and 12 columns. " + FULL_SIZE + TURNED,
 )  # fmt: skip
 def a_transposed_mask(folder):
     return labels(folder, np.ascontiguousarray(mask().T))
@@ -1227,7 +1231,7 @@ def a_deeply_nested_file(folder):
 @case(
     "COCO", "check",
     "sample bad, {folder}/train.json: expected 12 rows and 16 columns, the size of the image file, found height 16 and "
-    "width 12. " + FULL_SIZE,
+    "width 12. " + FULL_SIZE + TURNED,
 )  # fmt: skip
 def an_image_of_another_size(folder):
     listed = [{"id": 1, "file_name": "bad.png", "height": 16, "width": 12}]
@@ -1492,7 +1496,7 @@ def shares_that_add_up_to_more_than_1(folder):
 @case(
     "Config",
     "plan",
-    "datasets.{name}.preprocess.chanel: unknown key. Did you mean channel? Known: background, channel, fit.",
+    "datasets.{name}.preprocess.chanel: unknown key. Did you mean channel? Known: background, channel, fit, hot_pixels.",
 )
 def an_unknown_key(folder):
     return images(folder, preprocess={"chanel": 1})

@@ -148,3 +148,23 @@ def test_colours_have_one_digest_wherever_their_grey_rows_are_cut():
     cut.add(colours[10:], luminance_yx[10:])
     assert cut.result((40, 30)) == whole
     assert digest(colours[:, :, ::-1], luminance_yx) != whole
+
+
+def test_grey_images_under_one_weight_have_their_own_digests():
+    digests = set()
+    for level in (1, 2):
+        band = np.full((4, 5), level, np.uint8)
+        made = PixelDigest()
+        made.add(band, band.astype(np.float32))
+        assert made.is_grey
+        digests.add(made.result((4, 5)))
+    assert len(digests) == 2
+
+
+def test_luminance_of_floating_point_colours_is_no_grey():
+    rng = np.random.default_rng(0)
+    band = rng.random((4, 5, 3)).astype(np.float32)
+    mixed, chosen = PixelDigest(), PixelDigest()
+    mixed.add(band, (band @ np.float32([0.3, 0.6, 0.1])).astype(np.float32))
+    chosen.add(band, np.ascontiguousarray(band[:, :, 1]))
+    assert (mixed.is_grey, chosen.is_grey) == (False, True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cellmill.images.windows import HALO_PX, LabelFile, halo_for, middles_of, plan_windows
+from cellmill.images.windows import HALO_PX, LabelFile, halo_for, middles_of, plan_windows, sample_pixels, sampling_step
 
 
 @pytest.mark.parametrize("shape", [(100, 200), (3072, 3072), (3073, 3073), (5000, 300_000), (9000, 5000)])
@@ -70,3 +70,10 @@ def test_a_label_file_is_read_and_written_in_parts(tmp_path):
     assert np.array_equal(file.read(slice(10, 30), slice(40, 70)), np.array([0, 9, 9, 0, 0, 0, 1])[part])
     rows = [band for band, _ in file.bands(max_pixels=700)]
     assert rows == [slice(first, first + 10) for first in range(0, 50, 10)]
+
+
+@pytest.mark.parametrize("shape", [(3, 100_000), (100_000, 3), (1, 5000), (500, 400)])
+def test_a_sample_of_a_strip_is_as_small_as_that_of_a_square(shape):
+    step = sampling_step(shape, max_pixels=1000)
+    assert sample_pixels(np.zeros(shape, np.uint8), max_pixels=1000).size <= 1000 * 1.2
+    assert step == 1 or max(1, shape[0] // (step - 1)) * max(1, shape[1] // (step - 1)) > 1000

@@ -99,7 +99,7 @@ def rows_of(tmp_path, stack):
 def preprocess(folder, rows, method="temporal_median"):
     preprocess_shard(
         output_dir=folder, samples=rows, context=[], channel="luminance", fit={"mode": "none", "size": None},
-        background={"method": method, "radius_px": 20.0, "sigma_px": 20.0, "max_frames": 200},
+        hot_pixels="replace", background={"method": method, "radius_px": 20.0, "sigma_px": 20.0, "max_frames": 200},
     )  # fmt: skip
     return folder
 

@@ -57,7 +57,7 @@ def test_an_image_is_measured(tmp_path):
     assert content["annotations"] == []
     [image] = content["images"]
     expected = {
-        "sample": "a", "sequence": "s1", "rows": 40, "columns": 61, "dtype": "uint16", "channels": 1,
+        "sample": "a", "sequence": "s1", "rows": 40, "columns": 61, "dtype": "uint16", "channels": 1, "is_min_is_white": False,
         "pixel_size_um": None, "minimum": 0, "maximum": 1000, "mean": pytest.approx(image_yx.mean()),
         "contrast": pytest.approx(image_yx.std()), "saturated_fraction": 0, "significant_bits": 10,
         "sha256": hashlib.sha256(image_yx.astype("<u2").tobytes() + b"uint16 40 61").hexdigest(),

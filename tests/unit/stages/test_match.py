@@ -529,3 +529,15 @@ def test_the_page_says_how_like_the_images_are():
     assert cells_of_noise[-1].note == "2 undefined"
     assert "no setting is matched to it" in page["table"].rows[2][0].note
     assert page["table"].rows[3][1].text == "–"
+
+
+def test_a_hot_pixel_is_not_the_largest_count_of_the_camera(tmp_path):
+    clean_yx = np.random.default_rng(0).integers(100, 900, (64, 64)).astype(np.uint16)
+    hot_yx = clean_yx.copy()
+    hot_yx[10, 10] = 65535
+    tops = []
+    for name, image_yx in (("clean", clean_yx), ("hot", hot_yx)):
+        tifffile.imwrite(tmp_path / f"{name}.tif", image_yx)
+        row = {"sample": name, "image": str(tmp_path / f"{name}.tif")}
+        tops.append(as_counts(read_middles([row], channel="luminance"))[1])
+    assert tops[0] == tops[1] < 65535

@@ -110,7 +110,13 @@ def fitted(shards, tmp_path_factory):
 
 def segment(tmp_path, folders, fit_path, *, postprocess=None, **changes):
     samples = [{"sample": path.stem, "image": str(path)} for path in sorted(folders["raw"].glob("*.tif"))]
-    keywords = {"pixel_size_um": None, "rle_order": "row", "samples": samples, "channel": 0} | changes
+    keywords = {
+        "pixel_size_um": None,
+        "rle_order": "row",
+        "samples": samples,
+        "channel": 0,
+        "hot_pixels": "replace",
+    } | changes
     postprocess_shard(
         output_dir=tmp_path / "segmentation", images_dir=folders["images"],
         probabilities_dir=folders["probabilities"], fit_path=fit_path,
@@ -585,3 +591,19 @@ def test_every_field_is_described():
 def test_wrong_settings_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         Postprocess.model_validate(wrong)
+
+
+def test_a_hot_pixel_does_not_enter_the_measured_intensities(shards, fitted, tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for path in shards["test"]["raw"].glob("*.tif"):
+        image_yx = tifffile.imread(path).astype(np.float32)
+        labels_yx = tifffile.imread(shards["test"]["labels"] / path.name)
+        row, column = np.argwhere(labels_yx > 0)[40]
+        image_yx[row, column] = 1e30
+        tifffile.imwrite(raw / path.name, image_yx)
+    clean = pd.read_csv(segment(tmp_path / "clean", shards["test"], fitted) / "objects.csv")
+    for choice, is_equal in (("replace", True), ("keep", False)):
+        folders = {**shards["test"], "raw": raw}
+        hot = pd.read_csv(segment(tmp_path / choice, folders, fitted, hot_pixels=choice) / "objects.csv")
+        assert np.allclose(hot["raw_intensity_mean"], clean["raw_intensity_mean"], rtol=0.05) == is_equal

@@ -173,6 +173,7 @@ def test_frames_of_two_sizes_are_refused(tmp_path, two_sequences):
 def test_an_empty_section_is_a_complete_one():
     assert Preprocess().model_dump(mode="json") == {
         "channel": "luminance",
+        "hot_pixels": "replace",
         "background": {"method": "none", "radius_px": 50.0, "sigma_px": 50.0, "max_frames": 101},
         "fit": {"mode": "none", "size": None},
     }
@@ -282,3 +283,68 @@ def test_frames_of_a_stack_are_a_sequence(tmp_path, two_sequences):
     from_stack = preprocess(tmp_path / "stacked", planes, background=background)
     from_files = preprocess(tmp_path / "single", own, background=background)
     assert all(np.array_equal(from_stack[sample], from_files[sample]) for sample in from_files)
+
+
+@pytest.mark.parametrize(("dtype", "value"), [(np.uint16, 65535), (np.float32, 1e30)])
+def test_a_hot_pixel_is_replaced_before_anything_else(tmp_path, dtype, value):
+    clean_yx = np.random.default_rng(0).normal(300, 30, (50, 60)).round().astype(dtype)
+    hot_yx = clean_yx.copy()
+    hot_yx[20, 30] = value
+    around = np.delete(clean_yx[19:22, 29:32].ravel(), 4)
+    clean_yx[20, 30] = np.median(around)
+    tifffile.imwrite(tmp_path / "clean.tif", clean_yx)
+    tifffile.imwrite(tmp_path / "hot.tif", hot_yx)
+    for background in ({"method": "none"}, {"method": "gaussian", "sigma_px": 5.0}, {"method": "rolling_ball"}):
+        rows = [row(name, tmp_path / f"{name}.tif") for name in ("clean", "hot")]
+        images = preprocess(tmp_path / background["method"], rows, background=background)
+        assert images["hot"] == pytest.approx(images["clean"], abs=1)
+    kept = preprocess(tmp_path / "kept", [row("hot", tmp_path / "hot.tif")], hot_pixels="keep")["hot"]
+    assert np.array_equal(kept, hot_yx.astype(np.float32))
+
+
+def test_a_sound_image_stays_byte_equal_whatever_hot_pixels_says(tmp_path):
+    image_yx = np.random.default_rng(0).integers(0, 60000, (50, 60)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image_yx)
+    files = []
+    for value in ("keep", "replace"):
+        preprocess(tmp_path / value, [row("a", tmp_path / "a.tif")], hot_pixels=value)
+        files.append((tmp_path / value / "a.tif").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_hot_pixel_of_one_frame_does_not_change_the_temporal_background(tmp_path, two_sequences):
+    rows = [r for r in two_sequences[0] if r["sequence"] == "a"]
+    expected = preprocess(tmp_path / "clean", rows, background={"method": "temporal_mode"})
+    frame_yx = tifffile.imread(rows[5]["image"])
+    frame_yx[25, 40] = 65535
+    tifffile.imwrite(rows[5]["image"], frame_yx)
+    images = preprocess(tmp_path / "hot", rows, background={"method": "temporal_mode"})
+    for sample in expected:
+        assert images[sample] == pytest.approx(expected[sample], abs=3)
+
+
+def test_a_cropped_frame_loses_the_mean_of_the_whole_frame(tmp_path):
+    ramp_yx = np.add.outer(np.arange(64) * 4.0, np.zeros(40)) + 100
+    rows = []
+    for t in range(6):
+        frame_yx = ramp_yx + np.random.default_rng(t).normal(0, 0.5, ramp_yx.shape)
+        tifffile.imwrite(tmp_path / f"{t}.tif", frame_yx.astype(np.float32))
+        rows.append(row(f"t{t}", tmp_path / f"{t}.tif", sequence="s", frame=t))
+    background = {"method": "temporal_mode"}
+    whole = preprocess(tmp_path / "whole", rows, background=background)
+    # fewer rows than the frame, from its upper part after a shift of the centre by an odd difference
+    cropped = preprocess(tmp_path / "cut", rows, background=background, fit={"mode": "crop_pad", "size": [33, 40]})
+    first = (64 - 33) // 2
+    for sample in whole:
+        assert cropped[sample] == pytest.approx(whole[sample][first : first + 33], abs=1e-3)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_a_turned_image_is_preprocessed_as_shown(tmp_path, orientation):
+    image_yx = np.random.default_rng(0).integers(0, 200, (30, 44)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "a.tif", image_yx, extratags=[(274, 3, 1, orientation, True)], metadata=None)
+    shown_yx = image_yx[::-1, ::-1] if orientation == 3 else np.rot90(image_yx, -1)
+    images = preprocess(tmp_path / "out", [row("a", tmp_path / "a.tif")])
+    assert np.array_equal(images["a"], shown_yx)
+    geometry = read_geometry(tmp_path / "out/geometry.csv")["a"]
+    assert (geometry.raw_rows, geometry.raw_columns) == shown_yx.shape

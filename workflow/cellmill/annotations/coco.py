@@ -27,6 +27,7 @@ from cellmill.annotations.coco_json import (
 from cellmill.annotations.coco_masks import describe_objects, draw_annotation
 from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.pieces import LabelBands
+from cellmill.images.showing import explain_exchange
 from cellmill.shards import atomic_path
 
 # Declaration, see formats.py
@@ -187,6 +188,7 @@ def read_coco(
         raise ValueError(
             f"{where}: expected {shape[0]} rows and {shape[1]} columns, the size of the image file, found height "
             f"{entry.size[0]} and width {entry.size[1]}. Pair every image with its own full-size annotation."
+            + explain_exchange(entry.size, shape)
         )
     instances, problems = [], []
     for place, annotation in entry.annotations:

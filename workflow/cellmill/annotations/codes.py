@@ -9,14 +9,17 @@ from cellmill.annotations.instance import Instance, instance_of_piece
 from cellmill.annotations.pieces import crop_piece, merge_pieces
 from cellmill.images.axes import PlaneIndex
 from cellmill.images.channels import has_alpha
-from cellmill.images.rasters import match_plane, open_raster
+from cellmill.images.rasters import Raster, match_plane, open_raster, read_layout
+from cellmill.images.showing import explain_exchange
 from cellmill.images.stored import BAND_PIXELS
 
 JPEG_SUFFIXES = (".jpg", ".jpeg")
+# Objects of a MinIsWhite mask that cover more of the image may be its background.
+MOST_OF_WHITE = 0.5
 
 
 def read_codes(
-    sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex
+    sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex, is_as_stored: bool = False
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Read an annotation image with one number per pixel from top to bottom, and check its size.
 
@@ -30,24 +33,54 @@ def read_codes(
         (rows, columns) of the sample's image.
     plane : sequence of [axis, position, size]
         The position of the image in its stack, if the annotation is a stack too.
+    is_as_stored : bool
+        Whether the meaning of the stored numbers is known, even if the file is MinIsWhite.
 
     Yields
     ------
     slice, ndarray of shape (rows, columns)
-        Rows, and the stored numbers: indices for a palette image, one channel if all colour channels are equal.
+        Rows, and the stored numbers: indices for a palette image, one channel if all colour channels are equal. One
+        bit MinIsWhite is read as shown: 1 is white.
 
     Raises
     ------
     ValueError
-        If the file is unreadable, differs in size from the image, or has colours.
+        If the file is unreadable, differs in size from the image, has colours, or is MinIsWhite with a background that
+        has the largest number.
     """
     raster = open_raster(path, palette="indices", plane=match_plane(path, plane) if plane else ())
     if raster.shape != tuple(shape):
         raise ValueError(
             f"sample {sample}, {path}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size of "
             f"its image, found {raster.shape[0]} rows and {raster.shape[1]} columns. "
-            "Pair every image with its own full-size annotation."
+            "Pair every image with its own full-size annotation." + explain_exchange(raster.shape, shape)
         )
+    bands = _read_numbers(raster, sample=sample)
+    if not raster.layout.is_min_is_white or is_as_stored:
+        yield from bands
+        return
+    top = 2**raster.layout.bits - 1
+    counts = 0
+    for rows, codes_yx in bands:
+        shown_yx = 1 - codes_yx if raster.layout.bits == 1 else codes_yx
+        counts += int(np.count_nonzero(shown_yx == top))
+        yield rows, shown_yx
+    refuse_dark_objects(counts / (shape[0] * shape[1]), where=f"sample {sample}, {path}")
+
+
+def refuse_dark_objects(share: float, *, where: str) -> None:
+    """Raise an error if the objects of a MinIsWhite mask cover most of the image, and may be the background."""
+    if share > MOST_OF_WHITE:
+        raise ValueError(
+            f"{where}: expected a mask whose objects are certain, found MinIsWhite (smaller numbers are shown "
+            f"brighter) with {share:.0%} of the pixels as objects. "
+            "For format binary, set annotations.foreground to the stored numbers of the objects, zero or nonzero; "
+            "otherwise save the mask with MinIsBlack."
+        )
+
+
+def _read_numbers(raster: Raster, *, sample: str) -> Iterator[tuple[slice, np.ndarray]]:
+    path = raster.path
     for rows, array in raster.bands(BAND_PIXELS):
         if raster.axes == "YX":
             yield rows, array
@@ -63,13 +96,13 @@ def read_codes(
 
 
 def read_two_values(
-    sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex
+    sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex, is_as_stored: bool = False
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Read an annotation image of two values as a mask of its nonzero pixels, from top to bottom.
 
     Parameters
     ----------
-    sample, path, shape, plane
+    sample, path, shape, plane, is_as_stored
         As in `read_codes`.
 
     Yields
@@ -83,7 +116,8 @@ def read_two_values(
         As `read_codes`, and if there are more than two values, or two values and neither is zero.
     """
     extremes: set[float] = set()
-    for rows, codes_yx in read_codes(sample, path, shape=shape, plane=plane):
+    covered = 0
+    for rows, codes_yx in read_codes(sample, path, shape=shape, plane=plane, is_as_stored=is_as_stored):
         lowest, highest = codes_yx.min(), codes_yx.max()
         extremes |= {float(lowest), float(highest)}
         between = int(np.count_nonzero((codes_yx != lowest) & (codes_yx != highest)))
@@ -94,6 +128,9 @@ def read_two_values(
                 "Save the mask without smoothing or JPEG compression, or use format label_image."
             )
         yield rows, codes_yx != 0
+        covered += int(np.count_nonzero(codes_yx))
+    if not is_as_stored and read_layout(path).is_min_is_white:
+        refuse_dark_objects(covered / (shape[0] * shape[1]), where=f"sample {sample}, {path}")
 
 
 def read_ignored(row: Mapping[str, Any], *, shape: tuple[int, int]) -> list[Instance]:

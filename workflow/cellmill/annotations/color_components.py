@@ -8,10 +8,10 @@ import numpy as np
 from scipy.ndimage import find_objects
 from skimage.measure import label
 
-from cellmill.annotations.codes import JPEG_SUFFIXES, only_path, stack_place
+from cellmill.annotations.codes import JPEG_SUFFIXES, only_path, refuse_dark_objects, stack_place
 from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.images.channels import has_alpha
-from cellmill.images.rasters import match_plane, open_raster
+from cellmill.images.rasters import match_plane, open_raster, read_layout
 
 # Declaration, see formats.py
 FORMATS = {
@@ -58,8 +58,9 @@ def read_color_components(
     Raises
     ------
     ValueError
-        If there is not exactly one file, or if it is unreadable, is a JPEG, differs in size from the image, or has so
-        many one-pixel regions that its edges must have been smoothed.
+        If there is not exactly one file, or if it is unreadable, is a JPEG, differs in size from the image, is
+        MinIsWhite with objects that may be the background, or has so many one-pixel regions that its edges must have
+        been smoothed.
 
     Notes
     -----
@@ -74,13 +75,20 @@ def read_color_components(
             "Export the masks again as PNG or TIFF; saving the JPEG under another name does not help."
         )
     plane = stack_place(row)
-    raster = open_raster(path, palette="colours", plane=match_plane(path, plane) if plane else ())
+    layout = read_layout(path)
+    # an inverted look-up table of ImageJ leaves the stored background at 0
+    is_inverted = layout.is_min_is_white and layout.bits > 1
+    raster = open_raster(
+        path, palette="indices" if is_inverted else "colours", plane=match_plane(path, plane) if plane else ()
+    )
     if raster.shape != tuple(shape):
         raise ValueError(
             f"{where}: expected an annotation of {shape[0]} rows and {shape[1]} columns, the size of its image, found "
             f"{raster.shape[0]} rows and {raster.shape[1]} columns. Pair every image with its own full-size annotation."
         )
     codes_yx = number_colours(raster.read(0, shape[0]), axes=raster.axes)
+    if layout.is_min_is_white:
+        refuse_dark_objects(np.count_nonzero(codes_yx) / codes_yx.size, where=where)
     regions_yx, count = label(codes_yx, connectivity=2, return_num=True)
     single = int(np.count_nonzero(np.bincount(regions_yx.ravel())[1:] == 1))
     if single > MAX_SINGLE_PIXELS and single > MAX_SINGLE_SHARE * count:

@@ -18,7 +18,7 @@ class AnnotationSettings(TypedDict):
     sample_column: str | None
     rle_column: str | None
     object_column: str | None
-    foreground: str
+    foreground: str | None
     tracks: str | None
     markers: str | None
     ignore: str | None

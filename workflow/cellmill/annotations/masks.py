@@ -142,7 +142,8 @@ def read_binary(
     row, shape, table
         As in `read_mask_folder`.
     annotations : mapping
-        The config section; `foreground` ("nonzero" or "zero") is read.
+        The config section; `foreground` is read: "nonzero" or "zero" of the stored numbers, or None, which is nonzero
+        except in a one-bit MinIsWhite image, whose objects are shown white.
 
     Returns
     -------
@@ -152,14 +153,17 @@ def read_binary(
     Raises
     ------
     ValueError
-        If there is not exactly one file, or if it is unreadable, differs in size from the image, or has more than two
-        values.
+        If there is not exactly one file, or if it is unreadable, differs in size from the image, has more than two
+        values, or is MinIsWhite with objects that may be the background.
 
     Notes
     -----
     Regions are 4-connected, so that a diagonal membrane one pixel wide separates two cells.
     """
-    bands = read_two_values(row["sample"], only_path(row), shape=shape, plane=stack_place(row))
+    is_explicit = annotations["foreground"] is not None
+    bands = read_two_values(
+        row["sample"], only_path(row), shape=shape, plane=stack_place(row), is_as_stored=is_explicit
+    )
     is_background = annotations["foreground"] == "zero"
     regions = join_regions((rows, ~band_yx if is_background else band_yx) for rows, band_yx in bands)
     return [instance_of_piece(piece, source=f"region {i}") for i, piece in enumerate(regions, start=1)]

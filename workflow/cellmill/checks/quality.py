@@ -228,10 +228,10 @@ class PixelDigest:
     def add(self, band: np.ndarray, plane_yx: np.ndarray) -> None:
         """Add the next rows as stored, without transparency, and the plane selected from them."""
         self.kind = band.dtype.name
-        # a plane of another dtype is a mix of colours; other bands of the same image may still be grey
-        self.is_grey = self.is_grey and plane_yx.dtype == band.dtype
+        # other bands of the same image may still be grey
+        self.is_grey = self.is_grey and not _is_mixed(band, plane_yx)
         if self.is_grey:
-            self.grey.update(_plain_bytes(plane_yx))
+            self.grey.update(_plain_bytes(plane_yx if band.ndim == 3 else band))
         if band.ndim == 3:
             self.colours.update(_plain_bytes(band))
 
@@ -240,6 +240,18 @@ class PixelDigest:
         digest = self.grey if self.is_grey else self.colours
         digest.update(f"{self.kind} {shape[0]} {shape[1]}".encode())
         return digest.hexdigest()
+
+
+def _is_mixed(band: np.ndarray, plane_yx: np.ndarray) -> bool:
+    """Return whether a plane was computed from several channels and is not one of them."""
+    if band.ndim == 2:
+        return False
+    if plane_yx.dtype != band.dtype:
+        return True
+    # float32 is the type of mixtures
+    return plane_yx.dtype == np.float32 and not any(
+        np.array_equal(plane_yx, band[:, :, i]) for i in range(band.shape[2])
+    )
 
 
 def _plain_bytes(array: np.ndarray) -> memoryview:

@@ -54,8 +54,11 @@ class Annotations(Closed):
         description="Column of the table with the name of the object within its image. Rows with the same name are "
         "parts of one object. Default: every row is an object.",
     )
-    foreground: Literal["nonzero", "zero"] = Field(
-        default="nonzero", description="Pixels of a binary image that are objects. Used by binary only."
+    foreground: Literal["nonzero", "zero"] | None = Field(
+        default=None,
+        description="Pixels of a binary image that are objects, by their stored numbers. Default: nonzero, except in "
+        "a one-bit TIFF with MinIsWhite, where they are the pixels shown white; if a MinIsWhite mask is ambiguous, the "
+        "key is required. Used by binary only.",
     )
     tracks: str | None = Field(
         default=None,

@@ -102,6 +102,13 @@ class Preprocess(Closed):
         description="luminance: grey images unchanged, colours weighted by Rec. 601. A number from 0 to 63: that "
         "channel of a multi-channel image. A list: the weight of each channel in a mix.",
     )
+    hot_pixels: Literal["replace", "keep"] = Field(
+        default="replace",
+        description="Treatment of defective pixels: at most two adjacent pixels, at least 4 times farther from the "
+        "median of the image than all other pixels are from each other. replace: they become the median of their "
+        "neighbours, also where intensities are measured. keep: leave them. Images without such pixels do not change. "
+        "check names every such pixel.",
+    )
     background: Background = Field(default_factory=Background, description="Background subtraction.")
     fit: Fit = Field(default_factory=Fit, description="Size of the input images of the networks.")
 

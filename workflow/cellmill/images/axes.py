@@ -5,11 +5,13 @@ Z depth; any other letter is an axis that the metadata do not identify.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from cellmill.images.showing import exchanges_axes
 
 # Limit for one plane. A slide of 30,000 x 30,000 px is well below it; a larger size means a damaged or malicious file.
 MAX_PIXELS = 2**31
@@ -33,6 +35,10 @@ class Layout:
 
     `dtype` is the pixel type, `is_colour` is true if S is a colour or grey with alpha, `pixel_size_um` holds the edge
     lengths (row, column) of a pixel or is None, `bits` is the number of bits per sample in the file.
+
+    Sizes and pixel size are those of the shown picture, see `cellmill.images.showing`: `orientation` (1 to 8),
+    `is_min_is_white`, `table` and `ramp` (from `read_table`) state how stored pixels are shown. `printer_dpi` is a
+    resolution in dots per inch that is not a pixel size, or None.
     """
 
     sizes: dict[str, int]
@@ -40,11 +46,21 @@ class Layout:
     is_colour: bool
     pixel_size_um: tuple[float, float] | None
     bits: int
+    orientation: int = 1
+    is_min_is_white: bool = False
+    table: np.ndarray | None = field(default=None, compare=False)
+    ramp: str = ""
+    printer_dpi: float | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of a plane."""
         return self.sizes["Y"], self.sizes["X"]
+
+    @property
+    def stored_shape(self) -> tuple[int, int]:
+        """(rows, columns) of a plane as stored, before it is turned."""
+        return self.shape[::-1] if exchanges_axes(self.orientation) else self.shape
 
     @property
     def stack(self) -> dict[str, int]:

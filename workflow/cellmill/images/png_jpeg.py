@@ -13,6 +13,7 @@ from PIL import Image
 
 from cellmill.images.axes import MAX_DECODED_BYTES, Layout, check_size
 from cellmill.images.ome_zarr import is_store
+from cellmill.images.showing import exchanges_axes, read_orientation
 
 KIND_OF_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 STORE = "OME-Zarr"
@@ -65,19 +66,23 @@ def read_layout(path: Path, *, kind: str) -> Layout:
     ValueError
         If the size is implausible, or above the memory limit, because these formats are decoded as a whole.
     """
-    rows, columns, samples, bits = _png_header(path) if kind == "PNG" else _jpeg_header(path)
+    rows, columns, samples, bits = _png_header(path) if kind == "PNG" else _jpeg_header(path)[:4]
+    orientation = read_orientation(_png_exif(path) if kind == "PNG" else _jpeg_header(path)[4])
     check_size(rows, columns, where=path)
     if rows * columns * samples * max(1, bits // 8) > MAX_DECODED_BYTES:
         raise ValueError(
             f"{path}: expected a {kind} of at most {MAX_DECODED_BYTES >> 30} GiB of pixels, because it is decoded as a "
             f"whole, found {rows} x {columns} px with {samples} samples per pixel. Save it as a tiled TIFF."
         )
+    if exchanges_axes(orientation):
+        rows, columns = columns, rows
     return Layout(
         sizes={"Y": rows, "X": columns, **({"S": samples} if samples > 1 else {})},
         dtype=np.dtype(np.uint16 if bits == 16 else np.uint8),
         is_colour=samples > 1,
         pixel_size_um=None,
         bits=bits,
+        orientation=orientation,
     )
 
 
@@ -95,6 +100,7 @@ def decode(path: Path, *, kind: str, palette: str) -> np.ndarray:
     Returns
     -------
     ndarray of uint8 or uint16, shape (rows, columns) or (rows, columns, samples)
+        As stored, not turned.
     """
     assert palette in ("colours", "indices")
     if kind == "PNG" and palette == "indices" and has_palette(path):
@@ -135,6 +141,18 @@ def _png_header(path: Path) -> tuple[int, int, int, int]:
     return rows, columns, PNG_SAMPLES[colour] + has_transparency, bits
 
 
+def _png_exif(path: Path) -> bytes:
+    """Read the EXIF data of a PNG, which may precede or follow the pixels; empty if there are none."""
+    with path.open("rb") as stream:
+        stream.seek(len(PNG_SIGNATURE))
+        while len(header := stream.read(8)) == 8:
+            length, name = struct.unpack(">I4s", header)
+            if name == b"eXIf":
+                return stream.read(length)
+            stream.seek(length + 4, 1)
+    return b""
+
+
 def _find_chunk(stream: BinaryIO, wanted: bytes) -> bool:
     """Return whether a chunk precedes the pixel data; tRNS adds an alpha sample to the decoded pixels."""
     while len(header := stream.read(8)) == 8:
@@ -145,12 +163,18 @@ def _find_chunk(stream: BinaryIO, wanted: bytes) -> bool:
     return False
 
 
-def _jpeg_header(path: Path) -> tuple[int, int, int, int]:
+def _jpeg_header(path: Path) -> tuple[int, int, int, int, bytes]:
     # SOURCE ITU-T T.81, annex B: segments of marker and length; start-of-frame holds precision, rows, columns
+    exif = b""
     with path.open("rb") as stream:
         stream.seek(2)
         while True:
             marker, length = struct.unpack(">HH", stream.read(4))
+            # SOURCE EXIF 2.3, 4.5.4: segment APP1, which also holds XMP
+            if marker == 0xFFE1 and not exif:
+                segment = stream.read(length - 2)
+                exif = segment if segment.startswith(b"Exif\0\0") else b""
+                continue
             if 0xFFC0 <= marker <= 0xFFCF and marker not in (0xFFC4, 0xFFC8, 0xFFCC):
                 bits, rows, columns, components = struct.unpack(">BHHB", stream.read(6))
                 break
@@ -160,7 +184,7 @@ def _jpeg_header(path: Path) -> tuple[int, int, int, int]:
             f"{path}: expected a grey or RGB JPEG, found {components} colour components. "
             "Save it as RGB, preferably as PNG or TIFF."
         )
-    return rows, columns, components, bits
+    return rows, columns, components, bits, exif
 
 
 def _decode_jpeg(data: bytes) -> np.ndarray:

@@ -13,12 +13,16 @@ from cellmill.images import ome_zarr, png_jpeg, tiff
 from cellmill.images.axes import MAX_DECODED_BYTES, PROJECTIONS, Layout, PlaneIndex
 from cellmill.images.damage import explain
 from cellmill.images.png_jpeg import STORE, identify
+from cellmill.images.showing import can_invert, exchanges_axes, invert, stored_rows, turn
 from cellmill.images.stored import BAND_PIXELS
+
+# Images are computed in 32 bits.
+LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
 class Raster:
-    """One plane of an image file; it keeps no pixels in memory.
+    """One plane of an image file, as viewers show it; it keeps no pixels in memory.
 
     `axes` is YX, YXS (colours) or YXC (channels); `pixel_size_um` holds the edge lengths (row, column) of a pixel, or
     is None if the metadata lack them; `layout.bits` is the number of bits per sample in the file.
@@ -41,18 +45,35 @@ class Raster:
         """Type of the pixels returned by `read`."""
         if self.projected is not None and self.projected[1] == "mean":
             return np.dtype(np.float32)
+        if self._table is not None:
+            return self._table.dtype
         return np.dtype(np.uint8) if self.layout.dtype == bool else self.layout.dtype
+
+    @property
+    def _table(self) -> np.ndarray | None:
+        """Grey values or colours that replace the stored numbers of a TIFF."""
+        return self.layout.table if self.palette == "colours" else None
+
+    @property
+    def _has_indices(self) -> bool:
+        return self.palette == "indices" and self.kind == "PNG" and png_jpeg.has_palette(self.path)
 
     @property
     def axes(self) -> str:
         """YX, YXS or YXC."""
-        if self.palette == "indices" and self.kind == "PNG" and png_jpeg.has_palette(self.path):
+        if self._has_indices:
             return "YX"
+        if self._table is not None and self._table.ndim == 2:
+            return "YXS"
         return "YXC" if self.projected is not None and self.projected[1] == "channel" else self.layout.axes
 
     @property
     def channels(self) -> int:
         """Channels or samples of a pixel."""
+        if self._has_indices:
+            return 1
+        if self._table is not None and self._table.ndim == 2:
+            return int(self._table.shape[1])
         pages = self.projected[2] if self.projected is not None and self.projected[1] == "channel" else 1
         return pages * self.layout.channels
 
@@ -72,7 +93,7 @@ class Raster:
         Raises
         ------
         ValueError
-            If the file is damaged, or holds values that are not finite.
+            If the file is damaged, or holds values that are not finite in 32 bits.
         """
         try:
             array = self._project(first, last) if self.projected is not None else self._decode(self.index, first, last)
@@ -80,12 +101,8 @@ class Raster:
             raise explain(error, path=self.path, kind=self.kind) from error
         if array.dtype == bool:
             array = array.astype(np.uint8)
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            count = int(np.count_nonzero(~np.isfinite(array)))
-            raise ValueError(
-                f"{self.path}: expected finite values, found {count} pixels that are NaN or infinite. "
-                "Replace these values in the file."
-            )
+        if array.dtype.kind == "f" and (problem := _describe_infinite(array)):
+            raise ValueError(f"{self.path}: expected finite values, found {problem}. Replace these values in the file.")
         return array
 
     def reader(self) -> Callable[[int, int], np.ndarray]:
@@ -124,18 +141,29 @@ class Raster:
     @property
     def is_whole(self) -> bool:
         """Whether decoding any rows decodes all of them."""
-        if self.kind in ("PNG", "JPEG"):
+        if self.kind in ("PNG", "JPEG") or exchanges_axes(self.layout.orientation):
             return True
         return self.kind == "TIFF" and tiff.chunk_rows(self.path) >= self.shape[0]
 
     def _decode(self, index: Mapping[str, int], first: int, last: int) -> np.ndarray:
+        """Read rows of one plane as viewers show them; labels keep their stored numbers."""
+        layout = self.layout
+        low, high = stored_rows(first, last, orientation=layout.orientation, rows=layout.stored_shape[0])
+        array = turn(self._decode_stored(index, low, high), layout.orientation)
+        if exchanges_axes(layout.orientation):
+            array = array[first:last]
+        if self.palette == "colours" and layout.is_min_is_white:
+            array = invert(array, bits=layout.bits)
+        return array if self._table is None else self._table[array]
+
+    def _decode_stored(self, index: Mapping[str, int], first: int, last: int) -> np.ndarray:
         if self.kind == "TIFF":
             return tiff.read_rows(self.path, index=index, first=first, last=last)
         if self.kind == STORE:
             return ome_zarr.read_rows(self.path, index=index, first=first, last=last)
         array = png_jpeg.decode(self.path, kind=self.kind, palette=self.palette)
-        if array.shape[:2] != self.shape:
-            raise ValueError(f"size {self.shape} in the header, {array.shape[:2]} in the pixel data")
+        if array.shape[:2] != self.layout.stored_shape:
+            raise ValueError(f"size {self.layout.stored_shape} in the header, {array.shape[:2]} in the pixel data")
         return array[first:last]
 
     def _project(self, first: int, last: int) -> np.ndarray:
@@ -153,6 +181,15 @@ class Raster:
         for plane in planes:
             total += plane
         return (total / size).astype(np.float32)
+
+
+def _describe_infinite(array: np.ndarray) -> str:
+    """Count floating-point pixels that are not finite in 32 bits, in words; empty if there are none."""
+    is_finite = np.isfinite(array)
+    if not is_finite.all():
+        return f"{int(np.count_nonzero(~is_finite))} pixels that are NaN or infinite"
+    is_large = np.abs(array) > LARGEST_FLOAT if array.dtype.itemsize > 4 else ~is_finite
+    return f"{int(np.count_nonzero(is_large))} pixels beyond {LARGEST_FLOAT:.1e}" if is_large.any() else ""
 
 
 def read_layout(path: str | Path) -> Layout:
@@ -184,7 +221,8 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
     path : path
         PNG, JPEG, TIFF or a folder of OME-Zarr.
     palette : "colours" or "indices"
-        How to read a PNG with a palette: displayed colours, or stored numbers.
+        "colours": as viewers show the picture, which is right for images. "indices": stored numbers, which is right
+        for labels. The two differ in images with a palette or MinIsWhite. Both are turned as their orientation states.
     plane : sequence of [axis, position, size]
         Position in a stack: for each of its axes a number, "maximum", "mean", or "channel" if the pages of a file are
         the channels of one image. Empty for a single image.
@@ -193,7 +231,8 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
     ------
     ValueError
         As `read_layout`; and if the file is a stack and no position is given, the stack does not have the axes of the
-        position, its pixels are not real numbers, or a strip of a TIFF exceeds the memory limit.
+        position, its pixels are not real numbers, it is MinIsWhite with pixels that have no white level, or what is
+        decoded together exceeds the memory limit.
     """
     path = Path(path)
     kind = identify(path)
@@ -212,8 +251,30 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
             f"{path}: expected strips or tiles of at most {MAX_DECODED_BYTES >> 30} GiB, found strips of "
             f"{tiff.chunk_rows(path)} rows. Save the image as a tiled TIFF."
         )
+    if palette == "colours":
+        _refuse_unknown_colours(path, layout, is_channel=projected is not None and projected[1] == "channel")
+    plane_bytes = layout.shape[0] * layout.shape[1] * layout.channels * layout.dtype.itemsize
+    if exchanges_axes(layout.orientation) and plane_bytes > MAX_DECODED_BYTES:
+        raise ValueError(
+            f"{path}: expected at most {MAX_DECODED_BYTES >> 30} GiB of pixels, because the orientation "
+            f"{layout.orientation} exchanges rows and columns and the image is decoded as a whole, found "
+            f"{layout.describe()}. Save the image upright, without an orientation."
+        )
     index = {str(axis): int(place) for axis, place, _ in plane if place not in PROJECTIONS}
     return Raster(path, kind, layout, palette, index, projected)
+
+
+def _refuse_unknown_colours(path: Path, layout: Layout, *, is_channel: bool) -> None:
+    if layout.is_min_is_white and not can_invert(layout.dtype, layout.bits):
+        raise ValueError(
+            f"{path}: expected intensities, found MinIsWhite (smaller numbers are brighter) with {layout.dtype}, whose "
+            "white level is unknown. Save the image with MinIsBlack, after inverting its values if needed."
+        )
+    if is_channel and layout.table is not None and layout.table.ndim == 2:
+        raise ValueError(
+            f"{path}: expected one channel per page, found pages with a table of colours. "
+            "Save the channels as grey pages."
+        )
 
 
 def match_plane(path: str | Path, plane: PlaneIndex) -> PlaneIndex:

@@ -82,7 +82,8 @@ def cut_evenly(size: int, count: int) -> list[slice]:
 def sampling_step(shape: tuple[int, ...], *, max_pixels: int) -> int:
     """Return the smallest n for which every n-th row and column leaves about `max_pixels` or fewer for a statistic."""
     step = 1
-    while (shape[0] // step) * (shape[1] // step) > max_pixels:
+    # a side shorter than the step still leaves one row or column
+    while max(1, shape[0] // step) * max(1, shape[1] // step) > max_pixels:
         step += 1
     return step
 

@@ -15,6 +15,7 @@ from cellmill.images.stored import IGNORE_LABEL, read_labels
 from cellmill.matching.otsu import TOUCHING, otsu_objects
 from cellmill.matching.statistics import measure_image
 from cellmill.matching.traits import Reference
+from cellmill.preprocessing.hot_pixels import replace_defects
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +47,8 @@ def read_middles(samples: Sequence[Mapping[str, Any]], *, channel: Channel) -> l
     """
     middles = []
     for row in samples:
-        image_yx = read_plane(row["image"], channel=channel, plane=row.get("plane", ()))
+        # a single hot pixel must not be taken for the largest count of the camera
+        image_yx = replace_defects(read_plane(row["image"], channel=channel, plane=row.get("plane", ())))
         shape = (image_yx.shape[0], image_yx.shape[1])
         rows, columns = (
             slice((size - min(size, MEASURED_SIDE_PX)) // 2, (size + min(size, MEASURED_SIDE_PX)) // 2)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from cellmill.config.dataset import Config
 from cellmill.config.errors import ConfigError
+from cellmill.config.preprocess import Preprocess
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.exports import wrong_exports
 from cellmill.planning.layout import SAMPLES, dataset_path
@@ -70,7 +71,12 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
 
 
 def _preprocess_sections(config: Config) -> dict[str, dict[str, Any]]:
-    return {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
+    sections = {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
+    for section in sections.values():
+        # models exported without this key equal those with its default
+        if section["hot_pixels"] == Preprocess.model_fields["hot_pixels"].default:
+            del section["hot_pixels"]
+    return sections
 
 
 def _adopt_preprocessing(
@@ -96,7 +102,9 @@ def _adopt_preprocessing(
         for reference, settings in wanted.items():
             if canonical(settings) != canonical(preprocess[name]):
                 differs = sorted(
-                    key for key in settings if canonical(settings[key]) != canonical(preprocess[name].get(key))
+                    key
+                    for key in {*settings, *preprocess[name]}
+                    if canonical(settings.get(key)) != canonical(preprocess[name].get(key))
                 )
                 mistakes.append(
                     f"datasets.{name}.preprocess: expected the preprocessing that {reference} was trained with, found "

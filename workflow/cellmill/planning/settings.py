@@ -102,7 +102,7 @@ def _remarks(plan: Plan, dataset: str) -> list[str]:
 def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     rows = _columns(plan.rows(dataset, shard), "sample", "image", "sequence", "frame", "plane", "image_digest")
     context = _columns(plan.context(dataset, shard), "image", "sequence", "frame", "plane", "image_digest")
-    return {"samples": rows, "context": context, **plan.preprocess[dataset]}
+    return {"samples": rows, "context": context, "hot_pixels": "replace", **plan.preprocess[dataset]}
 
 
 def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
@@ -182,6 +182,7 @@ def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None =
         "rle_order": (section.order if section else None) or "row",
         "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest") if shard else [],
         "channel": plan.preprocess[dataset]["channel"],
+        "hot_pixels": plan.preprocess[dataset].get("hot_pixels", "replace"),
     }
 
 

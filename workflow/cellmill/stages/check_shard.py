@@ -11,11 +11,13 @@ import numpy as np
 
 from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances
+from cellmill.checks.pictures import remark_on_defects, remark_on_masks, remark_on_picture
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
 from cellmill.checks.quality import SATURATED_FRACTION, PixelDigest, measure_plane
 from cellmill.images.channels import Channel, has_alpha, select_channel
 from cellmill.images.files import raise_together, read_plane
 from cellmill.images.rasters import Raster, open_raster
+from cellmill.preprocessing.hot_pixels import DefectSearch
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -88,6 +90,8 @@ def check_shard(
         except ValueError as error:
             problems.append(str(error))
             continue
+        for path, remark in remark_on_masks(row, annotations=annotations):
+            findings += _findings([remark], row, path)
         truth, remarks = describe_objects(row, instances, shape=shape, annotations=annotations)
         truths.append(truth)
         findings += remarks
@@ -141,8 +145,8 @@ def describe_image(
     Returns
     -------
     dict
-        sample, sequence, rows, columns, dtype, channels, pixel_size_um ((row, column) from the metadata, or None), the
-        results of `measure_plane` for the chosen plane, and sha256 of the pixels.
+        sample, sequence, rows, columns, dtype, channels, is_min_is_white, pixel_size_um ((row, column) from the
+        metadata, or None), the results of `measure_plane` for the chosen plane, and sha256 of the pixels.
     list of dict
         Findings.
 
@@ -152,7 +156,7 @@ def describe_image(
         If the image cannot be read.
     """
     raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
-    digest = PixelDigest()
+    digest, search = PixelDigest(), DefectSearch(raster.shape)
     # a weighted sum has no maximum at which it saturates
     is_counted = raster.dtype.kind in "ui" and isinstance(channel, str | int)
     image = {
@@ -162,9 +166,10 @@ def describe_image(
         "columns": raster.shape[1],
         "dtype": raster.dtype.name,
         "channels": raster.channels,
+        "is_min_is_white": raster.layout.is_min_is_white,
         "pixel_size_um": list(raster.pixel_size_um) if raster.pixel_size_um else None,
         **measure_plane(
-            _read_planes(raster, channel=channel, digest=digest),
+            _read_planes(raster, channel=channel, digest=digest, search=search),
             shape=raster.shape,
             top=int(np.iinfo(raster.dtype).max) if is_counted else None,
         ),
@@ -172,6 +177,8 @@ def describe_image(
     }
     remarks = _remark_on_intensities(image, is_mixed=channel == "luminance" and not digest.is_grey)
     remarks += _remark_on_pixel_size(image["pixel_size_um"], pixel_size_um)
+    remarks += remark_on_defects(search.result())
+    remarks += remark_on_picture(raster.layout, path=raster.path, pixel_size_um=pixel_size_um)
     if Path(row["image"]).suffix.lower() in (".jpg", ".jpeg"):
         remarks.append(("note", "JPEG compression changes intensities", "Use the original file from the microscope"))
     return image, _findings(remarks, row, row["image"])
@@ -219,7 +226,7 @@ def describe_objects(
     largest = max(truth["areas_px"], default=0) / (shape[0] * shape[1])
     is_covered = truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED)
     if is_covered and (is_binary or largest > MOST_COVERED / 2):
-        other = "zero" if annotations["foreground"] == "nonzero" else "nonzero"
+        other = "nonzero" if annotations["foreground"] == "zero" else "zero"
         advice = f"If these objects are the background, set annotations.foreground to {other}; tissue can be this dense"
         if not is_binary:
             advice = "Check whether the background was annotated as an object"
@@ -247,11 +254,14 @@ def read_both_ways(
     return compare_readings(instances, shape=shape, order=order, image_yx=image_yx)
 
 
-def _read_planes(raster: Raster, *, channel: Channel, digest: PixelDigest) -> Iterator[np.ndarray]:
-    """Yield the chosen plane band by band, and add each band to the digest."""
+def _read_planes(
+    raster: Raster, *, channel: Channel, digest: PixelDigest, search: DefectSearch
+) -> Iterator[np.ndarray]:
+    """Yield the chosen plane band by band, and add each band to the digest and to the search for defects."""
     for _, band in raster.bands():
         plane_yx = select_channel(band, axes=raster.axes, channel=channel, where=raster.path)
         digest.add(band[:, :, :-1] if has_alpha(band, raster.axes) else band, plane_yx)
+        search.add(plane_yx)
         yield plane_yx
 
 

@@ -25,6 +25,7 @@ from cellmill.objects.instances import PostprocessSettings
 from cellmill.objects.measurements import ObjectTables
 from cellmill.objects.segmenting import segment_frame
 from cellmill.preprocessing.geometry import covered_part, unfit_image_rows
+from cellmill.preprocessing.hot_pixels import read_without_defects
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ def postprocess_shard(
     rle_order: str,
     samples: Sequence[Mapping[str, Any]],
     channel: Channel,
+    hot_pixels: str,
 ) -> None:
     """Segment the images of one shard.
 
@@ -68,6 +70,8 @@ def postprocess_shard(
         Rows of the sample table with sample, image and plane, to find the raw images for measuring intensities.
     channel : "luminance", int or list of float
         Channel, or mix of channels, of raw images with several channels.
+    hot_pixels : "replace" or "keep"
+        Whether intensities are measured with isolated defective pixels replaced, as in the stage preprocess.
 
     Raises
     ------
@@ -104,9 +108,12 @@ def postprocess_shard(
                 )
                 row = rows[frame.sample]
                 raw_yx = PlaneRows(row["image"], channel=channel, plane=row.get("plane", ()))
+                raw_of_rows: Callable[[slice], np.ndarray] = raw_yx.__getitem__
+                if hot_pixels == "replace":
+                    raw_of_rows = read_without_defects(raw_of_rows, shape=raw_yx.shape)
                 tables.add(
                     frame.sample, labels, pixel_size_um=edge_um, image_of_rows=_open_preprocessed(frame),
-                    raw_of_rows=raw_yx.__getitem__, within=covered_part(frame.geometry),
+                    raw_of_rows=raw_of_rows, within=covered_part(frame.geometry),
                 )  # fmt: skip
             total += n_objects
         with (folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:

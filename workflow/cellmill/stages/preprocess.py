@@ -23,6 +23,7 @@ from cellmill.preprocessing.background import (
     temporal_mode,
 )
 from cellmill.preprocessing.geometry import Geometry, fit_rows, plan_fit, raw_rows_of, write_geometry
+from cellmill.preprocessing.hot_pixels import find_defects, find_replacements, replace_defects, replace_pixels
 from cellmill.preprocessing.stationary import MIN_FRAMES as MIN_FRAMES_FOR_RESTING
 from cellmill.preprocessing.stationary import RESTING_TABLE, Resting, Seen, find_resting, write_resting
 from cellmill.shards import shard_folder
@@ -45,6 +46,7 @@ def preprocess_shard(
     channel: Channel,
     background: Mapping[str, Any],
     fit: Mapping[str, Any],
+    hot_pixels: str,
 ) -> None:
     """Preprocess the images of one shard.
 
@@ -64,6 +66,8 @@ def preprocess_shard(
         method, radius_px, sigma_px, max_frames.
     fit : mapping
         mode, size.
+    hot_pixels : "replace" or "keep"
+        Whether isolated defective pixels become the median of their neighbours before anything else.
 
     Raises
     ------
@@ -78,8 +82,9 @@ def preprocess_shard(
             try:
                 frames = [*rows, *(row for row in context if row["sequence"] == rows[0]["sequence"])]
                 subtract, rested = plan_subtraction(
-                    sorted(frames, key=lambda row: int(row["frame"])), channel=channel, background=background
-                )
+                    sorted(frames, key=lambda row: int(row["frame"])), channel=channel, background=background,
+                    hot_pixels=hot_pixels,
+                )  # fmt: skip
                 resting += [(rows[0]["sequence"], each) for each in rested]
             except ValueError as error:
                 problems.append(str(error))
@@ -88,7 +93,7 @@ def preprocess_shard(
                 try:
                     geometry = preprocess_image(
                         folder / f"{row['sample']}.tif", row, subtract=subtract, channel=channel,
-                        background=background, fit=fit,
+                        background=background, fit=fit, hot_pixels=hot_pixels,
                     )  # fmt: skip
                 except ValueError as error:
                     problems.append(str(error))
@@ -108,6 +113,7 @@ def preprocess_image(
     channel: Channel,
     background: Mapping[str, Any],
     fit: Mapping[str, Any],
+    hot_pixels: str,
 ) -> Geometry:
     """Preprocess one image band by band, so that memory does not grow with its size.
 
@@ -119,7 +125,7 @@ def preprocess_image(
         Row of the sample table; `sample`, `image` and `plane` are read.
     subtract : function
         From `plan_subtraction`.
-    channel, background, fit
+    channel, background, fit, hot_pixels
         As in `preprocess_shard`.
 
     Returns
@@ -138,16 +144,30 @@ def preprocess_image(
     reach = reach_of_method(
         method=background["method"], radius_px=background["radius_px"], sigma_px=background["sigma_px"]
     )
-    # A temporal background is in memory as a whole, and a frame's mean must not depend on the bands: use a single band.
+    # A temporal background is in memory as a whole, and a frame's mean must not depend on the bands or on cropping: use
+    # a single band, computed from the whole frame.
     is_temporal = background["method"] in TEMPORAL_METHODS
     bands = [slice(0, geometry.rows)] if is_temporal else plan_bands(geometry, reach=reach)
     read = raster.reader()
     extremes = Extremes()
 
+    def read_channel(first: int, last: int) -> np.ndarray:
+        return select_channel(read(first, last), axes=raster.axes, channel=channel, where=row["image"])
+
+    replaced: dict[tuple[int, int], float] = {}
+    if hot_pixels == "replace":
+        parts = (read_channel(part.start, part.stop) for part in raster.row_bands())
+        defects = find_defects(parts, shape=raster.shape)
+        replaced = find_replacements(defects.pixels, read_channel, shape=raster.shape)
+        if replaced:
+            logger.warning("%s: %d hot or dead pixels were replaced: %s", row["sample"], len(replaced), defects.pixels)
+
     def subtracted(rows: slice) -> np.ndarray:
-        first = max(0, (rows.start - reach) // BAND_STEP * BAND_STEP)
-        last = min(raster.shape[0], -(-(rows.stop + reach) // BAND_STEP) * BAND_STEP)
-        raw_yx = select_channel(read(first, last), axes=raster.axes, channel=channel, where=row["image"])
+        first = 0 if is_temporal else max(0, (rows.start - reach) // BAND_STEP * BAND_STEP)
+        last = raster.shape[0]
+        if not is_temporal:
+            last = min(last, -(-(rows.stop + reach) // BAND_STEP) * BAND_STEP)
+        raw_yx = replace_pixels(read_channel(first, last), replaced, first=first)
         clean_yx = subtract(raw_yx, slice(first, last))[rows.start - first : rows.stop - first]
         extremes.see(raw_yx[rows.start - first : rows.stop - first], clean_yx)
         return clean_yx
@@ -235,7 +255,7 @@ def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[l
 
 
 def plan_subtraction(
-    rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any]
+    rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any], hot_pixels: str
 ) -> tuple[Subtract, list[Resting]]:
     """Return the function that subtracts the background of a group of frames, and the stationary objects in it.
 
@@ -243,7 +263,7 @@ def plan_subtraction(
     ----------
     rows : sequence of mappings
         Frames that share a background, in order of time.
-    channel, background
+    channel, background, hot_pixels
         As in `preprocess_shard`.
 
     Returns
@@ -264,7 +284,7 @@ def plan_subtraction(
         return (lambda raw_yx, part: remove(raw_yx)), []
     _check_sequence(rows, method=method)
     background_yx, resting = background_of_sequence(
-        rows, channel=channel, method=method, max_frames=background["max_frames"]
+        rows, channel=channel, method=method, max_frames=background["max_frames"], hot_pixels=hot_pixels
     )
     logger.info(
         "sequence %s: %s of %d frames, %g to %g counts",
@@ -284,7 +304,7 @@ def plan_subtraction(
 
 
 def background_of_sequence(
-    frames: Sequence[Mapping[str, Any]], *, channel: Channel, method: str, max_frames: int
+    frames: Sequence[Mapping[str, Any]], *, channel: Channel, method: str, max_frames: int, hot_pixels: str
 ) -> tuple[np.ndarray, list[Resting]]:
     """Compute the background of one sequence from its frames, and find stationary objects in it.
 
@@ -298,6 +318,8 @@ def background_of_sequence(
         The mode is computed from frames minus their mean.
     max_frames : int, >= 3
         Maximum number of frames used, evenly spaced.
+    hot_pixels : "replace" or "keep"
+        As in `preprocess_shard`.
 
     Returns
     -------
@@ -318,6 +340,8 @@ def background_of_sequence(
         stack_tyx = np.empty((len(chosen), part.stop - part.start, columns), dtype=np.float32)
         for i, frame in enumerate(chosen):
             raw_yx = read_plane(frame["image"], channel=channel, plane=frame.get("plane", ()))
+            if hot_pixels == "replace":
+                raw_yx = replace_defects(raw_yx)
             stack_tyx[i] = raw_yx[part].astype(np.float32) - np.float32(_level(raw_yx, method=method))
         background_yx[part] = estimate(stack_tyx)
         if seen is not None:
