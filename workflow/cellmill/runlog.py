@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 REPORTER = "CELLMILL_TERMINAL"  # set to `main` by the main process if it reports the errors of its jobs
 MESSAGE = "Error: "
+SHARD = re.compile(r"(?:train|validation|test|unlabelled|fold\d+)-\d{4,}")
 TRACEBACK = "Traceback (most recent call last):"
 MAX_SETTINGS_CHARACTERS = 4000
 RECORDED_PACKAGES = (
@@ -63,7 +64,7 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
     if os.environ.get("CELLMILL_PROGRESS", "1") == "1":
         terminal = logging.StreamHandler(sys.stderr)
         terminal.setFormatter(logging.Formatter(f"[{_short_name(path)}] %(message)s"))
-        counts_itself = not (_is_reported_by_main() and re.search(r"-\d{4,}$", path.stem))
+        counts_itself = not (_is_reported_by_main() and SHARD.fullmatch(path.stem))
         terminal.addFilter(lambda record: record.levelno >= logging.WARNING or (counts_itself and _is_progress(record)))
         root.addHandler(terminal)
     logging.captureWarnings(True)

@@ -36,7 +36,7 @@ from cellmill.planning.make import freeze, make_plan, thaw, write_sample_tables
 from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings
-from cellmill.planning.terminal import shorten_terminal
+from cellmill.planning.terminal import choose_reporter, shorten_terminal
 from cellmill.provenance import code_digests
 from cellmill.shards import seal_path
 
@@ -55,6 +55,8 @@ try:
             raise ConfigError(slips)
         PLAN = make_plan(config, presets_dir=PRESETS_DIR)
     else:
+        # A job on a cluster has the environment of the main process, but a terminal of its own.
+        choose_reporter(None)
         PLAN = thaw(config, presets_dir=PRESETS_DIR)
 except ConfigError as error:
     message = str(ConfigError(with_lines(error.mistakes, workflow.configfiles)))
@@ -65,6 +67,7 @@ except ConfigError as error:
 
 def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
+    choose_reporter(TERMINAL)
     freeze(PLAN, config)
     write_sample_tables(PLAN)
     # If no report is built, as in `snakemake check`, nothing is removed.

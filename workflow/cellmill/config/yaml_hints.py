@@ -29,14 +29,14 @@ def _explained(text: str, lines: list[str], error: yaml.YAMLError) -> tuple[int,
         return before.count("\n"), column, f"expected plain text, found the control character {letter}. Remove it."
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return 0, 0, f"expected YAML, found an error: {error}. Correct the file."
-    at = (error.problem_mark.line, error.problem_mark.column)
-    since = (error.context_mark.line, error.context_mark.column) if error.context_mark else at
+    at = _inside((error.problem_mark.line, error.problem_mark.column), lines)
+    since = _inside((error.context_mark.line, error.context_mark.column), lines) if error.context_mark else at
     problem, context = error.problem or "", error.context or ""
     for hint in _HINTS:
         found = hint(problem, context, lines, at, since)
         if found is not None:
             return found
-    return *_inside(at, lines), f"expected YAML, found an error: {problem}. Correct this line or the one above."
+    return *at, f"expected YAML, found an error: {problem}. Correct this line or the one above."
 
 
 Place = tuple[int, int]
@@ -141,6 +141,10 @@ def _open_bracket(problem: str, context: str, lines: list[str], at: Place, since
     if "flow" not in context:
         return None
     opening = lines[since[0]][since[1] : since[1] + 1]
+    if opening not in ("[", "{"):  # the place of an entry, not of the bracket
+        opens = _innermost_bracket(lines)
+        since = opens or since
+        opening = lines[since[0]][since[1]] if opens else "bracket"
     closing = {"[": "]", "{": "}"}.get(opening, "bracket")
     if since[0] != at[0] or "<stream end>" in problem:
         return *since, f"expected a closing {closing}, found none. Close the {opening} that opens here."
@@ -148,6 +152,17 @@ def _open_bracket(problem: str, context: str, lines: list[str], at: Place, since
         f"expected a comma or a closing {closing}, found other text. Separate the entries by commas, close the "
         f"{opening} of column {since[1] + 1}, and quote texts with brackets or colons."
     )
+
+
+def _innermost_bracket(lines: list[str]) -> Place | None:
+    """Return the place of the last bracket that is open before the first mistake."""
+    opened: list[Place] = []
+    for token in _tokens("\n".join(lines)):
+        if isinstance(token, yaml.FlowMappingStartToken | yaml.FlowSequenceStartToken):
+            opened.append((token.start_mark.line, token.start_mark.column))
+        elif isinstance(token, yaml.FlowMappingEndToken | yaml.FlowSequenceEndToken) and opened:
+            opened.pop()
+    return opened[-1] if opened else None
 
 
 def _special_start(problem: str, context: str, lines: list[str], at: Place, since: Place) -> Hint:

@@ -6,8 +6,10 @@ its records are shortened on their way to the terminal; whatever is not known is
 
 import logging
 import os
+import re
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from cellmill.runlog import MESSAGE, REPORTER, read_crash
@@ -15,10 +17,10 @@ from cellmill.runlog import MESSAGE, REPORTER, read_crash
 SNAKEMAKE_HANDLER = "DefaultStreamHandler"
 # Events and messages of Snakemake without a meaning for people who run this workflow.
 HIDDEN_EVENTS = {"workflow_started", "job_started", "resources_info", "shellcmd"}
-HIDDEN_MESSAGES = (
-    "Assuming unrestricted shared filesystem usage", "Building DAG of jobs", "Using shell: ",
-    "Conda environments: ignored", "Select jobs to execute", "Shutting down, this might take some time",
-)  # fmt: skip
+HIDDEN_MESSAGES = re.compile(
+    r"Assuming unrestricted shared filesystem usage|Building DAG of jobs|Using shell: |Conda environments: ignored|"
+    r"Select jobs to execute|Shutting down, this might take some time|Job \d+ has been submitted with SLURM jobid"
+)
 LAST_MESSAGE = "Exiting because a job execution failed"
 FAILED = "At least one job did not complete successfully."
 # A line of progress after this share of the jobs, or after this time
@@ -79,7 +81,7 @@ class Terminal(logging.Handler):
 
     def _is_hidden(self, record: logging.LogRecord, event: str | None) -> bool:
         is_known_end = event == "error" and record.getMessage().endswith(FAILED) and self._failed > 0
-        is_noise = record.levelno <= logging.INFO and record.getMessage().startswith(HIDDEN_MESSAGES)
+        is_noise = record.levelno <= logging.INFO and HIDDEN_MESSAGES.match(record.getMessage()) is not None
         return event in HIDDEN_EVENTS or is_known_end or is_noise
 
     def _show(self, text: str, level: int = logging.INFO) -> None:
@@ -133,7 +135,7 @@ class Terminal(logging.Handler):
             self._alike.append(name)
             return
         self._lines_shown |= body
-        self._show(f"\n{crash}\n  Failed: {name}. Log: {', '.join(logs)}\n", logging.ERROR)
+        self._show(f"\n{crash}\n  Failed: {name}. Log: {', '.join(logs)}", logging.ERROR)
 
     def _end(self, record: logging.LogRecord) -> None:
         """Show what failed alike, and how to go on."""
@@ -147,8 +149,8 @@ class Terminal(logging.Handler):
             shown = ", ".join(self._alike[:3]) + (f" and {len(self._alike) - 3} more" if len(self._alike) > 3 else "")
             self._show(f"Failed alike: {shown}.", logging.ERROR)
         self._show(
-            f"{self._done} of {self._total} jobs done, {self._failed} failed. Correct what the message names, then run the same command again: finished "
-            "jobs are not repeated.",
+            f"\n{self._done} of {self._total} jobs done, {self._failed} failed. Correct the cause, then run the same "
+            "command again: finished jobs are not repeated.",
             logging.ERROR,
         )
 
@@ -174,7 +176,7 @@ def _name_of(record: logging.LogRecord) -> str:
 
 def _state_of(path: str) -> tuple[int, int] | None:
     try:
-        found = os.stat(path)
+        found = Path(path).stat()
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
@@ -195,15 +197,19 @@ def shorten_terminal(logger: logging.Logger, settings: Any) -> Terminal | None:
     Terminal or None
         None if the handler is another one, as with --logger, or if nothing is to be shown.
     """
-    os.environ.pop(REPORTER, None)
     quiet = {getattr(choice, "name", str(choice)).lower() for choice in settings.quiet or ()}
     stream = next((handler for handler in logger.handlers if handler.name == SNAKEMAKE_HANDLER), None)
     if stream is None or "all" in quiet:
         return None
     is_brief = not (settings.dryrun or settings.verbose or settings.printshellcmds or settings.debug_dag)
-    terminal = Terminal(stream, is_brief=is_brief, shows_progress=not quiet)
+    terminal = Terminal(stream, is_brief=is_brief, shows_progress=not quiet & {"rules", "progress"})
     logger.removeHandler(stream)
     logger.addHandler(terminal)
-    if is_brief:
-        os.environ[REPORTER] = "main"
     return terminal
+
+
+def choose_reporter(terminal: Terminal | None) -> None:
+    """Set in the environment of the jobs whether this process reports their errors."""
+    os.environ.pop(REPORTER, None)
+    if terminal is not None and terminal.is_brief:
+        os.environ[REPORTER] = "main"
