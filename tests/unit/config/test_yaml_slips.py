@@ -140,6 +140,25 @@ def test_a_text_that_begins_with_a_sign_of_yaml_is_to_be_quoted(folder, start):
     assert f'Quote the text: "{start}img/{{sample}}.tif"' in slip or "Quote the text if it is a pattern" in slip
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "sign"),
+    [
+        ("img/{sample}.tif", "\u201cimg/{sample}.tif\u201d", "U+201C"), ('"lab/{sample}.tif"', "\u00abx.tif\u00bb", "U+00AB"),
+        ('"lab/{sample}.tif"', "\u201clab/{sample}.tif\u201d", "U+201C"), ("    images", "\u00a0\u00a0\u00a0\u00a0images", "U+00A0"),
+        ("seed", "\u00a0seed", "U+00A0"), ("  d:", "\u3000d:", "U+3000"),
+    ],
+)  # fmt: skip
+def test_quotes_and_blanks_of_a_word_processor_are_found(folder, old, new, sign):
+    slip = one_slip(folder, old, new)
+    line = GOOD[: GOOD.index(old)].count("\n") + 1
+    assert slip.startswith(f"mine.yaml, line {line}, column ")
+    assert sign in slip
+
+
+def test_letters_and_quotes_inside_quoted_texts_are_no_mistake(folder):
+    assert slips(folder, GOOD.replace("img/{sample}.tif", '"M\u00fcller\u2019s images/{sample}.tif"')) == []
+
+
 def test_a_colon_inside_a_text_is_to_be_quoted(folder):
     slip = one_slip(folder, "img/", "plate: 3/")
     assert slip.startswith("mine.yaml, line 4, column 18: expected the end of the text, found another colon.")

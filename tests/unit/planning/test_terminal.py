@@ -111,6 +111,19 @@ def test_an_error_of_twenty_shards_is_shown_once(logs):
     assert not any(word in screen.text for word in ("RuleException", "Error in rule", "Traceback", "WorkflowError"))
 
 
+def test_a_job_that_is_tried_again_counts_once(logs):
+    screen = Screen()
+    for attempt in (1, 2):
+        screen.start(1)
+        (logs / "1.log").write_text(CRASH + "\nError: a message\n" + "\n" * attempt)
+        screen.fail(1)
+        screen.logger.info("Trying to restart job 1.")
+    screen.end()
+    assert screen.text.count("a message") == 1
+    assert "1 failed." in screen.text
+    assert "Failed alike" not in screen.text
+
+
 def test_different_messages_are_all_shown(logs):
     screen = Screen()
     for job, name in enumerate(("a.tif", "b.tif", "c.tif")):

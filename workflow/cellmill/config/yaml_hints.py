@@ -7,6 +7,8 @@ from pathlib import Path
 import yaml
 
 _PLACEHOLDER = re.compile(r"[^\s,\[\]{}\"']*(?:\{\w+\}[^\s,\[\]{}\"']*)+")
+# Quotes and blanks that word processors and web pages put in place of those of a keyboard.
+FOREIGN = re.compile("[\u2018-\u201f\u00ab\u00bb\u00a0\u2000-\u200b\u202f\u3000]")
 _ESCAPES = ("unknown escape character", "escape sequence of")
 
 
@@ -18,6 +20,13 @@ def syntax_mistake(path: str | Path, text: str, error: yaml.YAMLError) -> str:
     mark = " " * len(lines[line][:column].replace("\t", "→   ")) + "^" if line < len(lines) else ""
     quoted = f"\n      {shown}\n      {mark}" if shown.strip() else ""
     return f"{path}, line {line + 1}, column {column + 1}: {message}{quoted}"
+
+
+def foreign(sign: str) -> str:
+    """Return the message for a quote or blank that YAML does not read as one."""
+    if sign in "\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb":
+        return f"expected straight quotes, found {sign} (U+{ord(sign):04X}). Write \" or ' in its place."
+    return f"expected a blank, found the sign U+{ord(sign):04X} that only looks like one. Write a blank in its place."
 
 
 def _explained(text: str, lines: list[str], error: yaml.YAMLError) -> tuple[int, int, str]:
@@ -59,6 +68,15 @@ def _backslash(problem: str, context: str, lines: list[str], at: Place, since: P
         "expected a path, found backslashes in double quotes, where YAML reads them as control characters. Use single "
         f"quotes or forward slashes: '{path.replace(chr(92), '/')}'."
     )
+
+
+def _foreign_sign(problem: str, context: str, lines: list[str], at: Place, since: Place) -> Hint:
+    for number in dict.fromkeys((at[0], max(at[0] - 1, 0), since[0])):
+        text = re.split(r"(?:^|\s)#", lines[number], maxsplit=1)[0]
+        sign = next((found for found in FOREIGN.finditer(text) if not _is_quoted(text, found.start())), None)
+        if sign:
+            return number, sign.start(), foreign(sign.group())
+    return None
 
 
 def _tabulator(problem: str, context: str, lines: list[str], at: Place, since: Place) -> Hint:
@@ -240,5 +258,6 @@ def _documents(problem: str, context: str, lines: list[str], at: Place, since: P
 
 
 _HINTS: tuple[Callable[[str, str, list[str], Place, Place], Hint], ...] = (
-    _backslash, _tabulator, _braces, _open_quote, _open_bracket, _special_start, _documents, _colon, _indent,
+    _foreign_sign, _backslash, _tabulator, _braces, _open_quote, _open_bracket, _special_start, _documents, _colon,
+    _indent,
 )  # fmt: skip

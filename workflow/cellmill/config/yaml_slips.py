@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from cellmill.config.yaml_hints import syntax_mistake
+from cellmill.config.yaml_hints import FOREIGN, foreign, syntax_mistake
 
 Location = tuple[str | int, ...]
 READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
@@ -75,8 +75,15 @@ def with_lines(mistakes: Iterable[str], paths: Iterable[str | Path]) -> list[str
         The config files in the order in which they were merged: the last one wins.
     """
     sound = [path for path in paths if not slips_of_file(path)]
-    known = {_name_of(where): f"{path}, line {line}" for path in sound for where, line in lines_of_keys(path).items()}
+    known = {
+        _name_of(where): f"{_short(path)}, line {line}" for path in sound for where, line in lines_of_keys(path).items()
+    }
     return [f"{known[key]}: {mistake}" if (key := _key_of(mistake, known)) else mistake for mistake in mistakes]
+
+
+def _short(path: str | Path) -> Path:
+    """Return a path relative to the working directory if the file is in it."""
+    return Path(path).relative_to(Path.cwd()) if Path(path).is_relative_to(Path.cwd()) else Path(path)
 
 
 def _key_of(mistake: str, known: Mapping[str, str]) -> str | None:
@@ -88,6 +95,7 @@ def _key_of(mistake: str, known: Mapping[str, str]) -> str | None:
 def lines_of_keys(path: str | Path) -> dict[Location, int]:
     """Return the line of each key and list item of a valid config file, by its location."""
     root = yaml.compose(decode(Path(path).read_bytes()), Loader=yaml.FullLoader)
+    assert root is not None, path
     found: dict[Location, int] = {}
     # bounded, since anchors in anchors can stand for more keys than a memory holds
     for location, key in islice(_keys_of(root, (), frozenset()), 100_000):
@@ -174,6 +182,8 @@ def _slips_of_keys(section: yaml.MappingNode, where: Location) -> Iterator[str]:
         if not isinstance(key, yaml.ScalarNode):
             yield f"{place(key)}: expected the name of a key, found brackets. Quote the name, or remove the brackets."
             continue
+        if key.style is None and (sign := FOREIGN.match(key.value)):
+            yield f"{place(key)}: {_name_of((*where, key.value))}: {foreign(sign.group())}"
         kind = READ_AS.get(key.tag.rsplit(":", 1)[-1])
         if kind is not None:
             shown = key.value or "no name"
@@ -190,11 +200,15 @@ def _slips_of_keys(section: yaml.MappingNode, where: Location) -> Iterator[str]:
 
 
 def _slips_of_text(node: yaml.ScalarNode, where: Location) -> Iterator[str]:
-    """Yield a mistake if a path in double quotes has lost its backslashes, as in "C:\\new\\{sample}.tif"."""
+    """Yield a mistake for quotes of a word processor, or for a path in double quotes without its backslashes."""
+    sign = FOREIGN.match(node.value) or FOREIGN.match(node.value[-1:])
+    if node.style is None and sign:
+        yield f"{place(node)}: {_name_of(where)}: {foreign(sign.group())}"
     if node.style != '"' or node.start_mark.line != node.end_mark.line or len(node.value) < 2:
         return
     if any(ord(letter) < 32 for letter in node.value):
-        source = node.start_mark.buffer[node.start_mark.pointer + 1 : node.end_mark.pointer - 1]
+        line = node.start_mark.buffer or ""
+        source = line[node.start_mark.pointer + 1 : node.end_mark.pointer - 1]
         yield (
             f"{place(node)}: {_name_of(where)}: expected a path or a name, found backslashes in double quotes, which "
             f"YAML reads as control characters. Use single quotes or forward slashes: '{source.replace(chr(92), '/')}'."

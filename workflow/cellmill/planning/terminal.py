@@ -51,7 +51,8 @@ class Terminal(logging.Handler):
         self._shown_done, self._shown_at = 0, time.monotonic()
         self._held: dict[int | None, logging.LogRecord] = {}  # exceptions of jobs, by thread
         self._lines_shown: set[str] = set()
-        self._failed, self._alike = 0, list[str]()
+        self._failed: set[str] = set()
+        self._alike: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, a shorter form of it, or nothing."""
@@ -80,7 +81,7 @@ class Terminal(logging.Handler):
             self.stream.handle(record)
 
     def _is_hidden(self, record: logging.LogRecord, event: str | None) -> bool:
-        is_known_end = event == "error" and record.getMessage().endswith(FAILED) and self._failed > 0
+        is_known_end = event == "error" and record.getMessage().endswith(FAILED) and bool(self._failed)
         is_noise = record.levelno <= logging.INFO and HIDDEN_MESSAGES.match(record.getMessage()) is not None
         return event in HIDDEN_EVENTS or is_known_end or is_noise
 
@@ -120,7 +121,8 @@ class Terminal(logging.Handler):
         job, logs = record.__dict__["jobid"], list(record.__dict__["log"] or ())
         held = self._held.pop(record.thread, None)
         name = self._running.pop(job, None) or _name_of(record)
-        self._failed += 1
+        is_retry = name in self._failed
+        self._failed.add(name)
         before = self._logs_before.get(job, {})
         # The log of an earlier run is no message of this job.
         crash = next((text for log in logs if _state_of(log) != before.get(log) and (text := read_crash(log))), None)
@@ -132,7 +134,7 @@ class Terminal(logging.Handler):
         lines = [line.strip() for line in crash.splitlines()]
         body = set(lines[1:] if crash.startswith(MESSAGE) and len(lines) > 1 else [crash])
         if body <= self._lines_shown:
-            self._alike.append(name)
+            self._alike += [] if is_retry else [name]
             return
         self._lines_shown |= body
         self._show(f"\n{crash}\n  Failed: {name}. Log: {', '.join(logs)}", logging.ERROR)
@@ -142,15 +144,15 @@ class Terminal(logging.Handler):
         for held in self._held.values():
             self.stream.handle(held)
         self._held.clear()
-        if self._failed == 0:
+        if not self._failed:
             self.stream.handle(record)
             return
         if self._alike:
             shown = ", ".join(self._alike[:3]) + (f" and {len(self._alike) - 3} more" if len(self._alike) > 3 else "")
             self._show(f"Failed alike: {shown}.", logging.ERROR)
         self._show(
-            f"\n{self._done} of {self._total} jobs done, {self._failed} failed. Correct the cause, then run the same "
-            "command again: finished jobs are not repeated.",
+            f"\n{self._done} of {self._total} jobs done, {len(self._failed)} failed. Correct the cause, then run the "
+            "same command again: finished jobs are not repeated.",
             logging.ERROR,
         )
 
