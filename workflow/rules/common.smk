@@ -59,7 +59,12 @@ try:
         choose_reporter(None)
         PLAN = thaw(config, presets_dir=PRESETS_DIR)
 except ConfigError as error:
-    message = str(ConfigError(with_lines(error.mistakes, workflow.configfiles)))
+    mistakes = with_lines(
+        error.mistakes,
+        workflow.configfiles,
+        overridden=set(workflow.config_settings.config),
+    )
+    message = str(ConfigError(mistakes))
     if TERMINAL is not None:
         TERMINAL.mistakes = message
     raise WorkflowError(message) from None

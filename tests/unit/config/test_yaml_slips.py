@@ -186,6 +186,21 @@ def test_a_wrong_indentation_names_line_and_columns(folder, old, new, line):
 
 
 @pytest.mark.parametrize(
+    ("text", "line", "where", "first"),
+    [
+        (GOOD.replace("  d:", "d:"), 2, "datasets", 3),
+        (GOOD.replace("    ", "  "), 3, "datasets.d", 4),
+        ("datasets:\nimages: img/{sample}.tif\n", 1, "datasets", 2),
+    ],
+)
+def test_keys_in_the_column_of_the_dataset_they_belong_to_are_one_mistake(folder, text, line, where, first):
+    [slip] = slips(folder, text)
+    assert slip.startswith(f"mine.yaml, line {line}, column ")
+    assert f": {where}: expected its keys below it and further right, found " in slip
+    assert slip.endswith(f"Indent the lines that belong to it from line {first} on.")
+
+
+@pytest.mark.parametrize(
     ("old", "new", "line"),
     [("    images", "\timages", 4), ("    images", "  \timages", 4), ("seed: ", "seed:\t", 1), ("  d:", "\td:", 3)],
 )
@@ -300,6 +315,11 @@ def test_a_mistake_of_the_config_is_given_the_line_of_its_key(folder):
         "b.yaml, line 2: seed: x.",
         "img/a.tif: x.",
     ]
+
+
+def test_a_value_of_the_command_line_is_given_no_line(folder):
+    (folder / "a.yaml").write_text(GOOD)
+    assert with_lines(["seed: x.", "datasets: x."], ["a.yaml"], overridden=["seed"])[0] == "seed: x."
 
 
 def test_a_file_that_cannot_be_read_gives_no_lines(folder):

@@ -64,7 +64,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def with_lines(mistakes: Iterable[str], paths: Iterable[str | Path]) -> list[str]:
+def with_lines(mistakes: Iterable[str], paths: Iterable[str | Path], *, overridden: Iterable[str] = ()) -> list[str]:
     """Put file and line before each mistake that begins with the location of a key, such as ``datasets.d.images``.
 
     Parameters
@@ -73,10 +73,15 @@ def with_lines(mistakes: Iterable[str], paths: Iterable[str | Path]) -> list[str
         Messages about the merged config.
     paths : iterable of path
         The config files in the order in which they were merged: the last one wins.
+    overridden : iterable of str
+        Keys at the top level whose values are from the command line.
     """
     sound = [path for path in paths if not slips_of_file(path)]
     known = {
-        _name_of(where): f"{_short(path)}, line {line}" for path in sound for where, line in lines_of_keys(path).items()
+        _name_of(where): f"{_short(path)}, line {line}"
+        for path in sound
+        for where, line in lines_of_keys(path).items()
+        if where[0] not in overridden
     }
     return [f"{known[key]}: {mistake}" if (key := _key_of(mistake, known)) else mistake for mistake in mistakes]
 
@@ -175,6 +180,7 @@ def _slips_of_keys(section: yaml.MappingNode, where: Location) -> Iterator[str]:
             f'reads as a section. Quote it: "{placeholder}".'
         )
         return
+    yield from _empty_datasets(section, where)
     places: dict[str, str] = {}
     for key, _ in section.value:
         if key.tag.endswith(":merge"):
@@ -197,6 +203,23 @@ def _slips_of_keys(section: yaml.MappingNode, where: Location) -> Iterator[str]:
                 f"{places[key.value]} already. Rename or remove one of the two."
             )
         places.setdefault(key.value, place(key))
+
+
+def _empty_datasets(section: yaml.MappingNode, where: Location) -> Iterator[str]:
+    """Yield a mistake if the keys of a dataset, or the datasets, begin in the column of the key above them."""
+    for number, (key, value) in enumerate(section.value):
+        following = next(iter(section.value[number + 1 :]), None)
+        is_empty = isinstance(value, yaml.ScalarNode) and value.style is None and value.value == ""
+        if following and FOREIGN.match(str(following[0].value)):
+            continue  # the blanks before it are reported
+        if is_empty and (where == ("datasets",) or (where == () and key.value == "datasets")):
+            found = "nothing below it" if following is None else f"{following[0].value} in the same column"
+            after = "" if following is None else f" from line {following[0].start_mark.line + 1} on"
+            yield (
+                f"{place(key)}: {_name_of((*where, key.value))}: expected its keys below it and further right, found "
+                f"{found}. Indent the lines that belong to it{after}."
+            )
+            return
 
 
 def _slips_of_text(node: yaml.ScalarNode, where: Location) -> Iterator[str]:
