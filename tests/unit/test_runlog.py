@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 
 import cellmill
-from cellmill.runlog import read_crash
+from cellmill.planning.terminal import read_crash
 
 WORKFLOW = Path(cellmill.__file__).parents[1]
 
 
-def run(tmp_path, body):
+def run(tmp_path, body, *, name="job"):
     program = (
         f"import sys; sys.path.insert(0, {str(WORKFLOW)!r})\n"
         "import logging\nfrom cellmill.runlog import start_log\n"
-        f"start_log({str(tmp_path / 'logs' / 'job.log')!r}, rule='train', params={{}})\n{body}"
+        f"start_log({str(tmp_path / 'logs' / f'{name}.log')!r}, rule='train', params={{}})\n{body}"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    return finished, (tmp_path / "logs" / "job.log").read_text()
+    return finished, (tmp_path / "logs" / f"{name}.log").read_text()
 
 
 def test_a_crash_is_whole_in_the_log_whatever_is_logged_after_it(tmp_path):
@@ -71,3 +71,16 @@ def test_a_job_is_silent_where_the_main_process_reports_its_errors(tmp_path, mon
     finished, _ = run(tmp_path, log + "raise ValueError('a message')")
     assert finished.stderr == "[job] a warning\n"
     assert read_crash(tmp_path / "logs/job.log") == "Error: a message"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_shown"), [("train-0001", False), ("fold3-0012", False), ("unet", True), ("unet-2018", True)]
+)
+def test_what_a_job_reports_of_each_shard_is_in_its_log_only(tmp_path, monkeypatch, name, is_shown):
+    monkeypatch.setenv("CELLMILL_TERMINAL", "main")
+    body = "logging.getLogger('cellmill').info('200 images', extra={'progress': True})"
+    finished, log = run(tmp_path, body, name=name)
+    assert finished.stderr == (f"[{name}] 200 images\n" if is_shown else "")
+    assert "200 images" in log
+    monkeypatch.delenv("CELLMILL_TERMINAL")
+    assert run(tmp_path, body, name=name)[0].stderr == f"[{name}] 200 images\n"

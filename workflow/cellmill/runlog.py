@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import platform
-import re
 import sys
 import time
 import traceback
@@ -22,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 REPORTER = "CELLMILL_TERMINAL"  # set to `main` by the main process if it reports the errors of its jobs
 MESSAGE = "Error: "
-SHARD = re.compile(r"(?:train|validation|test|unlabelled|fold\d+)-\d{4,}")
+PARTS = ("train", "validation", "test", "unlabelled", "fold")
 TRACEBACK = "Traceback (most recent call last):"
 MAX_SETTINGS_CHARACTERS = 4000
 RECORDED_PACKAGES = (
@@ -64,7 +63,7 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
     if os.environ.get("CELLMILL_PROGRESS", "1") == "1":
         terminal = logging.StreamHandler(sys.stderr)
         terminal.setFormatter(logging.Formatter(f"[{_short_name(path)}] %(message)s"))
-        counts_itself = not (_is_reported_by_main() and SHARD.fullmatch(path.stem))
+        counts_itself = not (_is_reported_by_main() and _is_of_shard(path))
         terminal.addFilter(lambda record: record.levelno >= logging.WARNING or (counts_itself and _is_progress(record)))
         root.addHandler(terminal)
     logging.captureWarnings(True)
@@ -106,6 +105,12 @@ def _short_name(path: Path) -> str:
     return "/".join(parts[parts.index("logs") + 1 :] if "logs" in parts else parts[-2:])
 
 
+def _is_of_shard(path: Path) -> bool:
+    """Return whether a log is that of a shard, such as ``train-0001.log``."""
+    part, _, number = path.stem.rpartition("-")
+    return part.rstrip("0123456789") in PARTS and number.isdecimal() and len(number) >= 4
+
+
 def _is_reported_by_main() -> bool:
     return os.environ.get(REPORTER) == "main"
 
@@ -122,29 +127,3 @@ def _excepthook(kind: type[BaseException], error: BaseException, trace: Tracebac
     if not _is_reported_by_main():
         sys.stderr.write(shown)
         sys.stderr.flush()
-
-
-def read_crash(path: str | Path) -> str | None:
-    """Return what a job that failed had to report, from its log.
-
-    Returns
-    -------
-    str or None
-        The message for the user after ``Error: ``, or else the traceback of a bug. None if the job did not get so far
-        or was killed.
-    """
-    try:
-        log = Path(path).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    begin = log.rfind(f"\n{TRACEBACK}")
-    if begin < 0:
-        return None
-    crash = re.split(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ", log[begin + 1 :], maxsplit=1, flags=re.MULTILINE)[0]
-    message = crash.rfind(f"\n\n{MESSAGE}")
-    if message >= 0:
-        return crash[message:].strip()
-    # chained exceptions have several tracebacks; the log contains nothing else between its records and the first one
-    first = re.search(rf"^{re.escape(TRACEBACK)}", log, re.MULTILINE)
-    assert first is not None
-    return crash.strip() if first.start() == begin + 1 else log[first.start() : begin + 1 + len(crash)].strip()

@@ -81,7 +81,7 @@ def with_lines(mistakes: Iterable[str], paths: Iterable[str | Path], *, overridd
         _name_of(where): f"{_short(path)}, line {line}"
         for path in sound
         for where, line in lines_of_keys(path).items()
-        if where[0] not in overridden
+        if str(where[0]) not in set(overridden)
     }
     return [f"{known[key]}: {mistake}" if (key := _key_of(mistake, known)) else mistake for mistake in mistakes]
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cellmill.runlog import MESSAGE, REPORTER, read_crash
+from cellmill.runlog import MESSAGE, REPORTER, TRACEBACK
 
 SNAKEMAKE_HANDLER = "DefaultStreamHandler"
 # Events and messages of Snakemake without a meaning for people who run this workflow.
@@ -182,6 +182,32 @@ def _state_of(path: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_mtime_ns, found.st_size
+
+
+def read_crash(path: str | Path) -> str | None:
+    """Return what a job that failed had to report, from its log.
+
+    Returns
+    -------
+    str or None
+        The message for the user after ``Error: ``, or else the traceback of a bug. None if the job did not get so far
+        or was killed.
+    """
+    try:
+        log = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    begin = log.rfind(f"\n{TRACEBACK}")
+    if begin < 0:
+        return None
+    crash = re.split(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ ", log[begin + 1 :], maxsplit=1, flags=re.MULTILINE)[0]
+    message = crash.rfind(f"\n\n{MESSAGE}")
+    if message >= 0:
+        return crash[message:].strip()
+    # chained exceptions have several tracebacks; the log contains nothing else between its records and the first one
+    first = re.search(rf"^{re.escape(TRACEBACK)}", log, re.MULTILINE)
+    assert first is not None
+    return crash.strip() if first.start() == begin + 1 else log[first.start() : begin + 1 + len(crash)].strip()
 
 
 def shorten_terminal(logger: logging.Logger, settings: Any) -> Terminal | None:
