@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Callable
-from pathlib import Path
 
 import yaml
 
@@ -12,14 +11,17 @@ FOREIGN = re.compile("[\u2018-\u201f\u00ab\u00bb\u00a0\u2000-\u200b\u202f\u3000]
 _ESCAPES = ("unknown escape character", "escape sequence of")
 
 
-def syntax_mistake(path: str | Path, text: str, error: yaml.YAMLError) -> str:
-    """Return the message for a text that PyYAML cannot read: place, expected and found, repair, and the line itself."""
+def syntax_mistake(text: str, error: yaml.YAMLError) -> str:
+    """Return the message for a text that PyYAML cannot read: place, expected and found, repair, and the line itself.
+
+    It is to be put after the path of the file.
+    """
     lines = text.splitlines() or [""]
     line, column, message = _explained(text, lines, error)
     shown = lines[line].replace("\t", "→   ") if line < len(lines) else ""
     mark = " " * len(lines[line][:column].replace("\t", "→   ")) + "^" if line < len(lines) else ""
     quoted = f"\n      {shown}\n      {mark}" if shown.strip() else ""
-    return f"{path}, line {line + 1}, column {column + 1}: {message}{quoted}"
+    return f", line {line + 1}, column {column + 1}: {message}{quoted}"
 
 
 def foreign(sign: str) -> str:

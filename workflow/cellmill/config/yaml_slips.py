@@ -8,6 +8,7 @@ runs it before the Snakefile.
 import codecs
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -38,21 +39,27 @@ def slips_of_file(path: str | Path) -> list[str]:
         data = Path(path).read_bytes()
     except OSError as error:
         return [_unreadable(path, error)]
+    return [f"{path}{slip}" for slip in _slips_of_bytes(data)]
+
+
+@lru_cache(maxsize=8)  # the profile and the workflow read the same files in one process
+def _slips_of_bytes(data: bytes) -> tuple[str, ...]:
+    """Return the mistakes in the bytes of a config file, without the path before them."""
     try:
         text = decode(data)
     except ValueError as error:
-        return [f"{path}{error}"]
+        return (str(error),)
     # JSON allows tabulators, YAML does not.
     text = text.replace("\t", " ") if _is_json(text) else text
     try:
         root = yaml.compose(text, Loader=yaml.FullLoader)
         if not isinstance(root, yaml.MappingNode):
-            return [_no_mapping(path, root)]
-        slips = [f"{path}, {slip}" for slip in _slips_of_node(root)]
+            return (_no_mapping(root),)
+        slips = tuple(f", {slip}" for slip in _slips_of_node(root))
         if not slips:
-            yaml.load(text, Loader=yaml.FullLoader)
+            yaml.FullLoader("").construct_document(root)
     except yaml.YAMLError as error:
-        return [syntax_mistake(path, text, error)]
+        return (syntax_mistake(text, error),)
     return slips
 
 
@@ -151,16 +158,14 @@ def _unreadable(path: str | Path, error: OSError) -> str:
     return f"{path}: expected a readable config file, found {error.strerror}. Give a file that you may read."
 
 
-def _no_mapping(path: str | Path, root: yaml.Node | None) -> str:
+def _no_mapping(root: yaml.Node | None) -> str:
     # a file of comments only has no node; a file of dashes only has an empty one
     if root is None or root.tag.endswith(":null"):
-        return (
-            f"{path}: expected a config with the key datasets, found an empty file. Start from a copy of config.yaml."
-        )
+        return ": expected a config with the key datasets, found an empty file. Start from a copy of config.yaml."
     found = "a list" if isinstance(root, yaml.SequenceNode) else "a text"
     line = root.start_mark.line + 1
     advice = "Remove the dash before the keys" if found == "a list" else "Write a colon and a blank after each key"
-    return f"{path}, line {line}: expected keys such as datasets at the top level, found {found}. {advice}."
+    return f", line {line}: expected keys such as datasets at the top level, found {found}. {advice}."
 
 
 def _slips_of_node(root: yaml.Node) -> Iterator[str]:
