@@ -97,6 +97,21 @@ def test_a_run_past_the_end_is_found_by_the_check(project):
     assert "2000" in text
 
 
+def test_an_error_of_several_shards_is_on_the_terminal_once(project):
+    for name in NAMES:
+        (project / f"data/labels/{name}.tif").write_bytes(b"no label image")
+    text = failure(project, {**label_config(), "images_per_job": 2}, "--keep-going")
+    lines = [line for line in text.splitlines() if line.strip()]
+    for name in NAMES:
+        assert sum(f"data/labels/{name}.tif: expected" in line for line in lines) == 1, name
+    failed = sum(line.startswith("  Failed: check_shard d/") for line in lines)
+    assert failed >= 3
+    # Above them the profile and the plan, below them how to go on and where the log is
+    assert len(lines) <= len(NAMES) + 2 * failed + 12, text
+    assert "then run the same command again: finished jobs are not repeated." in text
+    assert not any(word in text for word in ("RuleException", "CalledProcessError", "Error in rule", "WorkflowError"))
+
+
 def test_check_looks_and_stops_there(project):
     name = write_config(project, label_config())
     finished = snakemake(project, "--configfile", name, "--cores", "2", "check")

@@ -57,8 +57,26 @@ def project(tmp_path_factory) -> Path:
         },
     }
     write_config(project, config, "config.yaml")
-    snakemake(project, "--cores", "2")
+    finished = snakemake(project, "--cores", "2")
+    (project / "terminal.txt").write_text(finished.stderr)
     return project
+
+
+def test_the_terminal_shows_the_stages_and_not_each_job(project):
+    lines = (project / "terminal.txt").read_text().splitlines()
+    [jobs] = [int(found.group(1)) for line in lines if (found := re.match(r"(\d+) jobs: ", line))]
+    logs = list((project / "logs").rglob("*.log"))
+    assert jobs == len(logs) + 1  # and the rule all
+    of_workflow = [line for line in lines if not line.startswith("[")]
+    assert len(of_workflow) <= 60 < jobs
+    assert f"{jobs} of {jobs} jobs done" in lines
+    for rule in ("check_shard", "preprocess", "rasterize", "train", "predict", "evaluate_shard", "report"):
+        assert any(f"jobs done; running: {rule} " in line for line in lines), rule
+    assert not any(word in line for line in lines for word in ("jobid", "localrule", "reason:", "Error"))
+    # Epochs are shown; what a job reports of each shard is in its log only.
+    assert any(line.startswith("[real/train/small.seed1] epoch 1/1: ") for line in lines)
+    assert not any("images counted" in line for line in lines)
+    assert any("images counted" in log.read_text() for log in logs)
 
 
 def test_every_promised_file_is_there(project):

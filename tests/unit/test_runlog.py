@@ -4,19 +4,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import cellmill
+from cellmill.planning.terminal import read_crash
 
 WORKFLOW = Path(cellmill.__file__).parents[1]
 
 
-def run(tmp_path, body):
+def run(tmp_path, body, *, name="job"):
     program = (
         f"import sys; sys.path.insert(0, {str(WORKFLOW)!r})\n"
         "import logging\nfrom cellmill.runlog import start_log\n"
-        f"start_log({str(tmp_path / 'logs' / 'job.log')!r}, rule='train', params={{}})\n{body}"
+        f"start_log({str(tmp_path / 'logs' / f'{name}.log')!r}, rule='train', params={{}})\n{body}"
     )
     finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    return finished, (tmp_path / "logs" / "job.log").read_text()
+    return finished, (tmp_path / "logs" / f"{name}.log").read_text()
 
 
 def test_a_crash_is_whole_in_the_log_whatever_is_logged_after_it(tmp_path):
@@ -34,3 +37,50 @@ def test_a_second_run_starts_its_log_anew(tmp_path):
     _, log = run(tmp_path, "logging.getLogger('cellmill').info('of the second run')")
     assert "of the first run" not in log
     assert "of the second run" in log
+
+
+@pytest.mark.parametrize(
+    "raised", ["ValueError('first line\\n  second line')", "UnicodeError('first line\\n  second line')"]
+)
+def test_the_message_for_the_user_is_read_back_from_the_log(tmp_path, raised):
+    body = f"try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise {raised} from error"
+    finished, _ = run(tmp_path, body)
+    assert read_crash(tmp_path / "logs/job.log") == "Error: first line\n  second line"
+    assert finished.stderr.strip() == "Error: first line\n  second line"
+
+
+def test_the_traceback_of_a_bug_is_read_back_whole(tmp_path):
+    finished, _ = run(
+        tmp_path, "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n    raise KeyError('y') from error"
+    )
+    crash = read_crash(tmp_path / "logs/job.log")
+    assert crash == finished.stderr.strip()
+    assert "ZeroDivisionError: division by zero" in crash
+    assert crash.endswith("KeyError: 'y'")
+
+
+def test_a_log_without_a_crash_has_no_message(tmp_path):
+    run(tmp_path, "logging.getLogger('cellmill').error('Error: no crash')")
+    assert read_crash(tmp_path / "logs/job.log") is None
+    assert read_crash(tmp_path / "none.log") is None
+
+
+def test_a_job_is_silent_where_the_main_process_reports_its_errors(tmp_path, monkeypatch):
+    monkeypatch.setenv("CELLMILL_TERMINAL", "main")
+    log = "logging.getLogger('cellmill').warning('a warning')\n"
+    finished, _ = run(tmp_path, log + "raise ValueError('a message')")
+    assert finished.stderr == "[job] a warning\n"
+    assert read_crash(tmp_path / "logs/job.log") == "Error: a message"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_shown"), [("train-0001", False), ("fold3-0012", False), ("unet", True), ("unet-2018", True)]
+)
+def test_what_a_job_reports_of_each_shard_is_in_its_log_only(tmp_path, monkeypatch, name, is_shown):
+    monkeypatch.setenv("CELLMILL_TERMINAL", "main")
+    body = "logging.getLogger('cellmill').info('200 images', extra={'progress': True})"
+    finished, log = run(tmp_path, body, name=name)
+    assert finished.stderr == (f"[{name}] 200 images\n" if is_shown else "")
+    assert "200 images" in log
+    monkeypatch.delenv("CELLMILL_TERMINAL")
+    assert run(tmp_path, body, name=name)[0].stderr == f"[{name}] 200 images\n"

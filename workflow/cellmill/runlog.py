@@ -19,6 +19,10 @@ from typing import Any
 
 logger = logging.getLogger(__name__)
 
+REPORTER = "CELLMILL_TERMINAL"  # set to `main` by the main process if it reports the errors of its jobs
+MESSAGE = "Error: "
+PARTS = ("train", "validation", "test", "unlabelled", "fold")
+TRACEBACK = "Traceback (most recent call last):"
 MAX_SETTINGS_CHARACTERS = 4000
 RECORDED_PACKAGES = (
     "numpy", "scipy", "scikit-image", "scikit-learn", "tifffile", "imagecodecs", "pandas", "torch",
@@ -41,7 +45,8 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
     -----
     A ``ValueError`` is a message for the user and is shown on the terminal without a traceback. Any other
     exception is a bug and keeps its traceback. The log contains the traceback in both cases.
-    Warnings and progress go to the terminal only with CELLMILL_PROGRESS=1, the default.
+    Warnings and progress go to the terminal only with CELLMILL_PROGRESS=1, the default. With CELLMILL_TERMINAL=main,
+    the main process reports errors and counts shards, so the job shows neither.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +63,8 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
     if os.environ.get("CELLMILL_PROGRESS", "1") == "1":
         terminal = logging.StreamHandler(sys.stderr)
         terminal.setFormatter(logging.Formatter(f"[{_short_name(path)}] %(message)s"))
-        terminal.addFilter(lambda record: record.levelno >= logging.WARNING or _is_progress(record))
+        counts_itself = not (_is_reported_by_main() and _is_of_shard(path))
+        terminal.addFilter(lambda record: record.levelno >= logging.WARNING or (counts_itself and _is_progress(record)))
         root.addHandler(terminal)
     logging.captureWarnings(True)
     sys.excepthook = _excepthook
@@ -99,13 +105,25 @@ def _short_name(path: Path) -> str:
     return "/".join(parts[parts.index("logs") + 1 :] if "logs" in parts else parts[-2:])
 
 
+def _is_of_shard(path: Path) -> bool:
+    """Return whether a log is that of a shard, such as ``train-0001.log``."""
+    part, _, number = path.stem.rpartition("-")
+    return part.rstrip("0123456789") in PARTS and number.isdecimal() and len(number) >= 4
+
+
+def _is_reported_by_main() -> bool:
+    return os.environ.get(REPORTER) == "main"
+
+
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     text = "".join(traceback.format_exception(kind, error, trace))
+    shown = f"\n{MESSAGE}{error}\n\n" if isinstance(error, ValueError) else text
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.acquire()
             with Path(handler.baseFilename).open("a", encoding="utf-8") as log:
-                log.write(text)
+                log.write(text if shown is text else text + shown)
             handler.release()
-    sys.stderr.write(f"\nError: {error}\n\n" if isinstance(error, ValueError) else text)
-    sys.stderr.flush()
+    if not _is_reported_by_main():
+        sys.stderr.write(shown)
+        sys.stderr.flush()

@@ -8,9 +8,11 @@ WORKFLOW_DIR = Path(workflow.basedir) / "workflow"
 sys.path.insert(0, str(WORKFLOW_DIR))
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.errors import ConfigError
+from cellmill.config.yaml_slips import slips_of_files, with_lines
 from cellmill.exports.model_file import MODEL_SUFFIX
 from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
@@ -34,22 +36,43 @@ from cellmill.planning.make import freeze, make_plan, thaw, write_sample_tables
 from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings
+from cellmill.planning.terminal import choose_reporter, shorten_terminal
 from cellmill.provenance import code_digests
 from cellmill.shards import seal_path
 
 PRESETS_DIR = Path(workflow.basedir) / "resources" / "models"
 
+TERMINAL = (
+    shorten_terminal(logger, workflow.output_settings)
+    if workflow.is_main_process
+    else None
+)
+
 try:
     if workflow.is_main_process:
+        # profiles/default has read the files strictly, unless another profile took its place.
+        if slips := slips_of_files(workflow.configfiles):
+            raise ConfigError(slips)
         PLAN = make_plan(config, presets_dir=PRESETS_DIR)
     else:
+        # A job on a cluster has the environment of the main process, but a terminal of its own.
+        choose_reporter(None)
         PLAN = thaw(config, presets_dir=PRESETS_DIR)
 except ConfigError as error:
-    raise WorkflowError(str(error)) from None
+    mistakes = with_lines(
+        error.mistakes,
+        workflow.configfiles,
+        overridden=set(workflow.config_settings.config),
+    )
+    message = str(ConfigError(mistakes))
+    if TERMINAL is not None:
+        TERMINAL.mistakes = message
+    raise WorkflowError(message) from None
 
 
 def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
+    choose_reporter(TERMINAL)
     freeze(PLAN, config)
     write_sample_tables(PLAN)
     # If no report is built, as in `snakemake check`, nothing is removed.

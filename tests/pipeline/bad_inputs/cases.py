@@ -1504,8 +1504,7 @@ def an_unknown_key(folder):
 
 @case(
     "Config", "plan",
-    "datasets.{name}.pixel_size_um: expected a valid number [um], found '0,65'. Side length of a pixel of the raw images in "
-    "um. Default: taken from the metadata of each image.",
+    "datasets.{name}.pixel_size_um: expected a valid number [um], found '0,65'. Write a decimal point: 0.65.",
 )  # fmt: skip
 def a_decimal_comma(folder):
     return images(folder, pixel_size_um="0,65")

@@ -6,7 +6,7 @@ Defaults, ranges, units and descriptions are defined only here and in the models
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cellmill.config.annotations import Annotations
 from cellmill.config.closed import Closed
@@ -288,6 +288,9 @@ class Dataset(Closed):
 
 class Config(Closed):
     """The whole config file."""
+
+    # Editors accept sections for YAML anchors; they are left out before the config is validated.
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"patternProperties": {"^x-": {}}})
 
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of all random numbers.")
     images_per_job: int = Field(

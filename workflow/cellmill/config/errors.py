@@ -5,6 +5,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable
+from datetime import date
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -50,6 +51,9 @@ def meant_key(location: tuple[str | int, ...], *, model: type[BaseModel]) -> str
 
 
 def _closest(word: str, known: list[str], *, likeness: float = PERHAPS_MEANT) -> str | None:
+    with_underscores = re.sub(r"[\s-]+", "_", word.strip())
+    if with_underscores in known:
+        return with_underscores
     return next(iter(difflib.get_close_matches(word, known, n=1, cutoff=likeness)), None)
 
 
@@ -69,8 +73,12 @@ def describe_errors(error: ValidationError, *, model: type[BaseModel], prefix: t
 
 
 def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[str | int, ...]) -> str:
-    # pydantic adds the names of union members to the location; they are not in the config file.
-    location = tuple(part for part in details["loc"] if not re.search(r"[\[\]'() -]", str(part)))
+    # pydantic adds the names of union members to the location; they are not in the config file. An unknown key may
+    # look like one, so it is kept as it is.
+    *sections, last = details["loc"] or ("",)
+    is_key = details["type"] == "extra_forbidden"
+    location = tuple(part for part in sections if not re.search(r"[\[\]'() -]", str(part)))
+    location += (last,) if details["loc"] and (is_key or not re.search(r"[\[\]'() -]", str(last))) else ()
     location = tuple(part for part in location if part not in ("constrained-int", "constrained-str", "int", "str"))
     path = key_path((*prefix, *_without_tags(model, location)))
     found = details.get("input")
@@ -93,13 +101,28 @@ def _describe(details: ErrorDetails, *, model: type[BaseModel], prefix: tuple[st
     if details["type"] == "literal_error" and isinstance(found, str):
         choices = str(details["ctx"]["expected"]).replace(" or ", ", ").split(", ")
         message += f". {nearest(found, [choice.strip(chr(39)) for choice in choices])}"
+    elif (advice := _as_text_or_number(details["type"], found)) is not None:
+        message += f". {advice}"
     elif details["type"] != "value_error" and (description := _description(model, location)):
         message += f". {description.rstrip('.')}"
     return f"{path}: {message.rstrip('.')}."
 
 
+def _as_text_or_number(kind: str, found: Any) -> str | None:
+    """Return the advice for a text that YAML has read as something else, or for a number written as text."""
+    if kind == "string_type" and isinstance(found, bool | int | float | date):
+        read_as = {bool: "on, yes, off and no as true or false", date: "a date without quotes as a date"}
+        return f"YAML reads {read_as.get(type(found), 'a number without quotes as a number')}. Quote the text"
+    if kind not in ("int_parsing", "float_parsing") or not isinstance(found, str):
+        return None
+    if re.fullmatch(r"\s*[+-]?\d+,\d+(?:[eE][+-]?\d+)?\s*", found):
+        return f"Write a decimal point: {found.strip().replace(',', '.')}"
+    number = re.match(r"\s*([+-]?\d+(?:[.]\d+)?)\s*[a-zA-Zµμ%°]+\s*$", found)
+    return f"Write the number without its unit: {number.group(1)}" if number else None
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    text = str(value) if isinstance(value, date) else repr(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

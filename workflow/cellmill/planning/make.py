@@ -36,7 +36,8 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     config, mistakes, damaged = validate_config(raw)
     sections = raw.get("datasets")
     for name, section in sections.items() if isinstance(sections, Mapping) else ():
-        if (config is None or name not in config.datasets or name in damaged) and isinstance(section, Mapping):
+        is_wrong = config is None or str(name) not in config.datasets or str(name) in damaged
+        if is_wrong and isinstance(section, Mapping):
             mistakes += other_mistakes(str(name), section, presets_dir=presets_dir)
     if config is None:
         raise ConfigError(mistakes)

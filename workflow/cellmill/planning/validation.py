@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from datetime import date
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -13,6 +15,7 @@ from cellmill.planning.annotation_tables import missing_table
 from cellmill.planning.runs import resolve_preset
 from cellmill.planning.samples import SampleError, scan_images
 
+FOR_ANCHORS = "x-"
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -26,15 +29,22 @@ def validate_config(raw: Mapping[str, Any]) -> tuple[Config | None, list[str], s
     """
     mistakes: list[str] = []
     damaged: set[str] = set()
-    top = dict(raw)
+    # Sections for YAML anchors stand at the top level, as in Docker Compose files. They are no settings.
+    top = {key: value for key, value in raw.items() if not str(key).startswith(FOR_ANCHORS)}
     datasets = raw.get("datasets")
     if isinstance(datasets, Mapping):
         sound = {}
-        for name, section in datasets.items():
-            found = _validate_part(Dataset, section, mistakes, ("datasets", str(name)))
+        for key, section in datasets.items():
+            name = str(key)
+            if not isinstance(key, str):
+                mistakes.append(
+                    f"datasets.{name}: expected a name, found {key!r}, which is {_kind(key)} in YAML. Quote the name "
+                    "of the dataset."
+                )
+            found = _validate_part(Dataset, section, mistakes, ("datasets", name))
             if found is not None:
                 sound[name] = found[0]
-                damaged |= {str(name)} if found[1] else set()
+                damaged |= {name} if found[1] else set()
         top["datasets"] = sound
         if datasets and not sound:
             del top["datasets"]
@@ -42,6 +52,10 @@ def validate_config(raw: Mapping[str, Any]) -> tuple[Config | None, list[str], s
             return None, mistakes, damaged
     found_config = _validate_part(Config, top, mistakes, ())
     return (found_config[0] if found_config else None), mistakes, damaged
+
+
+def _kind(key: Any) -> str:
+    return {bool: "true or false", NoneType: "nothing", date: "a date"}.get(type(key), "a number")
 
 
 _PLACEHOLDER = {"images": "x", "models": [{"apply": "x/x"}]}
