@@ -296,7 +296,7 @@ def _score_points(run: Run, scores: pd.DataFrame) -> list[Point]:
             x=row["n_true"],
             y=row["dice"],
             style=run.style,
-            tooltip=f"{row['sample']}: Dice {row['dice']:.3f}, {row['n_true']:.0f} objects",
+            tooltip=f"{row['sample']}: Dice {say_score(row['dice'])}, {row['n_true']:.0f} objects",
         )
         for row in final_scores(scores, run=run)
         if math.isfinite(row["dice"])

@@ -19,6 +19,7 @@ from cellmill.reports.wording import (  # fmt: skip
     count,
     hide_folders,
     say_list,
+    say_percent,
     say_range,
     say_value,
     word,
@@ -98,7 +99,7 @@ def _tabulate_raw(
             word(say_list(sorted({str(entry["dtype"]) for entry in seen}), most=3)),
             word(say_range(value for entry in seen for value in (entry["minimum"], entry["maximum"]))),
             word(say_range(edges)),
-            word("") if saturated is None else Cell(f"{saturated:.1%}", saturated),
+            word("") if saturated is None else Cell(say_percent(saturated), saturated),
             *(Cell(say_value(value), value) for value in ((median(focus), min(focus)) if focus else (None, None))),
         ]
         rows.append(cells)

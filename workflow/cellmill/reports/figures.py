@@ -11,7 +11,9 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup, escape
 
+from cellmill.metrics.decimals import round_digits
 from cellmill.reports.scales import Scale, span_of
+from cellmill.reports.wording import say_score
 
 WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
@@ -155,9 +157,9 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
         parts.append(_text(x.at(tick), height - 12, says, anchor="middle"))
     for index, row in enumerate(rows):
         centre = 34 * index + 26
-        says = f"{row.label}: {row.value:.3f}"
+        says = f"{row.label}: {say_score(row.value)}"
         if row.low is not None and row.high is not None:
-            says += f" ({row.low:.3f} to {row.high:.3f})"
+            says += f" ({say_score(row.low)} to {say_score(row.high)})"
             left, right = x.at(row.low), x.at(row.high)
             parts.append(
                 f'<line class="whisker {row.style}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
@@ -196,7 +198,7 @@ def draw_changes(rows: Sequence[tuple[str, float, float]], *, style: str, title:
         centre, left, right = 26 * index + 18, x.at(before), x.at(after)
         parts.append(_text(96, centre + 4, label, anchor="end", style="row-label"))
         parts.append(
-            f"<g><title>{escape(label)}: {before:.3f} before, {after:.3f} after</title>"
+            f"<g><title>{escape(label)}: {say_score(before)} before, {say_score(after)} after</title>"
             f'<line class="whisker {style}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
             f'<circle class="open {style}" cx="{left:.1f}" cy="{centre}" r="4.5"/>'
             f'<circle class="dot {style}" cx="{right:.1f}" cy="{centre}" r="4.5"/></g>'
@@ -229,7 +231,9 @@ def draw_distances(rows: Sequence[Change], *, title: str, caption: str) -> Figur
     for index, row in enumerate(rows):
         centre = 26 * index + 18
         says = f"{row.label}: " + ", ".join(
-            f"{value:.3f} {when}" for value, when in ((row.before, "before"), (row.after, "after")) if value is not None
+            f"{say_score(value)} {when}"
+            for value, when in ((row.before, "before"), (row.after, "after"))
+            if value is not None
         )
         parts.append(_text(116, centre + 4, row.label, anchor="end", style="row-label"))
         parts.append(f"<g><title>{escape(says)}</title>")
@@ -378,7 +382,8 @@ def _curve(curve: Curve, x: Scale, y: Scale, *, x_label: str, is_log: bool) -> l
     before = f"{curve.label}, " if curve.label else ""
     marks = [
         f'<circle class="sense {curve.style}" cx="{x.at(value_x):.1f}" cy="{y.at(value):.1f}" r="5">'
-        f"<title>{escape(before)}{escape(x_label)} {value_x:g}: {value:.4g}</title></circle>"
+        f"<title>{escape(before)}{escape(x_label)} {round_digits(value_x, 6)}: {round_digits(value, 4)}</title>"
+        "</circle>"
         for value_x, value in places[:: -(-len(places) // MAX_MARKS) or 1]
     ]
     if len(places) == 1 or "marked" in curve.style.split():

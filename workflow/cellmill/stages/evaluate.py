@@ -37,6 +37,7 @@ from cellmill.evaluation.paper_scores import (
     summarize_rates,
     summarize_sections,
 )
+from cellmill.metrics.decimals import round_digits
 from cellmill.metrics.instance import SIZE_COUNTS
 from cellmill.metrics.pixel import BINS, COUNTS
 from cellmill.shards import atomic_path, stable_hash
@@ -296,4 +297,4 @@ class TableWriter:
 def _shown(value: Any) -> Any:
     if not isinstance(value, float | np.floating):
         return value
-    return "" if np.isnan(value) else f"{value:.{DIGITS}g}"
+    return "" if np.isnan(value) else round_digits(float(value), DIGITS)
