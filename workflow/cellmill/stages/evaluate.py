@@ -24,7 +24,7 @@ from cellmill.evaluation.bootstrap import (
     summarize_counts,
     unpack_counts,
 )
-from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, Compared
+from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, COUNTED, Compared
 from cellmill.evaluation.counting import POSTPROCESSED, THRESHOLDED
 from cellmill.evaluation.paper_scores import (
     ALL_PIXEL_METRICS,
@@ -232,12 +232,13 @@ def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[
         numbers = group.numbers
         # Threshold-free scores belong to the probabilities, not to the final objects.
         scores = score_counts(numbers, with_free=stage == THRESHOLDED)
+        counts = unpack_counts(numbers)
         if (stage, geometry) == (POSTPROCESSED, "raw"):
             compared.add(
-                model=model, seed=run_seed, split=split, samples=group.samples, groups=group.groups, scores=scores
-            )
+                model=model, seed=run_seed, split=split, samples=group.samples, groups=group.groups, scores=scores,
+                counts={name: counts[name] for name in COUNTED},
+            )  # fmt: skip
         names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
-        counts = unpack_counts(numbers)
         for k, (sample, shard) in enumerate(zip(group.samples, group.shards, strict=True)):
             yield names | {"sample": sample, "shard": shard} | {name: each[k] for name, each in scores.items()} | {
                 name: int(counts[name][k]) for name in ("n_true", "n_predicted")
