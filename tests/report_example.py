@@ -11,7 +11,7 @@ import pandas as pd
 import tifffile
 
 from cellmill.checks.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
-from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
+from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, COUNT_DIFFERENCE
 from cellmill.images.stored import write_labels
 from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
@@ -201,6 +201,10 @@ def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
         for metric, value in (("dice", mean), ("ap_kaggle", mean - 0.3)):
             row = {"value": value, "ci_low": value - 0.02, "ci_high": value + 0.02}
             comparisons.append(_compared(model, "", metric, names, **row))
+        comparisons.append(
+            _compared(model, "", COUNT_DIFFERENCE, names, value=-1 / 3, ci_low=-0.4, ci_high=-0.25,
+                      n_true=3 * len(names), n_predicted=2 * len(names))
+        )  # fmt: skip
         place = {"model": model, "seed": 7, "split": "test", "geometry": "raw"}
         for k in range(256):
             background, foreground = 9 * (k < 100) + (k == 180), 4 * (k > 120)

@@ -21,6 +21,7 @@ from cellmill.reports.figures import (  # fmt: skip
 )
 from cellmill.reports.results import Run
 from cellmill.reports.runtime import Job, say_speed
+from cellmill.reports.seeds import SeedMean, average_seeds, mean_cell, name_mean
 from cellmill.reports.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, Standing, find_difference, find_number
 from cellmill.reports.wording import (  # fmt: skip
     MAX_ROWS,
@@ -53,44 +54,60 @@ STEPS = {
 CHANGE_METRICS = ("dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50")
 
 
-def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Figure], Table]:
-    """Compare runs on the test images: a dot plot for each main score, and a table of all scores.
+def compare_runs(
+    scored: Sequence[Run], metrics: pd.DataFrame, *, comparisons: pd.DataFrame
+) -> tuple[list[Figure], Table]:
+    """Compare models on the test images: a dot plot for each main score, and a table of all scores.
 
     Parameters
     ----------
     scored : sequence of Run
         One for each model and seed.
-    metrics : DataFrame
-        metrics.csv.
+    metrics, comparisons : DataFrame
+        metrics.csv and comparisons.csv.
 
     Returns
     -------
     tuple
-        Figures, and the table.
+        Figures with one row per model, and the table. A model with several seeds has a row with their mean in the
+        table, followed by its seeds.
     """
-    numbers = {
-        (index, metric): find_number(metrics, model=run.model, seed=run.seed, metric=metric)
-        for index, run in enumerate(scored)
+    groups = [[run for run in scored if run.model == model] for model in dict.fromkeys(run.model for run in scored)]
+    means = {
+        (group[0].model, metric): average_seeds(group, metric=metric, metrics=metrics, comparisons=comparisons)
+        for group in groups
         for metric in METRICS
     }
+    has_seeds = len(groups) < len(scored)
     figures = []
     for metric in DOT_METRICS:
-        known = [(run, numbers[index, metric]) for index, run in enumerate(scored)]
-        dots = [Dot(run.label, run.style, n.value, n.low, n.high) for run, n in known if n is not None]
+        dots = [_dot(group, mean) for group in groups if (mean := means[group[0].model, metric]) is not None]
         if dots:
-            figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=""))
-    shown = [metric for metric in METRICS if any(numbers[index, metric] for index in range(len(scored)))]
-    has_seeds = len({run.model for run in scored}) < len(scored)
+            caption = "Open circles: single seeds. Lines: intervals over images and seeds." if has_seeds else ""
+            figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=caption))
+    shown = [metric for metric in METRICS if any(means[group[0].model, metric] for group in groups)]
     rows = []
-    for index, run in enumerate(scored):
-        cells = [word(run.model, style=run.style)] + ([word(run.seed)] if has_seeds else [])
-        for metric in shown:
-            number = numbers[index, metric]
-            cells.append(score(number.value, low=number.low, high=number.high) if number else score(None))
-        rows.append(cells)
+    for group in groups:
+        first = Cell(group[0].model, group[0].model, style=group[0].style)
+        said = f"mean of {len(group)}" if len(group) > 1 else "averaged" if group[0].averages else group[0].seed
+        cells = [first] + ([word(said)] if has_seeds else [])
+        rows.append([*cells, *(mean_cell(means[group[0].model, metric]) for metric in shown)])
+        for run in group if len(group) > 1 else ():
+            rows.append([first, word(run.seed), *(_seed_cell(run, metric, metrics=metrics) for metric in shown)])
     columns = [Column("Model"), *([Column("Seed", True)] if has_seeds else [])]
     columns += [Column(GLOSSARY[metric].heading, True, GLOSSARY[metric].words) for metric in shown]
     return figures, Table("scores_test", "Scores on the test images", columns, rows)
+
+
+def _dot(runs: Sequence[Run], mean: SeedMean) -> Dot:
+    number = mean.number
+    singles = tuple((f"seed {seed}", value) for seed, value in mean.values) if len(runs) > 1 else ()
+    return Dot(name_mean(runs), runs[0].style, number.value, number.low, number.high, singles)
+
+
+def _seed_cell(run: Run, metric: str, *, metrics: pd.DataFrame) -> Cell:
+    number = find_number(metrics, model=run.model, seed=run.seed, metric=metric)
+    return score(number.value, low=number.low, high=number.high) if number else score(None)
 
 
 def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFrame) -> Table | None:

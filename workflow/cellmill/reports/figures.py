@@ -54,13 +54,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Dot:
-    """One row of `draw_dots`: a value with its interval."""
+    """One row of `draw_dots`: a value with its interval, and the named single values of which it is the mean."""
 
     label: str
     style: str
     value: float
     low: float | None = None
     high: float | None = None
+    singles: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)

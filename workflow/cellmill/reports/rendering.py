@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cellmill.reports import wording
+from cellmill.reports import headline, wording
 
 # Each page declares its own template.
 DATA_FILES = ("templates/macros.html.jinja", "templates/report.css", "templates/report.js")
@@ -37,6 +37,11 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         say_interval=wording.say_interval,
         say_number_of=wording.say_number_of,
         say_list=wording.say_list,
+        say_percent=wording.say_percent,
+        say_percent_interval=wording.say_percent_interval,
+        say_range_of_scores=wording.say_range_of_scores,
+        say_counts=headline.say_counts,
+        say_mean_count=headline.say_mean_count,
     )
     return environment.get_template(template).render(page)
 

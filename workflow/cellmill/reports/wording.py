@@ -115,6 +115,12 @@ def say_interval(low: float | None, high: float | None) -> str:
     return (" – " if ends[0].startswith(MINUS) else "–").join(ends)
 
 
+def say_range_of_scores(values: Sequence[float]) -> str:
+    """Write the lowest and the highest of some scores, or a single score if they are equal."""
+    low, high = say_score(min(values)), say_score(max(values))
+    return low if low == high else f"{low}–{high}"
+
+
 def say_value(value: Any) -> str:
     """Write a number or a word of a settings file."""
     if isinstance(value, bool):
