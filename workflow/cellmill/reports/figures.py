@@ -19,6 +19,8 @@ WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
 LABEL = 16  # space for the name of the vertical axis, which stands above it
 SERIES = 7  # colours in report.css
+ROW_PX = 38  # of a dot plot: a name, and below it a value
+CHARACTER_PX = 7  # mean width of a character of a name, 12 px high
 MAX_MARKS = 60  # with a tooltip on a curve
 MAX_POINTS = 1000  # in a scatter plot
 
@@ -150,14 +152,14 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
     Figure
     """
     values = [number for row in rows for number in (row.value, row.low, row.high) if number is not None]
-    height = 34 * len(rows) + 34
+    values += [value for row in rows for _, value in row.singles]
+    height = ROW_PX * len(rows) + 34
     x = Scale(*span_of(values), 10, WIDTH - 12)
-    parts = []
-    for tick, says in x.ticks():
-        parts.append(_tick_line(x.at(tick), x.at(tick), 6, height - 28))
-        parts.append(_text(x.at(tick), height - 12, says, anchor="middle"))
+    parts = [_text(x.at(tick), height - 12, says, anchor="middle") for tick, says in x.ticks()]
     for index, row in enumerate(rows):
-        centre = 34 * index + 26
+        centre = ROW_PX * index + 28
+        # Grid lines are interrupted where names are.
+        parts += [_tick_line(x.at(tick), x.at(tick), centre - 8, centre + 9) for tick, _ in x.ticks()]
         says = f"{row.label}: {say_score(row.value)}"
         if row.low is not None and row.high is not None:
             says += f" ({say_score(row.low)} to {say_score(row.high)})"
@@ -165,7 +167,12 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
             parts.append(
                 f'<line class="whisker {row.style}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
             )
-        parts.append(_text(10, centre - 9, row.label, anchor="start", style="row-label"))
+        parts.append(_text(10, centre - 12, row.label, anchor="start", style="row-label", room_px=WIDTH - 22))
+        parts += [
+            f'<circle class="open {row.style}" cx="{x.at(value):.1f}" cy="{centre}" r="3">'
+            f"<title>{escape(name)}: {say_score(value)}</title></circle>"
+            for name, value in row.singles
+        ]
         parts.append(
             f'<circle class="dot {row.style}" cx="{x.at(row.value):.1f}" cy="{centre}" r="5">'
             f"<title>{escape(says)}</title></circle>"
@@ -400,8 +407,19 @@ def _svg(parts: Sequence[str], *, height: int, label: str) -> Markup:
     return Markup(head + "".join(parts) + "</svg>")  # all text in the parts is escaped where it enters
 
 
-def _text(x: float, y: float, text: str, *, anchor: str, style: str = "tick") -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, *, anchor: str, style: str = "tick", room_px: float = math.inf) -> str:
+    """Write text; a longer one than fits into `room_px` is shortened in the middle, with the whole as a tooltip."""
+    shown = shorten(text, round(min(room_px / CHARACTER_PX, len(text))))
+    whole = "" if shown == text else f"<title>{escape(text)}</title>"
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}{whole}</text>'
+
+
+def shorten(text: str, characters: int) -> str:
+    """Replace the middle of a text by an ellipsis, since long names often differ at their ends."""
+    if len(text) <= characters:
+        return text
+    kept = max(characters - 1, 2)
+    return f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
 
 
 def _tick_line(x1: float, x2: float, y1: float, y2: float) -> str:
