@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cellmill.reports.colours import ANNOTATION_STYLE
 from cellmill.reports.comparison import final_scores
 from cellmill.reports.figures import Curve, Figure, Key, Point, draw_curves, draw_histogram, draw_scatter
 from cellmill.reports.results import Run
@@ -66,7 +67,7 @@ def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: S
     series: list[tuple[Key, Sequence[float]]] = []
     scale, unit = _area_unit(runs)
     if truth_areas_px:
-        series.append((Key("truth", "annotated", "area"), [scale * area for area in _thin(truth_areas_px)]))
+        series.append((Key(ANNOTATION_STYLE, "annotated", "area"), [scale * area for area in _thin(truth_areas_px)]))
     for run in runs:
         areas = [scale * float(area) for sample in samples for area in run.areas.get(sample, ())]
         if areas:

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pandas as pd
 
 from cellmill.metrics.glossary import GLOSSARY
+from cellmill.reports.colours import PALE_STYLE, with_pattern
 from cellmill.reports.curves import draw_found_by_size, draw_probabilities
 from cellmill.reports.figures import (  # fmt: skip
-    SERIES,
     Curve,
     Dot,
     Figure,
@@ -285,7 +285,8 @@ def _training_curves(runs: Sequence[Run]) -> list[Figure]:
     for index, run in enumerate(trained):
         rows, name = run.history, run.short_label
         epochs = [cast(float, row["epoch"]) for row in rows]  # in every row
-        own, other = (run.style, "muted") if is_one else (f"s{index % SERIES}", f"s{index % SERIES} dashed")
+        own = with_pattern(run.style, index)
+        other = f"{own} {PALE_STYLE}"
         before, after = ("training", "validation") if is_one else ("", name)
         losses.append(Curve(before, other, epochs, [row.get("train_loss") for row in rows]))
         losses.append(Curve(after, own, epochs, [row.get("validation_loss") for row in rows]))
@@ -293,7 +294,7 @@ def _training_curves(runs: Sequence[Run]) -> list[Figure]:
         if index == 0:  # all runs of a model share their schedule
             rates.append(Curve(name, own, epochs, [row.get("learning_rate") for row in rows]))
     best = trained[0].summary.get("best_epoch") if is_one else None
-    note = "Solid lines: validation. Dashed lines: training." if not is_one else ""
+    note = "Pale lines: training. Full lines: validation." if not is_one else ""
     if best is not None:
         note = "The vertical line marks the epoch whose weights are used."
     positive = [v for c in losses for v in c.y if v is not None and v > 0]

@@ -1,8 +1,8 @@
 """Plots as SVG text: a few kilobytes each, in the page's own fonts and colours, light or dark.
 
 Every panel is drawn 340 px wide, so that its text stays readable on a phone; pages put panels side by side.
-A mark carries a <title>, which browsers show as a tooltip. Colours come from the page's CSS: class `s0` is the
-first series, `s1` the second, and so on; `truth` is the annotation.
+A mark carries a <title>, which browsers show as a tooltip. Colours and line patterns are CSS classes of
+`cellmill.reports.colours`.
 """
 
 import math
@@ -12,13 +12,13 @@ from dataclasses import dataclass, replace
 from markupsafe import Markup, escape
 
 from cellmill.metrics.decimals import round_digits
+from cellmill.reports.colours import NEUTRAL_STYLE
 from cellmill.reports.scales import Scale, span_of
 from cellmill.reports.wording import say_score
 
 WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
 LABEL = 16  # space for the name of the vertical axis, which stands above it
-SERIES = 7  # colours in report.css
 ROW_PX = 38  # of a dot plot: a name, and below it a value
 CHARACTER_PX = 7  # mean width of a character of a name, 12 px high
 MAX_MARKS = 60  # with a tooltip on a curve
@@ -247,12 +247,14 @@ def draw_distances(rows: Sequence[Change], *, title: str, caption: str) -> Figur
         parts.append(f"<g><title>{escape(says)}</title>")
         if row.low is not None and row.high is not None:
             left, right = x.at(row.low), x.at(row.high)
-            parts.append(f'<line class="band muted" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>')
-        for value, style in ((row.before, "open s1"), (row.after, "dot s0")):
+            parts.append(
+                f'<line class="band {NEUTRAL_STYLE}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
+            )
+        for value, style in ((row.before, f"open {NEUTRAL_STYLE}"), (row.after, f"dot {NEUTRAL_STYLE}")):
             if value is not None:
                 parts.append(f'<circle class="{style}" cx="{x.at(value):.1f}" cy="{centre}" r="4.5"/>')
         parts.append("</g>")
-    legend = (Key("s1", "before", "open"), Key("s0", "after", "dot"))
+    legend = (Key(NEUTRAL_STYLE, "before", "open"), Key(NEUTRAL_STYLE, "after", "dot"))
     return Figure(title, _svg(parts, height=height, label=title), caption, legend)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from cellmill.exports.model_file import read_fit
 from cellmill.images.stored import IGNORE_LABEL, StoredRows
-from cellmill.reports.figures import SERIES
+from cellmill.reports.colours import style_of_model
 from cellmill.reports.verdict import read_table
 from cellmill.shards import VERSIONS, file_digest
 
@@ -53,7 +53,7 @@ class Run:
     """A run with the contents of its small files, each empty if there is no file.
 
     `name` is the folder of the run. `label` is the model, with seed and fold if it has several runs; `short_label` is
-    seed and fold alone. `style` is the CSS class of the model's colour. `averages` is the model whose seeds'
+    seed and fold alone. `style` has the CSS classes of the model's colour. `averages` is the model whose seeds'
     predictions are averaged, "" for a run with a network of its own.
     """
 
@@ -104,7 +104,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 seed=run["seed"],
                 label=model if len(siblings) == 1 else f"{model}, {rest or run['seed']}",
                 short_label=rest or model,
-                style=f"s{models.index(model) % SERIES}",
+                style=style_of_model(models.index(model)),
                 history=_read_history(run.get("history")),
                 summary=_read_json(run.get("summary")),
                 fit=_read_fit(run),
