@@ -243,6 +243,21 @@ def _compared(model: str, against: str, metric: str, names: tuple[str, ...], **r
     return {"model": model, "against": against, "split": "test", "metric": metric, **counts, **row}
 
 
+def add_models(root: Path, arguments: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Add models that are like `wide` with slightly lower scores, to the arguments and tables of `build_example`."""
+    arguments["runs"] += [{**arguments["runs"][1], "run": name, "model": name} for name in names]
+    for table in TABLES:
+        content = pd.read_csv(root / f"{table}.csv", keep_default_na=False)
+        copied = [content]
+        for number, name in enumerate(names, start=1):
+            rows = content[(content["model"] == "wide")].assign(model=name)
+            if table == "comparisons":
+                rows["value"] = pd.to_numeric(rows["value"]) - 0.01 * number
+                copied.append(content[(content["against"] == "narrow")].assign(against=name))
+            copied.append(rows)
+        pd.concat(copied).to_csv(root / f"{table}.csv", index=False)
+
+
 def _write_csv(path: Path, header: Any, rows: Any) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([header, *rows])

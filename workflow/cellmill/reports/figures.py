@@ -8,6 +8,7 @@ A mark carries a <title>, which browsers show as a tooltip. Colours and line pat
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from unicodedata import east_asian_width
 
 from markupsafe import Markup, escape
 
@@ -20,7 +21,13 @@ WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
 LABEL = 16  # space for the name of the vertical axis, which stands above it
 ROW_PX = 38  # of a dot plot: a name, and below it a value
-CHARACTER_PX = 7  # mean width of a character of a name, 12 px high
+# Corners of the dots of each line pattern, in units of the radius
+SHAPES = {
+    "d1": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+    "d2": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
+    "d3": ((0, -1.2), (1.2, 0.9), (-1.2, 0.9)),
+    "d4": ((0, 1.2), (1.2, -0.9), (-1.2, -0.9)),
+}
 MAX_MARKS = 60  # with a tooltip on a curve
 MAX_POINTS = 1000  # in a scatter plot
 
@@ -169,14 +176,10 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
             )
         parts.append(_text(10, centre - 12, row.label, anchor="start", style="row-label", room_px=WIDTH - 22))
         parts += [
-            f'<circle class="open {row.style}" cx="{x.at(value):.1f}" cy="{centre}" r="3">'
-            f"<title>{escape(name)}: {say_score(value)}</title></circle>"
+            _mark(f"open {row.style}", x.at(value), centre, size=3, title=f"{name}: {say_score(value)}")
             for name, value in row.singles
         ]
-        parts.append(
-            f'<circle class="dot {row.style}" cx="{x.at(row.value):.1f}" cy="{centre}" r="5">'
-            f"<title>{escape(says)}</title></circle>"
-        )
+        parts.append(_mark(f"dot {row.style}", x.at(row.value), centre, size=5, title=says))
     return Figure(title, _svg(parts, height=height, label=title), caption)
 
 
@@ -208,8 +211,7 @@ def draw_changes(rows: Sequence[tuple[str, float, float]], *, style: str, title:
         parts.append(
             f"<g><title>{escape(label)}: {say_score(before)} before, {say_score(after)} after</title>"
             f'<line class="whisker {style}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
-            f'<circle class="open {style}" cx="{left:.1f}" cy="{centre}" r="4.5"/>'
-            f'<circle class="dot {style}" cx="{right:.1f}" cy="{centre}" r="4.5"/></g>'
+            f"{_mark(f'open {style}', left, centre, size=4.5)}{_mark(f'dot {style}', right, centre, size=4.5)}</g>"
         )
     legend = (Key(style, "thresholded only", "open"), Key(style, "postprocessed", "dot"))
     return Figure(title, _svg(parts, height=height, label=title), caption, legend)
@@ -252,7 +254,7 @@ def draw_distances(rows: Sequence[Change], *, title: str, caption: str) -> Figur
             )
         for value, style in ((row.before, f"open {NEUTRAL_STYLE}"), (row.after, f"dot {NEUTRAL_STYLE}")):
             if value is not None:
-                parts.append(f'<circle class="{style}" cx="{x.at(value):.1f}" cy="{centre}" r="4.5"/>')
+                parts.append(_mark(style, x.at(value), centre, size=4.5))
         parts.append("</g>")
     legend = (Key(NEUTRAL_STYLE, "before", "open"), Key(NEUTRAL_STYLE, "after", "dot"))
     return Figure(title, _svg(parts, height=height, label=title), caption, legend)
@@ -295,10 +297,7 @@ def draw_scatter(
     if is_agreement:
         parts.append(f'<line class="mark" x1="{x.start:.1f}" y1="{y.start:.1f}" x2="{x.end:.1f}" y2="{y.end:.1f}"/>')
     for point in shown:
-        parts.append(
-            f'<circle class="point {point.style}" cx="{x.at(point.x):.1f}" cy="{y.at(point.y):.1f}" r="4">'
-            f"<title>{escape(point.tooltip)}</title></circle>"
-        )
+        parts.append(_mark(f"point {point.style}", x.at(point.x), y.at(point.y), size=4, title=point.tooltip))
     if len(shown) < len(points):
         caption += f" {len(shown):,} of {len(points):,} points are drawn."
     return Figure(title, _svg(parts, height=HEIGHT, label=title), caption, legend if len(legend) > 1 else ())
@@ -404,6 +403,26 @@ def _curve(curve: Curve, x: Scale, y: Scale, *, x_label: str, is_log: bool) -> l
     return [f'<path class="curve {curve.style}" d="{path}"/>' if path else "", *marks]
 
 
+def draw_key(key: Key) -> Markup:
+    """Draw the mark of a legend's entry as a small picture, in the colour, line pattern and shape of its series."""
+    if key.mark in ("dot", "open"):
+        kind, size, mark = "key round", 12, _mark(f"{key.mark} {key.style}", 6, 6, size=4.5)
+    else:
+        kind, size = "key", 28
+        mark = f'<path class="{"outline" if key.mark == "area" else "curve"} {key.style}" d="M0,6H28"/>'
+    return Markup(f'<svg class="{kind}" viewBox="0 0 {size} 12" aria-hidden="true" aria-label="mark">{mark}</svg>')
+
+
+def _mark(style: str, x: float, y: float, *, size: float, title: str = "") -> str:
+    """Draw a dot: a circle, or another shape for each line pattern."""
+    whole = f"<title>{escape(title)}</title>" if title else ""
+    pattern = next((word for word in style.split() if word in SHAPES), "")
+    if not pattern:
+        return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{size:g}">{whole}</circle>'
+    corners = " ".join(f"{x + size * right:.1f},{y + size * down:.1f}" for right, down in SHAPES[pattern])
+    return f'<polygon class="{style}" points="{corners}">{whole}</polygon>'
+
+
 def _svg(parts: Sequence[str], *, height: int, label: str) -> Markup:
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
     return Markup(head + "".join(parts) + "</svg>")  # all text in the parts is escaped where it enters
@@ -411,17 +430,32 @@ def _svg(parts: Sequence[str], *, height: int, label: str) -> Markup:
 
 def _text(x: float, y: float, text: str, *, anchor: str, style: str = "tick", room_px: float = math.inf) -> str:
     """Write text; a longer one than fits into `room_px` is shortened in the middle, with the whole as a tooltip."""
-    shown = shorten(text, round(min(room_px / CHARACTER_PX, len(text))))
+    shown = shorten(text, room_px)
     whole = "" if shown == text else f"<title>{escape(text)}</title>"
     return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}{whole}</text>'
 
 
-def shorten(text: str, characters: int) -> str:
-    """Replace the middle of a text by an ellipsis, since long names often differ at their ends."""
-    if len(text) <= characters:
+def shorten(text: str, room_px: float) -> str:
+    """Replace the middle of a name that needs more than `room_px` by an ellipsis, since many differ at their ends only.
+
+    Returns
+    -------
+    str
+        The text itself if it fits; otherwise as much of both ends as fits, at least one character of each.
+    """
+    if sum(map(_width_px, text)) <= room_px:
         return text
-    kept = max(characters - 1, 2)
+    kept = len(text) - 1
+    while kept > 2 and sum(map(_width_px, text[: -(-kept // 2)] + text[len(text) - kept // 2 :])) > room_px - 12:
+        kept -= 1
     return f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
+
+
+def _width_px(character: str) -> float:
+    """Return the width of a character of a name, 12 px high, in the widest of the usual fonts."""
+    if east_asian_width(character) in "WF":
+        return 12.0
+    return 12.0 if character in "mwMW@%" else 9.0 if character.isupper() else 7.6
 
 
 def _tick_line(x1: float, x2: float, y1: float, y2: float) -> str:

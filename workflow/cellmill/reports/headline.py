@@ -127,11 +127,6 @@ def list_limits(best: Standing) -> list[str]:
     return limits
 
 
-def say_counts(counts: Counts) -> str:
-    """Write the numbers of found and annotated objects for a small line: 6 found, 9 annotated."""
-    return f"{say_mean_count(counts.found)} found, {say_count(counts.annotated)} annotated"
-
-
 def say_mean_count(number: float) -> str:
     """Write a number of objects, which has a decimal only as a small mean over seeds."""
     return say_count(number) if number >= 1000 or float(number).is_integer() else round_decimals(number, 1)
