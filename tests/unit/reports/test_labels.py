@@ -1,4 +1,4 @@
-"""Names of runs in drawings: none lies over a line or a dot, over another name, or beyond the edge."""
+"""Labels of runs in drawings: none lies over a line or a dot, over another name, or beyond the edge."""
 
 import itertools
 import re

@@ -26,6 +26,11 @@ from cellmill.reports.wording import (  # fmt: skip
 )
 
 SEVERITIES = ("error", "warning", "note")
+PART_NOTES = {
+    "gap": "between two blocks, neither trained on nor scored",
+    "left out": "annotated, but in no part of the split table",
+    "unlabelled": "without annotation",
+}
 MAX_NAMED = 5  # samples listed for the same finding
 
 
@@ -91,7 +96,7 @@ def _tabulate_raw(
         focus = [float(entry["focus"]) for entry in seen if entry["focus"] is not None]
         said = (entry[key] for entry in seen for key in ("pixel_height_um", "pixel_width_um"))
         edges = said if pixel_size_um is None else [pixel_size_um]
-        cells = [word(part), count(len(chosen))]
+        cells = [replace(word(part), note=PART_NOTES.get(part, "")), count(len(chosen))]
         if has_sequences:
             cells.append(count(len({row["sequence"] for row in chosen if row.get("sequence")})))
         cells += [

@@ -11,10 +11,10 @@ from markupsafe import Markup, escape
 
 from cellmill.reports.verdict import FEW_IMAGES, Counts, Difference, Number, Standing, say_few
 from cellmill.reports.wording import (  # fmt: skip
-    round_decimals,
     say_count,
     say_difference,
     say_interval,
+    say_mean_count,
     say_number_of,
     say_percent,
     say_percent_interval,
@@ -125,11 +125,6 @@ def list_limits(best: Standing) -> list[str]:
             "this group, not to other groups."
         )
     return limits
-
-
-def say_mean_count(number: float) -> str:
-    """Write a number of objects, which has a decimal only as a small mean over seeds."""
-    return say_count(number) if number >= 1000 or float(number).is_integer() else round_decimals(number, 1)
 
 
 def _write_basis(best: Standing) -> Markup:

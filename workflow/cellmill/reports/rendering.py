@@ -9,9 +9,8 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from cellmill.reports import headline, wording
+from cellmill.reports import wording
 from cellmill.reports.colours import write_css
-from cellmill.reports.figures import draw_key
 
 # Each page declares its own template.
 DATA_FILES = ("templates/macros.html.jinja", "templates/report.css", "templates/report.js")
@@ -42,8 +41,7 @@ def render(template: str, page: Mapping[str, Any]) -> str:
         say_percent=wording.say_percent,
         say_percent_interval=wording.say_percent_interval,
         say_range_of_scores=wording.say_range_of_scores,
-        draw_key=draw_key,
-        say_mean_count=headline.say_mean_count,
+        say_mean_count=wording.say_mean_count,
     )
     return environment.get_template(template).render(page)
 

@@ -82,6 +82,11 @@ def say_count(number: float | None) -> str:
     return MISSING if number is None or not math.isfinite(number) else round_decimals(number, 0)
 
 
+def say_mean_count(number: float) -> str:
+    """Write a number of objects, which has a decimal only as a small mean over seeds."""
+    return say_count(number) if number >= 1000 or float(number).is_integer() else round_decimals(number, 1)
+
+
 def say_score(value: float | None) -> str:
     """Write a score with three decimals."""
     return MISSING if value is None or not math.isfinite(value) else round_decimals(value, SCORE_DECIMALS)

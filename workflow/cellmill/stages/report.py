@@ -16,7 +16,7 @@ import pandas as pd
 from cellmill.checks.findings import read_tables
 from cellmill.metrics.glossary import GLOSSARY
 from cellmill.preprocessing.stationary import describe_resting
-from cellmill.reports import chapters, comparison, data, likeness, papers, results, runtime, seeds, wording
+from cellmill.reports import chapters, comparison, data, figures, likeness, papers, results, runtime, seeds, wording
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.reports.headline import write_headline
 from cellmill.reports.published import load_paper
@@ -135,6 +135,7 @@ def write_report(
         "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
         "verdict": _verdict(standings, runs=read_runs, comparisons=comparisons, scores=scores),
         "models": [run.model for run in models],
+        "draw_key": figures.draw_key,
         "objects": sum(len(areas) for areas in models[0].areas.values()) if models else 0,
         "devices": sorted({comparison.say_device(run.summary) for run in read_runs if run.summary}),
         "likeness": _likeness(match_path),
