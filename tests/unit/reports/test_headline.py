@@ -1,14 +1,17 @@
 """The first sentences of a report: counts, seeds, warnings, and what few images do not show."""
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 from markupsafe import Markup
 
 from cellmill.evaluation import comparisons
-from cellmill.reports import headline, verdict
+from cellmill.reports import headline, results, verdict
 from cellmill.reports.verdict import Counts, Difference, Number, Standing, say_few
+from cellmill.stages.report import write_report
+from report_example import build_example
 
 
 def standing(model="unet", *, images=40, groups=None, seeds=1, counts=None, dice=0.9):
@@ -98,6 +101,20 @@ def test_a_warning_is_in_the_first_sentence(n_models):
         "&lt;", "<"
     ).replace("\N{NO-BREAK SPACE}", " ")
     assert "<b>" not in first
+
+
+@pytest.mark.parametrize(("model", "is_shown"), [("wide", True), ("narrow", False)])
+def test_a_warning_on_the_best_run_is_on_the_page(tmp_path, monkeypatch, model, is_shown):
+    read = results.read_runs
+
+    def read_with_warning(runs):
+        return [replace(run, warnings=("it found nothing",) if run.model == model else ()) for run in read(runs)]
+
+    monkeypatch.setattr(results, "read_runs", read_with_warning)
+    write_report(output_path=tmp_path / "report.html", **build_example(tmp_path))
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    first = page[page.index('<p class="verdict">') :].partition("</p>")[0]
+    assert ("on 3 test images with a warning: <strong>it found nothing</strong>; it found" in first) is is_shown
 
 
 def test_names_with_markup_stay_text():

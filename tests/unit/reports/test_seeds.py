@@ -54,7 +54,7 @@ def test_the_plot_has_one_line_for_each_model_and_shows_its_seeds():
     figures, _ = comparison.compare_runs(make_runs(), make_metrics(), comparisons=make_comparisons())
     svg = str(figures[0].svg)
     labels = [part.partition("</text>")[0].rpartition(">")[2] for part in svg.split('class="row-label"')[1:]]
-    assert labels == ["u, mean of 3 seeds", "v", "u.mean (averaged predictions)"]
+    assert labels == ["u, mean of 3 seeds", "v", "u.mean (averaged)"]
     assert [f"seed {seed}: {DICE['u', seed]:.3f}" in svg for seed in (1, 2, 3)] == [True, True, True]
     assert "single seeds" in figures[0].caption
 

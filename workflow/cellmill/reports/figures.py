@@ -455,7 +455,7 @@ def _width_px(character: str) -> float:
     """Return the width of a character of a name, 12 px high, in the widest of the usual fonts."""
     if east_asian_width(character) in "WF":
         return 12.0
-    return 12.0 if character in "mwMW@%" else 9.0 if character.isupper() else 7.6
+    return 12.0 if character in "mwMW@%" else 9.0 if character.isupper() else 7.2
 
 
 def _tick_line(x1: float, x2: float, y1: float, y2: float) -> str:

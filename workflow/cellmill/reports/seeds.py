@@ -74,7 +74,7 @@ def name_mean(runs: Sequence[Run]) -> str:
 
 def name_run(run: Run) -> str:
     """Write the name of a model with a single run, and what the run of averaged predictions averages."""
-    return f"{run.model} (averaged predictions)" if run.averages else run.model
+    return f"{run.model} (averaged)" if run.averages else run.model
 
 
 def mean_cell(mean: SeedMean | None) -> Cell:
