@@ -54,13 +54,16 @@ def write_index_page(
     output_path : path
         The HTML file.
     reports : sequence of mappings
-        From `summarize_for_index`; `path` is relative to the folder of `output_path`.
+        From `summarize_for_index`, where n_seeds, counts and few may be missing.
+        `path` is relative to the folder of `output_path`.
     provenance : mapping
         As for `write_report`.
     """
+    # Counts are unknown where nothing is scored.
+    rows = [{"n_seeds": None, "counts": None, "few": "", **report} for report in reports]
     with atomic_path(output_path) as path:
         path.write_text(
-            render("index.html.jinja", {"reports": list(reports), "provenance": known_origin(provenance)}),
+            render("index.html.jinja", {"reports": rows, "provenance": known_origin(provenance)}),
             encoding="utf-8",
         )
 
