@@ -330,14 +330,35 @@ def test_tables_of_all_shards_are_gathered(shards, fitted, tmp_path):
 # ---- fitting -----------------------------------------------------------------------------------------------
 
 
-def test_threshold_is_chosen_on_validation_and_carries_its_hash(shards, fitted):
+def test_threshold_is_chosen_on_few_validation_images_and_the_training_images_and_carries_the_hashes(shards, fitted):
     found = read_fit(fitted)
-    assert found["threshold"]["images"] == 3
-    assert found["threshold"]["pixels"] == 3 * SHAPE[0] * SHAPE[1]
+    assert found["threshold"]["images"] == 3 + 6
+    assert found["threshold"]["pixels"] == 9 * SHAPE[0] * SHAPE[1]
+    assert "training and validation images, because fewer than 10" in found["threshold"]["reason"]
     assert found["threshold"]["mcc"] >= found["threshold"]["mcc_at_half"]
     for room in ROOMS:
         manifest = (shards["validation"][room] / "manifest.json").read_bytes()
         assert found["fold"]["validation"][room] == {"validation-0000": hashlib.sha256(manifest).hexdigest()}
+
+
+def test_ten_validation_images_are_enough_to_choose_threshold_and_sizes(shards, tmp_path):
+    cells = {f"v{k}": draw_cells(80 + k) for k in range(10)}
+    found = fit(tmp_path, [shards["train"]], [write_shard(tmp_path, "validation-0000", cells)], settings())
+    assert found["threshold"]["images"] == 10
+    assert found["threshold"]["reason"] == "best Matthews correlation on the validation images"
+    assert found["instances"]["reason"] == "best mean Kaggle AP on 10 validation images"
+    assert len({tried["min_area_px"] for tried in found["instances"]["searched"]}) > 1
+
+
+def test_with_few_images_objects_below_nearly_all_annotated_ones_are_dropped(shards, fitted):
+    areas = [
+        int(np.count_nonzero(labels == number))
+        for _, labels, _ in (draw_cells(k) for k in (*range(6), *range(20, 23)))
+        for number in range(1, labels.max() + 1)
+    ]
+    smallest = read_fit(fitted)["instances"]["min_area_px"]
+    assert smallest == round(min(np.quantile(areas, 0.05), 0.2 * np.median(areas)))
+    assert smallest < 0.25 * min(areas)  # predicted objects are often a little smaller than annotated ones
 
 
 def test_threshold_follows_the_validation_images(shards, tmp_path):
@@ -354,11 +375,12 @@ def test_a_fixed_threshold_stays(shards, tmp_path):
     assert fit(tmp_path, [], [shards["validation"]], fixed)["threshold"]["value"] == 0.7
 
 
-def test_without_validation_the_threshold_is_a_half_and_the_file_says_so(shards, tmp_path):
+def test_without_validation_the_threshold_is_that_of_the_training_images_and_the_file_says_so(shards, tmp_path):
     found = fit(tmp_path, [shards["train"]], [], settings())
-    assert found["threshold"]["value"] == 0.5
-    assert found["threshold"]["mcc"] is None
-    assert "no validation image" in found["threshold"]["reason"]
+    assert found["threshold"]["images"] == 6
+    assert found["threshold"]["mcc"] >= found["threshold"]["mcc_at_half"]
+    assert "training and validation images" in found["threshold"]["reason"]
+    assert "no validation image" in found["instances"]["reason"]
     assert found["instances"]["method"] == "watershed"
     assert found["fold"]["validation"] == {room: {} for room in ROOMS}
 
@@ -435,7 +457,7 @@ def test_validation_images_without_an_object_decide_nothing(shards, tmp_path):
 
 def test_sizes_are_chosen_on_no_more_images_than_asked_for(shards, tmp_path):
     found = fit(tmp_path, [], [shards["validation"]], settings(search_images=2))
-    assert found["instances"]["reason"] == "best mean Kaggle AP on 2 validation images"
+    assert "best mean Kaggle AP on 2 validation images" in found["instances"]["reason"]
     assert found["threshold"]["images"] == 3
 
 
@@ -449,7 +471,7 @@ def test_windows_stand_for_large_images_where_something_is_chosen(shards, tmp_pa
     for each in (whole, found):
         each["threshold"].pop("reason")
     assert found["threshold"] == whole["threshold"]  # the windows cover all pixels
-    assert found["instances"]["reason"] == "best mean Kaggle AP on 12 windows of 3 validation images"
+    assert "best mean Kaggle AP on 12 windows of 3 validation images" in found["instances"]["reason"]
     assert found["boundary"]["images"] == 6
     assert found["boundary"]["pixels"] > 3 * whole["boundary"]["pixels"]
     assert found["boundary"]["held_out"]["by_image"]["mean"] == pytest.approx(

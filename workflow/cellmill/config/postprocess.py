@@ -12,8 +12,9 @@ class Threshold(Closed):
 
     method: Literal["mcc", "fixed"] = Field(
         "mcc",
-        description="mcc: the threshold with the highest Matthews correlation on the validation images (0.5 without "
-        "validation images). fixed: the threshold set in `value`.",
+        description="mcc: the threshold with the highest Matthews correlation on the validation images, and on the "
+        "training images as well if fewer than 10 validation images contain objects. fixed: the threshold set in "
+        "`value`.",
     )
     value: float | None = Field(None, gt=0, lt=1, description="fixed: the threshold, a probability.")
 
@@ -98,7 +99,8 @@ class Instances(Closed):
         None,
         gt=0,
         description="watershed: split at a neck if its radius is at least this much smaller than that of the smaller "
-        "part. Default: the best value of a short list on the validation images (1 without validation images).",
+        "part. Default: the best value of a short list on the validation images (1 if fewer than 10 of them "
+        "contain objects).",
     )
     split_depth: float | None = Field(
         None,
@@ -106,7 +108,7 @@ class Instances(Closed):
         lt=1,
         description="contour, distance: split at a saddle that is at least this much below the lower of its two "
         "peaks, in units of the map (0 to 1). Default: the best value of a short list on the validation images (0.2 "
-        "without validation images).",
+        "if fewer than 10 of them contain objects).",
     )
     max_flow_error: float | None = Field(
         0.4,
@@ -119,7 +121,9 @@ class Instances(Closed):
         None,
         ge=0,
         description="Drop smaller objects (px: number of pixels). Default: the best value on the validation images, "
-        "from a short list of fractions of their median object area (0 without validation images).",
+        "from a short list of fractions of their median object area. If fewer than 10 validation images contain "
+        "objects: the 5 % quantile of the areas of all annotated objects in training and validation images, at most a "
+        "fifth of their median.",
     )
     max_area_px: int | None = Field(
         None, ge=1, description="Drop larger objects (px: number of pixels). Default: no upper limit."
@@ -140,7 +144,8 @@ class Instances(Closed):
         None,
         ge=0,
         description="Fill holes up to this area (number of pixels); 0 fills none. Default: a quarter of the median "
-        "object area of the validation images (0 without validation images).",
+        "object area of the validation images, and of the training images as well if fewer than 10 validation images "
+        "contain objects (0 without objects).",
     )
 
     @model_validator(mode="after")

@@ -48,10 +48,16 @@ SPLIT_DEPTHS_PX = (4.0, 2.0, 1.5, 1.0, 0.75)
 # In units of the predicted map
 SPLIT_DEPTHS = (0.5, 0.3, 0.2, 0.1, 0.05)
 MIN_AREA_FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4)
-# Used without validation images: best on half of those datasets, within 0.04 AP of the best on all.
+# Used with few validation images: best on half of those datasets, within 0.04 AP of the best on all.
 FALLBACK_SPLIT_DEPTH_PX = 1.0
 FALLBACK_SPLIT_DEPTH = 0.2
-FALLBACK_MIN_AREA_PX = 0
+# With fewer validation images that contain objects, a search adapts to these images. The threshold is then chosen on
+# the training images as well, the split depth is the fallback, and the minimum area is this quantile of the areas of
+# all annotated objects, but at most this fraction of their median: where all are alike, many predicted objects are a
+# little smaller than the smallest annotated one. Measured in docs/objects.md.
+FEW_IMAGES = 10
+SMALL_QUANTILE, SMALL_FRACTION = 0.05, 0.2
+_FEW = f"fewer than {FEW_IMAGES} of the searched validation images contain objects"
 
 
 def fit_frames(
@@ -81,12 +87,18 @@ def fit_frames(
     """
     parts = list(cut_frames(validation, seed=seed))
     searched = draw_frames(parts, count=settings["search_images"], seed=seed)
-    median_area_px = median_area(searched)
+    areas_px = list_areas(searched)
+    shown = sum(areas.size > 0 for areas in areas_px.values())
+    helpers: list[Frame] = []
+    if shown < FEW_IMAGES:
+        helpers = draw_frames(list(cut_frames(training, seed=seed)), count=settings["search_images"], seed=seed)
+        areas_px |= list_areas(helpers)
+    median_area_px, smallest_area_px = _typical_areas(areas_px.values())
     holes_px = settings["instances"]["fill_holes_px"]
     if holes_px is None:
         holes_px = round(HOLE_FRACTION * median_area_px) if median_area_px else 0
     fitted: dict[str, Any] = {
-        "threshold": choose_threshold(parts, **settings["threshold"]),
+        "threshold": choose_threshold(parts, training=helpers, **settings["threshold"]),
         "closing": dict(settings["closing"]),
         "boundary": {"applied": False, "scales_px": settings["boundary"]["scales_px"]},
         "instances": {"fill_holes_px": holes_px, "median_area_px": median_area_px},
@@ -94,19 +106,23 @@ def fit_frames(
     fitted["boundary"] = fit_boundary(training, fitted=fitted, settings=settings["boundary"], seed=seed)
     fitted["boundary"] = decide_application(searched, fitted=fitted, apply=settings["boundary"]["apply"])
     fitted["instances"] |= choose_objects(
-        search_frames(searched, fitted=fitted), instances=settings["instances"], output=output,
-        median_area_px=median_area_px,
+        search_frames(searched, fitted=fitted) if shown else (), instances=settings["instances"], output=output,
+        median_area_px=median_area_px, few_area_px=smallest_area_px if shown < FEW_IMAGES else None,
     )  # fmt: skip
     return fitted | {"steps": score_steps(searched, fitted=fitted)}
 
 
-def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | None) -> dict[str, Any]:
+def choose_threshold(
+    frames: Sequence[Frame], *, method: str, value: float | None, training: Sequence[Frame] = ()
+) -> dict[str, Any]:
     """Choose the threshold by Matthews' correlation on the pooled pixels of the validation images.
 
     Parameters
     ----------
     frames : sequence of Frame
         Validation images only.
+    training : sequence of Frame
+        Training images to pool with them if validation images are few; empty otherwise.
     method : "mcc" or "fixed"
         fixed uses `value`.
     value : float or None
@@ -119,7 +135,8 @@ def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | Non
         unless the images have both foreground and background.
     """
     histogram = np.zeros((2, BINS), dtype=np.int64)
-    for frame in frames:
+    pooled = [*frames, *training]
+    for frame in pooled:
         truth_yx = frame.read_truth()
         histogram += histogram_classes(frame.read_probability(), truth_yx > 0, valid_yx=truth_yx != IGNORE_LABEL)
     has_both = bool(histogram.sum(axis=1).all())
@@ -129,9 +146,11 @@ def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | Non
     elif has_both:
         threshold, _ = best_threshold(histogram)
         reason = "best Matthews correlation on the validation images"
+        if training:
+            reason = f"best Matthews correlation on the training and validation images, because {_FEW}"
     else:
         threshold = FALLBACK_THRESHOLD
-        reason = "default value, because no validation image contains both foreground and background"
+        reason = "default value, because no training or validation image contains both foreground and background"
         logger.warning("threshold %.3g: %s", threshold, reason)
     mcc = matthews_correlation(**sweep_counts(histogram))
     return {
@@ -139,7 +158,7 @@ def choose_threshold(frames: Sequence[Frame], *, method: str, value: float | Non
         "method": method,
         "mcc": float(mcc[min(round(threshold * BINS), BINS - 1)]) if has_both else None,
         "mcc_at_half": float(mcc[BINS // 2]) if has_both else None,
-        "images": len({frame.sample for frame in frames}),
+        "images": len({frame.sample for frame in pooled}),
         "pixels": int(histogram.sum()),
         "reason": reason,
     }
@@ -258,7 +277,12 @@ class Searched:
 
 
 def choose_objects(
-    frames: Iterable[Searched], *, instances: InstanceSettings, output: str, median_area_px: float | None
+    frames: Iterable[Searched],
+    *,
+    instances: InstanceSettings,
+    output: str,
+    median_area_px: float | None,
+    few_area_px: int | None,
 ) -> dict[str, Any]:
     """Choose the splitting method and the minimum area of objects by mean Kaggle AP over images.
 
@@ -272,6 +296,9 @@ def choose_objects(
         `network.output`, which determines the available methods.
     median_area_px : float or None
         Median area of the true objects, which determines the areas to try; None without true objects.
+    few_area_px : int or None
+        If validation images are few, the minimum area to use with the fallback of the split depth, so that only the
+        method is chosen; None with enough images.
 
     Returns
     -------
@@ -284,26 +311,24 @@ def choose_objects(
         "exclude_border": instances["exclude_border"], "max_flow_error": instances["max_flow_error"],
     }  # fmt: skip
     methods = methods_of(output) if instances["method"] == "auto" else (instances["method"],)
-    ways = [(method, depth) for method in methods for depth in _depths_to_try(method, instances)]
-    area = instances["min_area_px"]
-    areas = [area] if area is not None else _areas_to_try(median_area_px)
+    is_few, area = few_area_px is not None, instances["min_area_px"]
+    ways = [(method, depth) for method in methods for depth in _depths_to_try(method, instances, is_few=is_few)]
+    areas = [area] if area is not None else _areas_to_try(median_area_px, few_area_px)
 
     def result(way: tuple[str, float | None], area: int, **rest: Any) -> dict[str, Any]:
         return {"method": way[0], "split_depth": way[1], "min_area_px": area, **limits, **rest}
 
-    if len(ways) * len(areas) == 1:
+    if area is not None and instances["method"] != "auto" and len(_depths_to_try(methods[0], instances)) == 1:
         return result(ways[0], areas[0], searched=[], reason="set in the config")
     scores: list[np.ndarray] = []
     samples: set[str] = set()
-    for frame in frames if median_area_px is not None else []:
+    for frame in frames:
         if frame.known_yx.any():
             scores.append(_score_ways(frame, ways=ways, areas=areas, limits=limits))
             samples.add(frame.sample)
     if not scores:
-        way = (methods[-1], _fallback_depth(methods[-1], instances))
-        area = FALLBACK_MIN_AREA_PX if area is None else area
         reason = "not fitted, because no validation image contains annotated objects"
-        return result(way, area, searched=[], reason=reason)
+        return result((methods[-1], _fallback_depth(methods[-1], instances)), areas[0], searched=[], reason=reason)
     means = np.mean(scores, axis=0)
     searched = [
         {"method": way[0], "split_depth": way[1], "min_area_px": area, "ap_kaggle": float(means[i, j])}
@@ -314,6 +339,8 @@ def choose_objects(
     parts = f"{len(scores)} windows of " if len(scores) > len(samples) else ""
     images = "1 validation image" if len(samples) == 1 else f"{len(samples)} validation images"
     reason = f"best mean Kaggle AP on {parts}{images}"
+    if is_few:
+        reason = f"method by {reason}, sizes by the annotated objects of training and validation, because {_FEW}"
     return result(ways[i], areas[j], searched=searched, reason=reason)
 
 
@@ -358,14 +385,23 @@ def score_steps(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> list[d
     ]
 
 
-def median_area(frames: Sequence[Frame]) -> float | None:
-    """Compute the median area of the true objects in px of the fitted geometry, None without objects."""
-    areas: list[int] = []
+def list_areas(frames: Iterable[Frame]) -> dict[str, np.ndarray]:
+    """List the areas of the true objects of each image, in px of the fitted geometry; windows of an image together."""
+    areas: dict[str, np.ndarray] = {}
     for frame in frames:
         truth_yx = frame.read_truth()
         counts = np.bincount(truth_yx[truth_yx != IGNORE_LABEL])[1:]
-        areas += counts[counts > 0].tolist()
-    return float(np.median(areas)) if areas else None
+        areas[frame.sample] = np.concatenate([areas.get(frame.sample, counts[:0]), counts[counts > 0]])
+    return areas
+
+
+def _typical_areas(areas_px: Iterable[np.ndarray]) -> tuple[float | None, int]:
+    """Return the median area of objects, and an area that few of them are below; None and 0 without objects."""
+    pooled = np.concatenate([np.zeros(0, dtype=int), *areas_px])
+    if pooled.size == 0:
+        return None, 0
+    median, small = float(np.median(pooled)), float(np.quantile(pooled, SMALL_QUANTILE))
+    return median, round(min(small, SMALL_FRACTION * median))
 
 
 def search_frames(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> Iterator[Searched]:
@@ -413,15 +449,17 @@ def _draw_boundary_pixels(
     return features_yxf[places], truth_yx[places] > 0, closed_yx[places]
 
 
-def _areas_to_try(median_area_px: float | None) -> list[int]:
-    if median_area_px is None:
-        return [FALLBACK_MIN_AREA_PX]
+def _areas_to_try(median_area_px: float | None, few_area_px: int | None) -> list[int]:
+    if few_area_px is not None or median_area_px is None:
+        return [few_area_px or 0]
     return sorted({round(fraction * median_area_px) for fraction in MIN_AREA_FRACTIONS})
 
 
-def _depths_to_try(method: str, instances: InstanceSettings) -> list[float | None]:
+def _depths_to_try(method: str, instances: InstanceSettings, *, is_few: bool = False) -> list[float | None]:
     if method not in LANDSCAPE_CHANNELS:
         return [None]
+    if is_few:
+        return [_fallback_depth(method, instances)]
     if method == "watershed":
         depth, depths = instances["split_depth_px"], SPLIT_DEPTHS_PX
     else:
