@@ -11,7 +11,7 @@ import pandas as pd
 import tifffile
 
 from cellmill.checks.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
-from cellmill.evaluation.comparisons import COMPARISON_COLUMNS
+from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, COUNT_DIFFERENCE
 from cellmill.images.stored import write_labels
 from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
@@ -201,6 +201,10 @@ def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
         for metric, value in (("dice", mean), ("ap_kaggle", mean - 0.3)):
             row = {"value": value, "ci_low": value - 0.02, "ci_high": value + 0.02}
             comparisons.append(_compared(model, "", metric, names, **row))
+        comparisons.append(
+            _compared(model, "", COUNT_DIFFERENCE, names, value=-1 / 3, ci_low=-0.4, ci_high=-0.25,
+                      n_true=3 * len(names), n_predicted=2 * len(names))
+        )  # fmt: skip
         place = {"model": model, "seed": 7, "split": "test", "geometry": "raw"}
         for k in range(256):
             background, foreground = 9 * (k < 100) + (k == 180), 4 * (k > 120)
@@ -237,6 +241,21 @@ def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
 def _compared(model: str, against: str, metric: str, names: tuple[str, ...], **row: Any) -> dict[str, Any]:
     counts = {"n_seeds": 1, "n": len(names), "n_undefined": 0, "n_groups": len(names)}
     return {"model": model, "against": against, "split": "test", "metric": metric, **counts, **row}
+
+
+def add_models(root: Path, arguments: dict[str, Any], names: tuple[str, ...]) -> None:
+    """Add models that are like `wide` with slightly lower scores, to the arguments and tables of `build_example`."""
+    arguments["runs"] += [{**arguments["runs"][1], "run": name, "model": name} for name in names]
+    for table in TABLES:
+        content = pd.read_csv(root / f"{table}.csv", keep_default_na=False)
+        copied = [content]
+        for number, name in enumerate(names, start=1):
+            rows = content[(content["model"] == "wide")].assign(model=name)
+            if table == "comparisons":
+                rows["value"] = pd.to_numeric(rows["value"]) - 0.01 * number
+                copied.append(content[(content["against"] == "narrow")].assign(against=name))
+            copied.append(rows)
+        pd.concat(copied).to_csv(root / f"{table}.csv", index=False)
 
 
 def _write_csv(path: Path, header: Any, rows: Any) -> None:

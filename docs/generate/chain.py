@@ -35,6 +35,8 @@ MODEL: dict[str, Any] = {
 }  # fmt: skip
 SIDE_PX, STEP_PX = 200, 20
 PANELS = ("raw", "probability", "mask", "tuned", "objects", "truth")
+# Colours of Okabe and Ito, https://jfly.uni-koeln.de/color: neighbouring objects differ for any colour vision.
+OBJECT_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
 ADDED, REMOVED, GREY = (86, 180, 233), (213, 94, 0), (190, 190, 190)
 TEXT_PX, GAP_PX = 18, 4
 
@@ -120,7 +122,7 @@ def find_fullest(truth_yx: np.ndarray) -> tuple[slice, slice]:
 
 def paint(chain: Chain) -> list[Image.Image]:
     """Paint the panels of one image, in the order of PANELS."""
-    from cellmill.reports.pictures import OBJECT_COLOURS, stretch
+    from cellmill.reports.pictures import stretch
 
     colours = np.array([[int(code[i : i + 2], 16) for i in (1, 3, 5)] for code in OBJECT_COLOURS], dtype=np.uint8)
 

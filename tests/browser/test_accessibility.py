@@ -5,6 +5,8 @@ from itertools import pairwise
 import pytest
 from playwright.sync_api import Page, expect
 
+from cellmill.reports.colours import RUN_COLOURS
+
 PAGES = ("full/report.html", "plate/report.html", "index.html")
 WHERE_FOCUS_IS = """() => {
     const part = document.activeElement;
@@ -79,7 +81,7 @@ def test_colours_stand_out_from_the_page(open_page, scheme):
     page = open_page("cells/report.html", scheme=scheme)
     # axe-core does not check the text of drawings, nor lines and dots
     texts = page.evaluate(CONTRASTS, ["--ink", "--soft", "--accent", "--warn", "--bad"])
-    marks = page.evaluate(CONTRASTS, [f"--s{number}" for number in range(7)])
+    marks = page.evaluate(CONTRASTS, ["--truth", *(f"--s{number}" for number in range(len(RUN_COLOURS)))])
     assert [(name, ratio) for name, ratio in texts if ratio < TEXT_CONTRAST] == []
     assert [(name, ratio) for name, ratio in marks if ratio < MARK_CONTRAST] == []
 

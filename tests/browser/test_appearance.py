@@ -8,6 +8,9 @@ import re
 import pytest
 from playwright.sync_api import expect
 
+from cellmill.stages.report import write_report
+from report_example import add_models, build_example
+
 PAPER = {"format": "A4", "print_background": True, "margin": dict.fromkeys(("top", "right", "bottom", "left"), "14mm")}
 CHAPTERS = {
     "comparison": "#comparison",
@@ -36,6 +39,33 @@ RAGGED = """() => [...document.querySelectorAll('thead th')].flatMap((head) => {
     const place = `${table.closest('.table').dataset.name}: ${head.textContent}`;
     return Math.max(...ends) - Math.min(...ends) > 1 ? [place] : [];
 })"""
+
+
+# Texts of drawings that lie over a line, a curve or a dot of the same drawing
+NAMES_OVER_LINES = """() => [...document.querySelectorAll('.plot svg[role=img]')].flatMap((svg) => {
+    const boxes = [...svg.querySelectorAll('text')].filter((part) => part.textContent).map((part) => [part, part.getBBox()]);
+    const marks = [...svg.querySelectorAll('.grid, .axis, .mark, .whisker, .curve, .dot, .open, .point')];
+    return marks.flatMap((mark) => {
+        const length = mark.getTotalLength();
+        const points = Array.from({length: 200}, (_, k) => mark.getPointAtLength(length * k / 199));
+        const hit = boxes.find(([, box]) => points.some((at) => at.x > box.x && at.x < box.x + box.width
+            && at.y > box.y + 2 && at.y < box.y + box.height - 2));
+        return hit ? [`${svg.ariaLabel}: ${hit[0].textContent} on ${mark.getAttribute('class')}`] : [];
+    });
+})"""
+# Figures, legends and headings of columns that overlap their neighbours
+OVERLAPPING = """() => ['.plots', '.legend', 'thead tr'].flatMap((name) => [...document.querySelectorAll(name)].flatMap((room) => {
+    const boxes = [...room.children].map((part) => {
+        const range = document.createRange();
+        range.selectNodeContents(part);
+        return range.getBoundingClientRect();
+    });
+    return boxes.flatMap((a, i) => boxes.slice(i + 1).flatMap((b) => {
+        const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+        const down = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top);
+        return across > 1 && down > 3 ? [`${name}: ${room.textContent.trim().slice(0, 80)}`] : [];
+    }));
+}))"""
 
 
 # Sticky elements would cover parts of a screenshot that is taller than the window.
@@ -109,6 +139,24 @@ def test_text_of_drawings_does_not_overlap(open_page):
         })"""
     )
     assert overlapping == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_long_names_of_many_models_lie_over_nothing(open_page, pictures, tmp_path, width):
+    names = (
+        "unet with a wide bottleneck, pretrained on simulated nuclei, learning rate 0.0003, second attempt",
+        "segnet_vgg16_fine_tuned_from_the_model_of_last_year_without_augmentation_v2",
+        *"abcd",
+    )
+    arguments = build_example(tmp_path)
+    add_models(tmp_path, arguments, names)
+    write_report(output_path=tmp_path / "report.html", **arguments)
+    page = open_page(tmp_path / "report.html", width=width)
+    assert page.evaluate(NAMES_OVER_LINES) == []
+    assert page.evaluate(OVERLAPPING) == []
+    assert page.evaluate(STICKING_OUT) == []
+    for name in ("comparison", "objects"):
+        page.locator(f"#{name}").screenshot(path=pictures / f"long_names_{name}_{width}.png", style=STILL)
 
 
 def test_views_of_a_real_report_differ(real_page, pictures):

@@ -99,6 +99,23 @@ def test_another_model_shows_its_own_pictures_and_scores(open_page):
     assert "1 found, 2 missed" in caption.inner_text().replace("\N{NO-BREAK SPACE}", " ")
 
 
+def test_the_legend_of_the_pictures_follows_the_view_and_the_model(open_page):
+    page = open_page("cells/report.html")
+    shown = page.locator("#gallery .colours .legend:not([hidden])")
+    assert shown.inner_text().split() == ["found", "missed", "false", "split", "merged"]
+    page.locator("#gallery label:has([value=truth])").click()
+    assert shown.inner_text() == "annotated object"
+    page.locator("#gallery label:has([value=prediction])").click()
+    assert shown.inner_text() == "object predicted by wide"
+    page.locator("#gallery-model").select_option(label="narrow")
+    assert shown.inner_text() == "object predicted by narrow"
+    page.locator(".card .picture").first.click()
+    assert page.locator("#zoom .colours .legend:not([hidden])").inner_text() == "object predicted by narrow"
+    page.keyboard.press("Escape")
+    page.locator("#gallery label:has([value=raw])").click()
+    assert shown.count() == 0
+
+
 def test_pictures_sort_by_score_and_by_name(open_page):
     page = open_page("cells/report.html")
     names = "[...document.querySelectorAll('.card')].map((card) => card.dataset.name).join(' ')"

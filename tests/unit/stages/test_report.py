@@ -30,7 +30,7 @@ from cellmill.reports.pictures import (  # fmt: skip
     shown_shape,
     stretch,
 )
-from cellmill.reports.verdict import find_difference, find_number, rank_models, read_table
+from cellmill.reports.verdict import Counts, find_difference, find_number, rank_models, read_table
 from cellmill.stages.index import summarize_for_index, write_index
 from cellmill.stages.report import write_report
 from report_example import CONFIG, SETTINGS, SHAPE, build_example, make_labels, make_run
@@ -143,10 +143,12 @@ def test_first_sentence_names_the_best_model_and_its_scores(example):
     # means of DICE by hand: wide 0.85, narrow 0.7166667; wide leads on two of three images
     text = example[3].text
     assert "Of 2 models, wide is the best on 3 test images" in text
+    # three objects are annotated in each image, and two of them are found
+    assert "it found 6 objects where 9 are annotated (an error of −33.3 %, 95 % confidence interval" in text
     assert "Dice 0.850 (95 % confidence interval 0.830–0.870)" in text
     assert "average precision of 0.550 (0.530–0.570), at a threshold of 0.438" in text
     assert "Its Dice is 0.133 higher than that of narrow (0.083–0.183); it is higher on 2 of 3 images" in text
-    assert "The confidence interval of the difference excludes 0." in text
+    assert "The confidence interval of the difference excludes 0, but it is computed from only 3 test images." in text
 
 
 @pytest.mark.parametrize(
@@ -572,7 +574,8 @@ def test_index_links_to_the_reports(example, tmp_path):
     )
     assert scored == {
         "dataset": "cells", "path": "cells/report.html", "images": 4, "best_model": "wide",
-        "dice": pytest.approx(0.85), "ap": pytest.approx(0.55), "annotated": True,
+        "dice": pytest.approx(0.85), "ap": pytest.approx(0.55), "annotated": True, "n_seeds": 1,
+        "counts": Counts(9, 6.0, pytest.approx(-1 / 3), -0.4, -0.25), "few": "only 3 test images",
     }  # fmt: skip
     comparisons_of(tmp_path, [])
     plain = summarize_for_index(
@@ -594,6 +597,8 @@ def test_index_links_to_the_reports(example, tmp_path):
     assert [a["href"] for a in page.all("a")] == ["cells/report.html", "plate/report.html"]
     assert "2 datasets, 13 images" in page.text
     assert "0.850" in page.text
+    assert "6 9 annotated".replace(" ", "") in page.text.replace(" ", "")
+    assert "−33.3 %−40.0 % to −25.0 %" in page.text  # two lines of a cell
     assert "not annotated" in page.text
 
 

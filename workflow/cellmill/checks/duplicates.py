@@ -20,7 +20,8 @@ MIN_CELLS = 8.0
 # Number of images per block of the pairwise comparison.
 BLOCK = 2048
 SHOWN_PAIRS = 3
-UNLABELLED = "unlabelled"
+# Images in no part of the split: without annotation, between two blocks, or left out by a table
+NO_PART = ("unlabelled", "gap", "left out")
 
 
 @dataclass
@@ -120,7 +121,7 @@ def find_near(images: Sequence[Mapping[str, Any]]) -> Twins:
     """
     kept, units = _unit_signatures([str(image["thumbnail"]) for image in images])
     parts, sequences, digests = (_codes([str(images[i][key]) for i in kept]) for key in ("split", "sequence", "sha256"))
-    is_judged = np.array([images[i]["split"] != UNLABELLED for i in kept], dtype=bool)
+    is_judged = np.array([images[i]["split"] not in NO_PART for i in kept], dtype=bool)
     has_sequence = np.array([bool(images[i]["sequence"]) for i in kept], dtype=bool)
     twins = Twins()
     for first, second in _block_pairs(len(kept)):
@@ -174,7 +175,7 @@ def _record(pairs: dict[int, int], is_pair: np.ndarray, first: np.ndarray, secon
 
 
 def _is_across(one: str, other: str) -> bool:
-    return one != other and UNLABELLED not in (one, other)
+    return one != other and one not in NO_PART and other not in NO_PART
 
 
 def _describe_pairs(

@@ -202,7 +202,10 @@ StarDist, Cellpose, pycocotools, py-ctcmetrics, or loops over pixels. The images
 
 `comparisons.csv` compares each pair of models on the same images. It contains the mean difference with its confidence
 interval, and the number of images on which each of the two is better. Models with several seeds are compared by the
-mean over their seeds.
+mean over their seeds. The rows without a second model contain the mean of each model. Among them, the row
+`count_difference` compares the numbers of objects in all images: (`n_predicted` - `n_true`) / `n_true`, where
+`n_predicted` is the mean over the seeds. It is negative if objects were lost. With fewer than ten images or groups of
+images, bootstrap intervals are too narrow.
 """
 
 

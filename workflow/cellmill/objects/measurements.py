@@ -138,7 +138,7 @@ def measure_objects(
 def _round_to_digits(values: np.ndarray) -> np.ndarray:
     """Round to seven significant digits, since values may be small: pixels of 4 nm, intensities below 1."""
     scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(np.where(values == 0, 1, values)))))
-    return np.round(values * scale) / scale
+    return np.round(values * scale) / scale + 0.0  # no negative zero
 
 
 def count_neighbours(labels_yx: np.ndarray, wanted: np.ndarray) -> np.ndarray:

@@ -157,7 +157,7 @@ def write_sample_tables(plan: Plan) -> None:
                 {
                     "sample": row.sample, "image": row.image, "annotation": ";".join(row.annotations[:1]),
                     "sequence": row.sequence, "frame": row.frame, "class": row.class_name, "group": row.group,
-                    "split": row.split, "shard": row.shard,
+                    "split": plan.shown_part(name, row), "shard": row.shard,
                 }
                 for row in rows
             ]

@@ -16,6 +16,7 @@ from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import shard_path
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import UNLABELLED, Sample
+from cellmill.planning.splits import LEFT_OUT
 from cellmill.preprocessing.background import TEMPORAL_METHODS
 from cellmill.shards import stable_hash
 
@@ -47,6 +48,24 @@ class Plan:
         """List the shards whose images have annotations."""
         shards = self._rows_by_shard[dataset].items()
         return sorted(shard for shard, rows in shards if rows[0].split != UNLABELLED)
+
+    def shown_part(self, dataset: str, row: Sample) -> str:
+        """Return the part of an image for readers, who must not take a frame left out on purpose for unlabelled.
+
+        Returns
+        -------
+        str
+            The part itself; for annotated images without a part, "gap" between two blocks and otherwise "left out".
+        """
+        section = self.config.datasets[dataset]
+        if row.split != UNLABELLED:
+            return row.split
+        if not self.is_simulated(dataset):
+            if section.annotations is None:
+                return UNLABELLED
+            if section.annotations.missing == "unlabelled" and not row.annotations and not row.rows_digest:
+                return UNLABELLED
+        return LEFT_OUT[0] if section.split.by == "blocks" and section.split.table is None else LEFT_OUT[1]
 
     def scored_shards(self, dataset: str, run: Run) -> list[str]:
         """List the shards on which a run is scored."""

@@ -90,13 +90,20 @@ def check_shard_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]
 def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     return {
         "dataset": dataset,
-        "parts": {shard: plan.rows(dataset, shard)[0].split for shard in plan.shards(dataset)},
+        "parts": {shard: _part_of_shard(plan, dataset, shard) for shard in plan.shards(dataset)},
         "remarks": _remarks(plan, dataset),
     }
 
 
 def _remarks(plan: Plan, dataset: str) -> list[str]:
     return [remark for remark in plan.remarks if remark.startswith(f"datasets.{dataset}.")]
+
+
+def _part_of_shard(plan: Plan, dataset: str, shard: str) -> str:
+    """Return the part of a shard for readers; unlabelled images and frames left out on purpose may share a shard."""
+    rows = plan.rows(dataset, shard)
+    shown = {plan.shown_part(dataset, row) for row in rows}
+    return shown.pop() if len(shown) == 1 else rows[0].split
 
 
 def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
@@ -232,7 +239,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "runs": [_run_files(plan, run) for run in plan.runs[dataset]],
         "samples": [
             {
-                "sample": row.sample, "image": row.image, "split": row.split, "shard": row.shard,
+                "sample": row.sample, "image": row.image, "split": plan.shown_part(dataset, row), "shard": row.shard,
                 "class": row.class_name, "sequence": row.sequence, "frame": row.frame,
                 "channel": plan.preprocess[dataset]["channel"], "plane": row.plane,
             }

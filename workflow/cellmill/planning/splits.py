@@ -10,6 +10,8 @@ from cellmill.shards import stable_hash
 
 PARTS = ("train", "validation", "test")
 GAP = "unlabelled"
+# Names, for readers, of annotated images without a part: frames between two blocks, and images left out by a table
+LEFT_OUT = ("gap", "left out")
 # Parts intended to hold fewer images than this are small anyway and get no remark.
 SMALL_PART = 2
 
@@ -255,12 +257,12 @@ def _from_table(samples: Sequence[Splittable], *, path: str, where: str) -> dict
     if twice := sorted(table.loc[table["sample"].duplicated(), "sample"]):
         mistakes.append(f"two parts for {', '.join(twice[:5])}")
     sides = dict(zip(table["sample"], table["split"], strict=True))
-    if wrong := sorted({side for side in sides.values() if side not in (*PARTS, GAP, "")}):
+    if wrong := sorted({side for side in sides.values() if side not in (*PARTS, GAP, *LEFT_OUT, "")}):
         mistakes.append(f"the unknown parts {wrong}")
     if missing := [sample.sample for sample in samples if sample.sample not in sides]:
         mistakes.append(f"no row for {', '.join(missing[:5])}")
-    # Tables written by the pipeline mark gap frames as unlabelled; an empty cell leaves an image out in the same way.
-    sides = {name: side or GAP for name, side in sides.items()}
+    # Tables written by the pipeline name what is left out; an empty cell leaves an image out in the same way.
+    sides = {name: GAP if side in (*LEFT_OUT, "") else side for name, side in sides.items()}
     if not mistakes and (empty := [part for part in PARTS if part not in sides.values()]):
         mistakes.append(f"no sample for {', '.join(empty)}")
     if mistakes:

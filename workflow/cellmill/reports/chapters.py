@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from cellmill.reports.colours import ANNOTATION_STYLE
 from cellmill.reports.comparison import final_scores
 from cellmill.reports.figures import Curve, Figure, Key, Point, draw_curves, draw_histogram, draw_scatter
 from cellmill.reports.results import Run
@@ -26,13 +27,14 @@ from cellmill.reports.wording import (  # fmt: skip
     word,
 )
 
-PART_ORDER = ("train", "validation", "test", "unlabelled")
+PART_ORDER = ("train", "validation", "test", "gap", "left out", "unlabelled")
+NO_PART = ("gap", "left out", "unlabelled")
 MAX_AREAS = 100_000  # in a histogram; more are thinned evenly
 MAX_SEQUENCES = 6  # with counts drawn over time
 
 
 def sort_parts(parts: Iterable[str]) -> list[str]:
-    """Sort parts into the order train, validation, test, folds, unlabelled."""
+    """Sort parts into the order train, validation, test, folds, gap, left out, unlabelled."""
     order = {part: index for index, part in enumerate(PART_ORDER)}
     return sorted(parts, key=lambda part: (order.get(part, 2.5), part))
 
@@ -41,7 +43,7 @@ def shared_sequences(samples: Iterable[Mapping[str, Any]]) -> list[str]:
     """List the sequences with frames in several parts of the split."""
     parts: dict[str, set[str]] = {}
     for row in samples:
-        if row.get("sequence") and row["split"] != "unlabelled":
+        if row.get("sequence") and row["split"] not in NO_PART:
             parts.setdefault(str(row["sequence"]), set()).add(row["split"])
     return sorted(sequence for sequence, found in parts.items() if len(found) > 1)
 
@@ -66,7 +68,7 @@ def draw_sizes(runs: Sequence[Run], *, samples: Sequence[str], truth_areas_px: S
     series: list[tuple[Key, Sequence[float]]] = []
     scale, unit = _area_unit(runs)
     if truth_areas_px:
-        series.append((Key("truth", "annotated", "area"), [scale * area for area in _thin(truth_areas_px)]))
+        series.append((Key(ANNOTATION_STYLE, "annotated", "area"), [scale * area for area in _thin(truth_areas_px)]))
     for run in runs:
         areas = [scale * float(area) for sample in samples for area in run.areas.get(sample, ())]
         if areas:

@@ -7,9 +7,9 @@ from typing import Any, cast
 import pandas as pd
 
 from cellmill.metrics.glossary import GLOSSARY
+from cellmill.reports.colours import PALE_STYLE, with_pattern
 from cellmill.reports.curves import draw_found_by_size, draw_probabilities
 from cellmill.reports.figures import (  # fmt: skip
-    SERIES,
     Curve,
     Dot,
     Figure,
@@ -21,6 +21,7 @@ from cellmill.reports.figures import (  # fmt: skip
 )
 from cellmill.reports.results import Run
 from cellmill.reports.runtime import Job, say_speed
+from cellmill.reports.seeds import SeedMean, average_seeds, mean_cell, name_mean
 from cellmill.reports.verdict import FINAL_STAGE, FIRST_STAGE, RAW, TEXT_COLUMNS, Standing, find_difference, find_number
 from cellmill.reports.wording import (  # fmt: skip
     MAX_ROWS,
@@ -53,44 +54,60 @@ STEPS = {
 CHANGE_METRICS = ("dice", "iou", "precision", "recall", "mcc", "ap_kaggle", "ap_0.50")
 
 
-def compare_runs(scored: Sequence[Run], metrics: pd.DataFrame) -> tuple[list[Figure], Table]:
-    """Compare runs on the test images: a dot plot for each main score, and a table of all scores.
+def compare_runs(
+    scored: Sequence[Run], metrics: pd.DataFrame, *, comparisons: pd.DataFrame
+) -> tuple[list[Figure], Table]:
+    """Compare models on the test images: a dot plot for each main score, and a table of all scores.
 
     Parameters
     ----------
     scored : sequence of Run
         One for each model and seed.
-    metrics : DataFrame
-        metrics.csv.
+    metrics, comparisons : DataFrame
+        metrics.csv and comparisons.csv.
 
     Returns
     -------
     tuple
-        Figures, and the table.
+        Figures with one row per model, and the table. A model with several seeds has a row with their mean in the
+        table, followed by its seeds.
     """
-    numbers = {
-        (index, metric): find_number(metrics, model=run.model, seed=run.seed, metric=metric)
-        for index, run in enumerate(scored)
+    groups = [[run for run in scored if run.model == model] for model in dict.fromkeys(run.model for run in scored)]
+    means = {
+        (group[0].model, metric): average_seeds(group, metric=metric, metrics=metrics, comparisons=comparisons)
+        for group in groups
         for metric in METRICS
     }
+    has_seeds = len(groups) < len(scored)
     figures = []
     for metric in DOT_METRICS:
-        known = [(run, numbers[index, metric]) for index, run in enumerate(scored)]
-        dots = [Dot(run.label, run.style, n.value, n.low, n.high) for run, n in known if n is not None]
+        dots = [_dot(group, mean) for group in groups if (mean := means[group[0].model, metric]) is not None]
         if dots:
-            figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=""))
-    shown = [metric for metric in METRICS if any(numbers[index, metric] for index in range(len(scored)))]
-    has_seeds = len({run.model for run in scored}) < len(scored)
+            caption = "Open circles: single seeds. Lines: intervals over images and seeds." if has_seeds else ""
+            figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=caption))
+    shown = [metric for metric in METRICS if any(means[group[0].model, metric] for group in groups)]
     rows = []
-    for index, run in enumerate(scored):
-        cells = [word(run.model, style=run.style)] + ([word(run.seed)] if has_seeds else [])
-        for metric in shown:
-            number = numbers[index, metric]
-            cells.append(score(number.value, low=number.low, high=number.high) if number else score(None))
-        rows.append(cells)
+    for group in groups:
+        first = Cell(group[0].model, group[0].model, style=group[0].style)
+        said = f"mean of {len(group)}" if len(group) > 1 else "averaged" if group[0].averages else group[0].seed
+        cells = [first] + ([word(said)] if has_seeds else [])
+        rows.append([*cells, *(mean_cell(means[group[0].model, metric]) for metric in shown)])
+        for run in group if len(group) > 1 else ():
+            rows.append([first, word(run.seed), *(_seed_cell(run, metric, metrics=metrics) for metric in shown)])
     columns = [Column("Model"), *([Column("Seed", True)] if has_seeds else [])]
     columns += [Column(GLOSSARY[metric].heading, True, GLOSSARY[metric].words) for metric in shown]
     return figures, Table("scores_test", "Scores on the test images", columns, rows)
+
+
+def _dot(runs: Sequence[Run], mean: SeedMean) -> Dot:
+    number = mean.number
+    singles = tuple((f"seed {seed}", value) for seed, value in mean.values) if len(runs) > 1 else ()
+    return Dot(name_mean(runs), runs[0].style, number.value, number.low, number.high, singles)
+
+
+def _seed_cell(run: Run, metric: str, *, metrics: pd.DataFrame) -> Cell:
+    number = find_number(metrics, model=run.model, seed=run.seed, metric=metric)
+    return score(number.value, low=number.low, high=number.high) if number else score(None)
 
 
 def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFrame) -> Table | None:
@@ -268,7 +285,8 @@ def _training_curves(runs: Sequence[Run]) -> list[Figure]:
     for index, run in enumerate(trained):
         rows, name = run.history, run.short_label
         epochs = [cast(float, row["epoch"]) for row in rows]  # in every row
-        own, other = (run.style, "muted") if is_one else (f"s{index % SERIES}", f"s{index % SERIES} dashed")
+        own = with_pattern(run.style, index)
+        other = f"{own} {PALE_STYLE}"
         before, after = ("training", "validation") if is_one else ("", name)
         losses.append(Curve(before, other, epochs, [row.get("train_loss") for row in rows]))
         losses.append(Curve(after, own, epochs, [row.get("validation_loss") for row in rows]))
@@ -276,7 +294,7 @@ def _training_curves(runs: Sequence[Run]) -> list[Figure]:
         if index == 0:  # all runs of a model share their schedule
             rates.append(Curve(name, own, epochs, [row.get("learning_rate") for row in rows]))
     best = trained[0].summary.get("best_epoch") if is_one else None
-    note = "Solid lines: validation. Dashed lines: training." if not is_one else ""
+    note = "Pale lines: training. Full lines: validation." if not is_one else ""
     if best is not None:
         note = "The vertical line marks the epoch whose weights are used."
     positive = [v for c in losses for v in c.y if v is not None and v > 0]
@@ -296,7 +314,7 @@ def _score_points(run: Run, scores: pd.DataFrame) -> list[Point]:
             x=row["n_true"],
             y=row["dice"],
             style=run.style,
-            tooltip=f"{row['sample']}: Dice {row['dice']:.3f}, {row['n_true']:.0f} objects",
+            tooltip=f"{row['sample']}: Dice {say_score(row['dice'])}, {row['n_true']:.0f} objects",
         )
         for row in final_scores(scores, run=run)
         if math.isfinite(row["dice"])

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cellmill.metrics.calibration import calibration_error, reliability
 from cellmill.metrics.pixel import auc_roc, average_precision, divide, matthews_correlation, score_pixels, sweep_counts
+from cellmill.reports.colours import NEUTRAL_STYLE, with_pattern
 from cellmill.reports.figures import Curve, Figure, draw_curves
 from cellmill.reports.results import Run
 from cellmill.reports.verdict import RAW
@@ -43,9 +44,9 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
         return []
     counts = sweep_counts(histogram)
     scores = score_pixels(counts)
-    style, places = run.style, rows["low"].tolist()
+    style, places = with_pattern(run.style, 0), rows["low"].tolist()
     false = (1 - scores["specificity"]).tolist()
-    chance = Curve("", "muted dashed", [0.0, 1.0], [0.0, 1.0])
+    chance = Curve("", f"{NEUTRAL_STYLE} d1", [0.0, 1.0], [0.0, 1.0])
     auc = float(auc_roc(histogram))
     found = reliability(rows["confidence"].to_numpy(), histogram)
     error = float(calibration_error(rows["confidence"].to_numpy(), histogram))
@@ -62,7 +63,7 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
         draw_curves(
             [
                 Curve("", style, scores["recall"].tolist(), precision.tolist()),
-                Curve("", "muted dashed", [0.0, 1.0], [share, share]),
+                Curve("", f"{NEUTRAL_STYLE} d1", [0.0, 1.0], [share, share]),
             ],
             title="Precision and recall", x_label="recall", y_label="precision",
             caption=f"Average precision: {say_score(float(average_precision(histogram)))}. "
@@ -70,7 +71,10 @@ def draw_probabilities(run: Run, curves: pd.DataFrame, *, threshold: float | Non
             **square,
         ),
         draw_curves(
-            [Curve("Dice", style, places, scores["dice"].tolist()), Curve("MCC", "muted", places, mcc.tolist())],
+            [
+                Curve("Dice", style, places, scores["dice"].tolist()),
+                Curve("MCC", with_pattern(style, 1), places, mcc.tolist()),
+            ],
             title="Scores at each threshold", x_label="threshold", y_label="", is_log=False, mark_x=threshold,
             caption=_say_threshold(mcc, places, threshold), x_span=UNIT,
         ),
@@ -92,8 +96,8 @@ def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
     rows = _rows_of(run, sizes).sort_values("low_px")
     curves = []
     for label, style, part, whole in (
-        ("annotated objects found", run.style, "n_found", "n_true"),
-        ("predicted objects correct", "muted", "n_right", "n_predicted"),
+        ("annotated objects found", with_pattern(run.style, 0), "n_found", "n_true"),
+        ("predicted objects correct", with_pattern(run.style, 1), "n_right", "n_predicted"),
     ):
         known = rows[rows[whole] >= MIN_OBJECTS]
         middles = np.sqrt(known["low_px"].astype(float) * known["high_px"].astype(float))

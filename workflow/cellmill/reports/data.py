@@ -19,12 +19,18 @@ from cellmill.reports.wording import (  # fmt: skip
     count,
     hide_folders,
     say_list,
+    say_percent,
     say_range,
     say_value,
     word,
 )
 
 SEVERITIES = ("error", "warning", "note")
+PART_NOTES = {
+    "gap": "between two blocks, neither trained on nor scored",
+    "left out": "annotated, but in no part of the split table",
+    "unlabelled": "without annotation",
+}
 MAX_NAMED = 5  # samples listed for the same finding
 
 
@@ -90,7 +96,7 @@ def _tabulate_raw(
         focus = [float(entry["focus"]) for entry in seen if entry["focus"] is not None]
         said = (entry[key] for entry in seen for key in ("pixel_height_um", "pixel_width_um"))
         edges = said if pixel_size_um is None else [pixel_size_um]
-        cells = [word(part), count(len(chosen))]
+        cells = [replace(word(part), note=PART_NOTES.get(part, "")), count(len(chosen))]
         if has_sequences:
             cells.append(count(len({row["sequence"] for row in chosen if row.get("sequence")})))
         cells += [
@@ -98,7 +104,7 @@ def _tabulate_raw(
             word(say_list(sorted({str(entry["dtype"]) for entry in seen}), most=3)),
             word(say_range(value for entry in seen for value in (entry["minimum"], entry["maximum"]))),
             word(say_range(edges)),
-            word("") if saturated is None else Cell(f"{saturated:.1%}", saturated),
+            word("") if saturated is None else Cell(say_percent(saturated), saturated),
             *(Cell(say_value(value), value) for value in ((median(focus), min(focus)) if focus else (None, None))),
         ]
         rows.append(cells)

@@ -1,22 +1,33 @@
 """Plots as SVG text: a few kilobytes each, in the page's own fonts and colours, light or dark.
 
 Every panel is drawn 340 px wide, so that its text stays readable on a phone; pages put panels side by side.
-A mark carries a <title>, which browsers show as a tooltip. Colours come from the page's CSS: class `s0` is the
-first series, `s1` the second, and so on; `truth` is the annotation.
+A mark carries a <title>, which browsers show as a tooltip. Colours and line patterns are CSS classes of
+`cellmill.reports.colours`.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from unicodedata import east_asian_width
 
 from markupsafe import Markup, escape
 
+from cellmill.metrics.decimals import round_digits
+from cellmill.reports.colours import NEUTRAL_STYLE
 from cellmill.reports.scales import Scale, span_of
+from cellmill.reports.wording import say_score
 
 WIDTH, HEIGHT = 340, 220
 LEFT, RIGHT, TOP, BOTTOM = 44, 12, 10, 38
 LABEL = 16  # space for the name of the vertical axis, which stands above it
-SERIES = 7  # colours in report.css
+ROW_PX = 38  # of a dot plot: a name, and below it a value
+# Corners of the dots of each line pattern, in units of the radius
+SHAPES = {
+    "d1": ((-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)),
+    "d2": ((0, -1.3), (1.3, 0), (0, 1.3), (-1.3, 0)),
+    "d3": ((0, -1.2), (1.2, 0.9), (-1.2, 0.9)),
+    "d4": ((0, 1.2), (1.2, -0.9), (-1.2, -0.9)),
+}
 MAX_MARKS = 60  # with a tooltip on a curve
 MAX_POINTS = 1000  # in a scatter plot
 
@@ -52,13 +63,14 @@ class Curve:
 
 @dataclass(frozen=True)
 class Dot:
-    """One row of `draw_dots`: a value with its interval."""
+    """One row of `draw_dots`: a value with its interval, and the named single values of which it is the mean."""
 
     label: str
     style: str
     value: float
     low: float | None = None
     high: float | None = None
+    singles: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -147,26 +159,27 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
     Figure
     """
     values = [number for row in rows for number in (row.value, row.low, row.high) if number is not None]
-    height = 34 * len(rows) + 34
+    values += [value for row in rows for _, value in row.singles]
+    height = ROW_PX * len(rows) + 34
     x = Scale(*span_of(values), 10, WIDTH - 12)
-    parts = []
-    for tick, says in x.ticks():
-        parts.append(_tick_line(x.at(tick), x.at(tick), 6, height - 28))
-        parts.append(_text(x.at(tick), height - 12, says, anchor="middle"))
+    parts = [_text(x.at(tick), height - 12, says, anchor="middle") for tick, says in x.ticks()]
     for index, row in enumerate(rows):
-        centre = 34 * index + 26
-        says = f"{row.label}: {row.value:.3f}"
+        centre = ROW_PX * index + 28
+        # Grid lines are interrupted where names are.
+        parts += [_tick_line(x.at(tick), x.at(tick), centre - 8, centre + 9) for tick, _ in x.ticks()]
+        says = f"{row.label}: {say_score(row.value)}"
         if row.low is not None and row.high is not None:
-            says += f" ({row.low:.3f} to {row.high:.3f})"
+            says += f" ({say_score(row.low)} to {say_score(row.high)})"
             left, right = x.at(row.low), x.at(row.high)
             parts.append(
                 f'<line class="whisker {row.style}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
             )
-        parts.append(_text(10, centre - 9, row.label, anchor="start", style="row-label"))
-        parts.append(
-            f'<circle class="dot {row.style}" cx="{x.at(row.value):.1f}" cy="{centre}" r="5">'
-            f"<title>{escape(says)}</title></circle>"
-        )
+        parts.append(_text(10, centre - 12, row.label, anchor="start", style="row-label", room_px=WIDTH - 22))
+        parts += [
+            _mark(f"open {row.style}", x.at(value), centre, size=3, title=f"{name}: {say_score(value)}")
+            for name, value in row.singles
+        ]
+        parts.append(_mark(f"dot {row.style}", x.at(row.value), centre, size=5, title=says))
     return Figure(title, _svg(parts, height=height, label=title), caption)
 
 
@@ -196,10 +209,9 @@ def draw_changes(rows: Sequence[tuple[str, float, float]], *, style: str, title:
         centre, left, right = 26 * index + 18, x.at(before), x.at(after)
         parts.append(_text(96, centre + 4, label, anchor="end", style="row-label"))
         parts.append(
-            f"<g><title>{escape(label)}: {before:.3f} before, {after:.3f} after</title>"
+            f"<g><title>{escape(label)}: {say_score(before)} before, {say_score(after)} after</title>"
             f'<line class="whisker {style}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
-            f'<circle class="open {style}" cx="{left:.1f}" cy="{centre}" r="4.5"/>'
-            f'<circle class="dot {style}" cx="{right:.1f}" cy="{centre}" r="4.5"/></g>'
+            f"{_mark(f'open {style}', left, centre, size=4.5)}{_mark(f'dot {style}', right, centre, size=4.5)}</g>"
         )
     legend = (Key(style, "thresholded only", "open"), Key(style, "postprocessed", "dot"))
     return Figure(title, _svg(parts, height=height, label=title), caption, legend)
@@ -229,18 +241,22 @@ def draw_distances(rows: Sequence[Change], *, title: str, caption: str) -> Figur
     for index, row in enumerate(rows):
         centre = 26 * index + 18
         says = f"{row.label}: " + ", ".join(
-            f"{value:.3f} {when}" for value, when in ((row.before, "before"), (row.after, "after")) if value is not None
+            f"{say_score(value)} {when}"
+            for value, when in ((row.before, "before"), (row.after, "after"))
+            if value is not None
         )
         parts.append(_text(116, centre + 4, row.label, anchor="end", style="row-label"))
         parts.append(f"<g><title>{escape(says)}</title>")
         if row.low is not None and row.high is not None:
             left, right = x.at(row.low), x.at(row.high)
-            parts.append(f'<line class="band muted" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>')
-        for value, style in ((row.before, "open s1"), (row.after, "dot s0")):
+            parts.append(
+                f'<line class="band {NEUTRAL_STYLE}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
+            )
+        for value, style in ((row.before, f"open {NEUTRAL_STYLE}"), (row.after, f"dot {NEUTRAL_STYLE}")):
             if value is not None:
-                parts.append(f'<circle class="{style}" cx="{x.at(value):.1f}" cy="{centre}" r="4.5"/>')
+                parts.append(_mark(style, x.at(value), centre, size=4.5))
         parts.append("</g>")
-    legend = (Key("s1", "before", "open"), Key("s0", "after", "dot"))
+    legend = (Key(NEUTRAL_STYLE, "before", "open"), Key(NEUTRAL_STYLE, "after", "dot"))
     return Figure(title, _svg(parts, height=height, label=title), caption, legend)
 
 
@@ -281,10 +297,7 @@ def draw_scatter(
     if is_agreement:
         parts.append(f'<line class="mark" x1="{x.start:.1f}" y1="{y.start:.1f}" x2="{x.end:.1f}" y2="{y.end:.1f}"/>')
     for point in shown:
-        parts.append(
-            f'<circle class="point {point.style}" cx="{x.at(point.x):.1f}" cy="{y.at(point.y):.1f}" r="4">'
-            f"<title>{escape(point.tooltip)}</title></circle>"
-        )
+        parts.append(_mark(f"point {point.style}", x.at(point.x), y.at(point.y), size=4, title=point.tooltip))
     if len(shown) < len(points):
         caption += f" {len(shown):,} of {len(points):,} points are drawn."
     return Figure(title, _svg(parts, height=HEIGHT, label=title), caption, legend if len(legend) > 1 else ())
@@ -378,7 +391,8 @@ def _curve(curve: Curve, x: Scale, y: Scale, *, x_label: str, is_log: bool) -> l
     before = f"{curve.label}, " if curve.label else ""
     marks = [
         f'<circle class="sense {curve.style}" cx="{x.at(value_x):.1f}" cy="{y.at(value):.1f}" r="5">'
-        f"<title>{escape(before)}{escape(x_label)} {value_x:g}: {value:.4g}</title></circle>"
+        f"<title>{escape(before)}{escape(x_label)} {round_digits(value_x, 6)}: {round_digits(value, 4)}</title>"
+        "</circle>"
         for value_x, value in places[:: -(-len(places) // MAX_MARKS) or 1]
     ]
     if len(places) == 1 or "marked" in curve.style.split():
@@ -389,13 +403,59 @@ def _curve(curve: Curve, x: Scale, y: Scale, *, x_label: str, is_log: bool) -> l
     return [f'<path class="curve {curve.style}" d="{path}"/>' if path else "", *marks]
 
 
+def draw_key(key: Key) -> Markup:
+    """Draw the mark of a legend's entry as a small picture, in the colour, line pattern and shape of its series."""
+    if key.mark in ("dot", "open"):
+        kind, size, mark = "key round", 12, _mark(f"{key.mark} {key.style}", 6, 6, size=4.5)
+    else:
+        kind, size = "key", 28
+        mark = f'<path class="{"outline" if key.mark == "area" else "curve"} {key.style}" d="M0,6H28"/>'
+    return Markup(f'<svg class="{kind}" viewBox="0 0 {size} 12" aria-hidden="true" aria-label="mark">{mark}</svg>')
+
+
+def _mark(style: str, x: float, y: float, *, size: float, title: str = "") -> str:
+    """Draw a dot: a circle, or another shape for each line pattern."""
+    whole = f"<title>{escape(title)}</title>" if title else ""
+    pattern = next((word for word in style.split() if word in SHAPES), "")
+    if not pattern:
+        return f'<circle class="{style}" cx="{x:.1f}" cy="{y:.1f}" r="{size:g}">{whole}</circle>'
+    corners = " ".join(f"{x + size * right:.1f},{y + size * down:.1f}" for right, down in SHAPES[pattern])
+    return f'<polygon class="{style}" points="{corners}">{whole}</polygon>'
+
+
 def _svg(parts: Sequence[str], *, height: int, label: str) -> Markup:
     head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{escape(label)}">'
     return Markup(head + "".join(parts) + "</svg>")  # all text in the parts is escaped where it enters
 
 
-def _text(x: float, y: float, text: str, *, anchor: str, style: str = "tick") -> str:
-    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, *, anchor: str, style: str = "tick", room_px: float = math.inf) -> str:
+    """Write text; a longer one than fits into `room_px` is shortened in the middle, with the whole as a tooltip."""
+    shown = shorten(text, room_px)
+    whole = "" if shown == text else f"<title>{escape(text)}</title>"
+    return f'<text class="{style}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(shown)}{whole}</text>'
+
+
+def shorten(text: str, room_px: float) -> str:
+    """Replace the middle of a name that needs more than `room_px` by an ellipsis, since many differ at their ends only.
+
+    Returns
+    -------
+    str
+        The text itself if it fits; otherwise as much of both ends as fits, at least one character of each.
+    """
+    if sum(map(_width_px, text)) <= room_px:
+        return text
+    kept = len(text) - 1
+    while kept > 2 and sum(map(_width_px, text[: -(-kept // 2)] + text[len(text) - kept // 2 :])) > room_px - 12:
+        kept -= 1
+    return f"{text[: -(-kept // 2)]}…{text[len(text) - kept // 2 :]}"
+
+
+def _width_px(character: str) -> float:
+    """Return the width of a character of a name, 12 px high, in the widest of the usual fonts."""
+    if east_asian_width(character) in "WF":
+        return 12.0
+    return 12.0 if character in "mwMW@%" else 9.0 if character.isupper() else 7.2
 
 
 def _tick_line(x1: float, x2: float, y1: float, y2: float) -> str:

@@ -11,10 +11,10 @@ import pandas as pd
 
 from cellmill.images.files import PlaneRows
 from cellmill.preprocessing.geometry import Geometry, read_geometry
+from cellmill.reports.colours import ANNOTATION_COLOUR, ERROR_COLOURS, colour_of_style
 from cellmill.reports.comparison import final_scores
 from cellmill.reports.mistakes import describe_mistakes
 from cellmill.reports.pictures import (  # fmt: skip
-    ERROR_COLOURS,
     VIEWS,
     Picture,
     Prediction,
@@ -165,7 +165,8 @@ def draw_gallery(
     Returns
     -------
     dict
-        cards, views, first_view, models, sentence, is_scored, error_keys.
+        cards, views, first_view, models, sentence, is_scored, and the colours: error_keys, annotation_colour,
+        model_colours.
     """
     found = [{row["sample"]: row for row in final_scores(scores, run=run)} for run in models]
     best = found[0] if found else {}
@@ -194,6 +195,8 @@ def draw_gallery(
         "models": [run.model for run in models],
         "is_scored": bool(dice),
         "error_keys": [(name, colour, ERROR_MEANINGS[name]) for name, colour in ERROR_COLOURS.items()],
+        "annotation_colour": ANNOTATION_COLOUR,
+        "model_colours": [colour_of_style(run.style) for run in models],
         "sentence": _sentence(len(chosen), of=len(rows), is_scored=bool(dice), choice=choice),
     }
 
@@ -265,6 +268,7 @@ def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
     file = f"{row['sample']}.tif"
     return Prediction(
         model=model,
+        colour=colour_of_style(run.style),
         probability_path=Path(run.probabilities[row["shard"]]) / file,
         segmentation_path=Path(run.segmentation[row["shard"]]) / file,
     )

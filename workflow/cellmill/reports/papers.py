@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from cellmill.metrics.decimals import round_decimals
 from cellmill.reports.published import Baseline, Measure, Paper, PaperTable, Published, System
 from cellmill.reports.results import Origin, Run
 from cellmill.reports.verdict import Number
@@ -253,4 +254,4 @@ def mean_of_seeds(numbers: Iterable[Number]) -> Number | None:
 def _say(value: float | None, measure: Measure, *, is_signed: bool = False) -> str:
     if value is None or not math.isfinite(value):
         return MISSING
-    return f"{value:{'+' if is_signed else ''}.{measure.digits}f}".replace("-", "−")
+    return round_decimals(value, measure.digits, is_signed=is_signed)

@@ -1,8 +1,8 @@
 """Pictures of a page: an image with its annotation, its predictions, and their differences.
 
 All layers of a picture share the raw image's frame, scaled to the displayed size. Photographs are WebP, masks PNG with
-a palette, both as data URIs, so that the page needs no other file. Colours are those of Okabe and Ito
-(https://jfly.uni-koeln.de/color), which are distinguishable with any colour vision.
+a palette, both as data URIs, so that the page needs no other file. Objects have the colour of their run or that of
+annotations.
 """
 
 import base64
@@ -16,6 +16,7 @@ from PIL import Image
 
 from cellmill.images.stored import IGNORE_LABEL, StoredRows, pick_rows
 from cellmill.preprocessing.geometry import Geometry, RowSource, covered_part, nearest, unfit_image_rows
+from cellmill.reports.colours import ANNOTATION_COLOUR, ERROR_COLOURS, IGNORED_COLOUR
 from cellmill.reports.mistakes import Mistakes, describe_mistakes, find_mistakes
 from cellmill.reports.shrinking import pick, shrink
 
@@ -29,11 +30,6 @@ STRETCH_PERCENT = (0.5, 99.5)
 
 FILL_ALPHA, OUTLINE_ALPHA = 90, 255
 THICK_FROM_PX = 400  # longest side from which on outlines are two pixels wide
-IGNORED_COLOUR = (127, 127, 127, 150)
-OBJECT_COLOURS = ("#56b4e9", "#e69f00", "#009e73", "#f0e442", "#cc79a7", "#d55e00")
-ERROR_COLOURS = {
-    "found": "#009e73", "missed": "#d55e00", "false": "#56b4e9", "split": "#cc79a7", "merged": "#f0e442",
-}  # fmt: skip
 
 
 def _heat_colours() -> np.ndarray:
@@ -111,9 +107,10 @@ class Unfitted:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Files of one sample from one model."""
+    """Files of one sample from one model, and the colour of its objects, "#rrggbb"."""
 
     model: str
+    colour: str
     probability_path: Path
     segmentation_path: Path
 
@@ -181,7 +178,7 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
     shown_truth_yx = None if truth is None else pick(truth, shape)
     if shown_truth_yx is not None:
         alt = f"outlines of the annotated objects in {source.sample}"
-        layers.append(Layer(("truth",), None, "mask", paint_objects(shown_truth_yx), alt))
+        layers.append(Layer(("truth",), None, "mask", paint_objects(shown_truth_yx, colour=ANNOTATION_COLOUR), alt))
     errors: list[dict[str, int] | None] = []
     for number, prediction in enumerate(predictions):
         probability = Unfitted(StoredRows(prediction.probability_path), source.geometry)
@@ -191,7 +188,7 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
         labels = StoredRows(prediction.segmentation_path)
         shown_yx = pick(labels, shape)
         alt = f"outlines of the objects in {source.sample} predicted by {prediction.model}"
-        layers.append(Layer(("prediction",), number, "mask", paint_objects(shown_yx), alt))
+        layers.append(Layer(("prediction",), number, "mask", paint_objects(shown_yx, colour=prediction.colour), alt))
         if truth is None or shown_truth_yx is None:
             errors.append(None)
             continue
@@ -210,14 +207,12 @@ def draw_thumbnail(source: Source, *, side_px: int) -> str:
 # ---- painting ----------------------------------------------------------------------------------------------
 
 
-def paint_objects(labels_yx: np.ndarray) -> str:
-    """Paint the objects of a label image in six colours, filled lightly, with outlines, as a data URI."""
-    kinds = len(OBJECT_COLOURS)
-    colour = 1 + labels_yx.astype(np.int64) % kinds
-    classes_yx = np.where(_outlines(labels_yx), colour + kinds, colour)
-    classes_yx[labels_yx == 0] = 0
-    classes_yx[labels_yx == IGNORE_LABEL] = 2 * kinds + 1
-    return encode_mask(classes_yx.astype(np.uint8), _palette(OBJECT_COLOURS))
+def paint_objects(labels_yx: np.ndarray, *, colour: str) -> str:
+    """Paint the objects of a label image in one colour, filled lightly, with outlines, as a data URI."""
+    classes_yx = np.where(labels_yx > 0, 1, 0).astype(np.uint8)
+    classes_yx[_outlines(labels_yx)] = 2
+    classes_yx[labels_yx == IGNORE_LABEL] = 3
+    return encode_mask(classes_yx, _palette((colour,)))
 
 
 def paint_mistakes(found: Mistakes, predicted_yx: np.ndarray, truth_yx: np.ndarray) -> str:

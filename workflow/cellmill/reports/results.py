@@ -15,7 +15,7 @@ import numpy as np
 
 from cellmill.exports.model_file import read_fit
 from cellmill.images.stored import IGNORE_LABEL, StoredRows
-from cellmill.reports.figures import SERIES
+from cellmill.reports.colours import style_of_model
 from cellmill.reports.verdict import read_table
 from cellmill.shards import VERSIONS, file_digest
 
@@ -53,7 +53,9 @@ class Run:
     """A run with the contents of its small files, each empty if there is no file.
 
     `name` is the folder of the run. `label` is the model, with seed and fold if it has several runs; `short_label` is
-    seed and fold alone. `style` is the CSS class of the model's colour.
+    seed and fold alone. `style` has the CSS classes of the model's colour. `averages` is the model whose seeds'
+    predictions are averaged, "" for a run with a network of its own. `warnings` are clauses without a full stop, such
+    as "its training did not converge"; those of the best model are in the first sentence of the report.
     """
 
     name: str
@@ -74,6 +76,8 @@ class Run:
     segmentation: Mapping[str, str | Path]
     apply: str | None
     made_from: Origin | None
+    averages: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
@@ -102,7 +106,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 seed=run["seed"],
                 label=model if len(siblings) == 1 else f"{model}, {rest or run['seed']}",
                 short_label=rest or model,
-                style=f"s{models.index(model) % SERIES}",
+                style=style_of_model(models.index(model)),
                 history=_read_history(run.get("history")),
                 summary=_read_json(run.get("summary")),
                 fit=_read_fit(run),
@@ -115,6 +119,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 segmentation=run["segmentation"],
                 apply=run.get("apply"),
                 made_from=run.get("made_from"),
+                averages=_averaged_model(run, models),
             )
         )
     return read
@@ -285,6 +290,13 @@ def recorded_versions(
             recorded[stage if number == 0 else f"{stage} (shards, variant {number + 1})"] = versions
     recorded["report"] = dict(here)
     return {place: versions for place, versions in recorded.items() if versions}
+
+
+def _averaged_model(run: RunFiles, models: Sequence[str]) -> str:
+    """Return the model whose seeds a run averages: the run is named after it, and neither trained nor applied."""
+    stem = run["model"].rpartition(".")[0]
+    is_own = "history" in run or "summary" in run or "apply" in run
+    return stem if stem in models and not is_own else ""
 
 
 def _read_json(path: str | Path | None) -> dict[str, Any]:

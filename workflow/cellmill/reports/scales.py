@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cellmill.metrics.decimals import MINUS, round_decimals, round_digits
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -33,7 +35,7 @@ class Scale:
         decimals = max((len(f"{tick:.10g}".partition(".")[2]) for tick in ticks), default=0)
         if decimals > 4 or max(map(abs, ticks), default=0) >= 1e6:
             return [(tick, _number(tick)) for tick in ticks]
-        return [(tick, f"{tick:,.{decimals}f}".replace("-", "−")) for tick in ticks]
+        return [(tick, round_decimals(tick, decimals)) for tick in ticks]
 
 
 def round_ticks(low: float, high: float) -> list[float]:
@@ -73,4 +75,5 @@ def span_of(values: Iterable[float], *, include: tuple[float, ...] = (), is_log:
 def _number(value: float) -> str:
     if value != 0 and (abs(value) >= 1e6 or abs(value) < 1e-3):
         return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
-    return f"{value:,.6g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    text = round_digits(value, 6, separator=",") if abs(value) < 1e4 else round_decimals(value, 0)
+    return MINUS + text[1:] if text.startswith("-") else text

@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from cellmill.metrics.decimals import MINUS, round_decimals, round_digits
+
 MISSING = "–"
+SCORE_DECIMALS = 3
 MAX_ROWS = 1000  # of a table on a page; its source file contains all rows
 MAX_FACT_ITEMS = 6  # longer lists are left out of the facts
 HEX_DIGEST = re.compile(r"[0-9a-f]{32,}")
@@ -64,32 +67,63 @@ def count(number: float | None, *, note: str = "") -> Cell:
 
 def score(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
     """Make a cell of a score with three decimals, and its interval below."""
-    known = None if value is None or not math.isfinite(value) else float(value)
+    known = None if value is None or not math.isfinite(value) else float(value) + 0.0  # no negative zero
     note = "" if known is None else say_interval(low, high)
     return Cell(say_score(known), known, note, ends=(float(low or 0), float(high or 0)) if note else None)
 
 
 def difference(value: float | None, *, low: float | None = None, high: float | None = None) -> Cell:
     """Make a cell of a signed difference of two scores, and its interval below."""
-    cell = score(value, low=low, high=high)
-    return replace(cell, text=f"+{cell.text}") if isinstance(cell.value, float) and cell.value > 0 else cell
+    return replace(score(value, low=low, high=high), text=say_difference(value))
 
 
 def say_count(number: float | None) -> str:
     """Write a whole number with thousands separators."""
-    return MISSING if number is None or not math.isfinite(number) else f"{number:,.0f}"
+    return MISSING if number is None or not math.isfinite(number) else round_decimals(number, 0)
+
+
+def say_mean_count(number: float) -> str:
+    """Write a number of objects, which has a decimal only as a small mean over seeds."""
+    return say_count(number) if number >= 1000 or float(number).is_integer() else round_decimals(number, 1)
 
 
 def say_score(value: float | None) -> str:
     """Write a score with three decimals."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:.3f}".replace("-", "−")
+    return MISSING if value is None or not math.isfinite(value) else round_decimals(value, SCORE_DECIMALS)
+
+
+def say_difference(value: float | None) -> str:
+    """Write the difference of two scores with three decimals and its sign; a difference of 0.000 has no sign."""
+    is_known = value is not None and math.isfinite(value)
+    return round_decimals(value, SCORE_DECIMALS, is_signed=True) if value is not None and is_known else MISSING
+
+
+def say_percent(share: float | None, *, decimals: int = 1, is_signed: bool = False) -> str:
+    """Write a share in percent, by default with one decimal."""
+    if share is None or not math.isfinite(share):
+        return MISSING
+    return round_decimals(share, decimals, is_signed=is_signed, unit="%")
+
+
+def say_percent_interval(low: float | None, high: float | None) -> str:
+    """Write an interval of signed percentages; empty if an end is unknown."""
+    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
+        return ""
+    return f"{say_percent(low, is_signed=True)} to {say_percent(high, is_signed=True)}"
 
 
 def say_interval(low: float | None, high: float | None) -> str:
     """Write an interval with an en dash; empty if an end is unknown."""
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         return ""
-    return f"{say_score(low)} – {say_score(high)}" if low < 0 else f"{low:.3f}–{high:.3f}"
+    ends = say_score(low), say_score(high)
+    return (" – " if ends[0].startswith(MINUS) else "–").join(ends)
+
+
+def say_range_of_scores(values: Sequence[float]) -> str:
+    """Write the lowest and the highest of some scores, or a single score if they are equal."""
+    low, high = say_score(min(values)), say_score(max(values))
+    return low if low == high else f"{low}–{high}"
 
 
 def say_value(value: Any) -> str:
@@ -99,9 +133,12 @@ def say_value(value: Any) -> str:
     if value is None:
         return MISSING
     if isinstance(value, int):
-        return f"{value:,}"
+        return round_decimals(value, 0)
     if isinstance(value, float):
-        return f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"
+        if not math.isfinite(value):
+            return str(value)
+        text = round_digits(value, 4, separator=",") if abs(value) < 1e4 else round_decimals(value, 0)
+        return MINUS + text[1:] if text.startswith("-") else text
     if isinstance(value, list | tuple):
         return ", ".join(say_value(item) for item in value) or MISSING
     return hide_folders(str(value))

@@ -48,7 +48,7 @@ def summarize_check(
     dataset : str
         Name of the dataset.
     parts : mapping
-        Shard -> "train", "validation", "test", "fold0" or "unlabelled".
+        Shard -> "train", "validation", "test", "fold0", "unlabelled", "gap" or "left out".
     remarks : sequence of str
         Remarks from scanning and splitting the dataset, each "where: text".
     """

@@ -24,7 +24,7 @@ from cellmill.evaluation.bootstrap import (
     summarize_counts,
     unpack_counts,
 )
-from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, Compared
+from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, COUNTED, Compared
 from cellmill.evaluation.counting import POSTPROCESSED, THRESHOLDED
 from cellmill.evaluation.paper_scores import (
     ALL_PIXEL_METRICS,
@@ -37,6 +37,7 @@ from cellmill.evaluation.paper_scores import (
     summarize_rates,
     summarize_sections,
 )
+from cellmill.metrics.decimals import round_digits
 from cellmill.metrics.instance import SIZE_COUNTS
 from cellmill.metrics.pixel import BINS, COUNTS
 from cellmill.shards import atomic_path, stable_hash
@@ -231,12 +232,13 @@ def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[
         numbers = group.numbers
         # Threshold-free scores belong to the probabilities, not to the final objects.
         scores = score_counts(numbers, with_free=stage == THRESHOLDED)
+        counts = unpack_counts(numbers)
         if (stage, geometry) == (POSTPROCESSED, "raw"):
             compared.add(
-                model=model, seed=run_seed, split=split, samples=group.samples, groups=group.groups, scores=scores
-            )
+                model=model, seed=run_seed, split=split, samples=group.samples, groups=group.groups, scores=scores,
+                counts={name: counts[name] for name in COUNTED},
+            )  # fmt: skip
         names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
-        counts = unpack_counts(numbers)
         for k, (sample, shard) in enumerate(zip(group.samples, group.shards, strict=True)):
             yield names | {"sample": sample, "shard": shard} | {name: each[k] for name, each in scores.items()} | {
                 name: int(counts[name][k]) for name in ("n_true", "n_predicted")
@@ -296,4 +298,4 @@ class TableWriter:
 def _shown(value: Any) -> Any:
     if not isinstance(value, float | np.floating):
         return value
-    return "" if np.isnan(value) else f"{value:.{DIGITS}g}"
+    return "" if np.isnan(value) else round_digits(float(value), DIGITS)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cellmill.reports.rendering import known_origin, render
-from cellmill.reports.verdict import rank_models, read_table
+from cellmill.reports.verdict import rank_models, read_table, say_few
 from cellmill.shards import atomic_path
 
 DATA_FILES = ("../reports/templates/index.html.jinja",)
@@ -54,13 +54,16 @@ def write_index_page(
     output_path : path
         The HTML file.
     reports : sequence of mappings
-        From `summarize_for_index`; `path` is relative to the folder of `output_path`.
+        From `summarize_for_index`, where n_seeds, counts and few may be missing.
+        `path` is relative to the folder of `output_path`.
     provenance : mapping
         As for `write_report`.
     """
+    # Counts are unknown where nothing is scored.
+    rows = [{"n_seeds": None, "counts": None, "few": "", **report} for report in reports]
     with atomic_path(output_path) as path:
         path.write_text(
-            render("index.html.jinja", {"reports": list(reports), "provenance": known_origin(provenance)}),
+            render("index.html.jinja", {"reports": rows, "provenance": known_origin(provenance)}),
             encoding="utf-8",
         )
 
@@ -82,8 +85,8 @@ def summarize_for_index(
     Returns
     -------
     dict
-        dataset, path, images, best_model, dice, ap, annotated; best_model is "" and dice and ap are None if nothing
-        is scored.
+        dataset, path, images, best_model, n_seeds, dice, ap, counts (Counts or None), few, annotated; best_model and
+        few are "" and the others None if nothing is scored.
     """
     metrics = read_table(metrics_path)
     standings = rank_models(read_table(comparisons_path))
@@ -93,7 +96,10 @@ def summarize_for_index(
         "path": f"{dataset}/report.html",
         "images": images,
         "best_model": best.model if best else "",
+        "n_seeds": best.n_seeds if best else None,
         "dice": best.dice.value if best else None,
         "ap": best.ap.value if best and best.ap else None,
+        "counts": best.counts if best else None,
+        "few": say_few(best.dice.n, best.n_groups) if best else "",
         "annotated": not metrics.empty,
     }

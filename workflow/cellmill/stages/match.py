@@ -26,6 +26,7 @@ from cellmill.matching.sections import Frame, write_section
 from cellmill.matching.statistic_names import STATISTICS
 from cellmill.matching.statistics import measure_image
 from cellmill.matching.traits import Reference, Traits, gather, traits_of
+from cellmill.metrics.decimals import round_digits
 from cellmill.shards import atomic_path, stable_hash
 from cellmill.simulation.imaging import simulate_image
 
@@ -233,7 +234,7 @@ def compare(
 
 
 def _six_digits(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+    return float(round_digits(value, 6)) if math.isfinite(value) else None
 
 
 def _round_numbers(numbers: Mapping[str, float]) -> dict[str, float | None]:
@@ -244,4 +245,4 @@ def _cell(value: Any) -> Any:
     """Format a float with six significant digits, or as an empty string if it is not finite."""
     if not isinstance(value, float):
         return value
-    return f"{value:.6g}" if math.isfinite(value) else ""
+    return round_digits(value, 6) if math.isfinite(value) else ""

@@ -7,6 +7,7 @@ Writes  results/{dataset}/report.html                          one file, which o
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,19 @@ import pandas as pd
 from cellmill.checks.findings import read_tables
 from cellmill.metrics.glossary import GLOSSARY
 from cellmill.preprocessing.stationary import describe_resting
-from cellmill.reports import chapters, comparison, data, likeness, papers, results, runtime, wording
+from cellmill.reports import chapters, comparison, data, figures, likeness, papers, results, runtime, seeds, wording
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
+from cellmill.reports.headline import write_headline
 from cellmill.reports.published import load_paper
 from cellmill.reports.rendering import known_origin, render
-from cellmill.reports.verdict import Standing, find_difference, rank_models, read_table
+from cellmill.reports.verdict import (  # fmt: skip
+    Standing,
+    count_objects,
+    find_difference,
+    rank_models,
+    read_table,
+    say_few,
+)
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -124,14 +133,17 @@ def write_report(
         "config_text": wording.hide_folders(config_text),
         "is_shortened": wording.hide_folders(config_text) != config_text,
         "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
-        "verdict": _verdict(standings, models=models, comparisons=comparisons),
+        "verdict": _verdict(standings, runs=read_runs, comparisons=comparisons, scores=scores),
         "models": [run.model for run in models],
+        "draw_key": figures.draw_key,
         "objects": sum(len(areas) for areas in models[0].areas.values()) if models else 0,
         "devices": sorted({comparison.say_device(run.summary) for run in read_runs if run.summary}),
         "likeness": _likeness(match_path),
         **data_chapter,
         "examples": draw_examples(shown, rooms=rooms),
-        **_comparison_chapter(read_runs, metrics=metrics, jobs=jobs, megapixels=data_chapter["megapixels"]),
+        **_comparison_chapter(
+            read_runs, metrics=metrics, comparisons=comparisons, jobs=jobs, megapixels=data_chapter["megapixels"]
+        ),
         "digests": chapters.tabulate_digests(
             results.list_digests(
                 data_chapter["checked"],
@@ -174,21 +186,32 @@ def write_report(
 def _verdict(
     standings: Sequence[Standing],
     *,
-    models: Sequence[results.Run],
+    runs: Sequence[results.Run],
     comparisons: pd.DataFrame,
+    scores: pd.DataFrame,
 ) -> dict[str, Any] | None:
-    """Collect the facts of the first sentence; None if nothing is scored."""
+    """Collect the facts of the first sentences; None if nothing is scored."""
     if not standings:
         return None
     best, second = standings[0], standings[1] if len(standings) > 1 else None
-    run = next((run for run in models if run.model == best.model), None)
+    best = replace(best, counts=best.counts or count_objects(scores, model=best.model))
+    own = [run for run in runs if run.model == best.model]
+    thresholds = [comparison.fitted_threshold(run.fit) for run in own]
+    known = [threshold for threshold in thresholds if threshold is not None]
+    difference = find_difference(comparisons, model=best.model, against=second.model, metric="dice") if second else None
     return {
         "best": best,
-        "second": second,
-        "difference": find_difference(comparisons, model=best.model, against=second.model, metric="dice")
-        if second
-        else None,
-        "threshold": comparison.fitted_threshold(run.fit) if run else None,
+        "thresholds": known,
+        "few": say_few(best.dice.n, best.n_groups) if best.dice.low is not None else "",
+        "headline": write_headline(
+            best,
+            second=second,
+            difference=difference,
+            n_models=len({run.model for run in runs}),
+            thresholds=known,
+            averages=own[0].averages if own else "",
+            warnings=list(dict.fromkeys(warning for run in own for warning in run.warnings)),
+        ),
     }
 
 
@@ -224,14 +247,20 @@ def _likeness(match_path: str | Path | None) -> dict[str, Any] | None:
 
 
 def _comparison_chapter(
-    runs: Sequence[results.Run], *, metrics: pd.DataFrame, jobs: Sequence[runtime.Job], megapixels: float
+    runs: Sequence[results.Run],
+    *,
+    metrics: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    jobs: Sequence[runtime.Job],
+    megapixels: float,
 ) -> dict[str, Any]:
     one_per_seed = {(run.model, run.seed): run for run in reversed(runs)}
     scored = [run for run in runs if one_per_seed[run.model, run.seed] is run]
-    figures, table = comparison.compare_runs(scored, metrics)
+    figures, table = comparison.compare_runs(scored, metrics, comparisons=comparisons)
     return {
         "comparison": figures,
         "score_table": table,
+        "seeds_note": seeds.EXPLANATION if len({run.model for run in scored}) < len(scored) else "",
         "cost_table": comparison.tabulate_costs(runs, jobs=jobs, megapixels=megapixels),
         "metrics_table": comparison.list_all_metrics(metrics),
         "metric_meanings": [(GLOSSARY[name].heading, GLOSSARY[name].words) for name in comparison.METRICS],

@@ -118,8 +118,8 @@ if (gallery) {
   let shown = null; // the card that is enlarged
 
   // The enlarged picture covers the page, and with it what its colours mean.
-  const legend = gallery.querySelector(".errors-legend");
-  if (legend) zoom.querySelector(".zoom-foot").before(legend.cloneNode(true));
+  const colours = gallery.querySelector(".colours");
+  zoom.querySelector(".zoom-foot").before(colours.cloneNode(true));
 
   const show = (root) => {
     const { view, model } = gallery.dataset;
@@ -130,13 +130,14 @@ if (gallery) {
     }
   };
 
+  const showAll = () => [gallery, zoom].forEach(show);
+
   const setView = (view) => {
     gallery.dataset.view = view;
     for (const radio of gallery.querySelectorAll("[name=view]")) radio.checked = radio.value === view;
     for (const button of zoom.querySelectorAll("[data-view]"))
       button.setAttribute("aria-pressed", String(button.dataset.view === view));
-    show(cards);
-    show(place);
+    showAll();
   };
 
   const sortCards = () => {
@@ -174,7 +175,7 @@ if (gallery) {
     if (name === "view") setView(value);
     if (id === "gallery-model") {
       gallery.dataset.model = value;
-      show(cards);
+      showAll();
     }
     if (id !== "" && order.value !== "name" || id === "gallery-order") sortCards();
   });

@@ -1,0 +1,175 @@
+"""The first sentences of a report: which run is the best, how many objects it found, its scores, and what limits them.
+
+Sentences are put together from parts, each written by one function. A warning on a run, such as a training that did
+not converge, is a part of the first sentence.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+from cellmill.reports.verdict import FEW_IMAGES, Counts, Difference, Number, Standing, say_few
+from cellmill.reports.wording import (  # fmt: skip
+    say_count,
+    say_difference,
+    say_interval,
+    say_mean_count,
+    say_number_of,
+    say_percent,
+    say_percent_interval,
+    say_score,
+)
+
+CONFIDENCE = "95 % confidence interval"
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Sentences on the best run, remarks in smaller print, and notices that no reader should miss."""
+
+    sentences: tuple[Markup, ...]
+    asides: tuple[str, ...]
+    notices: tuple[str, ...]
+
+
+def write_headline(
+    best: Standing,
+    *,
+    second: Standing | None,
+    difference: Difference | None,
+    n_models: int,
+    thresholds: Sequence[float] = (),
+    averages: str = "",
+    warnings: Sequence[str] = (),
+) -> Headline:
+    """Write the first sentences of a report.
+
+    Parameters
+    ----------
+    best, second : Standing
+        The best model and the next one, None for a single model.
+    difference : Difference or None
+        Of the Dice of both.
+    n_models : int
+        Number of models in the report.
+    thresholds : sequence of float
+        Thresholds of the best model's runs.
+    averages : str
+        The model whose seeds' predictions the best run averages; "" for any other run.
+    warnings : sequence of str
+        Warnings on the best run, each a clause without a full stop: "its training did not converge".
+
+    Returns
+    -------
+    Headline
+    """
+    sentences = [write_first_sentence(best, n_models=n_models, thresholds=thresholds, averages=averages,
+                                      warnings=warnings)]  # fmt: skip
+    asides = []
+    if second is not None and difference is not None:
+        sentences.append(_write_difference(difference, second=second))
+        asides.append(say_certainty(difference, has_seeds=max(best.n_seeds, second.n_seeds) > 1))
+    if second is not None:
+        asides.append("The best model was selected on these same test images, so its score is slightly optimistic.")
+    return Headline(tuple(sentences), tuple(filter(None, asides)), tuple(filter(None, list_limits(best))))
+
+
+def write_first_sentence(
+    best: Standing, *, n_models: int, thresholds: Sequence[float], averages: str, warnings: Sequence[str]
+) -> Markup:
+    """Write which run is the best, on how many images, with which warnings, and its counts and scores."""
+    verb = "is the best" if n_models > 1 else "was scored"
+    start = f"Of {n_models} models, " if n_models > 1 else ""
+    whose = f", which averages the predictions of all seeds of {averages}," if averages else ""
+    parts = [Markup("{}<strong>{}</strong>{} {}").format(start, best.model, whose, verb), _write_basis(best)]
+    if warnings:
+        parts.append(Markup("with a warning: <strong>{}</strong>;").format("; ".join(warnings)))
+    scores = [_write_number("Dice", best.dice, note=f"{CONFIDENCE} ")]
+    if best.ap is not None:
+        scores.append(_write_number("a Kaggle average precision of", best.ap))
+    said = Markup(" and ").join(scores) + _say_thresholds(thresholds)
+    counts = None if best.counts is None else _write_counts(best.counts)
+    facts = said if counts is None else counts + Markup(", with ") + said
+    return Markup(" ").join(parts) + Markup(" " if warnings else ": ") + facts + Markup(".")
+
+
+def say_certainty(difference: Difference, *, has_seeds: bool) -> str:
+    """Describe whether the interval of a difference excludes 0, and how little this means with few images."""
+    if difference.is_sure is None:
+        return ""
+    if not difference.is_sure:
+        other = "images or seeds" if has_seeds else "images"
+        return f"The confidence interval of the difference includes 0: with other {other} the ranking could change."
+    few = say_few(difference.images, difference.groups)
+    if few:
+        return (
+            f"The confidence interval of the difference excludes 0, but it is computed from {few}. "
+            "This suggests a ranking and does not establish it."
+        )
+    return "The confidence interval of the difference excludes 0."
+
+
+def list_limits(best: Standing) -> list[str]:
+    """List what limits the intervals of a model's scores: few images, or images of a single group."""
+    limits = []
+    few = say_few(best.dice.n, best.n_groups)
+    if few and best.dice.low is not None:
+        limits.append(
+            f"There are {few}. With fewer than {FEW_IMAGES}, confidence intervals are too narrow: the scores of other "
+            "images can be outside of them."
+        )
+    if best.n_groups == 1 and best.dice.n > 1:
+        limits.append(
+            "All test images belong to a single sequence or group. The confidence intervals apply to other images of "
+            "this group, not to other groups."
+        )
+    return limits
+
+
+def _write_basis(best: Standing) -> Markup:
+    basis = f"on {say_number_of(best.n_images, 'test image')}"
+    if best.n_seeds > 1:
+        basis += f" (mean of {best.n_seeds} seeds, with intervals over images and seeds)"
+    return escape(basis)
+
+
+def _write_counts(counts: Counts) -> Markup:
+    found = Markup("it found <strong>{}</strong> {}").format(
+        say_mean_count(counts.found), "object" if counts.found == 1 else "objects"
+    )
+    if counts.error is None:
+        return found + Markup(" where none is annotated")
+    verb = "is" if counts.annotated == 1 else "are"
+    parts = [Markup("an error of <strong>{}</strong>").format(say_percent(counts.error, is_signed=True))]
+    if interval := say_percent_interval(counts.low, counts.high):
+        parts.append(Markup('{} <span class="whole">{}</span>').format(CONFIDENCE, interval))
+    annotated = Markup(" where <strong>{}</strong> {} annotated").format(say_count(counts.annotated), verb)
+    return found + annotated + Markup(" ({})").format(Markup(", ").join(parts))
+
+
+def _write_number(name: str, number: Number, *, note: str = "") -> Markup:
+    text = Markup("{}&nbsp;<strong>{}</strong>").format(name, say_score(number.value))
+    if interval := say_interval(number.low, number.high):
+        text += Markup(' ({}<span class="whole">{})</span>').format(note, interval)
+    return text
+
+
+def _say_thresholds(thresholds: Sequence[float]) -> Markup:
+    if not thresholds:
+        return Markup("")
+    low, high = say_score(min(thresholds)), say_score(max(thresholds))
+    return escape(f", at a threshold of {low}" if low == high else f", at thresholds from {low} to {high}")
+
+
+def _write_difference(difference: Difference, *, second: Standing) -> Markup:
+    size = say_score(abs(difference.value))
+    if say_difference(difference.value) == say_score(0.0):
+        text = Markup("Its Dice equals that of {}").format(second.model)
+    else:
+        than = "higher" if difference.value > 0 else "lower"
+        text = Markup("Its Dice is {} {} than that of {}").format(size, than, second.model)
+    if interval := say_interval(difference.low, difference.high):
+        text += Markup(' <span class="whole">({})</span>').format(interval)
+    images = say_number_of(difference.images, "image")
+    return text + Markup("; it is higher on {} of {}.").format(difference.better, images)
