@@ -28,7 +28,11 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Split(Closed):
     """Split of the images into training, validation and test parts, or into folds."""
 
-    train: Fraction = Field(0.6, description="Share of the groups that the networks are trained on.")
+    train: Fraction = Field(
+        0.6,
+        description="Share of the groups that the networks are trained on. If all models are trained models (apply) and "
+        "no part is set here, all annotated images are test images.",
+    )
     validation: Fraction = Field(0.2, description="Share used to choose the best epoch, the threshold and the sizes.")
     test: Fraction = Field(0.2, description="Share used only for the final scores, not for any choice.")
     by: Literal["auto", "image", "sequence", "blocks"] = Field(
@@ -56,11 +60,29 @@ class Split(Closed):
     )
     table: str | None = Field(
         None,
-        description="CSV with the columns sample and split (train, validation, test), which freezes the split.",
+        description="CSV with the columns sample and split (train, validation, test), which freezes the split. Without "
+        "training it may contain test images only.",
     )
     seed: int = Field(
         0, ge=0, description="A different number gives a different split. The training seed does not affect the split."
     )
+
+    def wrong_parts(self, *, trains: bool) -> list[str]:
+        """List the parts that are empty although they are needed, one message for each."""
+        if self.folds is not None or self.table is not None:
+            return []
+        needs = _WHY_PART if trains else {"test": _WHY_PART["test"]}
+        return [
+            f"expected a {part} share above 0, found {getattr(self, part):g}. Raise split.{part}, because {part} images "
+            f"are needed to {why}"
+            for part, why in needs.items()
+            if getattr(self, part) <= 0
+        ]
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the config sets parts, so that a dataset without training does not only consist of test images."""
+        return bool(self.model_fields_set & {"train", "validation", "test", "folds", "by", "gap", "table"})
 
     @model_validator(mode="after")
     def _parts_make_a_whole(self) -> "Split":
@@ -70,12 +92,6 @@ class Split(Closed):
                 raise ValueError(
                     f"expected train + validation + test to be 1, found {total:g}. Change one of the three"
                 )
-            for part in ("train", "validation", "test"):
-                if getattr(self, part) <= 0:
-                    raise ValueError(
-                        f"expected a {part} share above 0, found {getattr(self, part):g}. Raise it, because {part} "
-                        "images are needed to " + _WHY_PART[part]
-                    )
         chosen = {key for key in ("folds", "group_by", "stratify") if getattr(self, key) is not None}
         if self.by == "blocks" and chosen:
             found = " and ".join(sorted(chosen))
@@ -277,6 +293,9 @@ class Dataset(Closed):
                     f"expected annotations to train {', '.join(trained)} on, found none. Add annotations, "
                     "or use only models with apply"
                 )
+        trains = any(entry.apply is None for entry in self.models)
+        if wrong := self.split.wrong_parts(trains=trains):
+            raise ValueError(wrong[0])
         names = [entry.run_name for entry in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(

@@ -17,6 +17,7 @@ from cellmill.planning.refusals import contradictions, likes_of_folds
 from cellmill.planning.runs import Run, resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
+from cellmill.planning.seen_images import keep_seen_images
 from cellmill.planning.validation import other_mistakes, validate_config, wrong_likes
 from cellmill.provenance import canonical, digest_of
 from cellmill.shards import atomic_path
@@ -56,6 +57,7 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         else:
             samples[name] = rows
             remarks += said
+    remarks += keep_seen_images(config, runs, samples)
     mistakes += wrong_likes(config, names=sections if isinstance(sections, Mapping) else ())
     preprocess = _preprocess_sections(config)
     if not mistakes:

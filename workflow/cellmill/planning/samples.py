@@ -7,7 +7,7 @@ Functions here take plain values and never the config model.
 import glob
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -336,6 +336,7 @@ def split_samples(
     groups: Mapping[str, str],
     strata: Mapping[str, str],
     where: str,
+    needs: Sequence[str],
 ) -> tuple[list[Sample], list[str]]:
     """Assign each labelled sample to a part of the split; the others are predicted only.
 
@@ -345,7 +346,7 @@ def split_samples(
         Samples with `split` and `group`, and remarks for the user.
     """
     chosen = [sample for sample in samples if sample.sample in labelled]
-    sides, remarks = assign_splits(chosen, split=split, groups=groups, strata=strata, where=where)
+    sides, remarks = assign_splits(chosen, split=split, groups=groups, strata=strata, where=where, needs=needs)
     return [
         replace(
             sample,
@@ -354,6 +355,18 @@ def split_samples(
         )
         for sample in samples
     ], remarks
+
+
+def all_test(samples: list[Sample], *, labelled: set[str], groups: Mapping[str, str]) -> list[Sample]:
+    """Make each labelled sample a test image, where nothing is trained; the others are predicted only."""
+    return [
+        replace(
+            sample,
+            split="test" if sample.sample in labelled else UNLABELLED,
+            group=groups.get(sample.sample) or sample.sequence or sample.sample,
+        )
+        for sample in samples
+    ]
 
 
 def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]:
@@ -365,6 +378,12 @@ def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]
         placed = assign_shards(part, [keys[name] for name in members], images_per_job=images_per_job)
         shards.update({name: placed[keys[name]] for name in members})
     return [replace(sample, shard=shards[sample.sample]) for sample in samples]
+
+
+def reassign(samples: list[Sample], parts: Mapping[str, str], *, images_per_job: int) -> list[Sample]:
+    """Change the part of some samples, and assign all samples to shards again."""
+    changed = [replace(sample, split=parts.get(sample.sample, sample.split)) for sample in samples]
+    return shard_samples(changed, images_per_job=images_per_job)
 
 
 def some(names: list[str]) -> str:

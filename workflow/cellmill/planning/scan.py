@@ -20,6 +20,7 @@ from cellmill.planning.samples import (
     Found,
     Sample,
     SampleError,
+    all_test,
     attach_annotations,
     attach_extra,
     attach_table,
@@ -107,17 +108,21 @@ def scan_dataset(
     samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
     strata_key = dataset.split.stratify
     strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
-    if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
-        # Nothing is trained or chosen here, so labelled images too few for a split are all test images.
-        samples = [replace(sample, split="test" if sample.sample in labelled else UNLABELLED) for sample in samples]
+    groups = values_of(dataset.split.group_by, "split.group_by")
+    trains = any(entry.apply is None for entry in dataset.models)
+    split = dataset.split.model_dump(mode="json")
+    is_table = dataset.split.table is not None
+    if not trains and not is_table and (not dataset.split.is_chosen or len(labelled) < len(PARTS)):
+        samples = all_test(samples, labelled=labelled, groups=groups)
     else:
         samples, said = split_samples(
             samples,
             labelled=labelled,
-            split=dataset.split.model_dump(mode="json"),
-            groups=values_of(dataset.split.group_by, "split.group_by"),
+            split=split,
+            groups=groups,
             strata=strata,
             where=f"{where}.split",
+            needs=PARTS if trains else (),
         )
         remarks += said
     samples = shard_samples(samples, images_per_job=images_per_job)
