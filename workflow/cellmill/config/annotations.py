@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.closed import Closed
+from cellmill.config.patterns import check_pattern
 
 # Keys that only some formats use
 KEYS_OF_FORMATS = frozenset(key for facts in ANNOTATION_FORMATS.values() for key in facts["keys"])
@@ -31,7 +32,15 @@ class Annotations(Closed):
         default=None,
         min_length=1,
         description="Pattern of the annotation files with the same {sample}, {sequence} and {frame} as in `images`. "
-        "Frames are matched by number, so t1 and t001 agree. Required for formats without a table.",
+        "Frames are matched by number, so t1 and t001 agree. A file that fits several images belongs to the one with "
+        "the longest name. Required for formats without a table.",
+    )
+    frame_offset: int | None = Field(
+        default=None,
+        description="Number of an annotation file minus the number of its image: -1 if images are numbered from 1 and "
+        "annotation files from 0. Applies to {frame}, and without {frame} to the last number of {sample}. Default: the "
+        "numbers are equal, and an error is reported if all are shifted by the same amount. 0: the numbers are equal "
+        "without this check.",
     )
     order: Literal["row", "column"] | None = Field(
         default=None,
@@ -102,6 +111,11 @@ class Annotations(Closed):
         "formats.",
     )
 
+    @field_validator("path", "tracks", "markers", "ignore")
+    @classmethod
+    def _patterns_are_sound(cls, pattern: str | None) -> str | None:
+        return None if pattern is None else check_pattern(pattern)
+
     @model_validator(mode="after")
     def _fill_in_what_follows_from_the_format(self) -> Self:
         if self.format == "coco" and self.table is None and self.path is not None:
@@ -122,6 +136,8 @@ class Annotations(Closed):
             for key, field in type(self).model_fields.items()
             if key in foreign and getattr(self, key) != field.default
         ]
+        if self.frame_offset is not None and self.path is None:
+            wrong.append("frame_offset, which is for annotation files of single images")
         if (self.sample_column is None) != (self.rle_column is None):
             wrong.append("only one of sample_column and rle_column")
         if wrong:

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from cellmill.config.annotations import Annotations
 from cellmill.config.closed import Closed
+from cellmill.config.patterns import check_pattern
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.config.preprocess import Preprocess
 from cellmill.config.preset import ModelPreset
@@ -17,8 +18,6 @@ from cellmill.config.report import Report
 from cellmill.config.simulate import Simulate
 from cellmill.declared import read_declaration
 
-# A part of a path that a pattern names, such as {sample}
-WILDCARD = r"\{([A-Za-z_][A-Za-z0-9_]*)\}"
 MODEL_SUFFIX: str = read_declaration("exports/model_file.py", "MODEL_SUFFIX")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+-]*"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
@@ -219,7 +218,15 @@ class Dataset(Closed):
     images: str | None = Field(
         None,
         description="Pattern of the image files. {sample}, {sequence}, {frame} and wildcards with your own names mark "
-        "parts of a path; * matches any text within a name. Relative to the working directory.",
+        "parts of a path; * matches any text within a name, and **/ folders of any depth. Relative to the working "
+        "directory. If files in different folders have the same name, samples are named by the wildcards of their "
+        "folders as well, such as A_001 for {well}/{sample}.png.",
+    )
+    exclude: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Patterns of files that `images` matches but that are not images of this dataset, such as "
+        '"data/*_cp_masks.png". A pattern without a folder applies to file names. One pattern may be given without a '
+        "list.",
     )
     simulate: Simulate | None = Field(None, description="Simulate the images instead of reading them.")
     annotations: Annotations | None = Field(
@@ -267,13 +274,17 @@ class Dataset(Closed):
     @field_validator("images")
     @classmethod
     def _pattern_is_sound(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            stripped = re.sub(WILDCARD, "", pattern)
-            if "{" in stripped or "}" in stripped:
-                raise ValueError(
-                    f"expected wildcards such as {{sample}}, found unmatched braces in {pattern!r}. Close each brace"
-                )
-        return pattern
+        return None if pattern is None else check_pattern(pattern)
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _one_pattern_is_a_list(cls, patterns: Any) -> Any:
+        return [patterns] if isinstance(patterns, str) else patterns
+
+    @field_validator("exclude")
+    @classmethod
+    def _excluded_patterns_are_sound(cls, patterns: list[str]) -> list[str]:
+        return [check_pattern(pattern) for pattern in patterns]
 
     @model_validator(mode="after")
     def _one_source(self) -> "Dataset":

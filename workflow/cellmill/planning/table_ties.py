@@ -1,0 +1,109 @@
+"""Ties between images and the entries of a shared annotation table: by name, and by folder where names are not unique."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from cellmill.planning.samples import Sample, some, stem_of
+
+
+class TableTies(NamedTuple):
+    """Sample -> name of its entry in the table, and sample -> the text that readers look up, if it is not the sample."""
+
+    names: dict[str, str]
+    lookups: dict[str, str]
+    respelt: list[str]
+
+
+def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where: str) -> TableTies:
+    """Find the entry of each image.
+
+    Parameters
+    ----------
+    samples : sequence of Sample
+        Samples with their paths.
+    entries : mapping
+        Name of an entry -> path as written in the table. The name is the sample, unless the table has several entries
+        of that name in different folders.
+    where : str
+        Key path of the table, for messages.
+
+    Returns
+    -------
+    TableTies
+        A sample without entry is missing. Names that agree in another Unicode form only are listed in `respelt`.
+
+    Raises
+    ------
+    ValueError
+        If an image fits two entries equally, or an entry fits two images equally.
+
+    Notes
+    -----
+    An entry with the name of a sample belongs to it. Otherwise the file names are compared, and among equal file names
+    the number of equal folders before them decides.
+    """
+    stems: dict[str, list[str]] = {}
+    for name, path in entries.items():
+        stems.setdefault(_plain(_stem(path)), []).append(name)
+    names: dict[str, str] = {}
+    claims: dict[str, list[tuple[int, Sample]]] = {}
+    mistakes: list[str] = []
+    for sample in samples:
+        if sample.sample in entries:
+            names[sample.sample] = sample.sample
+            continue
+        own = [sample.sample] if sample.plane else [sample.sample, stem_of(sample.image)]
+        fits = next((stems[_plain(text)] for text in own if _plain(text) in stems), [])
+        scores = {name: _equal_folders(sample.image, entries[name]) for name in fits}
+        best = [name for name in fits if scores[name] == max(scores.values())]
+        if len(best) > 1:
+            mistakes.append(
+                f"{where}: expected one entry for {sample.image}, found {entries[best[0]]} and {entries[best[1]]}, which "
+                "fit equally. Add the folders of the image files to the names in the table."
+            )
+        elif best:
+            claims.setdefault(best[0], []).append((scores[best[0]], sample))
+    taken = set(names.values())
+    for name, claimants in claims.items():
+        if name in taken:
+            continue
+        top = max(score for score, _ in claimants)
+        first, *others = [sample for score, sample in claimants if score == top]
+        if others:
+            mistakes.append(
+                f"{where}: expected one image for {entries[name]}, found {some([first.image, *(s.image for s in others)])}, "
+                "which fit equally. Add the folders of the image files to the names in the table."
+            )
+        names[first.sample] = name
+    if mistakes:
+        raise ValueError("\n".join(mistakes[:20]))
+    lookups = {sample: entries[name] for sample, name in names.items() if name != sample}
+    respelt = [
+        sample for sample, path in lookups.items() if _stem(path) != sample and _plain(_stem(path)) == _plain(sample)
+    ]
+    return TableTies(names, lookups, respelt)
+
+
+def _stem(path: str) -> str:
+    name = _parts(path)[-1]
+    return re.sub(r"(\.ome)?\.[a-z][a-z0-9]{1,4}$", "", name, flags=re.IGNORECASE) or name
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in re.split(r"[/\\]", path) if part not in ("", ".")] or [path]
+
+
+def _plain(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _equal_folders(first: str, second: str) -> int:
+    """Count the equal folders of two paths, from the files upwards."""
+    count = 0
+    for own, other in zip(_parts(first)[-2::-1], _parts(second)[-2::-1], strict=False):
+        if _plain(own) != _plain(other):
+            break
+        count += 1
+    return count
