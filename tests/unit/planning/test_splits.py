@@ -1,6 +1,7 @@
 """Splits: stable under growth, never empty, groups kept whole, blocks with gaps."""
 
 import hashlib
+import unicodedata
 from dataclasses import dataclass
 
 import pytest
@@ -212,6 +213,16 @@ def test_a_table_freezes_the_split(tmp_path):
     assert split(images(3), table=str(table))[0] == {
         "image 0": "test", "image 1": "train", "image 2": "validation",
     }  # fmt: skip
+
+
+def test_a_table_with_composed_accents_fits_names_with_decomposed_accents(tmp_path):
+    table = tmp_path / "split.csv"
+    names = [f"é{number}" for number in range(3)]
+    parts = ("test", "train", "validation")
+    rows = [f"{unicodedata.normalize('NFC', name)},{part}" for name, part in zip(names, parts, strict=True)]
+    table.write_text("\n".join(["sample,split", *rows]) + "\n", encoding="utf-8")
+    sides, _ = split([Item(unicodedata.normalize("NFD", name)) for name in names], table=str(table))
+    assert list(sides.values()) == list(parts)
 
 
 def test_a_table_of_test_images_only_is_obeyed_where_nothing_is_trained(tmp_path):

@@ -82,7 +82,9 @@ def test_the_groups_of_test_images_are_kept_for_the_intervals(tmp_path):
 def test_a_dataset_that_trains_needs_training_images(tmp_path):
     write(tmp_path, 12)
     section = {"models": [{"preset": "sartorius_unet"}], "split": {"train": 0, "validation": 0, "test": 1}}
-    with pytest.raises(ConfigError, match="expected a train share above 0, found 0. Raise split.train, because train"):
+    with pytest.raises(
+        ConfigError, match=r"expected a train share above 0, found 0\. Raise split.train, because train"
+    ):
         plan(tmp_path, **section)
 
 

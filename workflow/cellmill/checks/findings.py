@@ -138,12 +138,11 @@ def describe_files(dataset: str, files: Mapping[str, Any]) -> list[str]:
         return []
     line = f"{dataset}: files: {files['images']} of images and {files['annotations']} of annotations are read"
     left = []
+    shown = _name(files["examples"]) + (", …" if files["others"] > SHOWN_SAMPLES else "")
     if files["excluded"]:
         left.append(f"{files['excluded']} that match exclude")
     if files["others"]:
-        left.append(
-            f"{files['others']} others beside the images ({_name(files['examples'])}{', …' * (files['others'] > SHOWN_SAMPLES)})"
-        )
+        left.append(f"{files['others']} others beside the images ({shown})")
     if files["orphans"]:
         left.append(f"{files['orphans']} of annotations without an image")
     return [line + ("; left out: " + ", ".join(left) if left else "")]

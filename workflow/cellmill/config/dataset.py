@@ -27,11 +27,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Split(Closed):
     """Split of the images into training, validation and test parts, or into folds."""
 
-    train: Fraction = Field(
-        0.6,
-        description="Share of the groups that the networks are trained on. If all models are trained models (apply) and "
-        "no part is set here, all annotated images are test images.",
-    )
+    train: Fraction = Field(0.6, description="Share of the groups that the networks are trained on.")
     validation: Fraction = Field(0.2, description="Share used to choose the best epoch, the threshold and the sizes.")
     test: Fraction = Field(0.2, description="Share used only for the final scores, not for any choice.")
     by: Literal["auto", "image", "sequence", "blocks"] = Field(
@@ -72,15 +68,15 @@ class Split(Closed):
             return []
         needs = _WHY_PART if trains else {"test": _WHY_PART["test"]}
         return [
-            f"expected a {part} share above 0, found {getattr(self, part):g}. Raise split.{part}, because {part} images "
-            f"are needed to {why}"
+            f"expected a {part} share above 0, found {getattr(self, part):g}. Raise split.{part}, because {part} "
+            f"images are needed to {why}"
             for part, why in needs.items()
             if getattr(self, part) <= 0
         ]
 
     @property
     def is_chosen(self) -> bool:
-        """Whether the config sets parts, so that a dataset without training does not only consist of test images."""
+        """Whether the config sets parts; otherwise a dataset that trains nothing has test images only."""
         return bool(self.model_fields_set & {"train", "validation", "test", "folds", "by", "gap", "table"})
 
     @model_validator(mode="after")
@@ -246,7 +242,11 @@ class Dataset(Closed):
     preprocess: Preprocess = Field(
         default_factory=Preprocess, description="Channel, background subtraction and image size."
     )
-    split: Split = Field(default_factory=Split, description="Images for training, validation and testing.")
+    split: Split = Field(
+        default_factory=Split,
+        description="Images for training, validation and testing. "
+        "If all models are trained models (apply) and no part is set here, all annotated images are test images.",
+    )
     models: list[ModelEntry] = Field(
         default_factory=lambda: [ModelEntry(preset="default")],
         min_length=1,

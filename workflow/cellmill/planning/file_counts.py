@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cellmill.planning.patterns import SYSTEM_FILES, find_files, glob_of, is_matched, pattern_regex
+from cellmill.planning.patterns import SYSTEM_FILES, find_files, is_matched, pattern_regex
 from cellmill.planning.samples import Sample, SampleError, some
 
 SHOWN = 3
@@ -77,14 +77,14 @@ def count_files(
     excluded = {os.path.normpath(path) for path, _ in find_files(images) if is_matched(path, exclude)}
     known = read | annotations | excluded | {os.path.normpath(path) for path in (*orphans, *([table] if table else []))}
     others = []
-    for folder in sorted({os.path.dirname(path) for path in read}):
-        with os.scandir(folder or ".") as entries:
+    for folder in sorted({Path(path).parent for path in read}):
+        with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
         visible = [name for name in names if not name.startswith(".") and name not in SYSTEM_FILES]
-        others += [name for name in visible if os.path.join(folder, name) not in known]
+        others += [name for name in visible if str(folder / name) not in known]
     return {
         "images": len(read),
-        "annotations": len(annotations),
+        "annotations": len(annotations) + (table is not None),
         "excluded": len(excluded),
         "orphans": len(orphans),
         "others": len(others),
@@ -93,7 +93,7 @@ def count_files(
 
 
 def remark_on_spelling(pattern: str, *, exclude: Sequence[str], where: str) -> list[str]:
-    """Return a remark on files that differ from a pattern in the spelling of the suffix or in case only, such as .TIF."""
+    """Return a remark on files that differ from a pattern only in case or in the spelling of the suffix: .TIF."""
     folder, slash, name = pattern.rpartition("/")
     alike = next((a for a in ALIKE if re.search(rf"{a}$", name, re.IGNORECASE)), None)
     stem = re.sub(rf"{alike}$", "", name, flags=re.IGNORECASE) if alike else name
@@ -105,9 +105,9 @@ def remark_on_spelling(pattern: str, *, exclude: Sequence[str], where: str) -> l
         return []
     wider = f"{folder}{slash}{stem}.*" if alike else pattern
     return [
-        f"{where}: {len(odd)} files differ from the pattern in upper and lower case or in the spelling of the suffix only, "
-        f"such as {some(odd[:SHOWN])}, and are left out. Write {wider} to read them as well, rename them, or add them to "
-        "exclude"
+        f"{where}: {len(odd)} files differ from the pattern in upper and lower case or in the spelling of the suffix "
+        f"only, such as {some(odd[:SHOWN])}, and are left out. Write {wider} to read them as well, rename them, or add "
+        "them to exclude"
     ]
 
 
@@ -115,7 +115,8 @@ def remark_on_exclude(images: str, *, exclude: Sequence[str], where: str) -> lis
     """Return a remark on each pattern of `exclude` that matches no file among the images."""
     matched = [path for path, _ in find_files(images)] if exclude else []
     return [
-        f"{where}.exclude: {pattern} matches none of the files that the pattern of the images matches, so it has no effect"
+        f"{where}.exclude: {pattern} matches none of the files that the pattern of the images matches, so it has no "
+        "effect"
         for pattern in exclude
         if not any(is_matched(path, [pattern]) for path in matched)
     ]

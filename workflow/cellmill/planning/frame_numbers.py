@@ -1,7 +1,7 @@
 """Numbers in file names: frames and times, and a constant shift between the numbers of images and annotation files."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 # Times as microscopes write them: 00d06h00m, 1h30m, 02h00m30s
 TIME = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?:in)?)?(?:(\d+)s)?", re.IGNORECASE)
@@ -9,7 +9,7 @@ MINUTES = (24 * 60, 60, 1)
 
 
 def frame_number(text: str) -> int | None:
-    """Return the number of a frame: the minutes (or seconds, if given) of a time such as 00d06h00m, or the first number.
+    """Return the number of a frame: minutes (or seconds, if given) of a time such as 00d06h00m, or the first number.
 
     Returns
     -------

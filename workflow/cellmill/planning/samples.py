@@ -115,8 +115,8 @@ def scan_images(pattern: str, *, where: str, exclude: Sequence[str] = ()) -> lis
     if matched and not paths:
         raise SampleError(
             [
-                f"{where}: expected images that are not excluded, found {len(matched)} files that match {pattern!r}, all "
-                f"of which match exclude ({', '.join(exclude)}). Narrow exclude."
+                f"{where}: expected images that are not excluded, found {len(matched)} files that match {pattern!r}, "
+                f"all of which match exclude ({', '.join(exclude)}). Narrow exclude."
             ]
         )
     found = _name_folders([(_named(path, values, where), values) for path, values in paths], pattern=pattern)

@@ -164,7 +164,7 @@ def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str
 def _attach_table(
     samples: list[Sample], *, section: Annotations, columns: list[str], cache_dir: Path, where: str
 ) -> tuple[list[Sample], TableIndex, list[str]]:
-    """Set for each sample the digest of its rows in a shared annotation table ("" without rows) and their name there."""
+    """Set for each sample the digest of its rows in a shared annotation table ("" without rows) and its name there."""
     index = index_table(
         section.model_dump(mode="json"),
         samples={sample.sample for sample in samples},
@@ -177,8 +177,8 @@ def _attach_table(
     remarks = []
     if ties.respelt:
         remarks.append(
-            f"{where}: {len(ties.respelt)} names of images and of entries agree in another Unicode form only, as macOS and "
-            f"Windows write accents, such as {some(ties.respelt[:1])}. They were matched"
+            f"{where}: {len(ties.respelt)} names of images and of entries agree in another Unicode form only, as macOS "
+            f"and Windows write accents, such as {some(ties.respelt[:1])}. They were matched"
         )
     if others := index.others({sample.sample for sample in samples}):
         remarks.append(

@@ -5,6 +5,7 @@ see workflow/decisions/0011-exact-shares-of-small-sets.md.
 """
 
 import math
+import unicodedata
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -329,6 +330,11 @@ def _from_table(samples: Sequence[Splittable], *, path: str, where: str, needs: 
             "Use a table such as results/{dataset}/samples.csv."
         ) from error
     names = {sample.sample for sample in samples}
+    # Names from macOS and Windows may differ in the Unicode form of their accents only.
+    spelt = {unicodedata.normalize("NFC", name): name for name in names}
+    table["sample"] = [
+        name if name in names else spelt.get(unicodedata.normalize("NFC", name), name) for name in table["sample"]
+    ]
     table = table[table["sample"].isin(names)]
     mistakes = []
     if twice := sorted(table.loc[table["sample"].duplicated(), "sample"]):

@@ -1,4 +1,4 @@
-"""Ties between images and the entries of a shared annotation table: by name, and by folder where names are not unique."""
+"""Ties between images and the entries of a shared annotation table, by name, and by folder where names recur."""
 
 import re
 import unicodedata
@@ -9,7 +9,7 @@ from cellmill.planning.samples import Sample, some, stem_of
 
 
 class TableTies(NamedTuple):
-    """Sample -> name of its entry in the table, and sample -> the text that readers look up, if it is not the sample."""
+    """Sample -> name of its entry, and sample -> the text that readers look up, if that is not the sample."""
 
     names: dict[str, str]
     lookups: dict[str, str]
@@ -60,8 +60,8 @@ def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where:
         best = [name for name in fits if scores[name] == max(scores.values())]
         if len(best) > 1:
             mistakes.append(
-                f"{where}: expected one entry for {sample.image}, found {entries[best[0]]} and {entries[best[1]]}, which "
-                "fit equally. Add the folders of the image files to the names in the table."
+                f"{where}: expected one entry for {sample.image}, found {entries[best[0]]} and {entries[best[1]]}, "
+                "which fit equally. Add the folders of the image files to the names in the table."
             )
         elif best:
             claims.setdefault(best[0], []).append((scores[best[0]], sample))
@@ -72,9 +72,10 @@ def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where:
         top = max(score for score, _ in claimants)
         first, *others = [sample for score, sample in claimants if score == top]
         if others:
+            paths = some([first.image, *(sample.image for sample in others)])
             mistakes.append(
-                f"{where}: expected one image for {entries[name]}, found {some([first.image, *(s.image for s in others)])}, "
-                "which fit equally. Add the folders of the image files to the names in the table."
+                f"{where}: expected one image for {entries[name]}, found {paths}, which fit equally. Add the folders "
+                "of the image files to the names in the table."
             )
         names[first.sample] = name
     if mistakes:

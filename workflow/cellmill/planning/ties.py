@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 
 from cellmill.planning.frame_numbers import find_shift, frame_number, number_names, shift_last_number
@@ -170,8 +171,8 @@ class FileTies:
         first, second = (sample.sample for sample, _ in found[:2])
         apart = [name for name in found[0][1] if name not in names] or ["sample"]
         return (
-            f"{self._where}: expected files of one image each, found {file}, which fits {first!r} and {second!r} equally. "
-            f"Add {' or '.join(f'{{{name}}}' for name in apart)} to the pattern, or rename the files."
+            f"{self._where}: expected files of one image each, found {file}, which fits {first!r} and {second!r} "
+            f"equally. Add {' or '.join(f'{{{name}}}' for name in apart)} to the pattern, or rename the files."
         )
 
     def _files(self, sample: Sample, values: Mapping[str, str]) -> tuple[list[str], bool]:
@@ -263,7 +264,7 @@ class FileTies:
         places = list(PLACES.finditer(self._path))
         stars = [place for place in places if place.group(1) is None]
         ends = []
-        for first, second in zip(places, places[1:], strict=False):
+        for first, second in pairwise(places):
             if first.end() != second.start():
                 continue
             if second.group() == "*" and first.group(1):
@@ -301,8 +302,8 @@ class FileTies:
                 return (
                     f"{self._where}: expected annotation files with the numbers of the images, found images "
                     f"{min(numbers)} to {max(numbers)} and files {min(files)} to {max(files)} of {self._path}: equally "
-                    f"many, but shifted by {shift}. Set annotations.frame_offset: {shift} if image {min(numbers)} belongs "
-                    f"to file {min(files)}, or frame_offset: 0 if equal numbers belong together."
+                    f"many, but shifted by {shift}. Set annotations.frame_offset: {shift} if image {min(numbers)} "
+                    f"belongs to file {min(files)}, or frame_offset: 0 if equal numbers belong together."
                 )
         return ""
 
