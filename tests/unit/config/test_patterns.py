@@ -48,8 +48,3 @@ def test_exclude_is_one_pattern_or_a_list():
     assert Dataset(**entry).exclude == []
     with pytest.raises(ValueError, match=r"with a number format"):
         Dataset(**entry, exclude="a/{frame:03d}.png")
-
-
-def test_a_frame_offset_needs_annotation_files():
-    with pytest.raises(ValueError, match="frame_offset, which is for annotation files of single images"):
-        Annotations(format="coco", table="a.json", frame_offset=1)

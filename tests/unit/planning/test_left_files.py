@@ -6,11 +6,12 @@ import tifffile
 from PIL import Image
 
 from cellmill.config.errors import ConfigError
-from cellmill.planning.file_counts import remark_on_spelling
+from cellmill.planning.file_counts import remark_on_companions, remark_on_spelling
 from cellmill.planning.make import make_plan
 from cellmill.planning.patterns import find_files, is_matched
 from cellmill.planning.samples import SampleError, scan_images
 from cellmill.planning.settings import job_settings
+from cellmill.planning.ties import attach_annotations
 from project import ROOT
 
 PIXELS = np.zeros((16, 16), dtype=np.uint8)
@@ -172,6 +173,24 @@ def test_no_pattern_is_advised_that_would_leave_out_images(tmp_path):
     write(tmp_path, "i/mask_made.png")
     with pytest.raises(ConfigError, match=r"found 2 files among them .*Set exclude to a pattern of these files"):
         plan(tmp_path, **section)
+
+
+def test_images_that_look_like_masks_of_others_are_named(tmp_path):
+    touch(tmp_path, "a.tif", "b.tif", "a_cp_masks.tif", "b_cp_masks.tif", "a_flows.tif", "c_mask.tif", "a_2.tif")
+    found = scan_images(f"{tmp_path}/{{sample}}.tif", where="x")
+    [remark] = remark_on_companions(found, where="x.images")
+    assert remark.startswith("x.images: 3 images have the name of another image and an ending, such as a_cp_masks.tif.")
+    assert remark.endswith('leave them out with exclude: "*_cp_masks.tif"')
+    kept = scan_images(f"{tmp_path}/{{sample}}.tif", where="x", exclude=["*_cp_masks.tif", "*_flows.tif"])
+    assert remark_on_companions(kept, where="x.images") == []
+
+
+def test_files_of_the_operating_system_are_neither_images_nor_masks(tmp_path):
+    touch(tmp_path, "i/a.tif", "i/Thumbs.db", "i/desktop.ini", "i/.DS_Store", "m/a/1.png", "m/a/Thumbs.db")
+    found = scan_images(f"{tmp_path}/i/*", where="x")
+    assert [sample.sample for sample, _ in found] == ["a"]
+    attached = attach_annotations(found, path=f"{tmp_path}/m/{{sample}}/*", many=True, where="x")
+    assert attached.samples[0].annotations == [f"{tmp_path}/m/a/1.png"]
 
 
 # ---- counts ----------------------------------------------------------------------------------------------

@@ -70,6 +70,21 @@ def test_planes_of_a_stack_are_not_tied_by_the_name_of_their_file():
     assert tie_entries(planes, {"a": "a.tif"}, where="x").names == {}
 
 
+def test_names_that_are_all_shifted_are_named_and_can_be_tied():
+    samples = [Sample(sample=f"img_{n:02d}", image=f"img_{n:02d}.png") for n in range(1, 11)]
+    entries = {f"img_{n:02d}": f"img_{n:02d}.png" for n in range(10)}
+    with pytest.raises(
+        ValueError, match=r"x: expected names .* found images 1 to 10 and names 0 to 9: equally many, but"
+    ):
+        tie_entries(samples, entries, where="x")
+    ties = tie_entries(samples, entries, where="x", frame_offset=-1)
+    assert ties.names == {f"img_{n:02d}": f"img_{n - 1:02d}" for n in range(1, 11)}
+    assert ties.lookups == {f"img_{n:02d}": f"img_{n - 1:02d}.png" for n in range(1, 11)}
+    assert ties.respelt == []
+    assert len(tie_entries(samples, entries, where="x", frame_offset=0).names) == 9
+    assert len(tie_entries(samples[:7], entries, where="x").names) == 7
+
+
 # ---- from the config to the reader -----------------------------------------------------------------------
 
 

@@ -38,9 +38,9 @@ class Annotations(Closed):
     frame_offset: int | None = Field(
         default=None,
         description="Number of an annotation file minus the number of its image: -1 if images are numbered from 1 and "
-        "annotation files from 0. Applies to {frame}, and without {frame} to the last number of {sample}. Default: the "
-        "numbers are equal, and an error is reported if all are shifted by the same amount. 0: the numbers are equal "
-        "without this check.",
+        "annotation files from 0. Applies to {frame}, without {frame} to the last number of {sample}, and with a table "
+        "to the last number of the names in it. Default: the numbers are equal, and an error is reported if all are "
+        "shifted by the same amount. 0: the numbers are equal without this check.",
     )
     order: Literal["row", "column"] | None = Field(
         default=None,
@@ -136,8 +136,6 @@ class Annotations(Closed):
             for key, field in type(self).model_fields.items()
             if key in foreign and getattr(self, key) != field.default
         ]
-        if self.frame_offset is not None and self.path is None:
-            wrong.append("frame_offset, which is for annotation files of single images")
         if (self.sample_column is None) != (self.rle_column is None):
             wrong.append("only one of sample_column and rle_column")
         if wrong:

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from cellmill.planning.patterns import SYSTEM_FILES, find_files, is_matched, pattern_regex
-from cellmill.planning.samples import Sample, SampleError, some
+from cellmill.planning.samples import Found, Sample, SampleError, some, stem_of
 
 SHOWN = 3
 # Spellings of one suffix, in lower case
 ALIKE = (r"\.tiff?", r"\.jpe?g", r"\.png")
+
+# Endings of files that programs store beside an image
+COMPANION = re.compile(
+    r"(.+?)((?:[ _.-]cp)?[ _.-](?:masks?|seg|segmentation|labels?|flows?|outlines?|cellprob|probabilit(?:y|ies)|thumb"
+    r"(?:nail)?s?|preview))",
+    re.IGNORECASE,
+)
 
 
 def refuse_annotations_as_images(samples: Sequence[Sample], *, path: str | None, where: str) -> None:
@@ -108,6 +115,24 @@ def remark_on_spelling(pattern: str, *, exclude: Sequence[str], where: str) -> l
         f"{where}: {len(odd)} files differ from the pattern in upper and lower case or in the spelling of the suffix "
         f"only, such as {some(odd[:SHOWN])}, and are left out. Write {wider} to read them as well, rename them, or add "
         "them to exclude"
+    ]
+
+
+def remark_on_companions(found: Sequence[Found], *, where: str) -> list[str]:
+    """Return a remark on images named like another image with an ending such as _mask or _thumb."""
+    places = {(Path(sample.image).parent, stem_of(sample.image)) for sample, _ in found}
+    companions = []
+    for sample, _ in found:
+        path = Path(sample.image)
+        match = COMPANION.fullmatch(stem_of(sample.image))
+        if match is not None and (path.parent, match.group(1)) in places:
+            companions.append((path.name, f"*{match.group(2)}{path.suffix}"))
+    if not companions:
+        return []
+    name, pattern = companions[0]
+    return [
+        f"{where}: {len(companions)} images have the name of another image and an ending, such as {name}. If they are "
+        f'masks or previews, leave them out with exclude: "{pattern}"'
     ]
 
 

@@ -67,6 +67,35 @@ def find_shift(images: Sequence[int], files: Sequence[int]) -> int | None:
     return others[0] - own[0] if is_gapless else None
 
 
+def find_shift_of_names(
+    images: Sequence[tuple[str, str]], files: Sequence[tuple[str, str]], *, numbers: int | None
+) -> tuple[set[int], set[int], int] | None:
+    """Return the numbers of images and files, and their shift, if it holds for at least half of the names.
+
+    Parameters
+    ----------
+    images, files, numbers
+        As in `number_names`.
+
+    Returns
+    -------
+    tuple or None
+        Numbers of a group of images, numbers of its files, and the shift as in `find_shift`. Groups of two names are
+        not compared, because files may be missing by chance.
+    """
+    others = number_names(files, numbers=numbers)
+    shifted: dict[int, list[tuple[set[int], set[int]]]] = {}
+    for group, own in number_names(images, numbers=numbers).items():
+        found = others.get(group, set())
+        shift = find_shift(sorted(own), sorted(found))
+        if shift is not None and len(own) > 2:
+            shifted.setdefault(shift, []).append((own, found))
+    for shift, groups in shifted.items():
+        if 2 * sum(len(own) for own, _ in groups) >= len(set(images)):
+            return *groups[0], shift
+    return None
+
+
 def number_names(names: Sequence[tuple[str, str]], *, numbers: int | None) -> dict[tuple[str, ...], set[int]]:
     """Collect the numbers of names that differ in one number only.
 

@@ -60,7 +60,7 @@ def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
     regex = pattern_regex(pattern)
     for path in sorted(set(glob.iglob(glob_of(pattern), recursive="**/" in pattern))):
         match = regex.fullmatch(path)
-        if not match:
+        if not match or Path(path).name in SYSTEM_FILES:
             continue
         refuse_dangling(path)
         if Path(path).is_file() or is_store(Path(path)):
@@ -106,8 +106,10 @@ def fill_pattern(pattern: str, values: Mapping[str, str]) -> str:
 
 def is_matched(path: str, patterns: Sequence[str]) -> bool:
     """Check whether one of several patterns matches a path; a pattern without a folder is compared with its name."""
+    path = path.removeprefix("./")
     return any(
-        pattern_regex(pattern).fullmatch(path if "/" in pattern else path.rsplit("/", 1)[-1]) for pattern in patterns
+        pattern_regex(pattern.removeprefix("./")).fullmatch(path if "/" in pattern else path.rsplit("/", 1)[-1])
+        for pattern in patterns
     )
 
 

@@ -17,6 +17,7 @@ from cellmill.planning.annotation_tables import TableIndex, index_table
 from cellmill.planning.file_counts import (
     count_files,
     refuse_annotations_as_images,
+    remark_on_companions,
     remark_on_exclude,
     remark_on_spelling,
 )
@@ -155,6 +156,7 @@ def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str
     found = scan_images(pattern, where=place, exclude=dataset.exclude)
     remarks = [
         *explain_names(found, where=place),
+        *remark_on_companions(found, where=place),
         *remark_on_spelling(pattern, exclude=dataset.exclude, where=place),
         *remark_on_exclude(pattern, exclude=dataset.exclude, where=where),
     ]
@@ -172,7 +174,7 @@ def _attach_table(
         cache_dir=cache_dir,
         where=where,
     )
-    ties = tie_entries(samples, index.entries, where=where)
+    ties = tie_entries(samples, index.entries, where=where, frame_offset=section.frame_offset)
     index.tie(ties.names)
     remarks = []
     if ties.respelt:

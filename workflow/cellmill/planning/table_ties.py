@@ -5,6 +5,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from cellmill.planning.frame_numbers import find_shift_of_names, shift_last_number
 from cellmill.planning.samples import Sample, some, stem_of
 
 
@@ -16,7 +17,9 @@ class TableTies(NamedTuple):
     respelt: list[str]
 
 
-def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where: str) -> TableTies:
+def tie_entries(
+    samples: Sequence[Sample], entries: Mapping[str, str], *, where: str, frame_offset: int | None = None
+) -> TableTies:
     """Find the entry of each image.
 
     Parameters
@@ -28,6 +31,8 @@ def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where:
         of that name in different folders.
     where : str
         Key path of the table, for messages.
+    frame_offset : int or None
+        Last number in the name of an entry minus that in the name of its image; None if they are equal.
 
     Returns
     -------
@@ -37,13 +42,16 @@ def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where:
     Raises
     ------
     ValueError
-        If an image fits two entries equally, or an entry fits two images equally.
+        If an image fits two entries equally, an entry fits two images equally, or the numbers of all entries are
+        shifted against those of the images.
 
     Notes
     -----
     An entry with the name of a sample belongs to it. Otherwise the file names are compared, and among equal file names
     the number of equal folders before them decides.
     """
+    if frame_offset is None and (shifted := _explain_shift(samples, entries, where=where)):
+        raise ValueError(shifted)
     stems: dict[str, list[str]] = {}
     for name, path in entries.items():
         stems.setdefault(_plain(_stem(path)), []).append(name)
@@ -51,10 +59,11 @@ def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where:
     claims: dict[str, list[tuple[int, Sample]]] = {}
     mistakes: list[str] = []
     for sample in samples:
-        if sample.sample in entries:
+        if not frame_offset and sample.sample in entries:
             names[sample.sample] = sample.sample
             continue
         own = [sample.sample] if sample.plane else [sample.sample, stem_of(sample.image)]
+        own = [shift_last_number(text, frame_offset) or "" for text in own] if frame_offset else own
         fits = next((stems[_plain(text)] for text in own if _plain(text) in stems), [])
         scores = {name: _equal_folders(sample.image, entries[name]) for name in fits}
         best = [name for name in fits if scores[name] == max(scores.values())]
@@ -82,9 +91,25 @@ def tie_entries(samples: Sequence[Sample], entries: Mapping[str, str], *, where:
         raise ValueError("\n".join(mistakes[:20]))
     lookups = {sample: entries[name] for sample, name in names.items() if name != sample}
     respelt = [
-        sample for sample, path in lookups.items() if _stem(path) != sample and _plain(_stem(path)) == _plain(sample)
+        sample
+        for sample, path in lookups.items()
+        if not frame_offset and _stem(path) != sample and _plain(_stem(path)) == _plain(sample)
     ]
     return TableTies(names, lookups, respelt)
+
+
+def _explain_shift(samples: Sequence[Sample], entries: Mapping[str, str], *, where: str) -> str:
+    """Return a message if all entries are numbered differently from the images by a constant, "" otherwise."""
+    images = [(sample.sample, "") for sample in samples]
+    shifted = find_shift_of_names(images, [(_stem(path), "") for path in entries.values()], numbers=None)
+    if shifted is None:
+        return ""
+    own, found, shift = shifted
+    return (
+        f"{where}: expected names with the numbers of the images, found images {min(own)} to {max(own)} and names "
+        f"{min(found)} to {max(found)}: equally many, but shifted by {shift}. Set annotations.frame_offset: {shift} if "
+        f"image {min(own)} belongs to name {min(found)}, or frame_offset: 0 if equal numbers belong together."
+    )
 
 
 def _stem(path: str) -> str:

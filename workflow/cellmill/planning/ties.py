@@ -9,8 +9,8 @@ from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
-from cellmill.planning.frame_numbers import find_shift, frame_number, number_names, shift_last_number
-from cellmill.planning.patterns import PLACES, fill_pattern, find_files, refuse_dangling, wildcards_of
+from cellmill.planning.frame_numbers import find_shift, find_shift_of_names, frame_number, shift_last_number
+from cellmill.planning.patterns import PLACES, SYSTEM_FILES, fill_pattern, find_files, refuse_dangling, wildcards_of
 from cellmill.planning.samples import Found, Sample, SampleError, some, stem_of, wrong_path
 
 MAX_MISTAKES = 20
@@ -208,6 +208,7 @@ class FileTies:
         filled = fill_pattern(self._path, values)
         if "*" in filled:
             files = sorted(set(glob.glob(filled, recursive="**/" in filled)))
+            files = [file for file in files if Path(file).name not in SYSTEM_FILES]
             for file in files:
                 refuse_dangling(file)
                 if wrong := wrong_path(file):
@@ -292,22 +293,26 @@ class FileTies:
             numbered = ((self._apart(values), frame_number(values["frame"])) for _, values in find_files(self._path))
             others = _by_group((apart, number) for apart, number in numbered if number is not None)
         elif "sample" in wildcards_of(self._path):
-            own, others = self._numbered_names()
+            shifted = self._shift_of_names()
+            return "" if shifted is None else self._say_shift(*shifted)
         else:
             return ""
         for group, numbers in own.items():
             files = others.get(group, set())
             shift = find_shift(sorted(numbers), sorted(files))
             if shift is not None:
-                return (
-                    f"{self._where}: expected annotation files with the numbers of the images, found images "
-                    f"{min(numbers)} to {max(numbers)} and files {min(files)} to {max(files)} of {self._path}: equally "
-                    f"many, but shifted by {shift}. Set annotations.frame_offset: {shift} if image {min(numbers)} "
-                    f"belongs to file {min(files)}, or frame_offset: 0 if equal numbers belong together."
-                )
+                return self._say_shift(numbers, files, shift)
         return ""
 
-    def _numbered_names(self) -> tuple[dict[tuple[str, ...], set[int]], dict[tuple[str, ...], set[int]]]:
+    def _say_shift(self, numbers: set[int], files: set[int], shift: int) -> str:
+        return (
+            f"{self._where}: expected annotation files with the numbers of the images, found images "
+            f"{min(numbers)} to {max(numbers)} and files {min(files)} to {max(files)} of {self._path}: equally "
+            f"many, but shifted by {shift}. Set annotations.frame_offset: {shift} if image {min(numbers)} "
+            f"belongs to file {min(files)}, or frame_offset: 0 if equal numbers belong together."
+        )
+
+    def _shift_of_names(self) -> tuple[set[int], set[int], int] | None:
         names = [
             (values.get("sample", stem_of(sample.image) if sample.plane else sample.sample), self._apart(values)[0])
             for sample, values in self._found
@@ -315,7 +320,7 @@ class FileTies:
         is_open = any(name == "sample" and is_after for name, _, is_after in self._open_ends)
         count = max((len(re.findall(r"\d+", name)) for name, _ in names), default=0) if is_open else None
         files = [(values["sample"], self._apart(values)[0]) for _, values in find_files(self._path)]
-        return number_names(names, numbers=count), number_names(files, numbers=count)
+        return find_shift_of_names(names, files, numbers=count)
 
     def _apart(self, values: Mapping[str, str]) -> tuple[str, ...]:
         names = sorted(set(wildcards_of(self._path)) - {"frame", "sample"})
