@@ -185,6 +185,17 @@ def test_images_that_look_like_masks_of_others_are_named(tmp_path):
     assert remark_on_companions(kept, where="x.images") == []
 
 
+def test_flows_beside_the_images_are_named_where_their_annotation_is_missing(tmp_path):
+    section = cellpose_folder(tmp_path)
+    write(tmp_path, "data/e0_flows.png", "data/e1_flows.png")
+    with pytest.raises(
+        ConfigError, match=r"found none for e0_flows, e1_flows .*leave them out with exclude: \"\*_flows"
+    ):
+        plan(tmp_path, **section, exclude="*_cp_masks.png")
+    found = plan(tmp_path, **section, exclude=["*_cp_masks.png", "*_flows.png"])
+    assert [row.sample for row in found.samples["d"]] == ["e0", "e1", "e2", "e3"]
+
+
 def test_files_of_the_operating_system_are_neither_images_nor_masks(tmp_path):
     touch(tmp_path, "i/a.tif", "i/Thumbs.db", "i/desktop.ini", "i/.DS_Store", "m/a/1.png", "m/a/Thumbs.db")
     found = scan_images(f"{tmp_path}/i/*", where="x")

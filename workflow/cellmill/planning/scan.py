@@ -283,9 +283,11 @@ def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str
             f"{hint_at_signs(section.path or '')}"
         )
     if lack and section.missing == "error":
+        companions = remark_on_companions([(sample, {}) for sample in samples], where="")
         raise ValueError(
             f"{where}.annotations: expected annotations of every image, found none for {some(lack)} "
             f"({len(lack)} of {len(samples)}). Add them, or set missing: unlabelled or empty."
+            + "".join(f"{remark.removeprefix(':')}." for remark in companions)
         )
     return have if section.missing == "unlabelled" else {sample.sample for sample in samples}
 
