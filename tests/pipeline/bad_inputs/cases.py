@@ -625,7 +625,6 @@ def a_pattern_without_matches(folder):
     "Names and patterns", "plan",
     "datasets.{name}.images: expected wildcards such as {sample}, found unmatched braces in "
     "'{folder}/images/{sample.png'. Close each brace.",
-    followers=1,
 )  # fmt: skip
 def an_unclosed_brace(folder):
     return images(folder) | {"images": f"{folder}/images/{{sample.png"}

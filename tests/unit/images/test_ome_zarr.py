@@ -73,6 +73,20 @@ def test_a_changed_chunk_is_a_changed_image(tmp_path, version):
     assert stamp_store(path) != stamp
 
 
+@pytest.mark.parametrize(("version", "metadata"), [("0.4", ".zattrs"), ("0.5", "zarr.json")])
+def test_changed_metadata_are_a_changed_image(tmp_path, version, metadata):
+    path = write_image(tmp_path / "a.zarr", PIXELS[0, 0], "yx", version=version)
+    digest, stamp = digest_store(path), stamp_store(path)
+
+    def halve(content):
+        content = content["attributes"]["ome"] if version == "0.5" else content
+        content["multiscales"][0]["datasets"][0]["coordinateTransformations"][0]["scale"] = [0.5, 0.5]
+
+    edit(path / metadata, halve)
+    assert stamp_store(path) != stamp
+    assert digest_store(path) != digest
+
+
 def edit(path, change):
     content = json.loads(path.read_text())
     change(content)

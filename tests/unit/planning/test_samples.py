@@ -5,12 +5,12 @@ import pytest
 from cellmill.planning.patterns import fill_pattern, find_files, fixed_folder, pattern_regex
 from cellmill.planning.samples import (
     SampleError,
-    attach_annotations,
     dump_samples,
     load_samples,
     natural_key,
     scan_images,
 )
+from cellmill.planning.ties import attach_annotations
 
 
 def touch(root, *names):
@@ -42,7 +42,7 @@ def test_odd_names_are_found_and_filled_as_they_are(tmp_path, name):
     assert path == f"{tmp_path}/in/{name}"
     assert fill_pattern(f"{tmp_path}/out/{{sample}}.png", values) == f"{tmp_path}/out/{name}"
     found = scan_images(f"{tmp_path}/in/{{sample}}.png", where="x")
-    [sample], _ = attach_annotations(found, path=f"{tmp_path}/out/{{sample}}.*", many=False, where="x")
+    [sample] = attach_annotations(found, path=f"{tmp_path}/out/{{sample}}.*", many=False, where="x").samples
     assert sample.annotations == [f"{tmp_path}/out/{name}"]
 
 
@@ -87,7 +87,7 @@ def test_a_name_with_a_control_character_is_refused(tmp_path):
 def test_mask_folders_tie_many_files_to_an_image(tmp_path):
     touch(tmp_path, "a/images/a.png", "a/masks/1.png", "a/masks/2.png", "b/images/b.png")
     found = scan_images(f"{tmp_path}/{{sample}}/images/*.png", where="x")
-    samples, _ = attach_annotations(found, path=f"{tmp_path}/{{sample}}/masks/*.png", many=True, where="x")
+    samples = attach_annotations(found, path=f"{tmp_path}/{{sample}}/masks/*.png", many=True, where="x").samples
     assert [len(sample.annotations) for sample in samples] == [2, 0]
 
 

@@ -5,8 +5,9 @@ import pytest
 import tifffile
 
 from cellmill.annotations.masks import read_label_image
-from cellmill.planning.samples import SampleError, attach_annotations, scan_images
+from cellmill.planning.samples import SampleError, scan_images
 from cellmill.planning.stacks import expand_stacks
+from cellmill.planning.ties import attach_annotations
 
 
 def write_stack(path, axes, sizes, *, imagej=True):
@@ -115,9 +116,9 @@ def test_an_annotation_stack_gives_each_frame_its_plane(tmp_path):
         labels[i, i, i] = i + 1
     (tmp_path / "labels").mkdir()
     tifffile.imwrite(tmp_path / "labels" / "a.tif", labels, metadata=None, photometric="minisblack")
-    samples, _ = attach_annotations(
+    samples = attach_annotations(
         planes(tmp_path / "{sample}.tif"), path=str(tmp_path / "labels" / "{sample}.tif"), many=False, where="x"
-    )
+    ).samples
     for i, sample in enumerate(samples):
         [found] = read_label_image(sample.as_settings(), shape=(8, 9), annotations={"ignore_value": None}, table=None)
         assert (found.number, found.row, found.column) == (i + 1, i, i)
@@ -130,9 +131,9 @@ def test_single_annotations_are_tied_to_frames_by_number(tmp_path, pattern):
         path = tmp_path / pattern.format(sequence="a", frame=frame)
         path.parent.mkdir(exist_ok=True)
         path.touch()
-    samples, _ = attach_annotations(
+    samples = attach_annotations(
         planes(tmp_path / "{sample}.tif"), path=str(tmp_path / pattern), many=False, where="x"
-    )
+    ).samples
     assert [len(sample.annotations) for sample in samples] == [1, 0, 1]
     assert not any(sample.is_annotated_as_stack for sample in samples)
 
@@ -143,10 +144,10 @@ def test_frames_of_files_are_tied_by_number(tmp_path):
         (tmp_path / f"man_seg{frame:03d}.tif").touch()
     (tmp_path / "man_seg004.tif").touch()
     found = scan_images(str(tmp_path / "t{frame}.tif"), where="x")
-    samples, remarks = attach_annotations(found, path=str(tmp_path / "man_seg{frame}.tif"), many=False, where="x.path")
-    assert [(sample.frame, sample.annotations[0][-7:]) for sample in samples] == [
+    tied = attach_annotations(found, path=str(tmp_path / "man_seg{frame}.tif"), many=False, where="x.path")
+    assert [(sample.frame, sample.annotations[0][-7:]) for sample in tied.samples] == [
         (1, "001.tif"), (2, "002.tif"), (10, "010.tif"),
     ]  # fmt: skip
-    [remark] = remarks
+    [remark] = tied.remarks
     assert "x.path: 1 annotation files belong to no image, such as" in remark
     assert "man_seg004.tif" in remark

@@ -6,7 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cellmill.checks.findings import compare_annotations, compare_images, describe, describe_remarks, read_tables
+from cellmill.checks.findings import (
+    compare_annotations,
+    compare_images,
+    describe,
+    describe_files,
+    describe_remarks,
+    read_tables,
+)
 from cellmill.stages.check_dataset import summarize_check
 
 NO_AREAS = np.zeros(0, dtype=int)
@@ -43,10 +50,21 @@ def write_shard(path, *, images=(), truths=(), findings=()):
     return path
 
 
-def summarize(folder, shards, *, parts, remarks=()):
+def summarize(folder, shards, *, parts, remarks=(), files=()):
     paths = {f"{name}_path": folder / f"{name}.csv" for name in ("summary", "images", "annotations")}
-    summarize_check(**paths, findings_paths=shards, dataset="cells", parts=parts, remarks=remarks)
+    summarize_check(**paths, findings_paths=shards, dataset="cells", parts=parts, remarks=remarks, files=dict(files))
     return read_tables(list(paths.values()))
+
+
+def test_the_first_line_counts_the_files_that_are_read_and_left_out():
+    files = {"images": 6, "annotations": 7, "excluded": 0, "others": 0, "orphans": 0, "examples": []}
+    assert describe_files("cells", files) == ["cells: files: 6 of images and 7 of annotations are read"]
+    files |= {"excluded": 6, "others": 4, "orphans": 1, "examples": ["a_seg.npy", "b_seg.npy", "c_seg.npy"]}
+    assert describe_files("cells", files) == [
+        "cells: files: 6 of images and 7 of annotations are read; left out: 6 that match exclude, 4 others beside the "
+        "images (a_seg.npy, b_seg.npy, c_seg.npy, …), 1 of annotations without an image"
+    ]
+    assert describe_files("simulated", {}) == []
 
 
 def test_the_terminal_hears_counts_sizes_and_grouped_findings():

@@ -68,7 +68,8 @@ def index_coco(path: str | Path, *, where: str) -> tuple[dict[str, str], dict[st
     -------
     dict
         sample -> digest of its size, outlines or runs, and crowd flags, in the order of the file. A sample is the name
-        of the image's file without folder and suffix; images without annotations have a digest too.
+        of the image's file without folder and suffix, or the whole `file_name` if several files have this name;
+        images without annotations have a digest too.
     dict of dict
         key -> sample -> text, for every key of the images whose values are neither lists nor objects. Unless images
         have a key `category`, it holds the category names of their annotations, in alphabetical order joined by "+".
@@ -90,7 +91,7 @@ def index_coco(path: str | Path, *, where: str) -> tuple[dict[str, str], dict[st
             index.add_annotation(entry)
         else:
             index.add_category(entry)
-    digests, values = index.digest_samples(), index.values
+    digests, values = index.digest_samples(), index.name_values()
     values.setdefault("category", index.name_categories())
     return digests, values, list(values)
 
@@ -103,7 +104,7 @@ def read_coco_table(annotations: AnnotationSettings, *, samples: Sequence[str]) 
     annotations : mapping
         The config section; `table` (path) is read.
     samples : sequence of str
-        Samples of a shard.
+        Samples of a shard: names of files without folder and suffix, or whole `file_name`s.
 
     Returns
     -------
@@ -124,7 +125,7 @@ def read_coco_table(annotations: AnnotationSettings, *, samples: Sequence[str]) 
     owners: dict[Any, str] = {}
     for _, entry in read_entries(path, ("images",), where=where):
         key, file_name = identify_image(entry, known=owners, where=where)
-        sample = owners[key] = sample_of(file_name)
+        sample = owners[key] = file_name if file_name in wanted else sample_of(file_name)
         if sample not in wanted:
             continue
         if sample in table:
@@ -236,20 +237,21 @@ class _Index:
 
     where: str
     samples: dict[Any, str] = field(default_factory=dict)
+    file_names: dict[Any, str] = field(default_factory=dict)
     sizes: dict[Any, tuple[Any, Any]] = field(default_factory=dict)
     digests: dict[Any, bytes] = field(default_factory=dict)
     counts: Counter[Any] = field(default_factory=Counter)
     categories: dict[Any, set[Any]] = field(default_factory=dict)
     names: dict[Any, str] = field(default_factory=dict)
-    values: dict[str, dict[str, str]] = field(default_factory=dict)
+    values: dict[str, dict[Any, str]] = field(default_factory=dict)
 
     def add_image(self, entry: Any) -> None:
         key, file_name = identify_image(entry, known=self.samples, where=self.where)
-        sample = self.samples[key] = sample_of(file_name)
+        self.samples[key], self.file_names[key] = sample_of(file_name), file_name
         self.sizes[key] = entry.get("height"), entry.get("width")
         for column, value in entry.items():
             if not isinstance(value, list | dict):
-                self.values.setdefault(column, {}).setdefault(sample, as_text(value))
+                self.values.setdefault(column, {})[key] = as_text(value)
 
     def add_annotation(self, entry: Any) -> None:
         key = identify_owner(entry, where=self.where)
@@ -270,7 +272,7 @@ class _Index:
         strangers = {key: count for key, count in self.counts.items() if key not in self.samples}
         refuse_strangers(strangers, len(self.samples), where=self.where)
         found: dict[str, str] = {}
-        for key, sample in self.samples.items():
+        for key, sample in self.name_images().items():
             # Two images with one sample name are an error only if that sample is read; the digest covers both.
             digest = hashlib.sha256(found.get(sample, "").encode())
             feed_digest(digest, self.sizes[key])
@@ -278,10 +280,29 @@ class _Index:
             found[sample] = digest.hexdigest()[:16]
         return found
 
+    def name_images(self) -> dict[Any, str]:
+        """Return image id -> sample, or the whole file name if files in several folders have that name."""
+        files: dict[str, set[str]] = {}
+        for key, sample in self.samples.items():
+            files.setdefault(sample, set()).add(self.file_names[key])
+        return {
+            key: sample if len(files[sample]) == 1 else self.file_names[key] for key, sample in self.samples.items()
+        }
+
+    def name_values(self) -> dict[str, dict[str, str]]:
+        """Return column -> sample -> text; of two images with one name, the first counts."""
+        names = self.name_images()
+        found: dict[str, dict[str, str]] = {}
+        for column, texts in self.values.items():
+            own = found.setdefault(column, {})
+            for key, text in texts.items():
+                own.setdefault(names[key], text)
+        return found
+
     def name_categories(self) -> dict[str, str]:
         """Return sample -> category names of its annotations, as described in `index_coco`."""
         found: dict[str, str] = {}
-        for key, sample in self.samples.items():
+        for key, sample in self.name_images().items():
             names = {self.names.get(one, as_text(one)) for one in self.categories.get(key, set())}
             found.setdefault(sample, "+".join(sorted(names)))
         return found

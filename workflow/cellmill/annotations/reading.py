@@ -12,7 +12,11 @@ from cellmill.annotations.instance import AnnotationSettings, Instance
 def open_table(annotations: AnnotationSettings, *, samples: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
     """Read the entries of a shard's samples from the file that all samples share; None for other formats."""
     read = _function_of(annotations, "table_reader")
-    return None if read is None else read(annotations, samples=[row["sample"] for row in samples])
+    if read is None:
+        return None
+    names = {row["sample"]: row.get("entry", row["sample"]) for row in samples}
+    table = read(annotations, samples=list(names.values()))
+    return {sample: table[name] for sample, name in names.items() if name in table}
 
 
 def has_annotation(row: Mapping[str, Any], *, table: Mapping[str, Any] | None) -> bool:

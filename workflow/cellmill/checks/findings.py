@@ -128,6 +128,31 @@ def compare_annotations(
     return [_finding("note", text, advice, where=dataset) for text, advice in said]
 
 
+def describe_files(dataset: str, files: Mapping[str, Any]) -> list[str]:
+    """Return a line on the files that are read and left out, or nothing for a simulation.
+
+    Parameters
+    ----------
+    dataset : str
+        Name of the dataset.
+    files : mapping
+        Numbers of files: images, annotations, excluded, orphans (annotation files of no image), others (further files
+        in the folders of the images), and names of others in `examples`.
+    """
+    if not files:
+        return []
+    line = f"{dataset}: files: {files['images']} of images and {files['annotations']} of annotations are read"
+    left = []
+    shown = _name(files["examples"]) + (", …" if files["others"] > SHOWN_SAMPLES else "")
+    if files["excluded"]:
+        left.append(f"{files['excluded']} that match exclude")
+    if files["others"]:
+        left.append(f"{files['others']} others beside the images ({shown})")
+    if files["orphans"]:
+        left.append(f"{files['orphans']} of annotations without an image")
+    return [line + ("; left out: " + ", ".join(left) if left else "")]
+
+
 def describe(
     dataset: str,
     *,

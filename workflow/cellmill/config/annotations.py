@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.closed import Closed
+from cellmill.config.patterns import check_pattern
 
 # Keys that only some formats use
 KEYS_OF_FORMATS = frozenset(key for facts in ANNOTATION_FORMATS.values() for key in facts["keys"])
@@ -31,7 +32,15 @@ class Annotations(Closed):
         default=None,
         min_length=1,
         description="Pattern of the annotation files with the same {sample}, {sequence} and {frame} as in `images`. "
-        "Frames are matched by number, so t1 and t001 agree. Required for formats without a table.",
+        "Frames are matched by number, so t1 and t001 agree. A file that fits several images belongs to the one with "
+        "the longest name. Required for formats without a table.",
+    )
+    frame_offset: int | None = Field(
+        default=None,
+        description="Number of an annotation file minus the number of its image: -1 if images are numbered from 1 and "
+        "annotation files from 0. Applies to {frame}, without {frame} to the last number of {sample}, and with a table "
+        "to the last number of the names in it. Default: the numbers are equal, and an error is reported if all are "
+        "shifted by the same amount. 0: the numbers are equal without this check.",
     )
     order: Literal["row", "column"] | None = Field(
         default=None,
@@ -104,6 +113,11 @@ class Annotations(Closed):
         "train nor score. empty: treat as images without objects. Default: unlabelled for ctc, error for other "
         "formats.",
     )
+
+    @field_validator("path", "tracks", "markers", "ignore")
+    @classmethod
+    def _patterns_are_sound(cls, pattern: str | None) -> str | None:
+        return None if pattern is None else check_pattern(pattern)
 
     @model_validator(mode="after")
     def _fill_in_what_follows_from_the_format(self) -> Self:

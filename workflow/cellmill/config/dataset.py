@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cellmill.config.annotations import Annotations
 from cellmill.config.closed import Closed
+from cellmill.config.patterns import check_pattern
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.config.preprocess import Preprocess
 from cellmill.config.preset import ModelPreset
@@ -17,8 +18,6 @@ from cellmill.config.report import Report
 from cellmill.config.simulate import Simulate
 from cellmill.declared import read_declaration
 
-# A part of a path that a pattern names, such as {sample}
-WILDCARD = r"\{([A-Za-z_][A-Za-z0-9_]*)\}"
 MODEL_SUFFIX: str = read_declaration("exports/model_file.py", "MODEL_SUFFIX")
 NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9_+-]*"
 Name = Annotated[str, Field(pattern=rf"^{NAME_PATTERN}$")]
@@ -56,11 +55,29 @@ class Split(Closed):
     )
     table: str | None = Field(
         None,
-        description="CSV with the columns sample and split (train, validation, test), which freezes the split.",
+        description="CSV with the columns sample and split (train, validation, test), which freezes the split. Without "
+        "training it may contain test images only.",
     )
     seed: int = Field(
         0, ge=0, description="A different number gives a different split. The training seed does not affect the split."
     )
+
+    def wrong_parts(self, *, trains: bool) -> list[str]:
+        """List the parts that are empty although they are needed, one message for each."""
+        if self.folds is not None or self.table is not None:
+            return []
+        needs = _WHY_PART if trains else {"test": _WHY_PART["test"]}
+        return [
+            f"expected a {part} share above 0, found {getattr(self, part):g}. Raise split.{part}, because {part} "
+            f"images are needed to {why}"
+            for part, why in needs.items()
+            if getattr(self, part) <= 0
+        ]
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether the config sets parts; otherwise a dataset that trains nothing has test images only."""
+        return bool(self.model_fields_set & {"train", "validation", "test", "folds", "by", "gap", "table"})
 
     @model_validator(mode="after")
     def _parts_make_a_whole(self) -> "Split":
@@ -70,12 +87,6 @@ class Split(Closed):
                 raise ValueError(
                     f"expected train + validation + test to be 1, found {total:g}. Change one of the three"
                 )
-            for part in ("train", "validation", "test"):
-                if getattr(self, part) <= 0:
-                    raise ValueError(
-                        f"expected a {part} share above 0, found {getattr(self, part):g}. Raise it, because {part} "
-                        "images are needed to " + _WHY_PART[part]
-                    )
         chosen = {key for key in ("folds", "group_by", "stratify") if getattr(self, key) is not None}
         if self.by == "blocks" and chosen:
             found = " and ".join(sorted(chosen))
@@ -203,7 +214,15 @@ class Dataset(Closed):
     images: str | None = Field(
         None,
         description="Pattern of the image files. {sample}, {sequence}, {frame} and wildcards with your own names mark "
-        "parts of a path; * matches any text within a name. Relative to the working directory.",
+        "parts of a path; * matches any text within a name, and **/ folders of any depth. Relative to the working "
+        "directory. If files in different folders have the same name, samples are named by the wildcards of their "
+        "folders as well, such as A_001 for {well}/{sample}.png.",
+    )
+    exclude: list[Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=list,
+        description="Patterns of files that `images` matches but that are not images of this dataset, such as "
+        '"data/*_cp_masks.png". A pattern without a folder applies to file names. One pattern may be given without a '
+        "list.",
     )
     simulate: Simulate | None = Field(None, description="Simulate the images instead of reading them.")
     annotations: Annotations | None = Field(
@@ -223,7 +242,11 @@ class Dataset(Closed):
     preprocess: Preprocess = Field(
         default_factory=Preprocess, description="Channel, background subtraction and image size."
     )
-    split: Split = Field(default_factory=Split, description="Images for training, validation and testing.")
+    split: Split = Field(
+        default_factory=Split,
+        description="Images for training, validation and testing. "
+        "If all models are trained models (apply) and no part is set here, all annotated images are test images.",
+    )
     models: list[ModelEntry] = Field(
         default_factory=lambda: [ModelEntry(preset="default")],
         min_length=1,
@@ -251,13 +274,17 @@ class Dataset(Closed):
     @field_validator("images")
     @classmethod
     def _pattern_is_sound(cls, pattern: str | None) -> str | None:
-        if pattern is not None:
-            stripped = re.sub(WILDCARD, "", pattern)
-            if "{" in stripped or "}" in stripped:
-                raise ValueError(
-                    f"expected wildcards such as {{sample}}, found unmatched braces in {pattern!r}. Close each brace"
-                )
-        return pattern
+        return None if pattern is None else check_pattern(pattern)
+
+    @field_validator("exclude", mode="before")
+    @classmethod
+    def _one_pattern_is_a_list(cls, patterns: Any) -> Any:
+        return [patterns] if isinstance(patterns, str) else patterns
+
+    @field_validator("exclude")
+    @classmethod
+    def _excluded_patterns_are_sound(cls, patterns: list[str]) -> list[str]:
+        return [check_pattern(pattern) for pattern in patterns]
 
     @model_validator(mode="after")
     def _one_source(self) -> "Dataset":
@@ -277,6 +304,9 @@ class Dataset(Closed):
                     f"expected annotations to train {', '.join(trained)} on, found none. Add annotations, "
                     "or use only models with apply"
                 )
+        trains = any(entry.apply is None for entry in self.models)
+        if wrong := self.split.wrong_parts(trains=trains):
+            raise ValueError(wrong[0])
         names = [entry.run_name for entry in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(

@@ -104,12 +104,13 @@ def digest_store(path: Path) -> str:
 
 
 def stamp_store(path: Path) -> str:
-    """Compute a digest of the names, sizes and times of these chunks; while it is unchanged, skip reading them."""
+    """Compute a digest of names, sizes and times of these files; while it is unchanged, they need not be read."""
     array = path / _multiscales(path)["datasets"][0]["path"]
+    metadata = [path / name for name in METADATA_FILES if (path / name).is_file()]
     entries = []
-    for file in sorted(array.rglob("*")):
+    for file in [*metadata, *sorted(array.rglob("*"))]:
         stat = file.stat()
-        entries.append(f"{file.relative_to(array).as_posix()} {stat.st_size} {stat.st_mtime_ns}")
+        entries.append(f"{file.relative_to(path).as_posix()} {stat.st_size} {stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(entries).encode()).hexdigest()[:16]
 
 

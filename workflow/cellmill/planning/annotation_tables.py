@@ -12,28 +12,56 @@ from cellmill.annotations.coco import index_coco
 from cellmill.annotations.table import find_columns, strip_suffix
 from cellmill.shards import atomic_path, file_digest
 
-CACHE_VERSION = 3
+CACHE_VERSION = 4
+# between the different values of a column in the rows of one image
+SEPARATOR = "\x1f"
+SHOWN_VALUES = 3
 
 
 class TableIndex:
     """Digest and first values of each sample in an annotation table, for use in the sample table."""
 
-    def __init__(self, digests: dict[str, str], values: dict[str, dict[str, str]], columns: list[str]) -> None:
+    def __init__(
+        self,
+        digests: dict[str, str],
+        values: dict[str, dict[str, str]],
+        columns: list[str],
+        paths: dict[str, str] | None = None,
+    ) -> None:
         self._digests = digests
         self._values = values
         self.columns = columns
+        # name of an entry -> path as written in the table
+        self.entries = {name: name for name in digests} if paths is None else paths
+        self._names: dict[str, str] = {}
+
+    def tie(self, names: Mapping[str, str]) -> None:
+        """Set the names of the entries of samples, which otherwise have the names of the samples."""
+        self._names = dict(names)
 
     def others(self, samples: set[str]) -> list[str]:
         """List the images that the table annotates but that are not samples."""
-        return sorted(set(self._digests) - samples)
+        return sorted(set(self._digests) - {self._names.get(sample, sample) for sample in samples})
 
     def digest(self, sample: str) -> str:
         """Return the digest of a sample's rows, "" without rows."""
-        return self._digests.get(sample, "")
+        return self._digests.get(self._names.get(sample, sample), "")
 
     def value(self, sample: str, column: str) -> str:
-        """Return a column's value in the first row of a sample, "" without rows."""
-        return self._values[column].get(sample, "")
+        """Return a column's value in the rows of a sample, "" without rows."""
+        return self._values[column].get(self._names.get(sample, sample), "")
+
+    def explain_several(self, samples: Sequence[str], column: str) -> str:
+        """Return a message if the rows of an image have different values in a column, "" otherwise."""
+        several = {name: value.split(SEPARATOR) for name in samples if SEPARATOR in (value := self.value(name, column))}
+        if not several:
+            return ""
+        shown = [f"{name} ({', '.join(values[:SHOWN_VALUES])})" for name, values in several.items()]
+        return (
+            f"expected one value of {column!r} for all rows of an image, found several in {len(several)} of "
+            f"{len(samples)} images, such as {'; '.join(shown[:SHOWN_VALUES])}. The value is that of the whole image: "
+            "remove this key, or give all rows of an image the same value"
+        )
 
 
 def index_table(
@@ -53,7 +81,7 @@ def index_table(
     samples : set of str
         Names of the samples; the table may contain them with a file suffix.
     value_columns : sequence of str
-        Columns whose value is the same in all rows of a sample: class, group.
+        Columns whose values are kept: class, group, stratum. They should be the same in all rows of a sample.
     cache_dir : Path
         Folder of the cache.
     where : str
@@ -86,20 +114,25 @@ def index_table(
     if cache.is_file():
         content = json.loads(cache.read_text())
         if content["stamp"] == stamp:
-            return TableIndex(content["digests"], content["values"], content["columns"])
+            return _index_of(content)
         if content["stamp"][0] == stamp[0] and content["file"] == file_digest(path):
             content["stamp"] = stamp  # touched, not changed
             _store(cache, content)
-            return TableIndex(content["digests"], content["values"], content["columns"])
+            return _index_of(content)
     content = {"stamp": stamp, "file": file_digest(path)}
     if section["format"] == "coco":
         digests, values, columns = index_coco(path, where=where)
+        content["paths"] = {name: values["file_name"][name] for name in digests}
         content.update({"digests": digests, "values": _pick(values, value_columns, columns, path, where=where)})
         content["columns"] = columns
     else:
         content.update(_index_csv(path, names=names, samples=samples, value_columns=value_columns, where=where))
     _store(cache, content)
-    return TableIndex(content["digests"], content["values"], content["columns"])
+    return _index_of(content)
+
+
+def _index_of(content: Mapping[str, Any]) -> TableIndex:
+    return TableIndex(content["digests"], content["values"], content["columns"], content.get("paths"))
 
 
 def missing_table(path: str, *, where: str) -> str:
@@ -165,7 +198,7 @@ def _read(
         for sample, rows in groups.groups.items()
     }
     values = {
-        column: {str(sample): str(value) for sample, value in groups[column].first().items()}
+        column: {str(sample): SEPARATOR.join(filter(None, dict.fromkeys(texts))) for sample, texts in groups[column]}
         for column in value_columns
     }
     return {"digests": digests, "values": values, "columns": every}

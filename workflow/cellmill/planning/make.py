@@ -18,6 +18,7 @@ from cellmill.planning.refusals import contradictions, likes_of_folds
 from cellmill.planning.runs import Run, resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
+from cellmill.planning.seen_images import keep_seen_images
 from cellmill.planning.validation import other_mistakes, validate_config, wrong_likes
 from cellmill.provenance import canonical, digest_of
 from cellmill.shards import atomic_path
@@ -46,23 +47,26 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     mistakes += wrong_exports(config, runs)
     samples: dict[str, list[Sample]] = {}
     remarks: list[str] = []
+    files: dict[str, dict[str, Any]] = {}
     for name, dataset in config.datasets.items():
         try:
             if name in damaged:
                 continue
-            rows, said = scan_dataset(name, dataset, images_per_job=config.images_per_job, cache_dir=cache_dir)
+            scan = scan_dataset(name, dataset, images_per_job=config.images_per_job, cache_dir=cache_dir)
         except SampleError as error:
             mistakes += error.mistakes
         except ValueError as error:
             mistakes.append(str(error))
         else:
-            samples[name] = rows
-            remarks += said
+            samples[name] = scan.samples
+            remarks += scan.remarks
+            files[name] = scan.files
+    remarks += keep_seen_images(config, runs, samples)
     mistakes += wrong_likes(config, names=sections if isinstance(sections, Mapping) else ())
     preprocess = _preprocess_sections(config)
     if not mistakes:
         mistakes += _adopt_preprocessing(config, runs, preprocess)
-    plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks)
+    plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks, files=files)
     if not mistakes:
         mistakes += contradictions(plan)
     if mistakes:
@@ -120,6 +124,7 @@ def freeze(plan: Plan, raw: Mapping[str, Any], *, cache_dir: Path = CACHE_DIR) -
     content = {
         "samples": {name: dump_samples(rows) for name, rows in plan.samples.items()},
         "remarks": plan.remarks,
+        "files": plan.files,
     }
     with atomic_path(_frozen_path(raw, cache_dir)) as partial:
         partial.write_text(json.dumps(content))
@@ -142,7 +147,14 @@ def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_D
     preprocess = _preprocess_sections(config)
     _adopt_preprocessing(config, runs, preprocess)
     samples = {name: load_samples(text) for name, text in content["samples"].items()}
-    return Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=content["remarks"])
+    return Plan(
+        config=config,
+        runs=runs,
+        samples=samples,
+        preprocess=preprocess,
+        remarks=content["remarks"],
+        files=content["files"],
+    )
 
 
 def _frozen_path(raw: Mapping[str, Any], cache_dir: Path) -> Path:

@@ -1,15 +1,20 @@
-"""Path patterns: {name} marks a part of a path, * matches anything within a name."""
+"""Path patterns: {name} marks a part of a path, * matches anything within a name, **/ folders of any depth."""
 
 import glob
 import re
-from collections.abc import Iterator
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from cellmill.config.dataset import WILDCARD
+from cellmill.config.patterns import WILDCARD
 from cellmill.images.ome_zarr import is_store
 
-# Where the text of a pattern is open: a wildcard or a star
-PLACES = re.compile(rf"{WILDCARD}|\*")
+# Where the text of a pattern is open: a wildcard, folders of any depth, or a star
+PLACES = re.compile(rf"{WILDCARD}|\*\*/|\*")
+# Characters with a meaning in other programs that stand for themselves here
+LITERAL_SIGNS = re.compile(r"[?\[]")
+# Files that operating systems write on their own
+SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
 
 
 def wildcards_of(pattern: str) -> list[str]:
@@ -27,7 +32,9 @@ def pattern_regex(pattern: str) -> re.Pattern[str]:
         text += re.escape(pattern[position : match.start()])
         position = match.end()
         name = match.group(1)
-        if name is None:
+        if match.group() == "**/":
+            text += r"(?:[^/]+/)*"
+        elif name is None:
             text += r"[^/]*"
         elif name in seen:
             text += f"(?P={name})"
@@ -50,12 +57,10 @@ def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
     ValueError
         If one of them is a broken symbolic link.
     """
-    literals = PLACES.sub("\0", pattern).split("\0")
-    globbed = "*".join(map(glob.escape, literals))
     regex = pattern_regex(pattern)
-    for path in sorted(glob.iglob(globbed)):
+    for path in sorted(set(glob.iglob(glob_of(pattern), recursive="**/" in pattern))):
         match = regex.fullmatch(path)
-        if not match:
+        if not match or Path(path).name in SYSTEM_FILES:
             continue
         refuse_dangling(path)
         if Path(path).is_file() or is_store(Path(path)):
@@ -77,12 +82,50 @@ def refuse_dangling(path: str) -> None:
         )
 
 
-def fill_pattern(pattern: str, values: dict[str, str]) -> str:
-    """Replace the wildcards of a pattern by values, which are escaped for glob if the pattern contains a star."""
-    is_glob = "*" in pattern
-    return re.sub(
-        WILDCARD, lambda match: glob.escape(values[match.group(1)]) if is_glob else values[match.group(1)], pattern
+def glob_of(pattern: str, values: Mapping[str, str] | None = None) -> str:
+    """Convert a pattern to a glob pattern: wildcards become their values, or * without values."""
+
+    def open_text(match: re.Match[str]) -> str:
+        if match.group(1) is None:
+            return match.group()
+        return "*" if values is None else glob.escape(values[match.group(1)])
+
+    text, position = "", 0
+    for match in PLACES.finditer(pattern):
+        text += glob.escape(pattern[position : match.start()]) + open_text(match)
+        position = match.end()
+    return text + glob.escape(pattern[position:])
+
+
+def fill_pattern(pattern: str, values: Mapping[str, str]) -> str:
+    """Replace the wildcards of a pattern by values; if the pattern contains a star, the result is a glob pattern."""
+    if "*" in pattern:
+        return glob_of(pattern, values)
+    return re.sub(WILDCARD, lambda match: values[match.group(1)], pattern)
+
+
+def is_matched(path: str, patterns: Sequence[str]) -> bool:
+    """Check whether one of several patterns matches a path; a pattern without a folder is compared with its name."""
+    path = path.removeprefix("./")
+    return any(
+        pattern_regex(pattern.removeprefix("./")).fullmatch(path if "/" in pattern else path.rsplit("/", 1)[-1])
+        for pattern in patterns
     )
+
+
+def hint_at_signs(pattern: str) -> str:
+    """Return a hint for a message if a pattern contains ? or [ ], which stand for themselves; else an empty text."""
+    if not LITERAL_SIGNS.search(pattern):
+        return ""
+    return " In patterns, ? and [...] stand for themselves: write * or a wildcard such as {sample} in their place."
+
+
+def existing_form(pattern: str) -> str:
+    """Return a pattern in the Unicode form (composed or decomposed) in which its files exist, if there are any."""
+    forms = dict.fromkeys([pattern, *(unicodedata.normalize(form, pattern) for form in ("NFC", "NFD"))])
+    if len(forms) == 1:
+        return pattern
+    return next((form for form in forms if any(find_files(form))), pattern)
 
 
 def fixed_folder(pattern: str) -> Path:

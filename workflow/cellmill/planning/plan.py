@@ -4,7 +4,7 @@ The main process makes it once; job processes rebuild it from the frozen sample 
 Job settings are plain values in canonical form and contain only what the job uses, because any change reruns the job.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -32,6 +32,8 @@ class Plan:
     samples: dict[str, list[Sample]]
     preprocess: dict[str, dict[str, Any]]
     remarks: list[str]
+    # dataset -> numbers of files that are read and left out
+    files: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     # ---- names -----------------------------------------------------------------------------------
 

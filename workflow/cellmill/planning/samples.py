@@ -4,17 +4,15 @@ The main process makes it once, from the file system, and freezes it; jobs read 
 Functions here take plain values and never the config model.
 """
 
-import glob
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from cellmill.planning.annotation_tables import TableIndex
-from cellmill.planning.patterns import fill_pattern, find_files, fixed_folder, refuse_dangling, wildcards_of
+from cellmill.planning.frame_numbers import frame_number, has_seconds
+from cellmill.planning.patterns import find_files, fixed_folder, hint_at_signs, is_matched, wildcards_of
 from cellmill.planning.splits import assign_splits
 from cellmill.shards import assign_shards
 
@@ -40,6 +38,8 @@ class Sample:
     split: str = ""
     shard: str = ""
     rows_digest: str = ""
+    # name of its entry in a shared annotation table, where that is not the sample's name
+    entry: str = ""
     # position in a stack: [axis, position or projection, size] for each of its axes
     plane: list[list[Any]] = field(default_factory=list)
     # whether its annotation is a stack of the same planes
@@ -60,7 +60,7 @@ class Sample:
             "class": self.class_name,
         }
         # Fields that most images lack are left out when empty, so that the settings contain only what is needed.
-        for name in ("rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest"):
+        for name in ("rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "image_digest"):
             if value := getattr(self, name):
                 row[name] = value
         return row
@@ -78,7 +78,7 @@ class SampleError(ValueError):
         super().__init__("\n".join(mistakes))
 
 
-def scan_images(pattern: str, *, where: str) -> list[Found]:
+def scan_images(pattern: str, *, where: str, exclude: Sequence[str] = ()) -> list[Found]:
     """Find the images that match a pattern, and derive the sample names.
 
     Parameters
@@ -87,11 +87,14 @@ def scan_images(pattern: str, *, where: str) -> list[Found]:
         Path with wildcards.
     where : str
         Key path of the pattern in the config, for messages.
+    exclude : sequence of str
+        Patterns of files that are left out.
 
     Returns
     -------
     list of tuple
-        Sample (path and names only) and the text of its wildcards, in natural order of the names.
+        Sample (path and names only) and the text of its wildcards, in natural order of the names. If names occur in
+        several folders, they begin with the wildcards of the folders.
 
     Raises
     ------
@@ -104,28 +107,38 @@ def scan_images(pattern: str, *, where: str) -> list[Found]:
             [
                 f"{where}: expected a folder {folder}, found none. "
                 f"Check the path, which is relative to the working directory{_nearest_folder(folder)}."
+                f"{hint_at_signs(pattern)}"
             ]
         )
-    found = [(_named(path, values, pattern, where), values) for path, values in find_files(pattern)]
+    matched = list(find_files(pattern))
+    paths = [(path, values) for path, values in matched if not is_matched(path, exclude)]
+    if matched and not paths:
+        raise SampleError(
+            [
+                f"{where}: expected images that are not excluded, found {len(matched)} files that match {pattern!r}, "
+                f"all of which match exclude ({', '.join(exclude)}). Narrow exclude."
+            ]
+        )
+    found = _name_folders([(_named(path, values, where), values) for path, values in paths], pattern=pattern)
     if not found:
         raise SampleError(
             [
                 f"{where}: expected files that match {pattern!r}, found none. {folder} contains "
-                f"{_listing(folder)}. Check folders and suffix, including upper and lower case."
+                f"{_listing(folder)}. Check folders and suffix, including upper and lower case.{hint_at_signs(pattern)}"
             ]
         )
-    mistakes = _double_frames(found, where=where)
+    mistakes = [*_double_frames(found, where=where), *_mixed_times(found, where=where)]
     first: dict[str, str] = {}
     for sample, _ in found:
         if sample.sample in first:
             mistakes.append(
                 f"{where}: expected one image per sample, found {first[sample.sample]} and {sample.image} for "
-                f"{sample.sample!r}. Put {{sample}} where the paths differ, or narrow the pattern."
+                f"{sample.sample!r}. {_advise_on_names(pattern)}"
             )
         first.setdefault(sample.sample, sample.image)
         if wrong := _wrong_name(sample.sample):
             mistakes.append(f"{where}: {_printable(sample.image)}: {wrong}. Rename the file.")
-        elif wrong := _wrong_path(sample.image):
+        elif wrong := wrong_path(sample.image):
             mistakes.append(f"{where}: {wrong}")
     if mistakes:
         raise SampleError(mistakes[:20])
@@ -146,37 +159,91 @@ def _double_frames(found: list[Found], *, where: str) -> list[str]:
     return mistakes
 
 
+def _mixed_times(found: list[Found], *, where: str) -> list[str]:
+    """Return a message if some frames are times with seconds and others are not, since their numbers differ in unit."""
+    units = {has_seconds(values["frame"]): values["frame"] for _, values in found if "frame" in values}
+    if len(units) < 2:
+        return []
+    return [
+        f"{where}: expected frames in one unit, found {units[True]} (seconds) and {units[False]}. Rename the files, or "
+        "use separate datasets."
+    ]
+
+
+def _name_folders(found: list[Found], *, pattern: str) -> list[Found]:
+    """Put the wildcards of the folders before the names of all samples if names occur in several folders."""
+    if len({sample.sample for sample, _ in found}) == len(found):
+        return found
+    folder, _, name = pattern.rpartition("/")
+    inside = set(wildcards_of(name))
+    outside = [wildcard for wildcard in wildcards_of(folder) if wildcard not in {*inside, "sample", "frame"}]
+    if not outside or any("frame" in values and "sample" not in values for _, values in found):
+        return found
+    return [
+        (replace(sample, sample="_".join([*(values[wildcard] for wildcard in outside), sample.sample])), values)
+        for sample, values in found
+    ]
+
+
+def _advise_on_names(pattern: str) -> str:
+    folder, _, _ = pattern.rpartition("/")
+    if "*" in folder:
+        return (
+            "Write a wildcard such as {folder} in place of each * in the folders, so that samples are named by their "
+            "folders as well, or narrow the pattern."
+        )
+    return "Put {sample} where the paths differ, or narrow the pattern."
+
+
+def explain_names(found: list[Found], *, where: str) -> list[str]:
+    """Return a remark if samples are named by their folders as well."""
+    renamed = [
+        (sample, name)
+        for sample, values in found
+        if not sample.plane
+        and "frame" not in values
+        and (name := values.get("sample", stem_of(sample.image))) != sample.sample
+    ]
+    if not renamed:
+        return []
+    sample, name = renamed[0]
+    return [
+        f"{where}: files in different folders have the same name, so samples are named by their folders as well, such "
+        f"as {sample.sample} for {sample.image}"
+    ]
+
+
 def natural_key(text: str) -> list[tuple[int, int | str]]:
     """Return a sort key that puts t2 before t10."""
     return [(0, int(part)) if part.isdecimal() else (1, part) for part in re.split(r"(\d+)", text) if part]
 
 
-def _stem(path: str) -> str:
+def stem_of(path: str) -> str:
     """Return a file's name without its suffix; .ome.tif and .ome.zarr count as one suffix."""
     name = Path(path).name
     stem = re.sub(r"\.ome\.(tiff?|zarr)$", "", name, flags=re.IGNORECASE)
     return Path(name).stem if stem == name else stem
 
 
-def _named(path: str, values: Mapping[str, str], pattern: str, where: str) -> Sample:
+def _named(path: str, values: Mapping[str, str], where: str) -> Sample:
     frame = 0
     if "frame" in values:
-        digits = re.search(r"\d+", values["frame"])
-        if digits is None:
+        number = frame_number(values["frame"])
+        if number is None:
             raise SampleError(
                 [
                     f"{where}: {path}: expected a number for {{frame}}, found {values['frame']!r}. Put {{frame}} where "
                     "the number is."
                 ]
             )
-        frame = int(digits.group())
+        frame = number
     sequence = values.get("sequence", "all" if "frame" in values else "")
     if "sample" in values:
         name = values["sample"]
     elif "sequence" in values and "frame" in values:
         name = f"{sequence}_{values['frame']}"
     else:
-        name = _stem(path)
+        name = stem_of(path)
     return Sample(sample=name, image=path, sequence=sequence, frame=frame)
 
 
@@ -191,7 +258,8 @@ def _wrong_name(name: str) -> str:
     return ""
 
 
-def _wrong_path(path: str) -> str:
+def wrong_path(path: str) -> str:
+    """Return a message if a path has characters that tables cannot store, else ""."""
     if not UNPRINTABLE.search(path):
         return ""
     return (
@@ -204,130 +272,6 @@ def _printable(path: str) -> str:
     return UNPRINTABLE.sub(lambda match: repr(match.group())[1:-1], path)
 
 
-def attach_annotations(found: list[Found], *, path: str, many: bool, where: str) -> tuple[list[Sample], list[str]]:
-    """Match annotation files to their images by the wildcards that both paths share.
-
-    Parameters
-    ----------
-    found : list of tuple
-        Samples and wildcards of ``scan_images``.
-    path : str
-        Pattern of the annotation files.
-    many : bool
-        Whether an image has several files (a mask for each object).
-    where : str
-        Key path of the pattern, for messages.
-
-    Returns
-    -------
-    samples : list of Sample
-        A sample without annotation files has an empty list.
-    remarks : list of str
-        A remark on annotation files that belong to no image, if there are any.
-
-    Raises
-    ------
-    SampleError
-        If the pattern has a wildcard that no image has, or an image has several files where one is allowed.
-    """
-    samples, mistakes, used = [], [], set()
-    ties = FileTies(path, found, where=where)
-    for sample, values in found:
-        files, is_stack = ties.files(sample, values)
-        used.update(files)
-        if len(files) > 1 and not many:
-            mistakes.append(
-                f"{where}: expected one file for {sample.sample!r}, found {len(files)} ({files[0]}, {files[1]}, …). "
-                "Narrow the pattern, or use format: mask_folder."
-            )
-        samples.append(replace(sample, annotations=files, is_annotated_as_stack=is_stack))
-    if mistakes:
-        raise SampleError(mistakes[:20])
-    orphans = [] if "*" in path else [file for file, _ in find_files(path) if file not in used]
-    return samples, [_explain_orphans(orphans, where=where)] if orphans else []
-
-
-def attach_extra(samples: list[Sample], found: list[Found], *, name: str, path: str, where: str) -> list[Sample]:
-    """Add one further file to each image that has it, such as the mask of its ignored pixels."""
-    ties = FileTies(path, found, where=where)
-    tied = []
-    for sample, (_, values) in zip(samples, found, strict=True):
-        files, _ = ties.files(sample, values)
-        tied.append(replace(sample, extra={**sample.extra, name: files[0]}) if files else sample)
-    return tied
-
-
-class FileTies:
-    """Lookup of the files of a pattern by the wildcards of an image.
-
-    Raises
-    ------
-    SampleError
-        If the pattern has a wildcard that no image has.
-    """
-
-    def __init__(self, path: str, found: list[Found], *, where: str) -> None:
-        unknown = [name for name in wildcards_of(path) if name != "sample" and name not in found[0][1]]
-        if unknown:
-            raise SampleError(
-                [
-                    f"{where}: expected wildcards of the images, found {{{'}, {'.join(unknown)}}}, which their paths "
-                    f"do not contain. Use the wildcards of images ({', '.join(sorted({*found[0][1], 'sample'}))})."
-                ]
-            )
-        self._path = path
-        self._where = where
-
-    def files(self, sample: Sample, values: Mapping[str, str]) -> tuple[list[str], bool]:
-        """Return the files of a sample, and whether they belong to the whole stack of which it is a plane."""
-        # {sample} is taken from the image file, because a plane of a stack has a different sample name.
-        stem = values.get("sample", _stem(sample.image) if sample.plane else sample.sample)
-        if files := self._fill({**values, "sample": stem}):
-            is_plane = any(isinstance(place, int) for _, place, _ in sample.plane)
-            return files, is_plane and "frame" not in wildcards_of(self._path)
-        if stem != sample.sample and (files := self._fill({**values, "sample": sample.sample})):
-            return files, False
-        if "frame" in wildcards_of(self._path):
-            key = self._key({**values, "sample": stem, "frame": str(sample.frame)})
-            return self._by_number.get(key, []), False
-        return [], False
-
-    def _fill(self, values: Mapping[str, str]) -> list[str]:
-        filled = fill_pattern(self._path, dict(values))
-        if "*" in filled:
-            files = sorted(glob.glob(filled))
-            for file in files:
-                refuse_dangling(file)
-                if wrong := _wrong_path(file):
-                    raise ValueError(f"{self._where}: {wrong}")
-            return files
-        return [filled] if Path(filled).exists() else []
-
-    def _key(self, values: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
-        return tuple(sorted((name, values[name]) for name in wildcards_of(self._path)))
-
-    @cached_property
-    def _by_number(self) -> dict[tuple[tuple[str, str], ...], list[str]]:
-        """Files by their wildcards, with frames compared as numbers: man_seg001 belongs to t1."""
-        files: dict[tuple[tuple[str, str], ...], list[str]] = {}
-        for file, values in find_files(self._path):
-            if digits := re.search(r"\d+", values["frame"]):
-                files.setdefault(self._key({**values, "frame": str(int(digits.group()))}), []).append(file)
-        return files
-
-
-def _explain_orphans(files: list[str], *, where: str) -> str:
-    return (
-        f"{where}: {len(files)} annotation files belong to no image, such as {', '.join(files[:3])}. Check that "
-        "their names match those of the images"
-    )
-
-
-def attach_table(samples: list[Sample], *, index: TableIndex) -> list[Sample]:
-    """Set for each sample the digest of its rows in a shared annotation table ("" without rows)."""
-    return [replace(sample, rows_digest=index.digest(sample.sample)) for sample in samples]
-
-
 def split_samples(
     samples: list[Sample],
     *,
@@ -336,6 +280,7 @@ def split_samples(
     groups: Mapping[str, str],
     strata: Mapping[str, str],
     where: str,
+    needs: Sequence[str],
 ) -> tuple[list[Sample], list[str]]:
     """Assign each labelled sample to a part of the split; the others are predicted only.
 
@@ -345,7 +290,7 @@ def split_samples(
         Samples with `split` and `group`, and remarks for the user.
     """
     chosen = [sample for sample in samples if sample.sample in labelled]
-    sides, remarks = assign_splits(chosen, split=split, groups=groups, strata=strata, where=where)
+    sides, remarks = assign_splits(chosen, split=split, groups=groups, strata=strata, where=where, needs=needs)
     return [
         replace(
             sample,
@@ -354,6 +299,18 @@ def split_samples(
         )
         for sample in samples
     ], remarks
+
+
+def all_test(samples: list[Sample], *, labelled: set[str], groups: Mapping[str, str]) -> list[Sample]:
+    """Make each labelled sample a test image, where nothing is trained; the others are predicted only."""
+    return [
+        replace(
+            sample,
+            split="test" if sample.sample in labelled else UNLABELLED,
+            group=groups.get(sample.sample) or sample.sequence or sample.sample,
+        )
+        for sample in samples
+    ]
 
 
 def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]:
@@ -365,6 +322,12 @@ def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]
         placed = assign_shards(part, [keys[name] for name in members], images_per_job=images_per_job)
         shards.update({name: placed[keys[name]] for name in members})
     return [replace(sample, shard=shards[sample.sample]) for sample in samples]
+
+
+def reassign(samples: list[Sample], parts: Mapping[str, str], *, images_per_job: int) -> list[Sample]:
+    """Change the part of some samples, and assign all samples to shards again."""
+    changed = [replace(sample, split=parts.get(sample.sample, sample.split)) for sample in samples]
+    return shard_samples(changed, images_per_job=images_per_job)
 
 
 def some(names: list[str]) -> str:

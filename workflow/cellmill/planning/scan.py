@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.annotations import Annotations
@@ -13,16 +14,22 @@ from cellmill.images.damage import explain
 from cellmill.images.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.images.png_jpeg import STORE
 from cellmill.planning.annotation_tables import TableIndex, index_table
+from cellmill.planning.file_counts import (
+    count_files,
+    refuse_annotations_as_images,
+    remark_on_companions,
+    remark_on_exclude,
+    remark_on_spelling,
+)
 from cellmill.planning.layout import shard_path
+from cellmill.planning.patterns import existing_form, hint_at_signs
 from cellmill.planning.samples import (
     MAX_NAMED,
-    UNLABELLED,
     Found,
     Sample,
     SampleError,
-    attach_annotations,
-    attach_extra,
-    attach_table,
+    all_test,
+    explain_names,
     scan_images,
     shard_samples,
     some,
@@ -30,6 +37,8 @@ from cellmill.planning.samples import (
 )
 from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
+from cellmill.planning.table_ties import tie_entries
+from cellmill.planning.ties import attach_annotations, attach_extra
 from cellmill.shards import atomic_path
 from cellmill.simulation.sequence_names import name_truth
 
@@ -37,9 +46,16 @@ MAX_MISTAKES = 20
 TRACK_TABLES = ("man_track.txt", "res_track.txt")
 
 
-def scan_dataset(
-    name: str, dataset: Dataset, *, images_per_job: int, cache_dir: Path
-) -> tuple[list[Sample], list[str]]:
+@dataclass(frozen=True)
+class Scan:
+    """Samples of a dataset, remarks for the user, and numbers of files for the first line of the check."""
+
+    samples: list[Sample]
+    remarks: list[str]
+    files: dict[str, Any]
+
+
+def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir: Path) -> Scan:
     """List the images of a dataset with the information that the plan needs about each.
 
     Parameters
@@ -55,10 +71,9 @@ def scan_dataset(
 
     Returns
     -------
-    samples : list of Sample
-        Assigned to parts of the split and to shards.
-    remarks : list of str
-        Remarks for the user on the split and on annotations without an image.
+    Scan
+        Samples assigned to parts of the split and to shards, remarks on files, split and annotations without an image,
+        and the numbers of files (`count_files`), empty for a simulation.
 
     Raises
     ------
@@ -66,38 +81,42 @@ def scan_dataset(
         If there are mistakes in patterns, names, annotations or the split.
     """
     where = f"datasets.{name}"
+    remarks: list[str] = []
     if dataset.simulate is not None:
         found = _simulated(dataset.simulate)
     else:
-        assert dataset.images is not None
-        found = scan_images(dataset.images, where=f"{where}.images")
-        found = expand_stacks(found, stack=dataset.stack.model_dump(mode="json"), where=where)
+        found, remarks = _find_images(dataset, where=where)
     samples = digest_stores([sample for sample, _ in found], cache_dir=cache_dir)
-    remarks: list[str] = []
     index: TableIndex | None = None
     section = dataset.annotations
+    orphans: list[str] = []
     if section is not None and section.table is not None:
         columns = _table_columns(dataset, found[0][1])
-        index = index_table(
-            section.model_dump(mode="json"),
-            samples={sample.sample for sample in samples},
-            value_columns=columns,
-            cache_dir=cache_dir,
-            where=f"{where}.annotations.table",
+        samples, index, said = _attach_table(
+            samples, section=section, columns=columns, cache_dir=cache_dir, where=f"{where}.annotations.table"
         )
-        samples = attach_table(samples, index=index)
-        if others := index.others({sample.sample for sample in samples}):
-            remarks.append(
-                f"{where}.annotations.table: {len(others)} images of the table have no image file, such as "
-                f"{some(others[:MAX_NAMED])}. Check that the names match; ignore this if the images are "
-                "stored elsewhere"
-            )
+        remarks += said
     elif section is not None and section.path is not None:
         many = ANNOTATION_FORMATS[section.format]["files"] == "several"
-        tied, remarks = attach_annotations(found, path=section.path, many=many, where=f"{where}.annotations.path")
-        samples = [replace(new, image_digest=old.image_digest) for new, old in zip(tied, samples, strict=True)]
+        path, place = existing_form(section.path), f"{where}.annotations.path"
+        attached = attach_annotations(found, path=path, many=many, where=place, frame_offset=section.frame_offset)
+        remarks += [*attached.remarks, *remark_on_spelling(path, exclude=dataset.exclude, where=place)]
+        samples = [
+            replace(new, image_digest=old.image_digest) for new, old in zip(attached.samples, samples, strict=True)
+        ]
+        orphans = attached.orphans
     if section is not None:
         samples = _attach_extra(samples, found, section=section, where=f"{where}.annotations")
+    files: dict[str, Any] = {}
+    if dataset.images is not None:
+        refuse_annotations_as_images(samples, path=None if section is None else section.path, where=where)
+        files = count_files(
+            samples,
+            images=existing_form(dataset.images),
+            exclude=dataset.exclude,
+            orphans=orphans,
+            table=None if section is None else section.table,
+        )
     labelled = _labelled(samples, dataset, where=where)
 
     def values_of(key: str | None, option: str) -> dict[str, str]:
@@ -107,23 +126,73 @@ def scan_dataset(
     samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
     strata_key = dataset.split.stratify
     strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
-    if all(entry.apply is not None for entry in dataset.models) and len(labelled) < len(PARTS):
-        # Nothing is trained or chosen here, so labelled images too few for a split are all test images.
-        samples = [replace(sample, split="test" if sample.sample in labelled else UNLABELLED) for sample in samples]
+    groups = values_of(dataset.split.group_by, "split.group_by")
+    trains = any(entry.apply is None for entry in dataset.models)
+    split = dataset.split.model_dump(mode="json")
+    is_table = dataset.split.table is not None
+    if not trains and not is_table and (not dataset.split.is_chosen or len(labelled) < len(PARTS)):
+        samples = all_test(samples, labelled=labelled, groups=groups)
     else:
         samples, said = split_samples(
             samples,
             labelled=labelled,
-            split=dataset.split.model_dump(mode="json"),
-            groups=values_of(dataset.split.group_by, "split.group_by"),
+            split=split,
+            groups=groups,
             strata=strata,
             where=f"{where}.split",
+            needs=PARTS if trains else (),
         )
         remarks += said
     samples = shard_samples(samples, images_per_job=images_per_job)
     if dataset.simulate is not None:
         samples = [_place_simulated(row, dataset.simulate, dataset=name) for row in samples]
-    return samples, remarks
+    return Scan(samples, remarks, files)
+
+
+def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str]]:
+    """List the images of the pattern of a dataset and the planes of stacks, with remarks."""
+    assert dataset.images is not None
+    pattern, place = existing_form(dataset.images), f"{where}.images"
+    found = scan_images(pattern, where=place, exclude=dataset.exclude)
+    remarks = [
+        *explain_names(found, where=place),
+        *remark_on_companions(found, where=place),
+        *remark_on_spelling(pattern, exclude=dataset.exclude, where=place),
+        *remark_on_exclude(pattern, exclude=dataset.exclude, where=where),
+    ]
+    return expand_stacks(found, stack=dataset.stack.model_dump(mode="json"), where=where), remarks
+
+
+def _attach_table(
+    samples: list[Sample], *, section: Annotations, columns: list[str], cache_dir: Path, where: str
+) -> tuple[list[Sample], TableIndex, list[str]]:
+    """Set for each sample the digest of its rows in a shared annotation table ("" without rows) and its name there."""
+    index = index_table(
+        section.model_dump(mode="json"),
+        samples={sample.sample for sample in samples},
+        value_columns=columns,
+        cache_dir=cache_dir,
+        where=where,
+    )
+    ties = tie_entries(samples, index.entries, where=where, frame_offset=section.frame_offset)
+    index.tie(ties.names)
+    remarks = []
+    if ties.respelt:
+        remarks.append(
+            f"{where}: {len(ties.respelt)} names of images and of entries agree in another Unicode form only, as macOS "
+            f"and Windows write accents, such as {some(ties.respelt[:1])}. They were matched"
+        )
+    if others := index.others({sample.sample for sample in samples}):
+        remarks.append(
+            f"{where}: {len(others)} images of the table have no image file, such as "
+            f"{some(others[:MAX_NAMED])}. Check that the names match; ignore this if the images are "
+            "stored elsewhere"
+        )
+    tied = [
+        replace(sample, rows_digest=index.digest(sample.sample), entry=ties.lookups.get(sample.sample, ""))
+        for sample in samples
+    ]
+    return tied, index, remarks
 
 
 def _simulated(simulate: Simulate) -> list[Found]:
@@ -152,7 +221,9 @@ def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotat
     """Add ignored pixels, CTC markers and track tables to their images, including a track table beside the masks."""
     for name in ("ignore", "markers", "tracks"):
         if path := getattr(section, name):
-            samples = attach_extra(samples, found, name=name, path=path, where=f"{where}.{name}")
+            offset = section.frame_offset if name != "tracks" else None
+            path = existing_form(path)
+            samples = attach_extra(samples, found, name=name, path=path, where=f"{where}.{name}", frame_offset=offset)
             if not any(name in sample.extra for sample in samples):
                 raise ValueError(
                     f"{where}.{name}: expected files that match {path!r}, found none. Check folders and suffix."
@@ -209,11 +280,14 @@ def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str
         raise ValueError(
             f"{where}.annotations: expected annotations of the images (such as {some([s.sample for s in samples])}), "
             f"found none in {source}. Check that the names match, because {{sample}} links images and annotations."
+            f"{hint_at_signs(section.path or '')}"
         )
     if lack and section.missing == "error":
+        companions = remark_on_companions([(sample, {}) for sample in samples], where="")
         raise ValueError(
             f"{where}.annotations: expected annotations of every image, found none for {some(lack)} "
             f"({len(lack)} of {len(samples)}). Add them, or set missing: unlabelled or empty."
+            + "".join(f"{remark.removeprefix(':')}." for remark in companions)
         )
     return have if section.missing == "unlabelled" else {sample.sample for sample in samples}
 
@@ -232,6 +306,8 @@ def _values_of(key: str | None, *, found: list[Found], index: TableIndex | None,
     if key in found[0][1]:
         return {sample.sample: values[key] for sample, values in found}
     if index is not None and key in index.columns:
+        if several := index.explain_several([sample.sample for sample, _ in found], key):
+            raise ValueError(f"{where}: {several}.")
         return {sample.sample: index.value(sample.sample, key) for sample, _ in found}
     known = sorted({*found[0][1], *(index.columns if index else [])})
     raise ValueError(

@@ -19,7 +19,8 @@ from cellmill.provenance import canonical
 
 # Fields of a sample that are needed by the stages that read annotations
 ANNOTATED_COLUMNS = (
-    "sample", "image", "annotations", "frame", "rows_digest", "plane", "is_annotated_as_stack", "extra", "image_digest",
+    "sample", "image", "annotations", "frame", "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra",
+    "image_digest",
 )  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def check_shard_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]
     settings = rasterize_settings(plan, dataset, shard)
     return {
         **settings,
-        "samples": _columns(plan.rows(dataset, shard), *ANNOTATED_COLUMNS, "sequence"),
+        "samples": _annotated_rows(plan, dataset, shard, "sequence"),
         "channel": plan.preprocess[dataset]["channel"],
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
     }
@@ -92,6 +93,7 @@ def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "dataset": dataset,
         "parts": {shard: _part_of_shard(plan, dataset, shard) for shard in plan.shards(dataset)},
         "remarks": _remarks(plan, dataset),
+        "files": plan.files.get(dataset, {}),
     }
 
 
@@ -115,13 +117,25 @@ def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
 def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     rows = plan.rows(dataset, shard)
     section = plan.annotations(dataset, shard)
-    settings = None if section is None or rows[0].split == UNLABELLED else section.model_dump(mode="json")
+    settings = (
+        None
+        if section is None or rows[0].split == UNLABELLED
+        else section.model_dump(mode="json", exclude={"frame_offset"})
+    )
     missing = settings.pop("missing") if settings else "unlabelled"
     return {
-        "samples": _columns(rows, *ANNOTATED_COLUMNS),
+        "samples": _annotated_rows(plan, dataset, shard),
         "annotations": settings,
         "missing": missing,
     }
+
+
+def _annotated_rows(plan: Plan, dataset: str, shard: str, *more: str) -> list[dict[str, Any]]:
+    """Return the rows of a shard for reading annotations, with frames numbered as in the annotations."""
+    rows = _columns(plan.rows(dataset, shard), *ANNOTATED_COLUMNS, *more)
+    section = plan.annotations(dataset, shard)
+    offset = (section.frame_offset if section else None) or 0
+    return [{**row, "frame": row["frame"] + offset} for row in rows]
 
 
 def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, meant_key, nearest
+from cellmill.config.patterns import check_pattern
 from cellmill.planning.annotation_tables import missing_table
 from cellmill.planning.runs import resolve_preset
 from cellmill.planning.samples import SampleError, scan_images
@@ -146,12 +147,22 @@ def wrong_likes(config: Config, *, names: Iterable[str]) -> list[str]:
     return mistakes
 
 
+def _is_sound(pattern: str) -> bool:
+    """Check whether files can be searched by a pattern; an unsound one is reported by the validation."""
+    try:
+        check_pattern(pattern)
+    except ValueError:
+        return False
+    return True
+
+
 def other_mistakes(name: str, section: Mapping[str, Any], *, presets_dir: Path) -> list[str]:
     """List further mistakes in a dataset that failed validation: its files and models, each checked separately."""
     mistakes: list[str] = []
     if isinstance(section.get("images"), str):
         try:
-            scan_images(section["images"], where=f"datasets.{name}.images")
+            if _is_sound(section["images"]):
+                scan_images(section["images"], where=f"datasets.{name}.images")
         except SampleError as error:
             mistakes += error.mistakes
     annotations = section.get("annotations")

@@ -18,6 +18,7 @@ from cellmill.checks.findings import (
     compare_annotations,
     compare_images,
     describe,
+    describe_files,
     describe_remarks,
 )
 from cellmill.shards import atomic_path
@@ -34,6 +35,7 @@ def summarize_check(
     dataset: str,
     parts: Mapping[str, str],
     remarks: Sequence[str],
+    files: Mapping[str, Any],
 ) -> None:
     """Write tables of a dataset's findings, images and annotations, and log a summary to the terminal.
 
@@ -51,6 +53,8 @@ def summarize_check(
         Shard -> "train", "validation", "test", "fold0", "unlabelled", "gap" or "left out".
     remarks : sequence of str
         Remarks from scanning and splitting the dataset, each "where: text".
+    files : mapping
+        Numbers of files that are read and left out, as in `describe_files`; empty for a simulation.
     """
     images, truths, areas_px, findings = read_shards(findings_paths, parts=parts)
     findings += describe_remarks(remarks)
@@ -65,6 +69,8 @@ def summarize_check(
     ):
         with atomic_path(path) as partial:
             pd.DataFrame(rows, columns=columns).to_csv(partial, index=False)
+    for line in describe_files(dataset, files):
+        logger.info(line, extra={"progress": True})
     for line in describe(dataset, images=images, truths=truths, areas_px=areas_px, findings=findings):
         logger.info(line, extra={"progress": True})
 
