@@ -45,7 +45,7 @@ def write_shard(path, *, images=(), truths=(), findings=()):
 
 def summarize(folder, shards, *, parts, remarks=()):
     paths = {f"{name}_path": folder / f"{name}.csv" for name in ("summary", "images", "annotations")}
-    summarize_check(**paths, findings_paths=shards, dataset="cells", parts=parts, remarks=remarks)
+    summarize_check(**paths, findings_paths=shards, dataset="cells", parts=parts, remarks=remarks, annotations=None)
     return read_tables(list(paths.values()))
 
 

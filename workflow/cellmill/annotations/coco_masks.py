@@ -261,6 +261,8 @@ def _judge_outline(points_xy: np.ndarray, *, shape: tuple[int, int], where: str)
         )
     if leaves_image(*low.tolist(), *high.tolist(), shape=shape):
         return "outline extends beyond the image", True
+    if (high <= 1).all():
+        return "outline within the first pixel, as if in fractions of the image", True
     edges_xy = points_xy - points_xy[0]
     far_xy = edges_xy[np.abs(edges_xy).max(axis=1).argmax()]
     distances = np.abs(edges_xy @ np.array([far_xy[1], -far_xy[0]]))

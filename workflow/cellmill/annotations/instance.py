@@ -9,7 +9,7 @@ from cellmill.annotations.pieces import Piece, crop_piece
 
 
 class AnnotationSettings(TypedDict):
-    """Config section `annotations` without `missing`, which the stages receive as a setting of its own."""
+    """Config section `annotations` without `missing` and `implausible`, which are settings of their own."""
 
     format: str
     table: str | None
@@ -18,7 +18,7 @@ class AnnotationSettings(TypedDict):
     sample_column: str | None
     rle_column: str | None
     object_column: str | None
-    foreground: str
+    foreground: str | int
     tracks: str | None
     markers: str | None
     ignore: str | None

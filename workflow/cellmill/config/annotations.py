@@ -1,6 +1,6 @@
 """Config section `annotations` of a dataset: location and format of the ground truth."""
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -54,8 +54,10 @@ class Annotations(Closed):
         description="Column of the table with the name of the object within its image. Rows with the same name are "
         "parts of one object. Default: every row is an object.",
     )
-    foreground: Literal["nonzero", "zero"] = Field(
-        default="nonzero", description="Pixels of a binary image that are objects. Used by binary only."
+    foreground: Literal["nonzero", "zero"] | Annotated[int, Field(ge=1, lt=2**32)] = Field(
+        default="nonzero",
+        description="Pixels of a binary image that are objects: nonzero, zero, or a number. The number selects one class "
+        "of an image of classes, such as 1 in a Simple Segmentation of ilastik, which has no zero. Used by binary only.",
     )
     tracks: str | None = Field(
         default=None,
@@ -100,6 +102,12 @@ class Annotations(Closed):
         description="Treatment of images without annotation. error: report an error. unlabelled: predict, but neither "
         "train nor score. empty: treat as images without objects. Default: unlabelled for ctc, error for other "
         "formats.",
+    )
+    implausible: Literal["stop", "warn"] = Field(
+        default="stop",
+        description="Treatment of annotations that cannot be learned from or scored: no object in any image, most of "
+        "them ignored, broken or without pixels, coordinates in fractions or per cent, a mask of all cells read as one "
+        "object, or the background as object. stop: stop before training. warn: report a warning and go on.",
     )
 
     @model_validator(mode="after")

@@ -92,6 +92,20 @@ def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "dataset": dataset,
         "parts": {shard: plan.rows(dataset, shard)[0].split for shard in plan.shards(dataset)},
         "remarks": _remarks(plan, dataset),
+        "annotations": _judged_section(plan, dataset),
+    }
+
+
+def _judged_section(plan: Plan, dataset: str) -> dict[str, Any] | None:
+    """Return what the plausibility of annotations depends on; None without annotations, or if they are simulated."""
+    section = plan.config.datasets[dataset].annotations
+    if section is None:
+        return None
+    keys = ("format", "foreground", "fragments", "min_object_px", "missing", "implausible")
+    return {
+        **{key: getattr(section, key) for key in keys},
+        "source": section.table or section.path,
+        "is_foreground_set": "foreground" in section.model_fields_set,
     }
 
 
@@ -110,6 +124,8 @@ def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     section = plan.annotations(dataset, shard)
     settings = None if section is None or rows[0].split == UNLABELLED else section.model_dump(mode="json")
     missing = settings.pop("missing") if settings else "unlabelled"
+    if settings:
+        del settings["implausible"]  # judged for the whole dataset
     return {
         "samples": _columns(rows, *ANNOTATED_COLUMNS),
         "annotations": settings,

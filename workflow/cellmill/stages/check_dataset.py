@@ -20,6 +20,7 @@ from cellmill.checks.findings import (
     describe,
     describe_remarks,
 )
+from cellmill.checks.worth import JudgedSettings, explain_errors, judge_annotations
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,7 @@ def summarize_check(
     dataset: str,
     parts: Mapping[str, str],
     remarks: Sequence[str],
+    annotations: JudgedSettings | None,
 ) -> None:
     """Write tables of a dataset's findings, images and annotations, and log a summary to the terminal.
 
@@ -51,12 +53,23 @@ def summarize_check(
         Shard -> "train", "validation", "test", "fold0" or "unlabelled".
     remarks : sequence of str
         Remarks from scanning and splitting the dataset, each "where: text".
+    annotations : mapping or None
+        What the judgement of the annotations depends on; None without annotations, or if they are simulated.
+
+    Raises
+    ------
+    ValueError
+        If the annotations of the dataset cannot be learned from or scored; no file is written.
     """
     images, truths, areas_px, findings = read_shards(findings_paths, parts=parts)
     findings += describe_remarks(remarks)
     findings += compare_images(images, dataset=dataset)
     findings += compare_annotations(truths, areas_px=areas_px, dataset=dataset)
     findings += find_duplicates(images, dataset=dataset)
+    if annotations is not None:
+        findings += judge_annotations(truths, images=images, annotations=annotations)
+    if errors := explain_errors(findings):
+        raise ValueError(errors)
     findings.sort(key=lambda finding: SEVERITIES.index(finding["severity"]))
     for path, rows, columns in (
         (summary_path, findings, COLUMNS),

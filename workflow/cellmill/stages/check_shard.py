@@ -11,6 +11,7 @@ import numpy as np
 
 from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances
+from cellmill.checks.evidence import measure_evidence
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
 from cellmill.checks.quality import SATURATED_FRACTION, PixelDigest, measure_plane
 from cellmill.images.channels import Channel, has_alpha, select_channel
@@ -200,11 +201,15 @@ def describe_objects(
     Returns
     -------
     dict
-        sample, and the results of `measure_objects`.
+        sample, and the results of `measure_objects` and `measure_evidence`.
     list of dict
         Findings.
     """
-    truth = {"sample": row["sample"], **measure_objects(instances, shape=shape)}
+    truth = {
+        "sample": row["sample"],
+        **measure_objects(instances, shape=shape),
+        **measure_evidence(instances, shape=shape, annotations=annotations),
+    }
     remarks = []
     if truth["empty"]:
         text = f"{truth['empty']} of {len(instances)} annotations contain no pixels"
