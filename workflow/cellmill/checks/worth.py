@@ -80,8 +80,12 @@ def judge_annotations(
     # without objects there is nothing that the other rules could compare
     if any(truth["objects"] for truth in truths):
         reasons += find_other_units(truths, images=images)
-        reasons += find_masks_as_numbers(truths, annotations=annotations)
-        reasons += find_backgrounds(truths, annotations=annotations)
+        backgrounds = find_backgrounds(truths, annotations=annotations)
+        # a background has holes, and what is around it has parts
+        is_explained = any(reason.severity == "error" for reason in backgrounds)
+        reasons += (
+            backgrounds if is_explained else [*find_masks_as_numbers(truths, annotations=annotations), *backgrounds]
+        )
     is_stopped = annotations["implausible"] == "stop"
     return [
         {
@@ -242,7 +246,9 @@ def _explain_broken(truths: Sequence[Mapping[str, Any]], *, empty: int, broken: 
     for truth in truths:
         faults.update(truth["faults"])
     shown = "; ".join(fault for fault, _ in faults.most_common(SHOWN))
-    text = f"{empty} of {total} annotations contain no pixels and {broken} are broken" + (f" ({shown})" if shown else "")
+    text = f"{empty} of {total} annotations contain no pixels and {broken} are broken" + (
+        f" ({shown})" if shown else ""
+    )
     advice = "Export the annotations again, with coordinates in pixels of these images"
     if any("fractions" in fault for fault in faults):
         advice = "Multiply x by the width and y by the height of the image: coordinates are read in pixels"
@@ -269,9 +275,7 @@ def _advise_on_background(chosen: Sequence[Mapping[str, Any]], *, annotations: J
             f"annotations.foreground to {others.pop()}"
         )
     if not others:
-        return (
-            f"If {number} is the background, set annotations.format to binary and annotations.foreground to zero"
-        )
+        return f"If {number} is the background, set annotations.format to binary and annotations.foreground to zero"
     return f"If {number} is the background, write it as 0: it is read as an object"
 
 

@@ -56,8 +56,9 @@ class Annotations(Closed):
     )
     foreground: Literal["nonzero", "zero"] | Annotated[int, Field(ge=1, lt=2**32)] = Field(
         default="nonzero",
-        description="Pixels of a binary image that are objects: nonzero, zero, or a number. The number selects one class "
-        "of an image of classes, such as 1 in a Simple Segmentation of ilastik, which has no zero. Used by binary only.",
+        description="Pixels of a binary image that are objects: nonzero, zero, or a number. The number selects one "
+        "class of an image of classes, such as 1 in a Simple Segmentation of ilastik, which has no zero. Used by "
+        "binary only.",
     )
     tracks: str | None = Field(
         default=None,

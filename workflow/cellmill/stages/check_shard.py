@@ -83,9 +83,11 @@ def check_shard(
             instances = read_instances(row, shape=shape, annotations=annotations, table=table)
             if annotations["format"] == "rle":
                 assert annotations["order"] is not None
-                readings[row["sample"]] = read_both_ways(
-                    row, instances, shape=shape, order=annotations["order"], channel=channel
-                )
+                coded, order = instances, annotations["order"]
+            else:
+                coded, order = [instance for instance in instances if instance.order], "column"
+            if coded:
+                readings[row["sample"]] = read_both_ways(row, coded, shape=shape, order=order, channel=channel)
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -224,7 +226,7 @@ def describe_objects(
     largest = max(truth["areas_px"], default=0) / (shape[0] * shape[1])
     is_covered = truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED)
     if is_covered and (is_binary or largest > MOST_COVERED / 2):
-        other = "zero" if annotations["foreground"] == "nonzero" else "nonzero"
+        other = {"nonzero": "zero", "zero": "nonzero"}.get(str(annotations["foreground"]), "another number")
         advice = f"If these objects are the background, set annotations.foreground to {other}; tissue can be this dense"
         if not is_binary:
             advice = "Check whether the background was annotated as an object"
