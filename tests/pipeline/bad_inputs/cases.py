@@ -1282,6 +1282,7 @@ def tracked(folder: Path, text: str) -> dict[str, Any]:
     """Write a sequence and its track table."""
     section = frames(folder)
     put(folder / "01_GT/man_track.txt", text)
+    section["annotations"]["tracks"] = f"{folder}/{{sequence}}_GT/man_track.txt"
     return section
 
 

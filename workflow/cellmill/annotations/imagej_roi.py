@@ -110,9 +110,9 @@ def read_imagej_roi(
         elsewhere += others + len(found) - len(shown)
     if instances and _count_misplaced(instances) == len(instances) and not elsewhere:
         problems.append(
-            f"sample {row['sample']}, {row['annotations'][0]}: expected ROIs of planes of the image, found {len(instances)} "
-            f"with positions that it lacks, such as {instances[0].broken}. If the ROIs belong to this image, remove their "
-            "positions (ROI Manager, More, Remove Slice Info); otherwise use the whole stack."
+            f"sample {row['sample']}, {row['annotations'][0]}: expected ROIs of planes of the image, found "
+            f"{len(instances)} with positions that it lacks, such as {instances[0].broken}. If the ROIs belong to this "
+            "image, remove their positions (ROI Manager, More, Remove Slice Info); otherwise use the whole stack."
         )
     if problems:
         raise ValueError("\n".join(problems))

@@ -30,11 +30,11 @@ from cellmill.planning.samples import (
 )
 from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
+from cellmill.planning.track_tables import attach_track_tables
 from cellmill.shards import atomic_path
 from cellmill.simulation.sequence_names import name_truth
 
 MAX_MISTAKES = 20
-TRACK_TABLES = ("man_track.txt", "res_track.txt")
 
 
 def scan_dataset(
@@ -98,6 +98,8 @@ def scan_dataset(
         samples = [replace(new, image_digest=old.image_digest) for new, old in zip(tied, samples, strict=True)]
     if section is not None:
         samples = _attach_extra(samples, found, section=section, where=f"{where}.annotations")
+        samples, said = attach_track_tables(samples, section=section, where=f"{where}.annotations")
+        remarks += said
     labelled = _labelled(samples, dataset, where=where)
 
     def values_of(key: str | None, option: str) -> dict[str, str]:
@@ -149,7 +151,7 @@ def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample
 
 
 def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotations, where: str) -> list[Sample]:
-    """Add ignored pixels, CTC markers and track tables to their images, including a track table beside the masks."""
+    """Add ignored pixels, CTC markers and track tables to their images."""
     for name in ("ignore", "markers", "tracks"):
         if path := getattr(section, name):
             samples = attach_extra(samples, found, name=name, path=path, where=f"{where}.{name}")
@@ -157,17 +159,6 @@ def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotat
                 raise ValueError(
                     f"{where}.{name}: expected files that match {path!r}, found none. Check folders and suffix."
                 )
-    if section.format == "ctc" and section.tracks is None:
-        beside = {
-            folder: next((folder / name for name in TRACK_TABLES if (folder / name).is_file()), None)
-            for folder in {Path(path).parent for sample in samples for path in sample.annotations}
-        }
-        samples = [
-            replace(sample, extra={**sample.extra, "tracks": str(table)})
-            if sample.annotations and (table := beside[Path(sample.annotations[0]).parent]) is not None
-            else sample
-            for sample in samples
-        ]
     return samples
 
 

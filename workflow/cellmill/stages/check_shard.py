@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.annotations.instance import AnnotationSettings, Instance
-from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances
+from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances, remark_on_reading
 from cellmill.checks.evidence import measure_evidence
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
 from cellmill.checks.quality import SATURATED_FRACTION, PixelDigest, measure_plane
@@ -212,7 +212,7 @@ def describe_objects(
         **measure_objects(instances, shape=shape),
         **measure_evidence(instances, shape=shape, annotations=annotations),
     }
-    remarks = []
+    remarks = remark_on_reading(row, instances, annotations=annotations) if instances else []
     if truth["empty"]:
         text = f"{truth['empty']} of {len(instances)} annotations contain no pixels"
         remarks.append(("warning", text, "Draw them again, or delete them"))
