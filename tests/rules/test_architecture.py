@@ -21,7 +21,7 @@ LATE = {
 # Modules that the stage module of each rule reaches, itself included and empty package markers aside. A border that
 # grows makes edits rerun more jobs: look for the import that pulled them in before a number is raised.
 REACHED = {
-    "check_dataset": 5, "check_shard": 21, "crate": 2, "evaluate": 20, "evaluate_shard": 20, "export_bioimageio": 9,
+    "check_dataset": 6, "check_shard": 21, "crate": 2, "evaluate": 20, "evaluate_shard": 20, "export_bioimageio": 9,
     "export_coco": 13, "export_ctc": 10, "export_geojson": 9, "export_onnx": 8, "export_rois": 11, "index": 5,
     "join_seeds": 3, "match": 34, "postprocess": 26, "postprocess_fit": 19, "postprocess_tables": 2, "predict": 15,
     "preprocess": 14, "rasterize": 19, "report": 39, "simulate": 27, "train": 33,

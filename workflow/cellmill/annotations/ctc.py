@@ -78,8 +78,8 @@ def read_ctc(
         labels = _labels_of(instances)
         if wrong := _find_unlisted(row, labels=labels, table=extra["tracks"]):
             raise ValueError(
-                f"sample {row['sample']}, {row['annotations'][0]}: expected only labels that {extra['tracks']} lists for "
-                f"frame {row['frame']}, found {wrong}. "
+                f"sample {row['sample']}, {row['annotations'][0]}: expected only labels that {extra['tracks']} lists "
+                f"for frame {row['frame']}, found {wrong}. "
                 "Use masks and tracks of the same sequence with the same frame numbers, or remove annotations.tracks."
             )
     if "markers" in extra:

@@ -31,6 +31,7 @@ from cellmill.planning.samples import (
 from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
 from cellmill.planning.track_tables import attach_track_tables
+from cellmill.planning.unread_files import refuse_unread_files
 from cellmill.shards import atomic_path
 from cellmill.simulation.sequence_names import name_truth
 
@@ -66,6 +67,8 @@ def scan_dataset(
         If there are mistakes in patterns, names, annotations or the split.
     """
     where = f"datasets.{name}"
+    if mistakes := refuse_unread_files(dataset, where=where):
+        raise SampleError(mistakes)
     if dataset.simulate is not None:
         found = _simulated(dataset.simulate)
     else:

@@ -20,6 +20,7 @@ from cellmill.checks.findings import (
     describe,
     describe_remarks,
 )
+from cellmill.checks.turned_copies import find_turned_copies
 from cellmill.checks.worth import JudgedSettings, explain_errors, judge_annotations
 from cellmill.shards import atomic_path
 
@@ -66,6 +67,7 @@ def summarize_check(
     findings += compare_images(images, dataset=dataset)
     findings += compare_annotations(truths, areas_px=areas_px, dataset=dataset)
     findings += find_duplicates(images, dataset=dataset)
+    findings += find_turned_copies(images, dataset=dataset)
     if annotations is not None:
         findings += judge_annotations(truths, images=images, annotations=annotations)
     if errors := explain_errors(findings):
