@@ -10,6 +10,7 @@ import pytest
 import tifffile
 from roifile import ImagejRoi
 
+from cellmill.annotations.coco_masks import encode_counts
 from cellmill.planning.make import make_plan
 from cellmill.planning.settings import job_settings
 from cellmill.stages.check_dataset import summarize_check
@@ -315,3 +316,49 @@ def test_cells_that_nobody_outlined_in_a_frame_of_markers_are_no_loss(tmp_path, 
         (tmp_path / f"tra/{sample}.png").write_bytes(imagecodecs.png_encode(labels(number)))
     table = check(tmp_path, monkeypatch, format="ctc", markers="tra/{sample}.png", **MASKS)
     assert "error" not in set(table["severity"])
+
+
+# rows of tables that state that there is no object
+
+
+@pytest.mark.parametrize("nothing", ["-1", "", "NaN", " -1", "null", "-1.0"])
+def test_a_row_that_states_that_there_is_no_object_is_an_image_without_objects(tmp_path, monkeypatch, nothing):
+    write_images(tmp_path)
+    lines = ["id,annotation"]
+    for number, sample in enumerate(SAMPLES):
+        masks = [labels(number) == i for i in range(1, 7)]
+        lines += (
+            [f"{sample},{encode_rle(mask, order='row')}" for mask in masks] if number % 2 else [f"{sample},{nothing}"]
+        )
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    table = check(tmp_path, monkeypatch, format="rle", table="t.csv", order="row", change={"split": {"seed": 1}})
+    truths = pd.read_csv(tmp_path / "annotations.csv")
+    assert sorted(truths["objects"]) == [0] * 4 + [6] * 4
+    assert truths["empty"].sum() == 0
+    assert any("4 of 8 annotated images contain no objects" in text for text in table["finding"])
+
+
+# runs of COCO
+
+
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_coco_runs_counted_by_rows_stop_the_run(tmp_path, monkeypatch, is_compressed):
+    def runs(row, column, *, order):
+        mask_yx = np.zeros(SHAPE, bool)
+        mask_yx[row - 5 : row + 5, column - 4 : column + 4] = True
+        edges = np.flatnonzero(np.diff(mask_yx.ravel(order=order))) + 1
+        counts = np.diff([0, *edges, mask_yx.size])
+        return {"size": list(SHAPE), "counts": encode_counts(counts) if is_compressed else counts.tolist()}
+
+    write_coco(tmp_path, lambda row, column: runs(row, column, order="F"))
+    assert "error" not in set(check(tmp_path, monkeypatch, **COCO)["severity"])
+    write_coco(tmp_path, lambda row, column: runs(row, column, order="C"))
+    with pytest.raises(ValueError, match=r"streaks across .* COCO counts down the columns: write the file again"):
+        check(tmp_path, monkeypatch, **COCO)
+
+
+def test_coco_outlines_of_thin_objects_are_not_judged_as_runs(tmp_path, monkeypatch):
+    write_coco(
+        tmp_path, lambda row, column: [[column - 6, row, column + 6, row + 1, column + 6, row + 2, column - 6, row + 1]]
+    )
+    assert "error" not in set(check(tmp_path, monkeypatch, **COCO)["severity"])

@@ -71,7 +71,7 @@ def judge_annotations(
     Returns
     -------
     list of dict
-        Findings: errors for what most images or objects of the dataset have, warnings for what some have. Errors are
+        Findings: errors for what most images or objects of the dataset have, warnings or notes for less. Errors are
         warnings if `implausible` is "warn".
     """
     if not truths:
@@ -232,11 +232,12 @@ def _find_empty_parts(truths: Sequence[Mapping[str, Any]], *, annotations: Judge
             reasons.append(Reason(text, "Set split so that each part has annotated objects", severity))
     without = [truth for truth in truths if not truth["objects"]]
     is_stated = annotations["format"] == "rle" or annotations["missing"] == "empty"
-    if len(without) > MOST * len(truths) and not is_stated:
+    if len(without) > MOST * len(truths):
+        advice = "Remove the annotations of images that nobody annotated, and set annotations.missing to unlabelled"
         reasons.append(Reason(
             f"{len(without)} of {len(truths)} annotated images contain no objects ({_name(without)})",
-            "Remove the annotations of images that nobody annotated, and set annotations.missing to unlabelled",
-            "warning",
+            "Check whether their annotation is missing" if is_stated else advice,
+            "note" if is_stated else "warning",
         ))  # fmt: skip
     return reasons
 
