@@ -256,6 +256,24 @@ def test_a_numbered_background_stops_the_run(tmp_path, monkeypatch):
     stops(tmp_path, monkeypatch, "If 1 is the background, write it as 0", format="label_image", **MASKS)
 
 
+def test_inverted_masks_of_large_single_cells_stop_the_run(tmp_path, monkeypatch):
+    write_images(tmp_path)
+    y, x = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    for sample in SAMPLES:
+        (tmp_path / f"ann/{sample}").mkdir(parents=True)
+        for i, column in enumerate((20, 58)):
+            mask_yx = np.where((y - 30) ** 2 + (x - column) ** 2 <= 256, 0, 255).astype(np.uint8)
+            (tmp_path / f"ann/{sample}/{i}.png").write_bytes(imagecodecs.png_encode(mask_yx))
+    stops(
+        tmp_path, monkeypatch, "Remove the annotation of the background", format="mask_folder", path="ann/{sample}/*.png"
+    )  # fmt: skip
+
+
+def test_three_classes_without_zero_name_the_numbers_that_are_left(tmp_path, monkeypatch):
+    write_masks(tmp_path, lambda labels_yx: np.where(labels_yx > 3, 2, np.where(labels_yx > 0, 1, 3)))
+    stops(tmp_path, monkeypatch, "binary and annotations.foreground to 1 or 2", format="label_image", **MASKS)
+
+
 def test_images_of_one_object_that_covers_everything_stop_the_run(tmp_path, monkeypatch):
     write_masks(tmp_path, np.ones_like)
     stops(tmp_path, monkeypatch, "one object covers every pixel in 8 of 8 images", format="binary", **MASKS)

@@ -18,6 +18,8 @@ COUNTED_OBJECTS = 20
 KEPT_PART = 0.1
 # An object spans the image if its bounding box covers this fraction of rows and of columns.
 SPANNING = 0.95
+# Objects per image, the largest ones, that are tested for surrounding others.
+TESTED_OBJECTS = 5
 # Enclosed regions with fewer pixels are debris.
 ENCLOSED_PX = 4
 # Larger masks are subsampled before their holes are counted.
@@ -48,14 +50,17 @@ def measure_evidence(
         annotations (count, without ignored pixels of other files); crowds (ignored annotations of a COCO file); faults
         (fault of an outline -> count, the most frequent ones); tiny (objects below min_object_px); parts (large parts
         of the first 20 objects) of counted (that many objects); numbers (of the objects in a label image, the first
-        three); enclosed (regions that the largest object surrounds; None unless it spans the image), largest_fraction
-        (of the image, by the largest object), largest_number; is_full (one object covers every pixel); reach_px
+        three); enclosed (regions that the largest object surrounds; None unless it spans the image), surrounding (of the
+        five largest objects, those that span the image and surround a region), largest_fraction (of the image, by the
+        largest object), largest_number; is_full (one object covers every pixel); reach_px
         (top, left, bottom and right of the box around all objects, or None).
     """
     own = [one for one in instances if not one.is_ignored]
     crowds = [one for one in instances if one.is_ignored and annotations["format"] == "coco" and _is_entry(one)]
     objects = [one for one in own if one.area_px > 0]
-    largest = max(objects, key=lambda one: one.area_px, default=None)
+    tested = sorted(objects, key=lambda one: -one.area_px)[:TESTED_OBJECTS]
+    largest = tested[0] if tested else None
+    enclosed = [count_enclosed(one, shape=shape) for one in tested]
     counted = objects[:COUNTED_OBJECTS]
     fraction = 0.0 if largest is None else largest.area_px / (shape[0] * shape[1])
     faults = Counter(one.broken for one in own if one.broken)
@@ -67,7 +72,8 @@ def measure_evidence(
         "parts": sum(count_large_parts(one.mask_yx) for one in counted),
         "counted": len(counted),
         "numbers": [one.number for one in objects if one.number is not None][:SHOWN_NUMBERS],
-        "enclosed": None if largest is None else count_enclosed(largest, shape=shape),
+        "enclosed": enclosed[0] if enclosed else None,
+        "surrounding": sum(bool(count) for count in enclosed),
         "largest_fraction": fraction,
         "largest_number": None if largest is None else largest.number,
         "is_full": len(objects) == 1 and fraction == 1.0,

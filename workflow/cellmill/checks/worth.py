@@ -13,6 +13,8 @@ import numpy as np
 
 # More than this share of the annotations or of the images stops the run.
 MOST = 0.5
+# More than this share of crowds is a warning; in COCO's own files it is 1 %.
+SOME = 0.1
 # Objects of a label image have one part each; a mask of many cells read as one number has many.
 PARTS_PER_OBJECT = 3
 # Number of the foreground in 8-bit masks.
@@ -26,7 +28,7 @@ FRACTION_PX = 2
 # largest coordinates that the objects of a whole dataset reach at least.
 PERCENT_PX = 100
 WIDE = 1.5
-FIRST_PX, LAST_PX = 10, 85
+FIRST_PX, LAST_PX = 20, 70
 ENOUGH_OBJECTS = 10
 SHOWN = 3
 ESCAPE = "If the data are really so, set annotations.implausible to warn"
@@ -121,6 +123,12 @@ def find_losses(truths: Sequence[Mapping[str, Any]], *, annotations: JudgedSetti
             f"{crowds} of {total} annotations are crowds (iscrowd 1), whose pixels are ignored",
             "CVAT marks every brushed mask so: set iscrowd to 0 if each of them is one object",
         ))  # fmt: skip
+    elif crowds > SOME * total:
+        reasons.append(Reason(
+            f"{crowds} of {total} annotations are crowds (iscrowd 1), whose pixels are ignored",
+            "CVAT marks brushed masks so: set iscrowd to 0 for each that is one object",
+            "warning",
+        ))  # fmt: skip
     if max(empty, broken) > MOST * (total - crowds):
         reasons.append(_explain_broken(truths, empty=empty, broken=broken, total=total - crowds))
     if objects and tiny == objects:
@@ -128,12 +136,14 @@ def find_losses(truths: Sequence[Mapping[str, Any]], *, annotations: JudgedSetti
             f"{tiny} of {objects} objects have fewer than {annotations['min_object_px']} px and are dropped",
             "Reduce annotations.min_object_px, which counts pixels",
         ))  # fmt: skip
-    if not objects and not reasons:
+    if not objects and not any(reason.severity == "error" for reason in reasons):
         reasons.append(Reason(
             f"no object in {len(truths)} annotated images",
             "Export the annotations again: this file has lost its objects, or the format is another",
         ))  # fmt: skip
-    return reasons or _find_empty_parts(truths, annotations=annotations)
+    if any(reason.severity == "error" for reason in reasons):
+        return reasons
+    return [*reasons, *_find_empty_parts(truths, annotations=annotations)]
 
 
 def find_other_units(truths: Sequence[Mapping[str, Any]], *, images: Sequence[Mapping[str, Any]]) -> list[Reason]:
@@ -216,7 +226,8 @@ def is_background(truth: Mapping[str, Any], *, annotations: JudgedSettings) -> b
         return False
     if annotations["format"] == "binary" and truth["enclosed"] <= truth["objects"] - 1:
         return False  # cells of a tissue that merge through a gap of the membrane surround other cells
-    return bool(truth["enclosed"] >= ENCLOSED or truth["largest_fraction"] > MOST_COVERED)
+    # of cells, no two can surround others and span the image; inverted masks of single cells do
+    return bool(truth["enclosed"] >= ENCLOSED or truth["surrounding"] >= 2 or truth["largest_fraction"] > MOST_COVERED)
 
 
 def _find_empty_parts(truths: Sequence[Mapping[str, Any]], *, annotations: JudgedSettings) -> list[Reason]:
@@ -270,10 +281,10 @@ def _advise_on_background(chosen: Sequence[Mapping[str, Any]], *, annotations: J
         return "Remove the annotation of the background"
     number = numbers.most_common(1)[0][0]
     others = {other for truth in chosen for other in truth["numbers"]} - {number}
-    if len(others) == 1 and all(truth["objects"] <= 2 for truth in chosen):
+    if others and all(truth["objects"] <= SHOWN for truth in chosen):
         return (
             f"If {number} is the background, as in masks of ilastik, set annotations.format to binary and "
-            f"annotations.foreground to {others.pop()}"
+            f"annotations.foreground to {' or '.join(map(str, sorted(others)))}"
         )
     if not others:
         return f"If {number} is the background, set annotations.format to binary and annotations.foreground to zero"
