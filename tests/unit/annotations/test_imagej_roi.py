@@ -10,7 +10,8 @@ import tifffile
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from cellmill.annotations import imagej_roi, outlines
-from cellmill.annotations.imagej_roi import read_imagej_roi, write_rois
+from cellmill.annotations.imagej_roi import read_imagej_roi
+from cellmill.annotations.imagej_writer import write_rois
 from cellmill.annotations.outlines import trace_edges
 from cellmill.config.annotations import Annotations
 from cellmill.images.stored import IGNORE_LABEL

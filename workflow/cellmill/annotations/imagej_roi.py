@@ -1,6 +1,7 @@
 """Annotations as ImageJ ROIs: .roi files, or .zip archives of them as saved by the ROI Manager.
 
-This module handles files, archives and positions of ROIs in a stack; imagej_shapes.py handles their shapes.
+This module handles files, archives and positions of ROIs in a stack; imagej_shapes.py handles their shapes and
+imagej_writer.py writes them.
 """
 
 import zipfile
@@ -11,14 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from roifile import ImagejRoi
 
-from cellmill.annotations.imagej_shapes import encode_rings, explain_no_area, read_outline
+from cellmill.annotations.imagej_shapes import explain_no_area, read_outline
 from cellmill.annotations.instance import AnnotationSettings, Instance
-from cellmill.annotations.outlines import fill_outline, trace_edges
-from cellmill.annotations.pieces import LabelBands, gather_objects
+from cellmill.annotations.outlines import fill_outline
 from cellmill.images.axes import PROJECTIONS, PlaneIndex
 from cellmill.images.rasters import open_raster
-from cellmill.images.stored import IGNORE_LABEL
-from cellmill.shards import atomic_path
 
 # Declaration, see formats.py
 FORMATS = {
@@ -42,8 +40,6 @@ MAX_MEMBER_BYTES = 64 * 2**20
 MAX_ARCHIVE_BYTES = 2**30
 # start of the fault of a ROI with a position beyond the planes of its image
 MISPLACED = "position"
-# a fixed time stamp, so that equal labels give identical archives
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 class Entry(NamedTuple):
@@ -119,42 +115,6 @@ def read_imagej_roi(
     return instances
 
 
-def write_rois(path: str | Path, labels: np.ndarray | LabelBands) -> None:
-    """Write a label image as an archive for ImageJ's ROI Manager, with one ROI per object.
-
-    Parameters
-    ----------
-    path : path
-        Ends in ``.zip``.
-    labels : ndarray of integers, shape (rows, columns), or LabelBands
-        0 background, 65535 ignored pixels, which are left out. The name of a ROI is its number with leading zeros. Its
-        outline follows pixel edges, so `read_imagej_roi` returns the same pixels. Without objects the archive is empty.
-
-    Raises
-    ------
-    ValueError
-        If a label is negative.
-
-    Notes
-    -----
-    An object with one closed outline becomes a traced ROI. Objects with several parts, holes or coordinates beyond
-    32,767 px, the limit of traced ROIs, become composite ROIs. Equal labels give identical bytes.
-    """
-    objects = gather_objects(labels, where=str(path))
-    digits = max(4, len(str(max(objects, default=0))))
-    with atomic_path(path) as partial_path, zipfile.ZipFile(partial_path, "w") as archive:
-        for number, (row, column, mask_yx) in objects.items():
-            if number == IGNORE_LABEL:
-                continue
-            name = f"{number:0{digits}d}"
-            rings = [ring + np.array([column, row]) for ring in trace_edges(mask_yx)]
-            info = zipfile.ZipInfo(f"{name}.roi", date_time=ZIP_TIME)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            # fixed for identical bytes on every system: created on Unix (3), mode 0644
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, encode_rings(rings, name=name))
-
-
 def _read_file(
     path: Path, *, row: Mapping[str, Any], shape: tuple[int, int], channels: int
 ) -> tuple[list[Instance], list[str], int]:
@@ -184,7 +144,7 @@ def _count_misplaced(instances: Sequence[Instance]) -> int:
 
 def _count_channels(row: Mapping[str, Any]) -> int:
     """Count the channels of a sample's image; 1 if the image is not known."""
-    if not row.get("image"):
+    if not row.get("image") or not Path(row["image"]).exists():
         return 1
     return open_raster(row["image"], palette="colours", plane=row.get("plane", ())).channels
 
