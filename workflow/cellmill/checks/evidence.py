@@ -50,10 +50,10 @@ def measure_evidence(
         annotations (count, without ignored pixels of other files); crowds (ignored annotations of a COCO file); faults
         (fault of an outline -> count, the most frequent ones); tiny (objects below min_object_px); parts (large parts
         of the first 20 objects) of counted (that many objects); numbers (of the objects in a label image, the first
-        three); enclosed (regions that the largest object surrounds, None unless it spans the image); surrounding (of
-        the five largest objects, those that span the image and surround a region), largest_fraction (of the image, by the
-        largest object), largest_number; is_full (one object covers every pixel); reach_px
-        (top, left, bottom and right of the box around all objects, or None).
+        three); enclosed (regions that the largest object surrounds, None unless it spans the image); surrounding (those
+        of the five largest objects that span the image and surround a region); largest_fraction (of the image, by the
+        largest object), largest_number; is_full (one object covers every pixel); reach_px (top, left, bottom and right
+        of the box around all objects, or None).
     """
     own = [one for one in instances if not one.is_ignored]
     crowds = [one for one in instances if one.is_ignored and annotations["format"] == "coco" and _is_entry(one)]
