@@ -71,6 +71,16 @@ def test_an_unreadable_image_stops_the_run_before_anything_expensive(project):
     assert "Error: " in text
 
 
+def test_annotations_that_nothing_can_be_learned_from_stop_the_run_before_training(project):
+    for path in (project / "data/labels").glob("*.tif"):
+        labels_yx = tifffile.imread(path)
+        tifffile.imwrite(path, np.where(labels_yx > 0, 255, 0).astype(np.uint8))
+    text = failure(project, label_config())
+    assert "(number 255) in 9 of 9 images" in text
+    assert "set annotations.format to binary" in text
+    assert not (project / "results/d/check/summary.csv").exists()
+
+
 def test_an_annotation_of_another_size_names_both_sizes(project):
     tifffile.imwrite(project / "data/labels/n04.tif", np.zeros((10, 12), np.uint16))
     text = failure(project, label_config())

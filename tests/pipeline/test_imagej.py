@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cellmill.annotations.imagej_roi import write_rois
+from cellmill.annotations.imagej_writer import write_rois
 from cellmill.images.stored import write_label_bands
 from programs import need
 from project import GUARD_S

@@ -7,7 +7,7 @@ import tifffile
 import zarr
 
 from cellmill.annotations.coco import write_coco
-from cellmill.annotations.imagej_roi import write_rois
+from cellmill.annotations.imagej_writer import write_rois
 from cellmill.images.stored import read_labels
 from project import TINY, copy_project, draw_cells, planned_jobs, snakemake, write_config
 

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import tifffile
@@ -290,6 +291,20 @@ def test_a_changed_test_image_reruns_its_shard_and_never_the_training(project, f
     expected = after(everything(finished), *PER_SHARD, dataset="nuclei", shard=shard)
     expected |= {"check_dataset nuclei", "postprocess_tables nuclei/sartorius_unet", *_summary("nuclei")}
     assert planned_jobs(project) == expected
+
+
+def test_a_check_that_failed_and_passes_again_does_not_retrain(project):
+    paths = sorted((project / "data/nuclei/labels").glob("*.tif"))
+    kept = {path: path.read_bytes() for path in paths}
+    for path in paths:
+        tifffile.imwrite(path, np.zeros_like(tifffile.imread(path)))
+    failed = snakemake(project, "--cores", "2", "check", check=False)
+    assert failed.returncode != 0
+    assert "no object in 9 annotated images" in failed.stdout + failed.stderr
+    for path, content in kept.items():
+        path.write_bytes(content)
+    rules = {job.partition(" ")[0] for job in planned_jobs(project)}
+    assert rules == {"check_shard", "check_dataset", "report", "crate"}
 
 
 def _summary(dataset: str) -> set[str]:

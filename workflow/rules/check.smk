@@ -48,8 +48,9 @@ rule check_dataset:
             for shard in PLAN.shards(wildcards.dataset)
         ],
     output:
+        # Kept if the check fails: without it, trained networks would count as outdated and be trained again.
         summary=report(
-            "results/{dataset}/check/summary.csv",
+            update("results/{dataset}/check/summary.csv"),
             caption="../report/findings.rst",
             category="{dataset}",
             labels={"file": "check/summary.csv", "content": "Findings on the data"},

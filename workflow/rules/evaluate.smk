@@ -13,6 +13,7 @@ rule evaluate_shard:
     """Count pixels and match objects in one shard of one run."""
     input:
         unpack(shard_inputs("images", "labels", "probabilities", "segmentation")),
+        unpack(lambda wildcards: passed_check(wildcards.dataset)),
         fit=fit_of_run,
     output:
         counts="results/{dataset}/{run}/evaluation/{shard}.json",

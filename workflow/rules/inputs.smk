@@ -32,6 +32,11 @@ def shard_inputs(*rooms):
     return inputs
 
 
+def passed_check(dataset):
+    """Return the input that orders a job after the check of a dataset, whose findings do not trigger reruns."""
+    return {"checked": ancient(check_paths(dataset)[0])}
+
+
 def reference_data(wildcards):
     """Return the images that a simulation is fitted to, and their labels if they have any."""
     rows, like = PLAN.reference_rows(wildcards.dataset), PLAN.like_of(wildcards.dataset)
@@ -40,7 +45,8 @@ def reference_data(wildcards):
     place, shards = {"dataset": like}, sorted({row.shard for row in rows})
     found = {room: folders(room, place, shards) for room in rooms}
     files = {} if PLAN.is_simulated(like) else {"images": image_files(rows)}
-    return {**found, **files, "seals": seals(rooms, place, shards)}
+    checked = passed_check(like) if "labels" in rooms else {}
+    return {**found, **files, **checked, "seals": seals(rooms, place, shards)}
 
 
 def match_of_dataset(wildcards):
@@ -110,7 +116,7 @@ def fit_of_run(wildcards):
 def training_data(wildcards):
     """Return images and labels of the training and validation shards, temporal context, and initial weights."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
-    found = {"seals": []}
+    found = {"seals": [], **passed_check(wildcards.dataset)}
     for role in ("train", "validation"):
         shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
         for room in ("images", "labels"):

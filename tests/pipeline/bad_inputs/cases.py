@@ -843,6 +843,10 @@ TURNED = (
     " Rows and columns are exchanged: if the image has an orientation (EXIF or TIFF), it is shown turned, and its "
     "annotation must be turned, too."
 )
+NAME_FOREGROUND = (
+    "If these are classes, set annotations.foreground to the number of the objects (ilastik numbers its labels from 1 "
+    "in their order); if every cell has a number of its own, use format label_image."
+)
 NO_SMOOTHING = "Save the mask without smoothing or JPEG compression, or use format label_image."
 RENUMBER = "Renumber the objects, or set annotations.ignore_value to the number that marks ignored pixels."
 
@@ -865,8 +869,8 @@ def a_truncated_mask(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found values from 0 to 3 with 1 pixels of "
-    "intermediate values. " + NO_SMOOTHING,
+    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found the numbers 0, 2 and 3. "
+    + NAME_FOREGROUND,
 )  # fmt: skip
 def a_binary_mask_of_several_values(folder):
     labels_yx = mask() * 3
@@ -876,8 +880,8 @@ def a_binary_mask_of_several_values(folder):
 
 @case(
     "Annotation images", "check",
-    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found values from 1 to 2 with 0 pixels of "
-    "intermediate values. " + NO_SMOOTHING,
+    "sample bad, {folder}/labels/bad.png: expected zero and one other value, found the numbers 1 and 2. "
+    + NAME_FOREGROUND,
 )  # fmt: skip
 def a_binary_mask_without_background(folder):
     return labels(folder, mask() + 1, format="binary")
@@ -1281,6 +1285,7 @@ def tracked(folder: Path, text: str) -> dict[str, Any]:
     """Write a sequence and its track table."""
     section = frames(folder)
     put(folder / "01_GT/man_track.txt", text)
+    section["annotations"]["tracks"] = f"{folder}/{{sequence}}_GT/man_track.txt"
     return section
 
 

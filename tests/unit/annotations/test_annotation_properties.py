@@ -16,7 +16,8 @@ from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 from cellmill.annotations.color_components import read_color_components
 from cellmill.annotations.ctc import read_ctc, read_tracks
 from cellmill.annotations.ctc_writer import write_ctc
-from cellmill.annotations.imagej_roi import read_imagej_roi, write_rois
+from cellmill.annotations.imagej_roi import read_imagej_roi
+from cellmill.annotations.imagej_writer import write_rois
 from cellmill.config.annotations import Annotations
 from cellmill.images.stored import IGNORE_LABEL
 

@@ -36,12 +36,14 @@ def read_box(row, *, shape, annotations, table):
 @pytest.mark.parametrize("name", ANNOTATION_FORMATS)
 def test_a_format_declares_what_config_and_documentation_need(name):
     facts = ANNOTATION_FORMATS[name]
-    assert set(facts) - {"table_reader"} == REQUIRED
+    assert set(facts) - {"table_reader", "remarks"} == REQUIRED
     assert facts["files"] in ("table", "one", "several")
     assert ("table_reader" in facts) == (facts["files"] == "table")
     assert set(facts["needs"]) <= set(facts["keys"]) <= set(Annotations.model_fields)
     module = importlib.import_module(facts["module"])
-    assert all(callable(getattr(module, facts[role])) for role in ("reader", "table_reader") if role in facts)
+    assert all(
+        callable(getattr(module, facts[role])) for role in ("reader", "table_reader", "remarks") if role in facts
+    )
 
 
 def test_the_config_knows_every_format():

@@ -10,7 +10,8 @@ import tifffile
 from roifile import ROI_OPTIONS, ROI_SUBTYPE, ROI_TYPE, ImagejRoi
 
 from cellmill.annotations import imagej_roi, outlines
-from cellmill.annotations.imagej_roi import read_imagej_roi, write_rois
+from cellmill.annotations.imagej_roi import read_imagej_roi
+from cellmill.annotations.imagej_writer import write_rois
 from cellmill.annotations.outlines import trace_edges
 from cellmill.config.annotations import Annotations
 from cellmill.images.stored import IGNORE_LABEL
@@ -468,30 +469,65 @@ def test_in_a_stack_of_two_axes_both_have_to_fit(tmp_path):
     assert places(at(position=7)) == [(1, 2)]
 
 
+def beside(tmp_path, *positions, image=None, **row):
+    """Read an archive of equal ROIs that differ in their position only."""
+    members = [(f"{i}.roi", at(**position).tobytes()) for i, position in enumerate(positions)]
+    sample = {"sample": "a", "annotations": [str(write_zip(tmp_path / "a.zip", members))], "image": image, **row}
+    return read_imagej_roi(sample, shape=(20, 30), annotations={}, table=None)
+
+
 def test_a_position_behind_the_stack_is_said_once(tmp_path):
-    found = [read(tmp_path, at(position=9), **stack(("T", index, 6))) for index in range(6)]
+    found = [beside(tmp_path, {"position": 9}, {"position": 6}, **stack(("T", index, 6))) for index in range(6)]
     assert [[instance.broken for instance in instances] for instances in found] == [
         ["position 9 in a stack of 6 planes"],
-        *[[]] * 5,
+        *[[]] * 4,
+        [""],
     ]
 
 
 @pytest.mark.parametrize("position", [{"position": 2}, {"z_position": 2}, {"t_position": 2}])
 def test_a_position_in_a_plain_image_is_broken_unless_it_is_the_first(tmp_path, position):
-    (instance,) = read(tmp_path, at(**position))
+    instance, first = beside(tmp_path, position, dict.fromkeys(position, 1))
     assert (instance.broken, instance.area_px) == ("position 2 in an image of one plane", 0)
-    (first,) = read(tmp_path, at(**dict.fromkeys(position, 1)))
     assert (first.broken, first.area_px) == ("", 16)
 
 
 def test_a_plane_with_rois_of_its_own_takes_its_own_place_and_the_first(tmp_path):
-    plane = {"plane": [["T", 3, 6]]}
-    assert [read(tmp_path, at(position=p), **plane)[0].broken for p in (0, 1, 4, 5)] == [
-        "",
-        "",
-        "",
-        "position 5 in an image of one plane",
-    ]
+    found = beside(tmp_path, *({"position": p} for p in (0, 1, 4, 5)), plane=[["T", 3, 6]])
+    assert [instance.broken for instance in found] == ["", "", "", "position 5 in an image of one plane"]
+
+
+@pytest.mark.parametrize(
+    ("positions", "row", "found"),
+    [
+        ([5, 5, 6], {}, "position 5 in an image of one plane"),
+        ([9], stack(("Z", 0, 6)), "position 9 in a stack of 6 planes"),
+        ([5, 7], {"plane": [["T", 3, 4]]}, "position 5 in an image of one plane"),
+    ],
+)
+def test_rois_that_all_have_positions_that_the_image_lacks_stop_the_run(tmp_path, positions, row, found):
+    message = rf"a\.zip: expected ROIs of planes of the image, found {len(positions)} with positions .* {found}\. If"
+    with pytest.raises(ValueError, match=message):
+        beside(tmp_path, *({"position": position} for position in positions), **row)
+
+
+@pytest.mark.parametrize("position", [{"position": 2}, {"position": 3}, {"z_position": 3}])
+def test_a_position_in_a_composite_of_one_plane_is_a_channel(tmp_path, position):
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, np.zeros((3, 20, 30), np.uint8), imagej=True, metadata={"axes": "CYX", "mode": "composite"})
+    found = beside(tmp_path, position, position, image=str(image))
+    assert [(one.broken, one.area_px) for one in found] == [("", 16)] * 2
+    with pytest.raises(ValueError, match="such as position 4 in an image of one plane"):
+        beside(tmp_path, {"position": 4}, image=str(image))
+
+
+def test_a_single_position_counts_the_channels_of_a_section_before_the_next_section(tmp_path):
+    image = tmp_path / "a.tif"
+    tifffile.imwrite(image, np.zeros((4, 2, 20, 30), np.uint8), imagej=True, metadata={"axes": "ZCYX"})
+    # sections 0, 1 and 3 of four, each with two channels
+    numbers = [{"position": 2}, {"position": 3}, {"position": 8}]
+    counts = [len(beside(tmp_path, *numbers, image=str(image), **stack(("Z", z, 4)))) for z in range(4)]
+    assert counts == [1, 1, 0, 1]
 
 
 # writing

@@ -10,6 +10,7 @@ import tifffile
 from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from cellmill.annotations.ctc import read_tracks
 from cellmill.annotations.imagej_roi import read_imagej_roi
@@ -63,6 +64,29 @@ def test_coco_is_read_by_the_reference(run, tmp_path):
         for number, entry in enumerate(sorted(entries, key=lambda entry: entry["id"]), start=1):
             found_yx[coco.annToMask(entry).astype(bool)] = number
         assert np.array_equal(found_yx, labels_yx)
+
+
+@peer_decodes
+def test_coco_is_scored_by_the_reference(run, tmp_path, capsys):
+    labels, given = run
+    export_coco(output_path=tmp_path / "objects.coco.json", **given)
+    truth = COCO(tmp_path / "objects.coco.json")
+    truth.info()
+    assert truth.dataset["licenses"] == []
+    annotations = json.loads((tmp_path / "objects.coco.json").read_text())["annotations"]
+    assert {entry["score"] for entry in annotations} == {1.0}
+    # equal files score 1, and without the objects of one of three images a precision of 1 at a lower recall
+    first = annotations[0]["image_id"]
+    rest = [entry for entry in annotations if entry["image_id"] != first]
+    scores = []
+    for found in (annotations, rest):
+        judged = COCOeval(truth, truth.loadRes(found), "segm")
+        judged.evaluate()
+        judged.accumulate()
+        judged.summarize()
+        scores.append(judged.stats[0])
+    assert scores[0] == pytest.approx(1)
+    assert scores[1] == pytest.approx(len(rest) / len(annotations), abs=0.01)
 
 
 def test_files_that_several_images_share_get_names_of_their_own(run, tmp_path):

@@ -52,7 +52,15 @@ def write_shard(path, *, images=(), truths=(), findings=()):
 
 def summarize(folder, shards, *, parts, remarks=(), files=()):
     paths = {f"{name}_path": folder / f"{name}.csv" for name in ("summary", "images", "annotations")}
-    summarize_check(**paths, findings_paths=shards, dataset="cells", parts=parts, remarks=remarks, files=dict(files))
+    summarize_check(
+        **paths,
+        findings_paths=shards,
+        dataset="cells",
+        parts=parts,
+        remarks=remarks,
+        files=dict(files),
+        annotations=None,
+    )
     return read_tables(list(paths.values()))
 
 

@@ -203,7 +203,9 @@ def read_coco(
     return instances
 
 
-def write_coco(path: str | Path, *, images: Iterable[tuple[str, np.ndarray | LabelBands]]) -> None:
+def write_coco(
+    path: str | Path, *, images: Iterable[tuple[str, np.ndarray | LabelBands]], score: float | None = None
+) -> None:
     """Write label images as one COCO file with compressed runs.
 
     Parameters
@@ -213,17 +215,23 @@ def write_coco(path: str | Path, *, images: Iterable[tuple[str, np.ndarray | Lab
     images : iterable of (str, ndarray of non-negative integers, shape (rows, columns), or LabelBands)
         Unique name of the image's file, and its labels: 0 background, 65535 ignored pixels (one annotation with
         iscrowd 1), any other number an object of the category `cell`.
+    score : float or None
+        Confidence of every object, which COCOeval needs for predictions; None for annotations, which have none.
     """
     listed: list[dict[str, Any]] = []
     number = 0
+    ids: dict[str, Any]
     with atomic_path(path) as partial, partial.open("w", encoding="utf-8") as stream:
-        stream.write('{"categories": [{"id": 1, "name": "cell"}],\n"annotations": [')
+        # pycocotools reads the keys `info` and `licenses` without checking whether they exist
+        stream.write('{"info": {"description": "objects segmented by cellmill"}, "licenses": [],\n')
+        stream.write('"categories": [{"id": 1, "name": "cell"}],\n"annotations": [')
         for file_name, labels in images:
             rows, columns = labels.shape
             listed.append({"id": len(listed) + 1, "file_name": file_name, "height": rows, "width": columns})
             for annotation in describe_objects(labels, where=file_name):
                 number += 1
                 ids = {"id": number, "image_id": len(listed), "category_id": 1}
+                ids |= {} if score is None else {"score": score}
                 stream.write((",\n" if number > 1 else "\n") + json.dumps(ids | annotation))
         stream.write('],\n"images": ' + json.dumps(listed) + "}\n")
 

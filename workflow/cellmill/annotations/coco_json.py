@@ -9,6 +9,8 @@ from typing import Any
 import ijson
 import numpy as np
 
+from cellmill.annotations.other_exports import recognise_export
+
 SUFFIX = re.compile(r"(\.ome)?\.[a-z][a-z0-9]{1,4}$", re.IGNORECASE)
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 # COCO needs six levels; a file that consists of brackets only must not exhaust the stack
@@ -32,12 +34,24 @@ def read_entries(path: str | Path, lists: Sequence[str], *, where: str) -> Itera
     ------
     str, object
         Key of the list, and the entry as `json.loads` returns it (numbers are int or float), in the order of the file.
+        The values of an object count as a list; its keys are the ids of entries without an id.
 
     Raises
     ------
     ValueError
         If the file cannot be read, is not JSON or lacks a list, or if entries are nested too deeply.
     """
+    try:
+        yield from _read_lists(path, lists, where=where)
+    except ValueError as error:
+        if (found := recognise_export(path)) is None:
+            raise
+        raise ValueError(
+            f"{where}: expected annotations as COCO instances, found {found[0]}. To use it, {found[1]}."
+        ) from error
+
+
+def _read_lists(path: str | Path, lists: Sequence[str], *, where: str) -> Iterator[tuple[str, Any]]:
     try:
         with Path(path).open("rb") as stream:
             if stream.read(len(BYTE_ORDER_MARK)) != BYTE_ORDER_MARK:
@@ -230,14 +244,19 @@ def _walk_lists(events: Iterator[tuple[str, Any]], lists: Sequence[str], *, wher
             continue  # the parser must still check that nothing follows
         keys.append(key)
         event, value = next(events)
-        if key not in lists or event != "start_array":
+        if key not in lists or event not in ("start_array", "start_map"):
             _skip(events, event)
             continue
-        missing.discard(key)
-        for event, value in events:
-            if event == "end_array":
-                break
-            yield key, _load(events, event, value, where=where, depth=1)
+        if event == "start_map":
+            for entry in _walk_values(events, key, where=where):
+                missing.discard(key)
+                yield key, entry
+        else:
+            missing.discard(key)
+            for event, value in events:
+                if event == "end_array":
+                    break
+                yield key, _load(events, event, value, where=where, depth=1)
         if not missing:
             return
     if lacking := [name for name in lists if name in missing and name != "categories"]:
@@ -245,6 +264,20 @@ def _walk_lists(events: Iterator[tuple[str, Any]], lists: Sequence[str], *, wher
             f"{where}: expected a JSON object with the lists images and annotations, found no list "
             f"{' and no list '.join(lacking)} (keys: {', '.join(keys[:8]) or 'none'}). {NOT_COCO}"
         )
+
+
+def _walk_values(events: Iterator[tuple[str, Any]], key: str, *, where: str) -> Iterator[Any]:
+    """Yield the values of an object, which some exporters write in place of a list."""
+    for event, name in events:
+        if event == "end_map":
+            return
+        entry = _load(events, *next(events), where=where, depth=1)
+        if not isinstance(entry, dict):
+            raise ValueError(
+                f"{where}: expected a list {key}, found an object with the key {name}. "
+                f"Write {key} as a list of entries."
+            )
+        yield {"id": int(name) if name.isdecimal() else name, **entry}
 
 
 def _load(events: Iterator[tuple[str, Any]], event: str, value: Any, *, where: str, depth: int) -> Any:

@@ -56,9 +56,9 @@ def draw_annotation(annotation: Mapping[str, Any], *, shape: tuple[int, int], wh
     if crowd is not None and (not isinstance(crowd, int | float) or crowd not in (0, 1)):
         raise ValueError(f"{where}: expected iscrowd 0 or 1, found {shorten(crowd)}. Correct the file.")
     segmentation = annotation.get("segmentation")
-    broken = ""
+    broken = order = ""
     if isinstance(segmentation, dict):
-        counts = _read_counts(segmentation, shape=shape, where=where)
+        counts, order = _read_counts(segmentation, shape=shape, where=where), "column"
     elif isinstance(segmentation, list) and segmentation:
         outlines, broken = _read_outlines(segmentation, shape=shape, where=where)
         counts = _outlined_counts(outlines, shape=shape) if outlines else np.array([shape[0] * shape[1]])
@@ -71,7 +71,7 @@ def draw_annotation(annotation: Mapping[str, Any], *, shape: tuple[int, int], wh
     lengths = counts[1::2]
     firsts = np.cumsum(counts)[0::2][: lengths.size]
     row, column, mask_yx = draw_runs(firsts[lengths > 0], lengths[lengths > 0], shape=shape, order="column")
-    return Instance(row, column, mask_yx, source, is_ignored=bool(crowd), broken=broken)
+    return Instance(row, column, mask_yx, source, is_ignored=bool(crowd), broken=broken, order=order)
 
 
 def describe_objects(labels: np.ndarray | LabelBands, *, where: str) -> Iterator[dict[str, Any]]:
@@ -261,6 +261,8 @@ def _judge_outline(points_xy: np.ndarray, *, shape: tuple[int, int], where: str)
         )
     if leaves_image(*low.tolist(), *high.tolist(), shape=shape):
         return "outline extends beyond the image", True
+    if (high <= 1).all():
+        return "outline within the first pixel, as if in fractions of the image", True
     edges_xy = points_xy - points_xy[0]
     far_xy = edges_xy[np.abs(edges_xy).max(axis=1).argmax()]
     distances = np.abs(edges_xy @ np.array([far_xy[1], -far_xy[0]]))

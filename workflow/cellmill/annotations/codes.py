@@ -1,6 +1,7 @@
 """Read label and mask images of a sample as numbers, by bands of rows, and check them against its image."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from cellmill.images.stored import BAND_PIXELS
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 # Objects of a MinIsWhite mask that cover more of the image may be its background.
 MOST_OF_WHITE = 0.5
+# An image of classes has few numbers; more are grey levels.
+MAX_CLASSES = 16
+SET_BACKGROUND = "Write the background as 0"
 
 
 def read_codes(
@@ -96,7 +100,13 @@ def _read_numbers(raster: Raster, *, sample: str) -> Iterator[tuple[slice, np.nd
 
 
 def read_two_values(
-    sample: str, path: str, *, shape: tuple[int, int], plane: PlaneIndex, is_as_stored: bool = False
+    sample: str,
+    path: str,
+    *,
+    shape: tuple[int, int],
+    plane: PlaneIndex,
+    is_as_stored: bool = False,
+    advice: str = SET_BACKGROUND,
 ) -> Iterator[tuple[slice, np.ndarray]]:
     """Read an annotation image of two values as a mask of its nonzero pixels, from top to bottom.
 
@@ -104,6 +114,8 @@ def read_two_values(
     ----------
     sample, path, shape, plane, is_as_stored
         As in `read_codes`.
+    advice : str
+        What to do with a file of whole numbers, such as the classes 1 and 2, for error messages.
 
     Yields
     ------
@@ -122,6 +134,12 @@ def read_two_values(
         extremes |= {float(lowest), float(highest)}
         between = int(np.count_nonzero((codes_yx != lowest) & (codes_yx != highest)))
         if between or len(extremes) > 2 or (len(extremes) == 2 and 0.0 not in extremes):
+            is_exact = Path(path).suffix.lower() not in JPEG_SUFFIXES
+            if is_exact and (classes := _list_classes(codes_yx, extremes)):
+                raise ValueError(
+                    f"sample {sample}, {path}: expected zero and one other value, found the numbers {classes}. "
+                    f"{advice}."
+                )
             raise ValueError(
                 f"sample {sample}, {path}: expected zero and one other value, found values from {min(extremes):g} to "
                 f"{max(extremes):g} with {between} pixels of intermediate values. "
@@ -131,6 +149,48 @@ def read_two_values(
         covered += int(np.count_nonzero(codes_yx))
     if not is_as_stored and read_layout(path).is_min_is_white:
         refuse_dark_objects(covered / (shape[0] * shape[1]), where=f"sample {sample}, {path}")
+
+
+def read_class(
+    sample: str, path: str, *, number: int, shape: tuple[int, int], plane: PlaneIndex
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Read an annotation image of classes as a mask of the pixels of one class, from top to bottom.
+
+    Parameters
+    ----------
+    sample, path, shape, plane
+        As in `read_codes`.
+    number : int
+        Number of the class.
+
+    Yields
+    ------
+    slice, ndarray of bool
+        Rows, and their mask.
+
+    Raises
+    ------
+    ValueError
+        As `read_codes`, and if the file has more than 16 values.
+    """
+    found: set[float] = set()
+    for rows, codes_yx in read_codes(sample, path, shape=shape, plane=plane, is_as_stored=True):
+        found.update(np.unique(codes_yx).tolist())
+        if len(found) > MAX_CLASSES:
+            raise ValueError(
+                f"sample {sample}, {path}: expected at most {MAX_CLASSES} classes, found {len(found)} values from "
+                f"{min(found):g} to {max(found):g}. Save the classes without smoothing or JPEG compression."
+            )
+        yield rows, codes_yx == number
+
+
+def _list_classes(codes_yx: np.ndarray, extremes: set[float]) -> str:
+    """List the numbers of an image of classes; return an empty text if they are grey levels of a smoothed mask."""
+    numbers = sorted({*np.unique(codes_yx).tolist(), *extremes})
+    if len(numbers) > MAX_CLASSES or numbers != [round(number) for number in numbers] or 255 in numbers:
+        return ""
+    texts = [f"{number:g}" for number in numbers]
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
 
 
 def read_ignored(row: Mapping[str, Any], *, shape: tuple[int, int]) -> list[Instance]:

@@ -20,6 +20,7 @@ from cellmill.annotations.masks import read_label_image
 FORMATS = {
     "ctc": {
         "reader": "read_ctc",
+        "remarks": "remark_on_tracks",
         "files": "one",
         "keys": ("path", "ignore_value", "tracks", "markers"),
         "needs": ("path",),
@@ -32,6 +33,8 @@ FORMATS = {
 }
 
 NAMED_LABELS = 5
+# Key of a sample's further files: a track table beside the masks that the config does not name
+UNASKED_TRACKS = "tracks_beside"
 
 
 def read_ctc(
@@ -72,13 +75,41 @@ def read_ctc(
     found = read_label_image(row, shape=shape, annotations=annotations, table=None)
     instances = [replace(instance, source=f"label {instance.number}") for instance in found]
     if "tracks" in extra:
-        labels = [instance.number for instance in instances if instance.number and not instance.is_ignored]
-        _check_tracks(row, labels=labels, table=extra["tracks"])
+        labels = _labels_of(instances)
+        if wrong := _find_unlisted(row, labels=labels, table=extra["tracks"]):
+            raise ValueError(
+                f"sample {row['sample']}, {row['annotations'][0]}: expected only labels that {extra['tracks']} lists "
+                f"for frame {row['frame']}, found {wrong}. "
+                "Use masks and tracks of the same sequence with the same frame numbers, or remove annotations.tracks."
+            )
     if "markers" in extra:
         marked = {**row, "annotations": [extra["markers"]]}
         markers = read_label_image(marked, shape=shape, annotations=annotations, table=None)
         instances += find_unoutlined(markers, outlined=instances, shape=shape)
     return instances
+
+
+def remark_on_tracks(row: Mapping[str, Any], instances: Sequence[Instance]) -> list[tuple[str, str, str]]:
+    """Compare a frame with the track table beside its masks, which nobody asked for.
+
+    Parameters
+    ----------
+    row : mapping
+        As in `read_ctc`.
+    instances : sequence of Instance
+        From `read_ctc`.
+
+    Returns
+    -------
+    list of (severity, text, advice)
+        One note if the table does not list all labels of the frame.
+    """
+    table = row.get("extra", {}).get(UNASKED_TRACKS)
+    wrong = "" if table is None else _find_unlisted(row, labels=_labels_of(instances), table=table)
+    if not wrong:
+        return []
+    advice = "The table is not used; set annotations.tracks to stop at differences between masks and tracks"
+    return [("note", f"{table}, frame {row['frame']}: {wrong}", advice)]
 
 
 def find_unoutlined(
@@ -154,22 +185,23 @@ def read_tracks(path: str | Path) -> dict[int, Track]:
     return tracks
 
 
-def _check_tracks(row: Mapping[str, Any], *, labels: Sequence[int], table: str) -> None:
+def _labels_of(instances: Sequence[Instance]) -> list[int]:
+    return [instance.number for instance in instances if instance.number and not instance.is_ignored]
+
+
+def _find_unlisted(row: Mapping[str, Any], *, labels: Sequence[int], table: str) -> str:
+    """Describe the labels of a frame that a track table does not list for it; return an empty text without any."""
     tracks, frame = read_tracks(table), row["frame"]
-    where = f"sample {row['sample']}, {row['annotations'][0]}"
     wrong = []
     for label in labels:
         if label not in tracks:
             wrong.append(f"{label} (not listed)")
         elif not tracks[label].begin <= frame <= tracks[label].end:
             wrong.append(f"{label} (listed for frames {tracks[label].begin} to {tracks[label].end})")
-    if wrong:
-        names = ", ".join(wrong[:NAMED_LABELS]) + (" and others" if len(wrong) > NAMED_LABELS else "")
-        raise ValueError(
-            f"{where}: expected only labels that {table} lists for frame {frame}, found {len(wrong)} of {len(labels)} "
-            f"labels not listed for it: {names}. "
-            "Use masks and tracks of the same sequence with the same frame numbers, or remove annotations.tracks."
-        )
+    if not wrong:
+        return ""
+    names = ", ".join(wrong[:NAMED_LABELS]) + (" and others" if len(wrong) > NAMED_LABELS else "")
+    return f"{len(wrong)} of {len(labels)} labels not listed for it: {names}"
 
 
 def _read_track(line: str, *, where: str) -> Track:

@@ -3,6 +3,7 @@
 A module that reads a format declares it in a literal FORMATS, name -> facts:
   reader          name of its function that reads the objects of one sample: see `reading.read_instances`
   table_reader    name of its function that reads a file shared by all samples, once per shard; only for such formats
+  remarks         name of its function that returns remarks (severity, text, advice) on a sample's objects; optional
   files           "table" (one file for all images), "one" or "several" files for each image
   keys            keys of the config section that only some formats use and this one does
   needs           those of them without which it cannot be read

@@ -1,6 +1,7 @@
 """Annotations as ImageJ ROIs: .roi files, or .zip archives of them as saved by the ROI Manager.
 
-This module handles files, archives and positions of ROIs in a stack; imagej_shapes.py handles their shapes.
+This module handles files, archives and positions of ROIs in a stack; imagej_shapes.py handles their shapes and
+imagej_writer.py writes them.
 """
 
 import zipfile
@@ -11,13 +12,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from roifile import ImagejRoi
 
-from cellmill.annotations.imagej_shapes import encode_rings, explain_no_area, read_outline
+from cellmill.annotations.imagej_shapes import explain_no_area, read_outline
 from cellmill.annotations.instance import AnnotationSettings, Instance
-from cellmill.annotations.outlines import fill_outline, trace_edges
-from cellmill.annotations.pieces import LabelBands, gather_objects
+from cellmill.annotations.outlines import fill_outline
 from cellmill.images.axes import PROJECTIONS, PlaneIndex
-from cellmill.images.stored import IGNORE_LABEL
-from cellmill.shards import atomic_path
+from cellmill.images.rasters import open_raster
 
 # Declaration, see formats.py
 FORMATS = {
@@ -39,8 +38,8 @@ FORMATS = {
 MAX_MEMBERS = 500_000
 MAX_MEMBER_BYTES = 64 * 2**20
 MAX_ARCHIVE_BYTES = 2**30
-# a fixed time stamp, so that equal labels give identical archives
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+# start of the fault of a ROI with a position beyond the planes of its image
+MISPLACED = "position"
 
 
 class Entry(NamedTuple):
@@ -73,13 +72,13 @@ def read_imagej_roi(
     list of Instance
         In the order of files and archive members; `source` is the name of the ROI, or of its file if it has none.
         Lines, points, texts and other ROIs without area are empty and broken. In a stack, only ROIs of this plane and
-        ROIs without a position are returned.
+        ROIs without a position are returned. Positions beyond the planes count the channels of a composite image.
 
     Raises
     ------
     ValueError
-        If a file cannot be read, is damaged, is not a ROI, or is an archive too large for a set of ROIs; one line per
-        problem.
+        If a file cannot be read, is damaged, is not a ROI, or is an archive too large for a set of ROIs, or if all its
+        ROIs have positions that the image lacks; one line per problem.
 
     Notes
     -----
@@ -90,57 +89,64 @@ def read_imagej_roi(
     """
     instances: list[Instance] = []
     problems: list[str] = []
+    elsewhere = 0
+    places = row["plane"] if row.get("is_annotated_as_stack") else []
+    is_first = all(place == 0 or place in PROJECTIONS for axis, place, _ in places if len(places) == 1 or axis in "TZ")
     for path in row["annotations"]:
-        try:
-            for entry in _read_entries(Path(path), sample=row["sample"]):
-                try:
-                    found = _read_entry(entry, row=row, shape=shape)
-                except ValueError as error:
-                    problems.append(str(error))
-                    continue
-                if found is not None:
-                    instances.append(found)
-        except ValueError as error:
-            problems.append(str(error))
+        found, wrong, others = _read_file(Path(path), row=row, shape=shape, channels=1)
+        misplaced = _count_misplaced(found)
+        if misplaced and not wrong and (channels := _count_channels(row)) > 1:
+            again = _read_file(Path(path), row=row, shape=shape, channels=channels)
+            if _count_misplaced(again[0]) < misplaced:
+                found, wrong, others = again
+        # reported once per stack, with its first plane
+        shown = [one for one in found if is_first or not one.broken.startswith(MISPLACED)]
+        instances += shown
+        problems += wrong
+        elsewhere += others + len(found) - len(shown)
+    if instances and _count_misplaced(instances) == len(instances) and not elsewhere:
+        problems.append(
+            f"sample {row['sample']}, {row['annotations'][0]}: expected ROIs of planes of the image, found "
+            f"{len(instances)} with positions that it lacks, such as {instances[0].broken}. If the ROIs belong to this "
+            "image, remove their positions (ROI Manager, More, Remove Slice Info); otherwise use the whole stack."
+        )
     if problems:
         raise ValueError("\n".join(problems))
     return instances
 
 
-def write_rois(path: str | Path, labels: np.ndarray | LabelBands) -> None:
-    """Write a label image as an archive for ImageJ's ROI Manager, with one ROI per object.
-
-    Parameters
-    ----------
-    path : path
-        Ends in ``.zip``.
-    labels : ndarray of integers, shape (rows, columns), or LabelBands
-        0 background, 65535 ignored pixels, which are left out. The name of a ROI is its number with leading zeros. Its
-        outline follows pixel edges, so `read_imagej_roi` returns the same pixels. Without objects the archive is empty.
-
-    Raises
-    ------
-    ValueError
-        If a label is negative.
-
-    Notes
-    -----
-    An object with one closed outline becomes a traced ROI. Objects with several parts, holes or coordinates beyond
-    32,767 px, the limit of traced ROIs, become composite ROIs. Equal labels give identical bytes.
-    """
-    objects = gather_objects(labels, where=str(path))
-    digits = max(4, len(str(max(objects, default=0))))
-    with atomic_path(path) as partial_path, zipfile.ZipFile(partial_path, "w") as archive:
-        for number, (row, column, mask_yx) in objects.items():
-            if number == IGNORE_LABEL:
+def _read_file(
+    path: Path, *, row: Mapping[str, Any], shape: tuple[int, int], channels: int
+) -> tuple[list[Instance], list[str], int]:
+    """Return the ROIs of a file that belong to an image, its problems, and the number of ROIs of other planes."""
+    instances: list[Instance] = []
+    problems: list[str] = []
+    others = 0
+    try:
+        for entry in _read_entries(path, sample=row["sample"]):
+            try:
+                found = _read_entry(entry, row=row, shape=shape, channels=channels)
+            except ValueError as error:
+                problems.append(str(error))
                 continue
-            name = f"{number:0{digits}d}"
-            rings = [ring + np.array([column, row]) for ring in trace_edges(mask_yx)]
-            info = zipfile.ZipInfo(f"{name}.roi", date_time=ZIP_TIME)
-            info.compress_type = zipfile.ZIP_DEFLATED
-            # fixed for identical bytes on every system: created on Unix (3), mode 0644
-            info.create_system, info.external_attr = 3, 0o644 << 16
-            archive.writestr(info, encode_rings(rings, name=name))
+            if found is None:
+                others += 1
+            else:
+                instances.append(found)
+    except ValueError as error:
+        problems.append(str(error))
+    return instances, problems, others
+
+
+def _count_misplaced(instances: Sequence[Instance]) -> int:
+    return sum(instance.broken.startswith(MISPLACED) for instance in instances)
+
+
+def _count_channels(row: Mapping[str, Any]) -> int:
+    """Count the channels of a sample's image; 1 if the image is not known."""
+    if not row.get("image") or not Path(row["image"]).exists():
+        return 1
+    return open_raster(row["image"], palette="colours", plane=row.get("plane", ())).channels
 
 
 def _read_entries(path: Path, *, sample: str) -> Iterator[Entry]:
@@ -207,13 +213,13 @@ def _is_roi(name: str) -> bool:
     return name.lower().endswith(".roi") and not Path(name).name.startswith("._")
 
 
-def _read_entry(entry: Entry, *, row: Mapping[str, Any], shape: tuple[int, int]) -> Instance | None:
+def _read_entry(entry: Entry, *, row: Mapping[str, Any], shape: tuple[int, int], channels: int) -> Instance | None:
     """Read one ROI; return None if it belongs to another plane of the stack."""
     try:
         roi = ImagejRoi.frombytes(entry.data)
         # names are shown to people, so drop line breaks and control characters
         name = "".join(character for character in roi.name if character.isprintable()).strip() or entry.name
-        problem = _place_in_image(roi, row=row)
+        problem = _place_in_image(roi, row=row, channels=channels)
         if problem is None:
             return None
         problem = problem or explain_no_area(roi)
@@ -227,39 +233,41 @@ def _read_entry(entry: Entry, *, row: Mapping[str, Any], shape: tuple[int, int])
         ) from error
 
 
-def _place_in_image(roi: ImagejRoi, *, row: Mapping[str, Any]) -> str | None:
+def _place_in_image(roi: ImagejRoi, *, row: Mapping[str, Any], channels: int) -> str | None:
     """Return the fault of a ROI's position, or an empty text; None if it belongs to another plane of the stack."""
     if row.get("is_annotated_as_stack"):
-        return _place_in_stack(roi, plane=row["plane"])
+        return _place_in_stack(roi, plane=row["plane"], channels=channels)
     # the file belongs to one plane, but its ROIs may have been drawn in the stack or on the separate plane
-    if "plane" in row and _place_in_stack(roi, plane=row["plane"]) == "":
+    if "plane" in row and _place_in_stack(roi, plane=row["plane"], channels=channels) == "":
         return ""
-    return _place_in_stack(roi, plane=())
+    return _place_in_stack(roi, plane=(), channels=channels)
 
 
-def _place_in_stack(roi: ImagejRoi, *, plane: PlaneIndex) -> str | None:
+def _place_in_stack(roi: ImagejRoi, *, plane: PlaneIndex, channels: int) -> str | None:
     """Compare the position of a ROI with a plane, and return as `_place_in_image`.
 
-    ImageJ counts positions from 1; 0 stands for all planes.
+    ImageJ counts positions from 1; 0 stands for all planes. In a composite image a single position counts all channels
+    of a plane before the next plane.
     """
     stack = [(axis, index, int(size)) for axis, index, size in plane if len(plane) == 1 or axis in ("T", "Z")]
     positions = {"T": roi.t_position, "Z": roi.z_position}
+    single = (roi.position + channels - 1) // channels
     if len(stack) == 2:
         # SOURCE ImageJ, ImagePlus.convertIndexToPosition: the section index varies faster than the frame index
         sizes = {axis: size for axis, _, size in stack}
-        if roi.position > 0 and max(positions.values()) == 0:
-            frame, section = divmod(roi.position - 1, sizes["Z"])
+        if single > 0 and max(positions.values()) == 0:
+            frame, section = divmod(single - 1, sizes["Z"])
             positions = {"T": frame + 1, "Z": section + 1}
         wanted = [(positions[axis], index, size) for axis, index, size in stack]
     else:
         # ImageJ may store time as depth; the position along the other axis stays at 1
-        position = max(roi.position, *positions.values())
+        position = max(single, *positions.values())
+        if not stack:
+            position = (max(roi.position, *positions.values()) + channels - 1) // channels
         wanted = [(position, index, size) for _, index, size in stack] or [(position, 0, 1)]
     for position, index, size in wanted:
         if position > size:
-            # reported once per stack, with its first plane
-            is_first = all(place == 0 or place in PROJECTIONS for _, place, _ in stack)
-            return f"position {position} in {_count_planes(size)}" if is_first else None
+            return f"{MISPLACED} {position} in {_count_planes(size)}"
         if index not in PROJECTIONS and position not in (0, index + 1):
             return None
     return ""

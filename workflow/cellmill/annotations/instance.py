@@ -9,7 +9,7 @@ from cellmill.annotations.pieces import Piece, crop_piece
 
 
 class AnnotationSettings(TypedDict):
-    """Config section `annotations` without `missing`, which the stages receive as a setting of its own."""
+    """Config section `annotations` without `missing` and `implausible`, which are settings of their own."""
 
     format: str
     table: str | None
@@ -18,7 +18,7 @@ class AnnotationSettings(TypedDict):
     sample_column: str | None
     rle_column: str | None
     object_column: str | None
-    foreground: str | None
+    foreground: str | int | None
     tracks: str | None
     markers: str | None
     ignore: str | None
@@ -35,7 +35,8 @@ class Instance:
     `mask_yx` (bool) is the mask inside the object's bounding box; `row` and `column` are the position of the box's
     first pixel in the image, px. `source` is the origin of the annotation: a table row, a file or a number in a label
     image. `number` is the object's number in the annotation, if it has one. `is_ignored` marks a region without
-    individual annotations (a crowd), which is not an object. `broken` is the fault of an outline, else empty.
+    individual annotations (a crowd), which is not an object. `broken` is the fault of an outline, else empty. `order`
+    is the pixel order of the runs that it was read from, if the format has only one.
     """
 
     row: int
@@ -45,6 +46,7 @@ class Instance:
     number: int | None = None
     is_ignored: bool = False
     broken: str = ""
+    order: str = ""
 
     @property
     def area_px(self) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.annotations.codes import JPEG_SUFFIXES, only_path, read_codes, read_two_values, stack_place
+from cellmill.annotations.codes import JPEG_SUFFIXES, only_path, read_class, read_codes, read_two_values, stack_place
 from cellmill.annotations.instance import AnnotationSettings, Instance, instance_of_piece
 from cellmill.annotations.pieces import crop_piece, gather_bands, join_regions, merge_pieces
 from cellmill.images.stored import IGNORE_LABEL
@@ -47,10 +47,15 @@ FORMATS = {
         "is_filled": False,
         "missing": "error",
         "summary": "one image with two values; objects are its 4-connected regions",
-        "reads": "one image with two values; objects are its 4-connected regions",
-        "used_by": "membranes of ISBI 2012, thresholded images from Fiji",
+        "reads": "one image with two values, or one class of an image of classes; objects are its 4-connected regions",
+        "used_by": "membranes of ISBI 2012, thresholded images from Fiji, Simple Segmentation of ilastik",
     },
 }
+
+NAME_FOREGROUND = (
+    "If these are classes, set annotations.foreground to the number of the objects (ilastik numbers its labels from 1 "
+    "in their order); if every cell has a number of its own, use format label_image"
+)
 
 
 def read_mask_folder(
@@ -142,8 +147,8 @@ def read_binary(
     row, shape, table
         As in `read_mask_folder`.
     annotations : mapping
-        The config section; `foreground` is read: "nonzero" or "zero" of the stored numbers, or None, which is nonzero
-        except in a one-bit MinIsWhite image, whose objects are shown white.
+        The config section; `foreground` is read: "nonzero", "zero" or a number of the stored values, or None, which is
+        nonzero except in a one-bit MinIsWhite image, whose objects are shown white.
 
     Returns
     -------
@@ -154,17 +159,25 @@ def read_binary(
     ------
     ValueError
         If there is not exactly one file, or if it is unreadable, differs in size from the image, has more than two
-        values, or is MinIsWhite with objects that may be the background.
+        values (with a number as foreground: more than 16), or is MinIsWhite with objects that may be the background.
 
     Notes
     -----
     Regions are 4-connected, so that a diagonal membrane one pixel wide separates two cells.
     """
-    is_explicit = annotations["foreground"] is not None
-    bands = read_two_values(
-        row["sample"], only_path(row), shape=shape, plane=stack_place(row), is_as_stored=is_explicit
-    )
-    is_background = annotations["foreground"] == "zero"
+    path, foreground, plane = only_path(row), annotations["foreground"], stack_place(row)
+    if isinstance(foreground, int):
+        bands = read_class(row["sample"], path, number=foreground, shape=shape, plane=plane)
+    else:
+        bands = read_two_values(
+            row["sample"],
+            path,
+            shape=shape,
+            plane=plane,
+            is_as_stored=foreground is not None,
+            advice=NAME_FOREGROUND,
+        )
+    is_background = foreground == "zero"
     regions = join_regions((rows, ~band_yx if is_background else band_yx) for rows, band_yx in bands)
     return [instance_of_piece(piece, source=f"region {i}") for i, piece in enumerate(regions, start=1)]
 

@@ -94,6 +94,14 @@ def read_instances(
     return instances + read_ignored(row, shape=shape)
 
 
+def remark_on_reading(
+    row: Mapping[str, Any], instances: Sequence[Instance], *, annotations: AnnotationSettings
+) -> list[tuple[str, str, str]]:
+    """Return the remarks (severity, text, advice) of a format on the objects of one sample; most formats have none."""
+    remark = _function_of(annotations, "remarks")
+    return [] if remark is None else remark(row, instances)
+
+
 def _function_of(annotations: Mapping[str, Any], role: str) -> Callable[..., Any] | None:
     """Load a function that the module of a format declares; None if it declares none of this role.
 

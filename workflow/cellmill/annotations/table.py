@@ -29,6 +29,8 @@ FORMATS = {
 
 # (sample column, annotation column) of known tables: Sartorius 2021, Data Science Bowl 2018
 KNOWN_COLUMNS = (("id", "annotation"), ("ImageId", "EncodedPixels"))
+# Texts of a cell, in lower case, that state that an image has no objects; pandas writes missing values as nan.
+NOTHING = ("", "-1", "-1 -1", "nan", "none", "null", "na", "n/a", "<na>")
 # rows read at a time, so that memory does not grow with the table
 CHUNK_ROWS = 50_000
 # text keeps the zeros of sample 007, and a sample NA is not read as a missing value
@@ -111,13 +113,14 @@ def read_rle(
     Returns
     -------
     list of Instance
-        In the order of the table. A single row without text means that the image has no objects; a row without text
-        among others is an empty instance. Rows with the same object name are merged.
+        In the order of the table. If all rows are blank, NaN or -1, the image has no objects; a blank row among others
+        is an empty instance. Rows with the same object name are merged.
 
     Raises
     ------
     ValueError
-        If the table states another image size, or a text is not a mask of this size; one line per row.
+        If the table states another image size, a text is not a mask of this size, or a row states with -1 that the
+        image has no objects although others have runs; one line per row.
     """
     assert annotations["order"] is not None
     entries = table[row["sample"]]
@@ -129,10 +132,19 @@ def read_rle(
                 f"of its image, found height {entry.size[0]} and width {entry.size[1]}. "
                 "Pair every image with its own full-size annotation."
             )
-    if len(entries) == 1 and not entries[0].text.strip():
+    texts = [_plain(entry.text) for entry in entries]
+    if all(text in NOTHING for text in texts):
         return []
     instances, problems = [], []
-    for entry in entries:
+    for entry, text in zip(entries, texts, strict=True):
+        if text in NOTHING:
+            if text.startswith("-1"):
+                problems.append(
+                    f"{where} {entry.number}: expected runs, found {entry.text.strip()}, which states that the image "
+                    f"has no objects, although another row has runs. Remove one of them."
+                )
+            instances.append(Instance(0, 0, np.zeros((0, 0), dtype=bool), f"row {entry.number}"))
+            continue
         try:
             top, left, mask_yx = decode_crop(
                 entry.text, shape=shape, order=annotations["order"], where=f"{where} {entry.number}"
@@ -146,6 +158,11 @@ def read_rle(
     if annotations["object_column"] is None:
         return instances
     return _join_rows(instances, names=[entry.name for entry in entries])
+
+
+def _plain(text: str) -> str:
+    """Return the text of a cell in lower case, without blanks around it and without the decimals of -1.0."""
+    return text.strip().lower().replace("-1.0", "-1")
 
 
 def _join_rows(instances: Sequence[Instance], *, names: Sequence[str]) -> list[Instance]:

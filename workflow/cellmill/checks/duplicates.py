@@ -1,7 +1,7 @@
 """Find identical and nearly identical images of a dataset.
 
 Nearly identical images show the same field after a crop by a few pixels, a brightness change, JPEG compression, noise
-or resampling. Rotated or mirrored copies are not detected.
+or resampling. For mirrored and turned copies see `turned_copies.py`.
 """
 
 import base64

@@ -215,7 +215,7 @@ def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Annotatio
     readings : mapping
         Sample -> its two readings, of a shard.
     annotations : mapping
-        The config section; `table` and `order` are read.
+        The config section; `table` and `order` (None for COCO, which has only one) are read.
 
     Returns
     -------
@@ -224,8 +224,8 @@ def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Annotatio
     """
     if not readings:
         return []
-    assert annotations["order"] is not None
-    other = other_order(annotations["order"])
+    own = annotations["order"] or "column"
+    other = other_order(own)
     streaked = [sample for sample, reading in readings.items() if has_streaks(reading)]
     if streaked:
         evidence = (
@@ -238,7 +238,13 @@ def explain_order(readings: Mapping[str, TwoReadings], *, annotations: Annotatio
         )
     else:
         return []
-    return [f"{annotations['table']}: {evidence} counted by {other}. Set annotations.order to {other}."]
+    advice = f"Set annotations.order to {other}."
+    if annotations["order"] is None:
+        advice = (
+            "COCO counts down the columns: write the file again with pycocotools, or with mask.ravel(order='F') "
+            "in place of mask.ravel()."
+        )
+    return [f"{annotations['table']}: {evidence} counted by {other}. {advice}"]
 
 
 def _name_images(samples: Sequence[str]) -> str:

@@ -1,6 +1,6 @@
 """Config section `annotations` of a dataset: location and format of the ground truth."""
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -63,11 +63,12 @@ class Annotations(Closed):
         description="Column of the table with the name of the object within its image. Rows with the same name are "
         "parts of one object. Default: every row is an object.",
     )
-    foreground: Literal["nonzero", "zero"] | None = Field(
+    foreground: Literal["nonzero", "zero"] | Annotated[int, Field(ge=1, lt=2**32)] | None = Field(
         default=None,
-        description="Pixels of a binary image that are objects, by their stored numbers. Default: nonzero, except in "
-        "a one-bit TIFF with MinIsWhite, where they are the pixels shown white; if a MinIsWhite mask is ambiguous, the "
-        "key is required. Used by binary only.",
+        description="Pixels of a binary image that are objects, by their stored numbers: nonzero, zero, or a number. A "
+        "number selects one class of an image of classes, such as 1 in a Simple Segmentation of ilastik, which has no "
+        "zero. Default: nonzero, except in a one-bit TIFF with MinIsWhite, where they are the pixels shown white; if a "
+        "MinIsWhite mask is ambiguous, the key is required. Used by binary only.",
     )
     tracks: str | None = Field(
         default=None,
@@ -112,6 +113,12 @@ class Annotations(Closed):
         description="Treatment of images without annotation. error: report an error. unlabelled: predict, but neither "
         "train nor score. empty: treat as images without objects. Default: unlabelled for ctc, error for other "
         "formats.",
+    )
+    implausible: Literal["stop", "warn"] = Field(
+        default="stop",
+        description="Treatment of annotations that cannot be learned from or scored: no object in any image, most of "
+        "them ignored, broken or without pixels, coordinates in fractions or per cent, a mask of all cells read as one "
+        "object, or the background as object. stop: stop before training. warn: report a warning and go on.",
     )
 
     @field_validator("path", "tracks", "markers", "ignore")

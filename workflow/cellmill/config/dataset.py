@@ -259,8 +259,9 @@ class Dataset(Closed):
         default_factory=list,
         description="Additional files for other programs. Trained models: onnx (model.onnx), bioimageio "
         "(model.bioimageio.zip, only for networks whose only input is images). Objects of every run: coco "
-        "(objects.coco.json), imagej_roi (rois/{sample}.zip), geojson (geojson/{sample}.geojson, for QuPath), ctc "
-        "(ctc/{sequence}_RES, for sequences; objects are numbered through time by overlap).",
+        "(objects.coco.json, with the score 1.0 for each object), imagej_roi (rois/{sample}.zip), geojson "
+        "(geojson/{sample}.geojson, for QuPath), ctc (ctc/{sequence}_RES, for sequences; objects are numbered through "
+        "time by overlap).",
     )
 
     @model_validator(mode="before")

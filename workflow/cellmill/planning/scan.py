@@ -39,11 +39,12 @@ from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
 from cellmill.planning.table_ties import tie_entries
 from cellmill.planning.ties import attach_annotations, attach_extra
+from cellmill.planning.track_tables import attach_track_tables
+from cellmill.planning.unread_files import refuse_unread_files
 from cellmill.shards import atomic_path
 from cellmill.simulation.sequence_names import name_truth
 
 MAX_MISTAKES = 20
-TRACK_TABLES = ("man_track.txt", "res_track.txt")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         If there are mistakes in patterns, names, annotations or the split.
     """
     where = f"datasets.{name}"
+    if mistakes := refuse_unread_files(dataset, where=where):
+        raise SampleError(mistakes)
     remarks: list[str] = []
     if dataset.simulate is not None:
         found = _simulated(dataset.simulate)
@@ -107,6 +110,8 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         orphans = attached.orphans
     if section is not None:
         samples = _attach_extra(samples, found, section=section, where=f"{where}.annotations")
+        samples, said = attach_track_tables(samples, section=section, where=f"{where}.annotations")
+        remarks += said
     files: dict[str, Any] = {}
     if dataset.images is not None:
         refuse_annotations_as_images(samples, path=None if section is None else section.path, where=where)
@@ -218,7 +223,7 @@ def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample
 
 
 def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotations, where: str) -> list[Sample]:
-    """Add ignored pixels, CTC markers and track tables to their images, including a track table beside the masks."""
+    """Add ignored pixels, CTC markers and track tables to their images."""
     for name in ("ignore", "markers", "tracks"):
         if path := getattr(section, name):
             offset = section.frame_offset if name != "tracks" else None
@@ -228,17 +233,6 @@ def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotat
                 raise ValueError(
                     f"{where}.{name}: expected files that match {path!r}, found none. Check folders and suffix."
                 )
-    if section.format == "ctc" and section.tracks is None:
-        beside = {
-            folder: next((folder / name for name in TRACK_TABLES if (folder / name).is_file()), None)
-            for folder in {Path(path).parent for sample in samples for path in sample.annotations}
-        }
-        samples = [
-            replace(sample, extra={**sample.extra, "tracks": str(table)})
-            if sample.annotations and (table := beside[Path(sample.annotations[0]).parent]) is not None
-            else sample
-            for sample in samples
-        ]
     return samples
 
 

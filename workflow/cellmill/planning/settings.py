@@ -94,6 +94,20 @@ def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "parts": {shard: _part_of_shard(plan, dataset, shard) for shard in plan.shards(dataset)},
         "remarks": _remarks(plan, dataset),
         "files": plan.files.get(dataset, {}),
+        "annotations": _judged_section(plan, dataset),
+    }
+
+
+def _judged_section(plan: Plan, dataset: str) -> dict[str, Any] | None:
+    """Return what the plausibility of annotations depends on; None without annotations, or if they are simulated."""
+    section = plan.config.datasets[dataset].annotations
+    if section is None:
+        return None
+    keys = ("format", "foreground", "fragments", "min_object_px", "missing", "implausible")
+    return {
+        **{key: getattr(section, key) for key in keys},
+        "source": section.table or section.path,
+        "is_foreground_set": section.foreground is not None,
     }
 
 
@@ -123,6 +137,8 @@ def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
         else section.model_dump(mode="json", exclude={"frame_offset"})
     )
     missing = settings.pop("missing") if settings else "unlabelled"
+    if settings:
+        del settings["implausible"]  # judged for the whole dataset
     return {
         "samples": _annotated_rows(plan, dataset, shard),
         "annotations": settings,

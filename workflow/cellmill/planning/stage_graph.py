@@ -9,11 +9,11 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "preprocess": ("simulate",),
     "rasterize": ("simulate",),
     "check": ("simulate",),
-    "train": ("preprocess", "rasterize"),
+    "train": ("preprocess", "rasterize", "check"),
     "predict": ("preprocess", "train"),
     "postprocess": ("simulate", "preprocess", "rasterize", "train", "predict"),
     "export": ("postprocess",),
-    "evaluate": ("preprocess", "rasterize", "predict", "postprocess"),
+    "evaluate": ("preprocess", "rasterize", "check", "predict", "postprocess"),
     "report": (
         "match", "check", "preprocess", "rasterize", "train", "predict", "postprocess", "evaluate",
     ),

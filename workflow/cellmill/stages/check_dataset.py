@@ -21,6 +21,8 @@ from cellmill.checks.findings import (
     describe_files,
     describe_remarks,
 )
+from cellmill.checks.turned_copies import find_turned_copies
+from cellmill.checks.worth import JudgedSettings, explain_errors, judge_annotations
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -36,6 +38,7 @@ def summarize_check(
     parts: Mapping[str, str],
     remarks: Sequence[str],
     files: Mapping[str, Any],
+    annotations: JudgedSettings | None,
 ) -> None:
     """Write tables of a dataset's findings, images and annotations, and log a summary to the terminal.
 
@@ -55,12 +58,24 @@ def summarize_check(
         Remarks from scanning and splitting the dataset, each "where: text".
     files : mapping
         Numbers of files that are read and left out, as in `describe_files`; empty for a simulation.
+    annotations : mapping or None
+        What the judgement of the annotations depends on; None without annotations, or if they are simulated.
+
+    Raises
+    ------
+    ValueError
+        If the annotations of the dataset cannot be learned from or scored; no file is written.
     """
     images, truths, areas_px, findings = read_shards(findings_paths, parts=parts)
     findings += describe_remarks(remarks)
     findings += compare_images(images, dataset=dataset)
     findings += compare_annotations(truths, areas_px=areas_px, dataset=dataset)
     findings += find_duplicates(images, dataset=dataset)
+    findings += find_turned_copies(images, dataset=dataset)
+    if annotations is not None:
+        findings += judge_annotations(truths, images=images, annotations=annotations)
+    if errors := explain_errors(findings):
+        raise ValueError(errors)
     findings.sort(key=lambda finding: SEVERITIES.index(finding["severity"]))
     for path, rows, columns in (
         (summary_path, findings, COLUMNS),

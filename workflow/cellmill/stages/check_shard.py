@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from cellmill.annotations.instance import AnnotationSettings, Instance
-from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances
+from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances, remark_on_reading
+from cellmill.checks.evidence import measure_evidence
 from cellmill.checks.pictures import remark_on_defects, remark_on_masks, remark_on_picture
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
 from cellmill.checks.quality import SATURATED_FRACTION, PixelDigest, measure_plane
@@ -84,9 +85,11 @@ def check_shard(
             instances = read_instances(row, shape=shape, annotations=annotations, table=table)
             if annotations["format"] == "rle":
                 assert annotations["order"] is not None
-                readings[row["sample"]] = read_both_ways(
-                    row, instances, shape=shape, order=annotations["order"], channel=channel
-                )
+                coded, order = instances, annotations["order"]
+            else:
+                coded, order = [instance for instance in instances if instance.order], "column"
+            if coded:
+                readings[row["sample"]] = read_both_ways(row, coded, shape=shape, order=order, channel=channel)
         except ValueError as error:
             problems.append(str(error))
             continue
@@ -207,12 +210,16 @@ def describe_objects(
     Returns
     -------
     dict
-        sample, and the results of `measure_objects`.
+        sample, and the results of `measure_objects` and `measure_evidence`.
     list of dict
         Findings.
     """
-    truth = {"sample": row["sample"], **measure_objects(instances, shape=shape)}
-    remarks = []
+    truth = {
+        "sample": row["sample"],
+        **measure_objects(instances, shape=shape),
+        **measure_evidence(instances, shape=shape, annotations=annotations),
+    }
+    remarks = remark_on_reading(row, instances, annotations=annotations) if instances else []
     if truth["empty"]:
         text = f"{truth['empty']} of {len(instances)} annotations contain no pixels"
         remarks.append(("warning", text, "Draw them again, or delete them"))
@@ -226,7 +233,9 @@ def describe_objects(
     largest = max(truth["areas_px"], default=0) / (shape[0] * shape[1])
     is_covered = truth["covered_fraction"] > (MOST_COVERED_BINARY if is_binary else MOST_COVERED)
     if is_covered and (is_binary or largest > MOST_COVERED / 2):
-        other = "nonzero" if annotations["foreground"] == "zero" else "zero"
+        other = {"None": "zero", "nonzero": "zero", "zero": "nonzero"}.get(
+            str(annotations["foreground"]), "another number"
+        )
         advice = f"If these objects are the background, set annotations.foreground to {other}; tissue can be this dense"
         if not is_binary:
             advice = "Check whether the background was annotated as an object"

@@ -11,11 +11,14 @@ from cellmill.objects.label_files import image_file_name, label_paths, rows_with
 
 logger = logging.getLogger(__name__)
 
+# Objects are thresholded and have no confidence of their own; COCOeval needs a number to order them by.
+SCORE = 1.0
+
 
 def export_coco(
     *, output_path: str | Path, segmentation_dirs: Sequence[str | Path], samples: Sequence[Mapping[str, Any]]
 ) -> None:
-    """Write the objects of all images as one COCO file.
+    """Write the objects of all images as one COCO file, each with the score 1.0.
 
     Parameters
     ----------
@@ -31,5 +34,6 @@ def export_coco(
     write_coco(
         output_path,
         images=((image_file_name(row), StoredRows(paths[row["sample"]])) for row in rows_with_labels(samples, paths)),
+        score=SCORE,
     )
     logger.info("%d images", len(paths), extra={"progress": True})

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellmill.annotations.imagej_roi import write_rois
+from cellmill.annotations.imagej_writer import write_rois
 from cellmill.images.stored import StoredRows
 from cellmill.objects.label_files import label_paths, rows_with_labels
 from cellmill.shards import shard_folder

@@ -1,0 +1,83 @@
+"""Refuse containers and arrays that are not read as images or annotations, before the files are assigned to a split."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from cellmill.config.dataset import Dataset
+from cellmill.planning.patterns import find_files, fixed_folder
+
+TO_TIFF = "tifffile.imwrite('image.tif', array)"
+# Suffix -> what the file is, and how to convert it. Of two suffixes that match, the longer one counts.
+UNREAD: Mapping[str, tuple[str, str]] = {
+    ".h5": ("HDF5", f"export TIFF from ilastik, or read the array with h5py and write it with {TO_TIFF}"),
+    ".hdf5": ("HDF5", f"export TIFF from ilastik, or read the array with h5py and write it with {TO_TIFF}"),
+    ".npy": ("an array of numpy", f"write it with {TO_TIFF}"),
+    ".npz": ("arrays of numpy", f"write each array with {TO_TIFF}"),
+    "_seg.npy": (
+        "a file of Cellpose",
+        "save masks as PNG or TIFF from Cellpose (File, Save masks, or --save_tif) and use format label_image",
+    ),
+    ".mat": ("a file of MATLAB", "write each array with imwrite in MATLAB, or with scipy.io.loadmat and tifffile"),
+    ".ilp": (
+        "a project of ilastik",
+        "export the segmentation from ilastik as TIFF and use format binary or label_image",
+    ),
+    ".zip": ("an archive", "unpack it"),
+    ".rar": ("an archive", "unpack it"),
+    ".7z": ("an archive", "unpack it"),
+    ".tar": ("an archive", "unpack it"),
+    ".tar.gz": ("an archive", "unpack it"),
+    ".tgz": ("an archive", "unpack it"),
+}
+ARCHIVES_OF_ROIS = "imagej_roi"
+
+
+def refuse_unread_files(dataset: Dataset, *, where: str) -> list[str]:
+    """List the patterns of a dataset that name files which are not read, with the way to convert them.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        Config section of the dataset.
+    where : str
+        Key path of the section, for messages.
+    """
+    section = dataset.annotations
+    patterns = {"images": dataset.images}
+    if section is not None:
+        patterns |= {f"annotations.{key}": getattr(section, key) for key in ("path", "table", "ignore", "markers")}
+    mistakes = []
+    for key, pattern in patterns.items():
+        if pattern is None or (
+            key == "annotations.path" and section is not None and _is_archive_of_rois(section.format)
+        ):
+            continue
+        if suffix := _unread_suffix(pattern):
+            what, how = UNREAD[suffix]
+            kind = "images" if key == "images" else "annotations"
+            mistakes.append(
+                f"{where}.{key}: expected {kind} in a format that is read, found {what} ({Path(pattern).name}). "
+                f"{how[0].upper()}{how[1:]}."
+            )
+    return mistakes
+
+
+def _is_archive_of_rois(name: str) -> bool:
+    return name == ARCHIVES_OF_ROIS
+
+
+def _unread_suffix(pattern: str) -> str:
+    """Return the suffix that is not read, from the pattern or from all files that match it; empty if there is none."""
+    if suffix := _match(pattern):
+        return suffix
+    if not pattern.endswith(("*", "}")) or not fixed_folder(pattern).is_dir():
+        return ""
+    try:
+        found = {_match(path) for path, _ in find_files(pattern)}
+    except ValueError:
+        return ""  # reported where the files are assigned
+    return found.pop() if len(found) == 1 else ""
+
+
+def _match(path: str) -> str:
+    return max((suffix for suffix in UNREAD if path.lower().endswith(suffix)), key=len, default="")
