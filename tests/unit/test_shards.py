@@ -1,5 +1,10 @@
 """Shards: stable assignment, growth that changes one shard at a time, folders that appear complete or not at all."""
 
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -7,6 +12,7 @@ from hypothesis import strategies as st
 from cellmill.shards import (
     assign_shards,
     atomic_path,
+    listed_files,
     read_manifest,
     seal_path,
     shard_folder,
@@ -94,6 +100,60 @@ def test_the_seal_follows_the_content_and_not_the_time(tmp_path):
 def test_a_folder_without_a_manifest_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"expected a shard folder with manifest\.json, found none"):
         read_manifest(tmp_path)
+
+
+def test_the_seal_holds_the_digests_of_the_manifest_and_of_the_sizes(tmp_path):
+    folder = tmp_path / "train-0000"
+    with shard_folder(folder) as partial:
+        (partial / "images").mkdir()
+        (partial / "images/a.tif").write_bytes(b"abc")
+    assert json.loads((folder / "sizes.json").read_text()) == {"images/a.tif": 3}
+    digests = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ("manifest.json", "sizes.json")]
+    assert seal_path(folder).read_text().split() == digests
+
+
+def test_a_folder_that_lacks_files_of_its_manifest_is_never_listed_in_part(tmp_path):
+    folder = tmp_path / "train-0000"
+    with shard_folder(folder) as partial:
+        for name in ("a.tif", "b.tif", "geometry.csv"):
+            (partial / name).write_text(name)
+    (folder / "notes.txt").write_text("of a person")
+    assert [path.name for path in listed_files(folder)] == ["a.tif", "b.tif", "geometry.csv"]
+    (folder / "b.tif").unlink()
+    with pytest.raises(
+        ValueError, match=r"train-0000: expected the 3 files .* found 1 missing: b\.tif\. Run snakemake"
+    ):
+        listed_files(folder)
+
+
+def test_an_interrupted_replacement_leaves_the_old_folder_or_the_new_one(tmp_path, monkeypatch):
+    folder = tmp_path / "train-0000"
+    with shard_folder(folder) as partial:
+        (partial / "old.tif").write_bytes(b"old")
+    rename = Path.rename
+
+    def stop(path, target):
+        if "partial" in path.name:
+            raise OSError("stopped")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(OSError, match="stopped"), shard_folder(folder) as partial:
+        (partial / "new.tif").write_bytes(b"new")
+    monkeypatch.undo()
+    assert set(read_manifest(folder)) == {"old.tif"}
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [".train-0000.sha256", "train-0000"]
+
+
+def test_what_a_killed_replacement_left_is_removed_by_the_next(tmp_path):
+    folder = tmp_path / "train-0000"
+    with shard_folder(folder) as partial:
+        (partial / "a.tif").write_bytes(b"x")
+    shutil.copytree(folder, tmp_path / ".train-0000.earlier-77")
+    shutil.copytree(folder, tmp_path / ".train-0000.partial-abc")
+    with shard_folder(folder) as partial:
+        (partial / "b.tif").write_bytes(b"x")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [".train-0000.sha256", "train-0000"]
 
 
 def test_a_file_is_replaced_whole_or_left_alone(tmp_path):

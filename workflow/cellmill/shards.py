@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cellmill.runlog import package_versions
@@ -20,6 +20,8 @@ MANIFEST = "manifest.json"
 # Reported where they differ between shards. Not part of the manifest, because a package upgrade that does
 # not change the pixels must not change the seal.
 VERSIONS = "versions.json"
+# Kept apart from the manifest, whose digests enter results such as postprocess.json.
+SIZES = "sizes.json"
 
 
 def stable_hash(key: str, *, purpose: str) -> int:
@@ -101,7 +103,7 @@ def file_digest(path: str | Path) -> str:
 
 
 def seal_path(folder: str | Path) -> Path:
-    """Return the path of a shard folder's seal: a file beside it with the digest of its manifest.
+    """Return the path of a shard folder's seal: a file beside it with the digests of its manifest and of its sizes.
 
     Snakemake compares files by content but folders only by time stamp, so rules depend on the seal.
     """
@@ -127,6 +129,41 @@ def read_manifest(folder: str | Path) -> dict[str, str]:
     return manifest
 
 
+def file_sizes(folder: str | Path) -> dict[str, int]:
+    """Return the sizes in bytes of all files below a folder: relative path with slashes -> size."""
+    sizes: dict[str, int] = {}
+    todo = [(os.fspath(folder), "")]
+    while todo:
+        place, prefix = todo.pop()
+        with os.scandir(place) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    todo.append((entry.path, f"{prefix}{entry.name}/"))
+                    continue
+                with suppress(FileNotFoundError):  # a link to a file that is gone
+                    sizes[prefix + entry.name] = entry.stat().st_size
+    return sizes
+
+
+def listed_files(folder: str | Path) -> list[Path]:
+    """List the files of a shard folder's manifest, sorted, after checking that all of them exist.
+
+    Raises
+    ------
+    ValueError
+        If the folder has no manifest, or lacks files that its manifest lists.
+    """
+    names = sorted(read_manifest(folder))
+    found = file_sizes(folder)
+    if missing := [name for name in names if name not in found]:
+        raise ValueError(
+            f"{folder}: expected the {len(names)} files of {MANIFEST}, found {len(missing)} missing: "
+            f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}. Run snakemake again: it makes incomplete "
+            "folders again before it starts other jobs."
+        )
+    return [Path(folder) / name for name in names]
+
+
 @contextmanager
 def shard_folder(output_dir: str | Path) -> Iterator[Path]:
     """Create a shard folder under a temporary name, and rename it once it is complete, with manifest and seal.
@@ -144,24 +181,48 @@ def shard_folder(output_dir: str | Path) -> Iterator[Path]:
     """
     output_dir = Path(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in output_dir.parent.glob(f".{output_dir.name}.partial-*"):
+    for leftover in _leftovers(output_dir):
         shutil.rmtree(leftover, ignore_errors=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent))
     try:
         yield partial
         files = sorted(path for path in partial.rglob("*") if path.is_file())
         manifest = {path.relative_to(partial).as_posix(): file_digest(path) for path in files}
-        (partial / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-        (partial / VERSIONS).write_text(json.dumps(package_versions(), indent=1) + "\n")
+        sizes = {path.relative_to(partial).as_posix(): path.stat().st_size for path in files}
+        for name, content in ((MANIFEST, manifest), (SIZES, sizes), (VERSIONS, package_versions())):
+            (partial / name).write_text(json.dumps(content, indent=1) + "\n")
         partial.chmod(0o777 & ~_umask())
-        if output_dir.exists():
-            shutil.rmtree(output_dir)
-        partial.rename(output_dir)
+        _replace_folder(output_dir, partial)
         with atomic_path(seal_path(output_dir)) as seal:
-            seal.write_text(file_digest(output_dir / MANIFEST) + "\n")
+            seal.write_text(seal_text(output_dir))
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def seal_text(folder: str | Path) -> str:
+    """Return the content of a folder's seal: a line with the digest of its manifest, and one with that of its sizes."""
+    return "".join(f"{file_digest(Path(folder) / name)}\n" for name in (MANIFEST, SIZES))
+
+
+def _replace_folder(folder: Path, partial: Path) -> None:
+    """Move a complete folder to its final name; until then an earlier folder stays on disk."""
+    if not folder.exists():
+        partial.rename(folder)
+        return
+    earlier = folder.with_name(f".{folder.name}.earlier-{os.getpid()}")
+    folder.rename(earlier)
+    try:
+        partial.rename(folder)
+    except BaseException:
+        earlier.rename(folder)
+        raise
+    shutil.rmtree(earlier, ignore_errors=True)
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """List what a killed job left beside a folder; the hidden names are never read as shards."""
+    return [path for kind in ("partial", "earlier") for path in folder.parent.glob(f".{folder.name}.{kind}-*")]
 
 
 @contextmanager
