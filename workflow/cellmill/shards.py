@@ -5,6 +5,7 @@ Whole sequences stay together. Images are assigned by linear hashing of a stable
 takes images from one other shard only: see workflow/decisions/0002-shards-by-linear-hashing.md.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +21,9 @@ MANIFEST = "manifest.json"
 # Reported where they differ between shards. Not part of the manifest, because a package upgrade that does
 # not change the pixels must not change the seal.
 VERSIONS = "versions.json"
+# Errors of a full disk, a quota or a limited size of files; errors of missing rights
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
 # Kept apart from the manifest, whose digests enter results such as postprocess.json.
 SIZES = "sizes.json"
 
@@ -180,10 +184,14 @@ def shard_folder(output_dir: str | Path) -> Iterator[Path]:
         An empty folder beside the final folder. On an error it is removed, and the final folder is unchanged.
     """
     output_dir = Path(output_dir)
-    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(output_dir)
     for leftover in _leftovers(output_dir):
         shutil.rmtree(leftover, ignore_errors=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent))
+    try:
+        partial = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.partial-", dir=output_dir.parent))
+    except OSError as error:
+        _explain_unwritable(error, output_dir, written=0, needed=None)
+        raise
     try:
         yield partial
         files = sorted(path for path in partial.rglob("*") if path.is_file())
@@ -195,8 +203,10 @@ def shard_folder(output_dir: str | Path) -> Iterator[Path]:
         _replace_folder(output_dir, partial)
         with atomic_path(seal_path(output_dir)) as seal:
             seal.write_text(seal_text(output_dir))
-    except BaseException:
+    except BaseException as error:
+        written = _written(partial)
         shutil.rmtree(partial, ignore_errors=True)
+        _explain_unwritable(error, output_dir, written=written, needed=None)
         raise
 
 
@@ -226,17 +236,88 @@ def _leftovers(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename the file to `path` on success, remove it on an error."""
+def atomic_path(path: str | Path, *, needed: int | None = None) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename the file to `path` on success, remove it on an error.
+
+    Parameters
+    ----------
+    path : path
+    needed : int or None
+        Bytes that the file needs at least, for the message if the disk is full. None: as many as an existing file.
+
+    Raises
+    ------
+    ValueError
+        If the disk or the quota is full, or the folder cannot be written.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_parent(path)
     partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     try:
         yield partial
         partial.replace(path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        written = _written(partial)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        _explain_unwritable(error, path, written=written, needed=needed)
         raise
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        _explain_unwritable(error, path, written=0, needed=None)
+        raise
+
+
+def _written(partial: Path) -> int:
+    """Return the bytes below an unfinished file or folder."""
+    with suppress(OSError):
+        return sum(file_sizes(partial).values()) if partial.is_dir() else partial.stat().st_size
+    return 0
+
+
+def _explain_unwritable(error: BaseException, path: Path, *, written: int, needed: int | None) -> None:
+    """Raise a ValueError that names the file if an error means that it cannot be written; return otherwise.
+
+    Parameters
+    ----------
+    error : exception
+        Its causes are searched as well, because writers raise errors of their own after a failed write.
+    path : Path
+        Final path of the file or folder.
+    written, needed : int
+        Bytes written before the error, and bytes that are needed at least if known.
+    """
+    cause: BaseException | None = error
+    while cause is not None and not (isinstance(cause, OSError) and cause.errno in (*_FULL, *_FORBIDDEN)):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        return
+    assert isinstance(cause, OSError)
+    if cause.errno in _FORBIDDEN:
+        # Not the rights of a file that is read while this one is written.
+        if cause.filename is None or Path(os.fsdecode(cause.filename)).is_relative_to(path.parent):
+            raise ValueError(
+                f"{path}: expected to write here, found {cause.strerror}. Make {path.parent} writable, then run the "
+                "same command again: it goes on from here."
+            ) from error
+        return
+    if needed is None and path.is_file():
+        needed = path.stat().st_size
+    place = next(parent for parent in path.absolute().parents if parent.is_dir())
+    size = f"at least {_in_mb(needed)}" if needed and needed > written else f"more than {_in_mb(written)}"
+    raise ValueError(
+        f"{path}: expected to write this with {size}, found {cause.strerror}: {_in_mb(shutil.disk_usage(place).free)} "
+        f"are free in {place}, unless a quota or a limit allows less. Free some space, then run the same command "
+        "again: it goes on from here."
+    ) from error
+
+
+def _in_mb(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
 
 
 def _umask() -> int:

@@ -51,8 +51,11 @@ except ConfigError as error:
 
 def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
-    freeze(PLAN, config)
-    write_sample_tables(PLAN)
+    try:
+        freeze(PLAN, config)
+        write_sample_tables(PLAN)
+    except ValueError as error:  # a full disk
+        raise WorkflowError(str(error)) from None
     # If no report is built, as in `snakemake check`, nothing is removed.
     rules_of_run = {job.rule.name for job in workflow.dag.jobs}
     for removed in remove_old_shards(PLAN) if "report" in rules_of_run else []:

@@ -90,7 +90,7 @@ class Checkpoint:
         self._saved = time.monotonic()
         if not team.leads:
             return
-        with atomic_path(self.path) as partial, partial.open("wb") as stream:
+        with atomic_path(self.path, needed=_count_bytes(state)) as partial, partial.open("wb") as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -108,6 +108,14 @@ class Checkpoint:
             logger.warning("%s cannot be read (%s): training starts from the beginning", self.path, error)
             return None
         return state
+
+
+def _count_bytes(value: Any) -> int:
+    """Return the size of all tensors in nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(_count_bytes(item) for item in items)
 
 
 def checkpoint_key(
