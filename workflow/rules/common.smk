@@ -1,6 +1,7 @@
 """Code shared by all stages: the plan of the run, and the params `settings` and `code` of every scripted job."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -51,6 +52,7 @@ except ConfigError as error:
 
 def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
+    stop_trainings(signal.SIGTERM)  # Snakemake has set its own handler only now
     try:
         freeze(PLAN, config)
         write_sample_tables(PLAN)

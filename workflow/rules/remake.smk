@@ -118,7 +118,7 @@ def remake_incomplete_folders():
     """Make incomplete folders again, level by level; print a line for each."""
     if not workflow.is_main_process or REMAKING in os.environ:
         return
-    levels = find_incomplete(PLAN, contents=PLAN.config.recheck)
+    levels = find_incomplete(PLAN)
     if not any(levels) or (options := options_of_run()) is None:
         return
     # The check reads raw images only.

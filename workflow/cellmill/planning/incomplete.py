@@ -38,7 +38,7 @@ class Incomplete:
         return f"{self.folder}: {self.finding}. {STAGE_OF[self.room]} makes this folder again."
 
 
-def find_incomplete(plan: Plan, *, root: str | Path = ".", contents: bool = False) -> list[list[Incomplete]]:
+def find_incomplete(plan: Plan, *, root: str | Path = ".", contents: bool | None = None) -> list[list[Incomplete]]:
     """Compare every shard folder of a plan with its manifest.
 
     A folder that was never written is not listed. One that is gone with its seal is listed if an earlier run planned
@@ -49,15 +49,15 @@ def find_incomplete(plan: Plan, *, root: str | Path = ".", contents: bool = Fals
     plan : Plan
     root : path
         Folder that contains `results`.
-    contents : bool
-        Whether to compare the SHA-256 of each file as well, which reads all files.
+    contents : bool or None
+        Whether to compare the SHA-256 of each file as well, which reads all files. None: as in the config.
 
     Returns
     -------
     list of lists
         Incomplete folders for each of LEVELS.
     """
-    root = Path(root)
+    root, contents = Path(root), plan.config.recheck if contents is None else contents
     found: list[list[Incomplete]] = [[] for _ in LEVELS]
     for dataset in plan.samples:
         known = _planned_before(root / dataset_path(dataset, SAMPLES))
