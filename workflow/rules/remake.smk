@@ -21,39 +21,13 @@ from cellmill.planning.incomplete import find_incomplete
 # Set in the snakemake that makes folders again
 REMAKING = "CELLMILL_REMAKING"
 # Options with which snakemake runs no jobs, or all of them
-OTHER_TASKS = (
-    "touch",
-    "unlock",
-    "lint",
-    "forceall",
-    "list_rules",
-    "list_target_rules",
-    "list_input_changes",
-    "list_params_changes",
-    "list_code_changes",
-    "list_changes",
-    "list_untracked",
-    "delete_all_output",
-    "delete_temp_output",
-    "cleanup_metadata",
-    "summary",
-    "detailed_summary",
-    "archive",
-    "dag",
-    "rulegraph",
-    "filegraph",
-    "d3dag",
-    "report",
-    "containerize",
-    "export_cwl",
-    "generate_unit_tests",
-    "print_compilation",
-    "conda_create_envs_only",
-    "conda_cleanup_envs",
-    "container_cleanup_images",
-    "list_conda_envs",
-    "edit_notebook",
-)
+OTHER_TASKS = """
+    touch unlock lint forceall list_rules list_target_rules list_input_changes list_params_changes
+    list_code_changes list_changes list_untracked delete_all_output delete_temp_output cleanup_metadata
+    summary detailed_summary archive dag rulegraph filegraph d3dag report containerize export_cwl
+    generate_unit_tests print_compilation conda_create_envs_only conda_cleanup_envs container_cleanup_images
+    list_conda_envs edit_notebook
+""".split()
 # The command line of this process, with the options that come as JSON on the standard input
 SNAKEMAKE = """
 import json, sys
