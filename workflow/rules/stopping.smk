@@ -29,7 +29,7 @@ def stop_trainings(number):
 
 # Processes of single local jobs start no further jobs.
 if workflow.is_main_process or workflow.remote_exec:
-    os.environ["CELLMILL_STOP"] = f"{STOP_FILE}:{os.getpid()}"
+    os.environ.update(CELLMILL_STOP=f"{STOP_FILE}:{os.getpid()}")
     STOP_FILE.unlink(missing_ok=True)
     atexit.register(STOP_FILE.unlink, missing_ok=True)
     stop_trainings(signal.SIGINT)
