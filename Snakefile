@@ -18,6 +18,8 @@ report: "workflow/report/pipeline.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/inputs.smk"
+include: "workflow/rules/stopping.smk"
+include: "workflow/rules/remake.smk"
 include: "workflow/rules/match.smk"
 include: "workflow/rules/simulate.smk"
 include: "workflow/rules/check.smk"

@@ -184,7 +184,7 @@ def test_each_folder_has_a_manifest_of_what_is_in_it(project):
         listed = set(json.loads(manifest.read_text()))
         there = {path.relative_to(manifest.parent).as_posix() for path in manifest.parent.rglob("*") if path.is_file()}
         # The last file is Snakemake's marker of a folder written by a job.
-        assert listed == there - {"manifest.json", "versions.json", ".snakemake_timestamp"}
+        assert listed == there - {"manifest.json", "sizes.json", "versions.json", ".snakemake_timestamp"}
 
 
 def test_metrics_are_tidy(project):

@@ -5,6 +5,7 @@ The project is run once; each test works on a copy.
 
 import functools
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -368,6 +369,49 @@ def _name_that_falls_into(project: Path, part: str) -> str:
     before = parts_of(NUCLEI)
     new = (f"x{number}" for number in range(40))
     return next(name for name in new if parts_of([*NUCLEI, name]) == before | {name: part})
+
+
+def test_deleted_results_are_made_again_byte_by_byte_and_nothing_else_runs(project, finished):
+    """Files of several kinds are lost at once: images, a whole folder, a manifest, the end of a mask."""
+    results = project / "results"
+    train, test = (image_of(project, "cells", part)[1] for part in ("train", "test"))
+    for path in (results / f"cells/images/{train}").glob("*.tif"):
+        path.unlink()
+    shutil.rmtree(results / f"cells/labels/{train}")
+    (results / f"cells/twin/probabilities/{test}/manifest.json").unlink()
+    mask = next((results / f"cells/twin/segmentation/{test}").glob("*.tif"))
+    mask.write_bytes(mask.read_bytes()[:100])
+    expected = {
+        f"preprocess cells/{train}", f"rasterize cells/{train}", f"predict cells/twin/{test}",
+        f"postprocess cells/twin/{test}",
+    }  # fmt: skip
+    trained = (results / "cells/twin/weights.pt").stat().st_mtime_ns
+
+    ran = snakemake(project, "--cores", "2")
+    text = ran.stdout + ran.stderr
+    assert f"results/cells/images/{train}: " in text
+    assert f"results/cells/labels/{train}: the folder is gone. rasterize makes this folder again." in text
+    rules = re.findall(r"^(?:local)?rule (\w+):", text, flags=re.MULTILINE)
+    assert sorted(rules) == sorted(job.split()[0] for job in expected)
+    assert "Nothing to be done" in text
+    assert (results / "cells/twin/weights.pt").stat().st_mtime_ns == trained
+    assert contents(results) == contents(finished / "results")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".snakemake_timestamp")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def test_a_dry_run_lists_the_folders_that_lost_files_and_changes_nothing(project):
+    shard = image_of(project, "nuclei", "test")[1]
+    before = contents(project / "results")
+    lost = next((project / f"results/nuclei/images/{shard}").glob("*.tif"))
+    lost.unlink()
+    assert planned_jobs(project) == {f"preprocess nuclei/{shard}"}
+    assert planned_jobs(project, "check") == set()
+    del before[lost.relative_to(project / "results").as_posix()]
+    assert contents(project / "results") == before
 
 
 def test_a_dataset_that_shrinks_leaves_no_old_masks_behind(project):

@@ -49,12 +49,21 @@ def start_log(path: str | Path, *, rule: str, params: Mapping[str, Any]) -> None
     the main process reports errors and counts shards, so the job shows neither.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     formatter = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s", "%Y-%m-%d %H:%M:%S")
     formatter.converter = time.gmtime  # UTC, so that logs of several machines can be compared
     # Emptied, then opened in append mode: a crash is written through a second handle, and a handle in write mode would
     # overwrite it.
-    Path(path).write_text("", encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_text("", encoding="utf-8")
+    except OSError as error:
+        sys.excepthook = _excepthook
+        raise ValueError(
+            f"{path}: expected to write a log, found {error.strerror}. Make its folder writable or free some space, "
+            "then run the same command again: it goes on from here."
+        ) from error
+    # A log on a full disk must not hide the job's own message behind a traceback for each record.
+    logging.raiseExceptions = False
     handler = logging.FileHandler(path, mode="a", encoding="utf-8")
     handler.setFormatter(formatter)
     root = logging.getLogger()
@@ -118,12 +127,16 @@ def _is_reported_by_main() -> bool:
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     text = "".join(traceback.format_exception(kind, error, trace))
     shown = f"\n{MESSAGE}{error}\n\n" if isinstance(error, ValueError) else text
+    is_logged = True
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):
             handler.acquire()
-            with Path(handler.baseFilename).open("a", encoding="utf-8") as log:
-                log.write(text if shown is text else text + shown)
+            try:
+                with Path(handler.baseFilename).open("a", encoding="utf-8") as log:
+                    log.write(text if shown is text else text + shown)
+            except OSError:  # the log is on the full disk, too, so the main process cannot read the message there
+                is_logged = False
             handler.release()
-    if not _is_reported_by_main():
+    if not (is_logged and _is_reported_by_main()):
         sys.stderr.write(shown)
         sys.stderr.flush()

@@ -1,5 +1,7 @@
 """Code shared by all stages: the plan of the run, and the params `settings` and `code` of every scripted job."""
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -73,8 +75,12 @@ except ConfigError as error:
 def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
     choose_reporter(TERMINAL)
-    freeze(PLAN, config)
-    write_sample_tables(PLAN)
+    stop_trainings(signal.SIGTERM)  # Snakemake has set its own handler only now
+    try:
+        freeze(PLAN, config)
+        write_sample_tables(PLAN)
+    except ValueError as error:  # a full disk
+        raise WorkflowError(str(error)) from None
     # If no report is built, as in `snakemake check`, nothing is removed.
     rules_of_run = {job.rule.name for job in workflow.dag.jobs}
     for removed in remove_old_shards(PLAN) if "report" in rules_of_run else []:
@@ -85,7 +91,9 @@ def begin():
 
 
 def name_reports():
-    """Print where the reports are."""
+    """Print where the reports are, unless this run only makes incomplete folders again."""
+    if "CELLMILL_REMAKING" in os.environ:
+        return
     for dataset in PLAN.samples:
         page = Path(dataset_path(dataset, REPORT))
         if page.is_file():

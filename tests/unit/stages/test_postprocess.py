@@ -303,7 +303,7 @@ def test_a_missing_prediction_is_named(shards, fitted, tmp_path):
     with pytest.raises(
         ValueError,
         match=r"expected probabilities for the 2 samples in images, found differences \(missing x9; "
-        r"extra x1\)\. Remove .* and run snakemake again",
+        r"extra x1\)\. Remove .*images.* and .*probabilities.* and run snakemake again",
     ):
         segment(tmp_path, more | {"probabilities": shards["test"]["probabilities"]}, fitted)
 

@@ -348,7 +348,9 @@ def test_missing_image_is_named(tmp_path):
     arguments["scores_path"] = tmp_path / "metrics_only.csv"
     header = (tmp_path / "scores.csv").read_text().splitlines()[0]
     arguments["scores_path"].write_text(header + "\n")
-    with pytest.raises(ValueError, match=r"expected an image of sample a99, found none.*Run snakemake again"):
+    with pytest.raises(
+        ValueError, match=r"expected an image of sample a99, found none.*Remove .* and run snakemake again"
+    ):
         write_report(output_path=tmp_path / "report.html", **arguments)
     assert not (tmp_path / "report.html").exists()
 

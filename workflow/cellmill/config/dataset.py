@@ -330,6 +330,11 @@ class Config(Closed):
         description="Mean number of images per job (a shard). Lower values give smaller jobs and finer reruns, higher "
         "values less overhead.",
     )
+    recheck: bool = Field(
+        False,
+        description="Whether to compare the content of all images and masks in results with their digests, and to make "
+        "changed ones again. For use on the command line: --config recheck=true. Names and sizes are always compared.",
+    )
     datasets: dict[Name, Dataset] = Field(
         min_length=1, description="Datasets by name. Each gets a folder results/{name} and a report."
     )

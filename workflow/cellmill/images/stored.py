@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 
 from cellmill.images.damage import explain
+from cellmill.shards import listed_files
 
 # Marks pixels whose class is unknown; never the label of an object.
 IGNORE_LABEL = 65535
@@ -272,8 +273,15 @@ def _read_strips(tiff: tifffile.TiffFile, page: Any, result_yx: np.ndarray, *, f
 
 
 def sample_paths(folder: str | Path) -> dict[str, Path]:
-    """List the images of a shard folder: sample -> path of its ``.tif``, sorted by sample."""
-    return {path.name.removesuffix(".tif"): path for path in sorted(Path(folder).glob("*.tif"))}
+    """List the images of a shard folder: sample -> path of its ``.tif``, sorted by sample.
+
+    Raises
+    ------
+    ValueError
+        If the folder is incomplete: without a manifest, or without files that its manifest lists.
+    """
+    paths = [path for path in listed_files(folder) if path.suffix == ".tif" and path.parent == Path(folder)]
+    return {path.name.removesuffix(".tif"): path for path in paths}
 
 
 def _read_own(path: str | Path) -> np.ndarray:

@@ -14,7 +14,7 @@ from cellmill.images.windows import Window, plan_windows
 from cellmill.objects.boundary import measure_grey
 from cellmill.preprocessing.geometry import fit_label_rows, read_geometry, valid_box
 from cellmill.preprocessing.stored_images import StoredImage
-from cellmill.shards import read_manifest, stable_hash
+from cellmill.shards import stable_hash
 
 logger = logging.getLogger(__name__)
 
@@ -118,11 +118,10 @@ def match_samples(folders: Mapping[str, str | Path]) -> list[str]:
     Raises
     ------
     ValueError
-        If a folder lacks a sample or has an extra sample.
+        If a folder is incomplete, lacks a sample or has an extra sample.
     """
     contents = {}
     for name, folder in folders.items():
-        read_manifest(folder)
         contents[name] = set(sample_paths(folder))
     (first, expected), *others = contents.items()
     for name, found in others:
@@ -131,7 +130,8 @@ def match_samples(folders: Mapping[str, str | Path]) -> list[str]:
         if said:
             raise ValueError(
                 f"{folders[name]}: expected {name} for the {len(expected)} samples in {first}, found differences "
-                f"({said}). Remove {folders[name]} and run snakemake again."
+                f"({said}). Remove {folders[first]} and {folders[name]} and run snakemake again: it makes both "
+                "from the current sample table."
             )
     return sorted(expected)
 

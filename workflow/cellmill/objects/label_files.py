@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cellmill.images.stored import sample_paths
+
 
 def label_paths(folders: Sequence[str | Path]) -> dict[str, Path]:
-    return {path.name.removesuffix(".tif"): path for folder in folders for path in Path(folder).glob("*.tif")}
+    return {sample: path for folder in folders for sample, path in sample_paths(folder).items()}
 
 
 def rows_with_labels(samples: Sequence[Mapping[str, Any]], paths: Mapping[str, Path]) -> list[Mapping[str, Any]]:

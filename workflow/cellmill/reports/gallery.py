@@ -63,7 +63,7 @@ class Rooms:
         if sample not in geometries:
             raise ValueError(
                 f"{folder}: expected an image of sample {sample}, found none in geometry.csv. "
-                "The folder was made from another sample table. Run snakemake again."
+                f"The folder was made from another sample table. Remove {folder} and run snakemake again."
             )
         labels = self.labels.get(row["shard"])
         return Source(

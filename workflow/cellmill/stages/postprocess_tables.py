@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from cellmill.shards import atomic_path
+from cellmill.shards import atomic_path, listed_files
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,14 @@ def gather_tables(
         Output files.
     segmentation_dirs : sequence of path
         Shard folders of `postprocess_shard`, at least one.
+
+    Raises
+    ------
+    ValueError
+        If a folder is incomplete, or tables differ in their columns.
     """
+    for folder in segmentation_dirs:
+        listed_files(folder)
     # A table of the run is named like those of its shards.
     objects, _, flags = (
         concatenate_tables(path, [Path(folder) / Path(path).name for folder in segmentation_dirs])

@@ -138,7 +138,7 @@ def train_model(
         If there are no training images, or no validation images although the settings need them. If initial weights
         do not fit, or a loss is not finite. If more GPUs are requested than exist or than a batch has patches.
     Stopped
-        After SIGTERM, SIGUSR1 or SIGINT, once the checkpoint is saved.
+        After SIGTERM, SIGUSR1 or SIGINT, or after snakemake has stopped, once the checkpoint is saved.
     """
     job = Job(
         weights_path=weights_path,
@@ -204,6 +204,9 @@ def train_member(*, team: Team, job: Job) -> None:
             stop.obey()
     if team.leads:
         write_outputs(training, job=job)
+        # A snakemake that was stopped deletes the outputs; the next one then writes them from the checkpoint.
+        if not stop.is_made():
+            remove_checkpoints(job.weights_path)
 
 
 def prepare(job: Job, *, team: Team) -> tuple[ImageSet, ImageSet, Training, Checkpoint]:
@@ -244,7 +247,7 @@ def prepare(job: Job, *, team: Team) -> tuple[ImageSet, ImageSet, Training, Chec
 
 
 def write_outputs(training: Training, *, job: Job) -> None:
-    """Write weights, history and summary of a finished training, and remove its checkpoints."""
+    """Write weights, history and summary of a finished training."""
     is_best = job.train["select"] == "best"
     weights = training.best_weights if is_best else copy_weights(training.kept_model)
     with atomic_path(job.weights_path) as path:
@@ -254,7 +257,6 @@ def write_outputs(training: Training, *, job: Job) -> None:
     summary = summarize(training, job=job, best_epoch=training.best_epoch if is_best else training.epoch)
     with atomic_path(job.summary_path) as path:
         path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    remove_checkpoints(job.weights_path)
 
 
 def summarize(training: Training, *, job: Job, best_epoch: int) -> dict[str, Any]:

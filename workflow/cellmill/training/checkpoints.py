@@ -16,7 +16,7 @@ import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,14 +40,55 @@ class Stopped(SystemExit):
     """Exit after a stop signal; the exit status is 128 plus the signal's number, as in the shell."""
 
 
+# Set by the snakemake that started the job: the file that it creates when it is told to stop, and its process id
+VARIABLE = "CELLMILL_STOP"
+
+
+class Starter:
+    """The snakemake that started this job, which signals sent to it alone do not reach."""
+
+    def __init__(self) -> None:
+        path, _, process = os.environ.get(VARIABLE, "").rpartition(":")
+        self._file = Path(path) if path else None
+        self._process = int(process) if process.isdigit() else 0
+        # In a container or on another machine the process is not visible, and its end is not either.
+        self._is_visible = self._process > 0 and _is_running(self._process)
+
+    def has_stopped(self) -> bool:
+        """Return whether snakemake was told to stop, or has ended: nobody waits for the result of this job then."""
+        is_told = self._file is not None and self._file.exists()
+        return is_told or (self._is_visible and not _is_running(self._process))
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 @dataclass
 class StopRequest:
-    """The stop signal that the process has received; None if it has received none."""
+    """The stop signal that the process has received; None if it has received none.
+
+    Snakemake's own stop counts as SIGTERM.
+    """
 
     number: int | None = None
+    starter: Starter = field(default_factory=Starter)
+
+    def is_made(self) -> bool:
+        """Return whether this process has received a stop signal, or the snakemake that started it has stopped."""
+        if self.number is None and self.starter.has_stopped():
+            self.number = int(signal.SIGTERM)
+        return self.number is not None
 
     def agree(self, team: Team) -> bool:
         """Return whether any member of a team has received a stop signal, and pass the signal on to all members."""
+        self.is_made()
         self.number = int(team.largest(self.number or 0)) or None
         return self.number is not None
 
@@ -90,7 +131,7 @@ class Checkpoint:
         self._saved = time.monotonic()
         if not team.leads:
             return
-        with atomic_path(self.path) as partial, partial.open("wb") as stream:
+        with atomic_path(self.path, needed=_count_bytes(state)) as partial, partial.open("wb") as stream:
             torch.save(state, stream)
             stream.flush()
             os.fsync(stream.fileno())
@@ -108,6 +149,14 @@ class Checkpoint:
             logger.warning("%s cannot be read (%s): training starts from the beginning", self.path, error)
             return None
         return state
+
+
+def _count_bytes(value: Any) -> int:
+    """Return the size of all tensors in nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    items = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return sum(_count_bytes(item) for item in items)
 
 
 def checkpoint_key(

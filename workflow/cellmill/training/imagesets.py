@@ -189,15 +189,17 @@ def find_labelled_images(images_dirs: Sequence[str | Path], labels_dirs: Sequenc
     Raises
     ------
     ValueError
-        If an image has no labels.
+        If a folder is incomplete, or an image has no labels.
     """
     labels = {sample: path for folder in labels_dirs for sample, path in sample_paths(folder).items()}
     found = [replace(image, labels_path=labels.get(image.sample)) for image in find_images(images_dirs)]
-    missing = [image.sample for image in found if image.labels_path is None]
-    if missing:
+    if missing := [image for image in found if image.labels_path is None]:
+        shards = {image.image_path.parent.name for image in missing}
+        rooms = sorted(str(folder) for folder in (*images_dirs, *labels_dirs) if Path(folder).name in shards)
         raise ValueError(
-            f"{images_dirs[0]}: expected a label image for each image, found none for {len(missing)}: "
-            f"{', '.join(missing[:5])}. Run snakemake again so that rasterize creates them."
+            f"{missing[0].image_path.parent}: expected a label image for each image, found none for {len(missing)}: "
+            f"{', '.join(image.sample for image in missing[:5])}. Remove {' and '.join(rooms)} and run snakemake "
+            "again: it makes them from the current sample table."
         )
     return found
 

@@ -53,7 +53,7 @@ def validate(
     model.eval()
 
     def finish(logits_bcyx: Tensor) -> Tensor:
-        if stop.number is not None:
+        if stop.is_made():
             raise _InterruptedError
         return logits_bcyx.float()
 
