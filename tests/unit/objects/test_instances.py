@@ -280,6 +280,17 @@ def test_without_validation_images_the_sizes_fall_back_and_say_so():
     assert "no validation image contains annotated objects" in chosen["reason"]
 
 
+def test_only_what_is_set_is_said_to_be_set():
+    """One method and objects of 1 px leave a single combination, although no area is set."""
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    whole = {"method": "watershed", "split_depth_px": 3.0}
+    assert choose([frame_of(truth > 0, truth)], **whole, min_area_px=7)["reason"] == "set in the config"
+    fallback = choose([], median_area_px=None, method="components")
+    assert fallback["reason"] == "not fitted, because no validation image contains annotated objects"
+    tiny = choose([frame_of(truth > 0, truth)], median_area_px=1.0, method="components")
+    assert (tiny["reason"], tiny["min_area_px"]) == ("best mean Kaggle AP on 1 validation image", 0)
+
+
 def test_methods_are_those_that_the_network_allows():
     truth = touching_discs()
     flows = unit_flows(truth.astype(np.uint16))

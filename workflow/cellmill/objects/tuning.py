@@ -291,7 +291,7 @@ def choose_objects(
     def result(way: tuple[str, float | None], area: int, **rest: Any) -> dict[str, Any]:
         return {"method": way[0], "split_depth": way[1], "min_area_px": area, **limits, **rest}
 
-    if len(ways) * len(areas) == 1:
+    if instances["method"] != "auto" and area is not None and len(ways) == 1:
         return result(ways[0], areas[0], searched=[], reason="set in the config")
     scores: list[np.ndarray] = []
     samples: set[str] = set()

@@ -19,7 +19,7 @@ from cellmill.reports import chapters, comparison, data, likeness, papers, resul
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.reports.published import load_paper
 from cellmill.reports.rendering import known_origin, render
-from cellmill.reports.verdict import Standing, find_difference, rank_models, read_table
+from cellmill.reports.verdict import Standing, find_difference, rank_models, read_table, say_caution
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -124,6 +124,7 @@ def write_report(
         "config_text": wording.hide_folders(config_text),
         "is_shortened": wording.hide_folders(config_text) != config_text,
         "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
+        "caution": say_caution(results.read_flags(read_runs), samples=samples),
         "verdict": _verdict(standings, models=models, comparisons=comparisons),
         "models": [run.model for run in models],
         "objects": sum(len(areas) for areas in models[0].areas.values()) if models else 0,
