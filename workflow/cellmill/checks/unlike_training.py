@@ -2,7 +2,7 @@
 
 Networks receive normalised images. Bit depth, offset and exposure therefore make no difference. The scale of the
 details, the polarity (bright or dark objects), the size of the objects and the area that they cover do.
-See docs/results.md for how often sound and unlike images are flagged.
+tests/experiments/flags.py counts how often sound and unlike images are flagged.
 """
 
 import math
