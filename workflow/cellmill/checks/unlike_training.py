@@ -216,13 +216,13 @@ def find_unlike(measured: Measures, seen: Mapping[str, Any]) -> list[str]:
 
 def _is_empty(measured: Measures) -> bool:
     """Return whether an image is noise and nothing was found in it; that is reported by itself."""
-    details = measured.get("details")
-    return measured.get("covered") == 0 and bool(details) and details[0] < NOISE_OCTAVE
+    details = measured.get("details") or [math.inf]
+    return measured.get("covered") == 0 and bool(details[0] < NOISE_OCTAVE)
 
 
 def _compare_details(measured: Measures, seen: Mapping[str, Any]) -> Iterable[str]:
     # Compared over the octaves that both have
-    pairs = list(zip(measured.get("details") or [], seen.get("details") or [], strict=False))
+    pairs: list[Any] = list(zip(measured.get("details") or [], seen.get("details") or [], strict=False))
     if not pairs:
         return
     value, (low, high) = pairs[-1]
@@ -245,15 +245,16 @@ def _compare_polarity(measured: Measures, seen: Mapping[str, Any]) -> Iterable[s
 
 def _compare_objects(measured: Measures, seen: Mapping[str, Any]) -> Iterable[str]:
     value, ends = measured.get("diameter_px"), seen.get("diameter_px")
-    is_comparable = value is not None and ends is not None
-    is_like = is_comparable and ends[0] / DIAMETER_FACTOR <= value <= ends[1] * DIAMETER_FACTOR
-    if is_comparable and not is_like:
-        yield f"its objects have a median diameter of {value:.3g} px" + _say_range(ends)
-    edge_um, ends = measured.get("pixel_size_um"), seen.get("pixel_size_um")
-    # The network does not receive the pixel size. It counts only where the objects themselves cannot be compared.
-    is_other = edge_um is not None and ends is not None
-    if is_other and not is_like and not ends[0] / PIXEL_FACTOR <= edge_um <= ends[1] * PIXEL_FACTOR:
-        yield f"its pixels are {edge_um:.3g} um wide" + _say_range(ends)
+    is_like = False
+    if value is not None and ends is not None:
+        is_like = _is_within(value, ends, factor=DIAMETER_FACTOR)
+        if not is_like:
+            yield f"its objects have a median diameter of {value:.3g} px" + _say_range(ends)
+    # The network does not receive the pixel size. It counts only where the objects themselves are not comparable.
+    value, ends = measured.get("pixel_size_um"), seen.get("pixel_size_um")
+    is_other = value is not None and ends is not None and not _is_within(value, ends, factor=PIXEL_FACTOR)
+    if is_other and not is_like:
+        yield f"its pixels are {value:.3g} um wide" + _say_range(ends or [])
     value, ends = measured.get("covered"), seen.get("covered")
     if value is not None and ends is not None and value > MOST and _odds(value) > COVER_ODDS * _odds(ends[1]):
         yield f"objects cover {value:.0%} of it, compared with at most {ends[1]:.0%} of the training images"
@@ -262,12 +263,16 @@ def _compare_objects(measured: Measures, seen: Mapping[str, Any]) -> Iterable[st
 def _compare_brightness(measured: Measures, seen: Mapping[str, Any]) -> Iterable[str]:
     """Compare counts, which matter only to a network whose input is not normalised."""
     value, ends = measured["contrast"], seen["contrast"]
-    if not ends[0] / CONTRAST_FACTOR <= value <= ends[1] * CONTRAST_FACTOR:
+    if not _is_within(value, ends, factor=CONTRAST_FACTOR):
         yield f"its contrast is {value:.3g}" + _say_range(ends)
     # Brightness has no natural zero, so ratios are meaningless: compare its difference with the contrast.
     value, (low, high) = measured["brightness"], seen["brightness"]
     if not low - ends[1] <= value <= high + ends[1]:
         yield f"its brightness is {value:.3g}" + _say_range([low, high])
+
+
+def _is_within(value: float, ends: Sequence[float], *, factor: float) -> bool:
+    return ends[0] / factor <= value <= ends[1] * factor
 
 
 def _odds(share: float) -> float:

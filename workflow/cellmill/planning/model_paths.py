@@ -52,7 +52,8 @@ def find_model_file(reference: str) -> str | None:
     """Return the model file in results/ that an unknown dataset/run has from an earlier config, if there is one."""
     if reference.count("/") != 1:
         return None
-    path = run_path(*reference.split("/"), MODEL_FILE)
+    dataset, _, run = reference.partition("/")
+    path = run_path(dataset, run, MODEL_FILE)
     try:
         read_description(path)
     except ValueError:
