@@ -27,8 +27,11 @@ def read_section(name: str) -> dict[str, Any]:
     return section
 
 
-def run_pipeline(folder: Path, data: Path, config: dict[str, Any]) -> None:
-    """Run a config whose paths start in the folder of the data, two jobs at a time; existing results are kept."""
+def run_pipeline(folder: Path, data: Path, config: dict[str, Any], *, until: tuple[str, ...] = ()) -> None:
+    """Run a config whose paths start in the folder of the data, two jobs at a time; existing results are kept.
+
+    With `until`, only these rules and what they need are run.
+    """
     folder.mkdir(exist_ok=True)
     for found in sorted(data.iterdir()):
         if found.is_dir() and not (folder / found.name).exists():
@@ -36,6 +39,6 @@ def run_pipeline(folder: Path, data: Path, config: dict[str, Any]) -> None:
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     subprocess.run(
         [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", "config.json", "--cores", "2",
-         "--set-threads", "train=1", "predict=1"],
+         "--set-threads", "train=1", "predict=1", *(["--until", *until] if until else [])],
         cwd=folder, check=True,
     )  # fmt: skip

@@ -208,7 +208,7 @@ def image_files() -> "Row":
     labels_yx, prob_yx, image_yx = cells(SIDE)
     settings = Postprocess().model_dump(mode="json")
     fitted = fit_of(image_yx, labels_yx, is_tuned=True)
-    fitted |= {"format": 2, "settings": settings, "training_images": summarize_images([])}
+    fitted |= {"format": 2, "settings": settings, "training_images": summarize_images([], normalise="zscore")}
     count = 10
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)

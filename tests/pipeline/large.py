@@ -142,7 +142,7 @@ def postprocess_slide(folder: Path, *, rows: list[dict[str, Any]]) -> None:
     settings = Postprocess().model_dump(mode="json")
     fit = {
         "format": 2, "settings": settings, "threshold": {"value": 0.5}, "closing": settings["closing"],
-        "boundary": {"applied": False, "scales_px": [0.0]}, "training_images": summarize_images([]),
+        "boundary": {"applied": False, "scales_px": [0.0]}, "training_images": summarize_images([], normalise="zscore"),
         "instances": {
             "method": "watershed", "split_depth": 1.0, "min_area_px": 0, "max_area_px": None, "min_solidity": None,
             "exclude_border": False, "max_flow_error": 0.4, "fill_holes_px": 100,

@@ -35,6 +35,7 @@ from cellmill.planning.layout import (
     table_paths,
 )
 from cellmill.planning.make import freeze, make_plan, thaw, write_sample_tables
+from cellmill.planning.model_paths import path_to_read
 from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings

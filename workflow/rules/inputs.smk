@@ -103,7 +103,7 @@ def raw_files_of_shard(wildcards):
 def file_of_source(run, name):
     """Return a file of the run itself or of the run that it applies, or the exported model that contains it."""
     if (source := PLAN.source_of(run)) is None:
-        return run.apply
+        return path_to_read(run.apply)
     return run_path(source.dataset, source.name, name)
 
 
@@ -130,7 +130,7 @@ def training_data(wildcards):
     if run.init_from is not None:
         trained = dataset_path(run.init_from, WEIGHTS)
         is_file = run.init_from.endswith(MODEL_SUFFIX)
-        found["init_from"] = run.init_from if is_file else trained
+        found["init_from"] = path_to_read(run.init_from) if is_file else trained
     return found
 
 

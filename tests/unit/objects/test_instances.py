@@ -306,9 +306,15 @@ def test_sizes_of_the_config_hold_with_few_images():
     assert (fixed["min_area_px"], fixed["reason"]) == (5, "set in the config")
 
 
-def test_one_combination_is_set_in_the_config_only_if_it_stands_there():
-    chosen = choose([], median_area_px=None, method="components")
-    assert "no validation image contains annotated objects" in chosen["reason"]
+def test_only_what_is_set_is_said_to_be_set():
+    """One method and objects of 1 px leave a single combination, although no area is set."""
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    whole = {"method": "watershed", "split_depth_px": 3.0}
+    assert choose([frame_of(truth > 0, truth)], **whole, min_area_px=7)["reason"] == "set in the config"
+    fallback = choose([], median_area_px=None, method="components")
+    assert fallback["reason"] == "not fitted, because no validation image contains annotated objects"
+    tiny = choose([frame_of(truth > 0, truth)], median_area_px=1.0, method="components")
+    assert (tiny["reason"], tiny["min_area_px"]) == ("best mean Kaggle AP on 1 validation image", 0)
 
 
 def test_methods_are_those_that_the_network_allows():

@@ -86,7 +86,7 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
         postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
-        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1}, pixel_size_um=None, seed=seed, **roles,
+        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1, "normalise": "zscore"}, pixel_size_um=None, seed=seed, **roles,
     )  # fmt: skip
     return read_fit(tmp_path / name)
 
@@ -245,17 +245,59 @@ def test_objects_wider_than_a_window_are_put_together_and_said(shards, tmp_path,
     assert "x0: 1 objects are wider than the windows" in caplog.text
 
 
+def flags_of(folder):
+    return pd.read_csv(folder / "flags.csv").groupby("sample")["finding"].agg(list).to_dict()
+
+
 def test_images_unlike_the_training_images_are_flagged(shards, fitted, tmp_path, caplog):
     image, labels, probability = draw_cells(40)
-    cells = {"x0": draw_cells(41), "x1": (image * 100, labels, probability)}
+    halved = [np.pad(array[::2, ::2], ((0, 24), (0, 32)), mode="symmetric") for array in (image, labels, probability)]
+    cells = {
+        "brighter": (image * 100 + 5000, labels, probability),
+        "dark": (500 - image, labels, probability),
+        "halved": tuple(halved),
+        "same": draw_cells(41),
+    }
     folder = segment(tmp_path, write_shard(tmp_path, "test-0000", cells), fitted)
-    flags = pd.read_csv(folder / "flags.csv")
-    assert list(flags) == ["severity", "sample", "where", "finding", "advice"]
-    assert set(flags["sample"]) == {"x1"}
-    assert flags["finding"].str.startswith("unlike the images that the model was trained on: its ").all()
-    assert "x1: unlike the images" in caplog.text
-    assert read_fit(fitted)["training_images"]["images"] == 6
+    assert list(pd.read_csv(folder / "flags.csv")) == ["severity", "sample", "where", "finding", "advice"]
+    flags = flags_of(folder)
+    assert set(flags) == {"dark", "halved"}
+    start = "unlike the images that the model was trained on: "
+    assert all(text.startswith(start) for texts in flags.values() for text in texts)
+    assert "darker than the ground" in flags["dark"][0]
+    assert "its objects have a median diameter of " in flags["halved"][-1]
+    assert "dark: unlike the images" in caplog.text
     assert len(pd.read_csv(segment(tmp_path / "same", shards["test"], fitted) / "flags.csv")) == 0
+
+
+def test_the_training_images_are_described_in_the_fit_and_in_the_model(shards, tmp_path):
+    fitted = fit(tmp_path, [shards["train"]], [shards["validation"]], settings())
+    seen = fitted["training_images"]
+    assert seen == read_fit(tmp_path / "model.cellmill")["training_images"]
+    assert (seen["images"], seen["normalise"]) == (6, "zscore")
+    low, high = seen["diameter_px"]
+    assert 0.9 * 2 * RADIUS < low < high < 1.2 * 2 * RADIUS  # touching cells share a few pixels
+    assert seen["covered"] == pytest.approx([4 * np.pi * RADIUS**2 / (SHAPE[0] * SHAPE[1])] * 2, rel=0.15)
+
+
+@pytest.mark.parametrize("added", [{}, {"brightness": [1, 2], "contrast": [1, 2], "short_side_px": [500, 500]}])
+def test_a_fit_of_an_earlier_version_flags_nothing_that_it_does_not_know(shards, fitted, tmp_path, added):
+    old = json.loads(fitted.read_text())
+    old["training_images"] = {"images": 6, "pixel_size_um": None, **added}
+    (tmp_path / "postprocess.json").write_text(json.dumps(old))
+    assert flags_of(segment(tmp_path, shards["test"], tmp_path / "postprocess.json")) == {}
+
+
+def test_the_size_of_objects_is_compared_at_the_size_that_the_network_receives(tmp_path):
+    def shard(name, cells):
+        return write_shard(tmp_path, name, cells, mode="resize", size=(96, 128))
+
+    training = [shard("train-0000", {f"t{k}": draw_cells(k) for k in range(6)})]
+    validation = [shard("validation-0000", {f"v{k}": draw_cells(20 + k) for k in range(3)})]
+    seen = fit(tmp_path, training, validation, settings())["training_images"]
+    assert seen["diameter_px"] == pytest.approx([4 * RADIUS] * 2, rel=0.15)
+    test = shard("test-0000", {"x0": draw_cells(40)})
+    assert flags_of(segment(tmp_path / "out", test, tmp_path / "postprocess.json")) == {}
 
 
 def test_an_image_without_foreground_gives_empty_tables(fitted, tmp_path):
@@ -553,7 +595,7 @@ def test_the_exported_model_carries_weights_fit_and_settings(shards, tmp_path):
         assert archive.read("postprocess.json") == (tmp_path / "postprocess.json").read_bytes()
         description = json.loads(archive.read("model.json"))
     assert description == {
-        "format": 2, "network": {"architecture": "unet", "output": "foreground"}, "input": {"frames": 1}, "preprocess": {"channel": 0}, "predict": {"batch": 4},
+        "format": 2, "network": {"architecture": "unet", "output": "foreground"}, "input": {"frames": 1, "normalise": "zscore"}, "preprocess": {"channel": 0}, "predict": {"batch": 4},
         "postprocess": settings(),
     }  # fmt: skip
 

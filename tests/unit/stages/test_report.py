@@ -30,7 +30,7 @@ from cellmill.reports.pictures import (  # fmt: skip
     shown_shape,
     stretch,
 )
-from cellmill.reports.verdict import Counts, find_difference, find_number, rank_models, read_table
+from cellmill.reports.verdict import Counts, find_difference, find_number, rank_models, read_table, say_caution
 from cellmill.stages.index import summarize_for_index, write_index
 from cellmill.stages.report import write_report
 from report_example import CONFIG, SETTINGS, SHAPE, build_example, make_labels, make_run
@@ -149,6 +149,36 @@ def test_first_sentence_names_the_best_model_and_its_scores(example):
     assert "average precision of 0.550 (0.530–0.570), at a threshold of 0.438" in text
     assert "Its Dice is 0.133 higher than that of narrow (0.083–0.183); it is higher on 2 of 3 images" in text
     assert "The confidence interval of the difference excludes 0, but it is computed from only 3 test images." in text
+
+
+def flag(arguments, **severities):
+    """Write a flag of this severity for each of these samples."""
+    rows = [
+        {"severity": severity, "sample": sample, "where": "", "finding": "unlike the images", "advice": "Look"}
+        for sample, severity in severities.items()
+    ]
+    pd.DataFrame(rows).to_csv(arguments["runs"][0]["flags"], index=False)
+
+
+@pytest.mark.parametrize("is_annotated", [True, False])
+def test_the_first_sentence_says_that_images_are_flagged(tmp_path, is_annotated):
+    arguments = build_example(tmp_path, is_annotated=is_annotated)
+    flag(arguments, a01="warning", a03="warning")
+    text, page = write(tmp_path, arguments)
+    caution = "Caution: 2 of 3 images are flagged, because a model may not fit them (see Data)."
+    assert re.search(r'<p class="verdict">\s*<strong>' + re.escape(caution), text)
+    assert page.text.index(caution) < page.text.index("wide")
+
+
+def test_notes_and_flags_of_training_images_are_no_caution(tmp_path, example):
+    arguments = build_example(tmp_path)
+    flag(arguments, a01="note")
+    assert "Caution" not in write(tmp_path, arguments)[1].text
+    assert "Caution" not in example[3].text
+    rows = [{"sample": "a", "severity": "warning"}, {"sample": "b", "severity": "warning"}]
+    samples = [{"sample": "a", "split": "train"}, {"sample": "b", "split": "unlabelled"}]
+    assert say_caution(rows[:1], samples=samples) == ""
+    assert say_caution(rows, samples=samples).startswith("Caution: 1 image is flagged, because a model may not fit it")
 
 
 @pytest.mark.parametrize(

@@ -7,20 +7,18 @@ from typing import Any
 
 import pandas as pd
 
-from cellmill.config.dataset import Config
 from cellmill.config.errors import ConfigError
-from cellmill.config.preprocess import Preprocess
-from cellmill.exports.model_file import MODEL_SUFFIX, read_description
+from cellmill.planning.adoption import plan_preprocessing
 from cellmill.planning.exports import wrong_exports
 from cellmill.planning.layout import SAMPLES, dataset_path
 from cellmill.planning.plan import Plan
 from cellmill.planning.refusals import contradictions, likes_of_folds
-from cellmill.planning.runs import Run, resolve_runs
+from cellmill.planning.runs import resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
 from cellmill.planning.seen_images import keep_seen_images
 from cellmill.planning.validation import other_mistakes, validate_config, wrong_likes
-from cellmill.provenance import canonical, digest_of
+from cellmill.provenance import digest_of
 from cellmill.shards import atomic_path
 
 CACHE_DIR = Path(".snakemake/cellmill")
@@ -63,9 +61,11 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
             files[name] = scan.files
     remarks += keep_seen_images(config, runs, samples)
     mistakes += wrong_likes(config, names=sections if isinstance(sections, Mapping) else ())
-    preprocess = _preprocess_sections(config)
+    preprocess: dict[str, dict[str, Any]] = {}
     if not mistakes:
-        mistakes += _adopt_preprocessing(config, runs, preprocess)
+        preprocess, wrong, said = plan_preprocessing(config, runs, samples)
+        mistakes += wrong
+        remarks += said
     plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks, files=files)
     if not mistakes:
         mistakes += contradictions(plan)
@@ -75,56 +75,13 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     return plan
 
 
-def _preprocess_sections(config: Config) -> dict[str, dict[str, Any]]:
-    sections = {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
-    for section in sections.values():
-        # models exported without this key equal those with its default
-        if section["hot_pixels"] == Preprocess.model_fields["hot_pixels"].default:
-            del section["hot_pixels"]
-    return sections
-
-
-def _adopt_preprocessing(
-    config: Config, runs: Mapping[str, list[Run]], preprocess: dict[str, dict[str, Any]]
-) -> list[str]:
-    """Update `preprocess` with the preprocessing of applied models, and return contradictions.
-
-    It is adopted by datasets that train no model and have no `preprocess` section.
-    """
-    mistakes = []
-    for name, dataset in config.datasets.items():
-        wanted: dict[str, dict[str, Any]] = {}
-        for run in runs[name]:
-            if run.apply is None:
-                continue
-            if run.apply.endswith(MODEL_SUFFIX):
-                wanted[run.apply] = dict(read_description(run.apply).preprocess)
-            else:
-                wanted[run.apply] = preprocess[run.apply.split("/", 1)[0]]
-        trains = any(run.apply is None for run in runs[name])
-        if wanted and not trains and "preprocess" not in dataset.model_fields_set:
-            preprocess[name] = next(iter(wanted.values()))
-        for reference, settings in wanted.items():
-            if canonical(settings) != canonical(preprocess[name]):
-                differs = sorted(
-                    key
-                    for key in {*settings, *preprocess[name]}
-                    if canonical(settings.get(key)) != canonical(preprocess[name].get(key))
-                )
-                mistakes.append(
-                    f"datasets.{name}.preprocess: expected the preprocessing that {reference} was trained with, found "
-                    f"another {', '.join(differs)}. Copy its preprocess section here, or put models that need "
-                    "different preprocessing into separate datasets."
-                )
-    return mistakes
-
-
 def freeze(plan: Plan, raw: Mapping[str, Any], *, cache_dir: Path = CACHE_DIR) -> None:
     """Store the sample tables for the job processes, in a file named by the digest of the config."""
     content = {
         "samples": {name: dump_samples(rows) for name, rows in plan.samples.items()},
         "remarks": plan.remarks,
         "files": plan.files,
+        "preprocess": plan.preprocess,
     }
     with atomic_path(_frozen_path(raw, cache_dir)) as partial:
         partial.write_text(json.dumps(content))
@@ -144,14 +101,12 @@ def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_D
     config, mistakes, _ = validate_config(raw)
     assert config is not None, mistakes
     runs, _ = resolve_runs(config, presets_dir=presets_dir)
-    preprocess = _preprocess_sections(config)
-    _adopt_preprocessing(config, runs, preprocess)
     samples = {name: load_samples(text) for name, text in content["samples"].items()}
     return Plan(
         config=config,
         runs=runs,
         samples=samples,
-        preprocess=preprocess,
+        preprocess=content["preprocess"],
         remarks=content["remarks"],
         files=content["files"],
     )

@@ -15,6 +15,7 @@ from cellmill.config.networks import network_settings
 from cellmill.config.preset import ModelPreset
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import RESERVED_NAMES
+from cellmill.planning.model_paths import explain_missing, find_model_file, name_run
 
 MEAN_SUFFIX = ".mean"
 
@@ -118,12 +119,15 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
                 mistakes += wrong
             runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed)
     known = {f"{dataset}/{run.name}" for dataset, of_dataset in runs.items() for run in of_dataset}
-    runs = {
-        dataset: [replace(run, init_from=_same_repeat(run, known)) for run in of_dataset]
-        for dataset, of_dataset in runs.items()
-    }
+    runs = {dataset: [_with_sources(run, known) for run in of_dataset] for dataset, of_dataset in runs.items()}
     mistakes += _wrong_references(config, runs)
     return runs, mistakes
+
+
+def _with_sources(run: Run, known: set[str]) -> Run:
+    """Return a run whose `apply` and `init_from` are dataset/run wherever this config has the run."""
+    named = replace(run, apply=name_run(run.apply, known), init_from=name_run(run.init_from, known))
+    return replace(named, init_from=_same_repeat(named, known))
 
 
 def _same_repeat(run: Run, known: set[str]) -> str | None:
@@ -187,7 +191,7 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
     for dataset_name, dataset in config.datasets.items():
         for index, entry in enumerate(dataset.models):
             for key in ("apply", "init_from"):
-                reference = getattr(entry, key)
+                reference = name_run(getattr(entry, key), known)
                 where = f"{key_path(('datasets', dataset_name, 'models', index))}.{key}"
                 if reference is None:
                     continue
@@ -203,9 +207,11 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
                 ):
                     continue
                 elif reference not in known:
+                    path = find_model_file(reference)
+                    hint = nearest(reference, known) if path is None else f"To use the existing file, set {path}"
                     mistakes.append(
                         f"{where}: expected dataset/run of this config or a {MODEL_SUFFIX} file, found "
-                        f"{reference!r}. {nearest(reference, known)}."
+                        f"{reference!r}. {hint}."
                     )
                 elif known[reference].apply is not None:
                     mistakes.append(
@@ -260,5 +266,5 @@ def _wrong_export(reference: str, *, where: str) -> list[str]:
     try:
         read_description(reference)
     except ValueError as error:
-        return [f"{where}: {error}"]
+        return [f"{where}: {error}{'' if Path(reference).exists() else explain_missing(reference)}"]
     return []

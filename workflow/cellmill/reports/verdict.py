@@ -280,3 +280,24 @@ def _basis_of(comparisons: pd.DataFrame, *, model: str) -> tuple[int, int]:
 
 def _whole(value: float) -> int:
     return int(value) if math.isfinite(value) else 0
+
+
+def say_caution(flags: Sequence[Mapping[str, str]], *, samples: Sequence[Mapping[str, Any]]) -> str:
+    """Return a first sentence on images that the models may not fit; empty if there are none.
+
+    Parameters
+    ----------
+    flags : sequence of mapping
+        Rows of flags.csv; notes are not counted.
+    samples : sequence of mapping
+        Rows of the sample table. Training images are not counted.
+    """
+    flagged = {row["sample"] for row in flags if row["severity"] != "note"}
+    judged = [row for row in samples if row["split"] != "train"]
+    count = sum(row["sample"] in flagged for row in judged)
+    if not count:
+        return ""
+    images = "1 image" if len(judged) == 1 else f"{len(judged):,} images"
+    verb, them = ("is", "it") if count == 1 else ("are", "them")
+    of = f"{count:,} of {images}" if len(judged) > 1 else images
+    return f"Caution: {of} {verb} flagged, because a model may not fit {them} (see Data)."

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from cellmill.checks.unlike_training import ADVICE, find_unlike, measure_frame
+from cellmill.checks.unlike_training import ADVICE, find_unlike, measure_frame, measure_objects
 from cellmill.exports.model_file import read_fit
 from cellmill.images.channels import Channel
 from cellmill.images.files import PlaneRows
 from cellmill.images.stored import IGNORE_LABEL, write_label_bands
+from cellmill.images.windows import LabelFile
 from cellmill.objects.frames import Frame, list_frames
 from cellmill.objects.instances import PostprocessSettings
 from cellmill.objects.measurements import ObjectTables
@@ -91,12 +92,15 @@ def postprocess_shard(
         tables = ObjectTables(folder, order=rle_order)
         flags: list[tuple[str, ...]] = []
         for frame in frames:
-            for reason in find_unlike(measure_frame(frame, pixel_size_um=pixel_size_um), fitted["training_images"]):
-                finding = f"unlike the images that the model was trained on: {reason}"
-                flags.append(("warning", frame.sample, "", finding, ADVICE))
-                logger.warning("%s: %s", frame.sample, finding)
             with tempfile.TemporaryDirectory(dir=folder) as room:
                 labels, n_objects, covered_px = segment_frame(frame, fitted=fitted, room=Path(room))
+                measured = measure_frame(frame, pixel_size_um=pixel_size_um) | _measure_found(frame, labels)
+                if covered_px > NEARLY_ALL * labels.shape[0] * labels.shape[1]:
+                    measured["covered"] = None  # reported once, by `_find_extremes`
+                for reason in find_unlike(measured, fitted["training_images"]):
+                    finding = f"unlike the images that the model was trained on: {reason}"
+                    flags.append(("warning", frame.sample, "", finding, ADVICE))
+                    logger.warning("%s: %s", frame.sample, finding)
                 highest = n_objects + (n_objects >= IGNORE_LABEL)
                 for severity, finding, advice in _find_extremes(covered_px / (labels.shape[0] * labels.shape[1])):
                     flags.append((severity, frame.sample, "", finding, advice))
@@ -119,6 +123,19 @@ def postprocess_shard(
         with (folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:
             csv.writer(stream, lineterminator="\n").writerows([FLAG_COLUMNS, *flags])
     logger.info("%d images, %d objects", len(frames), total, extra={"progress": True})
+
+
+def _measure_found(frame: Frame, labels: LabelFile) -> dict[str, float | None]:
+    """Measure the objects of a raw label image at the size that the network receives."""
+    counts = np.zeros(0, dtype=np.int64)
+    for _, labels_yx in labels.bands():
+        found = np.bincount(labels_yx.ravel(), minlength=len(counts))
+        found[: len(counts)] += counts
+        counts = found
+    geometry = frame.geometry
+    scale = geometry.rows * geometry.columns / (labels.shape[0] * labels.shape[1]) if geometry.mode == "resize" else 1.0
+    areas_px = counts[1:][counts[1:] > 0] * scale
+    return measure_objects(areas_px, known_px=round(labels.shape[0] * labels.shape[1] * scale))
 
 
 def _find_extremes(share: float) -> Iterator[tuple[str, str, str]]:

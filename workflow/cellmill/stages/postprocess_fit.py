@@ -9,17 +9,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellmill.checks.unlike_training import measure_frame, summarize_images
+import numpy as np
+
+from cellmill.checks.unlike_training import measure_frame, measure_labels, summarize_images
 from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model
-from cellmill.objects.frames import Frame, draw_frames, list_frames
-from cellmill.objects.instances import PostprocessSettings
+from cellmill.objects.frames import Frame, cut_frames, draw_frames, list_frames
+from cellmill.objects.instances import PostprocessSettings, keep_objects, segment_image
 from cellmill.objects.tuning import fit_frames
 from cellmill.shards import MANIFEST, atomic_path, file_digest
 
 logger = logging.getLogger(__name__)
 
-# Number of training images whose range of size, brightness and contrast later images are compared with
-FAMILIAR_IMAGES = 200
+# Number of training images whose ranges later images are compared with, and of validation images for found objects
+FAMILIAR_IMAGES, FAMILIAR_RESULTS = 200, 20
 
 
 def fit_postprocess(
@@ -74,12 +76,19 @@ def fit_postprocess(
         "settings": postprocess,
         "seed": seed,
         **fit_frames(training, validation, settings=postprocess, output=network["output"], seed=seed),
-        "training_images": summarize_images(
-            measure_frame(frame, pixel_size_um=pixel_size_um)
-            for frame in draw_frames(training, count=FAMILIAR_IMAGES, seed=seed)
-        ),
         "fold": {"training": _digests(training_dirs), "validation": _digests(validation_dirs)},
     }
+    fitted["training_images"] = summarize_images(
+        (
+            measure_frame(frame, pixel_size_um=pixel_size_um) | _measure_truth(frame, seed=seed)
+            for frame in draw_frames(training, count=FAMILIAR_IMAGES, seed=seed)
+        ),
+        found=(
+            _measure_found(frame, fitted=fitted, seed=seed)
+            for frame in draw_frames(validation, count=FAMILIAR_RESULTS, seed=seed)
+        ),
+        normalise=input["normalise"],
+    )
     _log_choices(fitted)
     text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
     with atomic_path(output_path) as partial:
@@ -88,6 +97,22 @@ def fit_postprocess(
         network=network, input=input, preprocess=preprocess, predict=predict, postprocess=postprocess
     )
     export_model(export_path, weights_path=weights_path, postprocess_text=text, description=description)
+
+
+def _measure_truth(frame: Frame, *, seed: int) -> dict[str, float | None]:
+    """Measure the annotated objects of an image, or of some windows of a large image."""
+    return measure_labels(part.read_truth() for part in cut_frames([frame], seed=seed))
+
+
+def _measure_found(frame: Frame, *, fitted: Mapping[str, Any], seed: int) -> dict[str, float | None]:
+    """Measure the objects that the model finds in an image, or in some windows of a large image."""
+
+    def find(part: Frame) -> np.ndarray:
+        grey, valid_yx = part.measure_grey(), part.find_valid()
+        labels_yx = segment_image(part.read_maps(), part.read_image(), valid_yx=valid_yx, grey=grey, fitted=fitted)
+        return np.where(keep_objects(labels_yx, box=part.box, limits=fitted["instances"])[labels_yx], labels_yx, 0)
+
+    return measure_labels(find(part) for part in cut_frames([frame], seed=seed))
 
 
 def _list_all(folders: Mapping[str, Sequence[str | Path]]) -> list[Frame]:

@@ -27,6 +27,7 @@ from cellmill.reports.verdict import (  # fmt: skip
     find_difference,
     rank_models,
     read_table,
+    say_caution,
     say_few,
 )
 from cellmill.shards import atomic_path
@@ -133,6 +134,7 @@ def write_report(
         "config_text": wording.hide_folders(config_text),
         "is_shortened": wording.hide_folders(config_text) != config_text,
         "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
+        "caution": say_caution(results.read_flags(read_runs), samples=samples),
         "verdict": _verdict(standings, runs=read_runs, comparisons=comparisons, scores=scores),
         "models": [run.model for run in models],
         "draw_key": figures.draw_key,

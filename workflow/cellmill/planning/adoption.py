@@ -1,0 +1,186 @@
+"""Preprocessing of datasets that apply a trained model: adopted from the model, apart from what the config sets.
+
+Background and size belong to the model, because its network was trained on images made with them. The channel belongs
+to the dataset: the same stain may be in another channel of other images.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from cellmill.config.dataset import Config, Dataset
+from cellmill.config.merging import merge
+from cellmill.config.preprocess import Preprocess
+from cellmill.exports.model_file import MODEL_SUFFIX, read_description
+from cellmill.images.channels import Channel
+from cellmill.images.rasters import Raster, open_raster
+from cellmill.planning.runs import Run
+from cellmill.planning.samples import Sample
+from cellmill.provenance import canonical
+
+# Damaged files at the beginning of a list that are skipped to find a readable file
+MAX_DAMAGED = 5
+# Keys that decide which keys beside them are used
+SWITCHES = ("method", "mode")
+
+
+def plan_preprocessing(
+    config: Config, runs: Mapping[str, Sequence[Run]], samples: Mapping[str, Sequence[Sample]]
+) -> tuple[dict[str, dict[str, Any]], list[str], list[str]]:
+    """Return the preprocessing of every dataset.
+
+    Parameters
+    ----------
+    config : Config
+        The config of the run.
+    runs, samples : mapping
+        Runs and sample table of each dataset. Datasets without a sample table are taken as images of one channel.
+
+    Returns
+    -------
+    dict
+        Dataset -> section `preprocess` with all keys.
+    list of str
+        Mistakes: contradictions between a dataset and the models that it applies.
+    list of str
+        Remarks on channels that are adopted from a model.
+    """
+    sections = {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
+    mistakes: list[str] = []
+    remarks: list[str] = []
+    for name, dataset in config.datasets.items():
+        models = {
+            run.apply: merge(Preprocess().model_dump(mode="json"), read_description(run.apply).preprocess)
+            if run.apply.endswith(MODEL_SUFFIX)
+            else sections[run.apply.split("/", 1)[0]]
+            for run in runs[name]
+            if run.apply is not None
+        }
+        if not models:
+            continue
+        where = f"datasets.{name}.preprocess"
+        if all(run.apply is not None for run in runs[name]):
+            written = _written_section(dataset)
+            sections[name] = _adopt(sections[name], next(iter(models.values())), written=written)
+            if "channel" not in written:
+                channel, wrong, said = _adopt_channel(models, _first_image(samples.get(name, ())), where=where)
+                sections[name]["channel"] = channel
+                mistakes += wrong
+                remarks += said
+        for reference, settings in models.items():
+            for path, wanted, found in _contradictions(sections[name], settings):
+                mistakes.append(
+                    f"{where}.{'.'.join(path)}: expected {wanted}, as in the training of {reference}, found {found}. "
+                    f"{_advise(path, written=_written_section(dataset))}"
+                )
+    return sections, mistakes, remarks
+
+
+def _written_section(dataset: Dataset) -> dict[str, Any]:
+    if "preprocess" not in dataset.model_fields_set:
+        return {}
+    return dataset.preprocess.model_dump(mode="json", exclude_unset=True)
+
+
+def _adopt(own: Mapping[str, Any], model: Mapping[str, Any], *, written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the section of a model with the keys that the config sets.
+
+    If a switch (method, mode) is set to another value, the numbers beside it are those of the config, because the
+    model's numbers belong to its own method.
+    """
+    adopted = merge(merge(own, model), written)
+    for key in ("background", "fit"):
+        if any(adopted[key][switch] != model.get(key, own[key])[switch] for switch in SWITCHES if switch in own[key]):
+            adopted[key] = dict(own[key])
+    return adopted
+
+
+def _adopt_channel(
+    models: Mapping[str, Mapping[str, Any]], image: Raster | None, *, where: str
+) -> tuple[Channel, list[str], list[str]]:
+    """Choose the channel of images from the channel that models were trained on; return mistakes and remarks too."""
+    channels = {reference: settings["channel"] for reference, settings in models.items()}
+    first = next(iter(channels.values()))
+    if image is None or _is_grey(image):
+        # A model of channel 0 may have been trained on grey images: then the settings stay equal.
+        return (first if first == 0 else "luminance"), [], []
+    numbers = f"0 to {image.channels - 1}"
+    if len({str(channel) for channel in channels.values()}) > 1:
+        found = ", ".join(f"{channel} for {reference}" for reference, channel in channels.items())
+        wrong = (
+            f"{where}.channel: expected the channel with the objects, because the models were trained on different "
+            f"channels, found no key ({found}). Set preprocess.channel to a number from {numbers}."
+        )
+        return first, [wrong], []
+    if first == "luminance":
+        return first, [], []  # channels that are no colours are refused where the image is read
+    reference = next(iter(channels))
+    exists = len(first) == image.channels if isinstance(first, list) else first < image.channels
+    if not exists:
+        wrong = (
+            f"{where}.channel: expected the channel with the objects, because {reference} was trained on {_say(first)} "
+            f"and {image.path} has {image.channels} channels, found no key. Set preprocess.channel to a number from "
+            f"{numbers}."
+        )
+        return first, [wrong], []
+    said = (
+        f"{where}.channel: {_say(first)} of {image.channels} is used, because {reference} was trained on "
+        f"{_say(first)}; if the stain is in another channel of these images, set preprocess.channel"
+    )
+    return first, [], [said]
+
+
+def _say(channel: Channel) -> str:
+    if isinstance(channel, str | int):
+        return f"channel {channel}"
+    return f"the mix {list(channel)} of channels"
+
+
+def _first_image(samples: Sequence[Sample]) -> Raster | None:
+    """Open the first readable image, reading its header only, because reading thousands takes minutes."""
+    for sample in samples[:MAX_DAMAGED]:
+        try:
+            return open_raster(sample.image, palette="colours", plane=sample.plane)
+        except (ValueError, OSError):
+            continue  # simulated later, or damaged: the stage `check` reports it
+    return None
+
+
+def _is_grey(image: Raster) -> bool:
+    """Return whether an image has one channel, apart from transparency."""
+    return image.channels == 1 or (image.axes == "YXS" and image.channels == 2)
+
+
+def _contradictions(own: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield path, model's value and own value of keys that make images look different to the network."""
+    differences = list(_differences(own, model))
+    switched = {path[0] for path, _, _ in differences if path[-1] in SWITCHES}
+    for path, wanted, found in differences:
+        is_follower = path[0] in switched and path[-1] not in SWITCHES
+        is_harmless = path[0] == "fit" and _keeps_scale(own["fit"]) and _keeps_scale(model["fit"])
+        if path[0] != "channel" and not is_follower and not is_harmless:
+            yield path, wanted, found
+
+
+def _advise(path: tuple[str, ...], *, written: Mapping[str, Any]) -> str:
+    part: Any = written
+    for key in path:
+        part = part.get(key) if isinstance(part, Mapping) else None
+    first = "Remove the key to adopt the model's value" if part is not None else "Set the model's value here"
+    return f"{first}, or put models that need different preprocessing into separate datasets."
+
+
+def _keeps_scale(fit: Mapping[str, Any]) -> bool:
+    """Return whether a section `fit` leaves the size of the objects unchanged."""
+    return fit["mode"] != "resize"
+
+
+def _differences(
+    own: Mapping[str, Any], model: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Yield the path, the model's value and the dataset's value of each key that differs."""
+    for key, wanted in model.items():
+        found = own.get(key)
+        if isinstance(wanted, Mapping) and isinstance(found, Mapping):
+            yield from _differences(found, wanted, (*path, key))
+        elif canonical(wanted) != canonical(found):
+            yield (*path, key), wanted, found
