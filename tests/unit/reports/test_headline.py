@@ -1,17 +1,13 @@
-"""The first sentences of a report: counts, seeds, warnings, and what few images do not show."""
+"""The first sentences of a report: counts, seeds, and what few images do not show."""
 
 import re
-from dataclasses import replace
 
 import pandas as pd
 import pytest
-from markupsafe import Markup
 
 from cellmill.evaluation import comparisons
-from cellmill.reports import headline, results, verdict
+from cellmill.reports import headline, verdict
 from cellmill.reports.verdict import Counts, Difference, Number, Standing, say_few
-from cellmill.stages.report import write_report
-from report_example import build_example
 
 
 def standing(model="unet", *, images=40, groups=None, seeds=1, counts=None, dice=0.9):
@@ -88,33 +84,6 @@ def test_averaged_predictions_are_not_called_a_mean_of_seeds():
     said = text_of(write(standing("unet.mean"), averages="unet", n_models=2))
     assert "Of 2 models, unet.mean, which averages the predictions of all seeds of unet, is the best on" in said
     assert "mean of" not in said
-
-
-# ---- warnings ----------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("n_models", [1, 3])
-def test_a_warning_is_in_the_first_sentence(n_models):
-    found = write(standing(), n_models=n_models, warnings=["its training did not converge", "<b>odd</b>"])
-    first = found.sentences[0]
-    assert "with a warning: its training did not converge; <b>odd</b>; Dice" in Markup(first).striptags().replace(
-        "&lt;", "<"
-    ).replace("\N{NO-BREAK SPACE}", " ")
-    assert "<b>" not in first
-
-
-@pytest.mark.parametrize(("model", "is_shown"), [("wide", True), ("narrow", False)])
-def test_a_warning_on_the_best_run_is_on_the_page(tmp_path, monkeypatch, model, is_shown):
-    read = results.read_runs
-
-    def read_with_warning(runs):
-        return [replace(run, warnings=("it found nothing",) if run.model == model else ()) for run in read(runs)]
-
-    monkeypatch.setattr(results, "read_runs", read_with_warning)
-    write_report(output_path=tmp_path / "report.html", **build_example(tmp_path))
-    page = (tmp_path / "report.html").read_text(encoding="utf-8")
-    first = page[page.index('<p class="verdict">') :].partition("</p>")[0]
-    assert ("on 3 test images with a warning: <strong>it found nothing</strong>; it found" in first) is is_shown
 
 
 def test_names_with_markup_stay_text():

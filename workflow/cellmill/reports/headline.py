@@ -1,7 +1,6 @@
 """The first sentences of a report: which run is the best, how many objects it found, its scores, and what limits them.
 
-Sentences are put together from parts, each written by one function. A warning on a run, such as a training that did
-not converge, is a part of the first sentence.
+Sentences are put together from parts, each written by one function.
 """
 
 from collections.abc import Sequence
@@ -41,7 +40,6 @@ def write_headline(
     n_models: int,
     thresholds: Sequence[float] = (),
     averages: str = "",
-    warnings: Sequence[str] = (),
 ) -> Headline:
     """Write the first sentences of a report.
 
@@ -57,15 +55,12 @@ def write_headline(
         Thresholds of the best model's runs.
     averages : str
         The model whose seeds' predictions the best run averages; "" for any other run.
-    warnings : sequence of str
-        Warnings on the best run, each a clause without a full stop: "its training did not converge".
 
     Returns
     -------
     Headline
     """
-    sentences = [write_first_sentence(best, n_models=n_models, thresholds=thresholds, averages=averages,
-                                      warnings=warnings)]  # fmt: skip
+    sentences = [write_first_sentence(best, n_models=n_models, thresholds=thresholds, averages=averages)]
     asides = []
     if second is not None and difference is not None:
         sentences.append(_write_difference(difference, second=second))
@@ -75,23 +70,19 @@ def write_headline(
     return Headline(tuple(sentences), tuple(filter(None, asides)), tuple(filter(None, list_limits(best))))
 
 
-def write_first_sentence(
-    best: Standing, *, n_models: int, thresholds: Sequence[float], averages: str, warnings: Sequence[str]
-) -> Markup:
-    """Write which run is the best, on how many images, with which warnings, and its counts and scores."""
+def write_first_sentence(best: Standing, *, n_models: int, thresholds: Sequence[float], averages: str) -> Markup:
+    """Write which run is the best, on how many images, and its counts and scores."""
     verb = "is the best" if n_models > 1 else "was scored"
     start = f"Of {n_models} models, " if n_models > 1 else ""
     whose = f", which averages the predictions of all seeds of {averages}," if averages else ""
     parts = [Markup("{}<strong>{}</strong>{} {}").format(start, best.model, whose, verb), _write_basis(best)]
-    if warnings:
-        parts.append(Markup("with a warning: <strong>{}</strong>;").format("; ".join(warnings)))
     scores = [_write_number("Dice", best.dice, note=f"{CONFIDENCE} ")]
     if best.ap is not None:
         scores.append(_write_number("a Kaggle average precision of", best.ap))
     said = Markup(" and ").join(scores) + _say_thresholds(thresholds)
     counts = None if best.counts is None else _write_counts(best.counts)
     facts = said if counts is None else counts + Markup(", with ") + said
-    return Markup(" ").join(parts) + Markup(" " if warnings else ": ") + facts + Markup(".")
+    return Markup(" ").join(parts) + Markup(": ") + facts + Markup(".")
 
 
 def say_certainty(difference: Difference, *, has_seeds: bool) -> str:

@@ -54,8 +54,7 @@ class Run:
 
     `name` is the folder of the run. `label` is the model, with seed and fold if it has several runs; `short_label` is
     seed and fold alone. `style` has the CSS classes of the model's colour. `averages` is the model whose seeds'
-    predictions are averaged, "" for a run with a network of its own. `warnings` are clauses without a full stop, such
-    as "its training did not converge"; those of the best model are in the first sentence of the report.
+    predictions are averaged, "" for a run with a network of its own.
     """
 
     name: str
@@ -77,7 +76,6 @@ class Run:
     apply: str | None
     made_from: Origin | None
     averages: str = ""
-    warnings: tuple[str, ...] = ()
 
 
 def read_runs(runs: Sequence[RunFiles]) -> list[Run]:

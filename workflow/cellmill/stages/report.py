@@ -212,7 +212,6 @@ def _verdict(
             n_models=len({run.model for run in runs}),
             thresholds=known,
             averages=own[0].averages if own else "",
-            warnings=list(dict.fromkeys(warning for run in own for warning in run.warnings)),
         ),
     }
 
