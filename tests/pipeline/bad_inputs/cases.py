@@ -38,6 +38,8 @@ class Case:
     top: dict[str, Any] = field(default_factory=dict)
     # whether only the stage check detects it
     is_judged_by_check_only: bool = False
+    # whether it is judged once nothing else in the config is wrong, because it needs the plan of other datasets
+    is_judged_last: bool = False
     # about file permissions: root runs it without the right to read every file
     needs_rights: bool = False
     # start of the name of the sample whose shard fails

@@ -6,7 +6,7 @@ from typing import Any
 from pipeline.bad_inputs.cases import case, images
 
 KNOWN = (
-    "annotations, class_column, evaluate, export, images, models, pixel_size_um, postprocess, preprocess, report, "
+    "annotations, class_column, evaluate, exclude, export, images, models, pixel_size_um, postprocess, preprocess, report, "
     "simulate, split, stack"
 )
 

@@ -26,6 +26,7 @@ def a_model_of_results_that_was_never_trained(folder: Path) -> dict[str, Any]:
     "datasets.{name}.preprocess.channel: expected the channel with the objects, because {folder}/model.cellmill was "
     "trained on channel 2 and {folder}/images/bad.tif has 2 channels, found no key. Set preprocess.channel to a "
     "number from 0 to 1.",
+    is_judged_last=True,
 )
 def a_model_of_a_channel_that_is_not_there(folder: Path) -> dict[str, Any]:
     put_model(folder / "model.cellmill", channel=2)
@@ -42,6 +43,7 @@ def a_model_of_a_channel_that_is_not_there(folder: Path) -> dict[str, Any]:
     "datasets.{name}.preprocess.background.method: expected rolling_ball, as in the training of "
     "{folder}/model.cellmill, found none. Remove the key to adopt the model's value, or put models that need "
     "different preprocessing into separate datasets.",
+    is_judged_last=True,
 )
 def a_model_with_another_background(folder: Path) -> dict[str, Any]:
     put_model(folder / "model.cellmill", background={"method": "rolling_ball", "radius_px": 20})

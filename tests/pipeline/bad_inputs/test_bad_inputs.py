@@ -159,7 +159,7 @@ def runnable(stage: str) -> list[Case]:
 
 def test_all_mistakes_of_all_plans_are_said_at_once_and_nothing_starts(tmp_path, monkeypatch):
     project = copy_project(tmp_path / "project")
-    cases = runnable("plan")
+    cases = [case for case in runnable("plan") if not case.is_judged_last]
     name = write_config(project, made(project, cases, monkeypatch))
     finished = snakemake(project, "--configfile", name, "--cores", "2", check=False)
     text = finished.stdout + finished.stderr
