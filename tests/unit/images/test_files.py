@@ -410,3 +410,9 @@ def test_a_problem_of_many_files_is_shown_three_times():
     shown = str(caught.value).split("\n  ")[1:]
     named = "; ".join(f"p{i}" for i in range(3, 13))
     assert shown == [*lines[:3], *others, f"... and 27 more with the same message: {named}; and 17 others."]
+
+
+def test_hdf5_with_the_suffix_of_an_image_is_named(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match="expected TIFF because of the suffix, found HDF5"):
+        read_shape(tmp_path / "a.tif")
