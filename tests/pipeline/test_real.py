@@ -51,11 +51,13 @@ GAP_FRAMES = {"ctc_fluo_n2dl_hela": 4, "isbi2012_em": 2}
 # Few images are assigned one by one, so that chance may leave a part too small.
 BLOCKS = "note: 1 sequence is cut into blocks"
 TWINS = "have a near duplicate from the same sequence in another part of the split"
+# Written by the programs that made these TIFF files
+PRINTER = "note: the resolution in the metadata, 72 dots per inch"
 FINDINGS: dict[str, dict[str, int]] = {
-    "bbbc005_simcep": {},
+    "bbbc005_simcep": {PRINTER: 16},
     # One image has no nucleus. Another is in focus except for a bright clump of debris above the focal plane.
     "bbbc039": {
-        "note: flat": 1, "note: out of focus": 1, "note: 2 of 1931 objects are tiny": 1,
+        PRINTER: 18, "note: flat": 1, "note: out of focus": 1, "note: 2 of 1931 objects are tiny": 1,
         "note: 1 of 18 annotated images contain no objects (IXMtest_L01_s2": 1,
     },
     "ctc_fluo_n2dl_hela": {BLOCKS: 1, TWINS: 1},

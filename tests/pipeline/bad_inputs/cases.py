@@ -1050,8 +1050,7 @@ def a_table_without_the_expected_columns(folder):
 @case(
     RUNS, "plan",
     "datasets.{name}.annotations.table: {folder}/train.csv: expected the columns id and annotation or ImageId and "
-    "EncodedPixels, found id;annotation. Set annotations.sample_column and annotations.rle_column to names in the table's "
-    "first row.",
+    "EncodedPixels, separated by commas, found semicolons between them ('id;annotation'). Save the table as CSV with commas.",
 )  # fmt: skip
 def a_table_with_semicolons(folder):
     section = table(folder, GOOD_RUN)

@@ -400,3 +400,19 @@ def test_problems_are_listed_together_and_cut_at_twenty_lines():
     with pytest.raises(ValueError, match=r"25 problems with the images:(\n  p\d+){20}\n  \.\.\. and 5 more") as caught:
         raise_together([f"p{i}" for i in range(25)], subject="images")
     assert "p20" not in str(caught.value)
+
+
+def test_a_problem_of_many_files_is_shown_three_times():
+    lines = [f"p{i}: expected TIFF, found PNG." for i in range(30)]
+    others = [f"q{i}: expected {i} rows, found {i + 1}." for i in range(4)]
+    with pytest.raises(ValueError, match="34 problems with the images") as caught:
+        raise_together([*lines, *others], subject="images")
+    shown = str(caught.value).split("\n  ")[1:]
+    named = "; ".join(f"p{i}" for i in range(3, 13))
+    assert shown == [*lines[:3], *others, f"... and 27 more with the same message: {named}; and 17 others."]
+
+
+def test_hdf5_with_the_suffix_of_an_image_is_named(tmp_path):
+    (tmp_path / "a.tif").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match="expected TIFF because of the suffix, found HDF5"):
+        read_shape(tmp_path / "a.tif")

@@ -77,6 +77,12 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path, options, 
         index(tmp_path, ROWS, **options)
 
 
+@pytest.mark.parametrize(("mark", "name"), [(";", "semicolons"), ("\t", "tabulators")])
+def test_another_separator_than_the_comma_is_named(tmp_path, mark, name):
+    with pytest.raises(ValueError, match=f"separated by commas, found {name} between them .* Save the table as CSV"):
+        index(tmp_path, [row.replace(",", mark) for row in ROWS])
+
+
 def test_a_missing_table_is_named(tmp_path):
     with pytest.raises(ValueError, match="expected a table, found no file"):
         index_table(

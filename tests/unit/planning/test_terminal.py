@@ -217,3 +217,10 @@ def test_another_handler_of_the_user_is_left_alone():
     logger.addHandler(logging.NullHandler())
     settings = SimpleNamespace(quiet=None, dryrun=False, verbose=False, printshellcmds=False, debug_dag=False)
     assert shorten_terminal(logger, settings) is None
+
+
+def test_the_table_of_a_failed_check_that_has_no_copy_is_not_mentioned():
+    screen = Screen()
+    screen.logger.warning("Cannot restore results/d/check/summary.csv: no backup found.")
+    screen.logger.warning("Cannot write to the cache.")
+    assert screen.lines == ["Cannot write to the cache."]

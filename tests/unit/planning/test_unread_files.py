@@ -82,3 +82,34 @@ def test_archives_of_rois_are_read(tmp_path, monkeypatch):
     section = {"images": "img/{sample}.tif", "annotations": {"format": "imagej_roi", "path": "roi/{sample}.zip"}}
     plan = make_plan({"datasets": {"d": section}}, presets_dir=ROOT / "resources/models", cache_dir=Path("cache"))
     assert len(plan.samples["d"]) == 6
+
+
+@pytest.mark.parametrize(
+    ("suffix", "found"),
+    [
+        (".json", "outlines in JSON.* as labelme .* one COCO file"),
+        (".xml", "outlines or boxes in XML.* format coco"),
+        (".txt", "as YOLO writes them.* format coco"),
+        (".csv", "a table .*format rle"),
+        (".geojson", "GeoJSON .*QuPath"),
+    ],
+)
+def test_coordinates_in_place_of_masks_are_named(tmp_path, monkeypatch, suffix, found):
+    touch(tmp_path, *(f"ann/{i}{suffix}" for i in range(4)))
+    (tmp_path / "img").mkdir()
+    for i in range(4):
+        tifffile.imwrite(tmp_path / f"img/{i}.tif", np.zeros((8, 8), np.uint8))
+    masks = {"format": "label_image", "path": f"ann/{{sample}}{suffix}"}
+    [text] = mistakes(tmp_path, monkeypatch, images="img/{sample}.tif", annotations=masks)
+    assert text.startswith("datasets.d.annotations.path: expected annotations in a format that is read, found ")
+    assert re.search(found, text)
+
+
+def test_a_spreadsheet_in_place_of_a_table_is_named(tmp_path, monkeypatch):
+    touch(tmp_path, "runs.xlsx")
+    (tmp_path / "img").mkdir()
+    for i in range(4):
+        tifffile.imwrite(tmp_path / f"img/{i}.tif", np.zeros((8, 8), np.uint8))
+    table = {"format": "rle", "table": "runs.xlsx", "order": "row"}
+    [text] = mistakes(tmp_path, monkeypatch, images="img/{sample}.tif", annotations=table)
+    assert "found a spreadsheet (runs.xlsx). Save it as CSV" in text

@@ -226,6 +226,31 @@ def test_an_inverted_mask_stops_the_run_and_a_stated_foreground_does_not(tmp_pat
     assert not any("surrounds" in text for text in right["finding"])
 
 
+def test_a_few_inverted_masks_are_a_warning_that_does_not_advise_to_invert_all(tmp_path, monkeypatch):
+    write_masks(tmp_path, lambda labels_yx: 255 * (labels_yx > 0))
+    for sample in SAMPLES[:3]:
+        (tmp_path / f"ann/{sample}.png").write_bytes(imagecodecs.png_encode((255 * (labels() == 0)).astype(np.uint8)))
+    table = check(tmp_path, monkeypatch, format="binary", **MASKS)
+    [row] = table[table["finding"].str.contains("surrounds other regions in 3 of 8 images")].to_dict("records")
+    assert row["severity"] == "warning"
+    assert "invert these masks" in row["advice"]
+
+
+def test_the_repair_of_a_background_fits_the_format(tmp_path, monkeypatch):
+    def paint(labels_yx):
+        return np.where(labels_yx == 0, 255, 20 * labels_yx)[..., None].repeat(3, axis=2)
+
+    write_masks(tmp_path, paint)
+    with pytest.raises(ValueError, match="paint it black"):
+        check(tmp_path, monkeypatch, format="color_components", **MASKS)
+    for sample in SAMPLES:
+        for cell in range(1, 7):
+            path = tmp_path / f"cells/{sample}/{cell}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(imagecodecs.png_encode((255 * (labels() != cell)).astype(np.uint8)))
+    stops(tmp_path, monkeypatch, "If these masks are inverted", format="mask_folder", path="cells/{sample}/*.png")
+
+
 def test_membranes_annotated_as_objects_stop_the_run(tmp_path, monkeypatch):
     def membranes(labels_yx):
         net_yx = np.zeros(SHAPE, bool)
@@ -265,7 +290,7 @@ def test_inverted_masks_of_large_single_cells_stop_the_run(tmp_path, monkeypatch
             mask_yx = np.where((y - 30) ** 2 + (x - column) ** 2 <= 256, 0, 255).astype(np.uint8)
             (tmp_path / f"ann/{sample}/{i}.png").write_bytes(imagecodecs.png_encode(mask_yx))
     stops(
-        tmp_path, monkeypatch, "Remove the annotation of the background", format="mask_folder", path="ann/{sample}/*.png"
+        tmp_path, monkeypatch, "If these masks are inverted", format="mask_folder", path="ann/{sample}/*.png"
     )  # fmt: skip
 
 
@@ -333,6 +358,27 @@ def test_cells_that_nobody_outlined_in_a_frame_of_markers_are_no_loss(tmp_path, 
     for number, sample in enumerate(SAMPLES):
         (tmp_path / f"tra/{sample}.png").write_bytes(imagecodecs.png_encode(labels(number)))
     table = check(tmp_path, monkeypatch, format="ctc", markers="tra/{sample}.png", **MASKS)
+    assert "error" not in set(table["severity"])
+
+
+def test_mostly_empty_masks_stop_the_run_unless_the_config_expects_them(tmp_path, monkeypatch):
+    write_masks(tmp_path, lambda labels_yx: labels_yx)
+    split = ["train"] * 4 + ["validation"] * 2 + ["test"] * 2
+    (tmp_path / "split.csv").write_text(
+        "sample,split\n" + "".join(f"{sample},{part}\n" for sample, part in zip(SAMPLES, split, strict=True))
+    )
+    change = {"split": {"table": "split.csv"}}
+    for sample in ("s0", "s1", "s2", "s4", "s6"):
+        (tmp_path / f"ann/{sample}.png").write_bytes(imagecodecs.png_encode(np.zeros(SHAPE, np.uint8)))
+    message = "5 of 8 annotated images contain no objects .* annotations.missing to unlabelled"
+    with pytest.raises(ValueError, match=message):
+        check(tmp_path, monkeypatch, change=change, format="label_image", **MASKS)
+    table = check(tmp_path, monkeypatch, change=change, format="label_image", implausible="warn", **MASKS)
+    assert "error" not in set(table["severity"])
+    table = check(tmp_path, monkeypatch, change=change, format="label_image", missing="empty", **MASKS)
+    assert "error" not in set(table["severity"])
+    write_masks(tmp_path, lambda labels_yx: labels_yx, samples=["s0"])  # half of the images are no majority
+    table = check(tmp_path, monkeypatch, change=change, format="label_image", **MASKS)
     assert "error" not in set(table["severity"])
 
 

@@ -29,6 +29,8 @@ FORMATS = {
 
 # (sample column, annotation column) of known tables: Sartorius 2021, Data Science Bowl 2018
 KNOWN_COLUMNS = (("id", "annotation"), ("ImageId", "EncodedPixels"))
+# Separators of tables that are not read, as spreadsheets of some countries write them
+SEPARATORS = {";": "semicolons", "\t": "tabulators"}
 # Texts of a cell, in lower case, that state that an image has no objects; pandas writes missing values as nan.
 NOTHING = ("", "-1", "-1 -1", "nan", "none", "null", "na", "n/a", "<na>")
 # rows read at a time, so that memory does not grow with the table
@@ -197,6 +199,13 @@ def find_columns(
     if sample_column not in columns or rle_column not in columns:
         pairs = " or ".join(f"{a} and {b}" for a, b in KNOWN_COLUMNS)
         wanted = f"{sample_column} and {rle_column}" if sample_column and rle_column else pairs
+        if separator := next(
+            (name for mark, name in SEPARATORS.items() if len(columns) == 1 and mark in columns[0]), ""
+        ):
+            raise ValueError(
+                f"{path}: expected the columns {wanted}, separated by commas, found {separator} between them "
+                f"({columns[0]!r}). Save the table as CSV with commas."
+            )
         raise ValueError(
             f"{path}: expected the columns {wanted}, found {', '.join(columns[:12])}. "
             "Set annotations.sample_column and annotations.rle_column to names in the table's first row."

@@ -217,6 +217,9 @@ def find_backgrounds(truths: Sequence[Mapping[str, Any]], *, annotations: Judged
     is_meant = annotations["format"] == "binary" and annotations["is_foreground_set"]
     is_error = len(chosen) > MOST * len(known) and not is_meant
     advice = _advise_on_background(chosen, annotations=annotations)
+    if annotations["format"] == "binary" and len(chosen) <= MOST * len(known):
+        # the key would turn the others into backgrounds
+        advice = "If these objects are the background, invert these masks: annotations.foreground is for all images"
     return [*reasons, Reason(text, advice, "error" if is_error else "warning")]
 
 
@@ -248,7 +251,7 @@ def _find_empty_parts(truths: Sequence[Mapping[str, Any]], *, annotations: Judge
         reasons.append(Reason(
             f"{len(without)} of {len(truths)} annotated images contain no objects ({_name(without)})",
             "Check whether their annotation is missing" if is_stated else advice,
-            "note" if is_stated else "warning",
+            "note" if is_stated else "error",
         ))  # fmt: skip
     return reasons
 
@@ -265,7 +268,7 @@ def _explain_broken(truths: Sequence[Mapping[str, Any]], *, empty: int, broken: 
     if any("fractions" in fault for fault in faults):
         advice = "Multiply x by the width and y by the height of the image: coordinates are read in pixels"
     elif any("beyond" in fault or "outside" in fault for fault in faults):
-        advice += ": the annotated images had another size"
+        advice += ": the annotated images had another size, or x and y are exchanged"
     return Reason(text, advice)
 
 
@@ -277,6 +280,10 @@ def _advise_on_background(chosen: Sequence[Mapping[str, Any]], *, annotations: J
             f"If these objects are the background, set annotations.foreground to {other}; "
             f"otherwise set it to {foreground}"
         )
+    if annotations["format"] == "color_components":
+        return "If the colour of these objects is the background, paint it black (0, 0, 0)"
+    if annotations["format"] == "mask_folder":
+        return "If these masks are inverted, write the background of each as 0, and its object as 255"
     numbers = Counter(truth["largest_number"] for truth in chosen if truth["largest_number"] is not None)
     if not numbers:
         return "Remove the annotation of the background"

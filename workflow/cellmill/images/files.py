@@ -4,6 +4,7 @@ Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C
 """
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from cellmill.images.rasters import open_raster
 from cellmill.images.stored import pick_rows
 
 MAX_PROBLEM_LINES = 20
+# Of the files that have the same problem: lines shown, and files named after them
+MAX_SAME_PROBLEM, MAX_SAME_PLACES = 3, 10
 
 
 def raise_together(problems: Sequence[str], *, subject: str) -> None:
@@ -31,9 +34,21 @@ def raise_together(problems: Sequence[str], *, subject: str) -> None:
     lines = list(dict.fromkeys(line for problem in problems for line in problem.splitlines()))
     if not lines:
         return
-    shown = lines[:MAX_PROBLEM_LINES]
-    if len(lines) > len(shown):
-        shown.append(f"... and {len(lines) - len(shown)} more in the same shard.")
+    counts: Counter[str] = Counter()
+    unlike, same = [], []
+    for line in lines:
+        place, expected, problem = line.partition(": expected ")
+        counts[problem] += bool(expected)
+        if counts[problem] <= MAX_SAME_PROBLEM:
+            unlike.append(line)
+        else:
+            same.append(place)
+    shown = unlike[:MAX_PROBLEM_LINES]
+    if same:
+        rest = f"; and {len(same) - MAX_SAME_PLACES} others" if len(same) > MAX_SAME_PLACES else ""
+        shown.append(f"... and {len(same)} more with the same message: {'; '.join(same[:MAX_SAME_PLACES])}{rest}.")
+    if cut := len(unlike) - min(len(unlike), MAX_PROBLEM_LINES):
+        shown.append(f"... and {cut} more in the same shard.")
     plural = "" if len(lines) == 1 else "s"
     raise ValueError(f"{len(lines)} problem{plural} with the {subject}:\n  " + "\n  ".join(shown))
 

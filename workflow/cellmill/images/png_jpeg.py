@@ -18,6 +18,7 @@ from cellmill.images.showing import exchanges_axes, read_orientation
 KIND_OF_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
 STORE = "OME-Zarr"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 # classic and BigTIFF, little and big endian
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -127,6 +128,8 @@ def _kind_of_bytes(head: bytes) -> str:
         return "PNG"
     if head.startswith(JPEG_SIGNATURE):
         return "JPEG"
+    if head == HDF5_SIGNATURE:
+        return "HDF5"
     return "TIFF" if head[:4] in TIFF_SIGNATURES else "something else"
 
 

@@ -21,6 +21,8 @@ HIDDEN_MESSAGES = re.compile(
     r"Assuming unrestricted shared filesystem usage|Building DAG of jobs|Using shell: |Conda environments: ignored|"
     r"Select jobs to execute|Shutting down, this might take some time|Job \d+ has been submitted with SLURM jobid"
 )
+# The table of findings that a failed check keeps has no copy in its first run.
+HIDDEN_WARNINGS = re.compile(r"Cannot restore .*: no backup found")
 LAST_MESSAGE = "Exiting because a job execution failed"
 FAILED = "At least one job did not complete successfully."
 # A line of progress after this share of the jobs, or after this time
@@ -83,6 +85,7 @@ class Terminal(logging.Handler):
     def _is_hidden(self, record: logging.LogRecord, event: str | None) -> bool:
         is_known_end = event == "error" and record.getMessage().endswith(FAILED) and bool(self._failed)
         is_noise = record.levelno <= logging.INFO and HIDDEN_MESSAGES.match(record.getMessage()) is not None
+        is_noise |= record.levelno == logging.WARNING and HIDDEN_WARNINGS.match(record.getMessage()) is not None
         return event in HIDDEN_EVENTS or is_known_end or is_noise
 
     def _show(self, text: str, level: int = logging.INFO) -> None:

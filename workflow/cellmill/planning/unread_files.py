@@ -29,6 +29,20 @@ UNREAD: Mapping[str, tuple[str, str]] = {
     ".tar.gz": ("an archive", "unpack it"),
     ".tgz": ("an archive", "unpack it"),
 }
+# Spreadsheets in place of tables, and lists of coordinates in place of masks
+SPREADSHEET = ("a spreadsheet", "save it as CSV, with commas")
+UNREAD_TABLES: Mapping[str, tuple[str, str]] = dict.fromkeys((".xlsx", ".xls", ".ods"), SPREADSHEET)
+TO_COCO = "convert all files to one COCO file with the program that wrote them, and use format coco"
+UNREAD_MASKS: Mapping[str, tuple[str, str]] = {
+    ".json": ("outlines in JSON, one file for each image, as labelme writes them", TO_COCO),
+    ".geojson": ("outlines in GeoJSON", "export label images from QuPath and use format label_image"),
+    ".xml": ("outlines or boxes in XML, as CVAT and Pascal VOC write them", TO_COCO),
+    ".txt": ("a text file, as YOLO writes them", TO_COCO),
+    ".csv": ("a table", "set annotations.table with format rle, if it contains run lengths"),
+    ".svg": ("a drawing in SVG", "export it as a label image in PNG or TIFF"),
+    **UNREAD_TABLES,
+}
+OTHER_UNREAD = {"annotations.path": UNREAD_MASKS, "annotations.table": UNREAD_TABLES}
 ARCHIVES_OF_ROIS = "imagej_roi"
 
 
@@ -52,8 +66,9 @@ def refuse_unread_files(dataset: Dataset, *, where: str) -> list[str]:
             key == "annotations.path" and section is not None and _is_archive_of_rois(section.format)
         ):
             continue
-        if suffix := _unread_suffix(pattern):
-            what, how = UNREAD[suffix]
+        unread = {**UNREAD, **OTHER_UNREAD.get(key, {})}
+        if suffix := _unread_suffix(pattern, unread):
+            what, how = unread[suffix]
             kind = "images" if key == "images" else "annotations"
             mistakes.append(
                 f"{where}.{key}: expected {kind} in a format that is read, found {what} ({Path(pattern).name}). "
@@ -66,18 +81,18 @@ def _is_archive_of_rois(name: str) -> bool:
     return name == ARCHIVES_OF_ROIS
 
 
-def _unread_suffix(pattern: str) -> str:
+def _unread_suffix(pattern: str, unread: Mapping[str, tuple[str, str]]) -> str:
     """Return the suffix that is not read, from the pattern or from all files that match it; empty if there is none."""
-    if suffix := _match(pattern):
+    if suffix := _match(pattern, unread):
         return suffix
     if not pattern.endswith(("*", "}")) or not fixed_folder(pattern).is_dir():
         return ""
     try:
-        found = {_match(path) for path, _ in find_files(pattern)}
+        found = {_match(path, unread) for path, _ in find_files(pattern)}
     except ValueError:
         return ""  # reported where the files are assigned
     return found.pop() if len(found) == 1 else ""
 
 
-def _match(path: str) -> str:
-    return max((suffix for suffix in UNREAD if path.lower().endswith(suffix)), key=len, default="")
+def _match(path: str, unread: Mapping[str, tuple[str, str]]) -> str:
+    return max((suffix for suffix in unread if path.lower().endswith(suffix)), key=len, default="")
