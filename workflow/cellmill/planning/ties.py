@@ -300,18 +300,18 @@ class FileTies:
         shifts = {
             group: find_shift(sorted(own[group]), sorted(files)) for group, files in others.items() if group in own
         }
-        shifted = [group for group, shift in shifts.items() if shift is not None]
-        if not shifted:
+        moved = [group for group, shift in shifts.items() if shift is not None]
+        if not moved:
             return ""
-        first = shifted[0]
+        first = moved[0]
         shift = shifts[first]
         assert shift is not None
         if set(shifts.values()) == {shift}:
             return self._say_shift(own[first], others[first], shift)
-        names = ", ".join(group[0].replace("\0", " ") for group in shifted[:3])
+        names = ", ".join(group[0].replace("\0", " ") for group in moved[:3])
         return (
             f"{self._where}: expected annotation files with the numbers of the images, found "
-            f"{_phrase_shift(own[first], others[first], shift, of=self._path)} in {names} ({len(shifted)} of "
+            f"{_phrase_shift(own[first], others[first], shift, of=self._path)} in {names} ({len(moved)} of "
             f"{len(shifts)} sequences are shifted, and not all alike). Rename the files so that equal numbers "
             "belong together, use a dataset for each numbering, or set annotations.frame_offset: 0 if equal numbers "
             "belong together already."
