@@ -64,7 +64,8 @@ class Terminal(logging.Handler):
         elif event == "run_info":
             counts = dict(record.__dict__.get("stats") or {})
             self._total = counts.pop("total", sum(counts.values()))
-            self._progress(f"{self._total} jobs: " + ", ".join(f"{count} {rule}" for rule, count in counts.items()))
+            jobs = "1 job" if self._total == 1 else f"{self._total} jobs"
+            self._progress(f"{jobs}: " + ", ".join(f"{count} {rule}" for rule, count in counts.items()))
         elif event == "job_info":
             self._start(record)
         elif event == "job_finished":
