@@ -67,6 +67,13 @@ rule all:
             for run in runs
             for table in ("objects.csv", "rle.csv")
         ],
+        # reports need no exported model, so one that is deleted would not be missed
+        [
+            run_path(run.dataset, run.name, "model.cellmill")
+            for runs in PLAN.runs.values()
+            for run in runs
+            if run.apply is None and not run.members
+        ],
         exported_files(PLAN.config, PLAN.runs),
         [
             dataset_path(dataset, CRATE)

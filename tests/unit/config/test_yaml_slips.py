@@ -330,3 +330,30 @@ def test_a_file_that_cannot_be_read_gives_no_lines(folder):
 def test_keys_of_an_anchor_are_found_where_they_are_written(folder):
     (folder / "a.yaml").write_text("x-t: &t\n  epochs: 1\n" + GOOD.replace("name: u", "name: u, train: {<<: *t}"))
     assert lines_of_keys("a.yaml")["datasets", "d", "models", 0, "train", "epochs"] == 2
+
+
+@pytest.mark.parametrize(
+    ("item", "line", "found"),
+    [
+        ("-{preset: sartorius_unet, name: u}", 7, "-{preset:"),
+        ("-preset: sartorius_unet\n       name: u", 7, "-preset:"),
+        ("-preset: sartorius_unet", 7, "-preset"),
+        ("- preset: a\n      -preset: b", 8, "-preset:"),
+    ],
+)
+def test_a_dash_without_a_blank_is_named(folder, item, line, found):
+    text = GOOD.replace("- {preset: sartorius_unet, name: u}", item)
+    [slip] = slips(folder, text)
+    assert slip.startswith(f"mine.yaml, line {line}, column 7: ")
+    assert f"expected a blank after the dash of a list item, found {found}. Write - {found[1:]}." in slip
+
+
+def test_a_decimal_comma_between_braces_is_named(folder):
+    slip = one_slip(folder, "name: u", "width: 0,125")
+    assert slip == (
+        "mine.yaml, line 7, column 41: datasets.d.models[0]: expected a decimal point, found 0,125. Write 0.125."
+    )
+
+
+def test_negative_numbers_are_no_list_items(folder):
+    assert slips(folder, "datasets:\n  d:\n    x: [\n      -5,\n      -6]\n    y:\n      -7\n") == []

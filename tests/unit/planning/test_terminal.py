@@ -156,6 +156,16 @@ def test_a_failure_without_a_message_is_shown_as_snakemake_reports_it(logs, log)
     assert any("logs/1.log" in line for line in screen.lines)
 
 
+@pytest.mark.parametrize("status", [130, 143])
+def test_a_job_that_a_signal_ended_has_not_failed(logs, status):
+    screen = Screen()
+    screen.start(1)
+    screen.fail(1, f"returned non-zero exit status {status}.", rule="train")
+    assert any(line.startswith("Stopped by a signal: ") for line in screen.lines)
+    assert "CalledProcessError" not in screen.text
+    assert "Error in rule" not in screen.text
+
+
 def test_a_message_of_an_earlier_run_is_not_shown(logs):
     (logs / "1.log").write_text(CRASH + "\nError: an old message\n\n")
     screen = Screen()

@@ -117,9 +117,17 @@ def test_names_that_differ_stay_as_they_are(tmp_path):
 
 def test_equal_names_under_a_star_need_a_wildcard(tmp_path):
     touch(tmp_path, "A/001.png", "B/001.png")
-    for pattern in ("*/{sample}.png", "**/{sample}.png"):
-        with pytest.raises(SampleError, match=r"Write a wildcard such as \{folder\} in place of each \*"):
+    advice = {"*/{sample}.png": r"in place of each \* in", "**/{sample}.png": r"for each folder in place of \*\*"}
+    for pattern, words in advice.items():
+        with pytest.raises(SampleError, match=rf"Write a wildcard such as \{{folder\}} {words}"):
             scan_images(f"{tmp_path}/{pattern}", where="x.images")
+
+
+def test_many_equal_names_are_one_message(tmp_path):
+    touch(tmp_path, *(f"{folder}/{number}.png" for folder in ("a", "a/b", "c/d/e") for number in range(30)))
+    with pytest.raises(SampleError, match=r"a/0\.png and .*a/b/0\.png for '0' \(as for 29 more\)") as error:
+        scan_images(f"{tmp_path}/**/{{sample}}.png", where="x.images")
+    assert len(error.value.mistakes) == 1
 
 
 def test_annotations_of_equal_names_are_tied_by_folder_or_by_the_long_name(tmp_path):
@@ -208,6 +216,25 @@ def test_each_sequence_is_compared_with_its_own_masks(tmp_path):
     touch(tmp_path, *(f"m/a/m{n}.tif" for n in (1, 2, 3)), *(f"m/b/m{n}.tif" for n in (0, 1, 2)))
     with pytest.raises(SampleError, match="found images 1 to 3 and files 0 to 2"):
         attach(tmp_path, "i/{sequence}/t{frame}.tif", "m/{sequence}/m{frame}.tif")
+
+
+@pytest.mark.parametrize(("images", "masks"), [((1, 2, 3, 4, 5), (0, 1, 4)), ((0, 1, 2, 3), (1, 4))])
+def test_a_shift_by_one_is_named_although_masks_are_missing(tmp_path, images, masks):
+    touch(tmp_path, *(f"i/t{n}.tif" for n in images), *(f"m/m{n}.tif" for n in masks))
+    shift = masks[0] - images[0]
+    with pytest.raises(SampleError, match=rf"of .*m\{{frame\}}\.tif: shifted by {shift}\. Set annotations"):
+        attach(tmp_path, "i/t{frame}.tif", "m/m{frame}.tif")
+    attached = attach(tmp_path, "i/t{frame}.tif", "m/m{frame}.tif", frame_offset=shift)
+    assert sum(bool(sample.annotations) for sample in attached.samples) == len(masks)
+    assert attached.orphans == []
+
+
+def test_the_shift_of_one_sequence_is_not_advised_for_all(tmp_path):
+    touch(tmp_path, *(f"i/{s}/t{n}.tif" for s in "abc" for n in (0, 1, 2)))
+    touch(tmp_path, *(f"m/{s}/m{n + (s == 'b')}.tif" for s in "abc" for n in (0, 1, 2)))
+    with pytest.raises(SampleError, match=r"shifted by 1 in b \(1 of 3 sequences") as error:
+        attach(tmp_path, "i/{sequence}/t{frame}.tif", "m/{sequence}/m{frame}.tif")
+    assert "frame_offset: 1" not in str(error.value)
 
 
 def test_a_shift_is_found_between_ranges_of_equal_length_only():

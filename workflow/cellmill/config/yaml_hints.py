@@ -8,6 +8,8 @@ import yaml
 _PLACEHOLDER = re.compile(r"[^\s,\[\]{}\"']*(?:\{\w+\}[^\s,\[\]{}\"']*)+")
 # Quotes and blanks that word processors and web pages put in place of those of a keyboard.
 FOREIGN = re.compile("[\u2018-\u201f\u00ab\u00bb\u00a0\u2000-\u200b\u202f\u3000]")
+# A list item without a blank after its dash, which YAML reads as a text; not a negative number
+GLUED_DASH = re.compile("-[A-Za-z{\\[\"']")
 _ESCAPES = ("unknown escape character", "escape sequence of")
 
 
@@ -253,6 +255,20 @@ def _first(line: str) -> int:
     return len(line) - len(line.lstrip()) + 1
 
 
+def _dash(problem: str, context: str, lines: list[str], at: Place, since: Place) -> Hint:
+    above = [n for n in range(min(at[0], len(lines))) if lines[n].strip() and lines[n].lstrip()[0] != "#"]
+    for number in (at[0], *above[-1:]):
+        line = lines[number] if number < len(lines) else ""
+        if GLUED_DASH.match(line.lstrip()):
+            return number, _first(line) - 1, glued(line.strip().split(" ")[0])
+    return None
+
+
+def glued(item: str) -> str:
+    """Return the message for a list item whose dash has no blank after it."""
+    return f"expected a blank after the dash of a list item, found {item}. Write - {item[1:]}."
+
+
 def _documents(problem: str, context: str, lines: list[str], at: Place, since: Place) -> Hint:
     if "single document" not in context and "but found another document" not in problem:
         return None
@@ -260,6 +276,6 @@ def _documents(problem: str, context: str, lines: list[str], at: Place, since: P
 
 
 _HINTS: tuple[Callable[[str, str, list[str], Place, Place], Hint], ...] = (
-    _foreign_sign, _backslash, _tabulator, _braces, _open_quote, _open_bracket, _special_start, _documents, _colon,
-    _indent,
+    _foreign_sign, _backslash, _tabulator, _dash, _braces, _open_quote, _open_bracket, _special_start, _documents,
+    _colon, _indent,
 )  # fmt: skip

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import yaml
 
-from cellmill.config.yaml_hints import FOREIGN, foreign, syntax_mistake
+from cellmill.config.yaml_hints import FOREIGN, GLUED_DASH, foreign, glued, syntax_mistake
 
 Location = tuple[str | int, ...]
 READ_AS = {"bool": "true or false", "int": "a number", "float": "a number", "null": "nothing", "timestamp": "a date"}
@@ -187,7 +187,9 @@ def _slips_of_keys(section: yaml.MappingNode, where: Location) -> Iterator[str]:
         return
     yield from _empty_datasets(section, where)
     places: dict[str, str] = {}
-    for key, _ in section.value:
+    before: yaml.Node | None = None
+    for key, value in section.value:
+        number, before = before, value
         if key.tag.endswith(":merge"):
             continue
         if not isinstance(key, yaml.ScalarNode):
@@ -195,6 +197,15 @@ def _slips_of_keys(section: yaml.MappingNode, where: Location) -> Iterator[str]:
             continue
         if key.style is None and (sign := FOREIGN.match(key.value)):
             yield f"{place(key)}: {_name_of((*where, key.value))}: {foreign(sign.group())}"
+        if key.style is None and GLUED_DASH.match(key.value):
+            yield f"{place(key)}: {_name_of(where)}: {glued(key.value)}"
+        if section.flow_style and _is_bare(value) and _is_whole_number(number) and key.value.isdigit():
+            assert isinstance(number, yaml.ScalarNode)
+            yield (
+                f"{place(number)}: {_name_of(where)}: expected a decimal point, found {number.value},{key.value}. "
+                f"Write {number.value}.{key.value}."
+            )
+            continue
         kind = READ_AS.get(key.tag.rsplit(":", 1)[-1])
         if kind is not None:
             shown = key.value or "no name"
@@ -214,10 +225,9 @@ def _empty_datasets(section: yaml.MappingNode, where: Location) -> Iterator[str]
     """Yield a mistake if the keys of a dataset, or the datasets, begin in the column of the key above them."""
     for number, (key, value) in enumerate(section.value):
         following = next(iter(section.value[number + 1 :]), None)
-        is_empty = isinstance(value, yaml.ScalarNode) and value.style is None and value.value == ""
         if following and FOREIGN.match(str(following[0].value)):
             continue  # the blanks before it are reported
-        if is_empty and (where == ("datasets",) or (where == () and key.value == "datasets")):
+        if _is_bare(value) and (where == ("datasets",) or (where == () and key.value == "datasets")):
             found = "nothing below it" if following is None else f"{following[0].value} in the same column"
             after = "" if following is None else f" from line {following[0].start_mark.line + 1} on"
             yield (
@@ -248,8 +258,16 @@ def _placeholder_in(section: yaml.MappingNode) -> str | None:
     if not section.flow_style or len(section.value) != 1:
         return None
     key, value = section.value[0]
-    is_bare = isinstance(value, yaml.ScalarNode) and value.style is None and value.value == ""
-    return f"{{{key.value}}}" if is_bare and isinstance(key, yaml.ScalarNode) else None
+    return f"{{{key.value}}}" if _is_bare(value) and isinstance(key, yaml.ScalarNode) else None
+
+
+def _is_bare(node: yaml.Node) -> bool:
+    """Return whether nothing is written in the place of a value."""
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value == ""
+
+
+def _is_whole_number(node: yaml.Node | None) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.style is None and node.value.lstrip("-").isdigit()
 
 
 def _nodes_of(root: yaml.Node) -> Iterator[tuple[Location, yaml.Node]]:

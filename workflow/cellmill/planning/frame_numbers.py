@@ -47,7 +47,7 @@ def shift_last_number(text: str, offset: int) -> str | None:
 
 
 def find_shift(images: Sequence[int], files: Sequence[int]) -> int | None:
-    """Return the shift between two ranges of equally many numbers without gaps, or None if there is no such shift.
+    """Return the shift between the numbers of images and of annotation files, or None if there is no such shift.
 
     Parameters
     ----------
@@ -57,14 +57,17 @@ def find_shift(images: Sequence[int], files: Sequence[int]) -> int | None:
     Returns
     -------
     int or None
-        Number of a file minus the number of its image. None for equal ranges, a range with gaps, different counts or
-        a single number: files may then be missing, which is no shift.
+        Number of a file minus the number of its image. None for equal ranges, images with gaps, ranges of different
+        lengths or a single number: files may then be missing, which is no shift. Files may lack some numbers if both
+        ends are shifted by 1, as between counts from 0 and from 1.
     """
     own, others = sorted(set(images)), sorted(set(files))
-    if len(own) != len(others) or len(own) < 2 or own == others:
+    if len(own) < 2 or len(others) < 2 or own[-1] - own[0] != len(own) - 1:
         return None
-    is_gapless = own[-1] - own[0] == others[-1] - others[0] == len(own) - 1
-    return others[0] - own[0] if is_gapless else None
+    shift = others[0] - own[0]
+    if shift == 0 or others[-1] - own[-1] != shift:
+        return None
+    return shift if len(own) == len(others) or abs(shift) == 1 else None
 
 
 def find_shift_of_names(

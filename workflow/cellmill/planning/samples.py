@@ -128,14 +128,8 @@ def scan_images(pattern: str, *, where: str, exclude: Sequence[str] = ()) -> lis
             ]
         )
     mistakes = [*_double_frames(found, where=where), *_mixed_times(found, where=where)]
-    first: dict[str, str] = {}
+    mistakes += _double_names(found, pattern=pattern, where=where)
     for sample, _ in found:
-        if sample.sample in first:
-            mistakes.append(
-                f"{where}: expected one image per sample, found {first[sample.sample]} and {sample.image} for "
-                f"{sample.sample!r}. {_advise_on_names(pattern)}"
-            )
-        first.setdefault(sample.sample, sample.image)
         if wrong := _wrong_name(sample.sample):
             mistakes.append(f"{where}: {_printable(sample.image)}: {wrong}. Rename the file.")
         elif wrong := wrong_path(sample.image):
@@ -157,6 +151,22 @@ def _double_frames(found: list[Found], *, where: str) -> list[str]:
                 f"of sequence {sample.sequence!r}. Remove one, or put {{sequence}} where the paths differ."
             )
     return mistakes
+
+
+def _double_names(found: list[Found], *, pattern: str, where: str) -> list[str]:
+    """Return one message if there are several images of a name."""
+    images: dict[str, list[str]] = {}
+    for sample, _ in found:
+        images.setdefault(sample.sample, []).append(sample.image)
+    double = [name for name, paths in images.items() if len(paths) > 1]
+    if not double:
+        return []
+    first, second, *_ = images[double[0]]
+    more = f" (as for {len(double) - 1} more)" if len(double) > 1 else ""
+    return [
+        f"{where}: expected one image per sample, found {first} and {second} for {double[0]!r}{more}. "
+        f"{_advise_on_names(pattern)}"
+    ]
 
 
 def _mixed_times(found: list[Found], *, where: str) -> list[str]:
@@ -187,6 +197,11 @@ def _name_folders(found: list[Found], *, pattern: str) -> list[Found]:
 
 def _advise_on_names(pattern: str) -> str:
     folder, _, _ = pattern.rpartition("/")
+    if "**" in folder:
+        return (
+            "Write a wildcard such as {folder} for each folder in place of **, so that samples are named by their "
+            "folders as well; folders of another depth are another dataset. Or rename the files."
+        )
     if "*" in folder:
         return (
             "Write a wildcard such as {folder} in place of each * in the folders, so that samples are named by their "

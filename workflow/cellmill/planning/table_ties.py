@@ -105,9 +105,10 @@ def _explain_shift(samples: Sequence[Sample], entries: Mapping[str, str], *, whe
     if shifted is None:
         return ""
     own, found, shift = shifted
+    count = "equally many, but shifted" if len(own) == len(found) else "shifted"
     return (
         f"{where}: expected names with the numbers of the images, found images {min(own)} to {max(own)} and names "
-        f"{min(found)} to {max(found)}: equally many, but shifted by {shift}. Set annotations.frame_offset: {shift} if "
+        f"{min(found)} to {max(found)}: {count} by {shift}. Set annotations.frame_offset: {shift} if "
         f"image {min(own)} belongs to name {min(found)}, or frame_offset: 0 if equal numbers belong together."
     )
 

@@ -28,6 +28,9 @@ FAILED = "At least one job did not complete successfully."
 # A line of progress after this share of the jobs, or after this time
 SHARE, SECONDS = 0.1, 60.0
 
+# What Snakemake reports of a job that SIGINT or SIGTERM has ended
+STOPPED = re.compile(r"returned non-zero exit status (130|143)\b")
+
 
 class Terminal(logging.Handler):
     """Handler between Snakemake's logger and its own terminal handler.
@@ -66,7 +69,8 @@ class Terminal(logging.Handler):
         elif event == "run_info":
             counts = dict(record.__dict__.get("stats") or {})
             self._total = counts.pop("total", sum(counts.values()))
-            self._progress(f"{self._total} jobs: " + ", ".join(f"{count} {rule}" for rule, count in counts.items()))
+            jobs = "1 job" if self._total == 1 else f"{self._total} jobs"
+            self._progress(f"{jobs}: " + ", ".join(f"{count} {rule}" for rule, count in counts.items()))
         elif event == "job_info":
             self._start(record)
         elif event == "job_finished":
@@ -124,6 +128,9 @@ class Terminal(logging.Handler):
         job, logs = record.__dict__["jobid"], list(record.__dict__["log"] or ())
         held = self._held.pop(record.thread, None)
         name = self._running.pop(job, None) or _name_of(record)
+        if held is not None and STOPPED.search(held.getMessage()):
+            self._show(f"Stopped by a signal: {name}. Run the same command again to go on.", logging.ERROR)
+            return
         is_retry = name in self._failed
         self._failed.add(name)
         before = self._logs_before.get(job, {})

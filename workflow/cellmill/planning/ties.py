@@ -297,19 +297,31 @@ class FileTies:
             return "" if shifted is None else self._say_shift(*shifted)
         else:
             return ""
-        for group, numbers in own.items():
-            files = others.get(group, set())
-            shift = find_shift(sorted(numbers), sorted(files))
-            if shift is not None:
-                return self._say_shift(numbers, files, shift)
-        return ""
+        shifts = {
+            group: find_shift(sorted(own[group]), sorted(files)) for group, files in others.items() if group in own
+        }
+        moved = [group for group, shift in shifts.items() if shift is not None]
+        if not moved:
+            return ""
+        first = moved[0]
+        shift = shifts[first]
+        assert shift is not None
+        if set(shifts.values()) == {shift}:
+            return self._say_shift(own[first], others[first], shift)
+        names = ", ".join(group[0].replace("\0", " ") for group in moved[:3])
+        return (
+            f"{self._where}: expected annotation files with the numbers of the images, found "
+            f"{_phrase_shift(own[first], others[first], shift, of=self._path)} in {names} ({len(moved)} of "
+            f"{len(shifts)} sequences are shifted, and not all alike). Rename the files so that equal numbers "
+            "belong together, use a dataset for each numbering, or set annotations.frame_offset: 0 if equal numbers "
+            "belong together already."
+        )
 
     def _say_shift(self, numbers: set[int], files: set[int], shift: int) -> str:
         return (
-            f"{self._where}: expected annotation files with the numbers of the images, found images "
-            f"{min(numbers)} to {max(numbers)} and files {min(files)} to {max(files)} of {self._path}: equally "
-            f"many, but shifted by {shift}. Set annotations.frame_offset: {shift} if image {min(numbers)} "
-            f"belongs to file {min(files)}, or frame_offset: 0 if equal numbers belong together."
+            f"{self._where}: expected annotation files with the numbers of the images, found "
+            f"{_phrase_shift(numbers, files, shift, of=self._path)}. Set annotations.frame_offset: {shift} if image "
+            f"{min(numbers)} belongs to file {min(files)}, or frame_offset: 0 if equal numbers belong together."
         )
 
     def _shift_of_names(self) -> tuple[set[int], set[int], int] | None:
@@ -332,6 +344,12 @@ def _by_group(numbered: Iterable[tuple[tuple[str, ...], int]]) -> dict[tuple[str
     for group, number in numbered:
         groups.setdefault(group, set()).add(number)
     return groups
+
+
+def _phrase_shift(numbers: set[int], files: set[int], shift: int, *, of: str) -> str:
+    """Return a phrase with the numbers of images and annotation files and the shift between them."""
+    count = "equally many, but shifted" if len(numbers) == len(files) else "shifted"
+    return f"images {min(numbers)} to {max(numbers)} and files {min(files)} to {max(files)} of {of}: {count} by {shift}"
 
 
 def _kind_of(end: str, beside: str) -> str:
