@@ -345,7 +345,7 @@ def test_frames_of_a_sequence_are_cut_into_blocks_with_gaps(look_at):
     assert [row.frame for row in rows] == list(range(35))
     blocks = [part for i, part in enumerate(row.split for row in rows) if i == 0 or part != rows[i - 1].split]
     assert blocks == ["train", UNLABELLED, "validation", UNLABELLED, "test"]
-    tables = {row.extra["tracks"] for row in rows}
+    tables = {row.extra["tracks_beside"] for row in rows}
     assert tables == {"ctc_fluo_n2dl_hela/Fluo-N2DL-HeLa/01_RES/res_track.txt"}
     sections = look_at("isbi2012_em").plan.samples["isbi2012_em"]
     assert [row.image.rsplit("/", 1)[1] for row in sections] == [f"{i}.png" for i in range(30)]

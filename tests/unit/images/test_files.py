@@ -21,6 +21,7 @@ from cellmill.images.stored import (
     write_labels,
     write_probability_bands,
 )
+from cellmill.shards import shard_folder
 from whole_images import read_probabilities, write_image, write_probabilities
 
 
@@ -388,9 +389,10 @@ def test_equal_pixels_are_equal_bytes(tmp_path):
 
 
 def test_samples_of_a_folder_may_hold_dots(tmp_path):
-    for name in ("b.2.tif", "a.1.tif", "geometry.csv"):
-        (tmp_path / name).touch()
-    assert list(sample_paths(tmp_path)) == ["a.1", "b.2"]
+    with shard_folder(tmp_path / "shard") as folder:
+        for name in ("b.2.tif", "a.1.tif", "geometry.csv"):
+            (folder / name).touch()
+    assert list(sample_paths(tmp_path / "shard")) == ["a.1", "b.2"]
 
 
 def test_problems_are_listed_together_and_cut_at_twenty_lines():
