@@ -189,7 +189,9 @@ def picture_slide(folder: Path) -> None:
         read_geometry(folder / "images_label_image" / "geometry.csv")["slide"],
         PlaneRows(folder / "slide.tif", channel="luminance"), folder / "labels_label_image" / "slide.tif",
     )  # fmt: skip
-    prediction = Prediction("slide", folder / "probabilities" / "slide.tif", folder / "segmentation" / "slide.tif")
+    prediction = Prediction(
+        "slide", "#1f77b4", folder / "probabilities" / "slide.tif", folder / "segmentation" / "slide.tif"
+    )
     picture = draw_picture(source, [prediction], side_px=512)
     (folder / "picture.json").write_text(json.dumps([picture.errors, [layer.uri for layer in picture.layers]]))
 
