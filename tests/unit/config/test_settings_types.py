@@ -30,7 +30,7 @@ SECTIONS = {
     "train": (TrainSettings, Train),
 }
 # Passed to the stages beside the section
-BESIDE = {"annotations.missing", "annotations.implausible"}
+BESIDE = {"annotations.missing", "annotations.implausible", "annotations.frame_offset"}
 # The config model replaces null by what follows from the format
 FILLED_IN = {"annotations.repair"}
 

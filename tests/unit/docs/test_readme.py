@@ -32,7 +32,8 @@ CONFIGS = {f"{name}-{number}": c for name, page in PAGES.items() for number, c i
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_of_the_documentation_is_valid(name):
-    config = Config.model_validate(CONFIGS[name])
+    # sections for YAML anchors are left out before the config is validated
+    config = Config.model_validate({key: value for key, value in CONFIGS[name].items() if not key.startswith("x-")})
     for dataset in config.datasets.values():
         for entry in dataset.models:
             if entry.preset is not None:
@@ -100,7 +101,8 @@ def test_the_tables_of_the_architecture_name_what_is_there():
         assert (ROOT / "workflow/rules" / name).is_file(), name
     assert stages <= set(re.findall(r"`([a-z_]+\.py)`", table))
     rule_files = {path.name for path in (ROOT / "workflow/rules").glob("*.smk")}
-    assert rule_files - {"common.smk", "inputs.smk"} == set(re.findall(r"`([a-z_]+\.smk)`", table))
+    without_rules = {"common.smk", "inputs.smk", "remake.smk", "stopping.smk"}
+    assert rule_files - without_rules == set(re.findall(r"`([a-z_]+\.smk)`", table))
 
 
 def test_the_architecture_describes_every_package():

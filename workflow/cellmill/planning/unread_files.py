@@ -42,7 +42,8 @@ UNREAD_MASKS: Mapping[str, tuple[str, str]] = {
     ".svg": ("a drawing in SVG", "export it as a label image in PNG or TIFF"),
     **UNREAD_TABLES,
 }
-OTHER_UNREAD = {"annotations.path": UNREAD_MASKS, "annotations.table": UNREAD_TABLES}
+# Formats whose files are images
+FORMATS_OF_MASKS = ("label_image", "mask_folder", "binary", "color_components", "ctc")
 ARCHIVES_OF_ROIS = "imagej_roi"
 
 
@@ -66,7 +67,9 @@ def refuse_unread_files(dataset: Dataset, *, where: str) -> list[str]:
             key == "annotations.path" and section is not None and _is_archive_of_rois(section.format)
         ):
             continue
-        unread = {**UNREAD, **OTHER_UNREAD.get(key, {})}
+        unread = {**UNREAD, **(UNREAD_TABLES if key == "annotations.table" else {})}
+        if key == "annotations.path" and section is not None and section.format in FORMATS_OF_MASKS:
+            unread |= UNREAD_MASKS
         if suffix := _unread_suffix(pattern, unread):
             what, how = unread[suffix]
             kind = "images" if key == "images" else "annotations"
