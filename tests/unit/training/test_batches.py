@@ -1,5 +1,7 @@
 """Batches: the same patches with any number of threads and after any interruption; padding is ignored."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -162,6 +164,9 @@ def test_labels_follow_images_through_a_resize(tmp_path):
 
 def test_an_image_without_labels_is_named(tmp_path):
     images_dir, labels_dir = write_training_shard(tmp_path, "t", shapes=[(32, 32), (32, 32)])
+    manifest = json.loads((labels_dir / "manifest.json").read_text())
+    del manifest["t1.tif"]  # else the folder itself would be incomplete
+    (labels_dir / "manifest.json").write_text(json.dumps(manifest))
     (labels_dir / "t1.tif").unlink()
     with pytest.raises(ValueError, match="expected a label image for each image, found none for 1: t1"):
         find_labelled_images([images_dir], [labels_dir])
