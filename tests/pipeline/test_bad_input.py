@@ -71,6 +71,7 @@ def test_an_unreadable_image_stops_the_run_before_anything_expensive(project):
     assert "Error: " in text
 
 
+@pytest.mark.long
 def test_annotations_that_nothing_can_be_learned_from_stop_the_run_before_training(project):
     for path in (project / "data/labels").glob("*.tif"):
         labels_yx = tifffile.imread(path)

@@ -371,6 +371,7 @@ def _name_that_falls_into(project: Path, part: str) -> str:
     return next(name for name in new if parts_of([*NUCLEI, name]) == before | {name: part})
 
 
+@pytest.mark.long  # whole runs; test_incomplete.py tests what is found
 def test_deleted_results_are_made_again_byte_by_byte_and_nothing_else_runs(project, finished):
     """Files of several kinds are lost at once: images, a whole folder, a manifest, the end of a mask."""
     results = project / "results"
