@@ -16,7 +16,7 @@ from project import GUARD_S, QUIET_THREADS, TINY, copy_project, snakemake, write
 def test_a_signal_to_snakemake_alone_costs_no_training(tmp_path, number):
     project = copy_project(tmp_path / "project")
     write_label_dataset(project / "data", [f"n{at}" for at in range(6)], seed=4)
-    train = {**TINY["train"], "epochs": 60, "patches_per_image": 40}
+    train = {**TINY["train"], "epochs": 30, "patches_per_image": 12}
     dataset = {
         "images": "data/images/{sample}.tif",
         "annotations": {"format": "label_image", "path": "data/labels/{sample}.tif"},
