@@ -119,7 +119,7 @@ def find_near(images: Sequence[Mapping[str, Any]]) -> Twins:
     -----
     Computed as matrix products, block by block: 25,000 images take seconds and under 500 MB.
     """
-    kept, units = _unit_signatures([str(image["thumbnail"]) for image in images])
+    kept, units = read_fingerprints([str(image["thumbnail"]) for image in images])
     parts, sequences, digests = (_codes([str(images[i][key]) for i in kept]) for key in ("split", "sequence", "sha256"))
     is_judged = np.array([images[i]["split"] not in NO_PART for i in kept], dtype=bool)
     has_sequence = np.array([bool(images[i]["sequence"]) for i in kept], dtype=bool)
@@ -142,7 +142,7 @@ def find_near(images: Sequence[Mapping[str, Any]]) -> Twins:
     return twins
 
 
-def _unit_signatures(thumbnails: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def read_fingerprints(thumbnails: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of comparable images, and their fingerprints as float32 unit vectors."""
     kept, units = [], []
     for index, text in enumerate(thumbnails):

@@ -4,13 +4,13 @@ The mean of a fingerprint over the eight symmetries of the square is equal for a
 similar means are compared in all orientations.
 """
 
-import base64
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from cellmill.checks.duplicates import NO_PART
+from cellmill.checks.duplicates import BLOCK, NO_PART, read_fingerprints
 
 # Fingerprints of an image and of its turned copy differ by rounding only; compressed copies still reach this value.
 COPY_CORRELATION = 0.95
@@ -21,10 +21,6 @@ MEAN_CORRELATION = 0.95
 PLAIN_CORRELATION = 0.75
 # Means that hold less of a fingerprint are those of noise: fraction of the sum of squares.
 MIN_SHARE = 0.02
-# Fingerprints with fewer effective non-zero cells agree by chance, as in `duplicates.py`.
-MIN_CELLS = 8.0
-# Number of images per block of the pairwise comparison.
-BLOCK = 2048
 SHOWN_PAIRS = 3
 
 
@@ -80,9 +76,11 @@ def pair_turned(thumbnails: Sequence[str]) -> Iterator[tuple[int, int]]:
     thumbnails : sequence of str
         Fingerprints from `sign_thumbnail`, "" for none.
     """
-    kept, cells = _read_fingerprints(thumbnails)
+    kept, units = read_fingerprints(thumbnails)
     if len(kept) < 2:
         return
+    side = math.isqrt(units.shape[1])
+    cells = units.reshape(-1, side, side)
     means = _average_orientations(cells)
     lengths = np.sqrt((means**2).sum(axis=1))
     is_kept = lengths**2 >= MIN_SHARE
@@ -114,16 +112,3 @@ def _average_orientations(cells: np.ndarray) -> np.ndarray:
 
 def _is_turned(one: np.ndarray, other: np.ndarray) -> bool:
     return any(float((turn(one, way) * other).sum()) >= COPY_CORRELATION for way in range(1, 8))
-
-
-def _read_fingerprints(thumbnails: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of comparable images, and their fingerprints as float32 unit squares."""
-    kept, cells = [], []
-    for index, text in enumerate(thumbnails):
-        values = np.frombuffer(base64.b64decode(text), dtype=np.int8).astype(np.float32)
-        squares = values**2
-        if values.size and squares.sum() ** 2 >= MIN_CELLS * (squares**2).sum():
-            side = int(np.sqrt(values.size))
-            kept.append(index)
-            cells.append((values / np.sqrt(squares.sum())).reshape(side, side))
-    return np.array(kept, dtype=int), np.stack(cells) if cells else np.zeros((0, 1, 1), dtype=np.float32)
