@@ -170,7 +170,8 @@ def seconds_of_loop(preset: dict[str, Any], *, images: int, size_px: int, thread
         folder = Path(name)
         train_model(
             weights_path=folder / "weights.pt", history_path=folder / "history.csv",
-            summary_path=folder / "train.json", train_images=[images_dir], train_labels=[labels_dir],
+            summary_path=folder / "train.json", choices_path=folder / "choices.json", pixel_size_um=None,
+            train_images=[images_dir], train_labels=[labels_dir],
             validation_images=[], validation_labels=[], around_images=[], network=network_settings(preset),
             input=preset["input"], train=preset["train"], seed=0, init_from=None, init_weights="all", passages=None,
             classes=None, threads=threads, gpu=gpu, code={},

@@ -329,7 +329,8 @@ def train_run(plan: Any, dataset: str, name: str) -> None:
     try:
         train.train_model(
             weights_path=folder / "weights.pt", history_path=folder / "history.csv",
-            summary_path=folder / "train.json", around_images=[results / "images" / shard for shard in around],
+            summary_path=folder / "train.json", choices_path=folder / "choices.json",
+            around_images=[results / "images" / shard for shard in around],
             init_from=None, threads=1, gpu=0, code={}, **rooms,
             **job_settings(plan, "train", dataset=dataset, run=name),
         )  # fmt: skip

@@ -257,6 +257,7 @@ def run_job(stage: str, words: dict[str, str]) -> None:
         shards = {role: plan.shards(dataset, parts=run.parts[role]) for role in ("train", "validation")}
         train.train_model(
             weights_path=folder / "weights.pt", history_path=folder / "history.csv", summary_path=folder / "train.json",
+            choices_path=folder / "choices.json",
             **{
                 f"{role}_{room}": [results / room / name for name in shards[role]]
                 for role in shards

@@ -124,7 +124,8 @@ def predict_slide(folder: Path) -> None:
     write_weights(folder / "weights.pt", network=network, input=preset["input"], state_dict=weights)
     predict_shard(
         output_dir=folder / "predicted", images_dir=folder / "images_label_image", around_dirs=[],
-        weights_path=folder / "weights.pt", predict=preset["predict"], passages=None, classes=None, threads=1, gpu=0,
+        weights_path=folder / "weights.pt", predict=preset["predict"], passages=None, classes=None, pixel_size_um=None,
+        threads=1, gpu=0,
     )  # fmt: skip
 
 

@@ -174,6 +174,8 @@ def keywords(folder, shards, kind, *, epochs=4):
         "weights_path": folder / "weights.pt",
         "history_path": folder / "history.csv",
         "summary_path": folder / "train.json",
+        "choices_path": folder / "choices.json",
+        "pixel_size_um": None,
         "network": network_of(preset),
         "input": preset["input"],
         "train": {**preset["train"], "epochs": epochs},
@@ -203,7 +205,7 @@ def read_history(folder):
 
 
 def assert_as_undisturbed(folder, expected):
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["choices.json", "history.csv", "train.json", "weights.pt"]
     found, wanted = (read_weights(place / "weights.pt")["state_dict"] for place in (folder, expected))
     assert found.keys() == wanted.keys()
     for name in found:

@@ -88,6 +88,7 @@ def test_every_promised_file_is_there(project):
             "weights.pt",
             "history.csv",
             "train.json",
+            "choices.json",
             "model.cellmill",
             "postprocess.json",
             "objects.csv",
@@ -101,7 +102,7 @@ def test_every_promised_file_is_there(project):
 def test_the_mean_of_the_seeds_is_a_run_like_others_but_for_its_training(project):
     folders = {run: project / "results/real" / run for run in ("small.seed1", "small.seed2", "small.mean")}
     names = {run: {path.name for path in folder.iterdir()} for run, folder in folders.items()}
-    assert names["small.seed1"] - names["small.mean"] == {"history.csv", "train.json"}
+    assert names["small.seed1"] - names["small.mean"] == {"choices.json", "history.csv", "train.json"}
     for path in (folders["small.mean"] / "probabilities").glob("*/*.tif"):
         place = Path(*path.parts[-3:])
         one, two, mean = (tifffile.imread(folder / place).astype(float) for folder in folders.values())

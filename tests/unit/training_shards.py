@@ -68,6 +68,11 @@ def write_training_shard(folder, name, *, shapes, seed=0, mode="none", size=None
         f"{name}{number}": draw_cells(rng, shape, cells=cells, radius_px=radius_px)
         for number, shape in enumerate(shapes)
     }
+    return write_shard(folder, name, drawn, mode=mode, size=size)
+
+
+def write_shard(folder, name, drawn, *, mode="none", size=None):
+    """Write images/{name} and labels/{name} from pairs of an image and its labels by sample; return both folders."""
     geometries = {}
     with shard_folder(folder / "images" / name) as images, shard_folder(folder / "labels" / name) as labels:
         for sample, (image_yx, labels_yx) in drawn.items():

@@ -4,6 +4,7 @@ Reads   results/{dataset}/images, labels              float32 and uint16, YX
 Writes  results/{dataset}/{run}/weights.pt            best or last weights, with the network's settings
         results/{dataset}/{run}/history.csv           one row per epoch
         results/{dataset}/{run}/train.json            parameters, device, versions, time
+        results/{dataset}/{run}/choices.json          settings that the training images decided, and why
         results/{dataset}/{model}.mean/weights.pt     with `average_seeds`: the networks of all seeds in one file
 The checkpoint is a hidden file beside them. It is not an output, because Snakemake deletes outputs of failed jobs.
 """
@@ -17,6 +18,7 @@ rule train:
         weights="results/{dataset}/{run}/weights.pt",
         history="results/{dataset}/{run}/history.csv",
         summary="results/{dataset}/{run}/train.json",
+        choices="results/{dataset}/{run}/choices.json",
     log:
         "logs/{dataset}/train/{run}.log",
     benchmark:

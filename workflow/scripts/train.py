@@ -10,6 +10,7 @@ train_model(
     weights_path=snakemake.output.weights,
     history_path=snakemake.output.history,
     summary_path=snakemake.output.summary,
+    choices_path=snakemake.output.choices,
     train_images=list(snakemake.input.train_images),
     train_labels=list(snakemake.input.train_labels),
     validation_images=list(snakemake.input.validation_images),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cellmill.images.windows import release_pages, sample_pixels
-from cellmill.inference.normalise import measure_input, mirror, read_window
+from cellmill.inference.normalise import has_bright_ground, measure_input, mirror, read_window
 from cellmill.preprocessing.geometry import plan_fit, valid_box
 from whole_images import fit_image
 
@@ -18,7 +18,7 @@ def geometry_of(shape, *, mode="none", size=None):
 
 def see(image_yx, geometry, *, normalise="zscore"):
     """Return the whole image as network input."""
-    scale = measure_input(image_yx, geometry=geometry, normalise=normalise)
+    scale = measure_input(image_yx, geometry=geometry, normalise=normalise, polarity="keep")
     rows, columns = (np.arange(size) for size in image_yx.shape)
     return read_window(image_yx, rows=rows, columns=columns, scale=scale)
 
@@ -38,7 +38,7 @@ def test_an_image_gets_mean_zero_and_deviation_one(image_yx):
 
 
 def test_statistics_of_blocks_are_those_of_the_whole(image_yx):
-    scale = measure_input(image_yx, geometry=geometry_of(image_yx.shape), normalise="zscore")
+    scale = measure_input(image_yx, geometry=geometry_of(image_yx.shape), normalise="zscore", polarity="keep")
     assert scale.offset == pytest.approx(image_yx.mean(dtype=np.float64), rel=1e-9)
     assert scale.scale == pytest.approx(image_yx.std(dtype=np.float64), rel=1e-6)
 
@@ -104,3 +104,65 @@ def test_pages_of_a_file_are_let_go_and_read_again(tmp_path):
 
 def resident_mb():
     return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE / 1e6
+
+
+def spread_image(*, shape=(60, 80)):
+    """Return an image whose sorted pixels are 0, 1, 2, …, so that percentiles are known."""
+    count = shape[0] * shape[1]
+    return np.random.default_rng(3).permutation(count).astype(np.float32).reshape(shape)
+
+
+def test_percentiles_become_minus_one_and_three():
+    image_yx = spread_image()
+    scale = measure_input(image_yx, geometry=geometry_of(image_yx.shape), normalise="percentile", polarity="keep")
+    last = image_yx.size - 1
+    seen = (np.array([0.01 * last, 0.998 * last]) - scale.offset) / scale.scale
+    assert seen == pytest.approx([-1, 3])
+
+
+def test_percentiles_ignore_hot_pixels():
+    image_yx = spread_image()
+    hot_yx = image_yx.copy()
+    hot_yx[7, 9] = 1e6
+    geometry = geometry_of(image_yx.shape)
+    scales = [
+        measure_input(each, geometry=geometry, normalise="percentile", polarity="keep") for each in (image_yx, hot_yx)
+    ]
+    assert scales[1].scale == pytest.approx(scales[0].scale, rel=2e-3)
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "percentile"])
+def test_an_image_on_bright_ground_looks_like_its_negative(normalise):
+    rng = np.random.default_rng(5)
+    bright_yx = rng.normal(10, 1, (64, 64)).astype(np.float32)
+    bright_yx[10:20, 10:20] += 50
+    geometry = geometry_of(bright_yx.shape)
+    seen = []
+    for image_yx in (bright_yx, 200 - bright_yx):
+        scale = measure_input(image_yx, geometry=geometry, normalise=normalise, polarity="bright")
+        seen.append((image_yx - scale.offset) / scale.scale)
+    assert np.allclose(seen[0], seen[1], atol=1e-4)
+
+
+def test_polarity_is_kept_unless_asked_for():
+    bright_yx = np.full((20, 20), 200, dtype=np.float32)
+    bright_yx[5:8, 5:8] = 10
+    scale = measure_input(bright_yx, geometry=geometry_of((20, 20)), normalise="percentile", polarity="keep")
+    assert scale.scale > 0
+
+
+@pytest.mark.parametrize("polarity", ["keep", "bright"])
+def test_a_constant_image_becomes_zero(polarity):
+    image_yx = np.full((9, 11), 37, dtype=np.float32)
+    scale = measure_input(image_yx, geometry=geometry_of((9, 11)), normalise="percentile", polarity=polarity)
+    assert ((image_yx - scale.offset) / scale.scale == 0).all()
+    assert not has_bright_ground(image_yx)
+
+
+def test_a_few_bright_pixels_on_constant_ground_are_seen():
+    image_yx = np.full((100, 100), 5, dtype=np.float32)
+    image_yx[3, 3] = 25  # less than 0.2 % of the pixels
+    scale = measure_input(image_yx, geometry=geometry_of((100, 100)), normalise="percentile", polarity="keep")
+    seen_yx = (image_yx - scale.offset) / scale.scale
+    assert seen_yx.min() == pytest.approx(-1)
+    assert seen_yx.max() == pytest.approx(3)

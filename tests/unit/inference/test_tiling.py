@@ -52,7 +52,7 @@ def predict(network, image_yx, *, tile, batch=1):
 
 def view_of(image_yx):
     geometry = plan_fit(image_yx.shape, mode="none", size=None)
-    return View(((image_yx, measure_input(image_yx, geometry=geometry, normalise="zscore")),))
+    return View(((image_yx, measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep")),))
 
 
 def image_of(shape):

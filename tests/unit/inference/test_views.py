@@ -144,12 +144,12 @@ def test_frames_of_one_sequence_have_one_size(tmp_path):
     }
     message = r"b\.tif: expected 20 x 30 px as in frame a .* found 20 x 31 px\. Set preprocess\.fit"
     with pytest.raises(ValueError, match=message):
-        Frames(stored, normalise="none", passages=[["a", "b"]])
+        Frames(stored, normalise="none", polarity="keep", passages=[["a", "b"]], kept=None)
     fitted = {
         name: replace(image, geometry=plan_fit(image.geometry.shape, mode="crop_pad", size=(24, 24)))
         for name, image in stored.items()
     }
-    assert Frames(fitted, normalise="none", passages=[["a", "b"]])
+    assert Frames(fitted, normalise="none", polarity="keep", passages=[["a", "b"]], kept=None)
 
 
 # ---- passages from file patterns -----------------------------------------------------------------------------
@@ -186,7 +186,7 @@ def passages_of(plan, part):
 
 
 def neighbours_in(passages, sample):
-    return Frames({}, normalise="none", passages=passages).neighbours(sample, count=5)
+    return Frames({}, normalise="none", polarity="keep", passages=passages, kept=None).neighbours(sample, count=5)
 
 
 def test_whole_sequences_are_passages_in_the_order_of_their_numbers(movie):
@@ -367,6 +367,7 @@ def predict(told, name, *, at_prediction, classes):
         predict=preset["predict"],
         passages=None,
         classes=classes,
+        pixel_size_um=None,
         threads=1,
         gpu=0,
     )

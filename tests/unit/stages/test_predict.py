@@ -45,6 +45,7 @@ def predict(folder, images_dir, weights, *, tile=(1024, 1024), batch=1, average=
         predict={"tile": list(tile), "batch": batch, "average": average, "precision": "fp32"},
         passages=None,
         classes=None,
+        pixel_size_um=None,
         threads=1,
         gpu=0,
     )
@@ -88,7 +89,7 @@ def test_padding_looks_the_same_in_prediction_as_in_training(tmp_path, weights):
     images_dir, _ = write_training_shard(tmp_path, "t", shapes=[(40, 40)], mode="crop_pad", size=[64, 64])
     found = predict(tmp_path / "p", images_dir, weights)["t0"][0]
     image_yx, geometry = tifffile.imread(images_dir / "t0.tif"), read_geometry(images_dir / "geometry.csv")["t0"]
-    scale = measure_input(image_yx, geometry=geometry, normalise="zscore")
+    scale = measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep")
     every = np.arange(64)
     seen_yx = read_window(image_yx, rows=every, columns=every, scale=scale)
     assert not seen_yx[:12].any()

@@ -55,6 +55,8 @@ def keywords(folder, shards, *, seed=7, init_from=None, init_weights="all", clas
         "weights_path": folder / "weights.pt",
         "history_path": folder / "history.csv",
         "summary_path": folder / "train.json",
+        "choices_path": folder / "choices.json",
+        "pixel_size_um": None,
         "around_images": [],
         "passages": None,
         **shards,
@@ -151,7 +153,12 @@ def test_the_history_has_a_row_an_epoch(learned):
 
 
 def test_no_checkpoint_is_left_behind(learned):
-    assert sorted(path.name for path in learned.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+    assert sorted(path.name for path in learned.iterdir()) == [
+        "choices.json",
+        "history.csv",
+        "train.json",
+        "weights.pt",
+    ]
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tmp_path, shards):
@@ -207,7 +214,7 @@ stage.train_model(**pickle.loads(Path({str(tmp_path / "arguments.pickle")!r}).re
     columns = ("train_loss", "validation_loss", "validation_dice")
     for row, expected in zip(history_of(folder), history_of(tmp_path / "unbroken"), strict=True):
         assert [row[column] for column in columns] == [expected[column] for column in columns]
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["choices.json", "history.csv", "train.json", "weights.pt"]
 
 
 @pytest.mark.parametrize("place", ["step", "validation", "epoch"])
@@ -250,7 +257,7 @@ def test_a_training_with_other_settings_does_not_take_the_checkpoint(tmp_path, s
     resumed = train(folder, shards, **changed)
     assert "continuing" not in caplog.text
     assert_equal(resumed, train(tmp_path / "fresh", shards, **changed))
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["choices.json", "history.csv", "train.json", "weights.pt"]
 
 
 def test_last_keeps_the_last_weights_and_needs_no_validation(tmp_path, shards):

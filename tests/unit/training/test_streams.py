@@ -411,6 +411,8 @@ def train(folder, cells):
         weights_path=folder / "weights.pt",
         history_path=folder / "history.csv",
         summary_path=folder / "train.json",
+        choices_path=folder / "choices.json",
+        pixel_size_um=None,
         train_images=[cells[0]],
         train_labels=[cells[1]],
         validation_images=[cells[0]],

@@ -72,6 +72,8 @@ def run_keywords(folder, shard, preset):
         "weights_path": folder / "weights.pt",
         "history_path": folder / "history.csv",
         "summary_path": folder / "train.json",
+        "choices_path": folder / "choices.json",
+        "pixel_size_um": None,
         "train_images": [shard[0]],
         "train_labels": [shard[1]],
         "validation_images": [shard[0]],
@@ -109,6 +111,7 @@ def predict(folder, shard, preset):
         predict=preset["predict"],
         passages=[samples],
         classes=dict.fromkeys(samples, "astro"),
+        pixel_size_um=None,
         threads=1,
         gpu=0,
     )

@@ -54,6 +54,8 @@ def keywords(folder, shards, preset, *, passages=None):
         "weights_path": folder / "weights.pt",
         "history_path": folder / "history.csv",
         "summary_path": folder / "train.json",
+        "choices_path": folder / "choices.json",
+        "pixel_size_um": None,
         "network": network_of(preset),
         "input": preset["input"],
         "train": preset["train"],
@@ -152,7 +154,12 @@ def test_two_give_the_weights_and_the_history_of_one(together, alone, name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_team_writes_one_set_of_files(together, name):
-    assert sorted(path.name for path in (together / name).iterdir()) == ["history.csv", "train.json", "weights.pt"]
+    assert sorted(path.name for path in (together / name).iterdir()) == [
+        "choices.json",
+        "history.csv",
+        "train.json",
+        "weights.pt",
+    ]
     epochs = PRESETS[name]["train"]["epochs"]
     assert [int(row["epoch"]) for row in history_in(together / name)] == list(range(1, epochs + 1))
     assert json.loads((together / name / "train.json").read_text())["epochs_done"] == epochs
@@ -239,6 +246,7 @@ def test_a_signal_to_the_leader_stops_both_and_the_next_run_goes_on_to_the_same_
     # A single process can also resume from it, and reports what is lost.
     alone = {**given, "weights_path": tmp_path / "copy" / "weights.pt"}
     alone |= {"history_path": tmp_path / "copy" / "history.csv", "summary_path": tmp_path / "copy" / "train.json"}
+    alone["choices_path"] = tmp_path / "copy" / "choices.json"
     train_model(**alone)
     assert "the checkpoint was saved with 2 GPUs, this run uses 1: dropout is redrawn" in caplog.text
     assert len(history_in(tmp_path / "copy")) == 3

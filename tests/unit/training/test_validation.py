@@ -103,6 +103,7 @@ def test_it_scores_what_a_prediction_gives(sequence, tmp_path):
         predict=preset["predict"],
         passages=[sorted(frames)],
         classes=None,
+        pixel_size_um=None,
         threads=1,
         gpu=0,
     )

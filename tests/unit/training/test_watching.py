@@ -101,6 +101,8 @@ def train(folder, shards, **changes):
         weights_path=folder / "weights.pt",
         history_path=folder / "history.csv",
         summary_path=folder / "train.json",
+        choices_path=folder / "choices.json",
+        pixel_size_um=None,
         train_images=[train_images],
         train_labels=[train_labels],
         validation_images=[validation_images],

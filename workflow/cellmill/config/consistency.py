@@ -30,6 +30,7 @@ def contradictions_of(*, network: NetworkSection, input: Input, train: Train, pr
         *_wrong_frames(network, input, train.augmentation),
         *_wrong_bends(train),
         *_wrong_averages(network, predict),
+        *_wrong_scales(network, input),
         *_wrong_times(train),
     ]
 
@@ -106,6 +107,25 @@ def _wrong_frames(network: NetworkSection, input: Input, augmentation: Augmentat
             "input.class_planes, or set network.conditioning to planes"
         )
     return mistakes
+
+
+def _wrong_scales(network: NetworkSection, input: Input) -> list[str]:
+    is_sequential = network.architecture in RECURRENT or input.frames > 1
+    if input.scale != "image":
+        return []
+    if is_sequential:
+        return [
+            "input.scale: expected dataset for a network that receives several frames, which must have one scale, "
+            "found image. Set it to dataset"
+        ]
+    if network.output != "flow":
+        return [
+            "input.scale: expected network.output flow for image, because flows show the sizes of objects in new "
+            f"images, found {network.output}. Set scale to dataset, or network.output to flow"
+        ]
+    if input.diameter_px is None:
+        return ["input.scale: expected input.diameter_px with scale image, found none. Set the diameter to work at"]
+    return []
 
 
 def _wrong_averages(network: NetworkSection, predict: Predict) -> list[str]:

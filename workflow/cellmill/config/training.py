@@ -14,8 +14,29 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Input(Closed):
     """Input of the network: normalisation, frames, class planes and warm-up."""
 
-    normalise: Literal["zscore", "none"] = Field(
-        "zscore", description="zscore: mean 0 and standard deviation 1 of each image, without its padding."
+    normalise: Literal["zscore", "percentile", "none"] = Field(
+        "zscore",
+        description="Of each image, without its padding. zscore: mean 0 and standard deviation 1. percentile: the 1st "
+        "percentile becomes -1 and the 99.8th becomes 3, whatever the area that objects cover. none: values as they "
+        "are.",
+    )
+    polarity: Literal["keep", "bright", "auto"] = Field(
+        "keep",
+        description="bright: images whose ground is bright (median above the middle of the range) are inverted, so "
+        "that all objects are bright. auto: bright, if the training images contain both kinds and this rule tells "
+        "them apart; otherwise keep.",
+    )
+    diameter_px: Annotated[float, Field(ge=4, le=256)] | None = Field(
+        None,
+        description="Working scale: images are resampled for the network so that their objects have this median "
+        "diameter (px, of the disc of equal area). Maps are resampled back. Default: images are not resampled.",
+    )
+    scale: Literal["dataset", "image", "auto"] = Field(
+        "dataset",
+        description="How an image is brought to diameter_px. dataset: all images by the same factor, from the "
+        "annotations of the training images, or by pixel size where both sizes are known. image: each image by its own "
+        "factor, from its annotations in training and from a first look of the network in prediction. auto: image, if "
+        "the diameters of the training images differ by more than a factor of 1.5; otherwise dataset.",
     )
     frames: int = Field(
         1,

@@ -1,7 +1,7 @@
 """Input planes of a network for one image: the image or a window of frames, normalised, and class planes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
@@ -9,6 +9,8 @@ import tifffile
 
 from cellmill.images.windows import release_pages
 from cellmill.inference.normalise import InputScale, measure_input, read_window
+from cellmill.inference.scaling import ScaledImages, plan_working_size, scale_box
+from cellmill.preprocessing.geometry import Geometry
 from cellmill.preprocessing.stored_images import StoredImage
 
 
@@ -16,10 +18,24 @@ class InputSettings(TypedDict):
     """Section `input` of a preset."""
 
     normalise: str
+    polarity: str
+    diameter_px: float | None
+    scale: str
     frames: int
     class_planes: list[str]
     class_at_prediction: str
     warmup: int
+
+
+class SettledInput(InputSettings, total=False):
+    """Input of a trained network, in its weights file: the section with the choices of the training.
+
+    Only with `diameter_px`: object_px and object_um are the median diameter of the objects that it was trained on, in
+    px of their preprocessed images and in um, None if unknown.
+    """
+
+    object_px: float | None
+    object_um: float | None
 
 
 @dataclass(frozen=True)
@@ -65,7 +81,18 @@ class View:
 
 
 class Frames:
-    """Preprocessed images by sample, each with its scale and its neighbouring frames.
+    """Preprocessed images by sample, each normalised, at its working scale, and with its neighbouring frames.
+
+    Parameters
+    ----------
+    images : mapping
+        Sample -> image.
+    normalise, polarity : str
+        As for `normalise.measure_input`.
+    passages : sequence of sequences of str, or None
+        Unbroken runs of frames in order.
+    kept : int or None
+        Number of images that stay resampled; None for all.
 
     Raises
     ------
@@ -74,29 +101,60 @@ class Frames:
     """
 
     def __init__(
-        self, images: Mapping[str, StoredImage], *, normalise: str, passages: Sequence[Sequence[str]] | None
+        self,
+        images: Mapping[str, StoredImage],
+        *,
+        normalise: str,
+        polarity: str,
+        passages: Sequence[Sequence[str]] | None,
+        kept: int | None,
     ) -> None:
         _check_sizes(images, passages=passages or ())
         self._images = images
         self._normalise = normalise
+        self._polarity = polarity
+        self._factors: dict[str, float] = {}
+        self._scaled = ScaledImages(kept=kept)
         self._scales: dict[str, InputScale] = {}
         # Dtype, offset and shape of the pixels in each file. The header is read once, because reading it takes longer
         # than reading the pixels of a patch.
         self._layouts: dict[str, tuple[np.dtype, int, tuple[int, ...]]] = {}
         self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
 
+    def settle(self, *, factors: Mapping[str, float], polarity: str | None = None) -> None:
+        """Set the working scale of images, sample -> factor of the sides (1 for all others), and the polarity."""
+        self._factors |= factors
+        if polarity is not None:
+            self._polarity = polarity
+            self._scales.clear()
+
+    def working_size(self, sample: str) -> Geometry:
+        """Return the resize of an image to its working scale."""
+        return plan_working_size(self._images[sample].geometry.shape, factor=self._factors.get(sample, 1.0))
+
     def open(self, sample: str) -> tuple[np.ndarray, InputScale]:
-        """Memory-map one image, float32 YX, and return it with its scale, which is computed on first use."""
-        path = self._images[sample].image_path
+        """Return an image at its working scale, float32 YX, with its normalisation.
+
+        The image is memory-mapped, and resampled unless its factor is 1. Its normalisation is measured on first use, on
+        the image as it is stored.
+        """
+        path, geometry = self._images[sample].image_path, self._images[sample].geometry
         if sample not in self._layouts:
             first = tifffile.memmap(path, mode="r")
             self._layouts[sample] = (first.dtype, first.offset, first.shape)
         dtype, offset, shape = self._layouts[sample]
         image_yx: np.ndarray = np.memmap(str(path), mode="r", dtype=dtype, offset=offset, shape=shape)
         if sample not in self._scales:
-            geometry = self._images[sample].geometry
-            self._scales[sample] = measure_input(image_yx, geometry=geometry, normalise=self._normalise)
-        return image_yx, self._scales[sample]
+            self._scales[sample] = measure_input(
+                image_yx, geometry=geometry, normalise=self._normalise, polarity=self._polarity
+            )
+        scale, working = self._scales[sample], self.working_size(sample)
+        if working.shape == geometry.shape:
+            return image_yx, scale
+        scaled_yx = self._scaled.find(sample, image_yx, working)
+        rows = scale_box(scale.valid_rows, old=geometry.rows, new=working.rows)
+        columns = scale_box(scale.valid_columns, old=geometry.columns, new=working.columns)
+        return scaled_yx, replace(scale, valid_rows=rows, valid_columns=columns)
 
     def neighbours(self, sample: str, *, count: int) -> list[str]:
         """List a frame and its neighbours, equally many on both sides; the nearest frame replaces a missing one.

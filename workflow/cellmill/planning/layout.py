@@ -63,6 +63,7 @@ OF_FITTED_RUN = {
 OF_TRAINED_RUN = {
     "history.csv": "Losses of the training, one row per epoch",
     "train.json": "Summary of the training",
+    "choices.json": "Settings that the training images decided, and why",
 }
 EXPORTED = {
     "model.onnx": "Trained network as ONNX",

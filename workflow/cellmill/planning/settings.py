@@ -163,8 +163,14 @@ def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
         "train": found.preset["train"],
         "init_weights": found.init_weights,
         "seed": found.seed,
+        "pixel_size_um": _scale_of_pixels(plan, dataset, found),
         **_seen(plan, dataset, found, shards),
     }
+
+
+def _scale_of_pixels(plan: Plan, dataset: str, run: Run) -> float | None:
+    """Return the pixel size of a dataset if the network of a run works at a scale of its own, else None."""
+    return plan.config.datasets[dataset].pixel_size_um if plan.input_of(run).get("diameter_px") else None
 
 
 def _seen(plan: Plan, dataset: str, run: Run, shards: list[str]) -> dict[str, Any]:
@@ -188,7 +194,7 @@ def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = Non
     seen = _seen(plan, dataset, found, [shard] if shard else [])
     if plan.input_of(found).get("class_at_prediction") != "oracle":
         seen["classes"] = None  # each image is predicted once for every class
-    return {"predict": predict, **seen}
+    return {"predict": predict, "pixel_size_um": _scale_of_pixels(plan, dataset, found), **seen}
 
 
 def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:

@@ -19,14 +19,19 @@ import torch
 from cellmill.device import choose_device
 from cellmill.images.stored import write_probability_bands
 from cellmill.inference.ensemble import Averaged, PredictSettings
+from cellmill.inference.looking import find_factor
+from cellmill.inference.scaling import limit_factor, unscale_bands
 from cellmill.inference.tiling import predict_bands, predict_passage
-from cellmill.inference.views import Frames, InputSettings, class_planes
+from cellmill.inference.views import Frames, SettledInput, class_planes
 from cellmill.models.registry import build_network
 from cellmill.models.weights import load_weights, read_weights, split_members
-from cellmill.preprocessing.stored_images import find_images
+from cellmill.preprocessing.stored_images import StoredImage, find_images
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
+
+# Images at their working scale that stay open: a frame and its neighbours at most
+KEPT_IMAGES = 99
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,7 @@ def predict_shard(
     predict: PredictSettings,
     passages: Sequence[Sequence[str]] | None,
     classes: Mapping[str, str] | None,
+    pixel_size_um: float | None,
     threads: int,
     gpu: int,
 ) -> None:
@@ -77,6 +83,8 @@ def predict_shard(
         Unbroken runs of frames in order, for networks with temporal context.
     classes : mapping or None
         Class of each image, for networks that take it as input.
+    pixel_size_um : float or None
+        Edge length of a pixel of the raw images; None: from the metadata of each image. Used for the working scale.
     threads, gpu : int
         Resources of the job.
 
@@ -91,11 +99,16 @@ def predict_shard(
     torch.backends.cudnn.conv.fp32_precision = "ieee"  # type: ignore[attr-defined]
     network, input = _load_networks(weights_path, predict=predict, device=device)
     images = find_images([images_dir])
+    stored = {image.sample: image for image in [*find_images(around_dirs), *images]}
     frames = Frames(
-        {image.sample: image for image in [*find_images(around_dirs), *images]},
+        stored,
         normalise=input["normalise"],
+        polarity=input.get("polarity", "keep"),
         passages=passages,
+        kept=KEPT_IMAGES,
     )
+    if _works_by_dataset(input):
+        frames.settle(factors=_factors_of(stored.values(), input=input, pixel_size_um=pixel_size_um))
     samples = [image.sample for image in images]
     tiles = Tiles(shape=(int(predict["tile"][0]), int(predict["tile"][1])), batch=int(predict["batch"]), device=device)
     with shard_folder(output_dir) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch_dir:
@@ -118,7 +131,7 @@ def predict_shard(
 
 def _load_networks(
     path: str | Path, *, predict: PredictSettings, device: torch.device
-) -> tuple[Averaged, InputSettings]:
+) -> tuple[Averaged, SettledInput]:
     """Build the averaged networks of a weights file, and return them with their input settings."""
     weights = read_weights(path)
     networks = []
@@ -127,7 +140,7 @@ def _load_networks(
         load_weights(network, state_dict, source=path)
         network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         networks.append(network)
-    input: InputSettings = weights["input"]
+    input: SettledInput = weights["input"]
     averaged = Averaged(
         networks,
         output=weights["network"]["output"],
@@ -138,7 +151,29 @@ def _load_networks(
     return averaged.eval(), input
 
 
-def _has_true_class(input: InputSettings) -> bool:
+def _works_by_dataset(input: SettledInput) -> bool:
+    """Return whether all images are resampled for the network by one factor, or by their pixel sizes."""
+    return input.get("diameter_px") is not None and input["scale"] == "dataset"
+
+
+def _factors_of(images: Iterable[StoredImage], *, input: SettledInput, pixel_size_um: float | None) -> dict[str, float]:
+    """Compute the working scale of each image from the objects that the network was trained on.
+
+    By pixel size where it is known, of the training images and of this image; otherwise by the same factor as in
+    training.
+    """
+    wanted, typical_px, typical_um = input["diameter_px"], input["object_px"], input["object_um"]
+    if wanted is None or typical_px is None:
+        return {}
+    factors = {}
+    for image in images:
+        edge_um = pixel_size_um or image.geometry.pixel_size_um
+        objects_px = typical_um / edge_um if typical_um and edge_um else typical_px
+        factors[image.sample] = limit_factor(wanted / objects_px)
+    return factors
+
+
+def _has_true_class(input: SettledInput) -> bool:
     """Return whether the class planes contain the true class of the image, not each class in turn."""
     return bool(input["class_at_prediction"] == "oracle")
 
@@ -148,21 +183,31 @@ def _predict_images(
     samples: Sequence[str],
     *,
     frames: Frames,
-    input: InputSettings,
+    input: SettledInput,
     classes: Mapping[str, str],
     tiles: Tiles,
 ) -> Iterator[Predicted]:
     """Predict images one by one with feed-forward networks."""
+    looks = input.get("diameter_px") is not None and input["scale"] == "image" and bool(input["object_px"])
     names = input["class_planes"]
     for sample in samples:
         # Unless the true class is an input, `network` replaces the class planes by each class in turn.
         name = classes.get(sample, "") if _has_true_class(input) else next(iter(names), "")
         planes = class_planes(name, classes=names, sample=sample)
+        if looks:
+            image_yx, scale = frames.open(sample)
+            found = find_factor(
+                network, image_yx, scale, planes=planes, diameter_px=float(input["diameter_px"] or 0),
+                typical_px=float(input["object_px"] or 0), device=tiles.device,
+            )  # fmt: skip
+            frames.settle(factors={sample: found.factor})
+            logger.info("%s: working scale %.3g, because %s", sample, found.factor, found.because)
+        working = frames.working_size(sample)
         view = frames.view(sample, count=int(input["frames"]), planes=planes)
         bands_cyx = predict_bands(
             network, view, tile=tiles.shape, batch=tiles.batch, device=tiles.device, finish=torch.Tensor.half
         )
-        yield Predicted(sample, view.shape, bands_cyx)
+        yield Predicted(sample, working.raw_shape, unscale_bands(bands_cyx, working))
 
 
 def _predict_passages(
@@ -197,7 +242,8 @@ def _predict_passages(
         )
         for sample, maps_cyx in zip(passage, maps_tcyx, strict=True):
             if sample in requested:
-                yield Predicted(sample, views[0].shape, [maps_cyx])
+                working = frames.working_size(sample)
+                yield Predicted(sample, working.raw_shape, unscale_bands([maps_cyx], working))
         # The next passage writes to the same scratch file: nothing may still refer to this mapping of it.
         del maps_tcyx, maps_cyx
 

@@ -2,25 +2,27 @@
 
 Reads   images and labels of training and validation shards   float32 YX, and label images in raw geometry
 Writes  weights.pt, history.csv, train.json                   weights, one row per epoch, summary of the training
+        choices.json                                          settings that the training images decided, and why
 """
 
 import json
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
-from cellmill.inference.views import InputSettings
+from cellmill.inference.views import InputSettings, SettledInput
 from cellmill.models.registry import NetworkSettings, build_network, count_parameters
 from cellmill.models.weights import write_weights
 from cellmill.runlog import package_versions
 from cellmill.shards import atomic_path, file_digest
 from cellmill.training.batches import TrainSettings
 from cellmill.training.checkpoints import Checkpoint, checkpoint_key, checkpoint_path, remove_checkpoints, stop_requests
+from cellmill.training.choosing import Choice, choose_factors, choose_input, measure_examples
 from cellmill.training.imagesets import ImageSet, open_images
 from cellmill.training.losses import check_finite
 from cellmill.training.optimisers import learning_rate_at, set_learning_rate
@@ -40,19 +42,21 @@ class Job:
     weights_path: str | Path
     history_path: str | Path
     summary_path: str | Path
+    choices_path: str | Path
     train_images: Sequence[str | Path]
     train_labels: Sequence[str | Path]
     validation_images: Sequence[str | Path]
     validation_labels: Sequence[str | Path]
     around_images: Sequence[str | Path]
     network: NetworkSettings
-    input: InputSettings
+    input: SettledInput
     train: TrainSettings
     seed: int
     init_from: str | Path | None
     init_weights: str
     passages: Sequence[Sequence[str]] | None
     classes: Mapping[str, str] | None
+    pixel_size_um: float | None
     threads: int
     gpu: int
     code: dict[str, str]
@@ -77,6 +81,7 @@ class Job:
             "seed": self.seed,
             "passages": self.passages,
             "classes": self.classes,
+            "pixel_size_um": self.pixel_size_um,
             "init_from": None if self.init_from is None else file_digest(self.init_from),
             "init_weights": self.init_weights,
         }
@@ -88,6 +93,7 @@ def train_model(
     weights_path: str | Path,
     history_path: str | Path,
     summary_path: str | Path,
+    choices_path: str | Path,
     train_images: Sequence[str | Path],
     train_labels: Sequence[str | Path],
     validation_images: Sequence[str | Path],
@@ -101,6 +107,7 @@ def train_model(
     init_weights: str,
     passages: Sequence[Sequence[str]] | None,
     classes: Mapping[str, str] | None,
+    pixel_size_um: float | None,
     threads: int,
     gpu: int,
     code: dict[str, str],
@@ -109,8 +116,8 @@ def train_model(
 
     Parameters
     ----------
-    weights_path, history_path, summary_path : path
-        Output files: weights.pt, history.csv, train.json.
+    weights_path, history_path, summary_path, choices_path : path
+        Output files: weights.pt, history.csv, train.json, choices.json.
     train_images, train_labels, validation_images, validation_labels : sequences of paths
         Shard folders of preprocess and rasterize.
     around_images : sequence of paths
@@ -127,6 +134,8 @@ def train_model(
         Unbroken runs of frames in order, for networks with temporal context.
     classes : mapping or None
         Class of each image, for networks that take it as input.
+    pixel_size_um : float or None
+        Edge length of a pixel of the raw images; None: from the metadata of each image. Used for the working scale.
     threads, gpu : int
         Resources of the job; not part of the checkpoint's key.
     code : dict
@@ -144,19 +153,21 @@ def train_model(
         weights_path=weights_path,
         history_path=history_path,
         summary_path=summary_path,
+        choices_path=choices_path,
         train_images=train_images,
         train_labels=train_labels,
         validation_images=validation_images,
         validation_labels=validation_labels,
         around_images=around_images,
         network=network,
-        input=input,
+        input={**input},
         train=train,
         seed=seed,
         init_from=init_from,
         init_weights=init_weights,
         passages=passages,
         classes=classes,
+        pixel_size_um=pixel_size_um,
         threads=threads,
         gpu=gpu,
         code=code,
@@ -168,7 +179,7 @@ def train_model(
 
 def train_member(*, team: Team, job: Job) -> None:
     """Train as one member of a team; the first member validates and writes the files."""
-    images, validation, training, checkpoint = prepare(job, team=team)
+    job, choices, images, validation, training, checkpoint = prepare(job, team=team)
     model, stepper = training.model, training.stepper
     epochs, steps = int(job.train["epochs"]), training.count_steps(images)
     with stop_requests() as stop, Watcher(job.weights_path, rank=team.member) as watcher:
@@ -203,14 +214,25 @@ def train_member(*, team: Team, job: Job) -> None:
             checkpoint.save(training.state(), team=team)
             stop.obey()
     if team.leads:
-        write_outputs(training, job=job)
+        write_outputs(training, job=job, choices=choices)
         # A snakemake that was stopped deletes the outputs; the next one then writes them from the checkpoint.
         if not stop.is_made():
             remove_checkpoints(job.weights_path)
 
 
-def prepare(job: Job, *, team: Team) -> tuple[ImageSet, ImageSet, Training, Checkpoint]:
-    """Open the images to train and to validate on, build the network, and restore the checkpoint if there is one."""
+def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, ImageSet, Training, Checkpoint]:
+    """Open the images, choose what the preset leaves open, build the network, and restore a checkpoint.
+
+    Returns
+    -------
+    job, choices
+        The job with the chosen input settings, and the choices.
+    images, validation
+        Images to train and to validate on, at their working scale.
+    training, checkpoint
+    """
+    # The key of the checkpoint contains the settings of the config; choices follow from them and from the images.
+    key = job.key()
     device = choose_device(gpu=job.gpu)
     if team.size > 1 and device.type == "cuda":
         device = torch.device("cuda", team.member)
@@ -228,11 +250,12 @@ def prepare(job: Job, *, team: Team) -> tuple[ImageSet, ImageSet, Training, Chec
         classes=job.classes,
         seed=job.seed,
     )
+    job, choices = settle_input(job, images=images, validation=validation)
     model = build_network(job.network)
     if job.init_from is not None:
         load_initial_weights(model, job.init_from, init_weights=job.init_weights)
     training = Training(build_stepper(model, device=device, output=output, train=job.train, team=team))
-    checkpoint = Checkpoint(checkpoint_path(job.weights_path, key=job.key()))
+    checkpoint = Checkpoint(checkpoint_path(job.weights_path, key=key))
     if team.size > 1:
         # Each member draws different dropout; all of them start with the weights of the first member.
         torch.manual_seed(job.seed + team.member)
@@ -243,11 +266,33 @@ def prepare(job: Job, *, team: Team) -> tuple[ImageSet, ImageSet, Training, Chec
         f"{count_parameters(model):,}", len(images), len(validation), job.train["epochs"], training.count_steps(images),
         f"{device} {name_gpu(device)}".strip(), f", process {team.member + 1} of {team.size}" if team.size > 1 else "",
     )  # fmt: skip
-    return images, validation, training, checkpoint
+    return job, choices, images, validation, training, checkpoint
 
 
-def write_outputs(training: Training, *, job: Job) -> None:
-    """Write weights, history and summary of a finished training."""
+def settle_input(job: Job, *, images: ImageSet, validation: ImageSet) -> tuple[Job, list[Choice]]:
+    """Choose what `input` leaves open from the training images, and set the working scale of all images.
+
+    The scale of validation images follows from their own annotations, as the training validates the network itself and
+    not the scale that prediction finds.
+    """
+    is_open = "auto" in (job.input["polarity"], job.input["scale"])
+    if job.input["diameter_px"] is None and not is_open:
+        return job, []
+    examples = measure_examples(images)
+    is_sequential = job.passages is not None
+    input, choices = choose_input(
+        examples, input=job.input, pixel_size_um=job.pixel_size_um, is_sequential=is_sequential,
+        can_look=job.network["output"] == "flow",
+    )  # fmt: skip
+    for choice in choices:
+        logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
+    for part, measured in ((images, examples), (validation, measure_examples(validation))):
+        part.settle(polarity=input["polarity"], factors=choose_factors(measured, input=input))
+    return replace(job, input=input), choices
+
+
+def write_outputs(training: Training, *, job: Job, choices: Sequence[Choice]) -> None:
+    """Write weights, history, summary and choices of a finished training."""
     is_best = job.train["select"] == "best"
     weights = training.best_weights if is_best else copy_weights(training.kept_model)
     with atomic_path(job.weights_path) as path:
@@ -257,6 +302,8 @@ def write_outputs(training: Training, *, job: Job) -> None:
     summary = summarize(training, job=job, best_epoch=training.best_epoch if is_best else training.epoch)
     with atomic_path(job.summary_path) as path:
         path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    with atomic_path(job.choices_path) as path:
+        path.write_text(json.dumps([asdict(choice) for choice in choices], indent=1) + "\n", encoding="utf-8")
 
 
 def summarize(training: Training, *, job: Job, best_epoch: int) -> dict[str, Any]:

@@ -54,7 +54,9 @@ class ImageSet:
             for image in images
         ]
         stored = {image.sample: image for image in (*around, *images)}
-        self._frames = Frames(stored, normalise=input["normalise"], passages=passages)
+        self._frames = Frames(
+            stored, normalise=input["normalise"], polarity=input["polarity"], passages=passages, kept=None
+        )
         # A mask takes half the memory of labels and suffices for these outputs.
         self._is_mask = output in ("foreground", "two_classes") and loss["distance"] is None
         self._kept: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
@@ -79,8 +81,22 @@ class ImageSet:
         """Return the input planes of a frame without labels."""
         return self._frames.view(sample, count=self.frames_seen, planes=())
 
+    def read_fitted_labels(self, index: int) -> np.ndarray:
+        """Read the labels of an image in the geometry of the preprocessed image."""
+        image = self.images[index]
+        assert image.labels_path is not None
+        return fit_labels(read_labels(image.labels_path), image.geometry)
+
+    def settle(self, *, polarity: str, factors: Mapping[str, float]) -> None:
+        """Set the polarity, and the working scale of images and frames around them: sample -> factor of the sides.
+
+        Call this before inputs and targets are read.
+        """
+        assert not self._kept
+        self._frames.settle(polarity=polarity, factors=factors)
+
     def truth(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the labels of one image in its fitted frame, and the maps computed from them.
+        """Return the labels of one image at its working scale, and the maps computed from them.
 
         Returns
         -------
@@ -92,8 +108,7 @@ class ImageSet:
         if index in self._kept:
             return self._kept[index]
         image = self.images[index]
-        assert image.labels_path is not None
-        labels_yx = fit_labels(read_labels(image.labels_path), image.geometry)
+        labels_yx = fit_labels(self.read_fitted_labels(index), self._frames.working_size(image.sample))
         maps_cyx = self._stored_maps.find(index)
         if maps_cyx is None:
             maps_cyx = image_maps(labels_yx, output=self.output)
