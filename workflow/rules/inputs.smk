@@ -201,6 +201,7 @@ def report_data(wildcards):
         "findings": check_paths(dataset),
         "history": [run_path(dataset, run.name, "history.csv") for run in trained],
         "summary": [run_path(dataset, run.name, "train.json") for run in trained],
+        "choices": [run_path(dataset, run.name, "choices.json") for run in trained],
         "fit": [file_of_source(run, FIT) for run in runs],
         "objects": [run_path(dataset, run.name, "objects.csv") for run in runs],
         "flags": [run_path(dataset, run.name, "flags.csv") for run in runs],

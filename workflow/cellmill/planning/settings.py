@@ -308,7 +308,7 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
     files = {"run": run.name, "model": run.model, "seed": run.seed}
     files |= {"objects": path("objects.csv"), "flags": path("flags.csv")}
     if run.apply is None and not run.members:
-        files |= {"history": path("history.csv"), "summary": path("train.json")}
+        files |= {"history": path("history.csv"), "summary": path("train.json"), "choices": path("choices.json")}
     elif run.apply is not None:
         files["apply"] = run.apply
     if source is not None:

@@ -207,7 +207,7 @@ def describe_model(
     Returns
     -------
     dict
-        name, style, figures, steps (a table or None), training and finishing (facts), run.
+        name, style, figures, steps and choices (tables or None), training and finishing (facts), run.
     """
     first = runs[0]
     figures = _training_curves(runs)
@@ -245,9 +245,33 @@ def describe_model(
         "style": first.style,
         "figures": figures,
         "steps": _tabulate_steps(first),
+        "choices": _tabulate_choices(first),
         "training": _training_facts(first.summary),
         "finishing": describe_fit(first.fit),
     }
+
+
+def _tabulate_choices(run: Run) -> Table | None:
+    """Tabulate the settings that the training images decided, each with its reason."""
+    rows = [
+        [word(choice["key"]), word(say_setting(choice["value"])), word(choice["because"])] for choice in run.choices
+    ]
+    if not rows:
+        return None
+    return Table(
+        f"choices-{run.name}",
+        f"Settings of {run.name} chosen from its training images",
+        [Column("Setting"), Column("Chosen"), Column("Because")],
+        rows,
+        source=f"{run.name}/choices.json",
+    )
+
+
+def say_setting(value: Any) -> str:
+    """Return the value of a setting as a config would contain it, rounded to three digits."""
+    if value is None:
+        return "none"
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _tabulate_steps(run: Run) -> Table | None:

@@ -41,8 +41,9 @@ class RunFiles(TypedDict):
     flags: str | Path
     probabilities: Mapping[str, str | Path]  # shard -> folder
     segmentation: Mapping[str, str | Path]
-    history: NotRequired[str | Path]  # of a run that was trained here, as `summary`
+    history: NotRequired[str | Path]  # of a run that was trained here, as `summary` and `choices`
     summary: NotRequired[str | Path]
+    choices: NotRequired[str | Path]
     postprocess: NotRequired[str | Path]  # missing for an exported model
     apply: NotRequired[str]  # source of an applied model
     made_from: NotRequired[Origin]  # for the comparison with a paper
@@ -76,6 +77,7 @@ class Run:
     apply: str | None
     made_from: Origin | None
     averages: str = ""
+    choices: Sequence[Mapping[str, Any]] = ()  # choices.json
 
 
 def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
@@ -118,6 +120,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 apply=run.get("apply"),
                 made_from=run.get("made_from"),
                 averages=_averaged_model(run, models),
+                choices=_read_json(run.get("choices")) or (),
             )
         )
     return read
@@ -297,10 +300,10 @@ def _averaged_model(run: RunFiles, models: Sequence[str]) -> str:
     return stem if stem in models and not is_own else ""
 
 
-def _read_json(path: str | Path | None) -> dict[str, Any]:
+def _read_json(path: str | Path | None) -> Any:
     if not path:
         return {}
-    content: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf-8"))
+    content: Any = json.loads(Path(path).read_text(encoding="utf-8"))
     return content
 
 
