@@ -25,7 +25,7 @@ from cellmill.config.dataset import Config
 from cellmill.config.networks import RECURRENT, Network, network_settings
 from cellmill.config.preset import ModelPreset
 from cellmill.declared import modules_that_declare
-from cellmill.exports.bioimageio import DOI, EPSILON, smallest_px
+from cellmill.exports.bioimageio import DOI, smallest_px
 from cellmill.exports.model_file import ModelDescription, export_model
 from cellmill.exports.onnx_graph import CHANNEL_NAMES
 from cellmill.exports.trained import read_model
@@ -299,6 +299,9 @@ def read_package(path):
 PACKAGED = {
     "plain": {},
     "three frames as they are": {"input": {"frames": 3, "normalise": "none"}},
+    "percentiles, at a working scale": {
+        "input": {"normalise": "percentile", "polarity": "bright", "diameter_px": 16},
+    },
     "mean over classes": {
         "input": {"class_planes": ["a", "b"]},
         "network": {"output": "distance"},
@@ -336,16 +339,28 @@ def test_a_tool_that_follows_the_description_gets_the_test_output(package):
     assert sizes["channel"] == len(given["axes"][1]["channel_names"])
     assert all((sizes[axis["id"]] - axis["size"]["min"]) % axis["size"]["step"] == 0 for axis in given["axes"][2:])
     for step in given["preprocessing"]:
-        assert step["id"] == "zero_mean_unit_variance"
-        over = tuple(list(sizes).index(axis) for axis in step["kwargs"]["axes"])
-        deviation = image.std(axis=over, keepdims=True)
-        image = (image - image.mean(axis=over, keepdims=True)) / (deviation + step["kwargs"]["eps"])
+        image = follow(step, image, axes=list(sizes))
     [computed] = runtime(files[description["weights"]["onnx"]["source"]]).run(None, {given["id"]: image})
     expected = np.load(io.BytesIO(files[found["test_tensor"]["source"]]))
     assert expected.shape[1] == len(found["axes"][1]["channel_names"])
     # Values of several hundred, as in camera counts, leave a sum with fewer exact digits than normalised values.
     assert np.abs(computed - expected).max() < (TOLERANCE if given["preprocessing"] else 20 * TOLERANCE)
     assert expected[:, 0].std() > 1e-4, "a constant would show nothing"
+
+
+def follow(step, image, *, axes):
+    """Apply a preprocessing step as the documentation of the format defines it."""
+    kwargs = step["kwargs"]
+    if step["id"] == "scale_linear":
+        return (image * kwargs["gain"] + kwargs["offset"]).astype(np.float32)
+    over = tuple(axes.index(axis) for axis in kwargs["axes"])
+    if step["id"] == "scale_range":
+        low = np.percentile(image, kwargs["min_percentile"], axis=over, keepdims=True)
+        high = np.percentile(image, kwargs["max_percentile"], axis=over, keepdims=True)
+        return ((image - low) / (high - low + kwargs["eps"])).astype(np.float32)
+    assert step["id"] == "zero_mean_unit_variance"
+    deviation = image.std(axis=over, keepdims=True)
+    return (image - image.mean(axis=over, keepdims=True)) / (deviation + kwargs["eps"])
 
 
 def test_the_format_normalises_as_the_pipeline_does(package):
@@ -357,9 +372,18 @@ def test_the_format_normalises_as_the_pipeline_does(package):
     scale = measure_input(image, geometry=geometry, normalise=preset["input"]["normalise"], polarity="keep")
     expected = read_window(image, rows=np.arange(rows), columns=np.arange(columns), scale=scale)
     steps = description["inputs"][0]["preprocessing"]
-    assert bool(steps) == (preset["input"]["normalise"] == "zscore")
-    found = (image - image.mean()) / (image.std() + EPSILON) if steps else image
+    assert bool(steps) == (preset["input"]["normalise"] != "none")
+    found = image
+    for step in steps:
+        found = follow(step, found, axes=["y", "x"])
     assert np.abs(found - expected).max() < 1e-4
+
+
+def test_the_guide_says_how_to_make_the_input(package):
+    path, preset = package
+    guide = read_package(path)[1]["README.md"].decode()
+    assert ("brighter than the ground" in guide) == (preset["input"]["polarity"] == "bright")
+    assert ("median diameter of 16 px" in guide) == (preset["input"]["diameter_px"] == 16)
 
 
 def test_a_package_is_checked_by_its_digests_and_says_what_it_follows(package):

@@ -20,6 +20,7 @@ import numpy as np
 import yaml
 
 from cellmill.exports.model_file import ZIP_TIME
+from cellmill.inference.normalise import HIGH, LOW, PERCENTILES
 from cellmill.shards import atomic_path
 
 # Format of bioimageio.spec 0.5.14. bioimageio.core 0.11, which runs models, accepts it too (tested).
@@ -93,13 +94,36 @@ def draw_test_image(shape: tuple[int, int, int, int], *, seed: int) -> np.ndarra
 
 
 def normalise_test_image(image_bcyx: np.ndarray, *, normalise: str) -> np.ndarray:
-    """Apply the format's `zero_mean_unit_variance` over rows and columns for `zscore`; nothing for `none`."""
+    """Apply the steps of `list_normalisation` to rows and columns of each frame."""
+    for step in list_normalisation(normalise):
+        kwargs = step["kwargs"]
+        if step["id"] == "zero_mean_unit_variance":
+            mean = image_bcyx.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
+            deviation = image_bcyx.std(axis=(2, 3), keepdims=True, dtype=np.float64)
+            image_bcyx = ((image_bcyx - mean) / (deviation + kwargs["eps"])).astype(np.float32)
+        elif step["id"] == "scale_range":
+            percents = (kwargs["min_percentile"], kwargs["max_percentile"])
+            low, high = np.percentile(image_bcyx.astype(np.float64), percents, axis=(2, 3), keepdims=True)
+            image_bcyx = ((image_bcyx - low) / (high - low + kwargs["eps"])).astype(np.float32)
+        else:
+            image_bcyx = (image_bcyx * kwargs["gain"] + kwargs["offset"]).astype(np.float32)
+    return image_bcyx
+
+
+def list_normalisation(normalise: str) -> list[dict[str, Any]]:
+    """List the preprocessing steps of the format for `input.normalise` of a preset."""
+    axes = ["y", "x"]
     if normalise == "none":
-        return image_bcyx
-    assert normalise == "zscore", normalise
-    mean = image_bcyx.mean(axis=(2, 3), keepdims=True, dtype=np.float64)
-    deviation = image_bcyx.std(axis=(2, 3), keepdims=True, dtype=np.float64)
-    return ((image_bcyx - mean) / (deviation + EPSILON)).astype(np.float32)
+        return []
+    if normalise == "zscore":
+        return [{"id": "zero_mean_unit_variance", "kwargs": {"axes": axes, "eps": EPSILON}}]
+    assert normalise == "percentile", normalise
+    low, high = PERCENTILES
+    ranged = {"axes": axes, "min_percentile": low, "max_percentile": high, "eps": EPSILON}
+    return [
+        {"id": "scale_range", "kwargs": ranged},
+        {"id": "scale_linear", "kwargs": {"gain": HIGH - LOW, "offset": LOW}},
+    ]
 
 
 def pack_model(
@@ -194,7 +218,6 @@ def _describe_input(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) ->
     stride_px, frames = int(facts["stride_px"]), int(facts["frames"])
     size = {"min": smallest_px(stride_px=stride_px, halo_px=int(facts["halo_px"])), "step": stride_px}
     steps = [f"frame{step:+d}" if step else "frame" for step in range(-(frames // 2), frames // 2 + 1)]
-    normalise = {"id": "zero_mean_unit_variance", "kwargs": {"axes": ["y", "x"], "eps": EPSILON}}
     return {
         "id": "images",
         "description": "Frames in temporal order; the middle frame is predicted." if frames > 1 else "One image.",
@@ -206,7 +229,7 @@ def _describe_input(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) ->
         ],
         "data": {"type": "float32"},
         "test_tensor": test_tensor,
-        "preprocessing": [normalise] if facts["normalise"] == "zscore" else [],
+        "preprocessing": list_normalisation(facts["normalise"]),
     }
 
 
@@ -233,6 +256,18 @@ def write_guide(facts: Mapping[str, Any]) -> str:
             "Tools normalise each frame to mean 0 and standard deviation 1 over its pixels, as specified in "
             "bioimageio.yaml."
         ]
+    elif facts["normalise"] == "percentile":
+        lines = [
+            f"Tools map the percentiles {PERCENTILES[0]:g} and {PERCENTILES[1]:g} of each frame to {LOW:g} and "
+            f"{HIGH:g}, as specified in bioimageio.yaml."
+        ]
+    if facts["polarity"] == "bright":
+        lines.append("Objects must be brighter than the ground: invert images with dark objects before.")
+    if facts["diameter_px"]:
+        lines.append(
+            f"The network was trained on objects with a median diameter of {facts['diameter_px']:g} px: resize images "
+            "so that their objects have this size before."
+        )
     if facts["classes"]:
         lines.append(
             f"The class of the image is not an input: predictions are averaged over {', '.join(facts['classes'])}."

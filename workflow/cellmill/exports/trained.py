@@ -54,7 +54,8 @@ def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str,
     -------
     dict
         title, cite; architecture; parameters (their number); output and channels (meaning of the probabilities);
-        normalise and frames (how to make the input from images); classes and class_at_prediction; warmup (recurrent
+        normalise, polarity, diameter_px (0: images are not resized) and frames (how to make the input from images);
+        classes and class_at_prediction; warmup (recurrent
         networks: number of initial frames fed in reverse order before the first frame); stride_px, halo_px; threshold
         of the foreground.
     """
@@ -66,6 +67,9 @@ def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str,
         "output": trained.network["output"],
         "channels": list(CHANNEL_NAMES[trained.network["output"]]),
         "normalise": trained.input["normalise"],
+        # A file of an earlier version has no such settings.
+        "polarity": trained.input.get("polarity", "keep"),
+        "diameter_px": trained.input.get("diameter_px") or 0,
         "frames": int(trained.input["frames"]),
         "classes": list(trained.input["class_planes"]),
         "class_at_prediction": trained.input["class_at_prediction"] if trained.input["class_planes"] else "none",
