@@ -52,3 +52,34 @@ def a_number_with_its_unit(folder):
 )
 def a_run_whose_name_is_a_number(folder):
     return trained(folder, name=2018)
+
+
+@case(
+    "Config",
+    "plan",
+    "datasets.{name}.models[0].train: steps, minutes: expected at most one of them, found steps 300 and minutes 5. "
+    "Remove one, or set it to null.",
+)
+def a_training_of_steps_and_minutes(folder):
+    return trained(folder, train={"steps": 300, "minutes": 5})
+
+
+@case(
+    "Config",
+    "plan",
+    "datasets.{name}.models[0].train.minutes: expected greater than 0, found 0. Time for the training with its "
+    "validations (min). The number of steps follows from a short measurement and is written to train.json; as `steps` it "
+    "gives the same weights. Default: no limit.",
+)
+def a_training_of_no_time(folder):
+    return trained(folder, train={"minutes": 0})
+
+
+@case(
+    "Config",
+    "plan",
+    "datasets.{name}.models[0]: train.augmentation.gamma: expected input.normalise percentile, which defines black and "
+    "white, found zscore. Set input.normalise to percentile, or remove gamma.",
+)
+def a_gamma_without_black_and_white(folder):
+    return trained(folder, train={"augmentation": {"gamma": 0.3}})

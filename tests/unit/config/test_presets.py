@@ -7,7 +7,7 @@ import yaml
 from pydantic import ValidationError
 
 from cellmill.config.preset import ModelPreset
-from cellmill.planning.runs import load_preset
+from cellmill.planning.runs import load_preset, merge_preset
 from training_shards import tiny_preset
 
 PRESETS = Path(__file__).resolve().parents[3] / "resources" / "models"
@@ -64,11 +64,24 @@ def test_an_unknown_key_is_a_mistake():
         ({"train": {"patch": [32, 64], "augmentation": {"rotate_90": True}}}, "expected a square patch"),
         ({"train": {"schedule": {"warmup_epochs": 3}}}, "expected at most 2 epochs, found 3"),
         ({"train": {"augmentation": {"zoom": [1.2, 0.8]}}}, r"found \[1\.2, 0\.8\]. Swap the two numbers"),
+        ({"train": {"minutes": 5, "steps": 300}}, r"at most one of them, found steps 300 and minutes 5\. Remove one"),
+        ({"train": {"minutes": 0}}, r"train\.minutes\n.*greater than 0"),
+        ({"train": {"steps": 0}}, r"train\.steps\n.*greater than or equal to 1"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes, message):
     with pytest.raises(ValidationError, match=message):
         tiny_preset(**changes)
+
+
+def test_steps_of_a_config_replace_the_minutes_of_a_preset():
+    for base, changes in (({"minutes": 15}, {"steps": 3000}), ({"steps": 3000}, {"minutes": 15})):
+        train = merge_preset({"train": {"epochs": 9, **base}}, {"train": changes})["train"]
+        assert train == {"epochs": 9, "steps": None, "minutes": None, **changes}
+    kept = merge_preset({"train": {"minutes": 15}}, {"train": {"epochs": 9}})
+    assert kept == {"train": {"minutes": 15, "epochs": 9}}
+    both = merge_preset({"train": {}}, {"train": {"minutes": 15, "steps": 3000}})
+    assert both == {"train": {"minutes": 15, "steps": 3000}}
 
 
 def test_every_field_is_described():

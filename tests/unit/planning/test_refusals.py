@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from cellmill.config.augmentation import Augmentation
 from cellmill.config.consistency import contradictions_of
 from cellmill.config.errors import ConfigError
 from cellmill.config.networks import network_settings, stride_px
@@ -225,6 +226,17 @@ def test_the_warmup_ends_before_the_training():
     assert re.search(r"warmup_epochs: expected at most 5 epochs, found 6\. Lower it", complaints("stemnet1", changes))
     assert preset_of("stemnet1", merge(changes, {"train": {"schedule": {"warmup_epochs": 5}}}))
     assert preset_of("stemnet1", merge(changes, {"train": {"epochs": 6}}))
+
+
+def test_a_gamma_needs_the_black_and_white_of_percentiles():
+    message = complaints("sartorius_unet", {"train": {"augmentation": {"gamma": 0.3}}})
+    assert re.search(r"gamma: expected input\.normalise percentile, .* found zscore\. Set input\.normalise", message)
+    # Independent of the literals of input.normalise
+    preset = ModelPreset.model_validate({"title": "x"})
+    parts = {name: getattr(preset, name) for name in ("network", "train", "predict")}
+    parts["train"] = parts["train"].model_copy(update={"augmentation": Augmentation(gamma=0.3)})
+    assert contradictions_of(**parts, input=preset.input.model_copy(update={"normalise": "percentile"})) == []
+    assert len(contradictions_of(**parts, input=preset.input)) == 1
 
 
 def test_all_mistakes_of_a_preset_are_named_at_once():

@@ -148,7 +148,7 @@ def test_the_history_has_a_row_an_epoch(learned):
     rows = history_of(learned)
     assert [int(row["epoch"]) for row in rows] == list(range(1, 9))
     assert list(rows[0]) == [
-        "epoch", "learning_rate", "train_loss", "validation_loss", "validation_dice", "seconds",
+        "epoch", "step", "learning_rate", "train_loss", "validation_loss", "validation_dice", "seconds",
     ]  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from cellmill.config.augmentation import Augmentation
 from cellmill.images.stored import IGNORE_LABEL
-from cellmill.training.augmentation import Values, augment, draw_geometry, draw_values, margin_px
+from cellmill.training.augmentation import BLACK, WHITE, Values, augment, draw_geometry, draw_values, margin_px
 from cellmill.training.warping import ELASTIC_REACH, Elastic, Geometry, Window, back_matrix
 
 PATCH = (64, 64)
@@ -580,10 +580,88 @@ def test_noise_has_the_spread_that_is_set_and_differs_from_frame_to_frame():
     assert abs(np.corrcoef(changed[0].ravel(), changed[1].ravel())[0, 1]) < 0.1
 
 
+def test_a_random_noise_level_is_half_normal_and_has_a_limit():
+    levels = np.array([drawn.noise for drawn in values_of(noise=0.2, noise_draw="random")])
+    assert levels.mean() == pytest.approx(0.2 * np.sqrt(2 / np.pi), rel=0.05)
+    # 0.27 % of normal numbers lie beyond three standard deviations
+    assert levels.max() == pytest.approx(0.6)
+    assert levels.min() < 0.001
+    assert {drawn.noise for drawn in values_of(noise=0.2)} == {0.2}
+
+
+def test_each_frame_can_have_noise_of_its_own():
+    values = [replace(SAME, noise=noise) for noise in (0.0, 0.1, 0.5)]
+    changed = apply(window_of(np.zeros((3, *PATCH))), values=values).images_cyx
+    assert np.allclose(changed.std(axis=(1, 2)), [0, 0.1, 0.5], rtol=0.05)
+
+
+def gamma_of(values, gamma):
+    return apply(window_of(values), values=[replace(SAME, gamma=gamma)], shape=values.shape).images_cyx[0]
+
+
+@pytest.mark.parametrize("gamma", [0.2, 0.5, 1, 2, 7])
+def test_a_gamma_keeps_black_white_and_the_order(gamma):
+    values = np.linspace(BLACK, WHITE + 2, 61)[None]  # the 41st is white
+    bent = gamma_of(values, gamma)[0]
+    assert (bent[0], bent[40]) == (pytest.approx(BLACK), pytest.approx(WHITE))
+    assert (np.diff(bent) >= 0).all()
+    assert ((bent - values[0])[1:40] * (gamma - 1) <= 0).all()  # above 1 darkens, below 1 brightens
+    # Near black, a large power leaves no digits for the way back.
+    assert np.allclose(gamma_of(bent[None], 1 / gamma)[0, 10:], values[0, 10:], atol=1e-3)
+
+
+def test_values_darker_than_black_are_black_after_a_gamma():
+    assert np.allclose(gamma_of(np.array([[BLACK - 3, BLACK - 1e-3, BLACK]]), 0.7), BLACK)
+
+
+def test_gammas_below_and_above_one_are_equally_likely():
+    logs = np.log([drawn.gamma for drawn in values_of(gamma=0.5)])
+    assert -0.5 <= logs.min() < -0.49
+    assert 0.49 < logs.max() <= 0.5
+    assert np.median(logs) == pytest.approx(0, abs=0.03)
+    assert {drawn.gamma for drawn in values_of(count=5)} == {None}
+
+
+def test_a_blur_spreads_a_point_by_its_sigma_and_keeps_its_sum():
+    point_yx = np.zeros(PATCH)
+    point_yx[32, 32] = 5.0
+    y = np.arange(PATCH[0]) - 32
+    for sigma in (0.8, 2.0, 4.0):
+        blurred_yx = apply(window_of(point_yx), values=[replace(SAME, blur_px=sigma)]).images_cyx[0]
+        assert blurred_yx.sum() == pytest.approx(5, rel=1e-4)
+        assert (blurred_yx.sum(axis=1) @ y**2) / 5 == pytest.approx(sigma**2, rel=0.02)
+
+
+def test_a_blur_leaves_constants_labels_and_the_other_frames():
+    labels_yx = ellipses(PATCH)
+    noise_yx = np.random.default_rng(3).normal(size=PATCH)
+    window = window_of(np.stack([np.full(PATCH, 2.5), noise_yx, noise_yx]), labels_yx)
+    changed = apply(window, values=[replace(SAME, blur_px=sigma) for sigma in (3, 0, 3)])
+    assert np.allclose(changed.images_cyx[0], 2.5, atol=1e-6)
+    assert np.array_equal(changed.images_cyx[1], window.images_cyx[1])
+    assert changed.images_cyx[2].std() < 0.2
+    assert np.array_equal(changed.labels_tyx[0], labels_yx)
+
+
+def test_blurs_are_as_frequent_and_as_large_as_set():
+    sigmas = np.array([drawn.blur_px for drawn in values_of(blur_px=2, blur_probability=0.3)])
+    assert (sigmas > 0).mean() == pytest.approx(0.3, abs=0.04)
+    assert sigmas.max() == pytest.approx(2, abs=0.05)
+    assert sigmas[sigmas > 0].mean() == pytest.approx(1, abs=0.1)
+
+
+def test_a_change_of_values_changes_no_argument():
+    noise_yx = np.random.default_rng(3).normal(size=PATCH).astype(np.float32)
+    window = window_of(noise_yx)
+    apply(window, values=[replace(SAME, gamma=0.5, blur_px=1, noise=0.1)])
+    assert np.array_equal(window.images_cyx[0], noise_yx)
+
+
 def test_settings_that_are_off_take_nothing_from_the_stream():
     section = settings_of(
-        flip=True, affine_probability=1, contrast=1, contrast_scale="log", shear_deg=0, per_frame=True
-    )
+        flip=True, affine_probability=1, contrast=1, contrast_scale="log", shear_deg=0, per_frame=True, gamma=0,
+        blur_px=0, blur_probability=1, noise=0, noise_draw="random",
+    )  # fmt: skip
     rng, other = np.random.default_rng(5), np.random.default_rng(5)
     draw_geometry(section, patch=PATCH, rng=rng)
     draw_values(section, rng=rng)
@@ -619,6 +697,9 @@ def test_a_patch_that_is_not_square_is_augmented():
             r"contrast: expected below 1 .*found 1, .* contrast_scale to log",
         ),
         ({"flip": "diagonal"}, "rows"),
+        ({"gamma": -0.1}, "gamma"),
+        ({"blur_px": -1}, "blur_px"),
+        ({"noise_draw": "often"}, "random"),
         ({"elastic": {"alpha": 2}}, "alpha"),
     ],
 )

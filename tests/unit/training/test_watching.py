@@ -11,6 +11,7 @@ import torch
 
 from cellmill.stages.train import train_model
 from cellmill.training import watching
+from cellmill.training.lengths import Length
 from cellmill.training.watching import VARIABLE, Watcher
 from training_shards import network_of, tiny_preset, write_training_shard
 
@@ -34,6 +35,11 @@ def training_of(*, epoch, step, seconds, loss_sum=3.0, patches=6):
     return SimpleNamespace(**given, read_clock=lambda: seconds)
 
 
+def length_of(*, epochs, steps=5, counts_steps=False):
+    """Return the length of a training whose epochs have some number of steps."""
+    return Length(steps=steps * epochs, epochs=epochs, schedule_epochs=epochs, counts_steps=counts_steps)
+
+
 # ---- lines of the log --------------------------------------------------------------------------------------
 
 
@@ -42,7 +48,9 @@ def test_a_long_epoch_says_each_minute_how_far_it_is(clock, caplog):
     watcher = Watcher("results/d/run/weights.pt", rank=0)
     for step in range(1, 13):
         clock.seconds += 25
-        watcher.note_step(training_of(epoch=1, step=step, seconds=25.0 * step), steps=100, epochs=4, rate=0.01)
+        watcher.note_step(
+            training_of(epoch=1, step=step, seconds=25.0 * step), length=length_of(epochs=4, steps=100), rate=0.01
+        )
     # 25 s per step: the third step is the first after a minute, then every third
     assert [line.split(":")[0] for line in caplog.messages] == [f"epoch 2/4, step {n}/100" for n in (3, 6, 9, 12)]
 
@@ -53,7 +61,7 @@ def test_the_line_says_loss_rate_and_the_time_that_is_left(clock, caplog):
     clock.seconds += 61
     # 30 of 80 steps took 60 s: the other 50 take 100 s
     training = training_of(epoch=1, step=10, seconds=60.0, loss_sum=3.0, patches=6)
-    watcher.note_step(training, steps=20, epochs=4, rate=0.00125)
+    watcher.note_step(training, length=length_of(epochs=4, steps=20), rate=0.00125)
     assert caplog.messages == ["epoch 2/4, step 10/20: train loss 0.5000, rate 0.00125, about 100 s left"]
     assert caplog.records[0].progress
 
@@ -64,20 +72,35 @@ def test_short_epochs_have_a_line_each_and_none_on_the_way(clock, caplog):
     for epoch in range(3):
         for step in range(1, 6):
             clock.seconds += 11
-            watcher.note_step(training_of(epoch=epoch, step=step, seconds=1.0), steps=5, epochs=3, rate=0.01)
+            watcher.note_step(
+                training_of(epoch=epoch, step=step, seconds=1.0), length=length_of(epochs=3, steps=5), rate=0.01
+            )
         row = {"epoch": epoch + 1, "learning_rate": 0.01, "train_loss": 0.25, "seconds": 55.0}
-        watcher.note_epoch({**row, "validation_loss": 0.5, "validation_dice": 0.75}, epochs=3)
+        watcher.note_epoch({**row, "validation_loss": 0.5, "validation_dice": 0.75}, length=length_of(epochs=3))
     assert caplog.messages[1] == (
         "epoch 2/3: train loss 0.2500, validation loss 0.5000, validation dice 0.7500, rate 0.01, 55.0 s, 55 s left"
     )
     assert len(caplog.messages) == 3
 
 
+def test_of_a_number_of_steps_the_lines_count_all_steps(clock, caplog):
+    caplog.set_level("INFO")
+    watcher, length = Watcher("results/d/run/weights.pt", rank=0), length_of(epochs=4, steps=20, counts_steps=True)
+    clock.seconds += 61
+    watcher.note_step(training_of(epoch=1, step=10, seconds=60.0), length=length, rate=0.01)
+    row = {"epoch": 2, "step": 40, "learning_rate": 0.01, "train_loss": 0.25, "seconds": 55.0}
+    watcher.note_epoch({**row, "validation_loss": None, "validation_dice": None}, length=length)
+    assert caplog.messages == [
+        "epoch 2/4, step 30/80: train loss 0.5000, rate 0.01, about 100 s left",
+        "epoch 2/4, step 40/80: train loss 0.2500, rate 0.01, 55.0 s, 110 s left",
+    ]
+
+
 def test_without_validation_nothing_is_said_of_it(clock, caplog):
     caplog.set_level("INFO")
     row = {"epoch": 1, "learning_rate": 0.01, "train_loss": 0.25, "seconds": 2.0}
     Watcher("results/d/run/weights.pt", rank=0).note_epoch(
-        {**row, "validation_loss": None, "validation_dice": None}, epochs=1
+        {**row, "validation_loss": None, "validation_dice": None}, length=length_of(epochs=1)
     )
     assert caplog.messages == ["epoch 1/1: train loss 0.2500, rate 0.01, 2.0 s, 0 s left"]
 
@@ -161,7 +184,7 @@ def test_a_score_that_is_not_defined_leaves_a_gap(tmp_path, monkeypatch, capsys)
     row = {"learning_rate": 0.01, "train_loss": 0.25, "validation_loss": 0.5, "seconds": 2.0}
     with Watcher("results/d/run/weights.pt", rank=0) as watcher:
         for epoch, dice in ((1, 0.5), (2, float("nan")), (3, None), (4, 0.75)):
-            watcher.note_epoch({"epoch": epoch, **row, "validation_dice": dice}, epochs=4)
+            watcher.note_epoch({"epoch": epoch, **row, "validation_dice": dice}, length=length_of(epochs=4))
     assert read_curves(tmp_path / "d" / "run")["validation_dice"] == {1: 0.5, 4: 0.75}
     assert "NaN" not in "".join(capsys.readouterr())
 
@@ -170,7 +193,7 @@ def test_only_the_first_member_of_a_team_writes(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(tmp_path))
     with Watcher("results/d/run/weights.pt", rank=1) as watcher:
         row = {"epoch": 1, "learning_rate": 0.01, "train_loss": 0.25, "seconds": 2.0}
-        watcher.note_epoch({**row, "validation_loss": None, "validation_dice": None}, epochs=4)
+        watcher.note_epoch({**row, "validation_loss": None, "validation_dice": None}, length=length_of(epochs=4))
     assert list(tmp_path.iterdir()) == []
 
 

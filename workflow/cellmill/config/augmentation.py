@@ -88,13 +88,32 @@ class Augmentation(Closed):
         0.0, ge=0, le=4, description="Largest value added or subtracted (standard deviations of the image)."
     )
     per_frame: bool = Field(
-        False, description="Draw contrast and brightness for each frame; otherwise once for all frames of a patch."
+        False,
+        description="Draw contrast, brightness, gamma, blur and noise level for each frame; otherwise once for all "
+        "frames of a patch.",
     )
     invert_probability: Probability = Field(
         0.0, description="Probability that bright and dark are swapped, for data with both kinds of contrast."
     )
+    gamma: float = Field(
+        0.0,
+        ge=0,
+        le=2,
+        description="Range of a change of gamma, 0 for none. Values from 0 (1st percentile of the image) to 1 (99.8th) "
+        "are raised to a power between exp(-gamma) and exp(gamma), drawn logarithmically. Darker values become 0. "
+        "Requires input.normalise percentile.",
+    )
+    blur_px: float = Field(
+        0.0, ge=0, le=20, description="Largest sigma of a Gaussian blur (px), 0 for none; drawn uniformly from 0."
+    )
+    blur_probability: Probability = Field(0.5, description="Probability that a patch is blurred, if blur_px is set.")
     noise: float = Field(
         0.0, ge=0, le=4, description="Gaussian noise added to a patch (standard deviations of the image)."
+    )
+    noise_draw: Literal["fixed", "random"] = Field(
+        "fixed",
+        description="fixed: each patch has noise of this standard deviation. random: the standard deviation is `noise` "
+        "times the absolute value of a normal random number, at most three times `noise`.",
     )
 
     @model_validator(mode="after")

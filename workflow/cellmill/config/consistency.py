@@ -18,6 +18,8 @@ LOSSES: dict[str, tuple[str, ...]] = {
 # s = 2.8 d this is 1/4, so that a slope of 1, which folds the image, is four standard deviations away.
 FOLDS_BELOW = 2.8
 CLASSES = {"two_classes": 2, "contour": 3}
+# A change of gamma is defined between black and white, which only this normalisation maps to fixed values.
+GAMMA_NEEDS = "percentile"
 # Outputs of recurrent networks. The others need distance or flow maps, which would have to be made for each frame.
 RECURRENT_OUTPUTS = ("foreground", "two_classes", "contour")
 
@@ -29,6 +31,7 @@ def contradictions_of(*, network: NetworkSection, input: Input, train: Train, pr
         *_wrong_loss(network, train.loss),
         *_wrong_frames(network, input, train.augmentation),
         *_wrong_bends(train),
+        *_wrong_gamma(input, train.augmentation),
         *_wrong_averages(network, predict),
         *_wrong_scales(network, input),
         *_wrong_times(train),
@@ -151,6 +154,16 @@ def _wrong_bends(train: Train) -> list[str]:
         f"train.augmentation.elastic.displacement_px: expected at most {largest_px:g} px for a "
         f"displacement smoothed over {sigma_px:.3g} px (smoothness of a patch of {list(train.patch)}), found "
         f"{elastic.displacement_px:g}, which would fold cells. Lower it, or raise smoothness"
+    ]
+
+
+def _wrong_gamma(input: Input, augmentation: Augmentation) -> list[str]:
+    """Check that the values of a patch have the fixed black and white that a change of gamma needs."""
+    if augmentation.gamma == 0 or str(input.normalise) == GAMMA_NEEDS:
+        return []
+    return [
+        f"train.augmentation.gamma: expected input.normalise {GAMMA_NEEDS}, which defines black and white, found "
+        f"{input.normalise}. Set input.normalise to {GAMMA_NEEDS}, or remove gamma"
     ]
 
 

@@ -180,13 +180,33 @@ class Streams(Closed):
 class Train(Closed):
     """The training of a network."""
 
-    epochs: int = Field(50, ge=1, le=100000, description="Number of passes over the training images (epochs).")
+    epochs: int = Field(
+        50,
+        ge=1,
+        le=100000,
+        description="Number of passes over the training images (epochs), each followed by a validation. With `steps` "
+        "or `minutes`: number of equal intervals, each followed by a validation.",
+    )
+    steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        None,
+        description="Number of optimiser steps of the whole training. All images are used equally often, and "
+        "patches_per_image is not used. Schedules extend over the steps as they do over the epochs. Default: those of "
+        "`epochs`.",
+    )
+    minutes: Annotated[float, Field(gt=0, le=1_000_000)] | None = Field(
+        None,
+        description="Time for the training with its validations (min). The number of steps follows from a short "
+        "measurement and is written to train.json; as `steps` it gives the same weights. Default: no limit.",
+    )
     batch: int = Field(2, ge=1, le=4096, description="Number of patches per step.")
     patch: tuple[Pixels, Pixels] = Field(
         (512, 512), description="Rows and columns of a patch (px), multiples of 2**levels."
     )
     patches_per_image: int = Field(
-        1, ge=1, le=10000, description="Number of patches drawn from each training image per epoch."
+        1,
+        ge=1,
+        le=10000,
+        description="Number of patches drawn from each training image per epoch; not used with `steps` or `minutes`.",
     )
     sampling: Literal["uniform", "balanced"] = Field(
         "uniform",
@@ -235,6 +255,15 @@ class Train(Closed):
     validation_images: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Largest number of images validated after each epoch, always the same images. Default: all."
     )
+
+    @model_validator(mode="after")
+    def _length_is_set_once(self) -> "Train":
+        if self.minutes is not None and self.steps is not None:
+            raise ValueError(
+                f"steps, minutes: expected at most one of them, found steps {self.steps} and minutes "
+                f"{self.minutes:g}. Remove one, or set it to null"
+            )
+        return self
 
 
 class Predict(Closed):

@@ -135,15 +135,18 @@ def tabulate_differences(standings: Sequence[Standing], comparisons: pd.DataFram
 
 
 def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: float) -> Table:
-    """Tabulate the cost of each run: parameters, epochs, time, device, memory, and prediction speed on all images."""
+    """Tabulate the cost of each run: parameters, length, time, device, memory, and prediction speed on all images."""
+    budgets = [find_budget(run.summary) for run in runs]
     columns = [
-        Column("Run"), Column("Parameters", True), Column("Epochs", True), Column("Chosen epoch", True),
-        Column("Training time", True), Column("Device"), Column("Peak memory, MB", True),
+        Column("Run"), Column("Parameters", True), Column("Steps", True, "optimiser steps"), Column("Epochs", True),
+        Column("Chosen epoch", True), Column("Training time", True),
+        *([Column("Budget", True, "train.minutes of the config")] if any(budgets) else []),
+        Column("Device"), Column("Peak memory, MB", True),
         Column("Prediction, MP/s", True, "megapixels of all images divided by job time, start-up included"),
         Column("Receptive field, px", True, "side of the input square that affects one output pixel"),
     ]  # fmt: skip
     rows = []
-    for run in runs:
+    for run, budget_s in zip(runs, budgets, strict=True):
         summary = run.summary
         seconds = summary.get("seconds")
         trained = word("not trained here" if not summary else say_device(summary))
@@ -151,9 +154,11 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
             [
                 word(run.name, style=run.style),
                 count(summary.get("parameters")),
+                count(summary.get("steps_done")),
                 count(summary.get("epochs_done")),
                 count(summary.get("best_epoch")),
                 Cell(say_duration(seconds), seconds),
+                *([Cell(say_duration(budget_s), budget_s)] if any(budgets) else []),
                 trained,
                 count(summary.get("peak_memory_mb")),
                 say_speed(jobs, run=run.name, megapixels=megapixels),
@@ -179,6 +184,12 @@ def _metric_cell(name: str, value: Any) -> Cell:
     if pd.isna(value):
         return score(None)
     return Cell(say_score(value) if name in ("value", "ci_low", "ci_high") else f"{value:.0f}", float(value))
+
+
+def find_budget(summary: Mapping[str, Any]) -> float | None:
+    """Return the budget of a training, s; None if it has none."""
+    minutes = ((summary.get("settings") or {}).get("train") or {}).get("minutes")
+    return None if minutes is None else 60 * float(minutes)
 
 
 def say_device(summary: Mapping[str, Any]) -> str:
@@ -305,19 +316,21 @@ def _training_curves(runs: Sequence[Run]) -> list[Figure]:
     if not trained:
         return []
     is_one = len(trained) == 1
+    # With a number of steps, an epoch is only the interval between two validations.
+    key = "step" if all(_counts_steps(run) for run in trained) else "epoch"
     losses, dices, rates = [], [], []
     for index, run in enumerate(trained):
         rows, name = run.history, run.short_label
-        epochs = [cast(float, row["epoch"]) for row in rows]  # in every row
+        places = [cast(float, row[key]) for row in rows]  # in every row
         own = with_pattern(run.style, index)
         other = f"{own} {PALE_STYLE}"
         before, after = ("training", "validation") if is_one else ("", name)
-        losses.append(Curve(before, other, epochs, [row.get("train_loss") for row in rows]))
-        losses.append(Curve(after, own, epochs, [row.get("validation_loss") for row in rows]))
-        dices.append(Curve(name, own, epochs, [row.get("validation_dice") for row in rows]))
+        losses.append(Curve(before, other, places, [row.get("train_loss") for row in rows]))
+        losses.append(Curve(after, own, places, [row.get("validation_loss") for row in rows]))
+        dices.append(Curve(name, own, places, [row.get("validation_dice") for row in rows]))
         if index == 0:  # all runs of a model share their schedule
-            rates.append(Curve(name, own, epochs, [row.get("learning_rate") for row in rows]))
-    best = trained[0].summary.get("best_epoch") if is_one else None
+            rates.append(Curve(name, own, places, [row.get("learning_rate") for row in rows]))
+    best = _find_best(trained[0], key=key) if is_one else None
     note = "Pale lines: training. Full lines: validation." if not is_one else ""
     if best is not None:
         note = "The vertical line marks the epoch whose weights are used."
@@ -325,11 +338,19 @@ def _training_curves(runs: Sequence[Run]) -> list[Figure]:
     is_log = bool(positive) and max(positive) > 20 * min(positive)
     panels = (("Loss", losses, is_log, note), ("Validation Dice", dices, False, ""), ("Learning rate", rates, True, ""))
     return [
-        draw_curves(
-            curves, title=title, x_label="epoch", y_label="", is_log=is_logarithmic, mark_x=best, caption=caption
-        )
+        draw_curves(curves, title=title, x_label=key, y_label="", is_log=is_logarithmic, mark_x=best, caption=caption)
         for title, curves, is_logarithmic, caption in panels
     ]
+
+
+def _counts_steps(run: Run) -> bool:
+    return not str(run.summary.get("steps_from") or "epochs").startswith("epochs")
+
+
+def _find_best(run: Run, *, key: str) -> float | None:
+    """Return the place of the chosen epoch on the axis of the training curves."""
+    best = run.summary.get("best_epoch")
+    return next((row[key] for row in run.history if row["epoch"] == best), None) if key == "step" else best
 
 
 def _score_points(run: Run, scores: pd.DataFrame) -> list[Point]:
@@ -441,8 +462,10 @@ def _training_facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     if not summary:
         return []
     facts = [("device", say_device(summary)), ("training time", say_duration(summary.get("seconds")))]
-    for key, name in (("parameters", "parameters"), ("epochs_done", "epochs"), ("best_epoch", "chosen epoch"),
-                      ("threads", "threads"), ("seed", "seed")):  # fmt: skip
+    if (budget_s := find_budget(summary)) is not None:
+        facts.append(("budget", say_duration(budget_s)))
+    for key, name in (("parameters", "parameters"), ("steps_done", "steps"), ("epochs_done", "epochs"),
+                      ("best_epoch", "chosen epoch"), ("threads", "threads"), ("seed", "seed")):  # fmt: skip
         if summary.get(key) is not None:
             facts.append((name, say_value(summary[key])))
     settings = summary.get("settings") or {}

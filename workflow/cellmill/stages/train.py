@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
 from cellmill.inference.views import InputSettings, SettledInput
@@ -21,9 +22,11 @@ from cellmill.models.weights import write_weights
 from cellmill.runlog import package_versions
 from cellmill.shards import atomic_path, file_digest
 from cellmill.training.batches import TrainSettings
+from cellmill.training.budget import count_least_steps, find_steps, fix_steps, measure_costs, report_lateness
 from cellmill.training.checkpoints import Checkpoint, checkpoint_key, checkpoint_path, remove_checkpoints, stop_requests
-from cellmill.training.choosing import Choice, choose_factors, choose_input, measure_examples
+from cellmill.training.choosing import Choice, settle_input
 from cellmill.training.imagesets import ImageSet, open_images
+from cellmill.training.lengths import Length, describe_source
 from cellmill.training.losses import check_finite
 from cellmill.training.optimisers import learning_rate_at, set_learning_rate
 from cellmill.training.state import Training, copy_weights, load_initial_weights, write_history
@@ -145,7 +148,8 @@ def train_model(
     ------
     ValueError
         If there are no training images, or no validation images although the settings need them. If initial weights
-        do not fit, or a loss is not finite. If more GPUs are requested than exist or than a batch has patches.
+        do not fit, or a loss is not finite. If more GPUs are requested than exist or than a batch has patches. If
+        `train.minutes` is too short for a useful training.
     Stopped
         After SIGTERM, SIGUSR1 or SIGINT, or after snakemake has stopped, once the checkpoint is saved.
     """
@@ -181,20 +185,20 @@ def train_member(*, team: Team, job: Job) -> None:
     """Train as one member of a team; the first member validates and writes the files."""
     job, choices, images, validation, training, checkpoint = prepare(job, team=team)
     model, stepper = training.model, training.stepper
-    epochs, steps = int(job.train["epochs"]), training.count_steps(images)
+    length = training.plan_length(images)
     with stop_requests() as stop, Watcher(job.weights_path, rank=team.member) as watcher:
-        while not training.is_done(epochs=epochs, patience=job.train["patience"]):
-            epoch = training.epoch
+        while not training.is_done(epochs=length.epochs, patience=job.train["patience"]):
+            epoch, steps = training.epoch, length.of(training.epoch)
             model.train()
             for batch in training.remaining_batches(images, seed=job.seed, threads=job.threads):
-                rate = learning_rate_at(epoch + training.step / steps, train=job.train)
+                rate = learning_rate_at(length.progress(epoch, training.step), train=job.train)
                 set_learning_rate(stepper.optimiser, rate)
                 if training.step == max(0, steps - STATISTICS_STEPS):
                     restart_statistics(model)
                 loss = stepper.take(batch)
                 check_finite(loss, epoch=epoch, rate=rate, samples=batch.samples)
                 training.add_step(loss, patches=batch.patches)
-                watcher.note_step(training, steps=steps, epochs=epochs, rate=rate)
+                watcher.note_step(training, length=length, rate=rate)
                 if checkpoint.is_due(stop, team=team):
                     checkpoint.save(training.state(), team=team)
                     stop.obey()
@@ -206,15 +210,16 @@ def train_member(*, team: Team, job: Job) -> None:
             # A signal during validation leaves the epoch unfinished, and the next run validates again.
             if not stop.agree(team):
                 # An interruption may have come between the last step, which had this rate, and the validation.
-                rate = learning_rate_at(epoch + (steps - 1) / steps, train=job.train)
+                rate = learning_rate_at(length.progress(epoch, steps - 1), train=job.train)
                 if (scores := team.share(scores)) is not None:
                     check_finite(scores[0], epoch=epoch, rate=rate, samples=None)
                 row = training.close_epoch(rate=rate, validation=scores)
-                watcher.note_epoch(row, epochs=epochs)
+                watcher.note_epoch(row, length=length)
             checkpoint.save(training.state(), team=team)
             stop.obey()
     if team.leads:
-        write_outputs(training, job=job, choices=choices)
+        write_outputs(training, job=job, length=length, choices=choices)
+        report_lateness(seconds=training.read_clock() + training.measuring_s, minutes=job.train["minutes"])
         # A snakemake that was stopped deletes the outputs; the next one then writes them from the checkpoint.
         if not stop.is_made():
             remove_checkpoints(job.weights_path)
@@ -250,48 +255,70 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
         classes=job.classes,
         seed=job.seed,
     )
-    job, choices = settle_input(job, images=images, validation=validation)
+    settled, choices = settle_input(
+        images, validation, input=job.input, pixel_size_um=job.pixel_size_um, is_sequential=job.passages is not None,
+        can_look=output == "flow",
+    )  # fmt: skip
+    job = replace(job, input=settled)
     model = build_network(job.network)
     if job.init_from is not None:
         load_initial_weights(model, job.init_from, init_weights=job.init_weights)
-    training = Training(build_stepper(model, device=device, output=output, train=job.train, team=team))
     checkpoint = Checkpoint(checkpoint_path(job.weights_path, key=key))
+    state = checkpoint.load()
+    train, measuring_s = settle_length(
+        model, images, validation, job=job, state=state, checkpoint=checkpoint, device=device, team=team
+    )
+    training = Training(build_stepper(model, device=device, output=output, train=train, team=team))
     if team.size > 1:
         # Each member draws different dropout; all of them start with the weights of the first member.
         torch.manual_seed(job.seed + team.member)
-    if (state := checkpoint.load()) is not None:
+    if state is not None:
         training.restore(state)
+    elif job.train["minutes"] is not None:
+        # A training that is interrupted at any moment keeps its length.
+        training.measuring_s = measuring_s
+        checkpoint.save(training.state(), team=team)
     logger.info(
-        "%s parameters, %d training and %d validation images, %s epochs of %d steps, device %s%s",
-        f"{count_parameters(model):,}", len(images), len(validation), job.train["epochs"], training.count_steps(images),
+        "%s parameters, %d training and %d validation images, %s, device %s%s",
+        f"{count_parameters(model):,}", len(images), len(validation), training.plan_length(images),
         f"{device} {name_gpu(device)}".strip(), f", process {team.member + 1} of {team.size}" if team.size > 1 else "",
     )  # fmt: skip
     return job, choices, images, validation, training, checkpoint
 
 
-def settle_input(job: Job, *, images: ImageSet, validation: ImageSet) -> tuple[Job, list[Choice]]:
-    """Choose what `input` leaves open from the training images, and set the working scale of all images.
+def settle_length(
+    model: nn.Module,
+    images: ImageSet,
+    validation: ImageSet,
+    *,
+    job: Job,
+    state: Mapping[str, Any] | None,
+    checkpoint: Checkpoint,
+    device: torch.device,
+    team: Team,
+) -> tuple[TrainSettings, float]:
+    """Return the settings of the training, with a number of steps in place of minutes, and the time (s) to find it."""
+    if job.train["minutes"] is None:
+        return job.train, 0.0
+    if state is not None:
+        return fix_steps(job.train, steps=state["steps"]), state["measuring_s"]
+    costs = measure_costs(
+        model,
+        images=images,
+        validation=validation,
+        train=job.train,
+        warmup=int(job.input["warmup"]),
+        seed=job.seed,
+        threads=job.threads,
+        device=device,
+        checkpoint=checkpoint,
+        team=team,
+    )
+    pass_steps = count_least_steps(images, train=job.train, is_recurrent=bool(model.is_recurrent))
+    return fix_steps(job.train, steps=find_steps(costs, train=job.train, pass_steps=pass_steps)), costs.measuring_s
 
-    The scale of validation images follows from their own annotations, as the training validates the network itself and
-    not the scale that prediction finds.
-    """
-    is_open = "auto" in (job.input["polarity"], job.input["scale"])
-    if job.input["diameter_px"] is None and not is_open:
-        return job, []
-    examples = measure_examples(images)
-    is_sequential = job.passages is not None
-    input, choices = choose_input(
-        examples, input=job.input, pixel_size_um=job.pixel_size_um, is_sequential=is_sequential,
-        can_look=job.network["output"] == "flow",
-    )  # fmt: skip
-    for choice in choices:
-        logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
-    for part, measured in ((images, examples), (validation, measure_examples(validation))):
-        part.settle(polarity=input["polarity"], factors=choose_factors(measured, input=input))
-    return replace(job, input=input), choices
 
-
-def write_outputs(training: Training, *, job: Job, choices: Sequence[Choice]) -> None:
+def write_outputs(training: Training, *, job: Job, length: Length, choices: Sequence[Choice]) -> None:
     """Write weights, history, summary and choices of a finished training."""
     is_best = job.train["select"] == "best"
     weights = training.best_weights if is_best else copy_weights(training.kept_model)
@@ -299,22 +326,30 @@ def write_outputs(training: Training, *, job: Job, choices: Sequence[Choice]) ->
         write_weights(path, network=job.network, input=job.input, state_dict=weights)
     with atomic_path(job.history_path) as path:
         write_history(path, training.history)
-    summary = summarize(training, job=job, best_epoch=training.best_epoch if is_best else training.epoch)
+    best_epoch = training.best_epoch if is_best else training.epoch
+    summary = summarize(training, job=job, length=length, best_epoch=best_epoch)
     with atomic_path(job.summary_path) as path:
         path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    if (minutes := job.train["minutes"]) is not None:
+        because = f"as many as take {minutes:g} min at the speed measured on this machine"
+        choices = [*choices, Choice("train.steps", length.steps, because)]
     with atomic_path(job.choices_path) as path:
         path.write_text(json.dumps([asdict(choice) for choice in choices], indent=1) + "\n", encoding="utf-8")
 
 
-def summarize(training: Training, *, job: Job, best_epoch: int) -> dict[str, Any]:
+def summarize(training: Training, *, job: Job, length: Length, best_epoch: int) -> dict[str, Any]:
     """Return the content of train.json: what was trained, how, on which device, and for how long."""
     device = training.stepper.device
     return {
         "parameters": count_parameters(training.model),
         "receptive_field_px": training.model.receptive_field_px,
+        "steps": length.steps,
+        "steps_from": describe_source(job.train),
+        "steps_done": training.steps_done,
         "epochs_done": training.epoch,
         "best_epoch": best_epoch,
-        "seconds": round(training.read_clock(), 3),
+        "seconds": round(training.read_clock() + training.measuring_s, 3),
+        "measuring_seconds": round(training.measuring_s, 3),
         "device": device.type,
         "device_override": is_overridden(gpu=job.gpu),
         "gpu_name": name_gpu(device),

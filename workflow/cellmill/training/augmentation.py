@@ -1,8 +1,8 @@
 """Augmentation of training patches: draw random changes by a preset's settings, compute their margin, apply them.
 
 Order    affine (zoom, shear, rotation, jitter, shift) and elastic in one resampling, quarter turns, flips, order of
-         the frames; then sign, contrast, brightness, noise
-Frames   float32, normalised: values in standard deviations of the image, 0 its mean
+         the frames; then blur, gamma, sign, contrast, brightness, noise
+Frames   float32, normalised: values in standard deviations of the image, 0 its mean; or between percentiles of it
 Axes     c frames, y rows, x columns; labels and maps are handled in `cellmill.training.warping`
 """
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
+from scipy import ndimage
 
 from cellmill.training.warping import (
     ELASTIC_REACH,
@@ -28,6 +29,12 @@ __all__ = [
     "AugmentationSettings", "ElasticSettings", "Geometry", "Values", "Window", "augment", "draw_geometry",
     "draw_values", "margin_px",
 ]  # fmt: skip
+
+# Values of the normalisation `percentile` at the 1st and the 99.8th percentile of an image. A change of gamma leaves
+# both as they are.
+BLACK, WHITE = -1.0, 3.0
+# Largest random noise level, as a multiple of `noise`.
+LARGEST_NOISE = 3.0
 
 
 class ElasticSettings(TypedDict):
@@ -58,7 +65,11 @@ class AugmentationSettings(TypedDict):
     brightness: float
     per_frame: bool
     invert_probability: float
+    gamma: float
+    blur_px: float
+    blur_probability: float
     noise: float
+    noise_draw: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +80,8 @@ class Values:
     offset: float
     noise: float
     is_about_patch: bool  # the gain preserves the mean of each frame of the patch; if false, that of the image (0)
+    gamma: float | None = None  # exponent of values between BLACK and WHITE; None: values are left alone
+    blur_px: float = 0.0  # sigma of a Gaussian
 
 
 def margin_px(settings: AugmentationSettings, *, patch: tuple[int, int], context_px: int) -> int:
@@ -159,11 +172,22 @@ def draw_values(settings: AugmentationSettings, *, rng: np.random.Generator) -> 
         gain = 1 + contrast * settings["contrast"]
     else:
         gain = np.exp(contrast * np.log1p(settings["contrast"]))
+    # As for the geometry, a setting that is off draws no numbers.
+    gamma, blur_px, noise = None, 0.0, float(settings["noise"])
+    if settings["gamma"] > 0:
+        gamma = float(np.exp(rng.uniform(-1, 1) * settings["gamma"]))
+    if settings["blur_px"] > 0:
+        coin, sigma = rng.random(2)
+        blur_px = float(sigma * settings["blur_px"]) if coin < settings["blur_probability"] else 0.0
+    if noise > 0 and settings["noise_draw"] == "random":
+        noise *= min(abs(float(rng.standard_normal())), LARGEST_NOISE)
     return Values(
         gain=float(gain),
         offset=float(brightness * settings["brightness"]),
-        noise=float(settings["noise"]),
+        noise=noise,
         is_about_patch=settings["contrast_about"] == "patch",
+        gamma=gamma,
+        blur_px=blur_px,
     )
 
 
@@ -248,6 +272,7 @@ def _draw_elastic(elastic: ElasticSettings, *, patch: tuple[int, int], rng: np.r
 def _change_values(
     images_cyx: np.ndarray, *, values: list[Values], is_inverted: bool, rng: np.random.Generator
 ) -> np.ndarray:
+    images_cyx = _bend(_blur(images_cyx, values), values)
     sign = -1.0 if is_inverted else 1.0
     gains = np.array([sign * drawn.gain for drawn in values], dtype=np.float32)[:, None, None]
     offsets = np.array([drawn.offset for drawn in values], dtype=np.float32)[:, None, None]
@@ -256,8 +281,35 @@ def _change_values(
         offsets = (offsets + means * (1 - gains)).astype(np.float32)
     changed_cyx = images_cyx * gains
     changed_cyx += offsets
-    if values[0].noise > 0:
+    if any(drawn.noise > 0 for drawn in values):
         noise_cyx = rng.standard_normal(changed_cyx.shape, dtype=np.float32)
-        noise_cyx *= values[0].noise
+        noise_cyx *= np.array([drawn.noise for drawn in values], dtype=np.float32)[:, None, None]
         changed_cyx += noise_cyx
     return np.ascontiguousarray(changed_cyx, dtype=np.float32)
+
+
+def _blur(images_cyx: np.ndarray, values: list[Values]) -> np.ndarray:
+    if all(drawn.blur_px == 0 for drawn in values):
+        return images_cyx
+    blurred_cyx = np.empty_like(images_cyx)
+    for frame_yx, kept_yx, drawn in zip(images_cyx, blurred_cyx, _for_each(images_cyx, values), strict=True):
+        # Mirrored at the edges, so that a constant stays constant.
+        ndimage.gaussian_filter(frame_yx, drawn.blur_px, mode="reflect", output=kept_yx)
+    return blurred_cyx
+
+
+def _bend(images_cyx: np.ndarray, values: list[Values]) -> np.ndarray:
+    if all(drawn.gamma is None for drawn in values):
+        return images_cyx
+    bent_cyx = images_cyx.copy()
+    for bent_yx, drawn in zip(bent_cyx, _for_each(images_cyx, values), strict=True):
+        if drawn.gamma is not None:
+            share_yx = np.maximum((bent_yx - BLACK) / (WHITE - BLACK), 0)
+            with np.errstate(under="ignore"):  # a tiny share raised to a power is 0
+                bent_yx[:] = BLACK + (WHITE - BLACK) * share_yx**drawn.gamma
+    return bent_cyx
+
+
+def _for_each(images_cyx: np.ndarray, values: list[Values]) -> list[Values]:
+    """Return the change of each frame, since a single one is for all frames."""
+    return values if len(values) == len(images_cyx) else values * len(images_cyx)

@@ -23,15 +23,17 @@ from cellmill.training.augmentation import (
     draw_values,
     margin_px,
 )
+from cellmill.training.draws import Draws, draw_interval, draw_pass
 from cellmill.training.imagesets import ImageSet, as_labels
+from cellmill.training.lengths import plan_length
 from cellmill.training.losses import LossSettings
 from cellmill.training.optimisers import RateSettings
 from cellmill.training.targets import Target, context_px, make_target
 from cellmill.training.team import Team
 
-# Numbers that separate the random streams of different purposes. None is zero, because SeedSequence([7, 1]) and
-# SeedSequence([7, 1, 0]) give the same stream. 3 is used in imagesets.py, 4 and 5 in streams.py.
-ORDER_STREAM, PATCH_STREAM = 1, 2
+# Number that separates these random streams from those of other purposes. None is zero, because SeedSequence([7, 1])
+# and SeedSequence([7, 1, 0]) give the same stream. 1 is used in draws.py, 3 in imagesets.py, 4 and 5 in streams.py.
+PATCH_STREAM = 2
 
 # Upper limit for the threads that prepare batches ahead of a GPU (otherwise the rule's `threads`), because each of them
 # holds a batch in memory. On the CPU there is one such thread if a core is free for it. If it shared the cores of the
@@ -79,7 +81,7 @@ class Batch:
 
 
 def steps_per_epoch(images: int, *, train: TrainSettings) -> int:
-    """Count the batches of an epoch; the last one may be smaller."""
+    """Count the batches of a pass over the images; the last one may be smaller."""
     return -(-images * int(train["patches_per_image"]) // int(train["batch"]))
 
 
@@ -222,10 +224,10 @@ def iterate_batches(
     Parameters
     ----------
     images : ImageSet
-        The training images; `patches_per_image` patches are drawn from each.
+        The training images.
     train : TrainSettings
     seed, epoch : int
-        Together with the number of the patch within the epoch, they seed its random stream.
+        Together with the number of the patch, they seed its random stream.
     first_step : int
         Number of steps already done, whose batches are skipped.
     workers : int, >= 0
@@ -237,30 +239,38 @@ def iterate_batches(
     ------
     Batch
     """
-    order = np.repeat(np.arange(len(images)), int(train["patches_per_image"]))
-    np.random.default_rng(np.random.SeedSequence([seed, ORDER_STREAM, epoch])).shuffle(order)
     size = int(train["batch"])
+    draws = _draw_epoch(images, train=train, seed=seed, epoch=epoch)
 
     def make_batch(step: int) -> Batch:
-        whole = range(step * size, min((step + 1) * size, len(order)))
+        whole = draws.numbers[step * size : (step + 1) * size]
         numbers = team.part_of(whole)
+        chosen = [draws.image_of(number) for number in numbers]
         patches = [
             draw_patch(
                 images,
-                int(order[number]),
+                index,
                 train=train,
-                rng=np.random.default_rng(np.random.SeedSequence([seed, PATCH_STREAM, epoch, number])),
+                rng=np.random.default_rng(np.random.SeedSequence([seed, PATCH_STREAM, draws.stream, number])),
             )
-            for number in numbers
+            for index, number in zip(chosen, numbers, strict=True)
         ]
         return Batch(
             images=np.stack([image_cyx for image_cyx, _ in patches]),
             target=stack_targets([target for _, target in patches]),
-            samples=[images.images[order[number]].sample for number in numbers],
+            samples=[images.images[index].sample for index in chosen],
             patches=len(whole),
         )
 
-    yield from make_ahead(make_batch, range(first_step, steps_per_epoch(len(images), train=train)), workers=workers)
+    yield from make_ahead(make_batch, range(first_step, -(-len(draws.numbers) // size)), workers=workers)
+
+
+def _draw_epoch(images: ImageSet, *, train: TrainSettings, seed: int, epoch: int) -> Draws:
+    if train["steps"] is None:
+        return draw_pass(len(images), patches_per_image=int(train["patches_per_image"]), seed=seed, epoch=epoch)
+    length, batch = plan_length(train, pass_steps=1), int(train["batch"])
+    numbers = range(length.before(epoch) * batch, length.before(epoch + 1) * batch)
+    return draw_interval(len(images), numbers=numbers, seed=seed)
 
 
 def make_ahead(make: Callable[[int], Batch], steps: range, *, workers: int) -> Iterator[Batch]:

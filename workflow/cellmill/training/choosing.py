@@ -47,8 +47,46 @@ class Choice:
     """A chosen setting: its key in the config, its value, and the reason in one sentence."""
 
     key: str
-    value: str | float | None
+    value: str | float | int | None
     because: str
+
+
+def settle_input(
+    images: ImageSet,
+    validation: ImageSet,
+    *,
+    input: InputSettings,
+    pixel_size_um: float | None,
+    is_sequential: bool,
+    can_look: bool,
+) -> tuple[SettledInput, list[Choice]]:
+    """Choose what `input` leaves open from the training images, and set the working scale of all images.
+
+    Parameters
+    ----------
+    images, validation : ImageSet
+        Images to train and to validate on, whose inputs and targets have not been read. The scale of validation images
+        follows from their own annotations, as the training validates the network and not the scale that a first look
+        finds.
+    input, pixel_size_um, is_sequential, can_look
+        As for `choose_input`.
+
+    Returns
+    -------
+    input, choices
+        From `choose_input`; the section as it is if it leaves nothing open.
+    """
+    if input["diameter_px"] is None and "auto" not in (input["polarity"], input["scale"]):
+        return {**input}, []
+    examples = measure_examples(images)
+    settled, choices = choose_input(
+        examples, input=input, pixel_size_um=pixel_size_um, is_sequential=is_sequential, can_look=can_look
+    )
+    for choice in choices:
+        logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
+    for part, measured in ((images, examples), (validation, measure_examples(validation))):
+        part.settle(polarity=settled["polarity"], factors=choose_factors(measured, input=settled))
+    return settled, choices
 
 
 def measure_examples(images: ImageSet) -> list[Example]:

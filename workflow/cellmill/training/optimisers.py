@@ -6,6 +6,8 @@ from typing import Any, TypedDict
 import torch
 from torch import nn
 
+from cellmill.training.lengths import LengthSettings
+
 
 class OptimiserSettings(TypedDict):
     """Section `train.optimiser` of a preset."""
@@ -27,10 +29,9 @@ class ScheduleSettings(TypedDict):
     warmup_epochs: float
 
 
-class RateSettings(TypedDict):
+class RateSettings(LengthSettings):
     """Part of the section `train` of a preset that determines the learning rate."""
 
-    epochs: int
     optimiser: OptimiserSettings
     schedule: ScheduleSettings
 
@@ -76,7 +77,7 @@ def learning_rate_at(progress: float, *, train: RateSettings) -> float:
     Parameters
     ----------
     progress : float, >= 0
-        Number of epochs done, including the fraction of the current one.
+        Number of epochs done, including the fraction of the current one: `Length.progress`.
     train : RateSettings
         Section `train` of a preset.
 

@@ -4,7 +4,7 @@ import csv
 import logging
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ import torch
 from torch import nn
 
 from cellmill.models.weights import load_matching, load_weights, read_weights
-from cellmill.training.batches import Batch, count_workers, iterate_batches, steps_per_epoch
+from cellmill.training.batches import Batch, TrainSettings, count_workers, iterate_batches, steps_per_epoch
 from cellmill.training.imagesets import ImageSet
+from cellmill.training.lengths import Length, plan_length
 from cellmill.training.stepping import Stepper
 from cellmill.training.streams import iterate_windows, windows_per_epoch
 
@@ -30,16 +31,21 @@ class Training:
     stepper: Stepper
     epoch: int = 0
     step: int = 0
+    steps_done: int = 0
     loss_sum: float = 0.0
     patches: int = 0
     seconds: float = 0.0
+    measuring_s: float = 0.0
     best_loss: float = math.inf
     best_epoch: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
     _clock: float = field(default_factory=time.monotonic)
 
-    NUMBERS = ("epoch", "step", "loss_sum", "patches", "seconds", "best_loss", "best_epoch", "history")
+    NUMBERS = (
+        "epoch", "step", "steps_done", "loss_sum", "patches", "seconds", "measuring_s", "best_loss", "best_epoch",
+        "history",
+    )  # fmt: skip
 
     @property
     def model(self) -> nn.Module:
@@ -68,6 +74,8 @@ class Training:
             "optimiser": stepper.optimiser.state_dict(),
             "scaler": stepper.scaler.state_dict(),
             "parts": stepper.parts,
+            # The training keeps the length that was found for a time; `restore` is called with these settings.
+            "steps": stepper.train["steps"],
             "members": stepper.team.gather(own),
         }
 
@@ -106,13 +114,12 @@ class Training:
         self.seconds, self._clock = self.seconds + now - self._clock, now
         return self.seconds
 
-    def count_steps(self, images: ImageSet) -> int:
-        """Return the number of steps of an epoch."""
-        if self.model.is_recurrent:
-            return windows_per_epoch(images, train=self.stepper.train)
-        return steps_per_epoch(len(images), train=self.stepper.train)
+    def plan_length(self, images: ImageSet) -> Length:
+        """Return the epochs and steps of the training."""
+        train, is_recurrent = self.stepper.train, bool(self.model.is_recurrent)
+        return plan_length(train, pass_steps=count_pass_steps(images, train=train, is_recurrent=is_recurrent))
 
-    def remaining_batches(self, images: ImageSet, *, seed: int, threads: int) -> Iterator[Batch]:
+    def remaining_batches(self, images: ImageSet, *, seed: int, threads: int) -> Generator[Batch, None, None]:
         """Yield the batches of the current epoch, from the first step that is not done.
 
         Parameters
@@ -143,6 +150,7 @@ class Training:
     def add_step(self, loss: float, *, patches: int) -> None:
         """Record a finished step with its loss, the mean over the patches of the batch."""
         self.step += 1
+        self.steps_done += 1
         self.loss_sum += loss * patches
         self.patches += patches
 
@@ -150,6 +158,7 @@ class Training:
         """Record a finished epoch, keep its weights if it is the best so far, and start the next epoch."""
         row: Row = {
             "epoch": self.epoch + 1,
+            "step": self.steps_done,
             "learning_rate": rate,
             "train_loss": self.loss_sum / self.patches,
             "validation_loss": None if validation is None else validation[0],
@@ -167,6 +176,11 @@ class Training:
     def is_done(self, *, epochs: int, patience: int | None) -> bool:
         """Return whether all epochs are done, or the last `patience` epochs brought no lower validation loss."""
         return self.epoch >= epochs or (patience is not None and self.epoch - self.best_epoch >= patience)
+
+
+def count_pass_steps(images: ImageSet, *, train: TrainSettings, is_recurrent: bool) -> int:
+    """Count the steps of a pass over the training images."""
+    return windows_per_epoch(images, train=train) if is_recurrent else steps_per_epoch(len(images), train=train)
 
 
 def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -16,7 +16,6 @@ import numpy as np
 
 from cellmill.training.augmentation import Geometry, augment, draw_geometry, draw_values
 from cellmill.training.batches import (
-    ORDER_STREAM,
     Batch,
     TrainSettings,
     cut_window,
@@ -25,7 +24,9 @@ from cellmill.training.batches import (
     patch_of,
     stack_targets,
 )
+from cellmill.training.draws import ORDER_STREAM
 from cellmill.training.imagesets import ImageSet
+from cellmill.training.lengths import plan_length
 from cellmill.training.targets import Target, context_px, make_target
 from cellmill.training.team import Team
 
@@ -49,7 +50,7 @@ class Pass:
 
 
 def windows_per_epoch(images: ImageSet, *, train: TrainSettings) -> int:
-    """Count the steps of an epoch, in which each frame is used about `patches_per_image` times.
+    """Count the steps of a pass over the images, in which each frame is used about `patches_per_image` times.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def iterate_windows(
 ) -> Iterator[Batch]:
     """Yield the windows of one epoch in order; hidden states are reset at its start. See `iterate_batches`."""
     unroll, slots = int(train["streams"]["unroll"]), int(train["batch"])
-    steps = windows_per_epoch(images, train=train)
+    steps = plan_length(train, pass_steps=windows_per_epoch(images, train=train)).of(epoch)
     passages = [passage for passage in images.passages if len(passage) >= unroll]
     order = np.random.default_rng(np.random.SeedSequence([seed, ORDER_STREAM, epoch])).permutation(len(passages))
 

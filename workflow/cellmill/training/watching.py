@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cellmill.training.lengths import Length
 from cellmill.training.state import Row, Training
 
 logger = logging.getLogger(__name__)
@@ -37,20 +38,21 @@ class Watcher:
         if self._writer is not None:
             self._writer.close()
 
-    def note_step(self, training: Training, *, steps: int, epochs: int, rate: float) -> None:
+    def note_step(self, training: Training, *, length: Length, rate: float) -> None:
         """Log the progress of the epoch if nothing was logged for PROGRESS_EVERY_S."""
         if time.monotonic() - self._said < PROGRESS_EVERY_S:
             return
         self._said = time.monotonic()
-        done = training.epoch * steps + training.step
-        left = training.read_clock() / done * (epochs * steps - done)
+        done, step = length.before(training.epoch) + training.step, training.step
+        left = training.read_clock() / done * (length.steps - done)
+        place = f"{done}/{length.steps}" if length.counts_steps else f"{step}/{length.of(training.epoch)}"
         logger.info(
-            "epoch %d/%d, step %d/%d: train loss %.4f, rate %.3g, about %.0f s left",
-            training.epoch + 1, epochs, training.step, steps, training.loss_sum / training.patches, rate, left,
+            "epoch %d/%d, step %s: train loss %.4f, rate %.3g, about %.0f s left",
+            training.epoch + 1, length.epochs, place, training.loss_sum / training.patches, rate, left,
             extra={"progress": True},
         )  # fmt: skip
 
-    def note_epoch(self, row: Row, *, epochs: int) -> None:
+    def note_epoch(self, row: Row, *, length: Length) -> None:
         """Log the scores of a finished epoch, and write them to TensorBoard if it is in use."""
         self._said = time.monotonic()
         done, seconds = int(row["epoch"] or 0), float(row["seconds"] or 0)
@@ -60,13 +62,14 @@ class Watcher:
             if row[name] is not None
         )
         logger.info(
-            "epoch %d/%d: %s, rate %.3g, %.1f s, %.0f s left",
-            done, epochs, scores, row["learning_rate"], seconds, seconds * (epochs - done),
+            "epoch %d/%d%s: %s, rate %.3g, %.1f s, %.0f s left",
+            done, length.epochs, f", step {row['step']}/{length.steps}" if length.counts_steps else "",
+            scores, row["learning_rate"], seconds, seconds * (length.epochs - done),
             extra={"progress": True},
         )  # fmt: skip
         if self._writer is not None:
             for name, value in row.items():
-                if name != "epoch" and value is not None and math.isfinite(value):
+                if name not in ("epoch", "step") and value is not None and math.isfinite(value):
                     self._writer.add_scalar(name, value, done)
 
 
