@@ -131,7 +131,7 @@ ONCE_A_RUN = (
     "export_rois", "export_geojson", "export_ctc",
 )  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "postprocess", "evaluate_shard")
-OF_DATASET = ("check_dataset", "match", "evaluate", "report", "crate")
+OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "report", "crate")
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +182,12 @@ def test_a_crate_lists_what_the_rules_write(rules):
     written = {path for path in written if path.startswith("results/{dataset}/")}
     of_dataset = {path.removeprefix("results/{dataset}/") for path in written if "{shard}" not in path}
     of_run = {**layout.OF_RUN, **layout.OF_FITTED_RUN, **layout.OF_TRAINED_RUN, **layout.EXPORTED}
-    listed = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, *(f"{{run}}/{name}" for name in of_run)}
+    listed = {
+        *layout.OF_DATASET,
+        *layout.OF_SIMULATION_LIKE,
+        *layout.OF_RESCALED,
+        *(f"{{run}}/{name}" for name in of_run),
+    }
     # weights.pt is inside model.cellmill, and a crate does not list its own description
     assert of_dataset - {"{run}/weights.pt", "ro-crate-metadata.json"} == listed
 
@@ -193,7 +198,7 @@ def test_the_rules_write_where_the_layout_says(rules):
     folders = {layout.shard_path(room, **words) for room in layout.ROOMS}
     seals = {seal_path(folder).as_posix() for folder in folders}
     files = {layout.shard_path(kind, **words) for kind in layout.SHARD_FILES}
-    of_dataset = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, layout.CRATE}
+    of_dataset = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, *layout.OF_RESCALED, layout.CRATE}
     of_run = {
         *layout.OF_RUN, *layout.OF_FITTED_RUN, *layout.OF_TRAINED_RUN, *layout.MODEL_FILES.values(),
         *layout.OBJECT_FILES.values(), layout.WEIGHTS,
@@ -212,7 +217,7 @@ def test_a_room_lies_beside_its_entries():
 
 STAGE_OF_RULE = {
     "check_shard": "check", "check_dataset": "check", "join_seeds": "train", "evaluate_shard": "evaluate",
-    "postprocess_fit": "postprocess", "postprocess_tables": "postprocess",
+    "postprocess_fit": "postprocess", "postprocess_tables": "postprocess", "measure_objects": "preprocess",
 }  # fmt: skip
 
 
@@ -287,5 +292,5 @@ def test_only_logging_is_exempt_from_the_code_digests():
 def test_the_snakefile_is_a_table_of_contents():
     text = (ROOT / "Snakefile").read_text()
     included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
-    assert included[:4] == ["common", "inputs", "stopping", "remake"]
-    assert set(included[4:]) == {*STAGES, "export_objects"}  # the second rule file of the stage export
+    assert included[:5] == ["common", "inputs", "stopping", "remake", "measuring"]
+    assert set(included[5:]) == {*STAGES, "export_objects"}  # the second rule file of the stage export

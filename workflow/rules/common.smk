@@ -20,6 +20,7 @@ from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
     CRATE,
     DATASET_PATTERN,
+    DIAMETER,
     FIT,
     INDEX,
     MEAN_PATTERN,

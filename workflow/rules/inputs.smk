@@ -70,9 +70,24 @@ def image_files(rows):
     ]
 
 
+def diameter_of(dataset):
+    """Return the file with the measured diameter that the images of a dataset are rescaled by, if there is one."""
+    path = PLAN.diameter_path(dataset)
+    return {} if path is None else {"diameter": path}
+
+
+def training_labels(wildcards):
+    """Return the labels of the training images of a dataset."""
+    shards = PLAN.measured_shards(wildcards.dataset)
+    return {
+        "labels": folders("labels", wildcards, shards),
+        "seals": seals(["labels"], wildcards, shards),
+    }
+
+
 def frames_of_shard(wildcards):
-    """Return the raw images of a shard, and the surrounding frames that a temporal background needs."""
-    found = raw_images_of_shard(wildcards)
+    """Return the raw images of a shard, the frames around it that a temporal background needs, and the diameter."""
+    found = {**raw_images_of_shard(wildcards), **diameter_of(wildcards.dataset)}
     around = PLAN.context(wildcards.dataset, wildcards.shard)
     if PLAN.is_simulated(wildcards.dataset):
         shards = sorted({row.shard for row in around})
@@ -162,7 +177,7 @@ def fitting_data(wildcards):
     """Return images, labels and probabilities of the training and validation shards of a run."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     rooms = ("images", "labels", "probabilities")
-    found = {"seals": []}
+    found = {"seals": [], **diameter_of(wildcards.dataset)}
     for role in ("train", "validation"):
         shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
         for room in rooms:

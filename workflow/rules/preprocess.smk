@@ -1,13 +1,39 @@
-"""Stage `preprocess`: background subtraction and cropping.
+"""Stage `preprocess`: background subtraction, rescaling and cropping.
 
-Reads   raw images of a shard                         any integer or float, camera counts
-Writes  results/{dataset}/images/{shard}/             float32, YX, counts above background;
+Reads   raw images of a shard                         any integer or float, camera counts; labels of the training images
+                                                      if images are rescaled by the diameter of their objects
+Writes  results/{dataset}/diameter.json               that diameter, px
+        results/{dataset}/images/{shard}/             float32, YX, counts above background;
                                                       geometry.csv, which maps back to the raw image
 """
 
 
+rule measure_objects:
+    """Measure the diameter of the annotated objects of the training images."""
+    input:
+        unpack(training_labels),
+    output:
+        diameter="results/{dataset}/diameter.json",
+    log:
+        "logs/{dataset}/preprocess/diameter.log",
+    benchmark:
+        "benchmarks/{dataset}/preprocess/diameter.tsv"
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime=60,
+        gpu=0,
+    params:
+        settings=settings_of("measure_objects"),
+        code=code_of("measure_objects"),
+    script:
+        "../scripts/measure_objects.py"
+
+
 rule preprocess:
-    """Subtract the background of one shard of images and bring them to a common size."""
+    """Subtract the background of one shard of images and bring them to a common scale and size."""
     input:
         unpack(frames_of_shard),
     output:

@@ -64,10 +64,10 @@ def options_of_run():
     return None if is_other else options
 
 
-def run_snakemake(folders, options):
-    """Run snakemake for some folders, whatever Snakemake takes for up to date; return its exit status."""
+def run_snakemake(targets, options, *, forced):
+    """Run snakemake for some targets; return its exit status. Forced ones run although they are up to date."""
     changes = {
-        **{"targets": folders, "forcerun": folders, "force": False},
+        **{"targets": targets, "forcerun": forced, "force": False},
         **{"until": [], "omit_from": [], "prioritize": [], "batch": None},
         # The lines about the machine were printed once.
         **({"quiet": ["host"]} if options.quiet is None else {}),
@@ -100,7 +100,8 @@ def remake_incomplete_folders():
     for level in levels:
         for entry in level:
             print(entry, file=sys.stderr, flush=True)
-        if level and run_snakemake([entry.folder for entry in level], options) != 0:
+        folders = [entry.folder for entry in level]
+        if level and run_snakemake(folders, options, forced=folders) != 0:
             raise WorkflowError(
                 f"{level[0].folder}: expected to make {len(level)} incomplete folders again, found a failed job. "
                 "Its message is above. Run snakemake again once its cause is removed."

@@ -16,5 +16,6 @@ fit_postprocess(
     validation_images=list(snakemake.input.validation_images),
     validation_labels=list(snakemake.input.validation_labels),
     validation_probabilities=list(snakemake.input.validation_probabilities),
+    diameter_path=snakemake.input.get("diameter"),
     **snakemake.params.settings,
 )

@@ -6,4 +6,8 @@ start_log(snakemake.log[0], rule=snakemake.rule, params=snakemake.params)
 
 from cellmill.stages.preprocess import preprocess_shard
 
-preprocess_shard(output_dir=snakemake.output.images, **snakemake.params.settings)
+preprocess_shard(
+    output_dir=snakemake.output.images,
+    diameter_path=snakemake.input.get("diameter"),
+    **snakemake.params.settings,
+)

@@ -25,10 +25,12 @@ from cellmill.config.dataset import Config
 from cellmill.config.networks import RECURRENT, Network, network_settings
 from cellmill.config.preset import ModelPreset
 from cellmill.declared import modules_that_declare
+from cellmill.exports import bioimageio
 from cellmill.exports.bioimageio import DOI, smallest_px
 from cellmill.exports.model_file import ModelDescription, export_model
 from cellmill.exports.onnx_graph import CHANNEL_NAMES
 from cellmill.exports.trained import read_model
+from cellmill.inference import normalise
 from cellmill.inference.normalise import measure_input, read_window
 from cellmill.models.outputs import OUTPUT_CHANNELS, to_probabilities
 from cellmill.models.registry import build_network
@@ -39,6 +41,7 @@ from cellmill.preprocessing.geometry import Geometry
 from cellmill.provenance import code_digests
 from cellmill.stages.export_bioimageio import export_bioimageio
 from cellmill.stages.export_onnx import export_onnx
+from cellmill.training import augmentation
 from project import ROOT
 from training_shards import merge
 
@@ -346,6 +349,12 @@ def test_a_tool_that_follows_the_description_gets_the_test_output(package):
     # Values of several hundred, as in camera counts, leave a sum with fewer exact digits than normalised values.
     assert np.abs(computed - expected).max() < (TOLERANCE if given["preprocessing"] else 20 * TOLERANCE)
     assert expected[:, 0].std() > 1e-4, "a constant would show nothing"
+
+
+def test_percentiles_are_those_of_the_pipeline():
+    for name in ("PERCENTILES", "LOW", "HIGH"):
+        assert getattr(bioimageio, name) == getattr(normalise, name), name
+    assert (augmentation.BLACK, augmentation.WHITE) == (normalise.LOW, normalise.HIGH)
 
 
 def follow(step, image, *, axes):

@@ -193,7 +193,9 @@ def test_geometry_comes_back_from_its_table(tmp_path):
     write_geometry(tmp_path / "geometry.csv", geometries)
     assert read_geometry(tmp_path / "geometry.csv") == geometries
     header = (tmp_path / "geometry.csv").read_text().splitlines()[0]
-    assert header == "sample,raw_rows,raw_columns,mode,rows,columns,row_offset,column_offset,pixel_size_um"
+    assert header == (
+        "sample,raw_rows,raw_columns,mode,rows,columns,row_offset,column_offset,pixel_size_um,scaled_rows,scaled_columns"
+    )
 
 
 def test_a_frame_of_another_size_is_refused():

@@ -15,14 +15,17 @@ from cellmill.shards import read_manifest
 from cellmill.stages.preprocess import preprocess_shard
 from whole_images import unfit_probability
 
+RESCALE_KEYS = ("pixel_size_um", "diameter_px", "object_px", "object_pixel_um", "given_um")
+
 
 def row(sample, path, *, sequence="", frame=0):
     return {"sample": sample, "image": str(path), "annotations": [], "sequence": sequence, "frame": frame, "class": ""}
 
 
-def preprocess(folder, rows, context=(), **changes):
+def preprocess(folder, rows, context=(), *, rescale=None, diameter_path=None, **changes):
     settings = Preprocess.model_validate(changes).model_dump(mode="json")
-    preprocess_shard(output_dir=folder, samples=rows, context=context, **settings)
+    settings["rescale"] = None if rescale is None else {**dict.fromkeys(RESCALE_KEYS), **rescale}
+    preprocess_shard(output_dir=folder, samples=rows, context=context, diameter_path=diameter_path, **settings)
     return {sample: tifffile.imread(path) for sample, path in sample_paths(folder).items()}
 
 
@@ -175,6 +178,7 @@ def test_an_empty_section_is_a_complete_one():
         "channel": "luminance",
         "hot_pixels": "replace",
         "background": {"method": "none", "radius_px": 50.0, "sigma_px": 50.0, "max_frames": 101},
+        "rescale": None,
         "fit": {"mode": "none", "size": None},
     }
 
@@ -348,3 +352,104 @@ def test_a_turned_image_is_preprocessed_as_shown(tmp_path, orientation):
     assert np.array_equal(images["a"], shown_yx)
     geometry = read_geometry(tmp_path / "out/geometry.csv")["a"]
     assert (geometry.raw_rows, geometry.raw_columns) == shown_yx.shape
+
+
+# ---- rescaling ------------------------------------------------------------------------------------------
+
+
+def write_sized(path, image_yx, *, down_um=None, across_um=None):
+    """Write an image with a pixel size in its metadata, as ImageJ does."""
+    options = (
+        {"resolution": (1 / across_um, 1 / down_um), "metadata": {"unit": "um"}, "imagej": True} if down_um else {}
+    )
+    tifffile.imwrite(path, image_yx.astype(np.uint16), **options)
+
+
+def test_each_image_is_rescaled_by_its_own_pixel_size(tmp_path):
+    image_yx = np.random.default_rng(0).integers(0, 900, (40, 60))
+    for name, edges in (("a", (0.25, 0.25)), ("b", (1.0, 1.0)), ("c", (0.5, 0.25))):
+        write_sized(tmp_path / f"{name}.tif", image_yx, down_um=edges[0], across_um=edges[1])
+    rows = [row(name, tmp_path / f"{name}.tif") for name in "abc"]
+    images = preprocess(tmp_path / "out", rows, rescale={"pixel_size_um": 0.5})
+    assert {name: image.shape for name, image in images.items()} == {"a": (20, 30), "b": (80, 120), "c": (40, 30)}
+    assert images["a"] == pytest.approx(image_yx.reshape(20, 2, 30, 2).mean(axis=(1, 3)), abs=1e-3)
+    geometries = read_geometry(tmp_path / "out" / "geometry.csv")
+    # um of the tables are those of raw pixels
+    assert geometries["a"].pixel_size_um == pytest.approx(0.25)
+    assert geometries["c"].scaled_shape == (40, 30)
+    assert all(unfit_probability(images[name], geometries[name]).shape == (40, 60) for name in "abc")
+
+
+def test_images_without_pixel_size_are_named_together(tmp_path):
+    for name in "ab":
+        write_sized(tmp_path / f"{name}.tif", np.ones((9, 9)))
+    rows = [row(name, tmp_path / f"{name}.tif") for name in "ab"]
+    with pytest.raises(ValueError, match=r"(?s)a\.tif: expected a pixel size.*b\.tif: expected a pixel size"):
+        preprocess(tmp_path / "out", rows, rescale={"pixel_size_um": 0.5})
+    images = preprocess(tmp_path / "given", rows, rescale={"pixel_size_um": 0.5, "given_um": 1.0})
+    assert images["a"].shape == (18, 18)
+
+
+def test_the_measured_diameter_is_read_from_its_file(tmp_path, caplog):
+    write_sized(tmp_path / "a.tif", np.ones((60, 90)))
+    (tmp_path / "diameter.json").write_text('{"object_px": 60}')
+    rows = [row("a", tmp_path / "a.tif")]
+    images = preprocess(tmp_path / "out", rows, rescale={"diameter_px": 12.0}, diameter_path=tmp_path / "diameter.json")
+    assert images["a"].shape == (12, 18)
+    assert "1 of 1 images are rescaled by a factor below 1/4 or above 4, such as a by 0.2" in caplog.text
+
+
+def test_a_model_from_elsewhere_uses_its_factor_where_the_pixel_size_is_unknown(tmp_path, caplog):
+    write_sized(tmp_path / "a.tif", np.ones((40, 40)), down_um=0.25, across_um=0.25)
+    write_sized(tmp_path / "b.tif", np.ones((40, 40)))
+    rows = [row(name, tmp_path / f"{name}.tif") for name in "ab"]
+    section = {"diameter_px": 24.0, "object_px": 24.0, "object_pixel_um": 0.5}
+    images = preprocess(tmp_path / "out", rows, rescale=section)
+    assert (images["a"].shape, images["b"].shape) == ((20, 20), (40, 40))
+    assert "1 of 2 images have no pixel size and are rescaled by the factor of the model's training" in caplog.text
+
+
+def test_all_frames_of_a_sequence_have_one_factor(tmp_path, two_sequences):
+    rows, _ = two_sequences
+    background = {"method": "temporal_median"}
+    plain = preprocess(tmp_path / "plain", rows, background=background)
+    images = preprocess(tmp_path / "out", rows, background=background, rescale={"diameter_px": 6.0, "object_px": 12.0})
+    # The background is subtracted from raw frames.
+    for sample, image_yx in images.items():
+        assert image_yx == pytest.approx(plain[sample].reshape(15, 2, 22, 2).mean(axis=(1, 3)), abs=1e-3)
+    for frame, edge_um in ((rows[0], 0.5), (rows[1], 0.5001), (rows[2], 0.9)):
+        write_sized(tmp_path / "x.tif", tifffile.imread(frame["image"]), down_um=edge_um, across_um=edge_um)
+        (tmp_path / "x.tif").replace(frame["image"])
+    with pytest.raises(
+        ValueError, match=r"a_t3.tif: expected the pixel size of .*a_t1.tif, the first frame of"
+    ) as caught:
+        preprocess(tmp_path / "bad", rows[:3], rescale={"pixel_size_um": 0.5})
+    assert "a_t2.tif" not in str(caught.value).split("a_t1.tif", 1)[0]
+
+
+def test_a_large_image_is_rescaled_in_bands(tmp_path, monkeypatch):
+    image_yx = gaussian_filter(np.random.default_rng(1).normal(500, 300, (90, 40)), 2).clip(0)
+    write_sized(tmp_path / "a.tif", image_yx)
+    rows = [row("a", tmp_path / "a.tif")]
+    for factor in (0.25, 0.77, 3.0):
+        settings = {
+            "rescale": {"diameter_px": 12.0 * factor, "object_px": 12.0},
+            "background": {"method": "gaussian", "sigma_px": 2.0},
+        }
+        whole = preprocess(tmp_path / f"whole{factor}", rows, **settings)["a"]
+        with monkeypatch.context() as patched:
+            patched.setattr("cellmill.stages.preprocess.BAND_PIXELS", 40 * 30)
+            banded = preprocess(tmp_path / f"banded{factor}", rows, **settings)["a"]
+        assert banded == pytest.approx(whole, abs=1e-3)
+
+
+def test_padding_of_a_rescaled_image_has_its_median(tmp_path):
+    write_sized(tmp_path / "a.tif", np.full((20, 20), 300))
+    images = preprocess(
+        tmp_path / "out",
+        [row("a", tmp_path / "a.tif")],
+        rescale={"diameter_px": 6.0, "object_px": 12.0},
+        fit={"mode": "crop_pad", "size": [16, 8]},
+    )
+    assert images["a"].shape == (16, 8)
+    assert images["a"] == pytest.approx(300)

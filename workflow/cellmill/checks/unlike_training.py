@@ -285,8 +285,11 @@ def _say_range(ends: Sequence[float]) -> str:
 
 
 def measure_frame(frame: Frame, *, pixel_size_um: float | None) -> dict[str, Any]:
-    """Measure a frame's preprocessed image without its padding; a given pixel size overrides that of the file."""
+    """Measure a frame's preprocessed image without its padding; a given pixel size overrides that of the file.
+
+    The pixel size is that of the preprocessed image, which the network receives.
+    """
     image_yx = tifffile.memmap(frame.image_path, mode="r")
     inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
     edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
-    return measure_image(inside_yx, pixel_size_um=edge_um)
+    return measure_image(inside_yx, pixel_size_um=None if edge_um is None else edge_um / frame.geometry.area_scale**0.5)

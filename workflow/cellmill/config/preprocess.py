@@ -1,4 +1,4 @@
-"""Config section `preprocess` of a dataset: channel, background subtraction and image size."""
+"""Config section `preprocess` of a dataset: channel, background subtraction, scale and image size."""
 
 from typing import Annotated, Literal, Self
 
@@ -94,6 +94,47 @@ class Fit(Closed):
         return self
 
 
+class Rescale(Closed):
+    """Resampling of images of different magnification; results are converted back to the pixels of the raw images."""
+
+    pixel_size_um: float | None = Field(
+        default=None,
+        gt=0,
+        le=1000,
+        description="Edge of a pixel after rescaling, um. Each image needs its own pixel size: pixel_size_um of the "
+        "dataset, or its metadata.",
+    )
+    diameter_px: float | None = Field(
+        default=None,
+        ge=4,
+        le=1000,
+        description="Median diameter of the objects after rescaling, px: that of a circle of the same area. All images "
+        "are rescaled by the same factor, diameter_px divided by object_px.",
+    )
+    object_px: float | None = Field(
+        default=None,
+        ge=1,
+        le=10000,
+        description="Median diameter of the objects in the raw images, px. Used with diameter_px. Default: measured in "
+        "the annotations of the training images.",
+    )
+
+    @model_validator(mode="after")
+    def _is_by_pixel_size_or_by_diameter(self) -> Self:
+        given = [name for name in ("pixel_size_um", "diameter_px") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                f"expected either pixel_size_um or diameter_px, found {' and '.join(given) or 'neither'}. Set "
+                "pixel_size_um for images of known pixel size, or diameter_px for objects of a common diameter."
+            )
+        if self.object_px is not None and self.diameter_px is None:
+            raise ValueError(
+                f"expected object_px with diameter_px only, found object_px {self.object_px:g} with pixel_size_um. "
+                "Remove object_px, or replace pixel_size_um by diameter_px."
+            )
+        return self
+
+
 class Preprocess(Closed):
     """Conversion of raw images to input images of the networks."""
 
@@ -109,8 +150,24 @@ class Preprocess(Closed):
         "neighbours, also where intensities are measured. keep: leave them. Images without such pixels do not change. "
         "check names every such pixel.",
     )
-    background: Background = Field(default_factory=Background, description="Background subtraction.")
+    background: Background = Field(
+        default_factory=Background, description="Background subtraction, in pixels of the raw images."
+    )
+    rescale: Rescale | None = Field(
+        default=None,
+        description="Resampling to a common pixel size or object diameter, after background subtraction and before "
+        "fit, by a factor from 1/16 to 16. Default: images keep their pixels.",
+    )
     fit: Fit = Field(default_factory=Fit, description="Size of the input images of the networks.")
+
+    @model_validator(mode="after")
+    def _is_scaled_once(self) -> Self:
+        if self.rescale is not None and self.fit.mode == "resize":
+            raise ValueError(
+                "expected fit none or crop_pad with rescale, found resize, which would undo it: it stretches every "
+                "image to the same size. Remove rescale, or set fit.mode to crop_pad."
+            )
+        return self
 
     @model_validator(mode="after")
     def _weights_say_something(self) -> Self:

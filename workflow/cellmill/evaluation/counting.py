@@ -122,7 +122,7 @@ def count_frame(
 
 
 def open_views(frame: Frame, *, truth: StoredRows, segmented: StoredRows) -> dict[str, View]:
-    """Return the views of an image: `raw`, and `fitted` where it was resized, cropped or padded."""
+    """Return the views of an image: `raw`, and `fitted` where it was rescaled, resized, cropped or padded."""
     geometry = frame.geometry
     probability = StoredRows(frame.probability_path)
     frame.check_shape(frame.probability_path, probability.shape)
@@ -139,7 +139,7 @@ def open_views(frame: Frame, *, truth: StoredRows, segmented: StoredRows) -> dic
         return np.where(part(rows).find_valid(), part(rows).read_probability(), 0)
 
     views = {"raw": View(geometry.raw_shape, read_raw, lambda rows: truth[rows], lambda rows: segmented[rows], pixels)}
-    if geometry.mode != "none":
+    if not geometry.is_unchanged:
         views["fitted"] = View(
             geometry.shape, read_fitted, lambda rows: part(rows).read_truth(),
             lambda rows: fit_label_rows(segmented.__getitem__, geometry, rows), pixels,

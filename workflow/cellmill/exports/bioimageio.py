@@ -20,7 +20,6 @@ import numpy as np
 import yaml
 
 from cellmill.exports.model_file import ZIP_TIME
-from cellmill.inference.normalise import HIGH, LOW, PERCENTILES
 from cellmill.shards import atomic_path
 
 # Format of bioimageio.spec 0.5.14. bioimageio.core 0.11, which runs models, accepts it too (tested).
@@ -29,6 +28,10 @@ FORMAT_VERSION = "0.5.14"
 TIMESTAMP = "1980-01-01T00:00:00+00:00"
 # Added to the standard deviation, as the format requires; the pipeline divides a constant image by 1 instead.
 EPSILON = 1e-6
+# Normalisation `percentile`, equal to the constants of `cellmill.inference.normalise` (tested), which is not imported
+# because its edits would then rerun exports
+PERCENTILES = (1.0, 99.8)
+LOW, HIGH = -1.0, 3.0
 TEST_SEED = 20240229
 MAX_NAME = 64
 

@@ -69,7 +69,7 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
             "%s: %d objects are wider than the windows used to segment this large image, and were assembled from "
             "their parts in each window", frame.sample, len(drawing.cut),
         )  # fmt: skip
-    if frame.geometry.mode == "none":
+    if frame.geometry.is_unchanged:
         labels = drawn
     else:
         labels = LabelFile(room / "raw.bin", frame.geometry.raw_shape)

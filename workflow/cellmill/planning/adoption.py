@@ -1,7 +1,7 @@
 """Preprocessing of datasets that apply a trained model: adopted from the model, apart from what the config sets.
 
-Background and size belong to the model, because its network was trained on images made with them. The channel belongs
-to the dataset: the same stain may be in another channel of other images.
+Background, scale and size belong to the model, because its network was trained on images made with them. The channel
+belongs to the dataset: the same stain may be in another channel of other images.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,13 +12,12 @@ from cellmill.config.merging import merge
 from cellmill.config.preprocess import Preprocess
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.images.channels import Channel
-from cellmill.images.rasters import Raster, open_raster
+from cellmill.images.rasters import Raster
+from cellmill.planning.rescaling import adopt_rescale, complete_rescale, first_image, is_same_scale
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import Sample
 from cellmill.provenance import canonical
 
-# Damaged files at the beginning of a list that are skipped to find a readable file
-MAX_DAMAGED = 5
 # Keys that decide which keys beside them are used
 SWITCHES = ("method", "mode")
 
@@ -45,6 +44,10 @@ def plan_preprocessing(
         Remarks on channels that are adopted from a model.
     """
     sections = {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
+    for name, dataset in config.datasets.items():
+        sections[name]["rescale"] = complete_rescale(
+            sections[name]["rescale"], name=name, dataset=dataset, samples=samples.get(name, ())
+        )
     mistakes: list[str] = []
     remarks: list[str] = []
     for name, dataset in config.datasets.items():
@@ -60,13 +63,18 @@ def plan_preprocessing(
         where = f"datasets.{name}.preprocess"
         if all(run.apply is not None for run in runs[name]):
             written = _written_section(dataset)
-            sections[name] = _adopt(sections[name], next(iter(models.values())), written=written)
+            reference, model = next(iter(models.items()))
+            rescale = sections[name]["rescale"]
+            sections[name] = _adopt(sections[name], model, written=written)
+            is_set = written.get("rescale") is not None
+            sections[name]["rescale"] = rescale if is_set else adopt_rescale(model["rescale"], reference=reference)
             if "channel" not in written:
-                channel, wrong, said = _adopt_channel(models, _first_image(samples.get(name, ())), where=where)
+                channel, wrong, said = _adopt_channel(models, first_image(samples.get(name, ())), where=where)
                 sections[name]["channel"] = channel
                 mistakes += wrong
                 remarks += said
         for reference, settings in models.items():
+            mistakes += _wrong_scale(sections[name], settings, reference=reference, where=where)
             for path, wanted, found in _contradictions(sections[name], settings):
                 mistakes.append(
                     f"{where}.{'.'.join(path)}: expected {wanted}, as in the training of {reference}, found {found}. "
@@ -135,16 +143,6 @@ def _say(channel: Channel) -> str:
     return f"the mix {list(channel)} of channels"
 
 
-def _first_image(samples: Sequence[Sample]) -> Raster | None:
-    """Open the first readable image, reading its header only, because reading thousands takes minutes."""
-    for sample in samples[:MAX_DAMAGED]:
-        try:
-            return open_raster(sample.image, palette="colours", plane=sample.plane)
-        except (ValueError, OSError):
-            continue  # simulated later, or damaged: the stage `check` reports it
-    return None
-
-
 def _is_grey(image: Raster) -> bool:
     """Return whether an image has one channel, apart from transparency."""
     return image.channels == 1 or (image.axes == "YXS" and image.channels == 2)
@@ -157,8 +155,31 @@ def _contradictions(own: Mapping[str, Any], model: Mapping[str, Any]) -> Iterato
     for path, wanted, found in differences:
         is_follower = path[0] in switched and path[-1] not in SWITCHES
         is_harmless = path[0] == "fit" and _keeps_scale(own["fit"]) and _keeps_scale(model["fit"])
-        if path[0] != "channel" and not is_follower and not is_harmless:
+        if path[0] not in ("channel", "rescale") and not is_follower and not is_harmless:
             yield path, wanted, found
+
+
+def _wrong_scale(own: Mapping[str, Any], model: Mapping[str, Any], *, reference: str, where: str) -> list[str]:
+    """Check that images are rescaled to the scale that a model was trained at."""
+    if not is_same_scale(own["rescale"], model["rescale"]):
+        wanted, found = (_say_scale(section["rescale"]) for section in (model, own))
+        return [
+            f"{where}.rescale: expected {wanted}, as in the training of {reference}, found {found}. Remove the key to "
+            "adopt the model's value, or put models that need different preprocessing into separate datasets."
+        ]
+    if own["rescale"] is not None and own["fit"]["mode"] == "resize":
+        return [
+            f"{where}.rescale: expected no rescale with {reference}, which resizes every image to "
+            f"{list(own['fit']['size'])} px, found {_say_scale(own['rescale'])}. Remove rescale."
+        ]
+    return []
+
+
+def _say_scale(rescale: Mapping[str, Any] | None) -> str:
+    if rescale is None:
+        return "none"
+    key = "pixel_size_um" if rescale["pixel_size_um"] is not None else "diameter_px"
+    return f"{key} {rescale[key]:g}"
 
 
 def _advise(path: tuple[str, ...], *, written: Mapping[str, Any]) -> str:

@@ -51,6 +51,8 @@ OF_SIMULATION_LIKE = {
     "match.json": "Settings of a simulation fitted to other images",
     "match.csv": "Similarity of the simulated images, before and after fitting",
 }
+DIAMETER = "diameter.json"
+OF_RESCALED = {DIAMETER: "Median diameter of the annotated objects, by which the images are rescaled"}
 OF_RUN = {
     "objects.csv": "Objects, one row per object",
     "rle.csv": "Objects as run lengths",

@@ -13,6 +13,7 @@ from cellmill.planning.exports import wrong_exports
 from cellmill.planning.layout import SAMPLES, dataset_path
 from cellmill.planning.plan import Plan
 from cellmill.planning.refusals import contradictions, likes_of_folds
+from cellmill.planning.rescaling import remarks_on_rescales, wrong_rescales
 from cellmill.planning.runs import resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
@@ -64,8 +65,8 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     preprocess: dict[str, dict[str, Any]] = {}
     if not mistakes:
         preprocess, wrong, said = plan_preprocessing(config, runs, samples)
-        mistakes += wrong
-        remarks += said
+        mistakes += wrong or wrong_rescales(config, preprocess, samples)
+        remarks += [*said, *remarks_on_rescales(preprocess)]
     plan = Plan(config=config, runs=runs, samples=samples, preprocess=preprocess, remarks=remarks, files=files)
     if not mistakes:
         mistakes += contradictions(plan)

@@ -13,7 +13,8 @@ from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.planning.layout import shard_path
+from cellmill.planning.layout import DIAMETER, dataset_path, shard_path
+from cellmill.planning.rescaling import training_parts
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.splits import LEFT_OUT
@@ -86,6 +87,20 @@ class Plan:
         is_temporal = self.preprocess[dataset]["background"]["method"] in TEMPORAL_METHODS
         return self.shards(dataset) if is_temporal else []
 
+    def diameter_path(self, dataset: str) -> str | None:
+        """Return the file with the measured diameter that images are rescaled by; None if nothing is measured."""
+        rescale = self.preprocess[dataset].get("rescale")
+        source = None if rescale is None else rescale["measured_in"]
+        return None if source is None else dataset_path(source, DIAMETER)
+
+    def is_measured(self, dataset: str) -> bool:
+        """Return whether the diameter of a dataset's objects is measured, for itself or for its models elsewhere."""
+        return any(self.diameter_path(name) == dataset_path(dataset, DIAMETER) for name in self.samples)
+
+    def measured_shards(self, dataset: str) -> list[str]:
+        """List the shards in which the diameter of a dataset's objects is measured."""
+        return self.shards(dataset, parts=training_parts(self.config.datasets[dataset]))
+
     def role_of(self, dataset: str, run: Run, shard: str) -> str:
         """Return whether a shard is used as train, validation or test by a run."""
         part = self.rows(dataset, shard)[0].split
@@ -109,8 +124,7 @@ class Plan:
         assert like is not None
         source = self.config.datasets[like]
         is_annotated = source.simulate is not None or source.annotations is not None
-        folds = tuple(f"fold{number}" for number in range(source.split.folds or 0))
-        parts = (folds or ("train",)) if is_annotated else (UNLABELLED,)
+        parts = training_parts(source) if is_annotated else (UNLABELLED,)
         rows = [row for row in self.samples[like] if row.split in parts]
         # Chosen by hash, not by order: all shards are represented alike, and one more image changes at most one.
         chosen = sorted(rows, key=lambda row: stable_hash(row.sample, purpose="reference"))

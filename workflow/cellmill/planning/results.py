@@ -11,6 +11,7 @@ from cellmill.planning.layout import (
     FIT,
     OF_DATASET,
     OF_FITTED_RUN,
+    OF_RESCALED,
     OF_RUN,
     OF_SIMULATION_LIKE,
     OF_TRAINED_RUN,
@@ -48,6 +49,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
         return PurePath(shard_path(room, dataset=dataset, run=run, shard=shard)).relative_to(root).as_posix()
 
     files = dict(OF_DATASET) if plan.like_of(dataset) is None else OF_DATASET | OF_SIMULATION_LIKE
+    files |= OF_RESCALED if plan.is_measured(dataset) else {}
     shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
     for run in plan.runs[dataset]:
         of_run = OF_RUN | (OF_FITTED_RUN if run.apply is None else {})

@@ -9,8 +9,9 @@ import yaml
 from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.exports.model_file import read_description
-from cellmill.planning.layout import FIT, dataset_path, run_path, shard_path
+from cellmill.planning.layout import DIAMETER, FIT, dataset_path, run_path, shard_path
 from cellmill.planning.plan import Plan
+from cellmill.planning.rescaling import job_rescale, stored_rescale
 from cellmill.planning.results import list_inputs, list_results, list_settings
 from cellmill.planning.runs import MEAN_SUFFIX, Run
 from cellmill.planning.samples import UNLABELLED, Sample
@@ -125,7 +126,13 @@ def _part_of_shard(plan: Plan, dataset: str, shard: str) -> str:
 def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     rows = _columns(plan.rows(dataset, shard), "sample", "image", "sequence", "frame", "plane", "image_digest")
     context = _columns(plan.context(dataset, shard), "image", "sequence", "frame", "plane", "image_digest")
-    return {"samples": rows, "context": context, "hot_pixels": "replace", **plan.preprocess[dataset]}
+    section = plan.preprocess[dataset]
+    rescale = job_rescale(section.get("rescale"), given_um=plan.config.datasets[dataset].pixel_size_um)
+    return {"samples": rows, "context": context, "hot_pixels": "replace", **section, "rescale": rescale}
+
+
+def measure_objects_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    return {}
 
 
 def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
@@ -200,7 +207,10 @@ def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = Non
 def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {
         "postprocess": _postprocess_section(plan, dataset, run),
-        "preprocess": plan.preprocess[dataset],
+        "preprocess": {
+            **plan.preprocess[dataset],
+            "rescale": stored_rescale(plan.preprocess[dataset].get("rescale")),
+        },
         "predict": plan.run(dataset, run).preset["predict"],
         "input": plan.run(dataset, run).preset["input"],
         "network": network_settings(plan.run(dataset, run).preset),
@@ -299,6 +309,8 @@ def _stage_inputs(plan: Plan, dataset: str) -> list[list[Any]]:
     if not is_fitted:
         # Annotations are read where threshold and sizes are chosen; applied models bring theirs along.
         inputs["postprocess"].remove("rasterize")
+    if plan.diameter_path(dataset) == dataset_path(dataset, DIAMETER):
+        inputs["preprocess"].append("rasterize")
     return [[stage, befores] for stage, befores in inputs.items()]
 
 
@@ -365,6 +377,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "simulate": simulate_settings,
     "check_shard": check_shard_settings,
     "check_dataset": check_dataset_settings,
+    "measure_objects": measure_objects_settings,
     "preprocess": preprocess_settings,
     "rasterize": rasterize_settings,
     "train": train_settings,

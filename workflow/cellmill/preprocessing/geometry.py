@@ -1,12 +1,14 @@
-"""Fit frames to a common size, and map results back to the geometry of the raw image.
+"""Rescale frames and fit them to a common size, and map results back to the geometry of the raw image.
 
-Labels are resampled by nearest neighbour, so that no new labels appear. Images and probabilities are averaged
-over the covered area where an axis shrinks, and interpolated linearly where it grows.
+A raw frame is resampled to the scaled frame, which is then cropped or padded to the fitted frame. Labels are resampled
+by nearest neighbour, so that no new labels appear. Images and probabilities are averaged over the covered area where an
+axis shrinks, and interpolated linearly where it grows.
 """
 
 import csv
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +18,9 @@ from scipy.sparse import csr_array
 from cellmill.images.stored import IGNORE_LABEL
 
 MODES = ("none", "resize", "crop_pad")
+# A size that is larger than a whole number by less than this many pixels is not rounded up. Pixel sizes in metadata are
+# themselves rounded.
+ROUNDING_PX = 0.01
 
 
 class RowSource(Protocol):
@@ -33,9 +38,10 @@ class RowSource(Protocol):
 class Geometry:
     """Mapping from one raw frame to its fitted frame; a row of geometry.csv. Sizes and offsets in px.
 
-    `row_offset` and `column_offset` are the origin of the fitted frame in raw coordinates: positive where the
-    frame was cropped, negative where it was padded, 0 where it was resized. `pixel_size_um` is the edge length of a raw
-    pixel from the image metadata, or None.
+    `row_offset` and `column_offset` are the origin of the fitted frame in coordinates of the scaled frame: positive
+    where it was cropped, negative where it was padded, 0 where it was resized. `pixel_size_um` is the edge length of a
+    raw pixel from the image metadata, or None. `scaled_rows` and `scaled_columns` are the size of the scaled frame if
+    the frame was rescaled before `mode`, otherwise None.
     """
 
     raw_rows: int
@@ -46,16 +52,44 @@ class Geometry:
     row_offset: int
     column_offset: int
     pixel_size_um: float | None = None
+    scaled_rows: int | None = None
+    scaled_columns: int | None = None
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the frame was neither rescaled nor fitted."""
+        return self.mode == "none" and self.scaled_rows is None
+
+    @property
+    def is_resampled(self) -> bool:
+        """Whether the scaled frame has other pixels than the raw frame."""
+        return self.scaled_shape != self.raw_shape
 
     @property
     def is_padded(self) -> bool:
-        """Whether the fitted frame extends beyond the raw frame."""
-        return self.mode == "crop_pad" and (self.rows > self.raw_rows or self.columns > self.raw_columns)
+        """Whether the fitted frame extends beyond the scaled frame."""
+        rows, columns = self.scaled_shape
+        return self.mode == "crop_pad" and (self.rows > rows or self.columns > columns)
+
+    @property
+    def area_scale(self) -> float:
+        """Area of an object in the fitted frame divided by its area in the raw frame."""
+        rows, columns = self.scaled_shape
+        return rows * columns / (self.raw_rows * self.raw_columns)
 
     @property
     def raw_shape(self) -> tuple[int, int]:
         """(rows, columns) of the raw frame."""
         return self.raw_rows, self.raw_columns
+
+    @property
+    def scaled_shape(self) -> tuple[int, int]:
+        """(rows, columns) of the frame after resampling, before crop and pad."""
+        if self.mode == "resize":
+            return self.shape
+        if self.scaled_rows is None or self.scaled_columns is None:
+            return self.raw_shape
+        return self.scaled_rows, self.scaled_columns
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -91,13 +125,50 @@ def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | l
     return Geometry(raw_rows, raw_columns, mode, rows, columns, _offset(raw_rows, rows), _offset(raw_columns, columns))
 
 
+def plan_rescale(
+    raw_shape: tuple[int, int],
+    *,
+    factors: tuple[float, float],
+    mode: str,
+    size: tuple[int, int] | list[int] | None,
+) -> Geometry:
+    """Plan how to rescale a frame and then bring it to the common size.
+
+    Parameters
+    ----------
+    raw_shape : tuple of int
+        (rows, columns) of the raw frame.
+    factors : tuple of float
+        Size of an object after and before, along (rows, columns).
+    mode : "none" or "crop_pad"
+        How the scaled frame is fitted, as in `plan_fit`.
+    size : (rows, columns) or None
+        As in `plan_fit`.
+
+    Returns
+    -------
+    Geometry
+        The scaled frame covers the raw frame exactly. Its size is rounded up, so that a downscaling keeps every object
+        at least one scaled pixel wide.
+    """
+    assert mode != "resize"
+    rows, columns = (
+        max(1, math.ceil(raw * factor - ROUNDING_PX)) for raw, factor in zip(raw_shape, factors, strict=True)
+    )
+    fitted = plan_fit((rows, columns), mode=mode, size=size)
+    raw_rows, raw_columns = raw_shape
+    return replace(fitted, raw_rows=raw_rows, raw_columns=raw_columns, scaled_rows=rows, scaled_columns=columns)
+
+
 def raw_rows_of(geometry: Geometry, rows: slice) -> slice:
     """Return the raw rows that contribute to some rows of the fitted frame; an empty slice for padding."""
-    if geometry.mode == "resize":
-        used = _axis_weights(geometry.raw_rows, geometry.rows)[rows].indices
-        return slice(int(used.min()), int(used.max()) + 1)
-    first = min(max(rows.start + geometry.row_offset, 0), geometry.raw_rows)
-    return slice(first, max(first, min(rows.stop + geometry.row_offset, geometry.raw_rows)))
+    height, _ = geometry.scaled_shape
+    first = min(max(rows.start + geometry.row_offset, 0), height)
+    last = max(first, min(rows.stop + geometry.row_offset, height))
+    if not geometry.is_resampled or first == last:
+        return slice(first, last) if first < last else slice(0, 0)
+    used = _axis_weights(geometry.raw_rows, height)[first:last].indices
+    return slice(int(used.min()), int(used.max()) + 1)
 
 
 def fit_rows(
@@ -122,16 +193,20 @@ def fit_rows(
     ndarray of float32, shape (rows, columns of the fitted frame)
         Identical to these rows of the fitted whole image.
     """
-    if geometry.mode == "resize":
-        row_weights = _axis_weights(geometry.raw_rows, geometry.rows)[rows][:, raw_rows]
-        return _resample_axes(raw_part_yx, row_weights, _axis_weights(geometry.raw_columns, geometry.columns))
     fitted_yx = np.full((rows.stop - rows.start, geometry.columns), pad_value, dtype=np.float32)
-    (_, raw_columns), (_, columns) = _shared_part(geometry)
+    (scaled_rows, scaled_columns), (_, columns) = _shared_part(geometry)
     shift = geometry.row_offset
-    first, last = max(raw_rows.start, rows.start + shift), min(raw_rows.stop, rows.stop + shift)
-    if first < last:
-        part_yx = raw_part_yx[first - raw_rows.start : last - raw_rows.start, raw_columns]
-        fitted_yx[first - shift - rows.start : last - shift - rows.start, columns] = part_yx
+    first, last = max(scaled_rows.start, rows.start + shift), min(scaled_rows.stop, rows.stop + shift)
+    if first >= last:
+        return fitted_yx
+    if geometry.is_resampled:
+        height, width = geometry.scaled_shape
+        row_weights = _axis_weights(geometry.raw_rows, height)[first:last][:, raw_rows]
+        column_weights = _axis_weights(geometry.raw_columns, width)[scaled_columns]
+        part_yx = _resample_axes(raw_part_yx, row_weights, column_weights)
+    else:
+        part_yx = raw_part_yx[first - raw_rows.start : last - raw_rows.start, scaled_columns]
+    fitted_yx[first - shift - rows.start : last - shift - rows.start, columns] = part_yx
     return fitted_yx
 
 
@@ -169,17 +244,16 @@ def fit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometry,
     -------
     ndarray, shape (rows, columns)
     """
-    numbers = np.arange(rows.start, rows.stop)
+    height, width = geometry.scaled_shape
+    (_, scaled_columns), (_, columns) = _shared_part(geometry)
+    scaled = np.arange(rows.start, rows.stop) + geometry.row_offset
+    is_inside = (scaled >= 0) & (scaled < height)
+    found = read(nearest(geometry.raw_rows, height)[scaled[is_inside]])
+    found = found[:, nearest(geometry.raw_columns, width)[scaled_columns] if geometry.is_resampled else scaled_columns]
     if geometry.mode == "resize":
-        return read(nearest(geometry.raw_rows, geometry.rows)[numbers])[
-            :, nearest(geometry.raw_columns, geometry.columns)
-        ]
-    (_, raw_columns), (_, columns) = _shared_part(geometry)
-    old = numbers + geometry.row_offset
-    is_inside = (old >= 0) & (old < geometry.raw_rows)
-    found = read(old[is_inside])
-    fitted_yx = np.full((len(numbers), geometry.columns), IGNORE_LABEL, dtype=np.result_type(found.dtype, np.uint16))
-    fitted_yx[is_inside, columns] = found[:, raw_columns]
+        return found
+    fitted_yx = np.full((len(scaled), geometry.columns), IGNORE_LABEL, dtype=np.result_type(found.dtype, np.uint16))
+    fitted_yx[is_inside, columns] = found
     return fitted_yx
 
 
@@ -200,17 +274,15 @@ def unfit_label_rows(read: Callable[[np.ndarray], np.ndarray], geometry: Geometr
     ndarray of the same dtype, shape (rows, raw columns)
         0 outside the fitted frame. Independent of how the frame is divided into rows.
     """
-    numbers = np.arange(rows.start, rows.stop)
-    if geometry.mode == "resize":
-        return read(nearest(geometry.rows, geometry.raw_rows)[numbers])[
-            :, nearest(geometry.columns, geometry.raw_columns)
-        ]
-    (_, raw_columns), (_, columns) = _shared_part(geometry)
-    fitted = numbers - geometry.row_offset
+    height, width = geometry.scaled_shape
+    _, raw_columns = covered_part(geometry)
+    fitted = nearest(height, geometry.raw_rows)[rows.start : rows.stop] - geometry.row_offset
     is_inside = (fitted >= 0) & (fitted < geometry.rows)
     found = read(fitted[is_inside])
-    raw_yx = np.zeros((len(numbers), geometry.raw_columns), dtype=found.dtype)
-    raw_yx[is_inside, raw_columns] = found[:, columns]
+    raw_yx = np.zeros((len(fitted), geometry.raw_columns), dtype=found.dtype)
+    raw_yx[is_inside, raw_columns] = found[
+        :, nearest(width, geometry.raw_columns)[raw_columns] - geometry.column_offset
+    ]
     return raw_yx
 
 
@@ -229,22 +301,39 @@ def unfit_image_rows(image_yx: np.ndarray | RowSource, geometry: Geometry, rows:
     Returns
     -------
     ndarray of float32, shape (rows, raw columns)
-        Resampled as in `resample` if the frame was resized; 0 outside the fitted frame.
+        Resampled as in `resample` if the frame was resampled; 0 outside the fitted frame.
     """
-    if geometry.mode != "resize":
+    if not geometry.is_resampled:
         return unfit_label_rows(lambda numbers: np.asarray(image_yx[numbers], np.float32), geometry, rows)
-    if geometry.shape == geometry.raw_shape:
-        return np.asarray(image_yx[rows], dtype=np.float32)
-    weights = _axis_weights(geometry.rows, geometry.raw_rows)[rows.start : rows.stop]
-    first, last = int(weights.indices.min()), int(weights.indices.max()) + 1
-    return _resample_axes(
-        np.asarray(image_yx[first:last]), weights[:, first:last], _axis_weights(geometry.columns, geometry.raw_columns)
+    (height, width), (covered_rows, covered_columns) = geometry.scaled_shape, covered_part(geometry)
+    (scaled_rows, scaled_columns), (fitted_rows, fitted_columns) = _shared_part(geometry)
+    raw_yx = np.zeros((rows.stop - rows.start, geometry.raw_columns), dtype=np.float32)
+    first, last = max(rows.start, covered_rows.start), min(rows.stop, covered_rows.stop)
+    if first >= last:
+        return raw_yx
+    row_weights = _restrict(_axis_weights(height, geometry.raw_rows)[first:last], scaled_rows)
+    low, high = int(row_weights.indices.min()), int(row_weights.indices.max()) + 1
+    raw_yx[first - rows.start : last - rows.start, covered_columns] = _resample_axes(
+        np.asarray(image_yx[fitted_rows.start + low : fitted_rows.start + high])[:, fitted_columns],
+        row_weights[:, low:high],
+        _restrict(_axis_weights(width, geometry.raw_columns)[covered_columns], scaled_columns),
     )
+    return raw_yx
 
 
 def covered_part(geometry: Geometry) -> tuple[slice, slice]:
-    """Return the rows and columns of the raw frame that the fitted frame covers: all, unless it was cropped."""
-    return (slice(None), slice(None)) if geometry.mode == "resize" else _shared_part(geometry)[0]
+    """Return the rows and columns of the raw frame that the fitted frame covers: all, unless it was cropped.
+
+    A raw pixel is covered if its centre lies in a pixel of the fitted frame.
+    """
+    scaled = _shared_part(geometry)[0]
+    if not geometry.is_resampled:
+        return scaled
+    parts = []
+    for part, raw_size, size in zip(scaled, geometry.raw_shape, geometry.scaled_shape, strict=True):
+        ends = np.searchsorted(nearest(size, raw_size), (part.start, part.stop))
+        parts.append(slice(int(ends[0]), int(ends[1])))
+    return parts[0], parts[1]
 
 
 def resample(image_yx: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
@@ -288,7 +377,9 @@ def read_geometry(path: str | Path) -> dict[str, Geometry]:
 def _parse(name: str, text: str) -> Any:
     if name == "pixel_size_um":
         return float(text) if text else None
-    return text if name == "mode" else int(text)
+    if name == "mode":
+        return text
+    return int(text) if text else None
 
 
 def _resample_axes(image_yx: np.ndarray, row_weights: csr_array, column_weights: csr_array) -> np.ndarray:
@@ -301,16 +392,22 @@ def _offset(raw: int, wanted: int) -> int:
 
 
 def _shared_part(geometry: Geometry) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Return the area common to both frames, as slices of the raw frame and of the fitted frame."""
-    raw, fitted = [], []
-    for offset, raw_size, size in (
-        (geometry.row_offset, geometry.raw_rows, geometry.rows),
-        (geometry.column_offset, geometry.raw_columns, geometry.columns),
-    ):
-        first, last = max(offset, 0), min(offset + size, raw_size)
-        raw.append(slice(first, last))
+    """Return the area common to both frames, as slices of the scaled frame and of the fitted frame."""
+    scaled, fitted = [], []
+    offsets = (geometry.row_offset, geometry.column_offset)
+    for offset, scaled_size, size in zip(offsets, geometry.scaled_shape, geometry.shape, strict=True):
+        first, last = max(offset, 0), min(offset + size, scaled_size)
+        scaled.append(slice(first, last))
         fitted.append(slice(first - offset, last - offset))
-    return (raw[0], raw[1]), (fitted[0], fitted[1])
+    return (scaled[0], scaled[1]), (fitted[0], fitted[1])
+
+
+def _restrict(weights: csr_array, part: slice) -> csr_array:
+    """Restrict weights to some of the old pixels; each row sums to 1 again."""
+    if part == slice(0, weights.shape[1]):
+        return weights
+    inside = weights[:, part]
+    return csr_array(inside.multiply(1 / inside.sum(axis=1)[:, np.newaxis]), dtype=np.float32)
 
 
 def nearest(old: int, new: int) -> np.ndarray:
@@ -357,12 +454,14 @@ def valid_box(geometry: Geometry) -> tuple[tuple[int, int], tuple[int, int]]:
     """
     if geometry.mode != "crop_pad":
         return (0, geometry.rows), (0, geometry.columns)
-    rows = _overlap(geometry.rows, geometry.raw_rows, geometry.row_offset)
-    columns = _overlap(geometry.columns, geometry.raw_columns, geometry.column_offset)
-    return rows, columns
+    rows, columns = geometry.scaled_shape
+    return (
+        _overlap(geometry.rows, rows, geometry.row_offset),
+        _overlap(geometry.columns, columns, geometry.column_offset),
+    )
 
 
-def _overlap(size: int, raw_size: int, offset: int) -> tuple[int, int]:
-    # Pixel p of the fitted frame is pixel p + offset of the raw image.
+def _overlap(size: int, scaled_size: int, offset: int) -> tuple[int, int]:
+    # Pixel p of the fitted frame is pixel p + offset of the scaled frame.
     first = min(max(0, -offset), size)
-    return first, max(first, min(size, raw_size - offset))
+    return first, max(first, min(size, scaled_size - offset))

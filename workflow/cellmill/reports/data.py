@@ -9,6 +9,7 @@ from dataclasses import replace
 from statistics import median
 from typing import Any
 
+from cellmill.preprocessing.geometry import Geometry
 from cellmill.reports.chapters import sort_parts
 from cellmill.reports.wording import (  # fmt: skip
     MAX_ROWS,
@@ -40,6 +41,7 @@ def describe_data(
     images: Mapping[str, Mapping[str, Any]],
     annotations: Mapping[str, Mapping[str, Any]],
     pixel_size_um: float | None = None,
+    geometries: Mapping[str, Geometry] | None = None,
 ) -> list[Table]:
     """Tabulate images by split, annotations by split, and classes by split if there are any.
 
@@ -51,13 +53,16 @@ def describe_data(
         Sample -> its row in images.csv and annotations.csv of the stage check.
     pixel_size_um : float, optional
         Edge of a pixel from the config, which takes precedence over the metadata.
+    geometries : mapping, optional
+        Sample -> its geometry, for the images whose preprocessed size is shown.
 
     Returns
     -------
     list of Table
     """
     parts = sort_parts({row["split"] for row in samples})
-    tables = [_tabulate_raw(samples, parts=parts, images=images, pixel_size_um=pixel_size_um)]
+    changed = {sample: found for sample, found in (geometries or {}).items() if not found.is_unchanged}
+    tables = [_tabulate_raw(samples, parts=parts, images=images, pixel_size_um=pixel_size_um, changed=changed)]
     if annotations:
         tables.append(_tabulate_truth(samples, parts=parts, annotations=annotations))
     if any(row.get("class") for row in samples):
@@ -76,6 +81,7 @@ def _tabulate_raw(
     parts: Sequence[str],
     images: Mapping[str, Mapping[str, Any]],
     pixel_size_um: float | None,
+    changed: Mapping[str, Geometry],
 ) -> Table:
     has_sequences = any(row.get("sequence") for row in samples)
     source = "metadata" if pixel_size_um is None else "config"
@@ -88,6 +94,12 @@ def _tabulate_raw(
         Column("Focus", True, "median over the images: variance of the Laplacian divided by the variance of the image, "
                "both after 2 × 2 averaging. Compare only within a dataset"), Column("Lowest focus", True),
     ]  # fmt: skip
+    if changed:
+        columns += [
+            Column("Size for the networks", meaning="rows × columns after preprocessing, px, of the images shown here"),
+            Column("Scale", meaning="diameter of an object in the networks' images divided by its diameter in the raw "
+                   "images"),
+        ]  # fmt: skip
     rows = []
     for part in parts:
         chosen = [row for row in samples if row["split"] == part]
@@ -107,8 +119,18 @@ def _tabulate_raw(
             word("") if saturated is None else Cell(say_percent(saturated), saturated),
             *(Cell(say_value(value), value) for value in ((median(focus), min(focus)) if focus else (None, None))),
         ]
+        if changed:
+            cells += _say_sizes([changed[row["sample"]] for row in chosen if row["sample"] in changed])
         rows.append(cells)
     return Table("data", "Images by split", columns, rows)
+
+
+def _say_sizes(geometries: Sequence[Geometry]) -> list[Cell]:
+    if not geometries:
+        return [word(""), word("")]
+    rows, columns = (say_range(sizes) for sizes in zip(*(each.shape for each in geometries), strict=True))
+    scales = (float(f"{each.area_scale**0.5:.3g}") for each in geometries)
+    return [word(f"{rows} × {columns}"), word(say_range(scales))]
 
 
 def _tabulate_truth(

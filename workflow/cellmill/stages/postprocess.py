@@ -132,8 +132,7 @@ def _measure_found(frame: Frame, labels: LabelFile) -> dict[str, float | None]:
         found = np.bincount(labels_yx.ravel(), minlength=len(counts))
         found[: len(counts)] += counts
         counts = found
-    geometry = frame.geometry
-    scale = geometry.rows * geometry.columns / (labels.shape[0] * labels.shape[1]) if geometry.mode == "resize" else 1.0
+    scale = frame.geometry.area_scale
     areas_px = counts[1:][counts[1:] > 0] * scale
     return measure_objects(areas_px, known_px=round(labels.shape[0] * labels.shape[1] * scale))
 

@@ -16,6 +16,7 @@ from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_mod
 from cellmill.objects.frames import Frame, cut_frames, draw_frames, list_frames
 from cellmill.objects.instances import PostprocessSettings, keep_objects, segment_image
 from cellmill.objects.tuning import fit_frames
+from cellmill.preprocessing.diameters import read_diameter
 from cellmill.shards import MANIFEST, atomic_path, file_digest
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,7 @@ def fit_postprocess(
     network: Mapping[str, Any],
     pixel_size_um: float | None,
     seed: int,
+    diameter_path: str | Path | None = None,
 ) -> None:
     """Fit the parameters of postprocessing, and pack the run into one file.
 
@@ -66,7 +68,12 @@ def fit_postprocess(
         Edge length of a pixel of the training images; None: from the metadata of each image.
     seed : int
         Seed of the config.
+    diameter_path : path or None
+        diameter.json, whose diameter is stored with the exported model if the images were rescaled by it.
     """
+    if diameter_path is not None:
+        rescale = {**preprocess["rescale"], "object_px": read_diameter(diameter_path)}
+        preprocess = {**preprocess, "rescale": rescale}
     rooms = ("images", "labels", "probabilities")
     training_dirs = dict(zip(rooms, (train_images, train_labels, train_probabilities), strict=True))
     validation_dirs = dict(zip(rooms, (validation_images, validation_labels, validation_probabilities), strict=True))

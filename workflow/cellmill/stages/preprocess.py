@@ -1,4 +1,4 @@
-"""Stage preprocess: select one channel, subtract the background, and bring every image to a common size."""
+"""Stage preprocess: select one channel, subtract the background, rescale, and bring every image to a common size."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,8 +22,10 @@ from cellmill.preprocessing.background import (
     temporal_median,
     temporal_mode,
 )
-from cellmill.preprocessing.geometry import Geometry, fit_rows, plan_fit, raw_rows_of, write_geometry
+from cellmill.preprocessing.diameters import read_diameter
+from cellmill.preprocessing.geometry import Geometry, fit_rows, plan_fit, plan_rescale, raw_rows_of, write_geometry
 from cellmill.preprocessing.hot_pixels import find_defects, find_replacements, replace_defects, replace_pixels
+from cellmill.preprocessing.rescaling import Factors, plan_factors, say_factors
 from cellmill.preprocessing.stationary import MIN_FRAMES as MIN_FRAMES_FOR_RESTING
 from cellmill.preprocessing.stationary import RESTING_TABLE, Resting, Seen, find_resting, write_resting
 from cellmill.shards import shard_folder
@@ -47,6 +49,8 @@ def preprocess_shard(
     background: Mapping[str, Any],
     fit: Mapping[str, Any],
     hot_pixels: str,
+    rescale: Mapping[str, Any] | None = None,
+    diameter_path: str | Path | None = None,
 ) -> None:
     """Preprocess the images of one shard.
 
@@ -68,15 +72,23 @@ def preprocess_shard(
         mode, size.
     hot_pixels : "replace" or "keep"
         Whether isolated defective pixels become the median of their neighbours before anything else.
+    rescale : mapping or None
+        As in `choose_factors`; None keeps the pixels. Images are rescaled after the background was subtracted and
+        before `fit`.
+    diameter_path : path or None
+        diameter.json, from which object_px is read if `rescale` lacks it.
 
     Raises
     ------
     ValueError
         If any image could not be preprocessed; lists all of them.
     """
+    if rescale is not None and diameter_path is not None:
+        rescale = {**rescale, "object_px": read_diameter(diameter_path)}
     problems: list[str] = []
     geometries: dict[str, Geometry] = {}
     resting: list[tuple[str, Resting]] = []
+    factors, wrong = plan_factors(samples, rescale=rescale)
     with shard_folder(output_dir) as folder:
         for rows in group_frames(samples, method=background["method"]):
             try:
@@ -90,10 +102,13 @@ def preprocess_shard(
                 problems.append(str(error))
                 continue
             for row in rows:
+                if row["sample"] in wrong:
+                    problems.append(wrong[row["sample"]])
+                    continue
                 try:
                     geometry = preprocess_image(
                         folder / f"{row['sample']}.tif", row, subtract=subtract, channel=channel,
-                        background=background, fit=fit, hot_pixels=hot_pixels,
+                        background=background, fit=fit, hot_pixels=hot_pixels, factors=factors.get(row["sample"]),
                     )  # fmt: skip
                 except ValueError as error:
                     problems.append(str(error))
@@ -114,6 +129,7 @@ def preprocess_image(
     background: Mapping[str, Any],
     fit: Mapping[str, Any],
     hot_pixels: str,
+    factors: Factors | None,
 ) -> Geometry:
     """Preprocess one image band by band, so that memory does not grow with its size.
 
@@ -127,6 +143,8 @@ def preprocess_image(
         From `plan_subtraction`.
     channel, background, fit, hot_pixels
         As in `preprocess_shard`.
+    factors : tuple of float or None
+        Size of an object after and before rescaling, along rows and columns; None keeps the pixels.
 
     Returns
     -------
@@ -138,7 +156,11 @@ def preprocess_image(
         If the image cannot be read.
     """
     raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
-    geometry = plan_fit(raster.shape, mode=fit["mode"], size=fit["size"])
+    geometry = (
+        plan_fit(raster.shape, mode=fit["mode"], size=fit["size"])
+        if factors is None
+        else plan_rescale(raster.shape, factors=factors, mode=fit["mode"], size=fit["size"])
+    )
     if raster.pixel_size_um is not None:
         geometry = replace(geometry, pixel_size_um=float(np.sqrt(np.prod(raster.pixel_size_um))))
     reach = reach_of_method(
@@ -185,10 +207,15 @@ def preprocess_image(
 
     write_image_bands(path, fitted(), shape=geometry.shape)
     logger.info(
-        "%s: %d x %d px, %g to %g counts, %g to %g above background",
-        *(row["sample"], *raster.shape, *extremes.raw, *extremes.clean),
+        "%s: %d x %d px%s, %g to %g counts, %g to %g above background",
+        *(row["sample"], *raster.shape, _say_scaled(geometry, factors), *extremes.raw, *extremes.clean),
     )
     return geometry
+
+
+def _say_scaled(geometry: Geometry, factors: Factors | None) -> str:
+    rows, columns = geometry.scaled_shape
+    return "" if factors is None else f" rescaled by {say_factors(factors)} to {rows} x {columns} px"
 
 
 class Extremes:
@@ -222,7 +249,7 @@ def plan_bands(geometry: Geometry, *, reach: int) -> list[slice]:
         return [slice(0, geometry.rows)]
     # If a band were much smaller than its halo, most of the computation would be wasted.
     raw_height = max(BAND_PIXELS // geometry.raw_columns - 2 * reach, 2 * reach, 1)
-    height = max(1, int(raw_height * geometry.rows / geometry.raw_rows)) if geometry.mode == "resize" else raw_height
+    height = max(1, int(raw_height * geometry.scaled_shape[0] / geometry.raw_rows))
     height = min(height, max(1, BAND_PIXELS // geometry.columns))
     return [slice(first, min(first + height, geometry.rows)) for first in range(0, geometry.rows, height)]
 

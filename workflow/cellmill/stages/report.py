@@ -15,6 +15,7 @@ import pandas as pd
 
 from cellmill.checks.findings import read_tables
 from cellmill.metrics.glossary import GLOSSARY
+from cellmill.preprocessing.geometry import read_geometry
 from cellmill.preprocessing.stationary import describe_resting
 from cellmill.reports import chapters, comparison, data, figures, likeness, papers, results, runtime, seeds, wording
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
@@ -123,6 +124,7 @@ def write_report(
         remarks=remarks,
         pixel_size_um=pixel_size_um,
         temporal_dirs=temporal_dirs or {},
+        images_dirs=images_dirs,
         runs=read_runs,
     )
     page = {
@@ -223,9 +225,12 @@ def _data_chapter(
     remarks: Sequence[str],
     pixel_size_um: float | None,
     temporal_dirs: Mapping[str, str | Path],
+    images_dirs: Mapping[str, str | Path],
     runs: Sequence[results.Run],
 ) -> dict[str, Any]:
     tables = read_tables(check_paths)
+    paths = [Path(folder) / "geometry.csv" for folder in images_dirs.values()]
+    geometries = {sample: found for path in paths for sample, found in read_geometry(path).items()}
     images, annotations = ({row["sample"]: row for row in tables[name]} for name in ("images", "annotations"))
     # a remark is already shown above the table
     findings = [row for row in tables["summary"] if f"{row['where']}: {row['finding']}" not in remarks]
@@ -234,7 +239,9 @@ def _data_chapter(
         "shared_sequences": chapters.shared_sequences(samples),
         "checked": images,
         "megapixels": runtime.megapixels_of(images),
-        "data_tables": data.describe_data(samples, images=images, annotations=annotations, pixel_size_um=pixel_size_um),
+        "data_tables": data.describe_data(
+            samples, images=images, annotations=annotations, pixel_size_um=pixel_size_um, geometries=geometries
+        ),
         "findings": data.list_findings([*describe_resting(temporal_dirs), *findings, *results.read_flags(runs)]),
     }
 
