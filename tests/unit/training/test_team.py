@@ -17,9 +17,11 @@ import numpy as np
 import pytest
 import torch
 
+import cellmill.stages.train
 import cellmill.training.team
 from cellmill.models.weights import read_weights
 from cellmill.stages.train import Job, train_member, train_model
+from cellmill.training.budget import Costs
 from cellmill.training.team import Team, form_team
 from sequence_shards import recurrent_preset
 from training_shards import network_of, tiny_preset, write_training_shard
@@ -78,6 +80,21 @@ def train_all(*, team, jobs):
 
 def train_as_two(jobs):
     with form_team(2, train_all, {"jobs": jobs}, kind="cpu") as team:
+        train_all(team=team, jobs=jobs)
+
+
+def train_timed(*, team, jobs):
+    """Train with a measurement whose result, the same in each member, is replaced by one for 10 steps."""
+    real = cellmill.stages.train.measure_costs
+
+    def measure(*args, **keywords):
+        assert len(set(team.gather(real(*args, **keywords)))) == 1
+        return Costs(step_s=5.0, validation_s=2.0, start_s=0.0, measuring_s=4.0)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cellmill.training.budget.SHARE", 0.0)
+        patch.setattr("cellmill.training.budget.FEWEST_STEPS", 1)
+        patch.setattr("cellmill.stages.train.measure_costs", measure)
         train_all(team=team, jobs=jobs)
 
 
@@ -163,6 +180,19 @@ def test_a_team_writes_one_set_of_files(together, name):
     epochs = PRESETS[name]["train"]["epochs"]
     assert [int(row["epoch"]) for row in history_in(together / name)] == list(range(1, epochs + 1))
     assert json.loads((together / name / "train.json").read_text())["epochs_done"] == epochs
+
+
+def test_the_members_agree_on_the_steps_of_a_time_and_measuring_leaves_no_trace(tmp_path, shards):
+    jobs = []
+    for name, length in (("timed", {"minutes": 1}), ("counted", {"steps": 10})):
+        changes = {"batch": 3, "epochs": 3, "augmentation": {"noise": 0.2}, **length}
+        preset = tiny_preset(network={"dropout": 0.3}, train=changes)
+        jobs.append(keywords(tmp_path / name, shards, preset))
+    with form_team(2, train_timed, {"jobs": jobs}, kind="cpu") as team:
+        train_timed(team=team, jobs=jobs)
+    timed, counted = ((tmp_path / name / "weights.pt").read_bytes() for name in ("timed", "counted"))
+    assert timed == counted
+    assert [int(row["step"]) for row in history_in(tmp_path / "timed")] == [3, 6, 10]
 
 
 # ---- how a team ends ---------------------------------------------------------------------------------------
