@@ -16,5 +16,7 @@ fit_postprocess(
     validation_images=list(snakemake.input.validation_images),
     validation_labels=list(snakemake.input.validation_labels),
     validation_probabilities=list(snakemake.input.validation_probabilities),
+    checked_path=snakemake.input.checked,
+    start_paths=list(snakemake.input.starts),
     **snakemake.params.settings,
 )
