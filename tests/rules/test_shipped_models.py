@@ -256,14 +256,14 @@ def test_a_changed_model_reruns_what_depends_on_it(copied, trained):
     clone, lab = copied
     pretrain.install(trained / "results/simulated/start/model.cellmill", weights_dir=clone / "resources/weights")
     jobs = {job.split(" ")[0] for job in planned_jobs(clone, *of_lab(lab))}
-    assert jobs == {"predict", "postprocess", "postprocess_tables", "evaluate", "report", "crate", "index"}
+    assert jobs == {"predict", "postprocess", "postprocess_tables", "report", "crate"}
 
 
 def test_a_changed_card_rewrites_the_pages_only(copied):
     clone, lab = copied
     card = clone / "resources/weights/nuclei.md"
     card.write_text(card.read_text().replace("Drawn discs", "Discs"))
-    assert {job.split(" ")[0] for job in planned_jobs(clone, *of_lab(lab))} == {"report", "crate", "index"}
+    assert {job.split(" ")[0] for job in planned_jobs(clone, *of_lab(lab))} == {"report", "crate"}
 
 
 def test_known_test_images_are_reported_and_a_training_starts_by_name(applied, trained, tmp_path):
