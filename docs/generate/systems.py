@@ -72,6 +72,9 @@ its source. `width: 0.25` makes any of them small enough to try on a laptop.
 `distance` with the loss `distance`, and `contour` with the loss `ce`. Incompatible settings are rejected before any job
 starts, with a setting that works. An example: [touching objects](recipes.md#touching-objects).
 
+Models that are already trained are in [resources/weights](../resources/weights): `apply: nuclei` uses one by its name,
+and `init_from: nuclei` starts a training from it ([recipe](recipes.md#a-shipped-model-without-annotations)).
+
 ## Size, cost and scores
 
 """

@@ -1,6 +1,6 @@
 """Stage `check`: inspect images and annotations without expensive computation.
 
-Reads   raw images and annotations of a shard         as stored by the lab
+Reads   raw images and annotations of a shard         as stored by the lab; digests in exported models
 Writes  results/{dataset}/check/{shard}.json          findings; errors stop the workflow
         results/{dataset}/check/summary.csv           one row per finding
         results/{dataset}/check/images.csv            one row per image: size, type, range, saturation, focus
@@ -46,6 +46,9 @@ rule check_dataset:
         findings=lambda wildcards: [
             shard_path("check", dataset=wildcards.dataset, shard=shard)
             for shard in PLAN.shards(wildcards.dataset)
+        ],
+        models=lambda wildcards: [
+            path_to_read(path) for path in PLAN.models_to_compare(wildcards.dataset)
         ],
     output:
         # Kept if the check fails: without it, trained networks would count as outdated and be trained again.

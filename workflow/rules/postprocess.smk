@@ -1,6 +1,7 @@
 """Stage `postprocess`: from probabilities to objects.
 
-Reads   probabilities, images and raw images of a shard; the fit also reads labels of training and validation shards
+Reads   probabilities, images and raw images of a shard; the fit also reads labels of training and validation shards,
+        digests of raw images (check/images.csv), and the models from which the training started
 Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boundary classifier, hashes of their folds
         results/{dataset}/{run}/model.cellmill            the run as one file, for other images and machines
         results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16 (uint32 if needed), YX,
@@ -15,6 +16,11 @@ rule postprocess_fit:
     input:
         unpack(fitting_data),
         weights="results/{dataset}/{run}/weights.pt",
+        # Digests for the export only. Changed images arrive as preprocessed images, changed starts as weights.
+        checked=lambda wildcards: ancient(check_paths(wildcards.dataset)[1]),
+        starts=lambda wildcards: ancient(
+            PLAN.start_files(wildcards.dataset, wildcards.run)
+        ),
     output:
         fit="results/{dataset}/{run}/postprocess.json",
         export="results/{dataset}/{run}/model.cellmill",

@@ -17,5 +17,7 @@ fit_postprocess(
     validation_labels=list(snakemake.input.validation_labels),
     validation_probabilities=list(snakemake.input.validation_probabilities),
     diameter_path=snakemake.input.get("diameter"),
+    checked_path=snakemake.input.checked,
+    start_paths=list(snakemake.input.starts),
     **snakemake.params.settings,
 )

@@ -15,6 +15,7 @@ from cellmill.checks.findings import (
     read_tables,
 )
 from cellmill.stages.check_dataset import summarize_check
+from model_files import put_model
 
 NO_AREAS = np.zeros(0, dtype=int)
 
@@ -50,7 +51,7 @@ def write_shard(path, *, images=(), truths=(), findings=()):
     return path
 
 
-def summarize(folder, shards, *, parts, remarks=(), files=()):
+def summarize(folder, shards, *, parts, remarks=(), files=(), models=()):
     paths = {f"{name}_path": folder / f"{name}.csv" for name in ("summary", "images", "annotations")}
     summarize_check(
         **paths,
@@ -60,6 +61,7 @@ def summarize(folder, shards, *, parts, remarks=(), files=()):
         remarks=remarks,
         files=dict(files),
         annotations=None,
+        models=dict(models),
     )
     return read_tables(list(paths.values()))
 
@@ -175,3 +177,43 @@ def test_odd_annotations_are_counted_once_for_the_dataset():
         ("note", "1 of 3 annotated images contain no objects (c)"),
     ]
     assert compare_annotations([truth("a", 0)], areas_px=NO_AREAS, dataset="cells") == []
+
+
+# ---- images that a model from elsewhere was trained on -------------------------------------------------------
+
+
+def write_parts(folder):
+    shards = [
+        write_shard(folder / f"{part}-0000.json", images=[image(f"{part}{number}") for number in range(2)])
+        for part in ("train", "validation", "test")
+    ]
+    return shards, {"train-0000": "train", "validation-0000": "validation", "test-0000": "test"}
+
+
+def findings_on(model, tables):
+    return [row for row in tables["summary"] if model in row["finding"]]
+
+
+def test_test_images_of_a_model_s_training_are_reported(tmp_path):
+    path = put_model(tmp_path / "m.cellmill", training_images=["test1", "train0", "elsewhere"])
+    shards, parts = write_parts(tmp_path)
+    [found] = findings_on("nuclei", summarize(tmp_path, shards, parts=parts, models={path: "nuclei"}))
+    assert found["finding"] == "1 of 2 test images was used to train nuclei (test1)"
+    assert (found["severity"], found["where"]) == ("warning", "cells")
+
+
+def test_in_a_cross_validation_every_image_is_tested(tmp_path):
+    path = put_model(tmp_path / "m.cellmill", training_images=["train0", "test1"])
+    shards, parts = write_parts(tmp_path)
+    folds = {shard: f"fold{number}" for number, shard in enumerate(parts)}
+    [found] = findings_on("nuclei", summarize(tmp_path, shards, parts=folds, models={path: "nuclei"}))
+    assert found["finding"] == "2 of 6 test images were used to train nuclei (train0, test1)"
+
+
+def test_a_model_without_digests_or_with_other_images_is_not_mentioned(tmp_path):
+    shards, parts = write_parts(tmp_path)
+    models = {
+        put_model(tmp_path / "old.cellmill"): "nuclei",
+        put_model(tmp_path / "other.cellmill", training_images=["train0", "elsewhere"]): "nuclei",
+    }
+    assert findings_on("nuclei", summarize(tmp_path, shards, parts=parts, models=models)) == []

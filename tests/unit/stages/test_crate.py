@@ -65,6 +65,7 @@ def write_example(folder: Path) -> dict:
         "images": [str(data / "größe 1.tif"), str(data / "well/2.tif")],
         "annotations": [str(data / "labels/1.png")],
         "models": ["elsewhere/m.cellmill"],
+        "shipped": {},
         "files": {name: name for name in contents if not name.startswith(("samples", "one/seg", "one/rois"))},
         "shards": {"one/segmentation/test-0000": "label images"},
         "folders": {"one/rois": "ROIs"},

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scipy import ndimage
 
 from cellmill.config.postprocess import Evaluate, Postprocess
-from cellmill.exports.model_file import read_fit
+from cellmill.exports.model_file import read_description, read_fit
 from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
 from cellmill.images.windows import halo_for, plan_windows
 from cellmill.objects.frames import cut_frames, list_frames
@@ -24,6 +24,7 @@ from cellmill.shards import shard_folder
 from cellmill.stages.postprocess import postprocess_shard
 from cellmill.stages.postprocess_fit import fit_postprocess
 from cellmill.stages.postprocess_tables import gather_tables
+from model_files import put_model
 from whole_images import decode_rle, fit_image, write_image, write_probabilities
 
 SHAPE = (48, 64)
@@ -75,8 +76,10 @@ def settings(**changes):
     return section
 
 
-def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postprocess.json"):
-    weights = tmp_path / "weights.pt"
+def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postprocess.json", starts=()):
+    weights, checked = tmp_path / "weights.pt", tmp_path / "images.csv"
+    samples = [f"{kind}{number}" for kind in "tvx" for number in range(6)]
+    pd.DataFrame({"sample": samples, "sha256": [f"digest of {name}" for name in samples]}).to_csv(checked, index=False)
     weights.write_bytes(b"weights" * 1000)
     roles = {
         f"{role}_{room}": [folders[room] for folders in shards]
@@ -85,7 +88,7 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     }
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
-        postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
+        checked_path=checked, start_paths=starts, postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
         network={"architecture": "unet", "output": "foreground"}, input={"frames": 1, "normalise": "zscore"}, pixel_size_um=None, seed=seed, **roles,
     )  # fmt: skip
     return read_fit(tmp_path / name)
@@ -278,6 +281,15 @@ def test_the_training_images_are_described_in_the_fit_and_in_the_model(shards, t
     low, high = seen["diameter_px"]
     assert 0.9 * 2 * RADIUS < low < high < 1.2 * 2 * RADIUS  # touching cells share a few pixels
     assert seen["covered"] == pytest.approx([4 * np.pi * RADIUS**2 / (SHAPE[0] * SHAPE[1])] * 2, rel=0.15)
+
+
+def test_the_model_lists_the_digests_of_its_images_and_of_those_of_its_start(shards, tmp_path):
+    fit(tmp_path, [shards["train"]], [shards["validation"]], settings())
+    own = [f"digest of {name}" for name in ("t0", "t1", "t2", "t3", "t4", "t5", "v0", "v1", "v2")]
+    assert list(read_description(tmp_path / "model.cellmill").training_images) == own
+    start = put_model(tmp_path / "start.cellmill", training_images=["digest of t0", "another"])
+    fit(tmp_path, [shards["train"]], [shards["validation"]], settings(), starts=[start])
+    assert list(read_description(tmp_path / "model.cellmill").training_images) == sorted([*own, "another"])
 
 
 @pytest.mark.parametrize("added", [{}, {"brightness": [1, 2], "contrast": [1, 2], "short_side_px": [500, 500]}])
@@ -597,6 +609,7 @@ def test_the_exported_model_carries_weights_fit_and_settings(shards, tmp_path):
     assert description == {
         "format": 2, "network": {"architecture": "unet", "output": "foreground"}, "input": {"frames": 1, "normalise": "zscore"}, "preprocess": {"channel": 0}, "predict": {"batch": 4},
         "postprocess": settings(),
+        "training_images": [f"digest of {name}" for name in ("t0", "t1", "t2", "t3", "t4", "t5", "v0", "v1", "v2")],
     }  # fmt: skip
 
 

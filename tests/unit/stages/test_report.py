@@ -235,6 +235,32 @@ def test_page_without_annotations_shows_predictions_and_counts(tmp_path):
     assert "Comparison" not in page.text
 
 
+@pytest.mark.parametrize(
+    ("facts", "said"),
+    [
+        ({}, "the shipped model nuclei."),
+        (
+            {"card": "resources/weights/nuclei.md", "title": "Nuclei", "version": 2, "data": "discs & squares",
+             "licence": "CC0", "cite": "Nobody 2026"},
+            "the shipped model nuclei, version 2: Nuclei. It was trained on discs & squares. Licence: CC0. Cite Nobody "
+            "2026. Scores and limits: model card resources/weights/nuclei.md.",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_applied", [True, False])
+def test_page_states_which_shipped_model_was_applied_or_started_from(is_applied, facts, said, tmp_path):
+    arguments = build_example(tmp_path, is_annotated=not is_applied)  # without annotations its models are applied
+    for run in arguments["runs"]:
+        run["shipped"] = {"name": "nuclei", **facts}
+    _, page = write(tmp_path, arguments)
+    text = re.sub(r"\s+", " ", page.text)
+    applied = (
+        f"Applied unchanged: {said} Its settings for threshold, boundaries and objects were chosen in its training."
+    )
+    assert (applied if is_applied else f"The training started from {said}") in text
+    assert "wide.cellmill" not in text
+
+
 def test_page_says_where_no_score_is_defined(tmp_path):
     arguments = build_example(tmp_path)
     metrics = (tmp_path / "metrics.csv").read_text().splitlines()

@@ -132,7 +132,8 @@ class ModelEntry(Closed):
     preset: Name | None = Field(None, description="Name of a file in resources/models, without .yaml.")
     apply: str | None = Field(
         None,
-        description="Trained model to use unchanged: dataset/run of this config, or an exported .cellmill file.",
+        description="Trained model to use unchanged: name of a shipped model (resources/weights), dataset/run of this "
+        "config, or path of an exported .cellmill file.",
     )
     name: Name | None = Field(None, description="Folder of the run. Default: the preset's name.")
     seeds: list[Annotated[int, Field(ge=0)]] | None = Field(
@@ -145,7 +146,9 @@ class ModelEntry(Closed):
         description="Add a run {name}.mean that averages the predictions of all seeds and has its own threshold.",
     )
     init_from: str | None = Field(
-        None, description="Initial weights: those of dataset/run of this config, or of an exported .cellmill file."
+        None,
+        description="Initial weights: those of a shipped model (its name), of dataset/run of this config, or of an "
+        "exported .cellmill file (its path).",
     )
     init_weights: Literal["all", "matching"] = Field(
         "all",

@@ -3,14 +3,15 @@
 model.cellmill is a zip archive of
     weights.pt         network, input and weights, see `cellmill.models.weights`
     postprocess.json   fitted postprocessing, see `cellmill.stages.postprocess_fit`
-    model.json         settings of the run, see `ModelDescription`
+    model.json         settings of the run and digests of its images, see `ModelDescription`
 """
 
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +22,34 @@ WEIGHTS, FIT, DESCRIPTION = "weights.pt", "postprocess.json", "model.json"
 # Format versions of model.json and of postprocess.json
 MODEL_FORMAT = 2
 FIT_FORMAT = 2
+# Sections of model.json that every file has
+SECTIONS = ("network", "input", "preprocess", "predict", "postprocess")
 # The oldest time that a zip file can store. A constant time makes equal contents give equal bytes.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """Settings that a run was trained and fitted with, as its rules received them: contents of model.json."""
+    """Contents of model.json: settings that a run was trained and fitted with, as its rules received them.
+
+    `training_images` are the SHA-256 of the pixels of the training and validation images, as in images.csv of the stage
+    check, including those of the model that the training started from. Files of earlier versions have none.
+    """
 
     network: Mapping[str, Any]  # arguments of `cellmill.models.registry.build_network`
     input: Mapping[str, Any]  # section `input` of the preset
     preprocess: Mapping[str, Any]  # config section of the dataset
     predict: Mapping[str, Any]  # section `predict` of the preset
     postprocess: Mapping[str, Any]  # config section of the dataset
+    training_images: Sequence[str] = ()
+
+
+class ModelFileError(ValueError):
+    """Exported model that cannot be used: the problem and, apart from it, what to do."""
+
+    def __init__(self, problem: str, *, advice: str) -> None:
+        self.problem = problem
+        super().__init__(f"{problem} {advice}")
 
 
 def read_fit(path: str | Path) -> dict[str, Any]:
@@ -50,10 +66,10 @@ def read_fit(path: str | Path) -> dict[str, Any]:
     else:
         text = Path(path).read_text(encoding="utf-8")
     fitted: dict[str, Any] = json.loads(text)
-    if fitted.get("format") != FIT_FORMAT:
-        raise ValueError(
-            f"{path}: expected a fit of format {FIT_FORMAT}, found {fitted.get('format')}. "
-            "Another version of cellmill wrote this file: run postprocess_fit again, or export the model again."
+    if (found := fitted.get("format")) != FIT_FORMAT:
+        raise ModelFileError(
+            f"{path}: expected a fit of format {FIT_FORMAT}, found {found}. {_name_writer(found, FIT_FORMAT)}",
+            advice=_to_update(found, FIT_FORMAT, instead="Run postprocess_fit again, or export the model again"),
         )
     return fitted
 
@@ -63,29 +79,68 @@ def read_description(path: str | Path) -> ModelDescription:
 
     Raises
     ------
-    ValueError
+    ModelFileError
         If the file is missing, is not an exported model, or has another format version.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             content = json.loads(archive.read(DESCRIPTION))
     except FileNotFoundError:
-        raise ValueError(f"{path}: expected an exported model, found no file. Check the path.") from None
-    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, OSError) as error:
-        raise ValueError(
-            f"{path}: expected an exported model, found a different file ({error}). "
-            "Use the model.cellmill from the folder of a run."
+        raise ModelFileError(f"{path}: expected an exported model, found no file.", advice="Check the path.") from None
+    except (zipfile.BadZipFile, KeyError, json.JSONDecodeError, UnicodeDecodeError, OSError, zlib.error) as error:
+        raise ModelFileError(
+            f"{path}: expected an exported model, found a damaged or different file ({error}).",
+            advice="Use the model.cellmill from the folder of a run.",
         ) from error
     found = content.get("format") if isinstance(content, dict) else None
-    sections = [field.name for field in fields(ModelDescription)]
-    missing = [name for name in sections if found == MODEL_FORMAT and name not in content]
+    missing = [name for name in SECTIONS if found == MODEL_FORMAT and name not in content]
     if found != MODEL_FORMAT or missing:
         without = f" without {', '.join(missing)}" if missing else ""
-        raise ValueError(
-            f"{path}: expected an exported model of format {MODEL_FORMAT}, found format {found}{without}. "
-            "Another version of cellmill wrote this file: export the model again with this version."
+        raise ModelFileError(
+            f"{path}: expected an exported model of format {MODEL_FORMAT}, which this cellmill reads, found format "
+            f"{found}{without}. {_name_writer(found, MODEL_FORMAT)}",
+            advice=_to_update(found, MODEL_FORMAT, instead="Export the model again"),
         )
-    return ModelDescription(**{name: content[name] for name in sections})
+    images = content.get("training_images", ())
+    return ModelDescription(**{name: content[name] for name in SECTIONS}, training_images=tuple(map(str, images)))
+
+
+def check_contents(path: str | Path) -> None:
+    """Check that an exported model is complete and undamaged; its file is read once as a whole.
+
+    Raises
+    ------
+    ModelFileError
+        If a part is missing, a checksum is wrong, or a format version differs.
+    """
+    read_description(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = [name for name in (WEIGHTS, FIT) if name not in archive.namelist()]
+            damaged = None if missing else archive.testzip()
+        problem = f"no {' and no '.join(missing)} in it" if missing else f"a wrong checksum of {damaged}"
+    except (zipfile.BadZipFile, OSError, zlib.error) as error:
+        missing, damaged, problem = [], "", str(error)
+    if missing or damaged is not None:
+        raise ModelFileError(
+            f"{path}: expected an undamaged exported model, found {problem}.",
+            advice="Copy the file again from where it was made, or export the model again.",
+        )
+    read_fit(path)
+
+
+def _name_writer(found: Any, known: int) -> str:
+    """Return which version of cellmill wrote a format."""
+    if not isinstance(found, int) or found == known:
+        return "Another version of cellmill wrote this file."
+    return f"{'A later' if found > known else 'An earlier'} version of cellmill wrote this file."
+
+
+def _to_update(found: Any, known: int, *, instead: str) -> str:
+    """Return what to do about another format; only a later one is read after an update."""
+    if isinstance(found, int) and found > known:
+        return f"Update cellmill, or {instead[0].lower()}{instead[1:]} with this version."
+    return f"{instead} with this version."
 
 
 def export_model(
@@ -104,7 +159,9 @@ def export_model(
     description : ModelDescription
         Contents of model.json.
     """
-    settings = {"format": MODEL_FORMAT, **vars(description)}
+    settings = {"format": MODEL_FORMAT, **vars(description), "training_images": sorted(description.training_images)}
+    if not description.training_images:
+        del settings["training_images"]
     texts = {FIT: postprocess_text, DESCRIPTION: json.dumps(settings, indent=1, sort_keys=True) + "\n"}
     with atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, text in texts.items():

@@ -16,6 +16,7 @@ from cellmill.images.rasters import Raster
 from cellmill.planning.rescaling import adopt_rescale, complete_rescale, first_image, is_same_scale
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import Sample
+from cellmill.planning.shipped_models import name_source
 from cellmill.provenance import canonical
 
 # Keys that decide which keys beside them are used
@@ -77,8 +78,8 @@ def plan_preprocessing(
             mistakes += _wrong_scale(sections[name], settings, reference=reference, where=where)
             for path, wanted, found in _contradictions(sections[name], settings):
                 mistakes.append(
-                    f"{where}.{'.'.join(path)}: expected {wanted}, as in the training of {reference}, found {found}. "
-                    f"{_advise(path, written=_written_section(dataset))}"
+                    f"{where}.{'.'.join(path)}: expected {wanted}, as in the training of {name_source(reference)}, "
+                    f"found {found}. {_advise(path, written=_written_section(dataset))}"
                 )
     return sections, mistakes, remarks
 
@@ -113,7 +114,7 @@ def _adopt_channel(
         return (first if first == 0 else "luminance"), [], []
     numbers = f"0 to {image.channels - 1}"
     if len({str(channel) for channel in channels.values()}) > 1:
-        found = ", ".join(f"{channel} for {reference}" for reference, channel in channels.items())
+        found = ", ".join(f"{channel} for {name_source(reference)}" for reference, channel in channels.items())
         wrong = (
             f"{where}.channel: expected the channel with the objects, because the models were trained on different "
             f"channels, found no key ({found}). Set preprocess.channel to a number from {numbers}."
@@ -121,7 +122,7 @@ def _adopt_channel(
         return first, [wrong], []
     if first == "luminance":
         return first, [], []  # channels that are no colours are refused where the image is read
-    reference = next(iter(channels))
+    reference = name_source(next(iter(channels)))
     exists = len(first) == image.channels if isinstance(first, list) else first < image.channels
     if not exists:
         wrong = (

@@ -9,8 +9,10 @@ import pandas as pd
 
 from cellmill.config.errors import ConfigError
 from cellmill.planning.adoption import plan_preprocessing
+from cellmill.planning.damaged_models import damaged_models
 from cellmill.planning.exports import wrong_exports
 from cellmill.planning.layout import SAMPLES, dataset_path
+from cellmill.planning.model_cards import wrong_cards
 from cellmill.planning.plan import Plan
 from cellmill.planning.refusals import contradictions, likes_of_folds
 from cellmill.planning.rescaling import remarks_on_rescales, wrong_rescales
@@ -18,6 +20,7 @@ from cellmill.planning.runs import resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
 from cellmill.planning.seen_images import keep_seen_images
+from cellmill.planning.shipped_models import copy_shipped
 from cellmill.planning.validation import other_mistakes, validate_config, wrong_likes
 from cellmill.provenance import digest_of
 from cellmill.shards import atomic_path
@@ -41,8 +44,11 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
             mistakes += other_mistakes(str(name), section, presets_dir=presets_dir)
     if config is None:
         raise ConfigError(mistakes)
+    mistakes += copy_shipped(config, presets_dir=presets_dir)
     runs, wrong_runs = resolve_runs(config, presets_dir=presets_dir)
     mistakes += wrong_runs
+    mistakes += damaged_models(config, runs, presets_dir=presets_dir)
+    mistakes += wrong_cards(runs, presets_dir=presets_dir)
     mistakes += wrong_exports(config, runs)
     samples: dict[str, list[Sample]] = {}
     remarks: list[str] = []

@@ -15,8 +15,10 @@ from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import DIAMETER, dataset_path, shard_path
 from cellmill.planning.rescaling import training_parts
+from cellmill.planning.model_paths import MODEL_FILE, path_to_read
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import UNLABELLED, Sample
+from cellmill.planning.shipped_models import shipped_name
 from cellmill.planning.splits import LEFT_OUT
 from cellmill.preprocessing.background import TEMPORAL_METHODS
 from cellmill.shards import stable_hash
@@ -228,6 +230,30 @@ class Plan:
         if run.apply.endswith(MODEL_SUFFIX):
             return None
         return self.run(*run.apply.split("/", 1))
+
+    def start_files(self, dataset: str, name: str) -> list[str]:
+        """List the exported models from which the training of a run, or of its members, started."""
+        run = self.run(dataset, name)
+        trained = [self.run(dataset, member) for member in run.members] or [run]
+        starts = dict.fromkeys(one.init_from for one in trained if one.init_from is not None)
+        return [
+            path_to_read(start) if start.endswith(MODEL_SUFFIX) else dataset_path(start, MODEL_FILE) for start in starts
+        ]
+
+    def models_to_compare(self, dataset: str) -> dict[str, str]:
+        """Return the exported models whose training images may be test images of a dataset.
+
+        Returns
+        -------
+        dict
+            Path -> name in messages; empty if no image is tested.
+        """
+        parts = {part for run in self.runs[dataset] for part in run.parts["test"]}
+        if not self.shards(dataset, parts=tuple(parts)):
+            return {}
+        sources = dict.fromkeys(source for run in self.runs[dataset] for source in (run.apply, run.init_from))
+        files = [source for source in sources if source is not None and source.endswith(MODEL_SUFFIX)]
+        return {file: shipped_name(file) or file for file in files}
 
     def architecture(self, run: Run) -> str:
         """Return the name of the module of cellmill.models that a run loads."""

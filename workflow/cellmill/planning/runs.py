@@ -16,6 +16,13 @@ from cellmill.config.preset import ModelPreset
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import RESERVED_NAMES
 from cellmill.planning.model_paths import explain_missing, find_model_file, name_run
+from cellmill.planning.shipped_models import (
+    explain_unknown,
+    is_shipped_name,
+    list_shipped,
+    path_of_copy,
+    shipped_name,
+)
 
 MEAN_SUFFIX = ".mean"
 
@@ -25,7 +32,8 @@ class Run:
     """One run of a model, with its folder results/{dataset}/{name}.
 
     `parts` maps train, validation and test to parts of the dataset. `preset_name` is a file of resources/models,
-    empty for an applied model. `apply` and `init_from` are "dataset/run" or the path of an exported file.
+    empty for an applied model. `apply` and `init_from` are "dataset/run" or the path of an exported file; for a
+    shipped model, that of its copy.
     `init_weights` is "all" if every weight of `init_from` must fit, else "matching". `members` are the runs of the
     same dataset whose predictions are averaged, empty for a run that is trained or applied.
     """
@@ -126,14 +134,26 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
             runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed)
     known = {f"{dataset}/{run.name}" for dataset, of_dataset in runs.items() for run in of_dataset}
     runs = {dataset: [_with_sources(run, known) for run in of_dataset] for dataset, of_dataset in runs.items()}
-    mistakes += _wrong_references(config, runs)
+    mistakes += _wrong_references(config, runs, presets_dir=presets_dir)
+    mistakes += _unlike_networks(known_runs(runs), presets_dir=presets_dir)
     return runs, mistakes
 
 
+def known_runs(runs: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
+    """Return the runs of all datasets as dataset/run -> run."""
+    return {f"{dataset}/{run.name}": run for dataset, of_dataset in runs.items() for run in of_dataset}
+
+
 def _with_sources(run: Run, known: set[str]) -> Run:
-    """Return a run whose `apply` and `init_from` are dataset/run wherever this config has the run."""
-    named = replace(run, apply=name_run(run.apply, known), init_from=name_run(run.init_from, known))
+    """Return a run whose `apply` and `init_from` are dataset/run wherever this config has the run, else a file."""
+    named = replace(run, apply=_find_source(run.apply, known), init_from=_find_source(run.init_from, known))
     return replace(named, init_from=_same_repeat(named, known))
+
+
+def _find_source(reference: str | None, known: set[str]) -> str | None:
+    if reference is not None and is_shipped_name(reference):
+        return path_of_copy(reference)
+    return name_run(reference, known)
 
 
 def _same_repeat(run: Run, known: set[str]) -> str | None:
@@ -191,9 +211,9 @@ def _parts_of_fold(fold: int | None, folds: int | None) -> dict[str, tuple[str, 
     return {"train": train, "validation": (f"fold{validation}",), "test": (f"fold{fold}",)}
 
 
-def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
-    mistakes = []
-    known = {f"{dataset}/{run.name}": run for dataset, of_dataset in runs.items() for run in of_dataset}
+def _wrong_references(config: Config, runs: dict[str, list[Run]], *, presets_dir: Path) -> list[str]:
+    mistakes: list[str] = []
+    known, shipped = known_runs(runs), list_shipped(presets_dir)
     for dataset_name, dataset in config.datasets.items():
         for index, entry in enumerate(dataset.models):
             for key in ("apply", "init_from"):
@@ -201,7 +221,12 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
                 where = f"{key_path(('datasets', dataset_name, 'models', index))}.{key}"
                 if reference is None:
                     continue
-                if reference.endswith(MODEL_SUFFIX):
+                if is_shipped_name(reference):
+                    if reference not in shipped:
+                        trained = [name for name, run in known.items() if run.apply is None]
+                        said = explain_unknown(reference, presets_dir=presets_dir, runs=trained)
+                        mistakes.append(f"{where}: {said}")
+                elif reference.endswith(MODEL_SUFFIX):
                     mistakes += _wrong_export(reference, where=where)
                 elif ".fold" in reference and reference.startswith(f"{dataset_name}/"):
                     mistakes.append(
@@ -224,12 +249,11 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]]) -> list[str]:
                         f"{where}: expected a trained run, found {reference}, which is itself an applied model. Use "
                         "the run that was trained."
                     )
-    mistakes += _unlike_networks(known)
     mistakes += _cycles(known)
     return mistakes
 
 
-def _unlike_networks(known: dict[str, Run]) -> list[str]:
+def _unlike_networks(known: dict[str, Run], *, presets_dir: Path) -> list[str]:
     """List the runs that start from weights of a different network, before any training starts."""
     mistakes = []
     for name, run in known.items():
@@ -246,11 +270,24 @@ def _unlike_networks(known: dict[str, Run]) -> list[str]:
                 continue  # already reported
         if differs := sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key)):
             found = ", ".join(f"{key} {theirs.get(key)} instead of {own.get(key)}" for key in differs)
+            shipped = shipped_name(run.init_from)
+            same = "Set the same network and width for both" if shipped is None else _say_network(theirs, presets_dir)
             mistakes.append(
-                f"{name}: expected weights of the same network in init_from {run.init_from}, found {found}. "
-                "Set the same network and width for both, or set init_weights: matching."
+                f"{name}: expected weights of the same network in init_from {shipped or run.init_from}, found {found}. "
+                f"{same}, or set init_weights: matching."
             )
     return mistakes
+
+
+def _say_network(network: Mapping[str, Any], presets_dir: Path) -> str:
+    """Return how to get the network of a shipped model: a preset that has it, `default` if possible, or its keys."""
+    names = sorted((file.stem for file in presets_dir.glob("*.yaml")), key=lambda name: (name != "default", name))
+    for name in names:
+        content = load_preset(name, presets_dir=presets_dir, where=name)
+        if network_settings(ModelPreset.model_validate(content).model_dump(mode="json")) == network:
+            return f"Set preset: {name}, without network and width"
+    keys = ", ".join(f"{key} {value}" for key, value in sorted(network.items()))
+    return f"Set the network and width of the shipped model ({keys})"
 
 
 def _cycles(known: dict[str, Run]) -> list[str]:

@@ -10,11 +10,13 @@ from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.exports.model_file import read_description
 from cellmill.planning.layout import DIAMETER, FIT, dataset_path, run_path, shard_path
+from cellmill.planning.model_cards import card_facts
 from cellmill.planning.plan import Plan
 from cellmill.planning.rescaling import job_rescale, stored_rescale
 from cellmill.planning.results import list_inputs, list_results, list_settings
 from cellmill.planning.runs import MEAN_SUFFIX, Run
 from cellmill.planning.samples import UNLABELLED, Sample
+from cellmill.planning.shipped_models import shipped_name
 from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.provenance import canonical
 
@@ -96,6 +98,7 @@ def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "remarks": _remarks(plan, dataset),
         "files": plan.files.get(dataset, {}),
         "annotations": _judged_section(plan, dataset),
+        "models": plan.models_to_compare(dataset),
     }
 
 
@@ -307,8 +310,9 @@ def _stage_inputs(plan: Plan, dataset: str) -> list[list[Any]]:
     is_fitted = any(run.apply is None for run in plan.runs[dataset])
     inputs = {stage: list(befores) for stage, befores in STAGE_INPUTS.items()}
     if not is_fitted:
-        # Annotations are read where threshold and sizes are chosen; applied models bring theirs along.
-        inputs["postprocess"].remove("rasterize")
+        # Annotations are read where threshold and sizes are chosen; applied models bring theirs along. Exported models
+        # list their images as the check found them.
+        inputs["postprocess"] = [stage for stage in inputs["postprocess"] if stage not in ("rasterize", "check")]
     if plan.diameter_path(dataset) == dataset_path(dataset, DIAMETER):
         inputs["preprocess"].append("rasterize")
     return [[stage, befores] for stage, befores in inputs.items()]
@@ -323,6 +327,8 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
         files |= {"history": path("history.csv"), "summary": path("train.json"), "choices": path("choices.json")}
     elif run.apply is not None:
         files["apply"] = run.apply
+    if (shipped := shipped_name(run.apply or run.init_from)) is not None:
+        files["shipped"] = card_facts(shipped)
     if source is not None:
         files["postprocess"] = run_path(source.dataset, source.name, FIT)
     if plan.config.datasets[run.dataset].report.paper is not None:
@@ -362,9 +368,16 @@ def crate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "title": plan.config.datasets[dataset].report.title or dataset,
         "runs": [run.name for run in plan.runs[dataset]],
         "parameters": list_settings(plan, dataset),
+        "shipped": _shipped_models(plan, dataset),
         **list_inputs(plan, dataset),
         **list_results(plan, dataset),
     }
+
+
+def _shipped_models(plan: Plan, dataset: str) -> dict[str, dict[str, Any]]:
+    """Return what is known of the shipped models that a dataset uses: path of the copy -> facts."""
+    sources = dict.fromkeys(source for run in plan.runs[dataset] for source in (run.apply, run.init_from))
+    return {source: card_facts(name) for source in sources if source and (name := shipped_name(source)) is not None}
 
 
 def _columns(rows: list[Sample], *names: str) -> list[dict[str, Any]]:

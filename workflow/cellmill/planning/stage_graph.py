@@ -11,7 +11,7 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "check": ("simulate",),
     "train": ("preprocess", "rasterize", "check"),
     "predict": ("preprocess", "train"),
-    "postprocess": ("simulate", "preprocess", "rasterize", "train", "predict"),
+    "postprocess": ("simulate", "preprocess", "rasterize", "check", "train", "predict"),
     "export": ("postprocess",),
     "evaluate": ("preprocess", "rasterize", "check", "predict", "postprocess"),
     "report": (

@@ -218,7 +218,8 @@ def describe_model(
     Returns
     -------
     dict
-        name, style, figures, steps and choices (tables or None), training and finishing (facts), run.
+        name, style, figures, steps and choices (tables or None), training and finishing (facts), run; apply ("" unless
+        applied) and shipped (facts of the shipped model that is applied or started from, or None).
     """
     first = runs[0]
     figures = _training_curves(runs)
@@ -253,6 +254,7 @@ def describe_model(
         "run": first.name,
         "runs": len(runs),
         "apply": hide_folders(str(first.apply or "")),
+        "shipped": first.shipped,
         "style": first.style,
         "figures": figures,
         "steps": _tabulate_steps(first),
@@ -307,7 +309,8 @@ def _tabulate_steps(run: Run) -> Table | None:
         Column("change ", True),
     ]
     name = f"steps_{run.model}"
-    whose = f" of {hide_folders(run.apply)}" if run.apply else ""
+    source = run.shipped["name"] if run.shipped else hide_folders(run.apply or "")
+    whose = f" of {source}" if run.apply else ""
     return Table(name, f"Scores on the validation images{whose} after each step, {run.model}", columns, rows)
 
 

@@ -31,6 +31,18 @@ class Origin(TypedDict):
     how: str
 
 
+class Shipped(TypedDict):
+    """Shipped model that a run applies or starts from: its name and, if it has a card, path and facts of the card."""
+
+    name: str
+    card: NotRequired[str]
+    title: NotRequired[str]
+    version: NotRequired[int]
+    data: NotRequired[str]
+    licence: NotRequired[str]
+    cite: NotRequired[str]
+
+
 class RunFiles(TypedDict):
     """A run in the settings of the rule `report`: its names and the paths of its files."""
 
@@ -46,6 +58,7 @@ class RunFiles(TypedDict):
     choices: NotRequired[str | Path]
     postprocess: NotRequired[str | Path]  # missing for an exported model
     apply: NotRequired[str]  # source of an applied model
+    shipped: NotRequired[Shipped]
     made_from: NotRequired[Origin]  # for the comparison with a paper
 
 
@@ -78,6 +91,7 @@ class Run:
     made_from: Origin | None
     averages: str = ""
     choices: Sequence[Mapping[str, Any]] = ()  # choices.json
+    shipped: Shipped | None = None
 
 
 def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
@@ -121,6 +135,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 made_from=run.get("made_from"),
                 averages=_averaged_model(run, models),
                 choices=_read_json(run.get("choices")) or (),
+                shipped=run.get("shipped"),
             )
         )
     return read

@@ -21,8 +21,10 @@ from cellmill.checks.findings import (
     describe_files,
     describe_remarks,
 )
+from cellmill.checks.known_images import find_known_images
 from cellmill.checks.turned_copies import find_turned_copies
 from cellmill.checks.worth import JudgedSettings, explain_errors, judge_annotations
+from cellmill.exports.model_file import read_description
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ def summarize_check(
     remarks: Sequence[str],
     files: Mapping[str, Any],
     annotations: JudgedSettings | None,
+    models: Mapping[str, str],
 ) -> None:
     """Write tables of a dataset's findings, images and annotations, and log a summary to the terminal.
 
@@ -60,6 +63,8 @@ def summarize_check(
         Numbers of files that are read and left out, as in `describe_files`; empty for a simulation.
     annotations : mapping or None
         What the judgement of the annotations depends on; None without annotations, or if they are simulated.
+    models : mapping
+        Exported models that are applied or that trainings start from, path -> name.
 
     Raises
     ------
@@ -72,6 +77,9 @@ def summarize_check(
     findings += compare_annotations(truths, areas_px=areas_px, dataset=dataset)
     findings += find_duplicates(images, dataset=dataset)
     findings += find_turned_copies(images, dataset=dataset)
+    for model_path, model in models.items():
+        digests = read_description(model_path).training_images
+        findings += find_known_images(images, digests, model=model, dataset=dataset)
     if annotations is not None:
         findings += judge_annotations(truths, images=images, annotations=annotations)
     if errors := explain_errors(findings):

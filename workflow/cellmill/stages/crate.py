@@ -47,6 +47,7 @@ def write_crate(
     images: Sequence[str],
     annotations: Sequence[str],
     models: Sequence[str],
+    shipped: Mapping[str, Mapping[str, Any]],
     files: Mapping[str, str],
     shards: Mapping[str, str],
     folders: Mapping[str, str],
@@ -67,6 +68,8 @@ def write_crate(
     images, annotations, models : sequence of paths
         Inputs outside of the crate: files, or folders of OME-Zarr. Absolute paths are written without their common
         folder.
+    shipped : mapping
+        Of the models, those that are shipped with cellmill: path -> name and, from the card, title, version, licence.
     files, shards, folders : mapping
         Outputs, path relative to the root -> meaning: files, folders with a manifest, folders without.
     provenance : mapping
@@ -88,6 +91,7 @@ def write_crate(
         outputs += describe_folder(root, name, meaning)
     kinds = {"image": images, "annotation": annotations, "model": models}
     inputs = [entity for kind, paths in kinds.items() for entity in describe_inputs(kind, paths)]
+    inputs = [entity | describe_shipped(shipped.get(entity["name"])) for entity in inputs]
     inputs += [
         _entity(f"#parameter/{_encode(key)}", "PropertyValue", key, value=value) for key, value in flatten(parameters)
     ]
@@ -158,6 +162,17 @@ def describe_inputs(kind: str, paths: Iterable[str]) -> list[Entity]:
         | (_weigh(Path(path)) if Path(path).is_file() else {})
         for path, name in names.items()
     ]
+
+
+def describe_shipped(facts: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what is known of a shipped model beyond its file; nothing for other inputs."""
+    if facts is None:
+        return {}
+    described = {"name": facts["name"], "description": "Model that is shipped with cellmill"}
+    if "card" in facts:
+        described["description"] += f": {facts['title']}, trained on {facts['data']}. Cite {facts['cite']}"
+        described |= {"version": str(facts["version"]), "license": facts["licence"]}
+    return described
 
 
 def describe_software(versions: Iterable[tuple[str, str]]) -> list[Entity]:

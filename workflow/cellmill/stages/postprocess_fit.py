@@ -3,6 +3,7 @@
 Parameters are fitted on training and validation shards only and stored in postprocess.json.
 """
 
+import csv
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.checks.unlike_training import measure_frame, measure_labels, summarize_images
-from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model
+from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model, read_description
 from cellmill.objects.frames import Frame, cut_frames, draw_frames, list_frames
 from cellmill.objects.instances import PostprocessSettings, keep_objects, segment_image
 from cellmill.objects.tuning import fit_frames
@@ -36,6 +37,8 @@ def fit_postprocess(
     validation_images: Sequence[str | Path],
     validation_labels: Sequence[str | Path],
     validation_probabilities: Sequence[str | Path],
+    checked_path: str | Path,
+    start_paths: Sequence[str | Path],
     postprocess: PostprocessSettings,
     preprocess: Mapping[str, Any],
     predict: Mapping[str, Any],
@@ -60,6 +63,10 @@ def fit_postprocess(
         Shard folders for the boundary classifier; may be empty.
     validation_images, validation_labels, validation_probabilities : sequences of path
         Shard folders for threshold and sizes; may be empty.
+    checked_path : path
+        images.csv of the stage check, with the digest of each raw image.
+    start_paths : sequence of path
+        Exported models from which the training started; their training images are listed in the new export as well.
     postprocess : mapping
         Config section.
     preprocess, predict, input, network : mapping
@@ -101,7 +108,12 @@ def fit_postprocess(
     with atomic_path(output_path) as partial:
         partial.write_text(text, encoding="utf-8")
     description = ModelDescription(
-        network=network, input=input, preprocess=preprocess, predict=predict, postprocess=postprocess
+        network=network,
+        input=input,
+        preprocess=preprocess,
+        predict=predict,
+        postprocess=postprocess,
+        training_images=_list_images([*training, *validation], checked_path=checked_path, start_paths=start_paths),
     )
     export_model(export_path, weights_path=weights_path, postprocess_text=text, description=description)
 
@@ -135,6 +147,15 @@ def _digests(folders: Mapping[str, Sequence[str | Path]]) -> dict[str, dict[str,
         room: {Path(folder).name: file_digest(Path(folder) / MANIFEST) for folder in sorted(map(str, paths))}
         for room, paths in folders.items()
     }
+
+
+def _list_images(frames: Sequence[Frame], *, checked_path: str | Path, start_paths: Sequence[str | Path]) -> list[str]:
+    """List the digests of the raw images of some frames, and of the images of the models that training started from."""
+    names = {frame.sample for frame in frames}
+    with Path(checked_path).open(newline="", encoding="utf-8") as stream:
+        own = {row["sha256"] for row in csv.DictReader(stream) if row["sample"] in names}
+    earlier = {digest for path in start_paths for digest in read_description(path).training_images}
+    return sorted(own | earlier)
 
 
 def _log_choices(fitted: Mapping[str, Any]) -> None:
