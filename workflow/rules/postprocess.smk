@@ -14,7 +14,7 @@ rule postprocess_fit:
     """Choose threshold and sizes on validation shards, train the boundary classifier on training shards."""
     input:
         unpack(fitting_data),
-        weights="results/{dataset}/{run}/weights.pt",
+        weights=learned_by_run,
     output:
         fit="results/{dataset}/{run}/postprocess.json",
         export="results/{dataset}/{run}/model.cellmill",

@@ -10,10 +10,11 @@ from itertools import groupby
 from typing import Any
 
 from cellmill.config.annotations import Annotations
+from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.planning.layout import shard_path
+from cellmill.planning.layout import RECIPE, WEIGHTS, shard_path
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.splits import LEFT_OUT
@@ -221,6 +222,18 @@ class Plan:
         if source is None:
             return str(read_description(str(run.apply)).network["architecture"])
         return str(source.preset["network"]["architecture"])
+
+    def is_classical(self, run: Run) -> bool:
+        """Return whether a run, or the run that it applies, has no network."""
+        return self.architecture(run) == CLASSICAL
+
+    def classical_runs(self) -> list[Run]:
+        """List the runs of all datasets without a network."""
+        return [run for of_dataset in self.runs.values() for run in of_dataset if self.is_classical(run)]
+
+    def learned_file(self, run: Run) -> str:
+        """Return the name of the file with what a run predicts with: weights, or the numbers of a classical run."""
+        return RECIPE if self.is_classical(run) else WEIGHTS
 
     def annotations(self, dataset: str, shard: str) -> Annotations | None:
         """Return the annotation settings of a shard: from the config, or for the files that the simulation writes."""

@@ -9,7 +9,7 @@ import yaml
 from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.exports.model_file import read_description
-from cellmill.planning.layout import FIT, dataset_path, run_path, shard_path
+from cellmill.planning.layout import FIT, RECIPE, dataset_path, run_path, shard_path
 from cellmill.planning.plan import Plan
 from cellmill.planning.results import list_inputs, list_results, list_settings
 from cellmill.planning.runs import MEAN_SUFFIX, Run
@@ -191,13 +191,28 @@ def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = Non
     return {"predict": predict, **seen}
 
 
+def contrast_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {"network": network_settings(plan.run(dataset, run).preset), "seed": plan.config.seed}
+
+
+def contrast_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
+    return {}
+
+
+# Without a network, nothing is predicted in tiles. Each image is thresholded by itself, so that like after a z-score
+# its brightness and contrast make no difference.
+CLASSICAL_SECTIONS = {"predict": {}, "input": {"normalise": "zscore"}}
+
+
 def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    sections = CLASSICAL_SECTIONS if found.is_classical else found.preset
     return {
         "postprocess": _postprocess_section(plan, dataset, run),
         "preprocess": plan.preprocess[dataset],
-        "predict": plan.run(dataset, run).preset["predict"],
-        "input": plan.run(dataset, run).preset["input"],
-        "network": network_settings(plan.run(dataset, run).preset),
+        "predict": sections["predict"],
+        "input": sections["input"],
+        "network": network_settings(found.preset),
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "seed": plan.config.seed,
     }
@@ -288,11 +303,11 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
 
 def _stage_inputs(plan: Plan, dataset: str) -> list[list[Any]]:
     """Return the graph of the stages as pairs, because canonical settings sort the keys of a mapping."""
-    is_fitted = any(run.apply is None for run in plan.runs[dataset])
     inputs = {stage: list(befores) for stage, befores in STAGE_INPUTS.items()}
-    if not is_fitted:
-        # Annotations are read where threshold and sizes are chosen; applied models bring theirs along.
-        inputs["postprocess"].remove("rasterize")
+    if not plan.config.datasets[dataset].is_fitted:
+        # Annotations are read where numbers are chosen; applied models bring theirs along, others are fixed.
+        for stage in ("contrast", "postprocess"):
+            inputs[stage].remove("rasterize")
     return [[stage, befores] for stage, befores in inputs.items()]
 
 
@@ -301,12 +316,14 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
     source = plan.source_of(run)
     files = {"run": run.name, "model": run.model, "seed": run.seed}
     files |= {"objects": path("objects.csv"), "flags": path("flags.csv")}
-    if run.apply is None and not run.members:
+    if run.is_trained:
         files |= {"history": path("history.csv"), "summary": path("train.json")}
     elif run.apply is not None:
         files["apply"] = run.apply
     if source is not None:
         files["postprocess"] = run_path(source.dataset, source.name, FIT)
+    if plan.is_classical(run):
+        files["recipe"] = str(run.apply) if source is None else run_path(source.dataset, source.name, RECIPE)
     if plan.config.datasets[run.dataset].report.paper is not None:
         files["made_from"] = _origin(plan, run)
     for room in ("probabilities", "segmentation"):
@@ -363,6 +380,8 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "rasterize": rasterize_settings,
     "train": train_settings,
     "join_seeds": join_seeds_settings,
+    "contrast_fit": contrast_fit_settings,
+    "contrast": contrast_settings,
     "predict": predict_settings,
     "postprocess_fit": postprocess_fit_settings,
     "postprocess": postprocess_settings,
