@@ -55,7 +55,7 @@ def make_run(name: str, *, model: str, seed: int, made_from: Origin | None) -> R
     """Make a run without files."""
     return Run(
         name=name, model=model, seed=seed, label=model, short_label=model, style="s0", history=[], summary={}, fit={},
-        areas={}, intensities={}, um2_per_px=None, objects_path=Path("objects.csv"), flags_path=Path("flags.csv"),
+        recipe={},        areas={}, intensities={}, um2_per_px=None, objects_path=Path("objects.csv"), flags_path=Path("flags.csv"),
         probabilities={}, segmentation={}, apply=None, made_from=made_from,
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ STAGES = (
     "rasterize",
     "train",
     "predict",
+    "contrast",
     "postprocess",
     "export",
     "evaluate",
@@ -128,9 +129,9 @@ def describe_statement(node):
 WORDS = {"dataset": "demo", "run": "sartorius_unet", "shard": "train-0000"}
 ONCE_A_RUN = (
     "train", "join_seeds", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio", "export_coco",
-    "export_rois", "export_geojson", "export_ctc",
+    "export_rois", "export_geojson", "export_ctc", "contrast_fit",
 )  # fmt: skip
-OF_RUN = (*ONCE_A_RUN, "predict", "postprocess", "evaluate_shard")
+OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "evaluate_shard")
 OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "report", "crate")
 
 
@@ -181,7 +182,9 @@ def test_a_crate_lists_what_the_rules_write(rules):
     written = {re.sub(r"\{(\w+),[^}]*\}", r"{\1}", str(file)) for rule in rules for file in rule.output}
     written = {path for path in written if path.startswith("results/{dataset}/")}
     of_dataset = {path.removeprefix("results/{dataset}/") for path in written if "{shard}" not in path}
-    of_run = {**layout.OF_RUN, **layout.OF_FITTED_RUN, **layout.OF_TRAINED_RUN, **layout.EXPORTED}
+    of_run = {
+        **layout.OF_RUN, **layout.OF_FITTED_RUN, **layout.OF_TRAINED_RUN, **layout.OF_CLASSICAL_RUN, **layout.EXPORTED,
+    }  # fmt: skip
     listed = {
         *layout.OF_DATASET,
         *layout.OF_SIMULATION_LIKE,
@@ -200,8 +203,8 @@ def test_the_rules_write_where_the_layout_says(rules):
     files = {layout.shard_path(kind, **words) for kind in layout.SHARD_FILES}
     of_dataset = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, *layout.OF_RESCALED, layout.CRATE}
     of_run = {
-        *layout.OF_RUN, *layout.OF_FITTED_RUN, *layout.OF_TRAINED_RUN, *layout.MODEL_FILES.values(),
-        *layout.OBJECT_FILES.values(), layout.WEIGHTS,
+        *layout.OF_RUN, *layout.OF_FITTED_RUN, *layout.OF_TRAINED_RUN, *layout.OF_CLASSICAL_RUN,
+        *layout.MODEL_FILES.values(), *layout.OBJECT_FILES.values(), layout.WEIGHTS,
     }  # fmt: skip
     named = {layout.dataset_path("{dataset}", name) for name in of_dataset}
     named |= {layout.run_path("{dataset}", "{run}", name) for name in of_run}
@@ -216,8 +219,9 @@ def test_a_room_lies_beside_its_entries():
 
 
 STAGE_OF_RULE = {
-    "check_shard": "check", "check_dataset": "check", "join_seeds": "train", "evaluate_shard": "evaluate",
-    "postprocess_fit": "postprocess", "postprocess_tables": "postprocess", "measure_objects": "preprocess",
+    "check_shard": "check", "check_dataset": "check", "join_seeds": "train", "contrast_fit": "contrast",
+    "evaluate_shard": "evaluate", "postprocess_fit": "postprocess", "postprocess_tables": "postprocess",
+    "measure_objects": "preprocess",
 }  # fmt: skip
 
 
@@ -226,7 +230,7 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
         "datasets": {
             "cells": {
                 "simulate": {"images": 12, "size": [64, 64]},
-                "models": [{"preset": "sartorius_unet", "seeds": [1, 2], "average_seeds": True}],
+                "models": ["classical", {"preset": "sartorius_unet", "seeds": [1, 2], "average_seeds": True}],
                 "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson"],
             },
             "alike": {

@@ -25,12 +25,14 @@ from cellmill.planning.layout import (
     INDEX,
     MEAN_PATTERN,
     REPORT,
+    RECIPE,
     RUN_PATTERN,
     SHARD_PATTERN,
     TRAINED_PATTERN,
     WEIGHTS,
     check_paths,
     dataset_path,
+    pattern_of_runs,
     run_path,
     shard_path,
     table_paths,
@@ -72,6 +74,10 @@ except ConfigError as error:
     if TERMINAL is not None:
         TERMINAL.mistakes = message
     raise WorkflowError(message) from None
+
+
+# Rules whose outputs have the same paths divide the runs between them.
+CLASSICAL_RUNS = [(run.dataset, run.name) for run in PLAN.classical_runs()]
 
 
 def begin():
@@ -122,8 +128,12 @@ def code_of(stage):
     def code(wildcards):
         also = ()
         if stage in ("train", "predict", "export_onnx", "export_bioimageio"):
-            architecture = PLAN.architecture(PLAN.run(wildcards.dataset, wildcards.run))
-            also = (f"cellmill.models.{architecture}",)
+            run = PLAN.run(wildcards.dataset, wildcards.run)
+            also = (
+                ()
+                if PLAN.is_classical(run)
+                else (f"cellmill.models.{PLAN.architecture(run)}",)
+            )
         if stage in ("check_shard", "rasterize"):
             section = PLAN.annotations(wildcards.dataset, wildcards.shard)
             also = (

@@ -15,7 +15,7 @@ rule postprocess_fit:
     """Choose threshold and sizes on validation shards, train the boundary classifier on training shards."""
     input:
         unpack(fitting_data),
-        weights="results/{dataset}/{run}/weights.pt",
+        weights=learned_by_run,
         # Digests for the export only. Changed images arrive as preprocessed images, changed starts as weights.
         checked=lambda wildcards: ancient(check_paths(wildcards.dataset)[1]),
         starts=lambda wildcards: ancient(

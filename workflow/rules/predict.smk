@@ -1,7 +1,7 @@
 """Stage `predict`: probability maps of every image.
 
 Reads   weights of a run, results/{dataset}/images/{shard}/, and neighbouring frames if the network uses
-        temporal context
+        temporal context; the stage contrast takes its place for a run without a network
 Writes  results/{dataset}/{run}/probabilities/{shard}/    float16, CYX, geometry of the preprocessed image
 """
 
@@ -18,6 +18,8 @@ rule predict:
         "logs/{dataset}/predict/{run}/{shard}.log",
     benchmark:
         "benchmarks/{dataset}/predict/{run}/{shard}.tsv"
+    wildcard_constraints:
+        run=pattern_of_runs(CLASSICAL_RUNS, but=True),
     conda:
         "../../envs/torch.yaml"
     threads: 4

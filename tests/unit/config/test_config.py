@@ -63,7 +63,7 @@ def test_the_default_preset_is_the_sartorius_unet(data):
 
 def test_a_dataset_needs_three_lines(data):
     made = plan({"datasets": {"d": dataset()}})
-    assert [run.name for run in made.runs["d"]] == ["default"]
+    assert [run.name for run in made.runs["d"]] == ["classical", "default"]
     assert {row.split for row in made.samples["d"]} == {"train", "validation", "test"}
 
 
@@ -137,7 +137,7 @@ def test_shares_must_make_a_whole():
 
 
 def test_training_without_annotations_is_refused():
-    [message] = mistakes({"datasets": {"d": {"images": "data/images/{sample}.tif"}}})
+    [message] = mistakes({"datasets": {"d": {"images": "data/images/{sample}.tif", "models": ["default"]}}})
     assert "expected annotations to train default on, found none" in message
 
 

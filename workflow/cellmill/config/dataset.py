@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
 from cellmill.config.annotations import Annotations
+from cellmill.config.classical import CLASSICAL
 from cellmill.config.closed import Closed
 from cellmill.config.patterns import check_pattern
 from cellmill.config.postprocess import Evaluate, Postprocess
@@ -206,9 +207,18 @@ class ModelEntry(Closed):
         return self
 
     @property
+    def trains(self) -> bool:
+        """Whether a network is trained, which needs annotations."""
+        return self.apply is None and self.preset != CLASSICAL
+
+    @property
     def run_name(self) -> str:
         """Folder name of the run, without the suffixes for seed and fold."""
         return self.name or self.preset or ""
+
+
+# Models of a dataset that names none; without annotations, the first
+DEFAULT_MODELS = (CLASSICAL, "default")
 
 
 class Dataset(Closed):
@@ -251,9 +261,10 @@ class Dataset(Closed):
         "If all models are trained models (apply) and no part is set here, all annotated images are test images.",
     )
     models: list[ModelEntry] = Field(
-        default_factory=lambda: [ModelEntry(preset="default")],
+        default_factory=list,
         min_length=1,
-        description="Presets (with overrides) and trained models to run. Default: [default].",
+        description="Presets (with overrides) and trained models to run. Default: [classical, default]; without "
+        "annotations [classical], because nothing can be trained.",
     )
     postprocess: Postprocess = Field(default_factory=Postprocess, description="Conversion of probabilities to objects.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their confidence intervals.")
@@ -266,6 +277,16 @@ class Dataset(Closed):
         "(geojson/{sample}.geojson, for QuPath), ctc (ctc/{sequence}_RES, for sequences; objects are numbered through "
         "time by overlap).",
     )
+
+    @property
+    def is_annotated(self) -> bool:
+        """Whether the images have a ground truth."""
+        return self.annotations is not None or self.simulate is not None
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether the numbers of a model are chosen on images of this dataset."""
+        return self.is_annotated and any(entry.apply is None for entry in self.models)
 
     @model_validator(mode="before")
     @classmethod
@@ -291,6 +312,14 @@ class Dataset(Closed):
         return [check_pattern(pattern) for pattern in patterns]
 
     @model_validator(mode="after")
+    def _name_models(self) -> "Dataset":
+        if "models" not in self.model_fields_set:
+            presets = DEFAULT_MODELS if self.is_annotated else DEFAULT_MODELS[:1]
+            # Not by assignment, which would mark the key as set in the config.
+            object.__setattr__(self, "models", [ModelEntry(preset=preset) for preset in presets])
+        return self
+
+    @model_validator(mode="after")
     def _one_source(self) -> "Dataset":
         if (self.images is None) == (self.simulate is None):
             raise ValueError(
@@ -302,14 +331,13 @@ class Dataset(Closed):
                 "expected no annotations with simulate, which creates its own, found annotations. Remove annotations"
             )
         if self.simulate is None and self.annotations is None:
-            trained = [entry.run_name for entry in self.models if entry.apply is None]
+            trained = [entry.run_name for entry in self.models if entry.trains]
             if trained:
                 raise ValueError(
                     f"expected annotations to train {', '.join(trained)} on, found none. Add annotations, "
-                    "or use only models with apply"
+                    "or use only classical and models with apply"
                 )
-        trains = any(entry.apply is None for entry in self.models)
-        if wrong := self.split.wrong_parts(trains=trains):
+        if wrong := self.split.wrong_parts(trains=self.is_fitted):
             raise ValueError(wrong[0])
         names = [entry.run_name for entry in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cellmill.config.classical import CLASSICAL, Classical
 from cellmill.config.closed import Closed
 from cellmill.declared import modules_that_declare, read_declaration
 
@@ -124,7 +125,7 @@ class Fcrn(Closed):
 
 
 NetworkSection = UNet | StemNet | ClstmText | ClstmCode | UNetIsbi | SegNet | Fcrn
-Network = Annotated[NetworkSection, Field(discriminator="architecture")]
+Network = Annotated[NetworkSection | Classical, Field(discriminator="architecture")]
 
 # Architectures with a hidden state that carries over from frame to frame
 RECURRENT = tuple(name for name, is_recurrent in modules_that_declare("models", "IS_RECURRENT").items() if is_recurrent)
@@ -140,8 +141,13 @@ def stride_px(network: NetworkSection) -> int:
 
 
 def network_settings(preset: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `build_network`, including those derived from other sections of the preset."""
+    """Return the arguments of `build_network`, including those derived from other sections of the preset.
+
+    Without a network, it is the section itself.
+    """
     network, planes = dict(preset["network"]), len(preset["input"]["class_planes"])
+    if network["architecture"] == CLASSICAL:
+        return network
     if "conditioning" in network:
         network["film"] = planes if network.pop("conditioning") == "film" else 0
     in_channels = int(preset["input"]["frames"]) + planes

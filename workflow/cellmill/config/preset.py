@@ -4,6 +4,7 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from cellmill.config.classical import Classical
 from cellmill.config.closed import Closed
 from cellmill.config.consistency import contradictions_of
 from cellmill.config.networks import Network, UNet
@@ -33,6 +34,14 @@ class ModelPreset(Closed):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> "ModelPreset":
+        if isinstance(self.network, Classical):
+            unused = sorted(self.model_fields_set & {"width", "input", "train", "predict"})
+            if unused:
+                raise ValueError(
+                    f"expected only network for a model without a network, found {' and '.join(unused)} as well. "
+                    f"Remove {' and '.join(unused)}, or use another preset"
+                )
+            return self
         if mistakes := contradictions_of(
             network=self.network, input=self.input, train=self.train, predict=self.predict
         ):

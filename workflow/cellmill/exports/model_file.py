@@ -1,7 +1,8 @@
 """Files of a fitted run: postprocess.json, and model.cellmill, the whole run in one file.
 
 model.cellmill is a zip archive of
-    weights.pt         network, input and weights, see `cellmill.models.weights`
+    weights.pt         network, input and weights, see `cellmill.models.weights`; without a network classical.json,
+                       see `cellmill.classical.recipes`
     postprocess.json   fitted postprocessing, see `cellmill.stages.postprocess_fit`
     model.json         settings of the run and digests of its images, see `ModelDescription`
 """
@@ -18,7 +19,7 @@ from typing import Any
 from cellmill.shards import atomic_path
 
 MODEL_SUFFIX = ".cellmill"
-WEIGHTS, FIT, DESCRIPTION = "weights.pt", "postprocess.json", "model.json"
+WEIGHTS, RECIPE, FIT, DESCRIPTION = "weights.pt", "classical.json", "postprocess.json", "model.json"
 # Format versions of model.json and of postprocess.json
 MODEL_FORMAT = 2
 FIT_FORMAT = 2
@@ -151,9 +152,9 @@ def export_model(
     Parameters
     ----------
     path : path
-        Zip archive with weights.pt, postprocess.json and model.json; equal contents give equal bytes.
+        Zip archive with the weights, postprocess.json and model.json; equal contents give equal bytes.
     weights_path : path
-        weights.pt of the run.
+        weights.pt or classical.json of the run.
     postprocess_text : str
         Contents of postprocess.json.
     description : ModelDescription
@@ -166,7 +167,7 @@ def export_model(
     with atomic_path(path) as partial, zipfile.ZipFile(partial, "w") as archive:
         for name, text in texts.items():
             archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), text)
-        entry = zipfile.ZipInfo(WEIGHTS, ZIP_TIME)
+        entry = zipfile.ZipInfo(RECIPE if Path(weights_path).suffix == ".json" else WEIGHTS, ZIP_TIME)
         entry.file_size = Path(weights_path).stat().st_size
         with Path(weights_path).open("rb") as weights, archive.open(entry, "w") as stored:
             shutil.copyfileobj(weights, stored)

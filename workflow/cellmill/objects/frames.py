@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self, TypeVar
 
 import numpy as np
 import tifffile
@@ -23,13 +24,12 @@ WINDOWS_DRAWN = 8
 
 
 @dataclass(frozen=True, kw_only=True)
-class Frame(StoredImage):
-    """Paths of one preprocessed image, its probabilities and, for fitting, its truth.
+class Scene(StoredImage):
+    """Paths of one preprocessed image and, for fitting, of its truth.
 
     With a `window` (rows, columns in px of the fitted image), only that part of the image is read.
     """
 
-    probability_path: Path
     window: tuple[slice, slice] | None = None
 
     @property
@@ -44,14 +44,14 @@ class Frame(StoredImage):
     def box(self) -> tuple[tuple[int, int], tuple[int, int]]:
         """(first row, end), (first column, end) of the raw frame in px of the window; may extend beyond the window."""
         (top, bottom), (left, right) = valid_box(self.geometry)
-        rows, columns = self._extent
+        rows, columns = self.extent
         return (top - rows.start, bottom - rows.start), (left - columns.start, right - columns.start)
 
     def read_image(self) -> np.ndarray:
         """Read the preprocessed image: float32, fitted geometry."""
         image_yx = tifffile.memmap(self.image_path, mode="r")
         self.check_shape(self.image_path, image_yx.shape)
-        return np.array(image_yx[self._extent])
+        return np.array(image_yx[self.extent])
 
     def measure_grey(self) -> tuple[float, float]:
         """Measure the robust range of the whole preprocessed image without its padding."""
@@ -59,28 +59,16 @@ class Frame(StoredImage):
         inside_yx = image_yx[tuple(slice(*ends) for ends in valid_box(self.geometry))]
         return measure_grey(inside_yx, valid_yx=np.broadcast_to(np.True_, inside_yx.shape))
 
-    def read_maps(self) -> np.ndarray:
-        """Read the network output: float32, shape (channels, rows, columns); channel 0 is the foreground."""
-        reader = StoredRows(self.probability_path)
-        self.check_shape(self.probability_path, reader.shape)
-        rows, columns = self._extent
-        return reader.read(rows.start, rows.stop)[:, :, columns].astype(np.float32)
-
-    def read_probability(self) -> np.ndarray:
-        """Read the foreground probability: float32, fitted geometry."""
-        foreground_yx: np.ndarray = self.read_maps()[0]
-        return foreground_yx
-
     def read_truth(self) -> np.ndarray:
         """Read the true labels in fitted geometry, 65535 where unknown or padded."""
         assert self.labels_path is not None
-        rows, columns = self._extent
+        rows, columns = self.extent
         read = StoredRows(self.labels_path).__getitem__
         return np.ascontiguousarray(fit_label_rows(read, self.geometry, rows)[:, columns])
 
     def find_valid(self) -> np.ndarray:
         """Mark the pixels inside the raw frame: False where it was padded; fitted geometry."""
-        rows, columns = self._extent
+        rows, columns = self.extent
         valid_yx = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
         valid_yx[tuple(slice(max(0, low), max(0, high)) for low, high in self.box)] = True
         return valid_yx
@@ -93,13 +81,36 @@ class Frame(StoredImage):
                 f"{' x '.join(map(str, shape))}. Run snakemake again with --forcerun preprocess predict."
             )
 
-    def at(self, window: Window) -> "Frame":
+    def at(self, window: Window) -> Self:
         """Return the part of the image inside a window."""
         return replace(self, window=(window.rows, window.columns))
 
     @property
-    def _extent(self) -> tuple[slice, slice]:
+    def extent(self) -> tuple[slice, slice]:
+        """Rows and columns of the window, or of the whole image."""
         return self.window or (slice(0, self.geometry.rows), slice(0, self.geometry.columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame(Scene):
+    """A scene with the path of its probabilities."""
+
+    probability_path: Path
+
+    def read_maps(self) -> np.ndarray:
+        """Read the network output: float32, shape (channels, rows, columns); channel 0 is the foreground."""
+        reader = StoredRows(self.probability_path)
+        self.check_shape(self.probability_path, reader.shape)
+        rows, columns = self.extent
+        return reader.read(rows.start, rows.stop)[:, :, columns].astype(np.float32)
+
+    def read_probability(self) -> np.ndarray:
+        """Read the foreground probability: float32, fitted geometry."""
+        foreground_yx: np.ndarray = self.read_maps()[0]
+        return foreground_yx
+
+
+AnyScene = TypeVar("AnyScene", bound=Scene)
 
 
 def match_samples(folders: Mapping[str, str | Path]) -> list[str]:
@@ -153,24 +164,39 @@ def list_frames(images: str | Path, probabilities: str | Path, *, labels: str | 
     ]
 
 
-def draw_frames(frames: Sequence[Frame], *, count: int, seed: int) -> list[Frame]:
+def list_scenes(images: str | Path, *, labels: str | Path) -> list[Scene]:
+    """List the images of one shard without probabilities, sorted by sample; see `match_samples` for the errors."""
+    samples = match_samples({"images": images, "labels": labels})
+    geometries = read_geometry(Path(images) / "geometry.csv")
+    return [
+        Scene(
+            sample=sample,
+            image_path=Path(images) / f"{sample}.tif",
+            labels_path=Path(labels) / f"{sample}.tif",
+            geometry=geometries[sample],
+        )
+        for sample in samples
+    ]
+
+
+def draw_frames(frames: Sequence[AnyScene], *, count: int, seed: int) -> list[AnyScene]:
     """Draw images by a hash of their names, so that adding an image replaces at most one."""
     return sorted(frames, key=lambda frame: stable_hash(f"{seed}/{frame.name}", purpose="postprocess"))[:count]
 
 
-def cut_frames(frames: Sequence[Frame], *, seed: int) -> Iterator[Frame]:
+def cut_frames(frames: Sequence[AnyScene], *, seed: int) -> Iterator[AnyScene]:
     """Select the images for fitting, with windows in place of images that are too large for memory.
 
     Parameters
     ----------
-    frames : sequence of Frame
+    frames : sequence of Scene or of Frame
         Images with their truth.
     seed : int
         Seed for drawing the windows.
 
     Yields
     ------
-    Frame
+    Scene or Frame
         Images up to 3072 x 3072 px unchanged. For a larger image, non-overlapping windows with known truth: up to eight
         drawn by a hash of their position, and another with an object if these contain none.
     """

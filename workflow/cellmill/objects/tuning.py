@@ -20,7 +20,7 @@ from cellmill.metrics.pixel import (
     sweep_counts,
 )
 from cellmill.objects.boundary import boundary_features, find_boundary, fit_classifier, held_out_accuracy
-from cellmill.objects.frames import Frame, cut_frames, draw_frames
+from cellmill.objects.frames import Frame, Scene, cut_frames, draw_frames
 from cellmill.objects.instances import (
     LANDSCAPE_CHANNELS,
     BoundarySettings,
@@ -385,7 +385,7 @@ def score_steps(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> list[d
     ]
 
 
-def list_areas(frames: Iterable[Frame]) -> dict[str, np.ndarray]:
+def list_areas(frames: Iterable[Scene]) -> dict[str, np.ndarray]:
     """List the areas of the true objects of each image, in px of the fitted geometry; windows of an image together."""
     areas: dict[str, np.ndarray] = {}
     for frame in frames:

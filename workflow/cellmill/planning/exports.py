@@ -9,13 +9,13 @@ from cellmill.planning.runs import Run
 
 
 def exported_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str]:
-    """List the exports besides model.cellmill: models of trained runs (not of seed averages), objects of all runs."""
+    """List the exports besides model.cellmill: networks of trained runs (not of seed averages), objects of all runs."""
     return [
         run_path(dataset, run.name, (MODEL_FILES | OBJECT_FILES)[kind])
         for dataset, of_dataset in runs.items()
         for run in of_dataset
         for kind in dict.fromkeys(config.datasets[dataset].export)
-        if kind in OBJECT_FILES or (run.apply is None and not run.members)
+        if kind in OBJECT_FILES or run.is_trained
     ]
 
 
@@ -26,10 +26,11 @@ def wrong_exports(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str
         where = f"datasets.{dataset}.export"
         if not set(MODEL_FILES) & set(section.export):
             continue
-        trained = {run.model: run for run in runs[dataset] if run.apply is None and run.preset and not run.members}
-        if all(run.apply is not None for run in runs[dataset]):
+        trained = {run.model: run for run in runs[dataset] if run.is_trained and run.preset}
+        if all(run.apply is not None or run.is_classical for run in runs[dataset]):
+            found = "models without a network" if any(run.is_classical for run in runs[dataset]) else "applied models"
             mistakes.append(
-                f"{where}: expected a model that this dataset trains, found only applied models. Move export to the "
+                f"{where}: expected a model that this dataset trains, found only {found}. Move export to the "
                 "dataset that trains the model."
             )
         for model, run in trained.items() if "bioimageio" in section.export else ():

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellmill.planning.layout import ROOMS, SAMPLES, WEIGHTS, dataset_path, run_path, shard_path
+from cellmill.planning.layout import ROOMS, SAMPLES, dataset_path, run_path, shard_path
 from cellmill.planning.plan import Plan
 from cellmill.shards import MANIFEST, SIZES, VERSIONS, file_digest, file_sizes, read_manifest, seal_path, seal_text
 
-# The stage that writes each room
+# The stage that writes each room; without a network, `contrast` writes the probabilities
 STAGE_OF = {
     "raw": "simulate",
     "images": "preprocess",
@@ -28,14 +28,15 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Incomplete:
-    """A shard folder that has to be made again: its path, its room, and what was found."""
+    """A shard folder that has to be made again: its path, its room, what was found, and the stage that makes it."""
 
     folder: str
     room: str
     finding: str
+    stage: str
 
     def __str__(self) -> str:
-        return f"{self.folder}: {self.finding}. {STAGE_OF[self.room]} makes this folder again."
+        return f"{self.folder}: {self.finding}. {self.stage} makes this folder again."
 
 
 def find_incomplete(plan: Plan, *, root: str | Path = ".", contents: bool | None = None) -> list[list[Incomplete]]:
@@ -68,7 +69,9 @@ def find_incomplete(plan: Plan, *, root: str | Path = ".", contents: bool | None
                 finding = "the folder is gone"
             if finding:
                 level = next(number for number, rooms in enumerate(LEVELS) if room in rooms)
-                found[level].append(Incomplete(path, room, finding))
+                is_classical = room == "probabilities" and plan.is_classical(plan.run(dataset, run))
+                stage = "contrast" if is_classical else STAGE_OF[room]
+                found[level].append(Incomplete(path, room, finding, stage))
     return found
 
 
@@ -153,7 +156,7 @@ def _was_used(plan: Plan, dataset: str, room: str, *, run: str, shard: str, root
             continue
         paths += [shard_path(kind, dataset=dataset, run=user.name, shard=shard) for kind in followers[room]]
         if room in ("images", "labels") and part in (*user.parts["train"], *user.parts["validation"]):
-            paths.append(run_path(dataset, user.name, WEIGHTS))
+            paths.append(run_path(dataset, user.name, plan.learned_file(user)))
         if room == "segmentation":
             paths.append(run_path(dataset, user.name, "objects.csv"))
     return any((root / path).exists() for path in paths)

@@ -4,6 +4,9 @@ The rules state their outputs as patterns, for the reader; a test compares these
 modules, the inputs of the rules and the Snakefile take the paths from here.
 """
 
+import re
+from collections.abc import Iterable
+
 from cellmill.config.dataset import NAME_PATTERN
 
 # Wildcards of the rules
@@ -35,7 +38,7 @@ CHECKED = ("summary", "images", "annotations")
 
 # Files of a dataset and of its runs, with what they contain
 REPORT, SAMPLES, CRATE = "report.html", "samples.csv", "ro-crate-metadata.json"
-WEIGHTS, FIT = "weights.pt", "postprocess.json"
+WEIGHTS, RECIPE, FIT = "weights.pt", "classical.json", "postprocess.json"
 OF_DATASET = {
     "report.html": "Report: scores, figures and examples",
     "metrics.csv": "Every score with its confidence interval, one row per value",
@@ -59,13 +62,16 @@ OF_RUN = {
     "flags.csv": "Images that differ from the model's training images",
 }
 OF_FITTED_RUN = {
-    "model.cellmill": "Trained model with preprocessing, postprocessing and threshold",
+    "model.cellmill": "Model with preprocessing, postprocessing and threshold",
     "postprocess.json": "Threshold, sizes and boundary classifier",
 }
 OF_TRAINED_RUN = {
     "history.csv": "Losses of the training, one row per epoch",
     "train.json": "Summary of the training",
     "choices.json": "Settings that the training images decided, and why",
+}
+OF_CLASSICAL_RUN = {
+    "classical.json": "Smoothing, threshold and polarity of a run without a network",
 }
 EXPORTED = {
     "model.onnx": "Trained network as ONNX",
@@ -82,6 +88,21 @@ OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "g
 _ALL = {**ROOMS, **SHARD_FILES}
 # Folders of a dataset that are no runs
 RESERVED_NAMES = frozenset(kind for kind, pattern in _ALL.items() if "{run}" not in pattern)
+
+
+def pattern_of_runs(runs: Iterable[tuple[str, str]], *, but: bool = False) -> str:
+    """Return the pattern of the wildcard `run` that fits some runs, each in the folder of its dataset only.
+
+    Parameters
+    ----------
+    runs : iterable of (str, str)
+        Dataset and run.
+    but : bool
+        Fit all other runs instead.
+    """
+    ways = [f"(?<={RESULTS}/{re.escape(dataset)}/){re.escape(run)}" for dataset, run in runs]
+    chosen = f"(?:{'|'.join(ways)})" if ways else "(?!)"
+    return f"(?!{chosen}/){RUN_PATTERN}" if but else chosen
 
 
 def shard_path(kind: str, *, dataset: str, shard: str, run: str = "") -> str:

@@ -14,7 +14,7 @@ from cellmill.planning.exports import wrong_exports
 from cellmill.planning.layout import SAMPLES, dataset_path
 from cellmill.planning.model_cards import wrong_cards
 from cellmill.planning.plan import Plan
-from cellmill.planning.refusals import contradictions, likes_of_folds
+from cellmill.planning.refusals import contradictions, likes_of_folds, models_left_out
 from cellmill.planning.rescaling import remarks_on_rescales, wrong_rescales
 from cellmill.planning.runs import resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
@@ -78,7 +78,7 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         mistakes += contradictions(plan)
     if mistakes:
         raise ConfigError(mistakes)
-    remarks += likes_of_folds(plan)
+    remarks += [*likes_of_folds(plan), *models_left_out(plan)]
     return plan
 
 

@@ -10,12 +10,13 @@ from itertools import groupby
 from typing import Any
 
 from cellmill.config.annotations import Annotations
+from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.planning.layout import DIAMETER, dataset_path, shard_path
-from cellmill.planning.rescaling import training_parts
+from cellmill.planning.layout import DIAMETER, RECIPE, WEIGHTS, dataset_path, shard_path
 from cellmill.planning.model_paths import MODEL_FILE, path_to_read
+from cellmill.planning.rescaling import training_parts
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.shipped_models import shipped_name
@@ -261,6 +262,18 @@ class Plan:
         if source is None:
             return str(read_description(str(run.apply)).network["architecture"])
         return str(source.preset["network"]["architecture"])
+
+    def is_classical(self, run: Run) -> bool:
+        """Return whether a run, or the run that it applies, has no network."""
+        return self.architecture(run) == CLASSICAL
+
+    def classical_runs(self) -> list[Run]:
+        """List the runs of all datasets without a network."""
+        return [run for of_dataset in self.runs.values() for run in of_dataset if self.is_classical(run)]
+
+    def learned_file(self, run: Run) -> str:
+        """Return the name of the file with what a run predicts with: weights, or the numbers of a classical run."""
+        return RECIPE if self.is_classical(run) else WEIGHTS
 
     def annotations(self, dataset: str, shard: str) -> Annotations | None:
         """Return the annotation settings of a shard: from the config, or for the files that the simulation writes."""

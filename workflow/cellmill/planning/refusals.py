@@ -44,6 +44,9 @@ def _unfit_models(plan: Plan) -> list[str]:
         for index, entry in enumerate(section.models):
             where = f"datasets.{dataset}.models[{index}]"
             runs = [run for run in plan.runs[dataset] if run.model == entry.run_name]
+            if plan.is_classical(runs[0]):
+                mistakes += _without_maps(plan, dataset, runs[0]) if runs[0].preset else []
+                continue
             mistakes += _without_sequences(plan, dataset, runs[0], where=where)
             if runs[0].apply is None and runs[0].preset:
                 mistakes += _without_classes(plan, dataset, runs, where=where)
@@ -182,6 +185,16 @@ def likes_of_folds(plan: Plan) -> list[str]:
         "pixels or outlines"
         for dataset in plan.samples
         if (like := plan.like_of(dataset)) is not None and plan.config.datasets[like].split.folds
+    ]
+
+
+def models_left_out(plan: Plan) -> list[str]:
+    """Return remarks on datasets that name no models and have nothing to train one on."""
+    return [
+        f"datasets.{dataset}.models: there are no annotations, so only classical runs, with fixed values. To use a "
+        "trained model, set apply"
+        for dataset, section in plan.config.datasets.items()
+        if not section.is_annotated and "models" not in section.model_fields_set
     ]
 
 

@@ -9,6 +9,7 @@ from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
     EXPORTED,
     FIT,
+    OF_CLASSICAL_RUN,
     OF_DATASET,
     OF_FITTED_RUN,
     OF_RESCALED,
@@ -53,7 +54,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
     shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
     for run in plan.runs[dataset]:
         of_run = OF_RUN | (OF_FITTED_RUN if run.apply is None else {})
-        of_run |= OF_TRAINED_RUN if run.apply is None and not run.members else {}
+        of_run |= OF_TRAINED_RUN if run.is_trained else OF_CLASSICAL_RUN if run.is_classical else {}
         files |= {f"{run.name}/{name}": meaning for name, meaning in of_run.items()}
         shards |= {folder("segmentation", shard, run.name): SEGMENTATION for shard in plan.shards(dataset)}
     exports = [PurePath(path) for path in exported_files(plan.config, plan.runs)]
@@ -94,14 +95,14 @@ def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
     return {
         "images": _once(row.image for row in rows),
         "annotations": _once([*annotations, *(path for path in tables if path is not None)]),
-        "models": _once(path for run in plan.runs[dataset] for path in _foreign_models(run)),
+        "models": _once(path for run in plan.runs[dataset] for path in _foreign_models(plan, run)),
     }
 
 
-def _foreign_models(run: Run) -> list[str]:
+def _foreign_models(plan: Plan, run: Run) -> list[str]:
     """List the model files that a run takes from outside its dataset: exports, and files of other datasets' runs."""
     found = []
-    for source, names in ((run.apply, (WEIGHTS, FIT)), (run.init_from, (WEIGHTS,))):
+    for source, names in ((run.apply, (plan.learned_file(run), FIT)), (run.init_from, (WEIGHTS,))):
         if source is not None and source.endswith(MODEL_SUFFIX):
             found.append(source)
         elif source is not None and not source.startswith(f"{run.dataset}/"):

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, key_path, nearest
 from cellmill.config.merging import merge
@@ -49,6 +50,16 @@ class Run:
     init_from: str | None = None
     init_weights: str = "all"
     members: tuple[str, ...] = ()
+
+    @property
+    def is_classical(self) -> bool:
+        """Whether the run has no network and is no applied model."""
+        return self.apply is None and self.preset.get("network", {}).get("architecture") == CLASSICAL
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the run trains a network of its own."""
+        return self.apply is None and not self.members and not self.is_classical
 
 
 class PresetError(ValueError):
@@ -130,7 +141,7 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
             preset: dict[str, Any] = {}
             if entry.preset is not None:
                 preset, wrong = resolve_preset(entry, presets_dir=presets_dir, where=where)
-                mistakes += wrong
+                mistakes += wrong or _unused_by_classical(entry, preset, where=where)
             runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed)
     known = {f"{dataset}/{run.name}" for dataset, of_dataset in runs.items() for run in of_dataset}
     runs = {dataset: [_with_sources(run, known) for run in of_dataset] for dataset, of_dataset in runs.items()}
@@ -142,6 +153,18 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
 def known_runs(runs: Mapping[str, Sequence[Run]]) -> dict[str, Run]:
     """Return the runs of all datasets as dataset/run -> run."""
     return {f"{dataset}/{run.name}": run for dataset, of_dataset in runs.items() for run in of_dataset}
+
+
+def _unused_by_classical(entry: ModelEntry, preset: Mapping[str, Any], *, where: tuple[str | int, ...]) -> list[str]:
+    """List the keys of a model without a network that only a training would use."""
+    if preset["network"]["architecture"] != CLASSICAL:
+        return []
+    return [
+        f"{key_path(where)}.{key}: expected no {key} for {entry.run_name}, which has no network to train, found "
+        f"{getattr(entry, key)}. Remove {key}, or use another preset."
+        for key in ("seeds", "init_from")
+        if getattr(entry, key) is not None
+    ]
 
 
 def _with_sources(run: Run, known: set[str]) -> Run:
@@ -233,6 +256,14 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]], *, presets_dir
                         f"{where}: expected a run without .fold, found {reference}, which was trained on images that "
                         "other folds are tested on. Remove .fold, so that each fold starts from its own run."
                     )
+                elif key == "init_from" and any(
+                    run.model == entry.run_name and run.init_from in known and known[run.init_from].is_classical
+                    for run in runs[dataset_name]
+                ):
+                    mistakes.append(
+                        f"{where}: expected a trained run, found {reference}, which has no network and so no weights. "
+                        "Use the run of another model."
+                    )
                 elif key == "init_from" and all(
                     run.init_from in known for run in runs[dataset_name] if run.model == entry.run_name
                 ):
@@ -261,6 +292,8 @@ def _unlike_networks(known: dict[str, Run], *, presets_dir: Path) -> list[str]:
             continue
         own = network_settings(run.preset)
         if run.init_from in known:
+            if known[run.init_from].is_classical:
+                continue  # already reported
             source = known[run.init_from].preset
             theirs = network_settings(source) if source else own
         else:

@@ -132,10 +132,12 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
     strata_key = dataset.split.stratify
     strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
     groups = values_of(dataset.split.group_by, "split.group_by")
-    trains = any(entry.apply is None for entry in dataset.models)
+    trains = any(entry.trains for entry in dataset.models)
+    # With fewer images, a model without a network uses fixed numbers.
+    is_fitted = dataset.is_fitted and (trains or len(labelled) >= len(PARTS))
     split = dataset.split.model_dump(mode="json")
     is_table = dataset.split.table is not None
-    if not trains and not is_table and (not dataset.split.is_chosen or len(labelled) < len(PARTS)):
+    if not is_fitted and not is_table and (not dataset.split.is_chosen or len(labelled) < len(PARTS)):
         samples = all_test(samples, labelled=labelled, groups=groups)
     else:
         samples, said = split_samples(
@@ -145,7 +147,7 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
             groups=groups,
             strata=strata,
             where=f"{where}.split",
-            needs=PARTS if trains else (),
+            needs=PARTS if trains or (is_fitted and not is_table) else (),
         )
         remarks += said
     samples = shard_samples(samples, images_per_job=images_per_job)

@@ -27,7 +27,7 @@ def keep_seen_images(config: Config, runs: Mapping[str, list[Run]], samples: dic
     remarks = []
     for dataset, section in config.datasets.items():
         applied = [run.apply for run in runs.get(dataset, ()) if run.apply is not None]
-        if dataset not in samples or section.split.is_chosen or any(entry.apply is None for entry in section.models):
+        if dataset not in samples or section.split.is_chosen or section.is_fitted:
             continue
         parts: dict[str, str] = {}
         for reference in applied:

@@ -9,7 +9,7 @@ import yaml
 from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.exports.model_file import read_description
-from cellmill.planning.layout import DIAMETER, FIT, dataset_path, run_path, shard_path
+from cellmill.planning.layout import DIAMETER, FIT, RECIPE, dataset_path, run_path, shard_path
 from cellmill.planning.model_cards import card_facts
 from cellmill.planning.plan import Plan
 from cellmill.planning.rescaling import job_rescale, stored_rescale
@@ -207,16 +207,31 @@ def predict_settings(plan: Plan, dataset: str, run: str, shard: str | None = Non
     return {"predict": predict, "pixel_size_um": _scale_of_pixels(plan, dataset, found), **seen}
 
 
+def contrast_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {"network": network_settings(plan.run(dataset, run).preset), "seed": plan.config.seed}
+
+
+def contrast_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
+    return {}
+
+
+# Without a network, nothing is predicted in tiles. Each image is thresholded by itself, so that like after a z-score
+# its brightness and contrast make no difference.
+CLASSICAL_SECTIONS = {"predict": {}, "input": {"normalise": "zscore"}}
+
+
 def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    sections = CLASSICAL_SECTIONS if found.is_classical else found.preset
     return {
         "postprocess": _postprocess_section(plan, dataset, run),
         "preprocess": {
             **plan.preprocess[dataset],
             "rescale": stored_rescale(plan.preprocess[dataset].get("rescale")),
         },
-        "predict": plan.run(dataset, run).preset["predict"],
-        "input": plan.run(dataset, run).preset["input"],
-        "network": network_settings(plan.run(dataset, run).preset),
+        "predict": sections["predict"],
+        "input": sections["input"],
+        "network": network_settings(found.preset),
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "seed": plan.config.seed,
     }
@@ -307,11 +322,11 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
 
 def _stage_inputs(plan: Plan, dataset: str) -> list[list[Any]]:
     """Return the graph of the stages as pairs, because canonical settings sort the keys of a mapping."""
-    is_fitted = any(run.apply is None for run in plan.runs[dataset])
     inputs = {stage: list(befores) for stage, befores in STAGE_INPUTS.items()}
-    if not is_fitted:
-        # Annotations are read where threshold and sizes are chosen; applied models bring theirs along. Exported models
-        # list their images as the check found them.
+    if not plan.config.datasets[dataset].is_fitted:
+        # Annotations are read where numbers are chosen; applied models bring theirs along, others are fixed. Exported
+        # models list their images as the check found them.
+        inputs["contrast"].remove("rasterize")
         inputs["postprocess"] = [stage for stage in inputs["postprocess"] if stage not in ("rasterize", "check")]
     if plan.diameter_path(dataset) == dataset_path(dataset, DIAMETER):
         inputs["preprocess"].append("rasterize")
@@ -323,7 +338,7 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
     source = plan.source_of(run)
     files = {"run": run.name, "model": run.model, "seed": run.seed}
     files |= {"objects": path("objects.csv"), "flags": path("flags.csv")}
-    if run.apply is None and not run.members:
+    if run.is_trained:
         files |= {"history": path("history.csv"), "summary": path("train.json"), "choices": path("choices.json")}
     elif run.apply is not None:
         files["apply"] = run.apply
@@ -331,6 +346,8 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
         files["shipped"] = card_facts(shipped)
     if source is not None:
         files["postprocess"] = run_path(source.dataset, source.name, FIT)
+    if plan.is_classical(run):
+        files["recipe"] = str(run.apply) if source is None else run_path(source.dataset, source.name, RECIPE)
     if plan.config.datasets[run.dataset].report.paper is not None:
         files["made_from"] = _origin(plan, run)
     for room in ("probabilities", "segmentation"):
@@ -395,6 +412,8 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "rasterize": rasterize_settings,
     "train": train_settings,
     "join_seeds": join_seeds_settings,
+    "contrast_fit": contrast_fit_settings,
+    "contrast": contrast_settings,
     "predict": predict_settings,
     "postprocess_fit": postprocess_fit_settings,
     "postprocess": postprocess_settings,

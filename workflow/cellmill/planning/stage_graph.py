@@ -11,10 +11,11 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "check": ("simulate",),
     "train": ("preprocess", "rasterize", "check"),
     "predict": ("preprocess", "train"),
-    "postprocess": ("simulate", "preprocess", "rasterize", "check", "train", "predict"),
+    "contrast": ("preprocess", "rasterize", "check"),
+    "postprocess": ("simulate", "preprocess", "rasterize", "check", "train", "predict", "contrast"),
     "export": ("postprocess",),
-    "evaluate": ("preprocess", "rasterize", "check", "predict", "postprocess"),
+    "evaluate": ("preprocess", "rasterize", "check", "predict", "contrast", "postprocess"),
     "report": (
-        "match", "check", "preprocess", "rasterize", "train", "predict", "postprocess", "evaluate",
+        "match", "check", "preprocess", "rasterize", "train", "predict", "contrast", "postprocess", "evaluate",
     ),
 }  # fmt: skip

@@ -149,7 +149,8 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
     for run, budget_s in zip(runs, budgets, strict=True):
         summary = run.summary
         seconds = summary.get("seconds")
-        trained = word("not trained here" if not summary else say_device(summary))
+        untrained = "no training" if run.is_floor else "not trained here"
+        trained = word(say_device(summary) if summary else untrained)
         rows.append(
             [
                 word(run.name, style=run.style),
@@ -260,7 +261,7 @@ def describe_model(
         "steps": _tabulate_steps(first),
         "choices": _tabulate_choices(first),
         "training": _training_facts(first.summary),
-        "finishing": describe_fit(first.fit),
+        "finishing": [*describe_recipe(first.recipe), *describe_fit(first.fit)],
     }
 
 
@@ -415,6 +416,7 @@ FIT_FACTS = {
         ("instances", "median_area_px", "median annotated object area", "px"),
     ),
 }
+POLARITY_WORDS = {"bright": "bright", "dark": "dark", "image": "the rarer side of the threshold, in each image"}
 FIT_WORDS = {
     "svm": "SVM, cubic kernel",
     "bayes": "Gaussian Bayes",
@@ -453,6 +455,25 @@ def describe_fit(fit: Mapping[str, Any]) -> list[dict[str, Any]]:
             reason = hide_folders(str((fit.get(wanted[-1][0]) or {}).get("reason") or ""))
             groups.append({"title": title, "reason": reason[:1].upper() + reason[1:], "facts": facts})
     return groups
+
+
+def describe_recipe(contents: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Describe the numbers of a run without a network, as `describe_fit`; empty for a run with one."""
+    if not contents:
+        return []
+    recipe, reason = contents["recipe"], hide_folders(str(contents["reason"]))
+    window = recipe["window_px"]
+    facts = [
+        ("smoothing, standard deviation", f"{say_value(recipe['sigma_px'])} px"),
+        (
+            "threshold",
+            "Otsu, one for the image" if window is None else f"Otsu, after subtraction of the mean of {window} px",
+        ),
+        ("objects", POLARITY_WORDS[recipe["polarity"]]),
+    ]
+    tried = contents["searched"]
+    facts += [("tried combinations", say_value(len(tried)))] if tried else []
+    return [{"title": "Image", "reason": reason[:1].upper() + reason[1:], "facts": facts}]
 
 
 def fitted_threshold(fit: Mapping[str, Any]) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from cellmill.classical.recipes import read_contents
 from cellmill.exports.model_file import read_fit
 from cellmill.images.stored import IGNORE_LABEL, StoredRows
 from cellmill.reports.colours import style_of_model
@@ -57,6 +58,7 @@ class RunFiles(TypedDict):
     summary: NotRequired[str | Path]
     choices: NotRequired[str | Path]
     postprocess: NotRequired[str | Path]  # missing for an exported model
+    recipe: NotRequired[str | Path]  # classical.json of a run without a network, or the exported model with it
     apply: NotRequired[str]  # source of an applied model
     shipped: NotRequired[Shipped]
     made_from: NotRequired[Origin]  # for the comparison with a paper
@@ -80,6 +82,7 @@ class Run:
     history: Sequence[Mapping[str, float | None]]  # rows of history.csv, None where a field is empty
     summary: Mapping[str, Any]  # train.json
     fit: Mapping[str, Any]  # postprocess.json
+    recipe: Mapping[str, Any]  # classical.json; empty for a run with a network
     areas: Mapping[str, np.ndarray]  # sample -> areas of its objects, px
     intensities: Mapping[str, np.ndarray]  # sample -> mean raw intensities of its objects
     um2_per_px: float | None
@@ -92,6 +95,11 @@ class Run:
     averages: str = ""
     choices: Sequence[Mapping[str, Any]] = ()  # choices.json
     shipped: Shipped | None = None
+
+    @property
+    def is_floor(self) -> bool:
+        """Whether the run has no network, so that trained models have to be better."""
+        return bool(self.recipe)
 
 
 def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
@@ -124,6 +132,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 history=_read_history(run.get("history")),
                 summary=_read_json(run.get("summary")),
                 fit=_read_fit(run),
+                recipe=read_contents(run["recipe"]) if "recipe" in run else {},
                 areas=areas,
                 intensities=intensities,
                 um2_per_px=um2_per_px,

@@ -15,17 +15,24 @@ from cellmill.reports.wording import Cell, Column, Table, count, say_duration, s
 
 # Stage -> stages whose outputs it reads, in the order of the chain
 StageInputs = Mapping[str, Sequence[str]]
+# Stages that map images to probabilities, with and without a network
+PREDICTING = ("predict", "contrast")
+FIT_JOB = "fit"
 BOX, PITCH = (100, 49), (120, 75)
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job: its stage, the run it was for ("" for none), wall time in s and peak memory in MB (None: unknown)."""
+    """One job: its stage, the run it was for ("" for none), wall time in s and peak memory in MB (None: unknown).
+
+    `name` is its shard, or "fit" if it chose the numbers of the run.
+    """
 
     stage: str
     run: str
     seconds: float
     memory_mb: float | None
+    name: str = ""
 
 
 def read_jobs(folder: str | Path | None) -> list[Job]:
@@ -54,7 +61,7 @@ def read_jobs(folder: str | Path | None) -> list[Job]:
             continue
         known = memory.replace(".", "", 1).isdigit()
         run = inside[0].removesuffix(".tsv") if len(inside) > 1 or stage == "train" else ""
-        jobs.append(Job(stage, run, seconds, float(memory) if known else None))
+        jobs.append(Job(stage, run, seconds, float(memory) if known else None, path.stem))
     return jobs
 
 
@@ -180,8 +187,11 @@ def place_stages(inputs: StageInputs) -> tuple[dict[str, tuple[float, int]], tup
 
 
 def say_speed(jobs: Sequence[Job], *, run: str, megapixels: float) -> Cell:
-    """Compute the megapixels per second of a run's prediction jobs, including the start of the processes."""
-    seconds = sum(job.seconds for job in jobs if (job.stage, job.run) == ("predict", run))
+    """Compute the megapixels per second of a run's prediction jobs, including the start of the processes.
+
+    Without a network, the job that chooses its numbers is left out, as a training is.
+    """
+    seconds = sum(job.seconds for job in jobs if job.stage in PREDICTING and job.run == run and job.name != FIT_JOB)
     if not seconds or not megapixels:
         return Cell("–", None)
     return Cell(f"{megapixels / seconds:.3g}", megapixels / seconds)

@@ -58,7 +58,7 @@ def fit_postprocess(
     export_path : path
         model.cellmill: weights, postprocess.json and the settings of the run.
     weights_path : path
-        weights.pt of the run.
+        weights.pt of the run, or classical.json.
     train_images, train_labels, train_probabilities : sequences of path
         Shard folders for the boundary classifier; may be empty.
     validation_images, validation_labels, validation_probabilities : sequences of path

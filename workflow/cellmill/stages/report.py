@@ -18,6 +18,7 @@ from cellmill.metrics.glossary import GLOSSARY
 from cellmill.preprocessing.geometry import read_geometry
 from cellmill.preprocessing.stationary import describe_resting
 from cellmill.reports import chapters, comparison, data, figures, likeness, papers, results, runtime, seeds, wording
+from cellmill.reports.floor import find_floor
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.reports.headline import write_headline
 from cellmill.reports.published import load_paper
@@ -214,6 +215,7 @@ def _verdict(
             n_models=len({run.model for run in runs}),
             thresholds=known,
             averages=own[0].averages if own else "",
+            floor=find_floor(standings, floors={run.model for run in runs if run.is_floor}, comparisons=comparisons),
         ),
     }
 
@@ -309,7 +311,8 @@ def _versions(
     folders = {
         "preprocess": list(images_dirs.values()),
         "rasterize": list(labels_dirs.values()),
-        "predict": [folder for run in runs for folder in run.probabilities.values()],
+        "predict": [folder for run in runs if not run.is_floor for folder in run.probabilities.values()],
+        "contrast": [folder for run in runs if run.is_floor for folder in run.probabilities.values()],
         "postprocess": [folder for run in runs for folder in run.segmentation.values()],
     }
     table, mixed = chapters.tabulate_versions(

@@ -1,0 +1,107 @@
+"""Whether the best trained model is surely better than a model without a network."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from cellmill.reports.floor import find_floor, write_floor
+from cellmill.reports.headline import write_headline
+from cellmill.reports.verdict import Number, Standing, find_difference
+
+COLUMNS = (
+    "model", "against", "split", "metric", "value", "ci_low", "ci_high", "n", "n_better", "n_worse", "n_groups",
+)  # fmt: skip
+
+
+def standing(model, *, dice, ap):
+    def number(value):
+        return Number(value, value - 0.02, value + 0.02, 40, 0)
+
+    return Standing(model, 1, 40, number(dice), None if ap is None else number(ap))
+
+
+def table(*differences):
+    """Return comparisons.csv with differences: (model, against, metric, value, low, high)."""
+    rows = [
+        (model, against, "test", metric, value, low, high, 40, 30, 10, 40)
+        for model, against, metric, value, low, high in differences
+    ]
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+UNET, CLASSICAL = standing("unet", dice=0.9, ap=0.62), standing("classical", dice=0.8, ap=0.464)
+NAN = float("nan")
+
+
+def said(standings, comparisons, *, floors=("classical",)):
+    found = find_floor(standings, floors=floors, comparisons=comparisons)
+    return None if found is None else re.sub(r"\s+", " ", write_floor(found).striptags())
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "expected"),
+    [
+        (0.156, 0.12, 0.2, "unet is better than the floor classical, which needs no training (AP (Kaggle) 0.620 "
+         "against 0.464, difference +0.156, 95 % confidence interval 0.120–0.200)."),
+        (0.156, -0.02, 0.3, "unet is not surely better than the floor classical, which needs no training (AP (Kaggle) "
+         "0.620 against 0.464, difference +0.156, 95 % confidence interval −0.020 – 0.300)."),
+        (0.156, NAN, NAN, "unet is better than the floor classical, which needs no training (AP (Kaggle) 0.620 against "
+         "0.464, difference +0.156)."),
+        (-0.01, -0.02, -0.001, "unet is not better than the floor classical, which needs no training (AP (Kaggle) "
+         "0.620 against 0.464, difference −0.010, 95 % confidence interval −0.020 – −0.001)."),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_whether_a_trained_model_is_surely_better(value, low, high, expected):
+    comparisons = table(("unet", "classical", "ap_kaggle", value, low, high))
+    found = said([UNET, CLASSICAL], comparisons)
+    assert found == expected
+
+
+def test_a_floor_that_is_the_best_says_that_no_trained_model_beat_it():
+    best = standing("classical", dice=0.95, ap=0.7)
+    comparisons = table(("unet", "classical", "ap_kaggle", -0.08, -0.1, -0.05))
+    found = said([best, UNET], comparisons)
+    assert found.startswith("No trained model is better than this floor, which needs no training; the next is unet (")
+
+
+def test_without_an_average_precision_the_dice_decides():
+    comparisons = table(("unet", "classical", "dice", 0.1, 0.05, 0.15))
+    found = said([standing("unet", dice=0.9, ap=None), standing("classical", dice=0.8, ap=None)], comparisons)
+    assert "(Dice " in found
+
+
+def test_without_a_floor_or_a_trained_model_there_is_no_sentence():
+    comparisons = table(("unet", "classical", "ap_kaggle", 0.1, 0.05, 0.15))
+    assert said([UNET, CLASSICAL], comparisons, floors=()) is None
+    assert said([CLASSICAL], comparisons) is None
+    assert said([UNET], comparisons) is None
+    assert said([UNET, CLASSICAL], table()) is None
+
+
+def test_two_models_are_compared_once_and_three_also_with_the_floor():
+    comparisons = table(
+        ("unet", "classical", "ap_kaggle", 0.156, 0.12, 0.2), ("unet", "classical", "dice", 0.1, 0.08, 0.12),
+        ("unet", "other", "dice", 0.05, 0.01, 0.09),
+    )  # fmt: skip
+    other = standing("other", dice=0.85, ap=0.5)
+    for ranked, sentences in (([UNET, CLASSICAL], 2), ([UNET, other, CLASSICAL], 3)):
+        second = ranked[1].model
+        found = write_headline(
+            UNET,
+            second=ranked[1],
+            difference=find_difference(comparisons, model="unet", against=second, metric="dice"),
+            n_models=len(ranked),
+            floor=find_floor(ranked, floors={"classical"}, comparisons=comparisons),
+        )
+        assert len(found.sentences) == sentences
+        assert "is better than the floor" in found.sentences[-1].striptags()
+        assert found.asides[0] == "The confidence interval of the difference excludes 0."
+
+
+def test_names_with_markup_stay_text():
+    comparisons = table(("<i>a</i>", "classical", "ap_kaggle", 0.1, 0.05, 0.15))
+    found = find_floor(
+        [standing("<i>a</i>", dice=0.9, ap=0.6), CLASSICAL], floors={"classical"}, comparisons=comparisons
+    )
+    assert "<i>" not in write_floor(found)
