@@ -74,12 +74,14 @@ def test_settings_that_contradict_each_other_are_refused(changes, message):
         tiny_preset(**changes)
 
 
-def test_steps_of_a_config_replace_the_minutes_of_a_preset():
-    for base, changes in (({"minutes": 15}, {"steps": 3000}), ({"steps": 3000}, {"minutes": 15})):
-        train = merge_preset({"train": {"epochs": 9, **base}}, {"train": changes})["train"]
-        assert train == {"epochs": 9, "steps": None, "minutes": None, **changes}
-    kept = merge_preset({"train": {"minutes": 15}}, {"train": {"epochs": 9}})
-    assert kept == {"train": {"minutes": 15, "epochs": 9}}
+def test_a_length_in_a_config_replaces_that_of_a_preset():
+    lengths = [{"minutes": 15}, {"steps": 3000}, {"epochs": 4}, {"epochs": 4, "minutes": 2}]
+    for base in lengths:
+        for changes in lengths:
+            train = merge_preset({"train": {"epochs": 9, **base}}, {"train": changes})["train"]
+            assert train == {"epochs": base.get("epochs", 9), "steps": None, "minutes": None, **changes}
+    kept = merge_preset({"train": {"minutes": 15}}, {"train": {"batch": 9}})
+    assert kept == {"train": {"minutes": 15, "batch": 9}}
     both = merge_preset({"train": {}}, {"train": {"minutes": 15, "steps": 3000}})
     assert both == {"train": {"minutes": 15, "steps": 3000}}
 

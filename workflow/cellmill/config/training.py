@@ -185,7 +185,8 @@ class Train(Closed):
         ge=1,
         le=100000,
         description="Number of passes over the training images (epochs), each followed by a validation. With `steps` "
-        "or `minutes`: number of equal intervals, each followed by a validation.",
+        "or `minutes`: number of equal intervals, each followed by a validation. Set alone beside a preset, it "
+        "replaces the steps or minutes of the preset.",
     )
     steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         None,

@@ -92,14 +92,15 @@ def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
 def merge_preset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """Merge changes into a preset.
 
-    A new architecture replaces the whole network section, since its keys differ. Steps replace minutes, and vice versa.
+    A new architecture replaces the whole network section, since its keys differ. A length of the training (epochs,
+    steps or minutes) replaces that of the preset.
     """
     network = changes.get("network")
     architecture = network.get("architecture") if isinstance(network, Mapping) else None
     if architecture not in (None, base.get("network", {}).get("architecture", "unet")):
         base = {**base, "network": {}}
     train = changes.get("train")
-    if isinstance(train, Mapping) and not {"steps", "minutes"}.isdisjoint(train):
+    if isinstance(train, Mapping) and not {"epochs", "steps", "minutes"}.isdisjoint(train):
         base = {**base, "train": {**base.get("train", {}), "steps": None, "minutes": None}}
     return merge(base, changes)
 
