@@ -61,10 +61,12 @@ its source. `width: 0.25` makes any of them small enough to try on a laptop.
 
 | preset | network | needs |
 |---|---|---|
+| `default` | U-Net with flows at one object size, which [configures itself](default.md) | annotations |
+| `classical` | none: threshold and watershed, the floor of every comparison | |
 | `stemnet1`, `stemnet5` | convolutions 5x5, one frame or five as input | `stemnet5`: sequences |
 | `clstm_unet_text`, `clstm_unet_code` | recurrent U-Net, as in the text and as in the code of the paper | sequences |
 | `unet_isbi`, `segnet_vgg16` | U-Net without normalisation, SegNet with the layers of VGG16 | |
-| `sartorius_unet` | U-Net with batch normalisation; also named `default` | |
+| `sartorius_unet` | U-Net with batch normalisation | |
 | `sartorius_hot`, `_weighted`, `_flow`, `_drop` | the same with the cell type as additional input | `class_column` |
 | `fcrn_a` | no skip connections, meant to be pre-trained on simulated images | |
 

@@ -56,11 +56,6 @@ def test_every_shipped_preset_is_valid(preset):
     assert found["network"]["architecture"]
 
 
-def test_the_default_preset_is_the_sartorius_unet(data):
-    runs = plan({"datasets": {"d": dataset(models=["default", "sartorius_unet"])}}).runs["d"]
-    assert runs[0].preset == runs[1].preset
-
-
 def test_a_dataset_needs_three_lines(data):
     made = plan({"datasets": {"d": dataset()}})
     assert [run.name for run in made.runs["d"]] == ["classical", "default"]

@@ -41,10 +41,13 @@ def test_each_number_of_a_preset_has_its_source(path):
             assert comment.strip().startswith(("SOURCE", "our default")) or is_zero, line
 
 
-def test_the_default_says_nothing_but_what_it_is_based_on():
-    content = yaml.safe_load((PRESETS / "default.yaml").read_text())
-    assert list(content) == ["based_on"]
-    assert load("default") == load(content["based_on"])
+def test_the_default_separates_objects_in_minutes_and_chooses_its_input():
+    preset = ModelPreset.model_validate(load("default"))
+    assert preset.network.output == "flow"
+    assert preset.train.minutes == 15
+    assert (preset.input.polarity, preset.input.scale) == ("auto", "auto")
+    # A patch shows whole objects, and the network receives more than one of them around each pixel.
+    assert min(preset.train.patch) >= 4 * preset.input.diameter_px
 
 
 def test_what_a_preset_leaves_out_has_its_default():

@@ -256,8 +256,8 @@ def test_a_model_restored_after_damage_is_used(checkout, weights):
 
 
 def test_the_network_of_a_preset_is_named_by_the_preset(checkout, weights):
-    content = yaml.safe_load((PRESETS / "sartorius_unet.yaml").read_text())
-    put_model(weights / "nuclei.cellmill", preset={key: content[key] for key in ("network", "width") if key in content})
+    content = yaml.safe_load((PRESETS / "default.yaml").read_text())
+    put_model(weights / "nuclei.cellmill", preset=content)
     entry = {"preset": "default", "name": "tuned", "init_from": "nuclei"}
     assert make_plan(config(entry, section=ANNOTATED), presets_dir=checkout)
     [message] = mistakes(checkout, {**entry, "width": 0.5}, section=ANNOTATED)
