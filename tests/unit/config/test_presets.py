@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import pytest
-import yaml
 from pydantic import ValidationError
 
 from cellmill.config.preset import ModelPreset
