@@ -17,7 +17,7 @@ from project import ROOT
 from training_shards import merge
 
 PRESETS = ROOT / "resources/models"
-SYSTEMS = sorted(path.stem for path in PRESETS.glob("*.yaml"))
+SYSTEMS = sorted({path.stem for path in PRESETS.glob("*.yaml")} - {"classical"})  # which has no network
 
 
 # ---- within a preset -----------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def settings(**changes):
     return section
 
 
-def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postprocess.json"):
+def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postprocess.json", is_trained=True):
     weights = tmp_path / "weights.pt"
     weights.write_bytes(b"weights" * 1000)
     roles = {
@@ -86,7 +86,8 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
         postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
-        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1, "normalise": "zscore"}, pixel_size_um=None, seed=seed, **roles,
+        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1, "normalise": "zscore"}, pixel_size_um=None, seed=seed,
+        is_trained=is_trained, **roles,
     )  # fmt: skip
     return read_fit(tmp_path / name)
 
@@ -396,6 +397,16 @@ def test_ten_validation_images_are_enough_to_choose_threshold_and_sizes(shards, 
     assert found["threshold"]["reason"] == "best Matthews correlation on the validation images"
     assert found["instances"]["reason"] == "best mean Kaggle AP on 10 validation images"
     assert len({tried["min_area_px"] for tried in found["instances"]["searched"]}) > 1
+
+
+def test_without_a_network_all_is_chosen_on_both_parts_and_the_file_says_so(shards, tmp_path):
+    """Nothing was trained on the training images, so they are as good as validation images."""
+    cells = write_shard(tmp_path, "train-0000", {f"t{k}": draw_cells(80 + k) for k in range(9)})
+    found = fit(tmp_path, [cells], [shards["validation"]], settings(), is_trained=False)
+    assert found["threshold"]["images"] == 9 + 3
+    assert found["instances"]["reason"] == "best mean Kaggle AP on 12 training and validation images"
+    assert found["threshold"]["reason"] == "best Matthews correlation on the training and validation images"
+    assert "the training and validation images" in found["boundary"]["reason"]
 
 
 def test_with_few_images_objects_below_nearly_all_annotated_ones_are_dropped(shards, fitted):
