@@ -17,6 +17,7 @@ report: "workflow/report/pipeline.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/sources.smk"
 include: "workflow/rules/inputs.smk"
 include: "workflow/rules/stopping.smk"
 include: "workflow/rules/remake.smk"

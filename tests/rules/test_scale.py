@@ -7,7 +7,8 @@ from project import copy_project, planned_jobs, write_config
 
 def test_25000_images_are_a_few_hundred_jobs(tmp_path):
     project = copy_project(tmp_path / "project")
-    name = write_config(project, {"datasets": {"big": {"simulate": {"images": 25_000, "size": [32, 32]}}}})
+    section = {"simulate": {"images": 25_000, "size": [32, 32]}, "models": ["default"]}
+    name = write_config(project, {"datasets": {"big": section}})
     jobs = planned_jobs(project, "--configfile", name)
     by_rule = Counter(job.split()[0] for job in jobs)
     # 25,000 / 200 images per job, plus at most one incomplete shard for each of the three parts.
@@ -21,7 +22,8 @@ def test_the_number_of_jobs_follows_images_per_job(tmp_path):
     project = copy_project(tmp_path / "project")
     counts = []
     for size in (50, 500):
-        config = {"images_per_job": size, "datasets": {"big": {"simulate": {"images": 5_000, "size": [32, 32]}}}}
+        section = {"simulate": {"images": 5_000, "size": [32, 32]}, "models": ["default"]}
+        config = {"images_per_job": size, "datasets": {"big": section}}
         name = write_config(project, config)
         jobs = planned_jobs(project, "--configfile", name)
         counts.append(sum(job.startswith("preprocess ") for job in jobs))

@@ -296,5 +296,5 @@ def test_only_logging_is_exempt_from_the_code_digests():
 def test_the_snakefile_is_a_table_of_contents():
     text = (ROOT / "Snakefile").read_text()
     included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
-    assert included[:5] == ["common", "inputs", "stopping", "remake", "measuring"]
-    assert set(included[5:]) == {*STAGES, "export_objects"}  # the second rule file of the stage export
+    assert included[:6] == ["common", "sources", "inputs", "stopping", "remake", "measuring"]
+    assert set(included[6:]) == {*STAGES, "export_objects"}  # the second rule file of the stage export

@@ -115,19 +115,6 @@ def raw_files_of_shard(wildcards):
     return found
 
 
-def file_of_source(run, name):
-    """Return a file of the run itself or of the run that it applies, or the exported model that contains it."""
-    if (source := PLAN.source_of(run)) is None:
-        return path_to_read(run.apply)
-    return run_path(source.dataset, source.name, name)
-
-
-def fit_of_run(wildcards):
-    """Return the file with the fitted postprocessing of a run."""
-    run = PLAN.run(wildcards.dataset, wildcards.run)
-    return file_of_source(run, FIT)
-
-
 def training_data(wildcards):
     """Return images and labels of the training and validation shards, temporal context, and initial weights."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
@@ -158,22 +145,6 @@ def choosing_data(wildcards):
     found = {room: folders(room, wildcards, shards) for room in rooms}
     seals_of_rooms = seals(rooms, wildcards, shards)
     return {**found, "seals": seals_of_rooms, **passed_check(wildcards.dataset)}
-
-
-def weights_of_run(wildcards):
-    """Return the weights that a run predicts with."""
-    return file_of_source(PLAN.run(wildcards.dataset, wildcards.run), WEIGHTS)
-
-
-def recipe_of_run(wildcards):
-    """Return the file with the numbers that a run without a network thresholds images with."""
-    return file_of_source(PLAN.run(wildcards.dataset, wildcards.run), RECIPE)
-
-
-def learned_by_run(wildcards):
-    """Return what is packed into the exported model: weights, or the numbers of a run without a network."""
-    run = PLAN.run(wildcards.dataset, wildcards.run)
-    return run_path(wildcards.dataset, run.name, PLAN.learned_file(run))
 
 
 def frames_to_predict(wildcards):
@@ -231,7 +202,6 @@ def report_data(wildcards):
     dataset = wildcards.dataset
     runs = PLAN.runs[dataset]
     trained = [run for run in runs if run.is_trained]
-    classical = [run for run in runs if PLAN.is_classical(run)]
     shown = PLAN.shown_shards(dataset)
     labelled = [shard for shard in shown if shard in PLAN.labelled_shards(dataset)]
     found = {
@@ -240,7 +210,9 @@ def report_data(wildcards):
         "history": [run_path(dataset, run.name, "history.csv") for run in trained],
         "summary": [run_path(dataset, run.name, "train.json") for run in trained],
         "choices": [run_path(dataset, run.name, "choices.json") for run in trained],
-        "recipe": [file_of_source(run, RECIPE) for run in classical],
+        "recipe": [
+            file_of_source(run, RECIPE) for run in runs if PLAN.is_classical(run)
+        ],
         "fit": [file_of_source(run, FIT) for run in runs],
         "objects": [run_path(dataset, run.name, "objects.csv") for run in runs],
         "flags": [run_path(dataset, run.name, "flags.csv") for run in runs],

@@ -410,7 +410,7 @@ def plan_of(tmp_path, **report):
     sections = {
         "made": {
             "simulate": {"images": 8, "size": [64, 64]}, "report": report,
-            "models": [{"preset": "sartorius_unet", "name": "small", "width": 0.25}],
+            "models": [{"preset": "sartorius_unet", "name": "small", "width": 0.25}, "classical"],
         },
         "other": {
             "simulate": {"images": 8, "size": [64, 64]}, "report": report,
@@ -433,7 +433,7 @@ def test_report_is_told_what_its_runs_were_made_from(tmp_path):
     }  # fmt: skip
     assert made["before"]["overrides"] == {"width": 0.25}
     assert made["before"]["settings"]["train"]["optimiser"]["learning_rate"] == 0.01
-    [small_run] = job_settings(plan, "report", dataset="made")["runs"]
+    small_run, _ = job_settings(plan, "report", dataset="made")["runs"]
     assert small_run["made_from"]["how"] == "trained"
 
 

@@ -76,7 +76,7 @@ def settings(**changes):
     return section
 
 
-def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postprocess.json", starts=()):
+def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postprocess.json", starts=(), is_trained=True):
     weights, checked = tmp_path / "weights.pt", tmp_path / "images.csv"
     samples = [f"{kind}{number}" for kind in "tvx" for number in range(6)]
     pd.DataFrame({"sample": samples, "sha256": [f"digest of {name}" for name in samples]}).to_csv(checked, index=False)
@@ -89,7 +89,8 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
         checked_path=checked, start_paths=starts, postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
-        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1, "normalise": "zscore"}, pixel_size_um=None, seed=seed, **roles,
+        network={"architecture": "unet", "output": "foreground"}, input={"frames": 1, "normalise": "zscore"}, pixel_size_um=None, seed=seed,
+        is_trained=is_trained, **roles,
     )  # fmt: skip
     return read_fit(tmp_path / name)
 
@@ -408,6 +409,16 @@ def test_ten_validation_images_are_enough_to_choose_threshold_and_sizes(shards, 
     assert found["threshold"]["reason"] == "best Matthews correlation on the validation images"
     assert found["instances"]["reason"] == "best mean Kaggle AP on 10 validation images"
     assert len({tried["min_area_px"] for tried in found["instances"]["searched"]}) > 1
+
+
+def test_without_a_network_all_is_chosen_on_both_parts_and_the_file_says_so(shards, tmp_path):
+    """Nothing was trained on the training images, so they are as good as validation images."""
+    cells = write_shard(tmp_path, "train-0000", {f"t{k}": draw_cells(80 + k) for k in range(9)})
+    found = fit(tmp_path, [cells], [shards["validation"]], settings(), is_trained=False)
+    assert found["threshold"]["images"] == 9 + 3
+    assert found["instances"]["reason"] == "best mean Kaggle AP on 12 training and validation images"
+    assert found["threshold"]["reason"] == "best Matthews correlation on the training and validation images"
+    assert "the training and validation images" in found["boundary"]["reason"]
 
 
 def test_with_few_images_objects_below_nearly_all_annotated_ones_are_dropped(shards, fitted):

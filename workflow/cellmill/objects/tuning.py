@@ -1,6 +1,7 @@
 """Fit postprocessing: threshold and object sizes on validation images, boundary classifier on training images."""
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -61,7 +62,13 @@ _FEW = f"fewer than {FEW_IMAGES} of the searched validation images contain objec
 
 
 def fit_frames(
-    training: Sequence[Frame], validation: Sequence[Frame], *, settings: PostprocessSettings, output: str, seed: int
+    training: Sequence[Frame],
+    validation: Sequence[Frame],
+    *,
+    settings: PostprocessSettings,
+    output: str,
+    seed: int,
+    is_trained: bool = True,
 ) -> dict[str, Any]:
     """Fit and choose all parameters of postprocessing.
 
@@ -78,6 +85,9 @@ def fit_frames(
         `network.output`.
     seed : int
         Seed for drawing images, windows and pixels.
+    is_trained : bool
+        Whether the maps come from a network that was trained on the training images. If not, these are as good as the
+        validation images, and all are searched.
 
     Returns
     -------
@@ -85,12 +95,12 @@ def fit_frames(
         threshold, closing, boundary and instances in the form that `segment_image` and `keep_objects` take, with the
         data that each was chosen on; and steps, from `score_steps`.
     """
-    parts = list(cut_frames(validation, seed=seed))
+    parts = list(cut_frames(validation if is_trained else [*training, *validation], seed=seed))
     searched = draw_frames(parts, count=settings["search_images"], seed=seed)
     areas_px = list_areas(searched)
     shown = sum(areas.size > 0 for areas in areas_px.values())
     helpers: list[Frame] = []
-    if shown < FEW_IMAGES:
+    if shown < FEW_IMAGES and is_trained:
         helpers = draw_frames(list(cut_frames(training, seed=seed)), count=settings["search_images"], seed=seed)
         areas_px |= list_areas(helpers)
     median_area_px, smallest_area_px = _typical_areas(areas_px.values())
@@ -109,7 +119,15 @@ def fit_frames(
         search_frames(searched, fitted=fitted) if shown else (), instances=settings["instances"], output=output,
         median_area_px=median_area_px, few_area_px=smallest_area_px if shown < FEW_IMAGES else None,
     )  # fmt: skip
+    if not is_trained:
+        for name in ("threshold", "boundary", "instances"):
+            fitted[name]["reason"] = _name_both_parts(fitted[name]["reason"])
     return fitted | {"steps": score_steps(searched, fitted=fitted)}
+
+
+def _name_both_parts(reason: str) -> str:
+    """Return a reason with the training images beside the validation images, which it names alone."""
+    return re.sub(r"(?<!training and )(?<!training or )validation image", "training and validation image", reason)
 
 
 def choose_threshold(

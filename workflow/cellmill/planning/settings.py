@@ -232,6 +232,7 @@ def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, An
         "predict": sections["predict"],
         "input": sections["input"],
         "network": network_settings(found.preset),
+        "is_trained": not found.is_classical,
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "seed": plan.config.seed,
     }

@@ -46,6 +46,7 @@ def fit_postprocess(
     network: Mapping[str, Any],
     pixel_size_um: float | None,
     seed: int,
+    is_trained: bool,
     diameter_path: str | Path | None = None,
 ) -> None:
     """Fit the parameters of postprocessing, and pack the run into one file.
@@ -75,6 +76,8 @@ def fit_postprocess(
         Edge length of a pixel of the training images; None: from the metadata of each image.
     seed : int
         Seed of the config.
+    is_trained : bool
+        False for a run without a network; then threshold and sizes are chosen on the training shards as well.
     diameter_path : path or None
         diameter.json, whose diameter is stored with the exported model if the images were rescaled by it.
     """
@@ -89,7 +92,9 @@ def fit_postprocess(
         "format": FIT_FORMAT,
         "settings": postprocess,
         "seed": seed,
-        **fit_frames(training, validation, settings=postprocess, output=network["output"], seed=seed),
+        **fit_frames(
+            training, validation, settings=postprocess, output=network["output"], seed=seed, is_trained=is_trained
+        ),
         "fold": {"training": _digests(training_dirs), "validation": _digests(validation_dirs)},
     }
     fitted["training_images"] = summarize_images(
