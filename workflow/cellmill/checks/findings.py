@@ -74,7 +74,7 @@ def compare_images(images: Sequence[Mapping[str, Any]], *, dataset: str) -> list
             ["MinIsWhite" if image.get("is_min_is_white") else "MinIsBlack" for image in images],
             "MinIsWhite images were inverted, as viewers show them; export all images in the same way",
         ),
-        ("pixel sizes", _pixel_sizes(images), "Resample the images to one pixel size, or use separate datasets"),
+        ("pixel sizes", _pixel_sizes(images), "Set preprocess.rescale.pixel_size_um, or use separate datasets"),
     ):
         tally = Counter(text for text in texts if text)
         if len(tally) > 1:
