@@ -49,3 +49,13 @@ def a_model_with_another_background(folder: Path) -> dict[str, Any]:
     put_model(folder / "model.cellmill", background={"method": "rolling_ball", "radius_px": 20})
     models = [{"apply": f"{folder}/model.cellmill"}]
     return images(folder, models=models, preprocess={"background": {"method": "none"}})
+
+
+@case(
+    "Trained models",
+    "plan",
+    "datasets.{name}.models[0]: expected only network for a model without a network, found train as well. Remove train, or "
+    "use another preset.",
+)
+def a_training_of_a_model_without_a_network(folder: Path) -> dict[str, Any]:
+    return images(folder, models=[{"preset": "classical", "train": {"epochs": 3}}])
