@@ -50,7 +50,7 @@ def project(tmp_path_factory) -> Path:
             },
             "plate": {
                 "images": "new/images/{sample}.tif",
-                "models": [{"apply": "real/small.seed1", "name": "small"}, {"apply": "real/small.mean"}],
+                "models": [{"apply": "real/small.seed1", "name": "small"}, {"apply": "real/small.mean"}, "classical"],
                 "export": ["coco", "geojson", "imagej_roi"],
                 "report": {"ro_crate": True},
             },
@@ -224,6 +224,7 @@ def test_objects_are_measured_in_px_and_um(project):
 def test_an_applied_model_predicts_images_without_annotations(project):
     plate = project / "results/plate"
     assert len(list((plate / "small/segmentation").glob("*/*.tif"))) == 3
+    assert len(list((plate / "classical/segmentation").glob("*/*.tif"))) == 3
     assert not (plate / "small/weights.pt").exists()
     assert len(pd.read_csv(plate / "metrics.csv")) == 0
     assert (plate / "report.html").stat().st_size > 5_000

@@ -144,3 +144,11 @@ def a_model_without_weights(folder: Path) -> dict[str, Any]:
 )
 def a_model_of_a_later_version(folder: Path) -> dict[str, Any]:
     return applied(folder, changed(folder, model={"format": 3}))
+@case(
+    "Trained models",
+    "plan",
+    "datasets.{name}.models[0]: expected only network for a model without a network, found train as well. Remove train, or "
+    "use another preset.",
+)
+def a_training_of_a_model_without_a_network(folder: Path) -> dict[str, Any]:
+    return images(folder, models=[{"preset": "classical", "train": {"epochs": 3}}])

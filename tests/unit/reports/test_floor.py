@@ -5,9 +5,12 @@ import re
 import pandas as pd
 import pytest
 
+from cellmill.reports import comparison, runtime
 from cellmill.reports.floor import find_floor, write_floor
 from cellmill.reports.headline import write_headline
+from cellmill.reports.results import replace
 from cellmill.reports.verdict import Number, Standing, find_difference
+from report_example import make_run
 
 COLUMNS = (
     "model", "against", "split", "metric", "value", "ci_low", "ci_high", "n", "n_better", "n_worse", "n_groups",
@@ -105,3 +108,35 @@ def test_names_with_markup_stay_text():
         [standing("<i>a</i>", dice=0.9, ap=0.6), CLASSICAL], floors={"classical"}, comparisons=comparisons
     )
     assert "<i>" not in write_floor(found)
+
+
+# ---- the other chapters ---------------------------------------------------------------------------------------
+
+RECIPE = {
+    "recipe": {"sigma_px": 1.0, "window_px": 87, "polarity": "image"},
+    "reason": "best mean Kaggle AP on 12 training and validation images", "images": 12, "searched": [{}] * 9,
+}  # fmt: skip
+
+
+def test_a_run_without_a_network_has_no_parameters_and_no_training_in_the_table_of_costs():
+    run = replace(make_run("classical", model="classical", seed=1, made_from=None), recipe=RECIPE)
+    jobs = [
+        runtime.Job("contrast", "classical", 2.0, None, "test-0000"), runtime.Job("contrast", "classical", 90.0, None, "fit"),
+    ]  # fmt: skip
+    [row] = comparison.tabulate_costs([run], jobs=jobs, megapixels=6.0).rows
+    assert [cell.text for cell in row[:6]] == ["classical", "–", "–", "–", "–", "no training"]
+    assert row[7].value == 3.0  # 6 megapixels in 2 s; the choice of the numbers is left out, as a training is
+
+
+def test_the_numbers_of_a_run_without_a_network_are_described():
+    [group] = comparison.describe_recipe(RECIPE)
+    assert group["reason"] == "Best mean Kaggle AP on 12 training and validation images"
+    assert dict(group["facts"]) == {
+        "smoothing, standard deviation": "1 px",
+        "threshold": "Otsu, after subtraction of the mean of 87 px",
+        "objects": "the rarer side of the threshold, in each image",
+        "tried combinations": "9",
+    }
+    fixed = {**RECIPE, "recipe": {**RECIPE["recipe"], "window_px": None}, "searched": []}
+    assert dict(comparison.describe_recipe(fixed)[0]["facts"])["threshold"] == "Otsu, one for the image"
+    assert comparison.describe_recipe({}) == []
