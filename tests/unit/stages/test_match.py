@@ -395,9 +395,9 @@ def plan_of(folder: Path, like: str = "cells", **changes):
     """Return the plan of a simulation that imitates cells; cells starts from a model trained on that simulation."""
     annotations = {"format": "label_image", "path": f"{folder}/labels/{{sample}}.tif"}
     datasets = {
-        "alike": {"simulate": {"like": like, "images": 9}, "models": ["default"]},
+        "alike": {"simulate": {"like": like, "images": 9}, "models": ["sartorius_unet"]},
         "cells": {"images": f"{folder}/images/{{sample}}.tif", "annotations": annotations,
-                  "models": [{"preset": "default", "name": "tuned", "init_from": "alike/default"}]},
+                  "models": [{"preset": "sartorius_unet", "name": "tuned", "init_from": "alike/sartorius_unet"}]},
     }  # fmt: skip
     for name, section in changes.items():
         datasets[name] = {**datasets.get(name, {}), **section}
@@ -437,7 +437,7 @@ def test_with_folds_all_images_are_measured_and_the_plan_says_so(cells):
 
 
 def test_without_annotations_all_images_are_measured_by_otsus_objects(cells):
-    models = {"alike": {"models": ["default"]}, "cells": {"annotations": None, "models": [{"apply": "alike/default"}]}}
+    models = {"alike": {"models": ["sartorius_unet"]}, "cells": {"annotations": None, "models": [{"apply": "alike/sartorius_unet"}]}}
     settings = job_settings(plan_of(cells, **models), "match", dataset="alike")
     assert settings["objects"] == "otsu"
     assert not any("labels" in sample for sample in settings["samples"])

@@ -29,7 +29,7 @@ STATE = {"epoch": 3, "model": {"w": torch.arange(5.0)}, "history": [{"epoch": 1,
 def train_a_little(*, steps):
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 1)
-    settings = {"precision": "fp32", "ema": None}
+    settings = {"precision": "fp32", "ema": None, "steps": None}
     optimiser = torch.optim.Adam(model.parameters(), lr=0.1)
     stepper = Stepper(model, model, optimiser, torch.device("cpu"), "foreground", settings, None, Team())
     training = Training(stepper)

@@ -16,7 +16,7 @@ from cellmill.planning.model_cards import wrong_cards
 from cellmill.planning.plan import Plan
 from cellmill.planning.refusals import contradictions, likes_of_folds, models_left_out
 from cellmill.planning.rescaling import remarks_on_rescales, wrong_rescales
-from cellmill.planning.runs import resolve_runs
+from cellmill.planning.runs import remarks_on_binary, resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
 from cellmill.planning.seen_images import keep_seen_images
@@ -78,7 +78,7 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
         mistakes += contradictions(plan)
     if mistakes:
         raise ConfigError(mistakes)
-    remarks += [*likes_of_folds(plan), *models_left_out(plan)]
+    remarks += [*likes_of_folds(plan), *models_left_out(plan), *remarks_on_binary(config, presets_dir=presets_dir)]
     return plan
 
 

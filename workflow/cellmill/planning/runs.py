@@ -66,8 +66,14 @@ class PresetError(ValueError):
     """Missing or invalid preset, with its location in the config."""
 
 
-def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
+# Section of a preset file with changes for annotations that do not separate touching objects
+FOR_BINARY = "for_binary"
+
+
+def load_preset(name: str, *, presets_dir: Path, where: str, is_binary: bool = False) -> dict[str, Any]:
     """Read a preset file, merged with the preset it is based on, if any.
+
+    With `is_binary`, the changes in its section `for_binary` are merged as well; otherwise the section is left out.
 
     Raises
     ------
@@ -84,9 +90,10 @@ def load_preset(name: str, *, presets_dir: Path, where: str) -> dict[str, Any]:
             f"{path}: expected the fields of a preset, found {type(content).__name__}. Write them as keys."
         )
     if "based_on" in content:
-        base = load_preset(content.pop("based_on"), presets_dir=presets_dir, where=str(path))
-        return merge_preset(base, content)
-    return content
+        base = load_preset(content.pop("based_on"), presets_dir=presets_dir, where=str(path), is_binary=is_binary)
+        content = merge_preset(base, content)
+    changes = content.pop(FOR_BINARY, {})
+    return merge_preset(content, changes) if is_binary else content
 
 
 def merge_preset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -105,8 +112,32 @@ def merge_preset(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[st
     return merge(base, changes)
 
 
+def remarks_on_binary(config: Config, *, presets_dir: Path) -> list[str]:
+    """List the models that are changed because annotations are binary masks, as remarks for the reader."""
+    return [
+        f"datasets.{name}.models: {entry.run_name} predicts the foreground alone, because binary masks do not separate "
+        "objects that touch. To separate them, annotate single objects"
+        for name, dataset in config.datasets.items()
+        if _is_binary(dataset)
+        for entry in dataset.models
+        if entry.preset is not None and _has_changes(entry.preset, presets_dir=presets_dir)
+    ]
+
+
+def _is_binary(dataset: Dataset) -> bool:
+    return dataset.annotations is not None and dataset.annotations.format == "binary"
+
+
+def _has_changes(preset: str, *, presets_dir: Path) -> bool:
+    """Return whether a preset is another one for binary masks."""
+    plain, binary = (
+        load_preset(preset, presets_dir=presets_dir, where=preset, is_binary=is_binary) for is_binary in (False, True)
+    )
+    return plain != binary
+
+
 def resolve_preset(
-    entry: ModelEntry, *, presets_dir: Path, where: tuple[str | int, ...]
+    entry: ModelEntry, *, presets_dir: Path, where: tuple[str | int, ...], is_binary: bool = False
 ) -> tuple[dict[str, Any], list[str]]:
     """Merge a preset with the fields that the config overrides, and validate the result.
 
@@ -116,7 +147,9 @@ def resolve_preset(
         The preset's settings (empty on a mistake) and the mistakes.
     """
     try:
-        content = load_preset(entry.preset or "", presets_dir=presets_dir, where=f"{key_path(where)}.preset")
+        content = load_preset(
+            entry.preset or "", presets_dir=presets_dir, where=f"{key_path(where)}.preset", is_binary=is_binary
+        )
     except PresetError as error:
         return {}, [str(error)]
     try:
@@ -141,7 +174,9 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
                 )
             preset: dict[str, Any] = {}
             if entry.preset is not None:
-                preset, wrong = resolve_preset(entry, presets_dir=presets_dir, where=where)
+                preset, wrong = resolve_preset(
+                    entry, presets_dir=presets_dir, where=where, is_binary=_is_binary(dataset)
+                )
                 mistakes += wrong or _unused_by_classical(entry, preset, where=where)
             runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed)
     known = {f"{dataset}/{run.name}" for dataset, of_dataset in runs.items() for run in of_dataset}
