@@ -144,6 +144,8 @@ def a_model_without_weights(folder: Path) -> dict[str, Any]:
 )
 def a_model_of_a_later_version(folder: Path) -> dict[str, Any]:
     return applied(folder, changed(folder, model={"format": 3}))
+
+
 @case(
     "Trained models",
     "plan",

@@ -437,7 +437,10 @@ def test_with_folds_all_images_are_measured_and_the_plan_says_so(cells):
 
 
 def test_without_annotations_all_images_are_measured_by_otsus_objects(cells):
-    models = {"alike": {"models": ["sartorius_unet"]}, "cells": {"annotations": None, "models": [{"apply": "alike/sartorius_unet"}]}}
+    models = {
+        "alike": {"models": ["sartorius_unet"]},
+        "cells": {"annotations": None, "models": [{"apply": "alike/sartorius_unet"}]},
+    }
     settings = job_settings(plan_of(cells, **models), "match", dataset="alike")
     assert settings["objects"] == "otsu"
     assert not any("labels" in sample for sample in settings["samples"])

@@ -336,7 +336,7 @@ def test_a_training_stopped_between_two_steps_keeps_its_length_and_its_result(
     monkeypatch.setattr(cellmill.stages.train, "measure_costs", never)
     assert train(folder, shards, kind=kind, minutes=1) == expected
     assert summary_of(folder)["measuring_seconds"] == COSTS.measuring_s
-    assert sorted(path.name for path in folder.iterdir()) == ["history.csv", "train.json", "weights.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == ["choices.json", "history.csv", "train.json", "weights.pt"]
 
 
 @pytest.mark.parametrize("after", [0, 7])
