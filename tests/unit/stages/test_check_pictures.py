@@ -85,7 +85,7 @@ def test_a_folder_that_mixes_min_is_white_and_min_is_black_is_a_warning(tmp_path
     ] * 2
     summarize_check(
         summary_path=tmp_path / "summary.csv", images_path=tmp_path / "i.csv", annotations_path=tmp_path / "n.csv",
-        findings_paths=[tmp_path / "test-0000.json"], dataset="d", parts={"test-0000": "test"}, remarks=[], files={}, annotations=None,
+        findings_paths=[tmp_path / "test-0000.json"], dataset="d", parts={"test-0000": "test"}, remarks=[], files={}, annotations=None, models={},
     )  # fmt: skip
     found = pd.read_csv(tmp_path / "summary.csv")
     warnings = found[found["severity"] == "warning"]["finding"].tolist()
