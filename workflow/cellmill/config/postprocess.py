@@ -111,11 +111,11 @@ class Instances(Closed):
         "if fewer than 10 of them contain objects).",
     )
     max_flow_error: float | None = Field(
-        0.4,
+        0.8,
         gt=0,
         le=4,
         description="flow: drop objects whose own flow differs by more than this from the predicted flow (mean "
-        "squared difference of the vectors), as in cellpose. null keeps all objects.",
+        "squared difference of the vectors), as in cellpose with 0.4. null keeps all objects.",
     )
     min_area_px: int | None = Field(
         None,
