@@ -5,7 +5,15 @@ from skimage import measure, morphology
 
 from cellmill.objects.boundary import fit_classifier
 from cellmill.objects.flows import unit_flows
-from cellmill.objects.instances import Candidates, grow_components, keep_objects, make_masks, masks_reach_px
+from cellmill.objects.instances import (
+    Candidates,
+    drop_small_share,
+    grow_components,
+    keep_objects,
+    make_masks,
+    masks_reach_px,
+    smallest_area,
+)
 from cellmill.objects.morphology import close_mask, label_components, make_footprint
 from cellmill.objects.necks import find_necks, join_parts
 from cellmill.objects.tuning import FALLBACK_SPLIT_DEPTH, FALLBACK_SPLIT_DEPTH_PX, Searched, choose_objects
@@ -237,7 +245,9 @@ def frame_of(mask, truth, *maps):
 
 
 def choose(frames, *, output="foreground", median_area_px=400.0, few_area_px=None, **changes):
-    settings = limits(method="auto", split_depth_px=None, split_depth=None, min_area_px=None, max_flow_error=0.4)
+    settings = limits(
+        method="auto", split_depth_px=None, split_depth=None, min_area_px=None, min_area_share=None, max_flow_error=0.4
+    )
     return choose_objects(
         frames, instances=settings["instances"] | changes, output=output, median_area_px=median_area_px,
         few_area_px=few_area_px,
@@ -265,6 +275,40 @@ def test_debris_chooses_a_smallest_area_between_it_and_the_cells():
     mask = (truth > 0) | disc(10, 70, 2) | disc(50, 70, 2)
     chosen = choose([frame_of(mask, truth)])
     assert 13 < chosen["min_area_px"] <= 441
+
+
+def test_images_of_different_magnification_choose_a_share():
+    small = np.zeros((60, 90), dtype=int)
+    for number in range(9):
+        small[disc(8 + 20 * (number // 3), 10 + 30 * (number % 3), 3)] = number + 1
+    large = np.where(disc(30, 25, 20), 1, 0) + np.where(disc(30, 68, 20), 2, 0)
+    # Debris of the large image is as large as the cells of the small one.
+    debris = (large > 0) | disc(4, 46, 3) | disc(56, 46, 3)
+    frames = [frame_of(small > 0, small), frame_of(debris, large)]
+    chosen = choose(frames, median_area_px=29.0)
+    assert (chosen["min_area_px"], chosen["min_area_share"]) == (0, 0.1)
+    best = max(tried["ap_kaggle"] for tried in chosen["searched"])
+    assert best > max(tried["ap_kaggle"] for tried in chosen["searched"] if tried["min_area_share"] == 0)
+
+
+def test_a_share_of_the_config_is_kept():
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    chosen = choose([frame_of(truth > 0, truth)], min_area_share=0.3)
+    assert {(tried["min_area_px"], tried["min_area_share"]) for tried in chosen["searched"]} == {(0, 0.3)}
+    both = choose([frame_of(truth > 0, truth)], min_area_share=0.3, min_area_px=5)
+    assert (both["min_area_px"], both["min_area_share"]) == (5, 0.3)
+    none = choose([frame_of(truth > 0, truth)], min_area_share=0.0)
+    assert {tried["min_area_share"] for tried in none["searched"]} == {0}
+
+
+def test_objects_below_a_share_of_the_median_of_their_image_are_dropped():
+    labels = np.zeros((40, 40), dtype=int)
+    labels[0:10, 0:10], labels[0:10, 20:30], labels[20:24, 0:5], labels[30, 30:39] = 1, 2, 3, 4  # 100, 100, 20, 9 px
+    assert smallest_area(np.array([100, 100, 20, 9]), share=0.2) == 12
+    assert set(np.unique(drop_small_share(labels, share=0.2))) == {0, 1, 2, 3}
+    assert set(np.unique(drop_small_share(labels, share=0.4))) == {0, 1, 2}
+    assert (drop_small_share(labels, share=0.0) == labels).all()
+    assert not drop_small_share(np.zeros((5, 5), dtype=int), share=0.5).any()
 
 
 def test_what_is_set_is_not_chosen():

@@ -125,6 +125,14 @@ class Instances(Closed):
         "objects: the 5 % quantile of the areas of all annotated objects in training and validation images, at most a "
         "fifth of their median.",
     )
+    min_area_share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Drop objects that are smaller than this share of the median area of the objects found in the same "
+        "image, whatever its magnification; 0 drops none. Default: 0, or 0.1 or 0.2 with min_area_px 0, whichever is "
+        "best on the validation images (0 if fewer than 10 of them contain objects).",
+    )
     max_area_px: int | None = Field(
         None, ge=1, description="Drop larger objects (px: number of pixels). Default: no upper limit."
     )

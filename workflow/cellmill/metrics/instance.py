@@ -61,7 +61,7 @@ class Overlaps:
     pair_predicted: np.ndarray
     pair_pixels: np.ndarray
 
-    def without_small(self, min_area_px: int) -> "Overlaps":
+    def without_small(self, min_area_px: float) -> "Overlaps":
         """Return the overlaps without predicted objects below an area, and without their pairs."""
         kept = self.predicted_whole >= min_area_px
         pairs = kept[self.pair_predicted]

@@ -64,6 +64,7 @@ class InstanceSettings(TypedDict):
     split_depth: float | None
     max_flow_error: float | None
     min_area_px: int | None
+    min_area_share: float | None
     max_area_px: int | None
     min_solidity: float | None
     exclude_border: bool
@@ -296,3 +297,28 @@ def keep_objects(labels_yx: np.ndarray, *, box: Sequence[tuple[int, int]], limit
         solidity = np.where(np.isfinite(found["solidity"]), found["solidity"], 1.0)
         kept[found["label"][solidity < limits["min_solidity"]]] = False
     return kept
+
+
+def smallest_area(areas: np.ndarray, *, share: float) -> float:
+    """Return the area below which objects are dropped: a share of the median area of the objects of one image.
+
+    Parameters
+    ----------
+    areas : ndarray of numbers
+        Areas of all objects of the image that pass the other filters, px.
+    share : float, in [0, 1)
+
+    Returns
+    -------
+    float
+        0 without objects.
+    """
+    return share * float(np.median(areas)) if share > 0 and len(areas) else 0.0
+
+
+def drop_small_share(labels_yx: np.ndarray, *, share: float) -> np.ndarray:
+    """Return the label image of a whole image without the objects that `smallest_area` drops."""
+    areas = np.bincount(labels_yx.ravel())
+    areas[0] = 0
+    kept = areas >= max(1.0, smallest_area(areas[areas > 0], share=share))
+    return np.where(kept[labels_yx], labels_yx, 0)

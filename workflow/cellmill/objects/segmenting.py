@@ -10,7 +10,7 @@ import numpy as np
 from cellmill.images.stored import IGNORE_LABEL, StoredRows
 from cellmill.images.windows import LabelFile, Window, halo_for, middles_of, plan_windows
 from cellmill.objects.frames import Frame
-from cellmill.objects.instances import keep_objects, masks_reach_px, segment_image
+from cellmill.objects.instances import keep_objects, masks_reach_px, segment_image, smallest_area
 from cellmill.objects.morphology import number_objects
 from cellmill.preprocessing.geometry import unfit_label_rows
 
@@ -75,7 +75,9 @@ def segment_frame(frame: Frame, *, fitted: Mapping[str, Any], room: Path) -> tup
         labels = LabelFile(room / "raw.bin", frame.geometry.raw_shape)
         for rows, _ in labels.bands():
             labels.write(unfit_label_rows(drawn.read, frame.geometry, rows), rows)
-    n_objects, covered_px = _renumber(labels, highest=drawing.count)
+    # A fit of an earlier version has no share.
+    share = float(fitted["instances"].get("min_area_share") or 0)
+    n_objects, covered_px = _renumber(labels, highest=drawing.count, min_area_share=share)
     return labels, n_objects, covered_px
 
 
@@ -140,13 +142,17 @@ class _Drawing:
         self.count += n_objects
 
 
-def _renumber(labels: LabelFile, *, highest: int) -> tuple[int, int]:
-    """Number the remaining objects 1 .. n, skipping IGNORE_LABEL; return n and their total area, px."""
+def _renumber(labels: LabelFile, *, highest: int, min_area_share: float) -> tuple[int, int]:
+    """Drop objects below a share of their median area, and number the others 1 .. n, skipping IGNORE_LABEL.
+
+    This is done for the whole image, so that the median does not depend on windows. Returns n and the total area, px.
+    """
     areas = np.zeros(highest + 1, dtype=np.int64)
     for _, labels_yx in labels.bands():
         areas += np.bincount(labels_yx.ravel(), minlength=len(areas))
     areas[0] = 0
-    is_there = areas > 0
+    is_there = areas >= max(1.0, smallest_area(areas[areas > 0], share=min_area_share))
+    areas = np.where(is_there, areas, 0)
     numbers = np.cumsum(is_there)
     numbers += numbers >= IGNORE_LABEL
     labels.look_up(np.where(is_there, numbers, 0).astype(np.uint32))

@@ -28,11 +28,13 @@ from cellmill.objects.instances import (
     Candidates,
     InstanceSettings,
     PostprocessSettings,
+    drop_small_share,
     grow_components,
     keep_objects,
     make_masks,
     mask_steps,
     methods_of,
+    smallest_area,
 )
 from cellmill.objects.morphology import close_mask, make_footprint
 from cellmill.shards import stable_hash
@@ -49,6 +51,8 @@ SPLIT_DEPTHS_PX = (4.0, 2.0, 1.5, 1.0, 0.75)
 # In units of the predicted map
 SPLIT_DEPTHS = (0.5, 0.3, 0.2, 0.1, 0.05)
 MIN_AREA_FRACTIONS = (0.0, 0.05, 0.1, 0.2, 0.4)
+# Shares of the median area of the objects found in the same image, for images of different magnification
+MIN_AREA_SHARES = (0.1, 0.2)
 # Used with few validation images: best on half of those datasets, within 0.04 AP of the best on all.
 FALLBACK_SPLIT_DEPTH_PX = 1.0
 FALLBACK_SPLIT_DEPTH = 0.2
@@ -322,7 +326,8 @@ def choose_objects(
     -------
     dict
         method, split_depth (in px for watershed, in units of the map for contour and distance, None for others),
-        min_area_px, searched (a list of the combinations tried, with ap_kaggle), reason, and the limits as set.
+        min_area_px, min_area_share, searched (a list of the combinations tried, with ap_kaggle), reason, and the limits
+        as set.
     """
     limits = {
         "max_area_px": instances["max_area_px"], "min_solidity": instances["min_solidity"],
@@ -331,27 +336,32 @@ def choose_objects(
     methods = methods_of(output) if instances["method"] == "auto" else (instances["method"],)
     is_few, area = few_area_px is not None, instances["min_area_px"]
     ways = [(method, depth) for method in methods for depth in _depths_to_try(method, instances, is_few=is_few)]
-    areas = [area] if area is not None else _areas_to_try(median_area_px, few_area_px)
+    share = instances["min_area_share"]
+    sizes = _sizes_to_try(median_area_px, few_area_px, area=area, share=share)
 
-    def result(way: tuple[str, float | None], area: int, **rest: Any) -> dict[str, Any]:
-        return {"method": way[0], "split_depth": way[1], "min_area_px": area, **limits, **rest}
+    def result(way: tuple[str, float | None], size: tuple[int, float], **rest: Any) -> dict[str, Any]:
+        sizes = {"min_area_px": size[0], "min_area_share": size[1]}
+        return {"method": way[0], "split_depth": way[1], **sizes, **limits, **rest}
 
-    if area is not None and instances["method"] != "auto" and len(_depths_to_try(methods[0], instances)) == 1:
-        return result(ways[0], areas[0], searched=[], reason="set in the config")
+    if len(sizes) == len(ways) == 1 and area is not None and instances["method"] != "auto":
+        return result(ways[0], sizes[0], searched=[], reason="set in the config")
     scores: list[np.ndarray] = []
     samples: set[str] = set()
     for frame in frames:
         if frame.known_yx.any():
-            scores.append(_score_ways(frame, ways=ways, areas=areas, limits=limits))
+            scores.append(_score_ways(frame, ways=ways, sizes=sizes, limits=limits))
             samples.add(frame.sample)
     if not scores:
         reason = "not fitted, because no validation image contains annotated objects"
-        return result((methods[-1], _fallback_depth(methods[-1], instances)), areas[0], searched=[], reason=reason)
+        return result((methods[-1], _fallback_depth(methods[-1], instances)), sizes[0], searched=[], reason=reason)
     means = np.mean(scores, axis=0)
     searched = [
-        {"method": way[0], "split_depth": way[1], "min_area_px": area, "ap_kaggle": float(means[i, j])}
-        for (i, way), (j, area) in product(enumerate(ways), enumerate(areas))
-    ]
+        {
+            "method": way[0], "split_depth": way[1], "min_area_px": size[0], "min_area_share": size[1],
+            "ap_kaggle": float(means[i, j]),
+        }
+        for (i, way), (j, size) in product(enumerate(ways), enumerate(sizes))
+    ]  # fmt: skip
     # Rounded, so that ties do not depend on the order of summation; argmax takes the first.
     i, j = np.unravel_index(int(np.argmax(np.round(means, 9))), means.shape)
     parts = f"{len(scores)} windows of " if len(scores) > len(samples) else ""
@@ -359,7 +369,7 @@ def choose_objects(
     reason = f"best mean Kaggle AP on {parts}{images}"
     if is_few:
         reason = f"method by {reason}, sizes by the annotated objects of training and validation, because {_FEW}"
-    return result(ways[i], areas[j], searched=searched, reason=reason)
+    return result(ways[i], sizes[j], searched=searched, reason=reason)
 
 
 def score_steps(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -392,7 +402,9 @@ def score_steps(frames: Sequence[Frame], *, fitted: Mapping[str, Any]) -> list[d
             limits["method"], depth=limits["split_depth"], max_flow_error=limits["max_flow_error"]
         )
         kept = keep_objects(found["objects"], box=frame.box, limits=limits)
-        found["filters"] = np.where(kept[found["objects"]], found["objects"], 0)
+        found["filters"] = drop_small_share(
+            np.where(kept[found["objects"]], found["objects"], 0), share=limits["min_area_share"]
+        )
         for step, objects_yx in found.items():
             dice = score_pixels(count_pixels(objects_yx > 0, truth_yx > 0, valid_yx=known_yx))["dice"]
             counts = count_objects(count_overlaps(objects_yx, truth_yx, valid_yx=known_yx))
@@ -467,10 +479,19 @@ def _draw_boundary_pixels(
     return features_yxf[places], truth_yx[places] > 0, closed_yx[places]
 
 
-def _areas_to_try(median_area_px: float | None, few_area_px: int | None) -> list[int]:
+def _sizes_to_try(
+    median_area_px: float | None, few_area_px: int | None, *, area: int | None, share: float | None
+) -> list[tuple[int, float]]:
+    """List the pairs of a smallest area (px) and a smallest share of the median area; None is chosen here."""
+    if area is not None:
+        return [(area, share or 0.0)]
+    if share is not None and share > 0:
+        return [(0, share)]
     if few_area_px is not None or median_area_px is None:
-        return [few_area_px or 0]
-    return sorted({round(fraction * median_area_px) for fraction in MIN_AREA_FRACTIONS})
+        return [(few_area_px or 0, 0.0)]
+    areas = sorted({round(fraction * median_area_px) for fraction in MIN_AREA_FRACTIONS})
+    shares = MIN_AREA_SHARES if share is None else ()
+    return [*((area, 0.0) for area in areas), *((0, share) for share in shares)]
 
 
 def _depths_to_try(method: str, instances: InstanceSettings, *, is_few: bool = False) -> list[float | None]:
@@ -493,17 +514,17 @@ def _fallback_depth(method: str, instances: InstanceSettings) -> float | None:
 
 
 def _score_ways(
-    frame: Searched, *, ways: list[tuple[str, float | None]], areas: list[int], limits: Mapping[str, Any]
+    frame: Searched, *, ways: list[tuple[str, float | None]], sizes: list[tuple[int, float]], limits: Mapping[str, Any]
 ) -> np.ndarray:
-    """Compute the Kaggle AP of one image for each method with its depth and each area, shape (ways, areas)."""
-    scores = np.zeros((len(ways), len(areas)))
+    """Compute the Kaggle AP of one image for each method with its depth and each smallest size: (ways, sizes)."""
+    scores = np.zeros((len(ways), len(sizes)))
     for i, (method, depth) in enumerate(ways):
         objects_yx = frame.candidates.split(method, depth=depth, max_flow_error=limits["max_flow_error"])
         kept = keep_objects(objects_yx, box=frame.box, limits={**limits, "min_area_px": 0})
         objects_yx = np.where(kept[objects_yx], objects_yx, 0)
         overlaps = count_overlaps(objects_yx, frame.truth_yx, valid_yx=frame.known_yx)
-        for j, area in enumerate(areas):
-            left = overlaps.without_small(area)
+        for j, (area, share) in enumerate(sizes):
+            left = overlaps.without_small(max(area, smallest_area(overlaps.predicted_whole, share=share)))
             found = score_instances(count_objects(left))
             scores[i, j] = found["ap_kaggle"]
     return scores

@@ -412,6 +412,7 @@ FIT_FACTS = {
         ("instances", "method", "splitting method", ""),
         ("instances", "split_depth", "minimum depth of a split", ""),
         ("instances", "min_area_px", "minimum object area", "px"),
+        ("instances", "min_area_share", "minimum share of the median object area", ""),
         ("instances", "fill_holes_px", "holes filled up to", "px"),
         ("instances", "median_area_px", "median annotated object area", "px"),
     ),

@@ -15,7 +15,7 @@ import numpy as np
 from cellmill.checks.unlike_training import measure_frame, measure_labels, summarize_images
 from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model, read_description
 from cellmill.objects.frames import Frame, cut_frames, draw_frames, list_frames
-from cellmill.objects.instances import PostprocessSettings, keep_objects, segment_image
+from cellmill.objects.instances import PostprocessSettings, drop_small_share, keep_objects, segment_image
 from cellmill.objects.tuning import fit_frames
 from cellmill.preprocessing.diameters import read_diameter
 from cellmill.shards import MANIFEST, atomic_path, file_digest
@@ -134,7 +134,8 @@ def _measure_found(frame: Frame, *, fitted: Mapping[str, Any], seed: int) -> dic
     def find(part: Frame) -> np.ndarray:
         grey, valid_yx = part.measure_grey(), part.find_valid()
         labels_yx = segment_image(part.read_maps(), part.read_image(), valid_yx=valid_yx, grey=grey, fitted=fitted)
-        return np.where(keep_objects(labels_yx, box=part.box, limits=fitted["instances"])[labels_yx], labels_yx, 0)
+        kept = keep_objects(labels_yx, box=part.box, limits=fitted["instances"])
+        return drop_small_share(np.where(kept[labels_yx], labels_yx, 0), share=fitted["instances"]["min_area_share"])
 
     return measure_labels(find(part) for part in cut_frames([frame], seed=seed))
 
@@ -170,7 +171,7 @@ def _log_choices(fitted: Mapping[str, Any]) -> None:
         "boundary classifier %s, applied: %s (%s)", boundary["classifier"], boundary["applied"], boundary["reason"]
     )
     logger.info(
-        "objects by %s, split depth %s, minimum area %d px, holes filled up to %d px: %s",
-        instances["method"], instances["split_depth"], instances["min_area_px"],
+        "objects by %s, split depth %s, minimum area %d px and %g of the median, holes filled up to %d px: %s",
+        instances["method"], instances["split_depth"], instances["min_area_px"], instances["min_area_share"],
         instances["fill_holes_px"], instances["reason"],
     )  # fmt: skip
