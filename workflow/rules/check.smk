@@ -51,14 +51,15 @@ rule check_dataset:
             path_to_read(path) for path in PLAN.models_to_compare(wildcards.dataset)
         ],
     output:
-        # Kept if the check fails: without it, trained networks would count as outdated and be trained again.
+        # The first two are kept if the check fails: without them, trained networks and their fits would count as
+        # outdated and be made again.
         summary=report(
             update("results/{dataset}/check/summary.csv"),
             caption="../report/findings.rst",
             category="{dataset}",
             labels={"file": "check/summary.csv", "content": "Findings on the data"},
         ),
-        images="results/{dataset}/check/images.csv",
+        images=update("results/{dataset}/check/images.csv"),
         annotations="results/{dataset}/check/annotations.csv",
     log:
         "logs/{dataset}/check/summary.log",

@@ -124,7 +124,7 @@ def test_a_run_without_a_network_has_no_parameters_and_no_training_in_the_table_
         runtime.Job("contrast", "classical", 2.0, None, "test-0000"), runtime.Job("contrast", "classical", 90.0, None, "fit"),
     ]  # fmt: skip
     [row] = comparison.tabulate_costs([run], jobs=jobs, megapixels=6.0).rows
-    assert [cell.text for cell in row[:6]] == ["classical", "–", "–", "–", "–", "no training"]
+    assert [cell.text for cell in row[:7]] == ["classical", "–", "–", "–", "–", "–", "no training"]
     assert row[7].value == 3.0  # 6 megapixels in 2 s; the choice of the numbers is left out, as a training is
 
 
