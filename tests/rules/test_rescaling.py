@@ -12,6 +12,9 @@ from cellmill.preprocessing.diameters import read_diameter
 from cellmill.preprocessing.geometry import read_geometry
 from project import TINY, copy_project, planned_jobs, snakemake, write_config, write_label_dataset
 
+# Whole runs
+pytestmark = pytest.mark.long
+
 NAMES = [f"n{number:02d}" for number in range(9)]
 CONFIG = {
     "seed": 3,

@@ -23,6 +23,9 @@ from left_out import without_data
 from model_files import put_model
 from project import ROOT, TINY, copy_project, draw_cells, planned_jobs, snakemake, write_config, write_label_dataset
 
+# Whole runs
+pytestmark = pytest.mark.long
+
 WEIGHTS = ROOT / "resources/weights"
 SHIPPED = sorted(WEIGHTS.glob("*.cellmill"))
 SECTIONS = ("Data", "Scores", "Limits")
