@@ -13,6 +13,7 @@ from cellmill.exports.model_file import FIT, MODEL_FORMAT
 from cellmill.planning.make import freeze, make_plan, thaw
 from cellmill.planning.model_cards import read_card
 from cellmill.planning.results import list_inputs
+from cellmill.planning.runs import load_preset
 from cellmill.planning.settings import job_settings
 from cellmill.planning.shipped_models import is_shipped_name
 from model_files import PRESETS, put_model
@@ -256,7 +257,7 @@ def test_a_model_restored_after_damage_is_used(checkout, weights):
 
 
 def test_the_network_of_a_preset_is_named_by_the_preset(checkout, weights):
-    content = yaml.safe_load((PRESETS / "default.yaml").read_text())
+    content = load_preset("default", presets_dir=PRESETS, where="")
     put_model(weights / "nuclei.cellmill", preset=content)
     entry = {"preset": "default", "name": "tuned", "init_from": "nuclei"}
     assert make_plan(config(entry, section=ANNOTATED), presets_dir=checkout)
