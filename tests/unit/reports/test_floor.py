@@ -125,7 +125,7 @@ def test_a_run_without_a_network_has_no_parameters_and_no_training_in_the_table_
     ]  # fmt: skip
     [row] = comparison.tabulate_costs([run], jobs=jobs, megapixels=6.0).rows
     assert [cell.text for cell in row[:7]] == ["classical", "–", "–", "–", "–", "–", "no training"]
-    assert row[7].value == 3.0  # 6 megapixels in 2 s; the choice of the numbers is left out, as a training is
+    assert row[8].value == 3.0  # 6 megapixels in 2 s; the choice of the numbers is left out, as a training is
 
 
 def test_the_numbers_of_a_run_without_a_network_are_described():
