@@ -7,7 +7,6 @@ from cellmill.inference import scaling
 from cellmill.inference.scaling import (
     ScaledImages,
     limit_factor,
-    measure_diameter,
     plan_working_size,
     scale_box,
     unscale_bands,
@@ -93,11 +92,3 @@ def test_maps_of_an_unscaled_image_pass_through():
     band_cyx = np.ones((3, 5, 6), dtype=np.float16)
     (found_cyx,) = unscale_bands([band_cyx], plan_working_size((5, 6), factor=1))
     assert found_cyx is band_cyx
-
-
-def test_the_diameter_is_that_of_the_disc_of_median_area():
-    labels_yx = np.zeros((40, 40), dtype=np.uint16)
-    labels_yx[0:2, 0:2], labels_yx[5:9, 5:9], labels_yx[20:40, 20:40] = 1, 2, 7
-    labels_yx[30:, :10] = 65535  # unknown
-    assert measure_diameter(labels_yx) == pytest.approx(2 * np.sqrt(16 / np.pi))
-    assert measure_diameter(np.zeros((4, 4), dtype=np.uint16)) is None

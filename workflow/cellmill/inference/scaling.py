@@ -13,7 +13,7 @@ from typing import IO
 
 import numpy as np
 
-from cellmill.images.stored import BAND_PIXELS, IGNORE_LABEL, list_bands
+from cellmill.images.stored import BAND_PIXELS, list_bands
 from cellmill.images.windows import release_pages
 from cellmill.preprocessing.geometry import Geometry, fit_rows, raw_rows_of, unfit_image_rows
 
@@ -57,16 +57,6 @@ def scale_box(ends: tuple[int, int], *, old: int, new: int) -> tuple[int, int]:
     """Scale the valid rows or columns of an image: first, end."""
     first, last = (end * new / old for end in ends)
     return math.ceil(first - 1e-9), math.floor(last + 1e-9)
-
-
-def measure_diameter(labels_yx: np.ndarray) -> float | None:
-    """Return the median diameter (px) of the objects of a label image, or None without objects.
-
-    The diameter of an object is that of the disc of equal area.
-    """
-    areas = np.bincount(labels_yx[labels_yx != IGNORE_LABEL].ravel())[1:]
-    areas = areas[areas > 0]
-    return 2 * math.sqrt(float(np.median(areas)) / math.pi) if areas.size else None
 
 
 class ScaledImages:

@@ -14,8 +14,9 @@ import tifffile
 
 from cellmill.images.stored import IGNORE_LABEL, list_bands
 from cellmill.inference.normalise import has_bright_ground
-from cellmill.inference.scaling import limit_factor, measure_diameter
+from cellmill.inference.scaling import limit_factor
 from cellmill.inference.views import InputSettings, SettledInput
+from cellmill.preprocessing.diameters import measure_diameter
 from cellmill.preprocessing.geometry import valid_box
 from cellmill.training.imagesets import ImageSet
 
@@ -179,7 +180,7 @@ def _measure_example(images: ImageSet, index: int) -> Example:
     return Example(
         sample=image.sample,
         objects=len(np.unique(labels_yx[(labels_yx > 0) & (labels_yx != IGNORE_LABEL)])),
-        diameter_px=measure_diameter(labels_yx),
+        diameter_px=measure_diameter([labels_yx]),
         pixel_size_um=image.geometry.pixel_size_um,
         has_dark_objects=bool(inside / inside_px < ground / ground_px) if is_known else None,
         has_bright_ground=has_bright_ground(image_yx[top:bottom, left:right]),
