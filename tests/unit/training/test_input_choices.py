@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from cellmill.preprocessing.geometry import Geometry, plan_fit
 from cellmill.training.choosing import Example, choose_factors, choose_input, measure_examples
 from training_shards import image_set, tiny_preset, write_shard
 
@@ -17,10 +18,8 @@ def example(name="a", *, diameter_px=20.0, dark=False, ground=False, pixel_size_
     return Example(name, 5, diameter_px, pixel_size_um, dark, ground)
 
 
-def choose(examples, *, pixel_size_um=None, is_sequential=False, can_look=True, **changes):
-    return choose_input(
-        examples, input=section(**changes), pixel_size_um=pixel_size_um, is_sequential=is_sequential, can_look=can_look
-    )
+def choose(examples, *, is_sequential=False, can_look=True, **changes):
+    return choose_input(examples, input=section(**changes), is_sequential=is_sequential, can_look=can_look)
 
 
 def draw(diameters, *, shape=(120, 120), dark=False):
@@ -43,7 +42,7 @@ def images(tmp_path):
 
 
 def test_every_image_is_measured(images):
-    measured = {each.sample: each for each in measure_examples(images)}
+    measured = {each.sample: each for each in measure_examples(images, pixel_size_um=None)}
     assert measured["small"].diameter_px == pytest.approx(12, rel=0.06)
     assert measured["large"].diameter_px == pytest.approx(42, rel=0.06)
     assert measured["empty"].diameter_px is None
@@ -104,7 +103,18 @@ def test_sizes_in_um_need_the_pixel_size_of_every_image():
     known = [example(diameter_px=10, pixel_size_um=0.5), example(diameter_px=20, pixel_size_um=0.25)]
     assert choose(known)[0]["object_um"] == pytest.approx(5)
     assert choose([*known, example()])[0]["object_um"] is None
-    assert choose([*known, example(diameter_px=10)], pixel_size_um=2.0)[0]["object_um"] == pytest.approx(20)
+
+
+def test_a_pixel_size_of_the_config_overrides_that_of_the_files(images):
+    input, _ = choose(measure_examples(images, pixel_size_um=2.0))
+    assert input["object_um"] == pytest.approx(2 * input["object_px"])
+
+
+def test_pixels_of_resampled_images_have_their_own_size():
+    resized = Geometry(40, 60, "resize", 20, 30, 0, 0, pixel_size_um=0.5)
+    assert resized.edge_um(None) == pytest.approx(1)
+    assert resized.edge_um(3.0) == pytest.approx(6)
+    assert plan_fit((40, 60), mode="none", size=None).edge_um(None) is None
 
 
 def test_one_scale_has_one_factor_for_all_images():
@@ -138,7 +148,7 @@ def test_a_network_without_a_working_diameter_receives_images_as_they_are():
 
 
 def test_images_and_labels_of_a_set_are_scaled_alike(images):
-    examples = measure_examples(images)
+    examples = measure_examples(images, pixel_size_um=None)
     input, _ = choose(examples)
     images.settle(polarity=input["polarity"], factors=choose_factors(examples, input=input))
     for index, image in enumerate(images.images):

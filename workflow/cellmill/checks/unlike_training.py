@@ -291,5 +291,4 @@ def measure_frame(frame: Frame, *, pixel_size_um: float | None) -> dict[str, Any
     """
     image_yx = tifffile.memmap(frame.image_path, mode="r")
     inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
-    edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
-    return measure_image(inside_yx, pixel_size_um=None if edge_um is None else edge_um / frame.geometry.area_scale**0.5)
+    return measure_image(inside_yx, pixel_size_um=frame.geometry.edge_um(pixel_size_um))

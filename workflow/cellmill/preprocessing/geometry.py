@@ -77,6 +77,14 @@ class Geometry:
         rows, columns = self.scaled_shape
         return rows * columns / (self.raw_rows * self.raw_columns)
 
+    def edge_um(self, raw_um: float | None) -> float | None:
+        """Return the edge of a pixel of the fitted frame, um; None if it is unknown.
+
+        `raw_um` is the edge of a raw pixel; None: that of the image metadata.
+        """
+        edge_um = self.pixel_size_um if raw_um is None else raw_um
+        return None if edge_um is None else edge_um / self.area_scale**0.5
+
     @property
     def raw_shape(self) -> tuple[int, int]:
         """(rows, columns) of the raw frame."""

@@ -167,7 +167,7 @@ def _factors_of(images: Iterable[StoredImage], *, input: SettledInput, pixel_siz
         return {}
     factors = {}
     for image in images:
-        edge_um = pixel_size_um or image.geometry.pixel_size_um
+        edge_um = image.geometry.edge_um(pixel_size_um)
         objects_px = typical_um / edge_um if typical_um and edge_um else typical_px
         factors[image.sample] = limit_factor(wanted / objects_px)
     return factors

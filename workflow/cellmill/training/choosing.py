@@ -38,7 +38,7 @@ class Example:
     sample: str
     objects: int
     diameter_px: float | None  # median, in px of the preprocessed image
-    pixel_size_um: float | None
+    pixel_size_um: float | None  # of the preprocessed image
     has_dark_objects: bool | None  # the mean of the objects is below that of the ground
     has_bright_ground: bool  # by the rule that works without annotations
 
@@ -69,7 +69,9 @@ def settle_input(
         Images to train and to validate on, whose inputs and targets have not been read. The scale of validation images
         follows from their own annotations, as the training validates the network and not the scale that a first look
         finds.
-    input, pixel_size_um, is_sequential, can_look
+    pixel_size_um : float or None
+        Edge length of a pixel of the raw images; None: from the metadata of each image.
+    input, is_sequential, can_look
         As for `choose_input`.
 
     Returns
@@ -79,27 +81,24 @@ def settle_input(
     """
     if input["diameter_px"] is None and "auto" not in (input["polarity"], input["scale"]):
         return {**input}, []
-    examples = measure_examples(images)
-    settled, choices = choose_input(
-        examples, input=input, pixel_size_um=pixel_size_um, is_sequential=is_sequential, can_look=can_look
-    )
+    examples, others = (measure_examples(part, pixel_size_um=pixel_size_um) for part in (images, validation))
+    settled, choices = choose_input(examples, input=input, is_sequential=is_sequential, can_look=can_look)
     for choice in choices:
         logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
-    for part, measured in ((images, examples), (validation, measure_examples(validation))):
+    for part, measured in ((images, examples), (validation, others)):
         part.settle(polarity=settled["polarity"], factors=choose_factors(measured, input=settled))
     return settled, choices
 
 
-def measure_examples(images: ImageSet) -> list[Example]:
-    """Measure all training images, sorted by sample."""
-    return [_measure_example(images, index) for index in range(len(images))]
+def measure_examples(images: ImageSet, *, pixel_size_um: float | None) -> list[Example]:
+    """Measure all images, sorted by sample; a given pixel size of the raw images overrides that of the files."""
+    return [_measure_example(images, index, pixel_size_um=pixel_size_um) for index in range(len(images))]
 
 
 def choose_input(
     examples: Sequence[Example],
     *,
     input: InputSettings,
-    pixel_size_um: float | None,
     is_sequential: bool,
     can_look: bool,
 ) -> tuple[SettledInput, list[Choice]]:
@@ -111,8 +110,6 @@ def choose_input(
         All training images.
     input : InputSettings
         Section `input` of the preset.
-    pixel_size_um : float or None
-        Edge length of a pixel of all preprocessed images; None: that of each example.
     is_sequential : bool
         Whether the network receives several frames, which must have the same size.
     can_look : bool
@@ -131,7 +128,7 @@ def choose_input(
     if input["polarity"] == "auto":
         chosen["polarity"], because = _choose_polarity(examples)
         choices.append(Choice("input.polarity", chosen["polarity"], because))
-    chosen["object_px"], chosen["object_um"] = _typical_diameters(examples, pixel_size_um=pixel_size_um)
+    chosen["object_px"], chosen["object_um"] = _typical_diameters(examples)
     if input["diameter_px"] is not None:
         if input["scale"] == "auto":
             chosen["scale"], because = _choose_scale(examples, is_sequential=is_sequential, can_look=can_look)
@@ -163,7 +160,7 @@ def choose_factors(examples: Sequence[Example], *, input: SettledInput) -> dict[
     }
 
 
-def _measure_example(images: ImageSet, index: int) -> Example:
+def _measure_example(images: ImageSet, index: int, *, pixel_size_um: float | None) -> Example:
     image = images.images[index]
     labels_yx = images.read_fitted_labels(index)
     image_yx = tifffile.memmap(image.image_path, mode="r")
@@ -181,7 +178,7 @@ def _measure_example(images: ImageSet, index: int) -> Example:
         sample=image.sample,
         objects=len(np.unique(labels_yx[(labels_yx > 0) & (labels_yx != IGNORE_LABEL)])),
         diameter_px=measure_diameter([labels_yx]),
-        pixel_size_um=image.geometry.pixel_size_um,
+        pixel_size_um=image.geometry.edge_um(pixel_size_um),
         has_dark_objects=bool(inside / inside_px < ground / ground_px) if is_known else None,
         has_bright_ground=has_bright_ground(image_yx[top:bottom, left:right]),
     )
@@ -222,15 +219,13 @@ def _say_range(low: float, high: float) -> str:
     return first if first == last else f"{first} to {last}"
 
 
-def _typical_diameters(
-    examples: Sequence[Example], *, pixel_size_um: float | None
-) -> tuple[float | None, float | None]:
+def _typical_diameters(examples: Sequence[Example]) -> tuple[float | None, float | None]:
     """Return the typical diameter in px, and in um if all images with objects have a pixel size."""
     measured = [example for example in examples if example.diameter_px is not None]
     if not measured:
         return None, None
     typical_px = _geometric_median([example.diameter_px for example in measured if example.diameter_px])
-    sizes = [pixel_size_um or example.pixel_size_um or 0.0 for example in measured]
+    sizes = [example.pixel_size_um or 0.0 for example in measured]
     if not all(sizes):
         return typical_px, None
     diameters = [example.diameter_px or 0.0 for example in measured]
