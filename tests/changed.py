@@ -24,7 +24,7 @@ OTHERS = {
     "workflow/cellmill/reports/templates/": ("tests/unit/stages/test_report.py",),
     "docs/": ("tests/unit/docs/test_readme.py", "tests/unit/config/test_config.py"),
     "resources/models/": ("tests/unit/config/test_presets.py",),
-    "resources/weights/": ("tests/unit/planning/test_shipped_models.py",),
+    "resources/weights/": ("tests/unit/planning/test_shipped_names.py",),
     "resources/scenes/": ("tests/unit/docs/test_scenes.py",),
     "resources/studies/": ("tests/unit/docs/test_systems_table.py",),
     "resources/papers/": ("tests/unit/reports/test_papers.py",),
