@@ -1,17 +1,20 @@
-"""Choose the device that networks run on, make training reproducible, and measure memory use."""
+"""Choose the device and the precision that networks run in, make training reproducible, and measure memory use."""
 
 import logging
 import os
 import re
 import resource
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import torch
 
 logger = logging.getLogger(__name__)
 
 VARIABLE = "CELLMILL_DEVICE"
+HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def choose_device(*, gpu: int) -> torch.device:
@@ -55,6 +58,38 @@ def choose_device(*, gpu: int) -> torch.device:
 def is_overridden(*, gpu: int) -> bool:
     """Return whether a job that requested a GPU runs on the CPU because of CELLMILL_DEVICE=cpu."""
     return gpu > 0 and os.environ.get(VARIABLE) == "cpu"
+
+
+def settle_precision(wanted: str, *, device: torch.device) -> str:
+    """Return the precision that a device computes convolutions in.
+
+    Parameters
+    ----------
+    wanted : "fp32", "bf16" or "fp16"
+        The setting.
+    device : torch.device
+
+    Returns
+    -------
+    str
+        `wanted` on a GPU that has it in hardware. On a CPU, bf16 where the processor multiplies bfloat16 matrices
+        (AMX), which halves the time of a step; other processors emulate it, many times slower than fp32.
+        Otherwise fp32.
+    """
+    if wanted == "bf16":
+        if device.type == "cuda":
+            has_it = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            has_it = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+    else:
+        has_it = wanted == "fp32" or device.type == "cuda"
+    return wanted if has_it else "fp32"
+
+
+def choose_autocast(wanted: str, *, device: torch.device) -> AbstractContextManager[Any]:
+    """Return the context in which a network computes in a precision, see `settle_precision`."""
+    half = HALF_TYPES.get(settle_precision(wanted, device=device))
+    return nullcontext() if half is None else torch.autocast(device.type, half)
 
 
 def make_repeatable(*, device: torch.device, seed: int, deterministic: bool) -> None:

@@ -94,6 +94,43 @@ def test_a_training_starts_from_a_shipped_model(checkout):
     assert plan.start_files("d", "tuned") == [COPY]
 
 
+def with_start(checkout, weights, **changes):
+    """Let `default` start from nuclei, and make both networks the same."""
+    default = load_preset("default", presets_dir=checkout, where="")
+    put_model(weights / "nuclei.cellmill", preset=default)
+    own = {"preset": "default", "start": "nuclei"}
+    return make_plan(config({**own, **changes}, section=ANNOTATED), presets_dir=checkout).run("d", "default")
+
+
+def test_a_training_may_start_from_the_model_of_its_preset(checkout, weights, lab):
+    run = with_start(checkout, weights)
+    assert (run.init_from, run.init_weights) == (COPY, "alike")
+    assert (lab / COPY).is_file()
+
+
+def test_a_start_of_the_config_replaces_that_of_the_preset(checkout, weights):
+    assert with_start(checkout, weights, init_from="nuclei").init_weights == "all"
+    assert with_start(checkout, weights, start=None).init_from is None
+
+
+def test_another_network_has_no_start(checkout, weights, lab):
+    run = with_start(checkout, weights, width=0.3)
+    assert (run.init_from, run.init_weights) == (None, "all")
+    assert not (lab / COPY).exists()
+
+
+def test_an_unknown_start_is_answered_with_similar_names(checkout):
+    [message] = mistakes(checkout, {"preset": "default", "start": "nuclej"}, section=ANNOTATED)
+    assert message.startswith("datasets.d.models[0].start: expected the name of a shipped model, found 'nuclej'.")
+
+
+def test_a_damaged_start_is_reported_at_its_key(checkout, weights):
+    (weights / "nuclei.cellmill").write_bytes(b"PK damaged")
+    [message] = mistakes(checkout, {"preset": "default", "start": "nuclei"}, section=ANNOTATED)
+    assert message.startswith("datasets.d.models[0].start: ")
+    assert message.endswith(TO_REPAIR)
+
+
 def test_an_average_of_seeds_knows_the_start_of_its_members(checkout):
     entry = {**TUNED, "seeds": [1, 2], "average_seeds": True}
     assert make_plan(config(entry, section=ANNOTATED), presets_dir=checkout).start_files("d", "tuned.mean") == [COPY]

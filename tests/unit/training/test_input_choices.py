@@ -63,9 +63,9 @@ def test_images_of_both_polarities_stay_as_they_are_if_the_ground_does_not_tell(
     assert choose(mixed)[0]["polarity"] == "keep"
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_images_of_one_polarity_stay_as_they_are(dark):
-    assert choose([example(dark=dark, ground=True)] * 4)[0]["polarity"] == "keep"
+@pytest.mark.parametrize(("dark", "polarity"), [(False, "keep"), (True, "invert")])
+def test_dark_objects_are_made_bright_whatever_the_ground(dark, polarity):
+    assert choose([example(dark=dark, ground=True), example(dark=dark)])[0]["polarity"] == polarity
 
 
 def test_alike_images_have_one_scale_and_others_one_each():

@@ -3,6 +3,7 @@
 import copy
 import csv
 import json
+import math
 import os
 import signal
 
@@ -329,13 +330,24 @@ def test_running_statistics_are_copied_and_not_averaged():
 
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_the_cpu_always_takes_full_precision(precision):
+def test_a_cpu_without_half_precision_takes_full_precision(precision, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     found = []
     for setting in ("fp32", precision):
         stepper = make_stepper(preset_of(precision=setting))
         found.append((stepper.take(random_batch(preset_of())), weights_of(stepper)))
     assert found[0][0] == found[1][0]
     assert_equal(found[0][1], found[1][1])
+
+
+def test_a_cpu_with_amx_multiplies_bfloat16_matrices(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    stepper = make_stepper(preset_of(precision="bf16"))
+    seen = []
+    stepper.model.register_forward_hook(lambda module, arguments, logits: seen.append(logits.dtype))
+    assert math.isfinite(stepper.take(random_batch(preset_of())))
+    assert (stepper.precision, seen) == ("bf16", [torch.bfloat16])
+    assert {weight.dtype for weight in weights_of(stepper).values() if weight.is_floating_point()} == {torch.float32}
 
 
 # ---- in a training ----------------------------------------------------------------------------------------

@@ -20,11 +20,12 @@ class Input(Closed):
         "percentile becomes -1 and the 99.8th becomes 3, whatever the area that objects cover. none: values as they "
         "are.",
     )
-    polarity: Literal["keep", "bright", "auto"] = Field(
+    polarity: Literal["keep", "invert", "bright", "auto"] = Field(
         "keep",
-        description="bright: images whose ground is bright (median above the middle of the range) are inverted, so "
-        "that all objects are bright. auto: bright, if the training images contain both kinds and this rule tells "
-        "them apart; otherwise keep.",
+        description="invert: all images are inverted. bright: images whose ground is bright (median above the middle "
+        "of the range) are inverted, so that all objects are bright. auto: invert, if objects are darker than the "
+        "ground in all training images; bright, if the images contain both kinds and this rule tells them apart; "
+        "otherwise keep.",
     )
     diameter_px: Annotated[float, Field(ge=4, le=256)] | None = Field(
         None,
@@ -223,8 +224,9 @@ class Train(Closed):
     streams: Streams = Field(default_factory=Streams, description="Training of recurrent networks on sequences.")
     precision: Literal["fp32", "bf16", "fp16"] = Field(
         "fp32",
-        description="bf16: faster on recent GPUs, with two to three significant digits. fp16: for older GPUs, with "
-        "loss scaling. The CPU always uses fp32.",
+        description="Precision of the convolutions. bf16: half the time on recent GPUs and on CPUs with AMX, with "
+        "two to three significant digits; other devices use fp32. fp16: for older GPUs, with loss scaling; a CPU uses "
+        "fp32.",
     )
     channels_last: bool = Field(
         False,
@@ -291,5 +293,5 @@ class Predict(Closed):
         "rotated by right angles (rotations: 8). Takes 4 or 8 times as long.",
     )
     precision: Literal["fp32", "bf16", "fp16"] = Field(
-        "fp32", description="Precision of the convolutions on a GPU; a CPU always uses fp32."
+        "fp32", description="Precision of the convolutions, as in `train.precision`."
     )

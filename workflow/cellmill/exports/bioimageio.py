@@ -264,7 +264,7 @@ def write_guide(facts: Mapping[str, Any]) -> str:
             f"Tools map the percentiles {PERCENTILES[0]:g} and {PERCENTILES[1]:g} of each frame to {LOW:g} and "
             f"{HIGH:g}, as specified in bioimageio.yaml."
         ]
-    if facts["polarity"] == "bright":
+    if facts["polarity"] in ("bright", "invert"):
         lines.append("Objects must be brighter than the ground: invert images with dark objects before.")
     if facts["diameter_px"]:
         lines.append(

@@ -4,16 +4,14 @@ Axes  b batch, t time, c channels, y rows, x columns
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from cellmill.device import choose_autocast
 from cellmill.models.outputs import to_probabilities
-
-PRECISIONS: dict[str, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class PredictSettings(TypedDict):
@@ -103,7 +101,7 @@ class Averaged(nn.Module):
         self._output = output
         self._symmetries = SYMMETRIES[average]
         self._classes = classes
-        self._dtype = PRECISIONS[precision]
+        self._precision = precision
 
     def forward(self, images: Tensor, state: list[Any] | None = None) -> Any:
         """Predict windows.
@@ -123,7 +121,7 @@ class Averaged(nn.Module):
         ways = list(self._ways())
         for number, (network, symmetry, number_of_class) in enumerate(ways):
             seen = symmetry.apply(self._as_class(images, number_of_class))
-            with self._autocast(images):
+            with choose_autocast(self._precision, device=images.device):
                 if self.is_recurrent:
                     logits, next_state = network(seen, None if state is None else state[number])
                     states.append(next_state)
@@ -152,8 +150,3 @@ class Averaged(nn.Module):
         told[..., -self._classes :, :, :] = 0
         told[..., number - self._classes, :, :] = 1
         return told
-
-    def _autocast(self, images: Tensor) -> AbstractContextManager[Any]:
-        if self._dtype is None or images.device.type != "cuda":
-            return nullcontext()
-        return torch.autocast("cuda", dtype=self._dtype)

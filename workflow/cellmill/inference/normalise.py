@@ -47,7 +47,7 @@ def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str, p
         `zscore`: mean 0 and standard deviation 1 over the valid pixels. `percentile`: the 1st percentile becomes -1
         and the 99.8th 3. `none`: values stay unchanged.
     polarity : str
-        `keep`, or `bright`: images with a bright ground are inverted, see `has_bright_ground`.
+        `keep`, `invert`, or `bright`: images with a bright ground are inverted, see `has_bright_ground`.
 
     Returns
     -------
@@ -56,7 +56,7 @@ def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str, p
     """
     (top, bottom), (left, right) = valid_box(geometry)
     rows, columns = (top, bottom), (left, right)
-    is_inverted = polarity == "bright" and has_bright_ground(image_yx[top:bottom, left:right])
+    is_inverted = polarity == "invert" or (polarity == "bright" and has_bright_ground(image_yx[top:bottom, left:right]))
     sign = -1.0 if is_inverted else 1.0
     if normalise == "none":
         return InputScale(0.0, sign, rows, columns)

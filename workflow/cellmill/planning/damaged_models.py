@@ -33,7 +33,8 @@ def _model_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> Iterator[
     for dataset, section in config.datasets.items():
         for index, entry in enumerate(section.models):
             run = next(run for run in runs[dataset] if run.model == entry.run_name)
-            for key, reference in (("apply", run.apply), ("init_from", run.init_from)):
+            start = "start" if run.init_weights == "alike" else "init_from"
+            for key, reference in (("apply", run.apply), (start, run.init_from)):
                 if reference is not None and reference.endswith(MODEL_SUFFIX):
                     yield f"{key_path(('datasets', dataset, 'models', index))}.{key}", reference
 

@@ -16,7 +16,7 @@ from cellmill.planning.model_cards import wrong_cards
 from cellmill.planning.plan import Plan
 from cellmill.planning.refusals import contradictions, likes_of_folds, models_left_out
 from cellmill.planning.rescaling import remarks_on_rescales, wrong_rescales
-from cellmill.planning.runs import remarks_on_binary, resolve_runs
+from cellmill.planning.runs import known_runs, remarks_on_binary, resolve_runs
 from cellmill.planning.samples import Sample, SampleError, dump_samples, load_samples
 from cellmill.planning.scan import scan_dataset
 from cellmill.planning.seen_images import keep_seen_images
@@ -44,9 +44,10 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
             mistakes += other_mistakes(str(name), section, presets_dir=presets_dir)
     if config is None:
         raise ConfigError(mistakes)
-    mistakes += copy_shipped(config, presets_dir=presets_dir)
     runs, wrong_runs = resolve_runs(config, presets_dir=presets_dir)
     mistakes += wrong_runs
+    sources = (source for run in known_runs(runs).values() for source in (run.apply, run.init_from))
+    mistakes += copy_shipped(sources, presets_dir=presets_dir)
     mistakes += damaged_models(config, runs, presets_dir=presets_dir)
     mistakes += wrong_cards(runs, presets_dir=presets_dir)
     mistakes += wrong_exports(config, runs)

@@ -35,7 +35,8 @@ class Run:
     `parts` maps train, validation and test to parts of the dataset. `preset_name` is a file of resources/models,
     empty for an applied model. `apply` and `init_from` are "dataset/run" or the path of an exported file; for a
     shipped model, that of its copy.
-    `init_weights` is "all" if every weight of `init_from` must fit, else "matching". `members` are the runs of the
+    `init_weights` is "all" if every weight of `init_from` must fit, "matching" if not, and "alike" if the training
+    decides whether it starts from them (key `start` of the preset). `members` are the runs of the
     same dataset whose predictions are averaged, empty for a run that is trained or applied.
     """
 
@@ -178,7 +179,9 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
                     entry, presets_dir=presets_dir, where=where, is_binary=_is_binary(dataset)
                 )
                 mistakes += wrong or _unused_by_classical(entry, preset, where=where)
-            runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed)
+                mistakes += _wrong_start(preset, where=where, presets_dir=presets_dir)
+            start = _find_start(entry, preset, presets_dir=presets_dir)
+            runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed, start=start)
     known = {f"{dataset}/{run.name}" for dataset, of_dataset in runs.items() for run in of_dataset}
     runs = {dataset: [_with_sources(run, known) for run in of_dataset] for dataset, of_dataset in runs.items()}
     mistakes += _wrong_references(config, runs, presets_dir=presets_dir)
@@ -203,6 +206,26 @@ def _unused_by_classical(entry: ModelEntry, preset: Mapping[str, Any], *, where:
     ]
 
 
+def _wrong_start(preset: Mapping[str, Any], *, where: tuple[str | int, ...], presets_dir: Path) -> list[str]:
+    name = preset.get("start")
+    if name is None or name in list_shipped(presets_dir):
+        return []
+    return [f"{key_path(where)}.start: {explain_unknown(name, presets_dir=presets_dir, runs=())}"]
+
+
+def _find_start(entry: ModelEntry, preset: Mapping[str, Any], *, presets_dir: Path) -> str | None:
+    """Return the shipped model that a training may start from: the preset's `start`, if it has the same network."""
+    name = preset.get("start")
+    path = list_shipped(presets_dir).get(name or "")
+    if name is None or path is None or entry.init_from is not None:
+        return None
+    try:
+        theirs = read_description(path).network
+    except ValueError:
+        return str(name)  # reported with the other damaged models
+    return name if dict(theirs) == network_settings(preset) else None
+
+
 def _with_sources(run: Run, known: set[str]) -> Run:
     """Return a run whose `apply` and `init_from` are dataset/run wherever this config has the run, else a file."""
     named = replace(run, apply=_find_source(run.apply, known), init_from=_find_source(run.init_from, known))
@@ -224,7 +247,9 @@ def _same_repeat(run: Run, known: set[str]) -> str | None:
     return next((name for name in (run.init_from + repeat, run.init_from + fold) if name in known), run.init_from)
 
 
-def _runs_of(dataset_name: str, dataset: Dataset, entry: ModelEntry, *, preset: dict[str, Any], seed: int) -> list[Run]:
+def _runs_of(
+    dataset_name: str, dataset: Dataset, entry: ModelEntry, *, preset: dict[str, Any], seed: int, start: str | None
+) -> list[Run]:
     folds = dataset.split.folds
     runs = []
     seeds: list[int | None] = [*entry.seeds] if entry.seeds else [None]
@@ -243,8 +268,8 @@ def _runs_of(dataset_name: str, dataset: Dataset, entry: ModelEntry, *, preset: 
                     parts=_parts_of_fold(fold, folds),
                     preset=preset,
                     apply=entry.apply,
-                    init_from=entry.init_from,
-                    init_weights=entry.init_weights,
+                    init_from=entry.init_from or start,
+                    init_weights=entry.init_weights if start is None else "alike",
                 )
             )
     if entry.average_seeds:
@@ -322,9 +347,9 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]], *, presets_dir
 
 def _unlike_networks(known: dict[str, Run], *, presets_dir: Path) -> list[str]:
     """List the runs that start from weights of a different network, before any training starts."""
-    mistakes = []
+    mistakes, shipped_models = [], list_shipped(presets_dir)
     for name, run in known.items():
-        if run.init_from is None or not run.preset or run.init_weights == "matching":
+        if run.init_from is None or not run.preset or run.init_weights != "all":
             continue
         own = network_settings(run.preset)
         if run.init_from in known:
@@ -334,7 +359,8 @@ def _unlike_networks(known: dict[str, Run], *, presets_dir: Path) -> list[str]:
             theirs = network_settings(source) if source else own
         else:
             try:
-                theirs = dict(read_description(run.init_from).network)
+                path = shipped_models.get(shipped_name(run.init_from) or "", run.init_from)
+                theirs = dict(read_description(path).network)
             except ValueError:
                 continue  # already reported
         if differs := sorted(key for key in {*own, *theirs} if own.get(key) != theirs.get(key)):

@@ -372,7 +372,8 @@ def _origin(plan: Plan, run: Run) -> dict[str, Any]:
     )
     if run.members:
         return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": "averaged"}
-    how = "applied" if run.apply is not None else "fine_tuned" if run.init_from is not None else "trained"
+    is_tuned = run.init_from is not None and run.init_weights != "alike"
+    how = "applied" if run.apply is not None else "fine_tuned" if is_tuned else "trained"
     return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": how}
 
 

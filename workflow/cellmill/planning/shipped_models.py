@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from cellmill.config.dataset import Config
 from cellmill.config.errors import nearest
 from cellmill.exports.model_file import MODEL_SUFFIX
 from cellmill.shards import atomic_path
@@ -76,18 +75,24 @@ def explain_unknown(reference: str, *, presets_dir: Path, runs: Iterable[str]) -
     return f"expected the name of a shipped model, found {reference!r}. {hint}. {others}"
 
 
-def copy_shipped(config: Config, *, presets_dir: Path) -> list[str]:
-    """Copy the shipped models that a config uses, with their cards, to where jobs read them.
+def copy_shipped(references: Iterable[str | None], *, presets_dir: Path) -> list[str]:
+    """Copy shipped models with their cards to where jobs read them.
 
     A copy that is up to date is left alone, so that its time stamp reruns nothing.
+
+    Parameters
+    ----------
+    references : iterable of str or None
+        `apply` and `init_from` of runs: paths from `path_of_copy`; others are left out.
+    presets_dir : Path
+        Folder of the presets.
 
     Returns
     -------
     list of str
         Mistakes: copies that cannot be written.
     """
-    entries = [entry for section in config.datasets.values() for entry in section.models]
-    wanted = {reference for entry in entries for reference in (entry.apply, entry.init_from)}
+    wanted = {shipped_name(reference) for reference in references}
     mistakes = []
     for name, source in list_shipped(presets_dir).items():
         if name not in wanted:

@@ -121,6 +121,8 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
         siblings = [other for other in runs if other["model"] == model]
         rest = re.sub(r"\.?([a-z]+)(\d+)", r" \1 \2", name.removeprefix(model)).strip()
         areas, intensities, um2_per_px = _read_objects(run["objects"])
+        choices = _read_json(run.get("choices")) or ()
+        has_left_start = any(choice["key"] == "start" and choice["value"] is None for choice in choices)
         read.append(
             Run(
                 name=name,
@@ -143,8 +145,8 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 apply=run.get("apply"),
                 made_from=run.get("made_from"),
                 averages=_averaged_model(run, models),
-                choices=_read_json(run.get("choices")) or (),
-                shipped=run.get("shipped"),
+                choices=choices,
+                shipped=None if has_left_start else run.get("shipped"),
             )
         )
     return read

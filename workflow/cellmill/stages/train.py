@@ -29,6 +29,7 @@ from cellmill.training.imagesets import ImageSet, open_images
 from cellmill.training.lengths import Length, describe_source
 from cellmill.training.losses import check_finite
 from cellmill.training.optimisers import learning_rate_at, set_learning_rate
+from cellmill.training.starting import choose_start
 from cellmill.training.state import Training, copy_weights, load_initial_weights, write_history
 from cellmill.training.stepping import STATISTICS_STEPS, build_stepper, restart_statistics
 from cellmill.training.team import Team, form_team, plan_team
@@ -131,8 +132,9 @@ def train_model(
         Determines initial weights, patches, augmentation and dropout.
     init_from : path or None
         Weights to start from: a weights.pt or a .cellmill file.
-    init_weights : "all" or "matching"
-        Whether all of these weights must fit the network, or those that do not are left out.
+    init_weights : "all", "matching" or "alike"
+        Whether all of these weights must fit the network, or those that do not are left out. alike: all must fit, and
+        the training starts from them only if they find the foreground of the training images already.
     passages : sequence of sequences of str, or None
         Unbroken runs of frames in order, for networks with temporal context.
     classes : mapping or None
@@ -262,7 +264,11 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
     job = replace(job, input=settled)
     model = build_network(job.network)
     if job.init_from is not None:
-        load_initial_weights(model, job.init_from, init_weights=job.init_weights)
+        init_weights = job.init_weights
+        if init_weights == "alike":
+            start = team.share(choose_start(model, images, path=job.init_from, seed=job.seed, device=device))
+            choices, init_weights = [*choices, start], "none" if start.value is None else "all"
+        load_initial_weights(model, job.init_from, init_weights=init_weights)
     checkpoint = Checkpoint(checkpoint_path(job.weights_path, key=key))
     state = checkpoint.load()
     train, measuring_s = settle_length(
@@ -279,9 +285,10 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
         training.measuring_s = measuring_s
         checkpoint.save(training.state(), team=team)
     logger.info(
-        "%s parameters, %d training and %d validation images, %s, device %s%s",
+        "%s parameters, %d training and %d validation images, %s, %s on device %s%s",
         f"{count_parameters(model):,}", len(images), len(validation), training.plan_length(images),
-        f"{device} {name_gpu(device)}".strip(), f", process {team.member + 1} of {team.size}" if team.size > 1 else "",
+        training.stepper.precision, f"{device} {name_gpu(device)}".strip(),
+        f", process {team.member + 1} of {team.size}" if team.size > 1 else "",
     )  # fmt: skip
     return job, choices, images, validation, training, checkpoint
 
@@ -353,6 +360,7 @@ def summarize(training: Training, *, job: Job, length: Length, best_epoch: int) 
         "device": device.type,
         "device_override": is_overridden(gpu=job.gpu),
         "gpu_name": name_gpu(device),
+        "precision": training.stepper.precision,
         "threads": job.threads,
         "gpus": training.stepper.team.size if device.type == "cuda" else 0,
         "parts_of_a_batch": training.stepper.parts,

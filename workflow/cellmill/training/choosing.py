@@ -192,7 +192,8 @@ def _choose_polarity(examples: Sequence[Example]) -> tuple[str, str]:
         return "keep", "no training image contains both objects and ground"
     if dark in (0, len(known)):
         word = "darker" if dark else "brighter"
-        return "keep", f"objects are {word} than the ground in all {len(known)} training images"
+        polarity = "invert" if dark else "keep"
+        return polarity, f"objects are {word} than the ground in all {len(known)} training images"
     counts = f"objects are darker than the ground in {dark} of {len(known)} training images"
     if right >= AGREEMENT * len(known):
         return "bright", f"{counts}, and the brightness of the ground tells which in {right} of them"

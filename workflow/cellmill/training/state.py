@@ -189,7 +189,9 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_initial_weights(model: nn.Module, path: str | Path, *, init_weights: str) -> None:
-    """Load the weights that the training starts from: all of them, or those that match the network."""
+    """Load the weights that the training starts from: all of them, those that match the network, or none."""
+    if init_weights == "none":
+        return
     state = read_weights(path)["state_dict"]
     if init_weights == "all":
         load_weights(model, state, source=path)

@@ -3,14 +3,14 @@
 import copy
 import logging
 import math
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cellmill.device import choose_autocast, settle_precision
 from cellmill.models.memory import State, detach_state, join_states, part_of_state, reset_state
 from cellmill.training.batches import Batch, TrainSettings
 from cellmill.training.losses import Truth, measure_loss
@@ -18,8 +18,6 @@ from cellmill.training.optimisers import build_optimiser
 from cellmill.training.team import Team
 
 logger = logging.getLogger(__name__)
-
-HALF_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Steps at the end of an epoch over which batch normalisation averages its running statistics.
 STATISTICS_STEPS = 200
@@ -30,8 +28,8 @@ class Stepper:
     """Network, optimiser and state needed for training steps on one device.
 
     `model` is `bare_model`, possibly wrapped for a team and compiled. `parts` is the number of pieces into which a
-    batch is split: 1 until memory runs out, then 2, 4, and so on. `memory` is the hidden state of a recurrent network
-    for the sequences in the slots of the batch.
+    batch is split: 1 until memory runs out, then 2, 4, and so on. `precision` is the one that the device uses. `memory`
+    is the hidden state of a recurrent network for the sequences in the slots of the batch.
     """
 
     model: nn.Module
@@ -44,11 +42,12 @@ class Stepper:
     team: Team
     parts: int = 1
     memory: State | None = None
+    precision: str = field(init=False)
     scaler: torch.amp.GradScaler = field(init=False)
 
     def __post_init__(self) -> None:
-        is_fp16 = self.train["precision"] == "fp16" and self.device.type == "cuda"
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=is_fp16)
+        self.precision = settle_precision(self.train["precision"], device=self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def take(self, batch: Batch) -> float:
         """Take one step and return the loss of the batch before the update.
@@ -98,7 +97,7 @@ class Stepper:
             images, truth = self._load(batch, part)
             # Gradients are exchanged with the other GPUs once per step, with the last part.
             with self.team.no_exchange(self.model) if number < len(pieces) else nullcontext():
-                with self._autocast():
+                with choose_autocast(self.precision, device=self.device):
                     logits_bcyx, state = self._run(images, part_of_state(memory, part))
                 loss, weight = measure_loss(logits_bcyx, truth, output=self.output, loss=self.train["loss"])
                 # Weight each part's loss. The total weight is known only at the end, so divide by a constant common
@@ -169,10 +168,6 @@ class Stepper:
         for parameter in self.model.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(factor)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        half = HALF_TYPES.get(self.train["precision"]) if self.device.type == "cuda" else None
-        return torch.autocast(self.device.type, half) if half is not None else nullcontext()
 
 
 def build_stepper(model: nn.Module, *, device: torch.device, output: str, train: TrainSettings, team: Team) -> Stepper:

@@ -1,0 +1,96 @@
+"""Decide whether a training starts from the weights of a shipped model: if these find its objects already."""
+
+import copy
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cellmill.images.stored import IGNORE_LABEL
+from cellmill.inference.normalise import mirror
+from cellmill.models.outputs import to_probabilities
+from cellmill.models.weights import load_weights, read_weights
+from cellmill.training.choosing import Choice
+from cellmill.training.imagesets import ImageSet, as_labels, choose_images
+
+logger = logging.getLogger(__name__)
+
+# Key in choices.json
+KEY = "start"
+
+# Training images that are looked at, and the window in the middle of each, px at the working scale. The sides are
+# multiples of what any network needs.
+MOST_IMAGES = 12
+WINDOW_PX = 512
+
+# Weights that reach this mean Dice coefficient of the foreground are a better start than random ones.
+LEAST_DICE = 0.7
+
+
+def choose_start(model: nn.Module, images: ImageSet, *, path: str | Path, seed: int, device: torch.device) -> Choice:
+    """Compare the foreground that a shipped model finds in training images with their annotations.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Of the same architecture; it is not changed.
+    images : ImageSet
+        The training images, at their working scale. At most 12 of them, drawn by the seed, are used.
+    path : path
+        The shipped model.
+    seed : int
+        Seed of the training.
+    device : torch.device
+        Where the model is applied.
+
+    Returns
+    -------
+    Choice
+        Its value is the name of the shipped model, or None if the training should start from random weights.
+    """
+    name = Path(path).stem
+    trial = copy.deepcopy(model)
+    load_weights(trial, read_weights(path)["state_dict"], source=path)
+    trial.eval().to(device)
+    chosen = choose_images(images.images, limit=MOST_IMAGES, seed=seed)
+    numbers = {image.sample: number for number, image in enumerate(images.images)}
+    scores = [_score(trial, images, numbers[image.sample], device=device) for image in chosen]
+    known = [score for score in scores if score is not None]
+    mean = float(np.mean(known)) if known else 0.0
+    is_taken = mean >= LEAST_DICE
+    because = (
+        f"in {len(known)} training images, the foreground that {name} finds has a mean Dice coefficient of {mean:.2f}; "
+        f"at least {LEAST_DICE:g} is expected of a start"
+        if known
+        else "no training image contains objects"
+    )
+    choice = Choice(KEY, name if is_taken else None, because)
+    logger.info("%s: %s, because %s", choice.key, choice.value or "random weights", choice.because)
+    return choice
+
+
+@torch.inference_mode()
+def _score(model: nn.Module, images: ImageSet, number: int, *, device: torch.device) -> float | None:
+    """Return the Dice coefficient of the foreground in the middle of an image; None without annotated objects."""
+    view, (labels_yx, _) = images.view(number), images.truth(number)
+    labels_yx = as_labels(labels_yx)
+    stride = int(model.stride_px)  # type: ignore[arg-type]
+    starts = [max(0, (size - WINDOW_PX) // 2) for size in view.shape]
+    sizes = [min(size, WINDOW_PX) for size in view.shape]
+    rows, columns = (
+        mirror(start, -(-size // stride) * stride, whole)
+        for start, size, whole in zip(starts, sizes, view.shape, strict=True)
+    )
+    window_bcyx = torch.from_numpy(view.read(rows, columns))[None].to(device)
+    view.release_pages()
+    maps_cyx = to_probabilities(model(window_bcyx), output=images.output)[0].cpu().numpy()
+    inside = tuple(slice(start, start + size) for start, size in zip(starts, sizes, strict=True))
+    truth_yx = labels_yx[inside]
+    is_known_yx = truth_yx != IGNORE_LABEL
+    is_object_yx = (truth_yx > 0) & is_known_yx
+    if not is_object_yx.any():
+        return None
+    is_found_yx = (maps_cyx[0, : sizes[0], : sizes[1]] >= 0.5) & is_known_yx
+    return float(2 * (is_object_yx & is_found_yx).sum() / (is_object_yx.sum() + is_found_yx.sum()))
