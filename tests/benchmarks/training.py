@@ -26,6 +26,7 @@ import torch
 
 from cellmill.config.networks import network_settings
 from cellmill.config.preset import ModelPreset
+from cellmill.device import choose_autocast
 from cellmill.images.stored import write_labels
 from cellmill.models.registry import build_network
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
@@ -131,13 +132,15 @@ def bare_step(preset: dict[str, Any], batches: list[Batch], *, device: torch.dev
     """Make the bare step: one forward, one backward, one update, cycling over tensors in the device's memory."""
     train, output = preset["train"], preset["network"]["output"]
     network = build_network(network_settings(preset)).to(device)
+    layout = torch.channels_last if train["channels_last"] else torch.contiguous_format
+    network.to(memory_format=layout)  # type: ignore[call-overload]
     optimiser = build_optimiser(network, optimiser=train["optimiser"])
 
     def load(planes: np.ndarray | None) -> torch.Tensor | None:
         return None if planes is None else torch.from_numpy(planes).to(device)
 
     given = [
-        (torch.from_numpy(batch.images).to(device), Truth(*map(load, astuple(batch.target))))  # type: ignore[arg-type]
+        (_laid_out(torch.from_numpy(batch.images).to(device), layout), Truth(*map(load, astuple(batch.target))))  # type: ignore[arg-type]
         for batch in batches
     ]
     turns = itertools.cycle(given)
@@ -145,12 +148,17 @@ def bare_step(preset: dict[str, Any], batches: list[Batch], *, device: torch.dev
     def step() -> None:
         images, truth = next(turns)
         optimiser.zero_grad()
-        found = network(images, None)[0].flatten(0, 1) if network.is_recurrent else network(images)
+        with choose_autocast(train["precision"], device=device):
+            found = network(images, None)[0].flatten(0, 1) if network.is_recurrent else network(images)
         loss, _ = measure_loss(found, truth, output=output, loss=train["loss"])
         loss.backward()
         optimiser.step()
 
     return step
+
+
+def _laid_out(images: torch.Tensor, layout: torch.memory_format) -> torch.Tensor:
+    return images.contiguous(memory_format=layout) if images.ndim == 4 else images
 
 
 def seconds_of(steps: int, step: Callable[[], None], *, device: torch.device) -> float:

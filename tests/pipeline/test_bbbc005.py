@@ -15,6 +15,9 @@ MOST_OUTSIDE, FARTHEST_OUTSIDE = 2, 0.25
 CLEAR_SHIFT = 3.0  # of four real images, in standard deviations of the simulated ones
 
 
+pytestmark = pytest.mark.long  # simulated images are compared with real ones
+
+
 @pytest.fixture(scope="module")
 def in_focus(real_data):
     folder = real_data / FOLDER

@@ -17,6 +17,9 @@ import large
 SIDE = 8192
 
 
+pytestmark = pytest.mark.long  # the stages run on large images
+
+
 @pytest.fixture(scope="module")
 def slide(tmp_path_factory):
     folder = tmp_path_factory.mktemp("slide")

@@ -375,6 +375,7 @@ def test_images_that_are_only_counted_take_the_model_of_others(look_at):
     assert min(sharp) > 2 * max(blurred)
 
 
+@pytest.mark.long
 def test_one_config_checks_every_folder_at_once(look_at, real_data, tmp_path):
     project = copy_project(tmp_path / "project")
     lab = tmp_path / "lab"

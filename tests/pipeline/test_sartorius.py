@@ -13,6 +13,9 @@ import tifffile
 from project import TINY, copy_project, snakemake, write_config
 
 
+pytestmark = pytest.mark.long  # a whole run on real images
+
+
 @pytest.fixture(scope="module")
 def sartorius(real_data, tmp_path_factory) -> Path:
     """Five phase-contrast images with 659 cells in one table of row-major runs, some of them overlapping."""
