@@ -12,7 +12,6 @@ import tifffile
 
 from project import TINY, copy_project, snakemake, write_config
 
-
 pytestmark = pytest.mark.long  # a whole run on real images
 
 
