@@ -109,8 +109,8 @@ def test_parts_have_their_share_of_each_kind_and_do_not_depend_on_other_kinds():
     kinds = {f"a{number}": "grey" for number in range(100)} | {f"b{number}": "colour" for number in range(11)}
     parts = pretrain.split_by_kind(kinds)
     counts = pd.crosstab(pd.Series(parts), pd.Series(kinds))
-    assert counts["grey"].to_dict() == {"test": 15, "train": 70, "validation": 15}
-    assert counts["colour"].to_dict() == {"test": 2, "train": 7, "validation": 2}
+    assert counts["grey"].to_dict() == {"test": 10, "train": 80, "validation": 10}
+    assert counts["colour"].to_dict() == {"test": 1, "train": 9, "validation": 1}
     alone = pretrain.split_by_kind({name: kind for name, kind in kinds.items() if kind == "grey"})
     assert alone == {name: part for name, part in parts.items() if kinds[name] == "grey"}
 

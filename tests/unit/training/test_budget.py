@@ -146,6 +146,18 @@ def test_the_time_that_is_left_after_measuring_and_validations_is_filled(caplog)
     assert caplog.records[0].progress
 
 
+@pytest.mark.parametrize(("step_s", "is_said"), [(0.5, True), (0.2, False)])
+def test_few_steps_are_said_with_a_time_for_enough(caplog, step_s, is_said):
+    costs = Costs(step_s=step_s, validation_s=0.0, start_s=0.0, measuring_s=0.0)
+    find_steps(costs, train=budget_of(minutes=5), pass_steps=9)
+    said = [message for message in caplog.messages if "are few" in message]
+    # 1,000 steps of 0.5 s take 8.3 min, and a tenth more is 9.2 min
+    assert said == is_said * [
+        "train.minutes: 600 steps in 5 min are few, most trainings need 1,000. Raise train.minutes to 9.2, or train on "
+        "a GPU (resource gpu)"
+    ]
+
+
 @pytest.mark.parametrize(
     ("number", "rounded"), [(3.4, 3), (26, 26), (99.4, 99), (99.6, 100), (104, 100), (105.1, 110), (11_164, 11_000)]
 )
