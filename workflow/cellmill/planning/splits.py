@@ -102,7 +102,8 @@ def assign_splits(
     if len(every) < len(names):
         raise ValueError(
             f"{where}: expected at least {len(names)} groups to split into {', '.join(names)}, found {len(every)}. "
-            "Add images, use `by: blocks` for frames of one sequence, or freeze a split with `table`."
+            "Add images, use `by: blocks` for frames of one sequence, or freeze a split with `table`. To train "
+            "nothing, set models: [{apply: nuclei}], or another trained model, which is scored on all of them."
         )
     if len(every) < LOOSE:
         placed = _cut(members, bounds=bounds, seed=split["seed"], groups=len(every))
