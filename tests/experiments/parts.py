@@ -67,8 +67,7 @@ def make_config() -> dict[str, Any]:
 
 def main() -> None:
     """Run missing jobs and print the table."""
-    from cellmill.reports.tables import read_table
-    from cellmill.reports.verdict import find_difference, find_number
+    from cellmill.reports.verdict import find_difference, find_number, read_table
 
     folder = ROOT / "parts"
     run_pipeline(folder, find_data(), make_config())
