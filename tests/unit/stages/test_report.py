@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -259,6 +260,20 @@ def test_page_states_which_shipped_model_was_applied_or_started_from(is_applied,
     )
     assert (applied if is_applied else f"The training started from {said}") in text
     assert "wide.cellmill" not in text
+
+
+@pytest.mark.parametrize("value", ["nuclei", None])
+def test_page_names_a_start_only_if_the_training_took_it(value, tmp_path):
+    arguments = build_example(tmp_path)
+    choices = tmp_path / "start.json"
+    choices.write_text(json.dumps([{"key": "start", "value": value, "because": "its foreground was compared"}]))
+    for run in arguments["runs"]:
+        run |= {"shipped": {"name": "nuclei"}, "choices": choices}
+    _, page = write(tmp_path, arguments)
+    assert ("The training started from the shipped model nuclei." in re.sub(r"\s+", " ", page.text)) == (
+        value is not None
+    )
+    assert "its foreground was compared" in page.text
 
 
 def test_page_says_where_no_score_is_defined(tmp_path):
