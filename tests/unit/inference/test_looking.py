@@ -65,6 +65,16 @@ def test_a_tiny_image_has_a_factor():
     assert look(np.zeros((5, 9), dtype=np.float32)).factor == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(("diameter_px", "is_one"), [(20, True), (60, False)])
+def test_further_sizes_are_tried_only_if_they_could_be_better(diameter_px, is_one, monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        Exact, "forward", lambda self, images, forward=Exact.forward: tried.append(1) or forward(self, images)
+    )
+    look(draw_discs(diameter_px), typical_px=20)
+    assert (len(tried) == 1) == is_one
+
+
 def test_the_same_image_gets_the_same_factor():
     image_yx = draw_discs(25)
     assert look(image_yx) == look(image_yx.copy())

@@ -24,8 +24,8 @@ from cellmill.preprocessing.geometry import resample
 
 logger = logging.getLogger(__name__)
 
-# Trial sizes in units of the typical size of the training images
-TRIALS = (0.25, 0.5, 1.0, 2.0)
+# Trial sizes in units of the typical size of the training images; the most likely ones come first.
+TRIALS = (1.0, 0.5, 2.0, 0.25)
 # A part of an image that has more pixels than this at a trial size is looked at instead of the whole.
 SIDE_PX = 640
 # Trial sizes at which the shorter side is below this are left out.
@@ -92,20 +92,20 @@ def find_factor(
         The typical factor of the training images if no object is found at any trial size.
     """
     typical = diameter_px / typical_px
-    trials: list[tuple[float, Trial]] = []
+    lowest, best = math.inf, None
     for step in TRIALS:
-        factor = limit_factor(typical * step)
-        if factor * min(image_yx.shape) < SHORTEST_PX and step < 1:
+        factor, least = limit_factor(typical * step), DISTANCE_WEIGHT * abs(math.log(step))
+        # The other terms of the cost are not negative: most images need a single trial.
+        if least >= lowest or (factor * min(image_yx.shape) < SHORTEST_PX and step < 1):
             continue
         part_yx, part_scale = cut_part(image_yx, scale, factor=factor)
         trial = _try_size(network, part_yx, part_scale, factor=factor, planes=planes, device=device)
         if trial is not None:
-            cost = abs(math.log(trial.diameter_px * factor / diameter_px))
-            cost += ERROR_WEIGHT * trial.error + DISTANCE_WEIGHT * abs(math.log(step))
-            trials.append((cost, trial))
-    if not trials:
+            cost = abs(math.log(trial.diameter_px * factor / diameter_px)) + ERROR_WEIGHT * trial.error + least
+            if cost < lowest:
+                lowest, best = cost, trial
+    if best is None:
         return Found(limit_factor(typical), "no object was found at any size; as for most training images")
-    best = min(trials, key=lambda each: each[0])[1]
     return Found(
         limit_factor(diameter_px / best.diameter_px),
         f"objects have a median diameter of {best.diameter_px:.3g} px at a first look ({best.objects} objects)",
