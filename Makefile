@@ -11,7 +11,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-orac
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long full-size bench worth claims tuning parts pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long full-size bench worth claims tuning parts sets pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
@@ -23,6 +23,7 @@ help:
 	@echo "make claims         test claims of papers 1 and 2 about their networks: half an hour, simulated and real sequences"
 	@echo "make tuning         measure the benefit of tuning mask boundaries: half an hour, on real images"
 	@echo "make parts          measure what each part of the default model adds: two hours, on real images"
+	@echo "make sets           compare the default model with none: two hours, on seven sets of real images"
 	@echo "make pretrain       train the shipped model of nuclei on real and simulated images: an hour and a half"
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
 	@echo "make screenshots    take the pictures of the README from a report on real images"
@@ -125,6 +126,10 @@ tuning: test-environment
 # interrupted study resumes.
 parts: test-environment
 	$(BIN)/python tests/experiments/parts.py
+
+# `default` against no network, on seven sets of real images ($CELLMILL_DATA): two hours. An interrupted study resumes.
+sets: test-environment
+	$(BIN)/python tests/experiments/sets.py
 
 # The shipped model: simulated images first, then those of $CELLMILL_DATA/dsb2018_more. An interrupted run resumes.
 pretrain: test-environment

@@ -27,10 +27,12 @@ def read_section(name: str) -> dict[str, Any]:
     return section
 
 
-def run_pipeline(folder: Path, data: Path, config: dict[str, Any], *, until: tuple[str, ...] = ()) -> None:
-    """Run a config whose paths start in the folder of the data, two jobs at a time; existing results are kept.
+def run_pipeline(
+    folder: Path, data: Path, config: dict[str, Any], *, until: tuple[str, ...] = (), threads: int = 1
+) -> None:
+    """Run a config whose paths start in the folder of the data on two cores; existing results are kept.
 
-    With `until`, only these rules and what they need are run.
+    With `until`, only these rules and what they need are run. A training has one of the cores, or both `threads`.
     """
     folder.mkdir(exist_ok=True)
     for found in sorted(data.iterdir()):
@@ -39,6 +41,11 @@ def run_pipeline(folder: Path, data: Path, config: dict[str, Any], *, until: tup
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     subprocess.run(
         [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile", "config.json", "--cores", "2",
-         "--set-threads", "train=1", "predict=1", *(["--until", *until] if until else [])],
+         "--set-threads", f"train={threads}", f"predict={threads}", *(["--until", *until] if until else [])],
         cwd=folder, check=True,
     )  # fmt: skip
+
+
+def say_end(end: float | None) -> str:
+    """Return an end of the interval of a difference; a dash where there are too few images for one."""
+    return "–" if end is None else f"{end:+.3f}"

@@ -20,7 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-from real_runs import find_data, read_section, run_pipeline  # noqa: E402  the module is found here
+from real_runs import find_data, read_section, run_pipeline, say_end  # noqa: E402  the module is found here
 
 DATASETS = ("dsb2018", "bbbc039", "livecell")
 STEPS, VALIDATIONS = 600, 4
@@ -81,7 +81,7 @@ def main() -> None:
         cells = []
         for name in DATASETS:
             found = find_difference(pairs[name], model=run, against="default", metric=METRIC)
-            cells.append("" if found is None else f"{found.value:+.3f} ({found.low:+.3f} to {found.high:+.3f})")
+            cells.append("" if found is None else f"{found.value:+.3f} ({say_end(found.low)} to {say_end(found.high)})")
         print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
