@@ -21,6 +21,9 @@ rule postprocess_fit:
         starts=lambda wildcards: ancient(
             PLAN.start_files(wildcards.dataset, wildcards.run)
         ),
+        choices=lambda wildcards: ancient(
+            PLAN.choice_files(wildcards.dataset, wildcards.run)
+        ),
     output:
         fit="results/{dataset}/{run}/postprocess.json",
         export="results/{dataset}/{run}/model.cellmill",

@@ -19,5 +19,6 @@ fit_postprocess(
     diameter_path=snakemake.input.get("diameter"),
     checked_path=snakemake.input.checked,
     start_paths=list(snakemake.input.starts),
+    choices_paths=list(snakemake.input.choices),
     **snakemake.params.settings,
 )

@@ -90,6 +90,16 @@ def test_of_a_large_image_the_most_structured_part_is_looked_at():
     assert (part_scale.valid_rows, part_scale.valid_columns) == ((0, 640), (0, 640))
 
 
+@pytest.mark.parametrize("corner", [(0, 0), (0, 700), (700, 0), (700, 700)])
+def test_every_edge_of_an_image_may_be_the_part(corner):
+    image_yx = np.zeros((959, 959), dtype=np.float32)
+    row, column = corner
+    image_yx[row + 200 : row + 259, column + 200 : column + 259] = draw_discs(20, side=59)
+    part_yx, _ = cut_part(image_yx, InputScale(0.0, 1.0, (0, 959), (0, 959)), factor=1.0)
+    assert part_yx.shape == (640, 640)
+    assert part_yx.sum() == image_yx.sum()
+
+
 def test_a_small_image_is_looked_at_as_a_whole():
     image_yx = draw_discs(12, side=200)
     scale = InputScale(0.0, 1.0, (7, 200), (0, 150))

@@ -1,5 +1,8 @@
 """Working scale of a network: images and maps are resampled, and come back in their own geometry."""
 
+import errno
+import os
+
 import numpy as np
 import pytest
 
@@ -92,3 +95,14 @@ def test_maps_of_an_unscaled_image_pass_through():
     band_cyx = np.ones((3, 5, 6), dtype=np.float16)
     (found_cyx,) = unscale_bands([band_cyx], plan_working_size((5, 6), factor=1))
     assert found_cyx is band_cyx
+
+
+def test_a_full_disk_is_an_error_and_not_a_crash(monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cellmill.inference.scaling.MEMORY_BYTES", 0)
+    monkeypatch.setattr(os, "posix_fallocate", fail)
+    store, image_yx = ScaledImages(kept=None), np.zeros((40, 40), np.float32)
+    with pytest.raises(OSError, match="No space left"):
+        store.find("a", image_yx, plan_working_size((40, 40), factor=2.0))

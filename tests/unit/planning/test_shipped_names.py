@@ -124,6 +124,27 @@ def test_an_unknown_start_is_answered_with_similar_names(checkout):
     assert message.startswith("datasets.d.models[0].start: expected the name of a shipped model, found 'nuclej'.")
 
 
+def test_a_start_that_is_no_shipped_model_is_answered_with_init_from(checkout):
+    [message] = mistakes(checkout, {"preset": "default", "start": "d/first"}, section=ANNOTATED)
+    assert message.endswith("For a run of this config or a file, set init_from in place of start.")
+
+
+def test_a_recurrent_start_is_refused(checkout, weights):
+    put_model(weights / "frames.cellmill", preset=load_preset("clstm_unet_code", presets_dir=checkout, where=""))
+    [message] = mistakes(checkout, {"preset": "default", "start": "frames"}, section=ANNOTATED)
+    assert "start: expected a network of single images, found clstm_unet_code in frames." in message
+
+
+def test_an_average_is_no_start(checkout):
+    seeds = {"preset": "default", "name": "first", "seeds": [1, 2], "average_seeds": True}
+    second = {"preset": "default", "name": "second", "init_from": "d/first.mean"}
+    [message] = mistakes(checkout, seeds, second, section=ANNOTATED)
+    assert message == (
+        "datasets.d.models[1].init_from: expected a run with a network of its own, found d/first.mean, the average of "
+        "2 runs. Use one of them, such as d/first.seed1."
+    )
+
+
 def test_a_damaged_start_is_reported_at_its_key(checkout, weights):
     (weights / "nuclei.cellmill").write_bytes(b"PK damaged")
     [message] = mistakes(checkout, {"preset": "default", "start": "nuclei"}, section=ANNOTATED)

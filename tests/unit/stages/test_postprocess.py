@@ -17,6 +17,7 @@ from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.exports.model_file import read_description, read_fit
 from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
 from cellmill.images.windows import halo_for, plan_windows
+from cellmill.models.choices import START, Choice, write_choices
 from cellmill.objects.frames import cut_frames, list_frames
 from cellmill.objects.instances import masks_reach_px
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
@@ -76,7 +77,18 @@ def settings(**changes):
     return section
 
 
-def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postprocess.json", starts=(), is_trained=True):
+def fit(
+    tmp_path,
+    training,
+    validation,
+    postprocess,
+    *,
+    seed=7,
+    name="postprocess.json",
+    starts=(),
+    choices=(),
+    is_trained=True,
+):
     weights, checked = tmp_path / "weights.pt", tmp_path / "images.csv"
     samples = [f"{kind}{number}" for kind in "tvx" for number in range(6)]
     pd.DataFrame({"sample": samples, "sha256": [f"digest of {name}" for name in samples]}).to_csv(checked, index=False)
@@ -88,7 +100,7 @@ def fit(tmp_path, training, validation, postprocess, *, seed=7, name="postproces
     }
     fit_postprocess(
         output_path=tmp_path / name, export_path=tmp_path / "model.cellmill", weights_path=weights,
-        checked_path=checked, start_paths=starts, postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
+        checked_path=checked, start_paths=starts, choices_paths=choices, postprocess=postprocess, preprocess={"channel": 0}, predict={"batch": 4},
         network={"architecture": "unet", "output": "foreground"}, input={"frames": 1, "normalise": "zscore"}, pixel_size_um=None, seed=seed,
         is_trained=is_trained, **roles,
     )  # fmt: skip
@@ -291,6 +303,16 @@ def test_the_model_lists_the_digests_of_its_images_and_of_those_of_its_start(sha
     start = put_model(tmp_path / "start.cellmill", training_images=["digest of t0", "another"])
     fit(tmp_path, [shards["train"]], [shards["validation"]], settings(), starts=[start])
     assert list(read_description(tmp_path / "model.cellmill").training_images) == sorted([*own, "another"])
+
+
+@pytest.mark.parametrize(("taken", "is_listed"), [((None,), False), (("nuclei",), True), ((None, "nuclei"), True)])
+def test_the_model_lists_the_digests_of_a_start_only_if_a_training_took_it(shards, tmp_path, taken, is_listed):
+    choices = [tmp_path / f"choices{number}.json" for number in range(len(taken))]
+    for path, value in zip(choices, taken, strict=True):
+        write_choices(path, [Choice("input.scale", "image", "sizes differ"), Choice(START, value, "compared")])
+    start = put_model(tmp_path / "start.cellmill", training_images=["another"])
+    fit(tmp_path, [shards["train"]], [shards["validation"]], settings(), starts=[start], choices=choices)
+    assert ("another" in read_description(tmp_path / "model.cellmill").training_images) == is_listed
 
 
 @pytest.mark.parametrize("added", [{}, {"brightness": [1, 2], "contrast": [1, 2], "short_side_px": [500, 500]}])

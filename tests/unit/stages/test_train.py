@@ -21,8 +21,9 @@ import cellmill.stages.train
 import cellmill.training.batches
 from cellmill.config.preset import ModelPreset
 from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
+from cellmill.models.choices import read_choices
 from cellmill.models.registry import build_network
-from cellmill.models.weights import read_weights
+from cellmill.models.weights import join_members, read_weights, write_weights
 from cellmill.planning.runs import load_preset
 from cellmill.stages.train import train_model
 from cellmill.training.batches import iterate_batches
@@ -296,6 +297,60 @@ def test_training_starts_from_given_weights(tmp_path, shards, learned):
     for name, tensor in given.items():
         if name.endswith(("weight", "bias")):
             assert torch.equal(started[name], tensor), name
+
+
+def choices_of(folder):
+    return {choice.key: choice.value for choice in read_choices(folder / "choices.json")}
+
+
+@pytest.mark.parametrize(("least", "taken"), [(0.0, "weights"), (1.1, None)])
+def test_a_start_that_is_taken_gives_the_bytes_of_given_weights_and_one_that_is_left_those_of_none(
+    tmp_path, shards, learned, monkeypatch, least, taken
+):
+    monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", least)
+    given = {"init_from": learned / "weights.pt"}
+    found = train(tmp_path / "alike", shards, **given, init_weights="alike", width=1 / 8)
+    assert choices_of(tmp_path / "alike") == {"start": taken}
+    assert_equal(found, train(tmp_path / "other", shards, **(given if taken else {}), width=1 / 8))
+    assert choices_of(tmp_path / "other") == {}
+
+
+def test_a_training_that_continues_keeps_its_choice_of_a_start(tmp_path, shards, learned, monkeypatch):
+    """The device that continues may measure another score of the start than the one before."""
+    given = {"init_from": learned / "weights.pt", "init_weights": "alike", "width": 1 / 8}
+    monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", 0.0)
+    unbroken = train(tmp_path / "unbroken", shards, **given)
+
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
+        train(tmp_path / "broken", shards, **given)
+    monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", 1.1)
+    assert_equal(train(tmp_path / "broken", shards, **given), unbroken)
+    assert choices_of(tmp_path / "broken") == {"start": "weights"}
+
+
+def test_a_training_that_continues_in_another_precision_says_so(tmp_path, shards, monkeypatch, caplog):
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
+        patch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
+        train(tmp_path / "run", shards, train={"precision": "bf16"})
+    monkeypatch.setattr("torch.cpu.get_capabilities", dict)
+    train(tmp_path / "run", shards, train={"precision": "bf16"})
+    assert "saved on a device that computes in bf16, this one computes in fp32" in caplog.text
+
+
+def test_the_average_of_several_seeds_is_no_start(tmp_path, shards, learned):
+    weights = learned / "weights.pt"
+    both = join_members([(weights, read_weights(weights))] * 2)
+    write_weights(tmp_path / "mean.pt", **both)
+    with pytest.raises(ValueError, match="expected the weights of one network to start from, found the average of 2"):
+        train(tmp_path / "run", shards, init_from=tmp_path / "mean.pt", width=1 / 8)
 
 
 def test_given_weights_of_another_network_are_refused(tmp_path, shards, learned):

@@ -153,8 +153,8 @@ def test_few_steps_are_said_with_a_time_for_enough(caplog, step_s, is_said):
     said = [message for message in caplog.messages if "are few" in message]
     # 1,000 steps of 0.5 s take 8.3 min, and a tenth more is 9.2 min
     assert said == is_said * [
-        "train.minutes: 600 steps in 5 min are few, most trainings need 1,000. Raise train.minutes to 9.2, or train on "
-        "a GPU (resource gpu)"
+        "train.minutes: 600 steps in 5 min are few, most trainings need 1,000. Raise train.minutes to 9.2, or use a "
+        "faster device"
     ]
 
 

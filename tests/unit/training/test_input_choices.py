@@ -117,12 +117,6 @@ def test_pixels_of_resampled_images_have_their_own_size():
     assert plan_fit((40, 60), mode="none", size=None).edge_um(None) is None
 
 
-def test_one_scale_has_one_factor_for_all_images():
-    examples = [example("a", diameter_px=30), example("b", diameter_px=32), example("c", diameter_px=None)]
-    input, _ = choose(examples)
-    assert choose_factors(examples, input=input) == {name: pytest.approx(16 / 31, rel=1e-2) for name in "abc"}
-
-
 def test_a_scale_for_each_image_follows_its_objects():
     examples = [example("a", diameter_px=8), example("b", diameter_px=64), example("c", diameter_px=None)]
     input, _ = choose(examples)

@@ -105,7 +105,7 @@ def find_factor(
             if cost < lowest:
                 lowest, best = cost, trial
     if best is None:
-        return Found(limit_factor(typical), "no object was found at any size; as for most training images")
+        return Found(limit_factor(typical), "no object was found; the factor of the training images is used")
     return Found(
         limit_factor(diameter_px / best.diameter_px),
         f"objects have a median diameter of {best.diameter_px:.3g} px at a first look ({best.objects} objects)",
@@ -133,7 +133,8 @@ def cut_part(image_yx: np.ndarray, scale: InputScale, *, factor: float) -> tuple
     sides = [min(side, math.ceil(SIDE_PX / factor)) for side in image_yx.shape]
     step = sampling_step(image_yx.shape, max_pixels=1 << 20)
     firsts = [
-        list(range(0, side - part + 1, max(1, part // 2))) for side, part in zip(image_yx.shape, sides, strict=True)
+        sorted({*range(0, side - part + 1, max(1, part // 2)), side - part})
+        for side, part in zip(image_yx.shape, sides, strict=True)
     ]
     best, corner = -1.0, (0, 0)
     for row in firsts[0]:

@@ -6,6 +6,7 @@ shrinks, linear interpolation where it grows.
 """
 
 import math
+import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -98,7 +99,23 @@ class ScaledImages:
             return np.empty(shape, dtype=np.float32)
         # The file has no name, so that nothing is left behind however the process ends.
         with tempfile.TemporaryFile(prefix="cellmill-") as file:
-            return np.memmap(file, dtype=np.float32, mode="w+", shape=shape)
+            return _map_file(file, dtype=np.dtype(np.float32), shape=shape)
+
+
+def _map_file(file: IO[bytes], *, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Map an array to a file.
+
+    Raises
+    ------
+    OSError
+        If the disk is too full. Without the space reserved, the first access beyond it would kill the process.
+    """
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file.fileno(), 0, max(1, dtype.itemsize * math.prod(shape)))
+    mapped: np.ndarray = np.memmap(
+        file, dtype=dtype, mode="r+" if hasattr(os, "posix_fallocate") else "w+", shape=shape
+    )
+    return mapped
 
 
 def unscale_bands(bands_cyx: Iterable[np.ndarray], geometry: Geometry) -> Iterator[np.ndarray]:
@@ -135,7 +152,7 @@ def _collect(bands_cyx: Iterable[np.ndarray], geometry: Geometry, *, file: IO[by
         if maps_cyx is None:
             dtype, shape = band_cyx.dtype, (len(band_cyx), *geometry.shape)
             is_small = dtype.itemsize * math.prod(shape) <= MEMORY_BYTES // 2
-            maps_cyx = np.empty(shape, dtype) if is_small else np.memmap(file, dtype=dtype, mode="w+", shape=shape)
+            maps_cyx = np.empty(shape, dtype) if is_small else _map_file(file, dtype=dtype, shape=shape)
         maps_cyx[:, first : first + band_cyx.shape[1]] = band_cyx
         first += band_cyx.shape[1]
     assert maps_cyx is not None

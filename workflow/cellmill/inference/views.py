@@ -9,7 +9,7 @@ import tifffile
 
 from cellmill.images.windows import release_pages
 from cellmill.inference.normalise import InputScale, measure_input, read_window
-from cellmill.inference.scaling import ScaledImages, plan_working_size, scale_box
+from cellmill.inference.scaling import ScaledImages, limit_factor, plan_working_size, scale_box
 from cellmill.preprocessing.geometry import Geometry
 from cellmill.preprocessing.stored_images import StoredImage
 
@@ -119,6 +119,7 @@ class Frames:
         # Dtype, offset and shape of the pixels in each file. The header is read once, because reading it takes longer
         # than reading the pixels of a patch.
         self._layouts: dict[str, tuple[np.dtype, int, tuple[int, ...]]] = {}
+        self._passages = passages or ()
         self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
 
     def settle(self, *, factors: Mapping[str, float], polarity: str | None = None) -> None:
@@ -127,6 +128,30 @@ class Frames:
         if polarity is not None:
             self._polarity = polarity
             self._scales.clear()
+
+    def settle_by_dataset(self, *, input: SettledInput, pixel_size_um: float | None) -> None:
+        """Set the working scale of all images from the objects of the training images.
+
+        By pixel size where it is known, of the training images and of this image; otherwise by the same factor as for
+        the training images. Frames of a passage, which are read together, have the factor of the first.
+
+        Parameters
+        ----------
+        input : SettledInput
+            With a scale for the whole dataset.
+        pixel_size_um : float or None
+            Edge length of a pixel of the raw images; None: from the metadata of each image.
+        """
+        wanted, typical_px, typical_um = input["diameter_px"], input["object_px"], input["object_um"]
+        if wanted is None or typical_px is None:
+            return
+        for sample, image in self._images.items():
+            edge_um = image.geometry.edge_um(pixel_size_um)
+            objects_px = typical_um / edge_um if typical_um and edge_um else typical_px
+            self._factors[sample] = limit_factor(wanted / objects_px)
+        for passage in self._passages:
+            known = [sample for sample in passage if sample in self._images]
+            self._factors |= dict.fromkeys(known, self._factors[known[0]]) if known else {}
 
     def working_size(self, sample: str) -> Geometry:
         """Return the resize of an image to its working scale."""

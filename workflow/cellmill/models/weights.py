@@ -102,6 +102,23 @@ def join_members(files: Sequence[tuple[str | Path, Mapping[str, Any]]]) -> dict[
     return {"network": first["network"], "input": first["input"], "state_dict": joined}
 
 
+def read_one_network(path: str | Path) -> dict[str, torch.Tensor]:
+    """Read the tensors of a weights file or an exported model, to start a training from them.
+
+    Raises
+    ------
+    ValueError
+        If it is not a weights file of cellmill, or holds the networks of several seeds.
+    """
+    members = split_members(read_weights(path))
+    if len(members) != 1:
+        raise ValueError(
+            f"{path}: expected the weights of one network to start from, found the average of {len(members)}. Use the "
+            "model of one seed."
+        )
+    return members[0]
+
+
 def split_members(weights: Mapping[str, Any]) -> list[dict[str, torch.Tensor]]:
     """Split a weights file into one state_dict per network; a file not made by `join_members` holds one."""
     members: dict[str, dict[str, torch.Tensor]] = {}

@@ -6,7 +6,7 @@ from pathlib import Path
 from cellmill.config.dataset import Config
 from cellmill.config.errors import key_path
 from cellmill.exports.model_file import MODEL_SUFFIX, ModelFileError, check_contents, read_description
-from cellmill.planning.runs import Run
+from cellmill.planning.runs import ALIKE, Run
 from cellmill.planning.shipped_models import TO_REPAIR, list_shipped, shipped_name
 
 
@@ -33,7 +33,7 @@ def _model_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> Iterator[
     for dataset, section in config.datasets.items():
         for index, entry in enumerate(section.models):
             run = next(run for run in runs[dataset] if run.model == entry.run_name)
-            start = "start" if run.init_weights == "alike" else "init_from"
+            start = "start" if run.init_weights == ALIKE else "init_from"
             for key, reference in (("apply", run.apply), (start, run.init_from)):
                 if reference is not None and reference.endswith(MODEL_SUFFIX):
                     yield f"{key_path(('datasets', dataset, 'models', index))}.{key}", reference

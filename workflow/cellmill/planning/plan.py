@@ -14,10 +14,10 @@ from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.planning.layout import DIAMETER, RECIPE, WEIGHTS, dataset_path, shard_path
+from cellmill.planning.layout import DIAMETER, RECIPE, WEIGHTS, dataset_path, run_path, shard_path
 from cellmill.planning.model_paths import MODEL_FILE, path_to_read
 from cellmill.planning.rescaling import training_parts
-from cellmill.planning.runs import Run
+from cellmill.planning.runs import ALIKE, Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.shipped_models import shipped_name
 from cellmill.planning.splits import LEFT_OUT
@@ -240,6 +240,12 @@ class Plan:
         return [
             path_to_read(start) if start.endswith(MODEL_SUFFIX) else dataset_path(start, MODEL_FILE) for start in starts
         ]
+
+    def choice_files(self, dataset: str, name: str) -> list[str]:
+        """List choices.json of a run, or of its members, if it says whether the training took its start."""
+        run = self.run(dataset, name)
+        trained = [self.run(dataset, member) for member in run.members] or [run]
+        return [run_path(dataset, one.name, "choices.json") for one in trained if one.init_weights == ALIKE]
 
     def models_to_compare(self, dataset: str) -> dict[str, str]:
         """Return the exported models whose training images may be test images of a dataset.

@@ -12,7 +12,7 @@ from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, key_path, nearest
 from cellmill.config.merging import merge
-from cellmill.config.networks import network_settings
+from cellmill.config.networks import RECURRENT, network_settings
 from cellmill.config.preset import ModelPreset
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import RESERVED_NAMES
@@ -26,6 +26,8 @@ from cellmill.planning.shipped_models import (
 )
 
 MEAN_SUFFIX = ".mean"
+# `init_weights` of a run whose training decides whether it starts from the model of its preset
+ALIKE = "alike"
 
 
 @dataclass(frozen=True)
@@ -208,9 +210,24 @@ def _unused_by_classical(entry: ModelEntry, preset: Mapping[str, Any], *, where:
 
 def _wrong_start(preset: Mapping[str, Any], *, where: tuple[str | int, ...], presets_dir: Path) -> list[str]:
     name = preset.get("start")
-    if name is None or name in list_shipped(presets_dir):
+    if name is None:
         return []
-    return [f"{key_path(where)}.start: {explain_unknown(name, presets_dir=presets_dir, runs=())}"]
+    shipped = list_shipped(presets_dir)
+    if name not in shipped:
+        return [
+            f"{key_path(where)}.start: expected the name of a shipped model, found {name!r}. {nearest(name, shipped)}. "
+            "For a run of this config or a file, set init_from in place of start."
+        ]
+    try:
+        architecture = read_description(shipped[name]).network["architecture"]
+    except ValueError:
+        return []  # reported with the other damaged models
+    if architecture in RECURRENT:
+        return [
+            f"{key_path(where)}.start: expected a network of single images, found {architecture} in {name}. Set "
+            f"init_from: {name} in place of start."
+        ]
+    return []
 
 
 def _find_start(entry: ModelEntry, preset: Mapping[str, Any], *, presets_dir: Path) -> str | None:
@@ -269,7 +286,7 @@ def _runs_of(
                     preset=preset,
                     apply=entry.apply,
                     init_from=entry.init_from or start,
-                    init_weights=entry.init_weights if start is None else "alike",
+                    init_weights=entry.init_weights if start is None else ALIKE,
                 )
             )
     if entry.average_seeds:
@@ -307,7 +324,9 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]], *, presets_dir
                     continue
                 if is_shipped_name(reference):
                     if reference not in shipped:
-                        trained = [name for name, run in known.items() if run.apply is None]
+                        trained = [
+                            name for name, run in known.items() if run.is_trained or (key == "apply" and not run.apply)
+                        ]
                         said = explain_unknown(reference, presets_dir=presets_dir, runs=trained)
                         mistakes.append(f"{where}: {said}")
                 elif reference.endswith(MODEL_SUFFIX):
@@ -324,6 +343,12 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]], *, presets_dir
                     mistakes.append(
                         f"{where}: expected a trained run, found {reference}, which has no network and so no weights. "
                         "Use the run of another model."
+                    )
+                elif key == "init_from" and reference in known and known[reference].members:
+                    mistakes.append(
+                        f"{where}: expected a run with a network of its own, found {reference}, the average of "
+                        f"{len(known[reference].members)} runs. Use one of them, such as "
+                        f"{known[reference].dataset}/{known[reference].members[0]}."
                     )
                 elif key == "init_from" and all(
                     run.init_from in known for run in runs[dataset_name] if run.model == entry.run_name

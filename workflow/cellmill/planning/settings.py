@@ -14,7 +14,7 @@ from cellmill.planning.model_cards import card_facts
 from cellmill.planning.plan import Plan
 from cellmill.planning.rescaling import job_rescale, stored_rescale
 from cellmill.planning.results import list_inputs, list_results, list_settings
-from cellmill.planning.runs import MEAN_SUFFIX, Run
+from cellmill.planning.runs import ALIKE, MEAN_SUFFIX, Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.shipped_models import shipped_name
 from cellmill.planning.stage_graph import STAGE_INPUTS
@@ -372,7 +372,7 @@ def _origin(plan: Plan, run: Run) -> dict[str, Any]:
     )
     if run.members:
         return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": "averaged"}
-    is_tuned = run.init_from is not None and run.init_weights != "alike"
+    is_tuned = run.init_from is not None and run.init_weights != ALIKE
     how = "applied" if run.apply is not None else "fine_tuned" if is_tuned else "trained"
     return {"preset": entry.preset, "settings": source.preset, "overrides": entry.overrides, "how": how}
 

@@ -267,9 +267,7 @@ def describe_model(
 
 def _tabulate_choices(run: Run) -> Table | None:
     """Tabulate the settings that the training images decided, each with its reason."""
-    rows = [
-        [word(choice["key"]), word(say_setting(choice["value"])), word(choice["because"])] for choice in run.choices
-    ]
+    rows = [[word(choice.key), word(say_setting(choice.value)), word(choice.because)] for choice in run.choices]
     if not rows:
         return None
     return Table(

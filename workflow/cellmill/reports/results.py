@@ -16,6 +16,7 @@ import numpy as np
 from cellmill.classical.recipes import read_contents
 from cellmill.exports.model_file import read_fit
 from cellmill.images.stored import IGNORE_LABEL, StoredRows
+from cellmill.models.choices import Choice, has_left_start, read_choices
 from cellmill.reports.colours import style_of_model
 from cellmill.reports.verdict import read_table
 from cellmill.shards import VERSIONS, file_digest
@@ -93,7 +94,7 @@ class Run:
     apply: str | None
     made_from: Origin | None
     averages: str = ""
-    choices: Sequence[Mapping[str, Any]] = ()  # choices.json
+    choices: Sequence[Choice] = ()  # choices.json
     shipped: Shipped | None = None
 
     @property
@@ -121,8 +122,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
         siblings = [other for other in runs if other["model"] == model]
         rest = re.sub(r"\.?([a-z]+)(\d+)", r" \1 \2", name.removeprefix(model)).strip()
         areas, intensities, um2_per_px = _read_objects(run["objects"])
-        choices = _read_json(run.get("choices")) or ()
-        has_left_start = any(choice["key"] == "start" and choice["value"] is None for choice in choices)
+        choices = read_choices(run["choices"]) if "choices" in run else []
         read.append(
             Run(
                 name=name,
@@ -146,7 +146,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 made_from=run.get("made_from"),
                 averages=_averaged_model(run, models),
                 choices=choices,
-                shipped=None if has_left_start else run.get("shipped"),
+                shipped=None if has_left_start(choices) else run.get("shipped"),
             )
         )
     return read

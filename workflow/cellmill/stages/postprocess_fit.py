@@ -14,6 +14,7 @@ import numpy as np
 
 from cellmill.checks.unlike_training import measure_frame, measure_labels, summarize_images
 from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model, read_description
+from cellmill.models.choices import has_left_start, read_choices
 from cellmill.objects.frames import Frame, cut_frames, draw_frames, list_frames
 from cellmill.objects.instances import PostprocessSettings, drop_small_share, keep_objects, segment_image
 from cellmill.objects.tuning import fit_frames
@@ -39,6 +40,7 @@ def fit_postprocess(
     validation_probabilities: Sequence[str | Path],
     checked_path: str | Path,
     start_paths: Sequence[str | Path],
+    choices_paths: Sequence[str | Path],
     postprocess: PostprocessSettings,
     preprocess: Mapping[str, Any],
     predict: Mapping[str, Any],
@@ -68,6 +70,9 @@ def fit_postprocess(
         images.csv of the stage check, with the digest of each raw image.
     start_paths : sequence of path
         Exported models from which the training started; their training images are listed in the new export as well.
+    choices_paths : sequence of path
+        choices.json of trainings that decided whether they start from these models; if none of them did, the models
+        are left out.
     postprocess : mapping
         Config section.
     preprocess, predict, input, network : mapping
@@ -112,6 +117,8 @@ def fit_postprocess(
     text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
     with atomic_path(output_path) as partial:
         partial.write_text(text, encoding="utf-8")
+    if choices_paths and all(has_left_start(read_choices(path)) for path in choices_paths):
+        start_paths = []
     description = ModelDescription(
         network=network,
         input=input,

@@ -20,18 +20,15 @@ from cellmill.device import choose_device
 from cellmill.images.stored import write_probability_bands
 from cellmill.inference.ensemble import Averaged, PredictSettings
 from cellmill.inference.looking import find_factor
-from cellmill.inference.scaling import limit_factor, unscale_bands
+from cellmill.inference.scaling import unscale_bands
 from cellmill.inference.tiling import predict_bands, predict_passage
 from cellmill.inference.views import Frames, SettledInput, class_planes
 from cellmill.models.registry import build_network
 from cellmill.models.weights import load_weights, read_weights, split_members
-from cellmill.preprocessing.stored_images import StoredImage, find_images
+from cellmill.preprocessing.stored_images import find_images
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
-
-# Images at their working scale that stay open: a frame and its neighbours at most
-KEPT_IMAGES = 99
 
 
 @dataclass(frozen=True)
@@ -105,10 +102,10 @@ def predict_shard(
         normalise=input["normalise"],
         polarity=input.get("polarity", "keep"),
         passages=passages,
-        kept=KEPT_IMAGES,
+        kept=int(input["frames"]),  # a frame and its neighbours
     )
     if _works_by_dataset(input):
-        frames.settle(factors=_factors_of(stored.values(), input=input, pixel_size_um=pixel_size_um))
+        frames.settle_by_dataset(input=input, pixel_size_um=pixel_size_um)
     samples = [image.sample for image in images]
     tiles = Tiles(shape=(int(predict["tile"][0]), int(predict["tile"][1])), batch=int(predict["batch"]), device=device)
     with shard_folder(output_dir) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch_dir:
@@ -154,23 +151,6 @@ def _load_networks(
 def _works_by_dataset(input: SettledInput) -> bool:
     """Return whether all images are resampled for the network by one factor, or by their pixel sizes."""
     return input.get("diameter_px") is not None and input["scale"] == "dataset"
-
-
-def _factors_of(images: Iterable[StoredImage], *, input: SettledInput, pixel_size_um: float | None) -> dict[str, float]:
-    """Compute the working scale of each image from the objects that the network was trained on.
-
-    By pixel size where it is known, of the training images and of this image; otherwise by the same factor as in
-    training.
-    """
-    wanted, typical_px, typical_um = input["diameter_px"], input["object_px"], input["object_um"]
-    if wanted is None or typical_px is None:
-        return {}
-    factors = {}
-    for image in images:
-        edge_um = image.geometry.edge_um(pixel_size_um)
-        objects_px = typical_um / edge_um if typical_um and edge_um else typical_px
-        factors[image.sample] = limit_factor(wanted / objects_px)
-    return factors
 
 
 def _has_true_class(input: SettledInput) -> bool:

@@ -17,6 +17,7 @@ from torch import nn
 
 from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
 from cellmill.inference.views import InputSettings, SettledInput
+from cellmill.models.choices import Choice, write_choices
 from cellmill.models.registry import NetworkSettings, build_network, count_parameters
 from cellmill.models.weights import write_weights
 from cellmill.runlog import package_versions
@@ -24,7 +25,7 @@ from cellmill.shards import atomic_path, file_digest
 from cellmill.training.batches import TrainSettings
 from cellmill.training.budget import count_least_steps, find_steps, fix_steps, measure_costs, report_lateness
 from cellmill.training.checkpoints import Checkpoint, checkpoint_key, checkpoint_path, remove_checkpoints, stop_requests
-from cellmill.training.choosing import Choice, settle_input
+from cellmill.training.choosing import settle_input
 from cellmill.training.imagesets import ImageSet, open_images
 from cellmill.training.lengths import Length, describe_source
 from cellmill.training.losses import check_finite
@@ -263,18 +264,15 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
     )  # fmt: skip
     job = replace(job, input=settled)
     model = build_network(job.network)
-    if job.init_from is not None:
-        init_weights = job.init_weights
-        if init_weights == "alike":
-            start = team.share(choose_start(model, images, path=job.init_from, seed=job.seed, device=device))
-            choices, init_weights = [*choices, start], "none" if start.value is None else "all"
-        load_initial_weights(model, job.init_from, init_weights=init_weights)
     checkpoint = Checkpoint(checkpoint_path(job.weights_path, key=key))
     state = checkpoint.load()
+    start = settle_start(model, images, job=job, state=state, device=device, team=team)
+    choices += [] if start is None else [start]
     train, measuring_s = settle_length(
         model, images, validation, job=job, state=state, checkpoint=checkpoint, device=device, team=team
     )
     training = Training(build_stepper(model, device=device, output=output, train=train, team=team))
+    training.start = None if start is None else asdict(start)
     if team.size > 1:
         # Each member draws different dropout; all of them start with the weights of the first member.
         torch.manual_seed(job.seed + team.member)
@@ -291,6 +289,36 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
         f", process {team.member + 1} of {team.size}" if team.size > 1 else "",
     )  # fmt: skip
     return job, choices, images, validation, training, checkpoint
+
+
+def settle_start(
+    model: nn.Module,
+    images: ImageSet,
+    *,
+    job: Job,
+    state: Mapping[str, Any] | None,
+    device: torch.device,
+    team: Team,
+) -> Choice | None:
+    """Load the weights that the training starts from.
+
+    Returns
+    -------
+    Choice or None
+        Whether the training starts from the offered model; a training that continues keeps its choice. None if nothing
+        was to be chosen.
+    """
+    if state is not None:
+        return None if state["start"] is None else Choice(**state["start"])
+    if job.init_from is None:
+        return None
+    if job.init_weights != "alike":
+        load_initial_weights(model, job.init_from, init_weights=job.init_weights)
+        return None
+    start: Choice = team.share(choose_start(model, images, path=job.init_from, device=device))
+    if start.value is not None:
+        load_initial_weights(model, job.init_from, init_weights="all")
+    return start
 
 
 def settle_length(
@@ -341,7 +369,7 @@ def write_outputs(training: Training, *, job: Job, length: Length, choices: Sequ
         because = f"as many as take {minutes:g} min at the speed measured on this machine"
         choices = [*choices, Choice("train.steps", length.steps, because)]
     with atomic_path(job.choices_path) as path:
-        path.write_text(json.dumps([asdict(choice) for choice in choices], indent=1) + "\n", encoding="utf-8")
+        write_choices(path, choices)
 
 
 def summarize(training: Training, *, job: Job, length: Length, best_epoch: int) -> dict[str, Any]:

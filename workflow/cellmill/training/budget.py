@@ -112,8 +112,8 @@ def find_steps(costs: Costs, *, train: TrainSettings, pass_steps: int) -> int:
     )  # fmt: skip
     if steps < USUAL_STEPS:
         logger.warning(
-            "train.minutes: %s steps in %g min are few, most trainings need %s. Raise train.minutes to %g, or train on "
-            "a GPU (resource gpu)",
+            "train.minutes: %s steps in %g min are few, most trainings need %s. Raise train.minutes to %g, or use a "
+            "faster device",
             f"{steps:,}", minutes, f"{USUAL_STEPS:,}",
             _round_up(1.1 * costs.seconds(USUAL_STEPS, epochs=epochs) / 60),
         )  # fmt: skip

@@ -16,6 +16,7 @@ from cellmill.images.stored import IGNORE_LABEL, list_bands
 from cellmill.inference.normalise import has_bright_ground
 from cellmill.inference.scaling import limit_factor
 from cellmill.inference.views import InputSettings, SettledInput
+from cellmill.models.choices import Choice
 from cellmill.preprocessing.diameters import measure_diameter
 from cellmill.preprocessing.geometry import valid_box
 from cellmill.training.imagesets import ImageSet
@@ -41,15 +42,6 @@ class Example:
     pixel_size_um: float | None  # of the preprocessed image
     has_dark_objects: bool | None  # the mean of the objects is below that of the ground
     has_bright_ground: bool  # by the rule that works without annotations
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A chosen setting: its key in the config, its value, and the reason in one sentence."""
-
-    key: str
-    value: str | float | int | None
-    because: str
 
 
 def settle_input(
@@ -86,7 +78,10 @@ def settle_input(
     for choice in choices:
         logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
     for part, measured in ((images, examples), (validation, others)):
-        part.settle(polarity=settled["polarity"], factors=choose_factors(measured, input=settled))
+        if settled["scale"] == "image":
+            part.settle(polarity=settled["polarity"], factors=choose_factors(measured, input=settled))
+        else:
+            part.settle_by_dataset(polarity=settled["polarity"], input=settled, pixel_size_um=pixel_size_um)
     return settled, choices
 
 
@@ -139,7 +134,7 @@ def choose_input(
 
 
 def choose_factors(examples: Sequence[Example], *, input: SettledInput) -> dict[str, float]:
-    """Compute the working scale of each image from its annotations: sample -> factor of the sides.
+    """Compute a working scale for each image from its annotations: sample -> factor of the sides.
 
     Parameters
     ----------
@@ -152,8 +147,6 @@ def choose_factors(examples: Sequence[Example], *, input: SettledInput) -> dict[
     if wanted is None or typical is None:
         return {}
     common = limit_factor(wanted / typical)
-    if input["scale"] == "dataset":
-        return {example.sample: common for example in examples}
     return {
         example.sample: common if example.diameter_px is None else limit_factor(wanted / example.diameter_px)
         for example in examples

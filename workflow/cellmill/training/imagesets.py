@@ -17,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from cellmill.images.stored import IGNORE_LABEL, read_labels, sample_paths
-from cellmill.inference.views import Frames, InputSettings, View, class_planes
+from cellmill.inference.views import Frames, InputSettings, SettledInput, View, class_planes
 from cellmill.preprocessing.geometry import fit_labels
 from cellmill.preprocessing.stored_images import StoredImage, find_images
 from cellmill.training.losses import IGNORED_TARGET, LossSettings
@@ -88,12 +88,21 @@ class ImageSet:
         return fit_labels(read_labels(image.labels_path), image.geometry)
 
     def settle(self, *, polarity: str, factors: Mapping[str, float]) -> None:
-        """Set the polarity, and the working scale of images and frames around them: sample -> factor of the sides.
+        """Set the polarity, and the working scale of images: sample -> factor of the sides.
 
         Call this before inputs and targets are read.
         """
         assert not self._kept
         self._frames.settle(polarity=polarity, factors=factors)
+
+    def settle_by_dataset(self, *, polarity: str, input: SettledInput, pixel_size_um: float | None) -> None:
+        """Set the polarity, and the working scale of all images as in prediction, see `Frames.settle_by_dataset`.
+
+        Call this before inputs and targets are read.
+        """
+        assert not self._kept
+        self._frames.settle(polarity=polarity, factors={})
+        self._frames.settle_by_dataset(input=input, pixel_size_um=pixel_size_um)
 
     def truth(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the labels of one image at its working scale, and the maps computed from them.

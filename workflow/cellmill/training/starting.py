@@ -10,15 +10,13 @@ from torch import nn
 
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.inference.normalise import mirror
+from cellmill.models.choices import START, Choice
 from cellmill.models.outputs import to_probabilities
-from cellmill.models.weights import load_weights, read_weights
-from cellmill.training.choosing import Choice
+from cellmill.models.weights import load_weights, read_one_network
 from cellmill.training.imagesets import ImageSet, as_labels, choose_images
+from cellmill.training.validation import FOREGROUND_FROM
 
 logger = logging.getLogger(__name__)
-
-# Key in choices.json
-KEY = "start"
 
 # Training images that are looked at, and the window in the middle of each, px at the working scale. The sides are
 # multiples of what any network needs.
@@ -29,7 +27,7 @@ WINDOW_PX = 512
 LEAST_DICE = 0.7
 
 
-def choose_start(model: nn.Module, images: ImageSet, *, path: str | Path, seed: int, device: torch.device) -> Choice:
+def choose_start(model: nn.Module, images: ImageSet, *, path: str | Path, device: torch.device) -> Choice:
     """Compare the foreground that a shipped model finds in training images with their annotations.
 
     Parameters
@@ -37,11 +35,9 @@ def choose_start(model: nn.Module, images: ImageSet, *, path: str | Path, seed: 
     model : nn.Module
         Of the same architecture; it is not changed.
     images : ImageSet
-        The training images, at their working scale. At most 12 of them, drawn by the seed, are used.
+        The training images, at their working scale. At most 12 of them are used, the same for all seeds.
     path : path
         The shipped model.
-    seed : int
-        Seed of the training.
     device : torch.device
         Where the model is applied.
 
@@ -52,9 +48,9 @@ def choose_start(model: nn.Module, images: ImageSet, *, path: str | Path, seed: 
     """
     name = Path(path).stem
     trial = copy.deepcopy(model)
-    load_weights(trial, read_weights(path)["state_dict"], source=path)
+    load_weights(trial, read_one_network(path), source=path)
     trial.eval().to(device)
-    chosen = choose_images(images.images, limit=MOST_IMAGES, seed=seed)
+    chosen = choose_images(images.images, limit=MOST_IMAGES, seed=0)
     numbers = {image.sample: number for number, image in enumerate(images.images)}
     scores = [_score(trial, images, numbers[image.sample], device=device) for image in chosen]
     known = [score for score in scores if score is not None]
@@ -62,11 +58,11 @@ def choose_start(model: nn.Module, images: ImageSet, *, path: str | Path, seed: 
     is_taken = mean >= LEAST_DICE
     because = (
         f"in {len(known)} training images, the foreground that {name} finds has a mean Dice coefficient of {mean:.2f}; "
-        f"at least {LEAST_DICE:g} is expected of a start"
+        f"a start needs at least {LEAST_DICE:g}"
         if known
-        else "no training image contains objects"
+        else "the parts of training images that were looked at contain no annotated object"
     )
-    choice = Choice(KEY, name if is_taken else None, because)
+    choice = Choice(START, name if is_taken else None, because)
     logger.info("%s: %s, because %s", choice.key, choice.value or "random weights", choice.because)
     return choice
 
@@ -92,5 +88,5 @@ def _score(model: nn.Module, images: ImageSet, number: int, *, device: torch.dev
     is_object_yx = (truth_yx > 0) & is_known_yx
     if not is_object_yx.any():
         return None
-    is_found_yx = (maps_cyx[0, : sizes[0], : sizes[1]] >= 0.5) & is_known_yx
+    is_found_yx = (maps_cyx[0, : sizes[0], : sizes[1]] >= FOREGROUND_FROM.get(images.output, 0.5)) & is_known_yx
     return float(2 * (is_object_yx & is_found_yx).sum() / (is_object_yx.sum() + is_found_yx.sum()))

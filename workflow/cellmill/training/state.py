@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cellmill.models.weights import load_matching, load_weights, read_weights
+from cellmill.models.weights import load_matching, load_weights, read_one_network
 from cellmill.training.batches import Batch, TrainSettings, count_workers, iterate_batches, steps_per_epoch
 from cellmill.training.imagesets import ImageSet
 from cellmill.training.lengths import Length, plan_length
@@ -40,11 +40,12 @@ class Training:
     best_epoch: int = 0
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
+    start: dict[str, Any] | None = None  # choice whether the training started from the offered model
     _clock: float = field(default_factory=time.monotonic)
 
     NUMBERS = (
         "epoch", "step", "steps_done", "loss_sum", "patches", "seconds", "measuring_s", "best_loss", "best_epoch",
-        "history",
+        "history", "start",
     )  # fmt: skip
 
     @property
@@ -74,6 +75,7 @@ class Training:
             "optimiser": stepper.optimiser.state_dict(),
             "scaler": stepper.scaler.state_dict(),
             "parts": stepper.parts,
+            "precision": stepper.precision,
             # The training keeps the length that was found for a time; `restore` is called with these settings.
             "steps": stepper.train["steps"],
             "members": stepper.team.gather(own),
@@ -91,6 +93,12 @@ class Training:
         if state["scaler"]:
             stepper.scaler.load_state_dict(state["scaler"])
         stepper.parts = state["parts"]
+        if state["precision"] != stepper.precision:
+            logger.warning(
+                "the checkpoint was saved on a device that computes in %s, this one computes in %s: "
+                "the result differs from that of an uninterrupted training",
+                state["precision"], stepper.precision,
+            )  # fmt: skip
         if len(state["members"]) == stepper.team.size:
             own = state["members"][stepper.team.member]
             torch.set_rng_state(own["random"])
@@ -189,10 +197,8 @@ def copy_weights(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def load_initial_weights(model: nn.Module, path: str | Path, *, init_weights: str) -> None:
-    """Load the weights that the training starts from: all of them, those that match the network, or none."""
-    if init_weights == "none":
-        return
-    state = read_weights(path)["state_dict"]
+    """Load the weights that the training starts from: all of them, or those that match the network."""
+    state = read_one_network(path)
     if init_weights == "all":
         load_weights(model, state, source=path)
         logger.info("initial weights: all from %s", path)
