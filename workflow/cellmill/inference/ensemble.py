@@ -82,7 +82,7 @@ class Averaged(nn.Module):
         Number of class planes at the end of the input. Each class is predicted in turn and the predictions are
         averaged; with 0 all planes stay as they are.
     precision : "fp32", "bf16" or "fp16"
-        Precision of the convolutions on a GPU; on the CPU always fp32.
+        Precision of the convolutions, see `device.settle_precision`.
 
     Notes
     -----
