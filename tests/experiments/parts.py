@@ -43,6 +43,9 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
     "fp32": ("fp32", {"train": {"precision": "fp32"}}),
 }
 
+# Arms that are compared with another arm than `default`
+AGAINST = {"distance": "one_scale"}
+
 
 def make_config() -> dict[str, Any]:
     """Make the config, whose paths start in the folder of the data."""
@@ -81,7 +84,7 @@ def main() -> None:
     for run, (title, _) in ARMS.items():
         cells = []
         for name in DATASETS:
-            found = find_difference(pairs[name], model=run, against="default", metric=METRIC)
+            found = find_difference(pairs[name], model=run, against=AGAINST.get(run, "default"), metric=METRIC)
             cells.append("" if found is None else f"{found.value:+.3f} ({say_end(found.low)} to {say_end(found.high)})")
         print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
