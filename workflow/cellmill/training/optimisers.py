@@ -61,8 +61,10 @@ def build_optimiser(model: nn.Module, *, optimiser: OptimiserSettings) -> torch.
         return torch.optim.RMSprop(groups, lr=rate, momentum=momentum, weight_decay=decay)
     if optimiser["name"] == "adagrad":
         return torch.optim.Adagrad(groups, lr=rate, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[optimiser["name"]]
-    return kind(groups, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
+    if optimiser["name"] == "adam":
+        return torch.optim.Adam(groups, lr=rate, betas=(momentum, 0.999), weight_decay=decay)
+    # Fused, an update takes a third of the time. The presets of papers have adam, whose bytes are not changed for that.
+    return torch.optim.AdamW(groups, lr=rate, betas=(momentum, 0.999), weight_decay=decay, fused=True)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
