@@ -244,13 +244,13 @@ def frame_of(mask, truth, *maps):
     return Searched("a", candidates, truth, np.ones(mask.shape, dtype=bool), ((0, 60), (0, 90)))
 
 
-def choose(frames, *, output="foreground", median_area_px=400.0, few_area_px=None, **changes):
+def choose(frames, *, output="foreground", median_area_px=400.0, smallest_area_px=400, is_few=False, **changes):
     settings = limits(
         method="auto", split_depth_px=None, split_depth=None, min_area_px=None, min_area_share=None, max_flow_error=0.4
     )
     return choose_objects(
         frames, instances=settings["instances"] | changes, output=output, median_area_px=median_area_px,
-        few_area_px=few_area_px,
+        smallest_area_px=smallest_area_px, is_few=is_few,
     )  # fmt: skip
 
 
@@ -319,7 +319,7 @@ def test_what_is_set_is_not_chosen():
 
 
 def test_without_validation_images_the_sizes_fall_back_and_say_so():
-    chosen = choose([], median_area_px=None)
+    chosen = choose([], median_area_px=None, smallest_area_px=0)
     assert (chosen["method"], chosen["split_depth"]) == ("watershed", FALLBACK_SPLIT_DEPTH_PX)
     assert chosen["min_area_px"] == 0
     assert "no validation image contains annotated objects" in chosen["reason"]
@@ -328,7 +328,7 @@ def test_without_validation_images_the_sizes_fall_back_and_say_so():
 def test_with_few_images_the_annotated_objects_set_the_sizes_and_the_images_only_the_method():
     truth = np.where(disc(30, 25, 12), 1, 0)
     truth[disc(30, 46, 12)] = 2
-    chosen = choose([frame_of(truth > 0, truth)], few_area_px=37)
+    chosen = choose([frame_of(truth > 0, truth)], smallest_area_px=37, is_few=True)
     assert {tried["min_area_px"] for tried in chosen["searched"]} == {37}
     assert [tried["method"] for tried in chosen["searched"]] == ["components", "watershed"]
     assert (chosen["method"], chosen["split_depth"]) == ("watershed", FALLBACK_SPLIT_DEPTH_PX)
@@ -338,15 +338,21 @@ def test_with_few_images_the_annotated_objects_set_the_sizes_and_the_images_only
 def test_with_few_images_a_single_validation_image_without_specks_does_not_let_specks_pass():
     truth = np.where(disc(30, 25, 12), 1, 0)
     assert choose([frame_of(truth > 0, truth)])["min_area_px"] == 0
-    assert choose([frame_of(truth > 0, truth)], few_area_px=37)["min_area_px"] == 37
+    assert choose([frame_of(truth > 0, truth)], smallest_area_px=37, is_few=True)["min_area_px"] == 37
+
+
+def test_no_minimum_area_is_tried_that_annotated_objects_are_below():
+    truth = np.where(disc(30, 25, 12), 1, 0)
+    chosen = choose([frame_of(truth > 0, truth)], median_area_px=500.0, smallest_area_px=60)
+    assert {tried["min_area_px"] for tried in chosen["searched"]} == {0, 25, 50, 60}
 
 
 def test_sizes_of_the_config_hold_with_few_images():
     truth = np.where(disc(30, 25, 12), 1, 0)
-    chosen = choose([frame_of(truth > 0, truth)], few_area_px=37, min_area_px=5, split_depth_px=3.0)
+    chosen = choose([frame_of(truth > 0, truth)], smallest_area_px=37, is_few=True, min_area_px=5, split_depth_px=3.0)
     assert {tried["min_area_px"] for tried in chosen["searched"]} == {5}
     assert {tried["split_depth"] for tried in chosen["searched"]} == {None, 3.0}
-    fixed = choose([], few_area_px=37, min_area_px=5, method="components")
+    fixed = choose([], smallest_area_px=37, is_few=True, min_area_px=5, method="components")
     assert (fixed["min_area_px"], fixed["reason"]) == (5, "set in the config")
 
 

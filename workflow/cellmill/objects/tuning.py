@@ -56,12 +56,13 @@ MIN_AREA_SHARES = (0.1, 0.2)
 # Used with few validation images: best on half of those datasets, within 0.04 AP of the best on all.
 FALLBACK_SPLIT_DEPTH_PX = 1.0
 FALLBACK_SPLIT_DEPTH = 0.2
-# With fewer validation images that contain objects, a search adapts to these images. The threshold is then chosen on
-# the training images as well, the split depth is the fallback, and the minimum area is this quantile of the areas of
-# all annotated objects, but at most this fraction of their median: where all are alike, many predicted objects are a
-# little smaller than the smallest annotated one. Measured in docs/objects.md.
-FEW_IMAGES = 10
+# The largest minimum area in px is this quantile of the areas of all annotated objects, but at most this fraction of
+# their median: where all are alike, many predicted objects are a little smaller than the smallest annotated one.
 SMALL_QUANTILE, SMALL_FRACTION = 0.05, 0.2
+# With fewer validation images that contain objects, a search adapts to these images. The threshold is then chosen on
+# the training images as well, the split depth is the fallback, and the minimum area is the largest one above. Measured
+# in docs/objects.md.
+FEW_IMAGES = 10
 _FEW = f"fewer than {FEW_IMAGES} of the searched validation images contain objects"
 
 
@@ -103,11 +104,13 @@ def fit_frames(
     searched = draw_frames(parts, count=settings["search_images"], seed=seed)
     areas_px = list_areas(searched)
     shown = sum(areas.size > 0 for areas in areas_px.values())
+    others = draw_frames(list(cut_frames(training, seed=seed)), count=settings["search_images"], seed=seed)
+    known_px = areas_px | (list_areas(others) if is_trained else {})
     helpers: list[Frame] = []
     if shown < FEW_IMAGES and is_trained:
-        helpers = draw_frames(list(cut_frames(training, seed=seed)), count=settings["search_images"], seed=seed)
-        areas_px |= list_areas(helpers)
-    median_area_px, smallest_area_px = _typical_areas(areas_px.values())
+        helpers, areas_px = others, known_px
+    median_area_px, _ = _typical_areas(areas_px.values())
+    _, smallest_area_px = _typical_areas(known_px.values())
     holes_px = settings["instances"]["fill_holes_px"]
     if holes_px is None:
         holes_px = round(HOLE_FRACTION * median_area_px) if median_area_px else 0
@@ -121,7 +124,7 @@ def fit_frames(
     fitted["boundary"] = decide_application(searched, fitted=fitted, apply=settings["boundary"]["apply"])
     fitted["instances"] |= choose_objects(
         search_frames(searched, fitted=fitted) if shown else (), instances=settings["instances"], output=output,
-        median_area_px=median_area_px, few_area_px=smallest_area_px if shown < FEW_IMAGES else None,
+        median_area_px=median_area_px, smallest_area_px=smallest_area_px, is_few=shown < FEW_IMAGES,
     )  # fmt: skip
     if not is_trained:
         for name in ("threshold", "boundary", "instances"):
@@ -304,7 +307,8 @@ def choose_objects(
     instances: InstanceSettings,
     output: str,
     median_area_px: float | None,
-    few_area_px: int | None,
+    smallest_area_px: int,
+    is_few: bool,
 ) -> dict[str, Any]:
     """Choose the splitting method and the minimum area of objects by mean Kaggle AP over images.
 
@@ -318,9 +322,12 @@ def choose_objects(
         `network.output`, which determines the available methods.
     median_area_px : float or None
         Median area of the true objects, which determines the areas to try; None without true objects.
-    few_area_px : int or None
-        If validation images are few, the minimum area to use with the fallback of the split depth, so that only the
-        method is chosen; None with enough images.
+    smallest_area_px : int
+        Area that few annotated objects of training and validation images are below. Larger minimum areas are not tried:
+        on images of different magnification, they would drop all objects of some of them.
+    is_few : bool
+        Whether validation images are few. Then `smallest_area_px` and the fallback of the split depth are used, and
+        only the method is chosen.
 
     Returns
     -------
@@ -334,10 +341,10 @@ def choose_objects(
         "exclude_border": instances["exclude_border"], "max_flow_error": instances["max_flow_error"],
     }  # fmt: skip
     methods = methods_of(output) if instances["method"] == "auto" else (instances["method"],)
-    is_few, area = few_area_px is not None, instances["min_area_px"]
+    area = instances["min_area_px"]
     ways = [(method, depth) for method in methods for depth in _depths_to_try(method, instances, is_few=is_few)]
     share = instances["min_area_share"]
-    sizes = _sizes_to_try(median_area_px, few_area_px, area=area, share=share)
+    sizes = _sizes_to_try(median_area_px, smallest_area_px, is_few=is_few, area=area, share=share)
 
     def result(way: tuple[str, float | None], size: tuple[int, float], **rest: Any) -> dict[str, Any]:
         sizes = {"min_area_px": size[0], "min_area_share": size[1]}
@@ -480,16 +487,16 @@ def _draw_boundary_pixels(
 
 
 def _sizes_to_try(
-    median_area_px: float | None, few_area_px: int | None, *, area: int | None, share: float | None
+    median_area_px: float | None, smallest_area_px: int, *, is_few: bool, area: int | None, share: float | None
 ) -> list[tuple[int, float]]:
     """List the pairs of a smallest area (px) and a smallest share of the median area; None is chosen here."""
     if area is not None:
         return [(area, share or 0.0)]
     if share is not None and share > 0:
         return [(0, share)]
-    if few_area_px is not None or median_area_px is None:
-        return [(few_area_px or 0, 0.0)]
-    areas = sorted({round(fraction * median_area_px) for fraction in MIN_AREA_FRACTIONS})
+    if is_few or median_area_px is None:
+        return [(smallest_area_px, 0.0)]
+    areas = sorted({min(round(fraction * median_area_px), smallest_area_px) for fraction in MIN_AREA_FRACTIONS})
     shares = MIN_AREA_SHARES if share is None else ()
     return [*((area, 0.0) for area in areas), *((0, share) for share in shares)]
 
