@@ -90,7 +90,9 @@ def input_of(project, dataset):
 def test_every_folder_reaches_its_report_with_a_score_of_both_models(finished, dataset):
     metrics = pd.read_csv(finished / f"results/{dataset}/metrics.csv")
     for model in ("classical", "default"):
-        dice = metrics[(metrics["model"] == model) & (metrics["metric"] == "dice") & (metrics["stage"] == "instances")]
+        dice = metrics[
+            (metrics["model"] == model) & (metrics["metric"] == "dice") & (metrics["stage"] == "postprocessed")
+        ]
         assert len(dice)
     assert (finished / f"results/{dataset}/report.html").is_file()
 
