@@ -5,9 +5,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from cellmill.reports.verdict import Difference
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -46,6 +49,9 @@ def run_pipeline(
     )  # fmt: skip
 
 
-def say_end(end: float | None) -> str:
-    """Return an end of the interval of a difference; a dash where there are too few images for one."""
-    return "–" if end is None else f"{end:+.3f}"
+def say_difference(found: "Difference | None") -> str:
+    """Return a difference with its interval; dashes where there are too few images for one, nothing without images."""
+    if found is None:
+        return ""
+    low, high = ("–" if end is None else f"{end:+.3f}" for end in (found.low, found.high))
+    return f"{found.value:+.3f} ({low} to {high})"

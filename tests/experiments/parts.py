@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-from real_runs import find_data, read_section, run_pipeline, say_end  # noqa: E402  the module is found here
+from real_runs import find_data, read_section, run_pipeline, say_difference  # noqa: E402  the module is found here
 
 DATASETS = ("dsb2018", "bbbc039", "livecell")
 STEPS, VALIDATIONS = 600, 4
@@ -85,7 +85,7 @@ def main() -> None:
         cells = []
         for name in DATASETS:
             found = find_difference(pairs[name], model=run, against=AGAINST.get(run, "default"), metric=METRIC)
-            cells.append("" if found is None else f"{found.value:+.3f} ({say_end(found.low)} to {say_end(found.high)})")
+            cells.append(say_difference(found))
         print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 

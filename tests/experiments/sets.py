@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-from real_runs import find_data, read_section, run_pipeline, say_end  # noqa: E402  the module is found here
+from real_runs import find_data, read_section, run_pipeline, say_difference  # noqa: E402  the module is found here
 
 DESCRIBED = ("bbbc039", "livecell", "ctc_fluo_n2dl_hela", "yeast_timelapse", "sartorius_cell_instance")
 OTHERS: dict[str, dict[str, Any]] = {
@@ -64,8 +64,7 @@ def main() -> None:
         }
         cells = ["" if number is None else f"{number.value:.3f}" for number in found.values()]
         paired = find_difference(pairs, model=MODEL, against=FLOOR, metric="ap_kaggle")
-        change = "" if paired is None else f"{paired.value:+.3f} ({say_end(paired.low)} to {say_end(paired.high)})"
-        print(f"| {name} | {cells[0]} | {cells[2]} | {change} | {cells[1]} | {cells[3]} |", flush=True)
+        print(f"| {name} | {cells[0]} | {cells[2]} | {say_difference(paired)} | {cells[1]} | {cells[3]} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -104,12 +104,13 @@ def fit_frames(
     searched = draw_frames(parts, count=settings["search_images"], seed=seed)
     areas_px = list_areas(searched)
     shown = sum(areas.size > 0 for areas in areas_px.values())
-    others = draw_frames(list(cut_frames(training, seed=seed)), count=settings["search_images"], seed=seed)
-    known_px = areas_px | (list_areas(others) if is_trained else {})
-    helpers: list[Frame] = []
-    if shown < FEW_IMAGES and is_trained:
-        helpers, areas_px = others, known_px
-    median_area_px, _ = _typical_areas(areas_px.values())
+    is_few = shown < FEW_IMAGES
+    others: list[Frame] = []
+    if is_trained:
+        others = draw_frames(list(cut_frames(training, seed=seed)), count=settings["search_images"], seed=seed)
+    known_px = areas_px | list_areas(others)
+    helpers = others if is_few else []
+    median_area_px, _ = _typical_areas((known_px if is_few else areas_px).values())
     _, smallest_area_px = _typical_areas(known_px.values())
     holes_px = settings["instances"]["fill_holes_px"]
     if holes_px is None:
@@ -124,7 +125,7 @@ def fit_frames(
     fitted["boundary"] = decide_application(searched, fitted=fitted, apply=settings["boundary"]["apply"])
     fitted["instances"] |= choose_objects(
         search_frames(searched, fitted=fitted) if shown else (), instances=settings["instances"], output=output,
-        median_area_px=median_area_px, smallest_area_px=smallest_area_px, is_few=shown < FEW_IMAGES,
+        median_area_px=median_area_px, smallest_area_px=smallest_area_px, is_few=is_few,
     )  # fmt: skip
     if not is_trained:
         for name in ("threshold", "boundary", "instances"):

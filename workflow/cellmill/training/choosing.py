@@ -73,15 +73,18 @@ def settle_input(
     """
     if input["diameter_px"] is None and "auto" not in (input["polarity"], input["scale"]):
         return {**input}, []
-    examples, others = (measure_examples(part, pixel_size_um=pixel_size_um) for part in (images, validation))
+    examples = measure_examples(images, pixel_size_um=pixel_size_um)
     settled, choices = choose_input(examples, input=input, is_sequential=is_sequential, can_look=can_look)
     for choice in choices:
         logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
-    for part, measured in ((images, examples), (validation, others)):
-        if settled["scale"] == "image":
-            part.settle(polarity=settled["polarity"], factors=choose_factors(measured, input=settled))
-        else:
-            part.settle_by_dataset(polarity=settled["polarity"], input=settled, pixel_size_um=pixel_size_um)
+    polarity = settled["polarity"]
+    if settled["scale"] == "image":
+        others = measure_examples(validation, pixel_size_um=pixel_size_um)
+        for part, measured in ((images, examples), (validation, others)):
+            part.settle(polarity=polarity, factors=choose_factors(measured, input=settled))
+    else:
+        for part in (images, validation):
+            part.settle_by_dataset(polarity=polarity, input=settled, pixel_size_um=pixel_size_um)
     return settled, choices
 
 
