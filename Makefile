@@ -23,7 +23,7 @@ help:
 	@echo "make claims         test claims of papers 1 and 2 about their networks: half an hour, simulated and real sequences"
 	@echo "make tuning         measure the benefit of tuning mask boundaries: half an hour, on real images"
 	@echo "make parts          measure what each part of the default model adds: two hours, on real images"
-	@echo "make sets           compare the default model with none: two hours, on seven sets of real images"
+	@echo "make sets           compare the default model with none: an hour, on seven sets of real images"
 	@echo "make pretrain       train the shipped model of nuclei on real and simulated images: an hour and a half"
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
 	@echo "make screenshots    take the pictures of the README from a report on real images"
@@ -127,7 +127,7 @@ tuning: test-environment
 parts: test-environment
 	$(BIN)/python tests/experiments/parts.py
 
-# `default` against no network, on seven sets of real images ($CELLMILL_DATA): two hours. An interrupted study resumes.
+# `default` against no network, on seven sets of real images ($CELLMILL_DATA): an hour. An interrupted study resumes.
 sets: test-environment
 	$(BIN)/python tests/experiments/sets.py
 

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from cellmill.inference.looking import cut_part, find_factor
+from cellmill.inference.looking import MOST_OBJECTS, cut_part, find_factor
 from cellmill.inference.normalise import InputScale
 from cellmill.objects.flows import unit_flows
 
@@ -106,3 +106,19 @@ def test_a_small_image_is_looked_at_as_a_whole():
     part_yx, part_scale = cut_part(image_yx, scale, factor=2.0)
     assert (part_yx == image_yx).all()
     assert (part_scale.valid_rows, part_scale.valid_columns) == ((7, 200), (0, 150))
+
+
+def test_a_convincing_size_ends_the_search(monkeypatch):
+    tried = []
+    monkeypatch.setattr(
+        Exact, "forward", lambda self, images, forward=Exact.forward: tried.append(1) or forward(self, images)
+    )
+    found = look(draw_discs(28), typical_px=20)
+    assert len(tried) == 1
+    assert found.factor * 28 == pytest.approx(DIAMETER_PX, rel=0.15)
+
+
+def test_a_crowd_is_measured_by_some_of_its_objects():
+    found = look(draw_discs(16, side=400, gap=1.5))
+    assert f"({MOST_OBJECTS} objects)" in found.because
+    assert found.factor * 16 == pytest.approx(DIAMETER_PX, rel=0.15)

@@ -36,6 +36,11 @@ SMALLEST_PX, LARGEST_ERROR = 12, 0.6
 # Chosen on 57 training images of the 2018 Data Science Bowl with diameters of 8 to 55 px (decision 0015): all factors
 # within 1.35 of the truth. Without the last two terms four are wrong by 2.9 to 4.2.
 ERROR_WEIGHT, DISTANCE_WEIGHT = 2.0, 0.35
+# No further size is tried once a trial costs less than this. On the same 57 images, and the same at half and twice
+# their size, a quarter of the trials is saved and no factor becomes worse; from 0.8 on some do.
+CONVINCING = 0.6
+# In crowded images this many objects are measured, evenly spread in reading order.
+MOST_OBJECTS = 64
 THRESHOLD = 0.5
 
 
@@ -95,8 +100,8 @@ def find_factor(
     lowest, best = math.inf, None
     for step in TRIALS:
         factor, least = limit_factor(typical * step), DISTANCE_WEIGHT * abs(math.log(step))
-        # The other terms of the cost are not negative: most images need a single trial.
-        if least >= lowest or (factor * min(image_yx.shape) < SHORTEST_PX and step < 1):
+        # The other terms of the cost are not negative.
+        if lowest < max(least, CONVINCING) or (factor * min(image_yx.shape) < SHORTEST_PX and step < 1):
             continue
         part_yx, part_scale = cut_part(image_yx, scale, factor=factor)
         trial = _try_size(network, part_yx, part_scale, factor=factor, planes=planes, device=device)
@@ -167,6 +172,7 @@ def _try_size(
     view = View((scaled,), tuple(planes))
     maps_cyx = predict_tiled(network, view, tile=working.shape, batch=1, device=device, finish=torch.Tensor.float)
     labels_yx = track_objects(maps_cyx[1:3], maps_cyx[0] >= THRESHOLD, max_flow_error=None)
+    labels_yx = _pick_objects(labels_yx, count=MOST_OBJECTS)
     areas = np.bincount(labels_yx.ravel())[1:]
     if not len(areas):
         return None
@@ -176,3 +182,14 @@ def _try_size(
         return None
     diameter_px = 2 * math.sqrt(float(np.median(counted)) / math.pi) / factor
     return Trial(factor, diameter_px, len(counted), float(np.average(errors, weights=areas)))
+
+
+def _pick_objects(labels_yx: np.ndarray, *, count: int) -> np.ndarray:
+    """Keep at most `count` of the objects 1 .. n, evenly spread, and number them anew."""
+    n_objects = int(labels_yx.max(initial=0))
+    if n_objects <= count:
+        return labels_yx
+    numbers = np.zeros(n_objects + 1, dtype=labels_yx.dtype)
+    numbers[np.linspace(1, n_objects, count).round().astype(np.int64)] = np.arange(1, count + 1)
+    picked_yx: np.ndarray = numbers[labels_yx]
+    return picked_yx

@@ -178,7 +178,12 @@ def _interpolate(field: np.ndarray, places: np.ndarray, *, width: int) -> np.nda
     corners = places.astype(np.int64)  # rounded down, since positions are not negative
     down, across = (places - corners).T[:, :, None]
     index = corners[:, 0] * width + corners[:, 1]
-    upper = field[index] * (1 - across) + field[index + 1] * across
-    lower = field[index + width] * (1 - across) + field[index + width + 1] * across
+    # Both components of a vector are fetched as one item of 8 bytes.
+    vectors = field.view(np.float64)[:, 0]
+    near_left, near_right, far_left, far_right = (
+        vectors.take(index + offset).view(np.float32).reshape(-1, 2) for offset in (0, 1, width, width + 1)
+    )
+    upper = near_left * (1 - across) + near_right * across
+    lower = far_left * (1 - across) + far_right * across
     result: np.ndarray = upper * (1 - down) + lower * down
     return result
