@@ -30,6 +30,7 @@ include: "workflow/rules/rasterize.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/predict.smk"
 include: "workflow/rules/contrast.smk"
+include: "workflow/rules/masks.smk"
 include: "workflow/rules/postprocess.smk"
 include: "workflow/rules/export.smk"
 include: "workflow/rules/export_objects.smk"
@@ -75,7 +76,7 @@ rule all:
             run_path(run.dataset, run.name, "model.cellmill")
             for runs in PLAN.runs.values()
             for run in runs
-            if run.apply is None and not run.members
+            if run.is_fitted and not run.members
         ],
         exported_files(PLAN.config, PLAN.runs),
         [

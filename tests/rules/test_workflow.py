@@ -6,7 +6,9 @@ import re
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 import yaml
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
@@ -28,6 +30,7 @@ STAGES = (
     "train",
     "predict",
     "contrast",
+    "masks",
     "postprocess",
     "export",
     "evaluate",
@@ -139,7 +142,14 @@ OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "report",
 def plan(tmp_path_factory):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["datasets"]["alike"] = {"simulate": {"like": "demo"}}
+    config["datasets"]["masked"] = {"simulate": {}, "models": [masks_of(tmp_path_factory.mktemp("masks"))]}
     return make_plan(config, presets_dir=ROOT / "resources/models", cache_dir=tmp_path_factory.mktemp("cache"))
+
+
+def masks_of(folder):
+    """Write an empty mask of the first simulated image; return a model that takes its objects from there."""
+    tifffile.imwrite(folder / "sim_0000.tif", np.zeros((64, 64), dtype=np.uint16))
+    return {"masks": {"path": f"{folder}/{{sample}}.tif", "missing": "empty"}, "name": "drawn"}
 
 
 def words_of(stage):
@@ -148,6 +158,8 @@ def words_of(stage):
         return {}
     if stage == "match":
         return {"dataset": "alike"}
+    if stage == "masks":
+        return {"dataset": "masked", "run": "drawn", "shard": "test-0000"}
     names = {"dataset"} | ({"run"} if stage in OF_RUN else set())
     if stage not in OF_DATASET and stage not in ONCE_A_RUN:
         names.add("shard")
@@ -235,7 +247,8 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
             },
             "alike": {
                 "simulate": {"images": 6, "size": [64, 64], "like": "cells"},
-                "models": [{"apply": "cells/sartorius_unet.seed1"}],
+                "models": [{"apply": "cells/sartorius_unet.seed1"}, masks_of(tmp_path)],
+                "export": ["coco"],
             },
         }
     }

@@ -78,6 +78,7 @@ except ConfigError as error:
 
 # Rules whose outputs have the same paths divide the runs between them.
 CLASSICAL_RUNS = [(run.dataset, run.name) for run in PLAN.classical_runs()]
+MASK_RUNS = [(run.dataset, run.name) for run in PLAN.mask_runs()]
 
 
 def begin():
@@ -141,6 +142,9 @@ def code_of(stage):
                 if section is None
                 else (ANNOTATION_FORMATS[section.format]["module"],)
             )
+        if stage == "masks":
+            section = PLAN.run(wildcards.dataset, wildcards.run).masks
+            also = (ANNOTATION_FORMATS[section.format]["module"],)
         if (stage, also) not in _CODE:
             _CODE[stage, also] = code_digests(
                 WORKFLOW_DIR / "scripts" / f"{stage}.py", also=also

@@ -1,6 +1,6 @@
 """Stage `evaluate`: scores against the ground truth, with confidence intervals.
 
-Reads   ground truth, probabilities and segmentation of a shard
+Reads   ground truth, probabilities (but not of masks from elsewhere) and segmentation of a shard
 Writes  results/{dataset}/{run}/evaluation/{shard}.json   counts, histograms and matches of a shard
         results/{dataset}/metrics.csv                     tidy: one value per row
         results/{dataset}/scores.csv                      one row per image and run
@@ -12,9 +12,7 @@ Writes  results/{dataset}/{run}/evaluation/{shard}.json   counts, histograms and
 rule evaluate_shard:
     """Count pixels and match objects in one shard of one run."""
     input:
-        unpack(shard_inputs("images", "labels", "probabilities", "segmentation")),
-        unpack(lambda wildcards: passed_check(wildcards.dataset)),
-        fit=fit_of_run,
+        unpack(evaluated_shard),
     output:
         counts="results/{dataset}/{run}/evaluation/{shard}.json",
     log:

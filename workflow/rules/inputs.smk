@@ -213,7 +213,7 @@ def report_data(wildcards):
         "recipe": [
             file_of_source(run, RECIPE) for run in runs if PLAN.is_classical(run)
         ],
-        "fit": [file_of_source(run, FIT) for run in runs],
+        "fit": [file_of_source(run, FIT) for run in runs if run.masks is None],
         "objects": [run_path(dataset, run.name, "objects.csv") for run in runs],
         "flags": [run_path(dataset, run.name, "flags.csv") for run in runs],
         "images": folders("images", wildcards, shown),
@@ -227,5 +227,6 @@ def report_data(wildcards):
         found["match"] = dataset_path(dataset, "match.csv")
     for run in runs:
         words = {**dict(wildcards), "run": run.name}
-        found["seals"] += seals(["probabilities", "segmentation"], words, shown)
+        rooms = ["segmentation"] if run.masks else ["probabilities", "segmentation"]
+        found["seals"] += seals(rooms, words, shown)
     return found

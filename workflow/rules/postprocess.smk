@@ -57,6 +57,8 @@ rule postprocess:
         "logs/{dataset}/postprocess/{run}/{shard}.log",
     benchmark:
         "benchmarks/{dataset}/postprocess/{run}/{shard}.tsv"
+    wildcard_constraints:
+        run=pattern_of_runs(MASK_RUNS, but=True),
     conda:
         "../../envs/image.yaml"
     threads: 1

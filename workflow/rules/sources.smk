@@ -1,4 +1,4 @@
-"""Input functions on what a run brings along: its weights or numbers, and its fitted postprocessing."""
+"""Input functions on what a run brings along: weights or numbers, fitted postprocessing, or masks made elsewhere."""
 
 
 def file_of_source(run, name):
@@ -28,3 +28,34 @@ def learned_by_run(wildcards):
     """Return what is packed into the exported model: weights, or the numbers of a run without a network."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     return run_path(wildcards.dataset, run.name, PLAN.learned_file(run))
+
+
+def masks_of_shard(wildcards):
+    """Return the masks of a shard, its images, and its raw images, whose changes arrive through the images.
+
+    A shared table is ancient; the digest of its rows triggers reruns.
+    """
+    run = PLAN.run(wildcards.dataset, wildcards.run)
+    rows = PLAN.rows(wildcards.dataset, wildcards.shard)
+    raw = raw_images_of_shard(wildcards)
+    found = shard_inputs("images")(wildcards)
+    found["raw"] = [ancient(str(path)) for path in raw.get("raw", raw.get("images"))]
+    found["masks"] = list(
+        dict.fromkeys(file for row in rows for file in row.mask_files(run.model))
+    )
+    if run.masks.table is not None:
+        found["table"] = ancient(run.masks.table)
+    return found
+
+
+def evaluated_shard(wildcards):
+    """Return what a shard of a run is scored by: masks of other programs have no probabilities and no threshold."""
+    found = shard_inputs("images", "labels", "segmentation")(wildcards)
+    found |= passed_check(wildcards.dataset)
+    if PLAN.run(wildcards.dataset, wildcards.run).masks is None:
+        [found["probabilities"]] = folders(
+            "probabilities", wildcards, [wildcards.shard]
+        )
+        found["seals"] += seals(["probabilities"], wildcards, [wildcards.shard])
+        found["fit"] = fit_of_run(wildcards)
+    return found

@@ -10,8 +10,8 @@ evaluate_shard(
     output_path=snakemake.output.counts,
     images_dir=snakemake.input.images[0],
     labels_dir=snakemake.input.labels[0],
-    probabilities_dir=snakemake.input.probabilities[0],
+    probabilities_dir=snakemake.input.get("probabilities"),
     segmentation_dir=snakemake.input.segmentation[0],
-    fit_path=snakemake.input.fit,
+    fit_path=snakemake.input.get("fit"),
     **snakemake.params.settings,
 )

@@ -3,8 +3,6 @@
 Of a package that the project does not need, a single file is loaded, without its imports for other purposes.
 """
 
-import importlib.util
-import sys
 import types
 from pathlib import Path
 
@@ -28,28 +26,9 @@ from cellmill.metrics.instance import (
     score_instances,
 )
 from cellmill.metrics.pixel import histogram_classes
-from project import ROOT
+from oracles import load_oracle
 
-ORACLES = ROOT / ".venv/oracles"
 EXACT = 1e-9
-
-
-def load(path, **stubs):
-    """Import one file of a package, with stand-ins for modules that only other parts of it need."""
-    path = ORACLES / path
-    if not path.is_file():
-        pytest.skip(f"{path} is missing: `make test` installs requirements-oracles.txt")
-    name = "oracles." + ".".join(path.relative_to(ORACLES).with_suffix("").parts)
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = importlib.util.module_from_spec(spec)
-    with pytest.MonkeyPatch.context() as patch:
-        for stub, contents in stubs.items():
-            made = types.ModuleType(stub.replace("__", "."))
-            made.__dict__.update(contents)
-            patch.setitem(sys.modules, made.__name__, made)
-        module.__package__ = name.rpartition(".")[0]
-        spec.loader.exec_module(module)
-    return module
 
 
 def plain_jit(*_, **__):
@@ -62,7 +41,7 @@ def stop(error):
 
 @pytest.fixture(scope="module")
 def stardist():
-    return load(
+    return load_oracle(
         Path("stardist/matching.py"), numba={"jit": plain_jit}, tqdm={"tqdm": lambda items, **_: items}, csbdeep={},
         csbdeep__utils={"_raise": stop},
     )  # fmt: skip
@@ -70,7 +49,7 @@ def stardist():
 
 @pytest.fixture(scope="module")
 def cellpose():
-    return load(
+    return load_oracle(
         Path("cellpose/metrics.py"), numba={"jit": plain_jit},
         **{"oracles": {}, "oracles__cellpose": {"utils": None, "dynamics": None}},
     )  # fmt: skip
@@ -79,7 +58,7 @@ def cellpose():
 @pytest.fixture(scope="module")
 def ctc():
     parts = ("utils/representations", "metrics/technical/seg", "metrics/technical/det")
-    representations, seg, det = (load(Path(f"ctc_metrics/{part}.py")) for part in parts)
+    representations, seg, det = (load_oracle(Path(f"ctc_metrics/{part}.py")) for part in parts)
     return types.SimpleNamespace(match=representations.match, tests=representations, seg=seg.seg, det=det.det)
 
 

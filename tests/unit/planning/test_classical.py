@@ -83,7 +83,10 @@ def test_the_floor_may_be_named_without_annotations_and_nothing_is_said(data):
 
 def test_a_trained_model_without_annotations_stays_a_mistake(data):
     [mistake] = mistakes(d={**BARE, "models": ["classical", "default"]})
-    assert "expected annotations to train default on, found none. Add annotations, or use only classical and" in mistake
+    assert (
+        "expected annotations to train default on, found none. Add annotations, or use only classical, masks and"
+        in mistake
+    )
 
 
 def test_the_floor_alone_needs_no_more_than_one_annotated_image(data):

@@ -1,8 +1,8 @@
 """Config section `annotations` of a dataset: location and format of the ground truth."""
 
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.config.closed import Closed
@@ -159,3 +159,28 @@ class Annotations(Closed):
                 "Set table to the path of one file, whose entries contain the image names."
             )
         return self
+
+
+class Masks(Annotations):
+    """Location and format of the masks of another program or of another annotator, with the keys of `annotations`."""
+
+    model_config = ConfigDict(json_schema_extra=lambda schema: _or_path(schema))
+
+    format: FormatName = Field("label_image", description="As in `annotations`.")
+    missing: Literal["error", "empty"] = Field(
+        "error", description="Treatment of images without masks. error: report an error. empty: no object was found."
+    )
+
+
+def _or_path(schema: dict[str, Any]) -> None:
+    """Allow a path in place of a section, in the schema for editors."""
+    section = dict(schema)
+    schema.clear()
+    schema |= {"anyOf": [{"type": "string"}, section], "description": section.pop("description", "")}
+
+
+def _as_section(masks: Any) -> Any:
+    return {"path": masks} if isinstance(masks, str) else masks
+
+
+MasksOrPath = Annotated[Masks, BeforeValidator(_as_section)]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from cellmill.config.annotations import Annotations
+from cellmill.config.annotations import Annotations, MasksOrPath
 from cellmill.config.classical import CLASSICAL
 from cellmill.config.closed import Closed
 from cellmill.config.patterns import check_pattern
@@ -128,13 +128,24 @@ class Stack(Closed):
 
 
 class ModelEntry(Closed):
-    """One model of a dataset: a preset with overrides, or a trained model to apply."""
+    """One model of a dataset: a preset with overrides, a trained model to apply, or the masks of another program."""
 
     preset: Name | None = Field(None, description="Name of a file in resources/models, without .yaml.")
     apply: str | None = Field(
         None,
         description="Trained model to use unchanged: name of a shipped model (resources/weights), dataset/run of this "
         "config, or path of an exported .cellmill file.",
+    )
+    masks: MasksOrPath | None = Field(
+        None,
+        description="Masks of another program, or of another annotator, that are scored like a model: pattern of label "
+        "images such as cellpose/{sample}_cp_masks.png, or a section with the keys of `annotations` for other formats "
+        "(format, path or table, …). Masks need a `name`.",
+    )
+    role: Literal["model", "annotator"] = Field(
+        "model",
+        description="Applies to masks. annotator: drawn by a person, so they show how well people agree and are not "
+        "ranked among the models.",
     )
     name: Name | None = Field(None, description="Folder of the run. Default: the preset's name.")
     seeds: list[Annotated[int, Field(ge=0)]] | None = Field(
@@ -176,10 +187,11 @@ class ModelEntry(Closed):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "ModelEntry":
-        if (self.preset is None) == (self.apply is None):
-            raise ValueError(
-                "expected either preset or apply, found " + ("both. Remove one" if self.preset else "neither. Set one")
-            )
+        origins = [key for key in ("preset", "apply", "masks") if getattr(self, key) is not None]
+        if len(origins) != 1:
+            found = " and ".join(origins) + ". Remove all but one" if origins else "none of them. Set one"
+            raise ValueError(f"expected one of preset, apply and masks, found {found}")
+        self._refuse_training_of_masks()
         if self.apply is not None and (self.overrides or self.seeds or self.init_from):
             found = " and ".join([*self.overrides, *(key for key in ("seeds", "init_from") if getattr(self, key))])
             raise ValueError(
@@ -206,10 +218,35 @@ class ModelEntry(Closed):
             raise ValueError(f"expected different seeds, found {self.seeds}. Remove the duplicates")
         return self
 
+    def _refuse_training_of_masks(self) -> None:
+        """Refuse masks without a name or with keys of a training, and a role without masks."""
+        if self.masks is None:
+            if self.role != "model":
+                raise ValueError(
+                    f"expected masks with role: {self.role}, found none. Set masks to the files of the {self.role}, or "
+                    "remove role"
+                )
+            return
+        extra = {key for key in ("seeds", "average_seeds", "init_from") if getattr(self, key)}
+        if self.init_weights != "all":
+            extra.add("init_weights")
+        if found := sorted(extra | set(self.overrides)):
+            raise ValueError(
+                f"expected masks without settings of a model, because nothing is trained, found {' and '.join(found)}. "
+                f"Remove {' and '.join(found)}"
+            )
+        if self.name is None:
+            raise ValueError("expected a name for the run of the masks, found none. Set name, such as name: cellpose")
+
     @property
     def trains(self) -> bool:
         """Whether a network is trained, which needs annotations."""
-        return self.apply is None and self.preset != CLASSICAL
+        return self.preset is not None and self.preset != CLASSICAL
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether numbers are chosen on images of the dataset: a trained network, or a model without one."""
+        return self.preset is not None
 
     @property
     def run_name(self) -> str:
@@ -286,7 +323,7 @@ class Dataset(Closed):
     @property
     def is_fitted(self) -> bool:
         """Whether the numbers of a model are chosen on images of this dataset."""
-        return self.is_annotated and any(entry.apply is None for entry in self.models)
+        return self.is_annotated and any(entry.is_fitted for entry in self.models)
 
     @model_validator(mode="before")
     @classmethod
@@ -335,7 +372,7 @@ class Dataset(Closed):
             if trained:
                 raise ValueError(
                     f"expected annotations to train {', '.join(trained)} on, found none. Add annotations, "
-                    "or use only classical and models with apply"
+                    "or use only classical, masks and models with apply"
                 )
         if wrong := self.split.wrong_parts(trains=self.is_fitted):
             raise ValueError(wrong[0])

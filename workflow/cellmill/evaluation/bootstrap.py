@@ -81,8 +81,10 @@ def number_groups(names: Sequence[str]) -> np.ndarray:
 
 
 def pack_counts(counted: Mapping[str, Any]) -> np.ndarray:
-    """Convert the counts of an image to a row of numbers, in the order of LAYOUT."""
-    return np.concatenate([np.atleast_1d(np.asarray(counted[name], dtype=np.float64)) for name in LAYOUT])
+    """Convert the counts of an image to a row of numbers, in the order of LAYOUT; zeros for what was not counted."""
+    return np.concatenate(
+        [np.atleast_1d(np.asarray(counted.get(name, np.zeros(width)), np.float64)) for name, width in LAYOUT.items()]
+    )
 
 
 def unpack_counts(numbers: np.ndarray) -> dict[str, np.ndarray]:
@@ -128,7 +130,7 @@ def _score_block(numbers: np.ndarray, *, with_free: bool) -> dict[str, np.ndarra
             "ece": calibration_error(counts["confidence"], histogram),
         }
     # In an image without known truth, the scores of its objects are undefined, too.
-    is_known = histogram.sum(axis=(1, 2)) > 0
+    is_known = histogram.sum(axis=(1, 2)) + sum(counts[name] for name in COUNTS) > 0
     names = (*METRICS, *FREE_METRICS) if with_free else METRICS
     return {name: np.where(is_known, scores[name], np.nan) for name in names}
 

@@ -22,7 +22,7 @@ from cellmill.metrics.borders import count_borders
 from cellmill.metrics.calibration import DIGITS, count_calibration
 from cellmill.metrics.instance import add_tallies, count_objects, count_sizes, judge_tally, tally_overlaps
 from cellmill.metrics.pixel import BACKGROUND, BINS, FOREGROUND, count_pixels, histogram_classes
-from cellmill.objects.frames import Frame
+from cellmill.objects.frames import Frame, Scene
 from cellmill.objects.morphology import label_components
 from cellmill.preprocessing.geometry import fit_label_rows, unfit_image_rows
 
@@ -37,8 +37,8 @@ class View:
     Attributes
     ----------
     shape : (rows, columns), px
-    read_probability : callable
-        Rows -> foreground probability in [0, 1], float.
+    read_probability : callable or None
+        Rows -> foreground probability in [0, 1], float; None if there are only objects.
     read_truth, read_segmented : callable
         Rows -> labels, 0 background; 65535 in the truth marks pixels to ignore.
     behind : int
@@ -46,10 +46,15 @@ class View:
     """
 
     shape: tuple[int, int]
-    read_probability: ReadRows
+    read_probability: ReadRows | None
     read_truth: ReadRows
     read_segmented: ReadRows
     behind: int
+
+    def probability(self, rows: slice) -> np.ndarray:
+        """Read probabilities, of a view that has them."""
+        assert self.read_probability is not None
+        return self.read_probability(rows)
 
     def bands(self) -> list[slice]:
         """Split the rows into bands of about four million pixels; images up to nine million pixels stay whole."""
@@ -59,10 +64,10 @@ class View:
 
 
 def count_frame(
-    frame: Frame,
+    frame: Scene,
     *,
     segmentation_path: str | Path,
-    threshold: float,
+    threshold: float | None,
     isbi2012: bool,
     tolerance_px: int,
     exclude_border: bool,
@@ -71,14 +76,14 @@ def count_frame(
 
     Parameters
     ----------
-    frame : Frame
-        Must have labels.
+    frame : Scene
+        Must have labels. Probabilities are counted if it is a `Frame`.
     segmentation_path : path
         Final segmentation, geometry of the raw image.
-    threshold : float
-        Threshold of the stage `thresholded`.
+    threshold : float or None
+        Threshold of the stage `thresholded`; None without probabilities.
     isbi2012 : bool
-        Whether to add the result of `count_section`, which needs the whole image in memory.
+        Whether to add the result of `count_section`, which needs the whole image in memory, and probabilities.
     tolerance_px : int
         For `count_borders`.
     exclude_border : bool
@@ -110,34 +115,26 @@ def count_frame(
         geometry: count_view(view, threshold=threshold, tolerance_px=tolerance_px, unasked=cut)
         for geometry, view in views.items()
     }
-    if isbi2012:
+    if isbi2012 and threshold is not None:
         image_yx, raw_rows = frame.read_image(), slice(0, frame.geometry.raw_rows)
         images = {"raw": unfit_image_rows(image_yx, frame.geometry, raw_rows), "fitted": image_yx}
         for geometry, view in views.items():
             rows = slice(0, view.shape[0])
             counted[geometry] |= count_section(
-                view.read_probability(rows), view.read_truth(rows), images[geometry], threshold=threshold
+                view.probability(rows), view.read_truth(rows), images[geometry], threshold=threshold
             )
     return counted
 
 
-def open_views(frame: Frame, *, truth: StoredRows, segmented: StoredRows) -> dict[str, View]:
+def open_views(frame: Scene, *, truth: StoredRows, segmented: StoredRows) -> dict[str, View]:
     """Return the views of an image: `raw`, and `fitted` where it was rescaled, resized, cropped or padded."""
     geometry = frame.geometry
-    probability = StoredRows(frame.probability_path)
-    frame.check_shape(frame.probability_path, probability.shape)
     pixels = max(truth.shape[0] * truth.shape[1], geometry.rows * geometry.columns)
 
-    def read_raw(rows: slice) -> np.ndarray:
-        # Interpolation in float32 may exceed [0, 1] by an ulp.
-        return np.clip(unfit_image_rows(probability, geometry, rows), 0, 1)
-
-    def part(rows: slice) -> Frame:
+    def part(rows: slice) -> Scene:
         return replace(frame, window=(rows, slice(0, geometry.columns)))
 
-    def read_fitted(rows: slice) -> np.ndarray:
-        return np.where(part(rows).find_valid(), part(rows).read_probability(), 0)
-
+    read_raw, read_fitted = _open_probability(frame) if isinstance(frame, Frame) else (None, None)
     views = {"raw": View(geometry.raw_shape, read_raw, lambda rows: truth[rows], lambda rows: segmented[rows], pixels)}
     if not geometry.is_unchanged:
         views["fitted"] = View(
@@ -145,6 +142,22 @@ def open_views(frame: Frame, *, truth: StoredRows, segmented: StoredRows) -> dic
             lambda rows: fit_label_rows(segmented.__getitem__, geometry, rows), pixels,
         )  # fmt: skip
     return views
+
+
+def _open_probability(frame: Frame) -> tuple[ReadRows, ReadRows]:
+    """Return functions that read rows of the probability in the geometry of the raw and of the fitted image."""
+    probability = StoredRows(frame.probability_path)
+    frame.check_shape(frame.probability_path, probability.shape)
+
+    def read_raw(rows: slice) -> np.ndarray:
+        # Interpolation in float32 may exceed [0, 1] by an ulp.
+        return np.clip(unfit_image_rows(probability, frame.geometry, rows), 0, 1)
+
+    def read_fitted(rows: slice) -> np.ndarray:
+        part = replace(frame, window=(rows, slice(0, frame.geometry.columns)))
+        return np.where(part.find_valid(), part.read_probability(), 0)
+
+    return read_raw, read_fitted
 
 
 def find_cut(view: View) -> np.ndarray:
@@ -159,14 +172,14 @@ def find_cut(view: View) -> np.ndarray:
     return labels[(labels > 0) & (labels != IGNORE_LABEL)]
 
 
-def count_view(view: View, *, threshold: float, tolerance_px: int, unasked: np.ndarray) -> dict[str, Any]:
+def count_view(view: View, *, threshold: float | None, tolerance_px: int, unasked: np.ndarray) -> dict[str, Any]:
     """Count pixels and objects of one image in one geometry.
 
     Parameters
     ----------
     view : View
-    threshold : float
-        Threshold of the stage `thresholded`.
+    threshold : float or None
+        Threshold of the stage `thresholded`; None for a view without probabilities.
     tolerance_px : int
         For `count_borders`.
     unasked : ndarray of integers
@@ -175,54 +188,69 @@ def count_view(view: View, *, threshold: float, tolerance_px: int, unasked: np.n
     Returns
     -------
     dict
-        background and foreground (256 bins each), the results of `count_calibration`, and for each stage those of
-        `count_pixels`, `count_objects`, `count_sizes` and `count_borders`. Plain numbers, for JSON.
+        The counts of `MapCounts` if there are probabilities, and for each stage those of `count_pixels`,
+        `count_objects`, `count_sizes` and `count_borders`. Plain numbers, for JSON.
     """
     bands = view.bands()
-    numbers = number_components(view, bands, threshold=threshold)
     # Finding border pixels needs their neighbours, and matching them needs all pixels within the tolerance.
     halo = tolerance_px + 1 if len(bands) > 1 else 0
-    histogram = np.zeros((2, BINS), dtype=np.int64)
-    confidence, squared_error = np.zeros(BINS), 0.0
-    pixels: dict[str, Counter[str]] = {stage: Counter() for stage in (THRESHOLDED, POSTPROCESSED)}
-    tallies: dict[str, list[Any]] = {stage: [] for stage in pixels}
+    maps = MapCounts()
+    numbers = [None] * len(bands) if threshold is None else number_components(view, bands, threshold=threshold)
+    stages = (POSTPROCESSED,) if threshold is None else (THRESHOLDED, POSTPROCESSED)
+    pixels: dict[str, Counter[str]] = {stage: Counter() for stage in stages}
+    tallies: dict[str, list[Any]] = {stage: [] for stage in stages}
     for rows, of_components in zip(bands, numbers, strict=True):
         around = slice(max(0, rows.start - halo), min(view.shape[0], rows.stop + halo))
         core = slice(rows.start - around.start, rows.stop - around.start)
-        probability_yx, truth_yx = view.read_probability(around), view.read_truth(around)
-        segmented_yx = view.read_segmented(around)
+        truth_yx, segmented_yx = view.read_truth(around), view.read_segmented(around)
         valid_yx = truth_yx != IGNORE_LABEL
         asked_yx = valid_yx & ~np.isin(truth_yx, unasked) if unasked.size else valid_yx
-        known = {"truth_yx": truth_yx[core] > 0, "valid_yx": valid_yx[core]}
-        histogram += histogram_classes(probability_yx[core], **known)
-        calibration = count_calibration(probability_yx[core], **known)
-        confidence += calibration["confidence"]
-        squared_error += calibration["squared_error"]
-        components_yx = label_components(probability_yx[core] >= threshold)
-        around_yx = components_yx if not halo else label_components(probability_yx >= threshold)
-        if of_components is not None:
-            components_yx = of_components[components_yx]
         final_yx = np.where(segmented_yx == IGNORE_LABEL, 0, segmented_yx)
-        for stage, predicted_yx, bordered_yx, judged_yx in (
-            (THRESHOLDED, components_yx, around_yx, valid_yx),
-            (POSTPROCESSED, final_yx[core], final_yx, asked_yx),
-        ):
+        predictions = {POSTPROCESSED: (final_yx[core], final_yx, asked_yx)}
+        if threshold is not None:
+            probability_yx = view.probability(around)
+            maps.add(probability_yx[core], truth_yx=truth_yx[core] > 0, valid_yx=valid_yx[core])
+            components_yx = label_components(probability_yx[core] >= threshold)
+            around_yx = components_yx if not halo else label_components(probability_yx >= threshold)
+            if of_components is not None:
+                components_yx = of_components[components_yx]
+            predictions[THRESHOLDED] = (components_yx, around_yx, valid_yx)
+        for stage, (predicted_yx, bordered_yx, judged_yx) in predictions.items():
             tallies[stage].append(tally_overlaps(predicted_yx, truth_yx[core], valid_yx=judged_yx[core]))
             pixels[stage].update(count_pixels(predicted_yx > 0, truth_yx[core] > 0, valid_yx=judged_yx[core]))
             borders = count_borders(
                 bordered_yx, truth_yx, valid_yx=judged_yx, tolerance_px=tolerance_px, rows=core
             )  # fmt: skip
             pixels[stage].update(borders)
-    counted: dict[str, Any] = {
-        "background": histogram[BACKGROUND].tolist(),
-        "foreground": histogram[FOREGROUND].tolist(),
-        "squared_error": round(squared_error, DIGITS),
-        "confidence": np.round(confidence, DIGITS).tolist(),
-    }
+    counted: dict[str, Any] = {} if threshold is None else maps.as_numbers()
     for stage, parts in tallies.items():
         overlaps = judge_tally(add_tallies(parts))
         counted[stage] = {**pixels[stage], **count_objects(overlaps), **count_sizes(overlaps)}
     return counted
+
+
+class MapCounts:
+    """Counts of a probability map against the truth, added up over parts of an image."""
+
+    def __init__(self) -> None:
+        self._histogram = np.zeros((2, BINS), dtype=np.int64)
+        self._confidence, self._squared_error = np.zeros(BINS), 0.0
+
+    def add(self, probability_yx: np.ndarray, *, truth_yx: np.ndarray, valid_yx: np.ndarray) -> None:
+        """Add a part."""
+        self._histogram += histogram_classes(probability_yx, truth_yx=truth_yx, valid_yx=valid_yx)
+        calibration = count_calibration(probability_yx, truth_yx=truth_yx, valid_yx=valid_yx)
+        self._confidence += calibration["confidence"]
+        self._squared_error += calibration["squared_error"]
+
+    def as_numbers(self) -> dict[str, Any]:
+        """Return background and foreground (256 bins each) and the results of `count_calibration`, for JSON."""
+        return {
+            "background": self._histogram[BACKGROUND].tolist(),
+            "foreground": self._histogram[FOREGROUND].tolist(),
+            "squared_error": round(self._squared_error, DIGITS),
+            "confidence": np.round(self._confidence, DIGITS).tolist(),
+        }
 
 
 def number_components(view: View, bands: Sequence[slice], *, threshold: float) -> list[np.ndarray | None]:
@@ -245,7 +273,7 @@ def number_components(view: View, bands: Sequence[slice], *, threshold: float) -
         return [None]
     counts, seams, above = [0], [], None
     for rows in bands:
-        components_yx = label_components(view.read_probability(rows) >= threshold).astype(np.int64)
+        components_yx = label_components(view.probability(rows) >= threshold).astype(np.int64)
         first_count = sum(counts)
         if above is not None:
             seams.append(_meet(above, np.where(components_yx[0] > 0, components_yx[0] + first_count, 0)))

@@ -62,7 +62,7 @@ def plan_preprocessing(
         if not models:
             continue
         where = f"datasets.{name}.preprocess"
-        if all(run.apply is not None or run.is_classical for run in runs[name]):
+        if not any(run.is_learned for run in runs[name]):
             written = _written_section(dataset)
             reference, model = next(iter(models.items()))
             rescale = sections[name]["rescale"]

@@ -27,8 +27,9 @@ def wrong_exports(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[str
         if not set(MODEL_FILES) & set(section.export):
             continue
         trained = {run.model: run for run in runs[dataset] if run.is_trained and run.preset}
-        if all(run.apply is not None or run.is_classical for run in runs[dataset]):
+        if not any(run.is_learned for run in runs[dataset]):
             found = "models without a network" if any(run.is_classical for run in runs[dataset]) else "applied models"
+            found = found if any(run.masks is None for run in runs[dataset]) else "masks"
             mistakes.append(
                 f"{where}: expected a model that this dataset trains, found only {found}. Move export to the "
                 "dataset that trains the model."

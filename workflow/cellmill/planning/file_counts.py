@@ -82,7 +82,14 @@ def count_files(
         os.path.normpath(file) for sample in samples for file in [*sample.annotations, *sample.extra.values()]
     }
     excluded = {os.path.normpath(path) for path, _ in find_files(images) if is_matched(path, exclude)}
-    known = read | annotations | excluded | {os.path.normpath(path) for path in (*orphans, *([table] if table else []))}
+    masks = {os.path.normpath(file) for sample in samples for file in sample.mask_files()}
+    known = (
+        read
+        | annotations
+        | masks
+        | excluded
+        | {os.path.normpath(path) for path in (*orphans, *([table] if table else []))}
+    )
     others = []
     for folder in sorted({Path(path).parent for path in read}):
         with os.scandir(folder) as entries:

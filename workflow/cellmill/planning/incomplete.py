@@ -13,7 +13,7 @@ from cellmill.planning.layout import ROOMS, SAMPLES, dataset_path, run_path, sha
 from cellmill.planning.plan import Plan
 from cellmill.shards import MANIFEST, SIZES, VERSIONS, file_digest, file_sizes, read_manifest, seal_path, seal_text
 
-# The stage that writes each room; without a network, `contrast` writes the probabilities
+# The stage that writes each room, unless `_stage_of` names another
 STAGE_OF = {
     "raw": "simulate",
     "images": "preprocess",
@@ -69,10 +69,18 @@ def find_incomplete(plan: Plan, *, root: str | Path = ".", contents: bool | None
                 finding = "the folder is gone"
             if finding:
                 level = next(number for number, rooms in enumerate(LEVELS) if room in rooms)
-                is_classical = room == "probabilities" and plan.is_classical(plan.run(dataset, run))
-                stage = "contrast" if is_classical else STAGE_OF[room]
+                stage = _stage_of(plan, dataset, room, run)
                 found[level].append(Incomplete(path, room, finding, stage))
     return found
+
+
+def _stage_of(plan: Plan, dataset: str, room: str, run: str) -> str:
+    """Return the stage that writes the folders of a room, which may depend on the run."""
+    if room == "probabilities" and plan.is_classical(plan.run(dataset, run)):
+        return "contrast"
+    if room == "segmentation" and plan.run(dataset, run).masks is not None:
+        return "masks"
+    return STAGE_OF[room]
 
 
 def _folders(plan: Plan, dataset: str) -> Iterator[tuple[str, str, str]]:
@@ -83,7 +91,9 @@ def _folders(plan: Plan, dataset: str) -> Iterator[tuple[str, str, str]]:
         if room in of_dataset:
             yield from ((room, "", shard) for shard in of_dataset[room])
         else:
-            yield from ((room, run.name, shard) for run in plan.runs[dataset] for shard in shards)
+            # Masks of other programs come without probabilities.
+            runs = [run for run in plan.runs[dataset] if room == "segmentation" or run.masks is None]
+            yield from ((room, run.name, shard) for run in runs for shard in shards)
 
 
 def _inspect(folder: Path, *, contents: bool) -> str | None:

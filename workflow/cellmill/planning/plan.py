@@ -263,11 +263,11 @@ class Plan:
         return {file: shipped_name(file) or file for file in files}
 
     def architecture(self, run: Run) -> str:
-        """Return the name of the module of cellmill.models that a run loads."""
+        """Return the name of the module of cellmill.models that a run loads; "" for masks."""
         source = self.source_of(run)
         if source is None:
             return str(read_description(str(run.apply)).network["architecture"])
-        return str(source.preset["network"]["architecture"])
+        return str(source.preset["network"]["architecture"]) if source.preset else ""
 
     def is_classical(self, run: Run) -> bool:
         """Return whether a run, or the run that it applies, has no network."""
@@ -276,6 +276,10 @@ class Plan:
     def classical_runs(self) -> list[Run]:
         """List the runs of all datasets without a network."""
         return [run for of_dataset in self.runs.values() for run in of_dataset if self.is_classical(run)]
+
+    def mask_runs(self) -> list[Run]:
+        """List the runs of all datasets that take their objects from masks."""
+        return [run for of_dataset in self.runs.values() for run in of_dataset if run.masks is not None]
 
     def learned_file(self, run: Run) -> str:
         """Return the name of the file with what a run predicts with: weights, or the numbers of a classical run."""

@@ -44,6 +44,8 @@ def _unfit_models(plan: Plan) -> list[str]:
         for index, entry in enumerate(section.models):
             where = f"datasets.{dataset}.models[{index}]"
             runs = [run for run in plan.runs[dataset] if run.model == entry.run_name]
+            if runs[0].masks is not None:
+                continue
             if plan.is_classical(runs[0]):
                 mistakes += _without_maps(plan, dataset, runs[0]) if runs[0].preset else []
                 continue

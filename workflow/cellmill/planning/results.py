@@ -53,7 +53,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
     files |= OF_RESCALED if plan.is_measured(dataset) else {}
     shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
     for run in plan.runs[dataset]:
-        of_run = OF_RUN | (OF_FITTED_RUN if run.apply is None else {})
+        of_run = OF_RUN | (OF_FITTED_RUN if run.is_fitted else {})
         of_run |= OF_TRAINED_RUN if run.is_trained else OF_CLASSICAL_RUN if run.is_classical else {}
         files |= {f"{run.name}/{name}": meaning for name, meaning in of_run.items()}
         shards |= {folder("segmentation", shard, run.name): SEGMENTATION for shard in plan.shards(dataset)}
@@ -90,8 +90,9 @@ def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
     """
     section = plan.config.datasets[dataset]
     rows = [] if plan.is_simulated(dataset) else plan.samples[dataset]
-    annotations = [path for row in rows for path in (*row.annotations, *row.extra.values())]
-    tables = (section.annotations.table if section.annotations else None, section.split.table)
+    annotations = [path for row in rows for path in (*row.annotations, *row.extra.values(), *row.mask_files())]
+    sections = [section.annotations, *(entry.masks for entry in section.models)]
+    tables = (*(one.table for one in sections if one is not None), section.split.table)
     return {
         "images": _once(row.image for row in rows),
         "annotations": _once([*annotations, *(path for path in tables if path is not None)]),

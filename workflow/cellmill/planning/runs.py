@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from cellmill.config.annotations import Masks
 from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, key_path, nearest
@@ -39,7 +40,8 @@ class Run:
     shipped model, that of its copy.
     `init_weights` is "all" if every weight of `init_from` must fit, "matching" if not, and "alike" if the training
     decides whether it starts from them (key `start` of the preset). `members` are the runs of the
-    same dataset whose predictions are averaged, empty for a run that is trained or applied.
+    same dataset whose predictions are averaged, empty for a run that is trained or applied. `masks` describes the files
+    that a run without a model of ours takes its objects from; its `role` is "annotator" if a person drew them.
     """
 
     dataset: str
@@ -53,6 +55,8 @@ class Run:
     init_from: str | None = None
     init_weights: str = "all"
     members: tuple[str, ...] = ()
+    masks: Masks | None = None
+    role: str = "model"
 
     @property
     def is_classical(self) -> bool:
@@ -62,7 +66,17 @@ class Run:
     @property
     def is_trained(self) -> bool:
         """Whether the run trains a network of its own."""
-        return self.apply is None and not self.members and not self.is_classical
+        return self.is_learned and not self.members
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether the run trains a network of its own, or averages runs that do."""
+        return self.is_fitted and not self.is_classical
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether numbers of the run are chosen on images of its dataset."""
+        return self.apply is None and self.masks is None
 
 
 class PresetError(ValueError):
@@ -285,6 +299,8 @@ def _runs_of(
                     parts=_parts_of_fold(fold, folds),
                     preset=preset,
                     apply=entry.apply,
+                    masks=entry.masks,
+                    role=entry.role,
                     init_from=entry.init_from or start,
                     init_weights=entry.init_weights if start is None else ALIKE,
                 )
@@ -336,6 +352,11 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]], *, presets_dir
                         f"{where}: expected a run without .fold, found {reference}, which was trained on images that "
                         "other folds are tested on. Remove .fold, so that each fold starts from its own run."
                     )
+                elif reference in known and known[reference].masks is not None:
+                    mistakes.append(
+                        f"{where}: expected the run of a model, found {reference}, which has only masks. Use the run "
+                        "of a model."
+                    )
                 elif key == "init_from" and any(
                     run.model == entry.run_name and run.init_from in known and known[run.init_from].is_classical
                     for run in runs[dataset_name]
@@ -378,7 +399,7 @@ def _unlike_networks(known: dict[str, Run], *, presets_dir: Path) -> list[str]:
             continue
         own = network_settings(run.preset)
         if run.init_from in known:
-            if known[run.init_from].is_classical:
+            if known[run.init_from].is_classical or known[run.init_from].masks is not None:
                 continue  # already reported
             source = known[run.init_from].preset
             theirs = network_settings(source) if source else own

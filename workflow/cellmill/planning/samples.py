@@ -46,6 +46,8 @@ class Sample:
     is_annotated_as_stack: bool = False
     # further files: ignore, markers, tracks
     extra: dict[str, str] = field(default_factory=dict)
+    # masks of models that are no models of ours: model -> the fields above that say where they are
+    masks: dict[str, dict[str, Any]] = field(default_factory=dict)
     # only for an image that is a folder (OME-Zarr)
     image_digest: str = ""
 
@@ -64,6 +66,11 @@ class Sample:
             if value := getattr(self, name):
                 row[name] = value
         return row
+
+    def mask_files(self, model: str | None = None) -> list[str]:
+        """List the files with the masks of a model, or of all models."""
+        chosen = self.masks.values() if model is None else [self.masks.get(model, {})]
+        return [file for place in chosen for file in [*place.get("annotations", []), *place.get("extra", {}).values()]]
 
 
 # A sample and the text of its wildcards

@@ -6,14 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellmill.annotations.formats import ANNOTATION_FORMATS
-from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Dataset
 from cellmill.config.simulate import Simulate, name_samples
 from cellmill.images.damage import explain
 from cellmill.images.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.images.png_jpeg import STORE
-from cellmill.planning.annotation_tables import TableIndex, index_table
+from cellmill.planning.annotation_tables import TableIndex
+from cellmill.planning.attaching import attach_masks, attach_section
 from cellmill.planning.file_counts import (
     count_files,
     refuse_annotations_as_images,
@@ -24,7 +23,6 @@ from cellmill.planning.file_counts import (
 from cellmill.planning.layout import shard_path
 from cellmill.planning.patterns import existing_form, hint_at_signs
 from cellmill.planning.samples import (
-    MAX_NAMED,
     Found,
     Sample,
     SampleError,
@@ -37,9 +35,6 @@ from cellmill.planning.samples import (
 )
 from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
-from cellmill.planning.table_ties import tie_entries
-from cellmill.planning.ties import attach_annotations, attach_extra
-from cellmill.planning.track_tables import attach_track_tables
 from cellmill.planning.unread_files import refuse_unread_files
 from cellmill.shards import atomic_path
 from cellmill.simulation.sequence_names import name_truth
@@ -90,28 +85,16 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
     else:
         found, remarks = _find_images(dataset, where=where)
     samples = digest_stores([sample for sample, _ in found], cache_dir=cache_dir)
-    index: TableIndex | None = None
-    section = dataset.annotations
-    orphans: list[str] = []
-    if section is not None and section.table is not None:
-        columns = _table_columns(dataset, found[0][1])
-        samples, index, said = _attach_table(
-            samples, section=section, columns=columns, cache_dir=cache_dir, where=f"{where}.annotations.table"
-        )
-        remarks += said
-    elif section is not None and section.path is not None:
-        many = ANNOTATION_FORMATS[section.format]["files"] == "several"
-        path, place = existing_form(section.path), f"{where}.annotations.path"
-        attached = attach_annotations(found, path=path, many=many, where=place, frame_offset=section.frame_offset)
-        remarks += [*attached.remarks, *remark_on_spelling(path, exclude=dataset.exclude, where=place)]
-        samples = [
-            replace(new, image_digest=old.image_digest) for new, old in zip(attached.samples, samples, strict=True)
-        ]
-        orphans = attached.orphans
+    section, index, orphans = dataset.annotations, None, []
     if section is not None:
-        samples = _attach_extra(samples, found, section=section, where=f"{where}.annotations")
-        samples, said = attach_track_tables(samples, section=section, where=f"{where}.annotations")
-        remarks += said
+        attached = attach_section(
+            samples, found, section=section, columns=_table_columns(dataset, found[0][1]), cache_dir=cache_dir,
+            where=f"{where}.annotations", exclude=dataset.exclude,
+        )  # fmt: skip
+        samples, index, orphans = attached.samples, attached.index, attached.orphans
+        remarks += attached.remarks
+    samples, said = attach_masks(samples, found, dataset=dataset, cache_dir=cache_dir, where=where)
+    remarks += said
     files: dict[str, Any] = {}
     if dataset.images is not None:
         refuse_annotations_as_images(samples, path=None if section is None else section.path, where=where)
@@ -170,38 +153,6 @@ def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str
     return expand_stacks(found, stack=dataset.stack.model_dump(mode="json"), where=where), remarks
 
 
-def _attach_table(
-    samples: list[Sample], *, section: Annotations, columns: list[str], cache_dir: Path, where: str
-) -> tuple[list[Sample], TableIndex, list[str]]:
-    """Set for each sample the digest of its rows in a shared annotation table ("" without rows) and its name there."""
-    index = index_table(
-        section.model_dump(mode="json"),
-        samples={sample.sample for sample in samples},
-        value_columns=columns,
-        cache_dir=cache_dir,
-        where=where,
-    )
-    ties = tie_entries(samples, index.entries, where=where, frame_offset=section.frame_offset)
-    index.tie(ties.names)
-    remarks = []
-    if ties.respelt:
-        remarks.append(
-            f"{where}: {len(ties.respelt)} names of images and of entries agree in another Unicode form only, as macOS "
-            f"and Windows write accents, such as {some(ties.respelt[:1])}. They were matched"
-        )
-    if others := index.others({sample.sample for sample in samples}):
-        remarks.append(
-            f"{where}: {len(others)} images of the table have no image file, such as "
-            f"{some(others[:MAX_NAMED])}. Check that the names match; ignore this if the images are "
-            "stored elsewhere"
-        )
-    tied = [
-        replace(sample, rows_digest=index.digest(sample.sample), entry=ties.lookups.get(sample.sample, ""))
-        for sample in samples
-    ]
-    return tied, index, remarks
-
-
 def _simulated(simulate: Simulate) -> list[Found]:
     """List the images that the simulation will write, in the form returned by `scan_images`."""
     return [
@@ -222,20 +173,6 @@ def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample
     truth = name_truth(row.sequence, row.frame, frames=simulate.time_lapse.frames)
     paths = {kind: f"{raw}/{path}" for kind, path in truth.items()}
     return replace(row, annotations=[paths["objects"]], extra={"tracks": paths["tracks"], "markers": paths["markers"]})
-
-
-def _attach_extra(samples: list[Sample], found: list[Found], *, section: Annotations, where: str) -> list[Sample]:
-    """Add ignored pixels, CTC markers and track tables to their images."""
-    for name in ("ignore", "markers", "tracks"):
-        if path := getattr(section, name):
-            offset = section.frame_offset if name != "tracks" else None
-            path = existing_form(path)
-            samples = attach_extra(samples, found, name=name, path=path, where=f"{where}.{name}", frame_offset=offset)
-            if not any(name in sample.extra for sample in samples):
-                raise ValueError(
-                    f"{where}.{name}: expected files that match {path!r}, found none. Check folders and suffix."
-                )
-    return samples
 
 
 def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:

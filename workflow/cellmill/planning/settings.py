@@ -250,11 +250,36 @@ def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None =
     section = plan.annotations(dataset, shard or "")
     return {
         "postprocess": _postprocess_section(plan, dataset, run),
-        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "rle_order": (section.order if section else None) or "row",
         "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest") if shard else [],
+        **_measuring(plan, dataset),
+    }
+
+
+def _measuring(plan: Plan, dataset: str) -> dict[str, Any]:
+    """Return what the measurement of objects depends on besides the images and the objects."""
+    return {
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "channel": plan.preprocess[dataset]["channel"],
         "hot_pixels": plan.preprocess[dataset].get("hot_pixels", "replace"),
+    }
+
+
+def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
+    found = plan.run(dataset, run)
+    assert found.masks is not None
+    rows = plan.rows(dataset, shard) if shard else []
+    offset = found.masks.frame_offset or 0
+    section = plan.annotations(dataset, shard or "")
+    return {
+        "samples": [
+            {**one, **row.masks[found.model], "frame": row.frame + offset}
+            for row, one in zip(rows, _columns(rows, "sample", "image", "plane", "image_digest"), strict=True)
+        ],
+        "annotations": found.masks.model_dump(mode="json", exclude={"frame_offset", "missing", "implausible"}),
+        "missing": found.masks.missing,
+        "rle_order": (section.order if section else None) or "row",
+        **_measuring(plan, dataset),
     }
 
 
@@ -345,13 +370,15 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
         files["apply"] = run.apply
     if (shipped := shipped_name(run.apply or run.init_from)) is not None:
         files["shipped"] = card_facts(shipped)
-    if source is not None:
+    if run.masks is not None:
+        files |= {"masks": str(run.masks.table or run.masks.path), "role": run.role}
+    elif source is not None:
         files["postprocess"] = run_path(source.dataset, source.name, FIT)
     if plan.is_classical(run):
         files["recipe"] = str(run.apply) if source is None else run_path(source.dataset, source.name, RECIPE)
     if plan.config.datasets[run.dataset].report.paper is not None:
         files["made_from"] = _origin(plan, run)
-    for room in ("probabilities", "segmentation"):
+    for room in ("segmentation",) if run.masks is not None else ("probabilities", "segmentation"):
         files[room] = _folders(room, plan.shown_shards(run.dataset), dataset=run.dataset, run=run.name)
     return files
 
@@ -363,7 +390,7 @@ def _folders(room: str, shards: Sequence[str], *, dataset: str, run: str = "") -
 def _origin(plan: Plan, run: Run) -> dict[str, Any]:
     """Return the preset that a run was made from, and how, for the report's comparison with a paper."""
     source = plan.source_of(run)
-    if source is None:
+    if source is None or run.masks is not None:
         return {"preset": "", "settings": {}, "overrides": {}, "how": "applied"}
     entry = next(
         entry
@@ -419,6 +446,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "predict": predict_settings,
     "postprocess_fit": postprocess_fit_settings,
     "postprocess": postprocess_settings,
+    "masks": masks_settings,
     "postprocess_tables": postprocess_tables_settings,
     "export_onnx": export_settings,
     "export_bioimageio": export_bioimageio_settings,

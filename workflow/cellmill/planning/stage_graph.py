@@ -12,10 +12,11 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "train": ("preprocess", "rasterize", "check"),
     "predict": ("preprocess", "train"),
     "contrast": ("preprocess", "rasterize", "check"),
-    "postprocess": ("simulate", "preprocess", "rasterize", "check", "train", "predict", "contrast"),
-    "export": ("postprocess",),
-    "evaluate": ("preprocess", "rasterize", "check", "predict", "contrast", "postprocess"),
+    "masks": ("simulate", "preprocess"),
+    "postprocess": ("simulate", "preprocess", "rasterize", "check", "train", "predict", "contrast", "masks"),
+    "export": ("postprocess", "masks"),
+    "evaluate": ("preprocess", "rasterize", "check", "predict", "contrast", "postprocess", "masks"),
     "report": (
-        "match", "check", "preprocess", "rasterize", "train", "predict", "contrast", "postprocess", "evaluate",
+        "match", "check", "preprocess", "rasterize", "train", "predict", "contrast", "postprocess", "masks", "evaluate",
     ),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import pandas as pd
@@ -10,6 +11,7 @@ from cellmill.metrics.glossary import GLOSSARY
 from cellmill.reports.colours import PALE_STYLE, with_pattern
 from cellmill.reports.curves import draw_found_by_size, draw_probabilities
 from cellmill.reports.figures import (  # fmt: skip
+    Band,
     Curve,
     Dot,
     Figure,
@@ -81,14 +83,21 @@ def compare_runs(
     has_seeds = len(groups) < len(scored)
     figures = []
     for metric in DOT_METRICS:
-        dots = [_dot(group, mean) for group in groups if (mean := means[group[0].model, metric]) is not None]
+        dots = [(_dot(group, mean), group) for group in groups if (mean := means[group[0].model, metric]) is not None]
         if dots:
             caption = "Open circles: single seeds. Lines: intervals over images and seeds." if has_seeds else ""
-            figures.append(draw_dots(dots, title=GLOSSARY[metric].heading, caption=caption))
+            people = [dot for dot, group in dots if group[0].is_annotator]
+            figures.append(
+                draw_dots(
+                    [dot for dot, _ in dots], title=GLOSSARY[metric].heading, caption=caption, band=_find_band(people)
+                )
+            )  # fmt: skip
     shown = [metric for metric in METRICS if any(means[group[0].model, metric] for group in groups)]
     rows = []
     for group in groups:
         first = Cell(group[0].model, group[0].model, style=group[0].style)
+        if group[0].is_annotator:
+            first = replace(first, note="annotator")
         said = f"mean of {len(group)}" if len(group) > 1 else "averaged" if group[0].averages else group[0].seed
         cells = [first] + ([word(said)] if has_seeds else [])
         rows.append([*cells, *(mean_cell(means[group[0].model, metric]) for metric in shown)])
@@ -103,6 +112,12 @@ def _dot(runs: Sequence[Run], mean: SeedMean) -> Dot:
     number = mean.number
     singles = tuple((f"seed {seed}", value) for seed, value in mean.values) if len(runs) > 1 else ()
     return Dot(name_mean(runs), runs[0].style, number.value, number.low, number.high, singles)
+
+
+def _find_band(people: Sequence[Dot]) -> Band | None:
+    """Return the range of the intervals of all annotators; None without annotators."""
+    ends = [end for dot in people for end in (dot.value, dot.low, dot.high) if end is not None]
+    return Band("agreement between annotators", min(ends), max(ends)) if ends else None
 
 
 def _seed_cell(run: Run, metric: str, *, metrics: pd.DataFrame) -> Cell:
@@ -149,7 +164,7 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
     for run, budget_s in zip(runs, budgets, strict=True):
         summary = run.summary
         seconds = summary.get("seconds")
-        untrained = "no training" if run.is_floor else "not trained here"
+        untrained = "made elsewhere" if run.masks else "no training" if run.is_floor else "not trained here"
         trained = word(say_device(summary) if summary else untrained)
         rows.append(
             [
@@ -220,7 +235,8 @@ def describe_model(
     -------
     dict
         name, style, figures, steps and choices (tables or None), training and finishing (facts), run; apply ("" unless
-        applied) and shipped (facts of the shipped model that is applied or started from, or None).
+        applied), masks ("" unless made elsewhere), is_annotator, and shipped (facts of the shipped model that is
+        applied or started from, or None).
     """
     first = runs[0]
     figures = _training_curves(runs)
@@ -255,6 +271,8 @@ def describe_model(
         "run": first.name,
         "runs": len(runs),
         "apply": hide_folders(str(first.apply or "")),
+        "masks": hide_folders(first.masks),
+        "is_annotator": first.is_annotator,
         "shipped": first.shipped,
         "style": first.style,
         "figures": figures,

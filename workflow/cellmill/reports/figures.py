@@ -74,6 +74,15 @@ class Dot:
 
 
 @dataclass(frozen=True)
+class Band:
+    """A range of values that is shaded behind the rows of `draw_dots`, with its meaning."""
+
+    label: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Change:
     """One row of `draw_distances`: a value before and after, and the band of expected values."""
 
@@ -144,7 +153,7 @@ def draw_curves(
     return Figure(title, _svg(parts, height=HEIGHT, label=title), caption, legend)
 
 
-def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
+def draw_dots(rows: Sequence[Dot], *, title: str, caption: str, band: Band | None = None) -> Figure:
     """Draw one value per row with its interval, to compare runs.
 
     Parameters
@@ -153,6 +162,8 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
         From top to bottom. The label stands above its line, so that long names fit.
     title, caption : str
         Plain text.
+    band : Band or None
+        Shaded behind the rows, and named in the legend.
 
     Returns
     -------
@@ -160,9 +171,20 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
     """
     values = [number for row in rows for number in (row.value, row.low, row.high) if number is not None]
     values += [value for row in rows for _, value in row.singles]
+    values += [band.low, band.high] if band else []
     height = ROW_PX * len(rows) + 34
     x = Scale(*span_of(values), 10, WIDTH - 12)
-    parts = [_text(x.at(tick), height - 12, says, anchor="middle") for tick, says in x.ticks()]
+    parts: list[str] = []
+    legend: tuple[Key, ...] = ()
+    if band is not None:
+        left, right = x.at(band.low), x.at(band.high)
+        parts.append(
+            f'<rect class="backdrop {NEUTRAL_STYLE}" x="{left:.1f}" y="4" width="{right - left:.1f}" '
+            f'height="{height - 32}"><title>{escape(band.label)}: {say_score(band.low)} to '
+            f"{say_score(band.high)}</title></rect>"
+        )
+        legend = (Key(NEUTRAL_STYLE, band.label, "backdrop"),)
+    parts += [_text(x.at(tick), height - 12, says, anchor="middle") for tick, says in x.ticks()]
     for index, row in enumerate(rows):
         centre = ROW_PX * index + 28
         # Grid lines are interrupted where names are.
@@ -180,7 +202,7 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str) -> Figure:
             for name, value in row.singles
         ]
         parts.append(_mark(f"dot {row.style}", x.at(row.value), centre, size=5, title=says))
-    return Figure(title, _svg(parts, height=height, label=title), caption)
+    return Figure(title, _svg(parts, height=height, label=title), caption, legend)
 
 
 def draw_changes(rows: Sequence[tuple[str, float, float]], *, style: str, title: str, caption: str) -> Figure:
@@ -407,6 +429,8 @@ def draw_key(key: Key) -> Markup:
     """Draw the mark of a legend's entry as a small picture, in the colour, line pattern and shape of its series."""
     if key.mark in ("dot", "open"):
         kind, size, mark = "key round", 12, _mark(f"{key.mark} {key.style}", 6, 6, size=4.5)
+    elif key.mark == "backdrop":
+        kind, size, mark = "key", 28, f'<rect class="backdrop {key.style}" width="28" height="12"/>'
     else:
         kind, size = "key", 28
         mark = f'<path class="{"outline" if key.mark == "area" else "curve"} {key.style}" d="M0,6H28"/>'

@@ -185,7 +185,7 @@ def draw_gallery(
         links = [_links(source, prediction, page_dir=page_dir) for prediction in predictions]
         cards.append(_card(picture, row=row, scores=own_scores, models=models, links=links))
     used = {view for card in cards for layer in card.picture.layers if layer.kind == "mask" for view in layer.views}
-    used |= {"raw", "preprocessed", *(["probability"] if models else [])}
+    used |= {"raw", "preprocessed", *(["probability"] if any(run.probabilities for run in runs) else [])}
     views = [{"name": view, "label": VIEW_LABELS[view]} for view in VIEWS if view in used]
     first_view = next(view for view in ("errors", "prediction", "preprocessed") if view in used)
     return {
@@ -269,7 +269,7 @@ def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
     return Prediction(
         model=model,
         colour=colour_of_style(run.style),
-        probability_path=Path(run.probabilities[row["shard"]]) / file,
+        probability_path=Path(run.probabilities[row["shard"]]) / file if run.probabilities else None,
         segmentation_path=Path(run.segmentation[row["shard"]]) / file,
     )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from cellmill.reports.floor import Floor, write_floor
+from cellmill.reports.contests import Contest, write_contest
 from cellmill.reports.verdict import FEW_IMAGES, Counts, Difference, Number, Standing, say_few
 from cellmill.reports.wording import (  # fmt: skip
     say_count,
@@ -41,7 +41,7 @@ def write_headline(
     n_models: int,
     thresholds: Sequence[float] = (),
     averages: str = "",
-    floor: Floor | None = None,
+    contests: Sequence[Contest] = (),
 ) -> Headline:
     """Write the first sentences of a report.
 
@@ -57,8 +57,8 @@ def write_headline(
         Thresholds of the best model's runs.
     averages : str
         The model whose seeds' predictions the best run averages; "" for any other run.
-    floor : Floor or None
-        The comparison with a model without a network, if there is one.
+    contests : sequence of Contest
+        Comparisons with a model without a network, with masks of other programs, and with annotators.
 
     Returns
     -------
@@ -66,12 +66,12 @@ def write_headline(
     """
     sentences = [write_first_sentence(best, n_models=n_models, thresholds=thresholds, averages=averages)]
     asides = []
-    if second is not None and floor is not None and floor.is_between(best.model, second.model):
-        difference = floor.difference  # one difference of the two is enough
+    same = next((one for one in contests if second is not None and one.is_between(best.model, second.model)), None)
+    if same is not None:
+        difference = same.difference  # one difference of the two is enough
     elif second is not None and difference is not None:
         sentences.append(_write_difference(difference, second=second))
-    if floor is not None:
-        sentences.append(write_floor(floor))
+    sentences += [write_contest(contest) for contest in contests]
     if second is not None and difference is not None:
         asides.append(say_certainty(difference, has_seeds=max(best.n_seeds, second.n_seeds) > 1))
     if second is not None:

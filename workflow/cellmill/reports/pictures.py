@@ -107,11 +107,11 @@ class Unfitted:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Files of one sample from one model, and the colour of its objects, "#rrggbb"."""
+    """Files of one sample from one model, and the colour of its objects, "#rrggbb"; masks have no probabilities."""
 
     model: str
     colour: str
-    probability_path: Path
+    probability_path: Path | None
     segmentation_path: Path
 
 
@@ -173,7 +173,8 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
     Picture
     """
     shape = shown_shape(source.geometry.raw_shape, side_px=side_px)
-    layers = _photo_layers(source, shape)
+    has_gaps = any(prediction.probability_path is None for prediction in predictions)
+    layers = _photo_layers(source, shape, has_gaps=has_gaps)
     truth = StoredRows(source.truth_path) if source.truth_path else None
     shown_truth_yx = None if truth is None else pick(truth, shape)
     if shown_truth_yx is not None:
@@ -181,10 +182,11 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
         layers.append(Layer(("truth",), None, "mask", paint_objects(shown_truth_yx, colour=ANNOTATION_COLOUR), alt))
     errors: list[dict[str, int] | None] = []
     for number, prediction in enumerate(predictions):
-        probability = Unfitted(StoredRows(prediction.probability_path), source.geometry)
-        grey_yx = np.rint(np.clip(shrink(probability, shape), 0, 1) * 255).astype(np.uint8)
-        alt = f"foreground probability in {source.sample} predicted by {prediction.model}; black is 0, white is 1"
-        layers.append(Layer(("probability",), number, "photo", encode_photo(HEAT[grey_yx]), alt))
+        if prediction.probability_path is not None:
+            probability = Unfitted(StoredRows(prediction.probability_path), source.geometry)
+            grey_yx = np.rint(np.clip(shrink(probability, shape), 0, 1) * 255).astype(np.uint8)
+            alt = f"foreground probability in {source.sample} predicted by {prediction.model}; black is 0, white is 1"
+            layers.append(Layer(("probability",), number, "photo", encode_photo(HEAT[grey_yx]), alt))
         labels = StoredRows(prediction.segmentation_path)
         shown_yx = pick(labels, shape)
         alt = f"outlines of the objects in {source.sample} predicted by {prediction.model}"
@@ -285,10 +287,11 @@ def stretch(image_yx: np.ndarray, *, within_yx: np.ndarray | None = None) -> np.
     return np.rint(grey * 255).astype(np.uint8)
 
 
-def _photo_layers(source: Source, shape: tuple[int, int]) -> list[Layer]:
+def _photo_layers(source: Source, shape: tuple[int, int], *, has_gaps: bool) -> list[Layer]:
+    """Draw the image itself; with `has_gaps` it is also shown in place of probabilities that a run does not have."""
     uri = encode_photo(_preprocessed(source, shape))
     raw_uri = uri if source.raw is None else encode_photo(stretch(shrink(source.raw, shape)))
-    under = tuple(view for view in VIEWS if view not in ("raw", "probability"))
+    under = tuple(view for view in VIEWS if view != "raw" and (view != "probability" or has_gaps))
     name = f"image {source.sample}"
     if raw_uri == uri:  # the same picture twice would double the page
         return [Layer(("raw", *under), None, "photo", uri, name)]

@@ -53,8 +53,10 @@ class RunFiles(TypedDict):
     seed: int
     objects: str | Path
     flags: str | Path
-    probabilities: Mapping[str, str | Path]  # shard -> folder
-    segmentation: Mapping[str, str | Path]
+    segmentation: Mapping[str, str | Path]  # shard -> folder
+    probabilities: NotRequired[Mapping[str, str | Path]]  # missing for masks, as postprocess
+    masks: NotRequired[str]  # where the masks of another program or annotator are, and who made them
+    role: NotRequired[str]
     history: NotRequired[str | Path]  # of a run that was trained here, as `summary` and `choices`
     summary: NotRequired[str | Path]
     choices: NotRequired[str | Path]
@@ -71,7 +73,8 @@ class Run:
 
     `name` is the folder of the run. `label` is the model, with seed and fold if it has several runs; `short_label` is
     seed and fold alone. `style` has the CSS classes of the model's colour. `averages` is the model whose seeds'
-    predictions are averaged, "" for a run with a network of its own.
+    predictions are averaged, "" for a run with a network of its own. `masks` says where the masks of a run made
+    elsewhere are, and `role` is "annotator" if a person drew them.
     """
 
     name: str
@@ -96,11 +99,18 @@ class Run:
     averages: str = ""
     choices: Sequence[Choice] = ()  # choices.json
     shipped: Shipped | None = None
+    masks: str = ""
+    role: str = "model"
 
     @property
     def is_floor(self) -> bool:
         """Whether the run has no network, so that trained models have to be better."""
         return bool(self.recipe)
+
+    @property
+    def is_annotator(self) -> bool:
+        """Whether a person drew the objects."""
+        return self.role == "annotator"
 
 
 def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
@@ -140,9 +150,11 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 um2_per_px=um2_per_px,
                 objects_path=Path(run["objects"]),
                 flags_path=Path(run["flags"]),
-                probabilities=run["probabilities"],
+                probabilities=run.get("probabilities", {}),
                 segmentation=run["segmentation"],
                 apply=run.get("apply"),
+                masks=run.get("masks", ""),
+                role=run.get("role", "model"),
                 made_from=run.get("made_from"),
                 averages=_averaged_model(run, models),
                 choices=choices,
@@ -322,7 +334,7 @@ def recorded_versions(
 def _averaged_model(run: RunFiles, models: Sequence[str]) -> str:
     """Return the model whose seeds a run averages: the run is named after it, and neither trained nor applied."""
     stem = run["model"].rpartition(".")[0]
-    is_own = "history" in run or "summary" in run or "apply" in run
+    is_own = any(key in run for key in ("history", "summary", "apply", "masks"))
     return stem if stem in models and not is_own else ""
 
 

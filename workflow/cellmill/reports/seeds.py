@@ -73,7 +73,9 @@ def name_mean(runs: Sequence[Run]) -> str:
 
 
 def name_run(run: Run) -> str:
-    """Write the name of a model with a single run, and what the run of averaged predictions averages."""
+    """Write the name of a model with a single run, and whether it is averaged or drawn by a person."""
+    if run.is_annotator:
+        return f"{run.model} (annotator)"
     return f"{run.model} (averaged)" if run.averages else run.model
 
 

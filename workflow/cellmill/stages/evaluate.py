@@ -183,7 +183,8 @@ def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Grou
         contents = json.loads(path.read_text(encoding="utf-8"))
         for image in contents["images"]:
             for geometry, counted in image["geometry"].items():
-                for stage in (THRESHOLDED, POSTPROCESSED):
+                # Masks of other programs have no probabilities, so nothing is thresholded.
+                for stage in (each for each in (THRESHOLDED, POSTPROCESSED) if each in counted):
                     key = (contents["model"], contents["seed"], contents["split"], stage, geometry)
                     groups.setdefault(key, Group()).add(image, contents["shard"], counted, stage)
                 if "grey" in counted:

@@ -2,18 +2,18 @@
 
 `thresholded` is the mask of all pixels with at least the fitted threshold, and its connected components. `at_0.50` is
 the mask at a probability of 0.5. `postprocessed` is the final segmentation. Pixels with the ignore label and padding
-are not counted.
+are not counted. Masks of other programs have only `postprocessed`.
 """
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cellmill.evaluation.counting import count_frame
 from cellmill.exports.model_file import read_fit
 from cellmill.metrics.instance import IOU_PERCENT
-from cellmill.objects.frames import list_frames, match_samples
+from cellmill.objects.frames import Scene, list_frames, list_scenes, match_samples
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -24,9 +24,9 @@ def evaluate_shard(
     output_path: str | Path,
     images_dir: str | Path,
     labels_dir: str | Path,
-    probabilities_dir: str | Path,
+    probabilities_dir: str | Path | None,
     segmentation_dir: str | Path,
-    fit_path: str | Path,
+    fit_path: str | Path | None,
     split: str,
     model: str,
     seed: int,
@@ -42,9 +42,9 @@ def evaluate_shard(
         JSON: for each image and geometry (`raw`, and `fitted` where the image was resized, cropped or padded)
         the histogram of probabilities by class and, for each stage, counts of pixels and objects.
     images_dir, labels_dir, probabilities_dir, segmentation_dir : path
-        Shard folders; the first contains geometry.csv.
-    fit_path : path
-        postprocess.json of the run, for the threshold.
+        Shard folders; the first contains geometry.csv. Without probabilities (None), only the segmentation is counted.
+    fit_path : path or None
+        postprocess.json of the run, for the threshold; None without probabilities.
     split : str
         Part that the shard belongs to in this run: train, validation or test.
     model, seed : str and int
@@ -61,10 +61,17 @@ def evaluate_shard(
     ValueError
         If a prediction is missing, has no truth, or differs from the truth in size.
     """
-    match_samples({"labels": labels_dir, "probabilities": probabilities_dir, "segmentation": segmentation_dir})
-    fitted = read_fit(fit_path)
-    threshold = float(fitted["threshold"]["value"])
-    frames = list_frames(images_dir, probabilities_dir, labels=labels_dir)
+    maps = {} if probabilities_dir is None else {"probabilities": probabilities_dir}
+    match_samples({"labels": labels_dir, **maps, "segmentation": segmentation_dir})
+    threshold: float | None = None
+    exclude_border = False
+    frames: Sequence[Scene]
+    if probabilities_dir is None or fit_path is None:
+        frames = list_scenes(images_dir, labels=labels_dir)
+    else:
+        fitted = read_fit(fit_path)
+        threshold, exclude_border = float(fitted["threshold"]["value"]), fitted["instances"]["exclude_border"]
+        frames = list_frames(images_dir, probabilities_dir, labels=labels_dir)
     images = [
         {
             "sample": frame.sample,
@@ -75,7 +82,7 @@ def evaluate_shard(
                 threshold=threshold,
                 isbi2012=isbi2012,
                 tolerance_px=border_tolerance_px,
-                exclude_border=fitted["instances"]["exclude_border"],
+                exclude_border=exclude_border,
             ),
         }
         for frame in frames

@@ -5,36 +5,26 @@ all in the geometry of the preprocessed image; then the objects are resampled to
 The parameters come from postprocess.json.
 """
 
-import csv
 import logging
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 
 from cellmill.checks.unlike_training import ADVICE, find_unlike, measure_frame, measure_objects
 from cellmill.exports.model_file import read_fit
 from cellmill.images.channels import Channel
-from cellmill.images.files import PlaneRows
-from cellmill.images.stored import IGNORE_LABEL, write_label_bands
+from cellmill.images.stored import IGNORE_LABEL
 from cellmill.images.windows import LabelFile
 from cellmill.objects.frames import Frame, list_frames
 from cellmill.objects.instances import PostprocessSettings
-from cellmill.objects.measurements import ObjectTables
+from cellmill.objects.recording import NEARLY_ALL, Recorder, find_extremes
 from cellmill.objects.segmenting import segment_frame
-from cellmill.preprocessing.geometry import covered_part, unfit_image_rows
-from cellmill.preprocessing.hot_pixels import read_without_defects
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
-
-# Images are flagged if objects cover more than this share of them.
-NEARLY_ALL = 0.98
-FLAGS = "flags.csv"
-FLAG_COLUMNS = ("severity", "sample", "where", "finding", "advice")
 
 
 def postprocess_shard(
@@ -88,40 +78,30 @@ def postprocess_shard(
     rows = {row["sample"]: row for row in samples}
     total = 0
     frames = list_frames(images_dir, probabilities_dir)
-    with shard_folder(output_dir) as folder:
-        tables = ObjectTables(folder, order=rle_order)
-        flags: list[tuple[str, ...]] = []
+    with (
+        shard_folder(output_dir) as folder,
+        Recorder(
+            folder, pixel_size_um=pixel_size_um, rle_order=rle_order, channel=channel, hot_pixels=hot_pixels
+        ) as recorder,
+    ):
         for frame in frames:
             with tempfile.TemporaryDirectory(dir=folder) as room:
                 labels, n_objects, covered_px = segment_frame(frame, fitted=fitted, room=Path(room))
                 measured = measure_frame(frame, pixel_size_um=pixel_size_um) | _measure_found(frame, labels)
-                if covered_px > NEARLY_ALL * labels.shape[0] * labels.shape[1]:
-                    measured["covered"] = None  # reported once, by `_find_extremes`
-                for reason in find_unlike(measured, fitted["training_images"]):
-                    finding = f"unlike the images that the model was trained on: {reason}"
-                    flags.append(("warning", frame.sample, "", finding, ADVICE))
+                share = covered_px / (labels.shape[0] * labels.shape[1])
+                if share > NEARLY_ALL:
+                    measured["covered"] = None  # reported once, by `find_extremes`
+                findings = [
+                    ("warning", f"unlike the images that the model was trained on: {reason}", ADVICE)
+                    for reason in find_unlike(measured, fitted["training_images"])
+                ]
+                for severity, finding, advice in (*findings, *find_extremes(share, source="probabilities")):
+                    recorder.flag(severity, frame.sample, finding, advice)
                     logger.warning("%s: %s", frame.sample, finding)
-                highest = n_objects + (n_objects >= IGNORE_LABEL)
-                for severity, finding, advice in _find_extremes(covered_px / (labels.shape[0] * labels.shape[1])):
-                    flags.append((severity, frame.sample, "", finding, advice))
-                    logger.warning("%s: %s", frame.sample, finding)
-                bands = (labels_yx for _, labels_yx in labels.bands())
-                edge_um = frame.geometry.pixel_size_um if pixel_size_um is None else pixel_size_um
-                write_label_bands(
-                    folder / f"{frame.sample}.tif", bands, shape=labels.shape, highest=highest, pixel_size_um=edge_um
-                )
-                row = rows[frame.sample]
-                raw_yx = PlaneRows(row["image"], channel=channel, plane=row.get("plane", ()))
-                raw_of_rows: Callable[[slice], np.ndarray] = raw_yx.__getitem__
-                if hot_pixels == "replace":
-                    raw_of_rows = read_without_defects(raw_of_rows, shape=raw_yx.shape)
-                tables.add(
-                    frame.sample, labels, pixel_size_um=edge_um, image_of_rows=_open_preprocessed(frame),
-                    raw_of_rows=raw_of_rows, within=covered_part(frame.geometry),
+                recorder.add(
+                    frame, labels, row=rows[frame.sample], highest=n_objects + (n_objects >= IGNORE_LABEL)
                 )  # fmt: skip
             total += n_objects
-        with (folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:
-            csv.writer(stream, lineterminator="\n").writerows([FLAG_COLUMNS, *flags])
     logger.info("%d images, %d objects", len(frames), total, extra={"progress": True})
 
 
@@ -135,25 +115,3 @@ def _measure_found(frame: Frame, labels: LabelFile) -> dict[str, float | None]:
     scale = frame.geometry.area_scale
     areas_px = counts[1:][counts[1:] > 0] * scale
     return measure_objects(areas_px, known_px=round(labels.shape[0] * labels.shape[1] * scale))
-
-
-def _find_extremes(share: float) -> Iterator[tuple[str, str, str]]:
-    """Report an image without objects, or almost covered by objects: severity, finding, advice."""
-    if share == 0:
-        advice = "Ignore this if the image is empty. Otherwise check its probabilities in the gallery."
-        yield "note", "no object was found", advice
-    elif share > NEARLY_ALL:
-        finding = f"objects cover {share:.0%} of the image"
-        advice = "Check this image: almost all of it was classified as foreground, so objects are barely separated."
-        yield "warning", finding, advice
-
-
-def _open_preprocessed(frame: Frame) -> Callable[[slice], np.ndarray]:
-    """Return a function that reads rows of a preprocessed image in the geometry of the raw image."""
-
-    def rows_of(rows: slice) -> np.ndarray:
-        # Mapped on each call and copied, so that the pages of earlier rows do not stay in memory.
-        image_yx = tifffile.memmap(frame.image_path, mode="r")
-        return np.array(unfit_image_rows(image_yx, frame.geometry, rows))
-
-    return rows_of

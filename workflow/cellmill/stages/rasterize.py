@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cellmill.annotations.drawing import Drawing, choose_numbers
+from cellmill.annotations.drawing import Drawing
 from cellmill.annotations.instance import AnnotationSettings
-from cellmill.annotations.reading import explain_missing, open_table, read_instances
-from cellmill.annotations.repair import repair_instances
-from cellmill.images.files import raise_together, read_shape
+from cellmill.annotations.rasterizing import draw_sample
+from cellmill.annotations.reading import explain_missing, open_table
+from cellmill.images.files import raise_together
 from cellmill.images.stored import IGNORE_LABEL, write_label_bands
 from cellmill.shards import shard_folder
 
@@ -83,37 +83,6 @@ def rasterize_shard(
         _write_table(folder / "faults.csv", FAULT_COLUMNS, rows["faults"])
         _write_table(folder / "overlaps.csv", OVERLAP_COLUMNS, rows["overlaps"])
         _write_table(folder / "objects.csv", OBJECT_COLUMNS, rows["objects"])
-
-
-def draw_sample(row: Mapping[str, Any], *, annotations: AnnotationSettings, table: Mapping[str, Any] | None) -> Drawing:
-    """Read and repair the objects of one sample.
-
-    Parameters
-    ----------
-    row, annotations, table
-        As in `read_instances`.
-
-    Returns
-    -------
-    Drawing
-        The objects, not drawn yet.
-
-    Raises
-    ------
-    ValueError
-        If the annotation cannot be used.
-    """
-    shape = read_shape(row["image"], plane=row.get("plane", ()))
-    instances = read_instances(row, shape=shape, annotations=annotations, table=table)
-    ignored = [instance for instance in instances if instance.is_ignored]
-    objects, faults = repair_instances(
-        [instance for instance in instances if not instance.is_ignored],
-        repair=annotations["repair"],
-        fragments=annotations["fragments"],
-        min_object_px=annotations["min_object_px"],
-    )
-    faults += [(0, "ignored", instance.source, instance.area_px) for instance in ignored]
-    return Drawing(shape, objects, choose_numbers(objects), ignored, faults)
 
 
 def _find_hidden(drawing: Drawing) -> list[tuple[int, str, str, int]]:

@@ -18,7 +18,7 @@ from cellmill.metrics.glossary import GLOSSARY
 from cellmill.preprocessing.geometry import read_geometry
 from cellmill.preprocessing.stationary import describe_resting
 from cellmill.reports import chapters, comparison, data, figures, likeness, papers, results, runtime, seeds, wording
-from cellmill.reports.floor import find_floor
+from cellmill.reports.contests import Contest, find_contest
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
 from cellmill.reports.headline import write_headline
 from cellmill.reports.published import load_paper
@@ -112,8 +112,10 @@ def write_report(
     """
     metrics, scores, comparisons = (read_table(path) for path in (metrics_path, scores_path, comparisons_path))
     curves, sizes = read_table(curves_path), read_table(sizes_path)
-    standings = rank_models(comparisons)
     read_runs = results.read_runs(runs)
+    annotators = {run.model for run in read_runs if run.is_annotator}
+    # People are not ranked; they come after the models.
+    standings = sorted(rank_models(comparisons), key=lambda one: one.model in annotators)
     models = results.first_runs(read_runs, order=[one.model for one in standings], samples=samples)
     rooms = Rooms(images=images_dirs, labels=labels_dirs)
     shown = [row for row in samples if row["shard"] in images_dirs]
@@ -195,10 +197,12 @@ def _verdict(
     comparisons: pd.DataFrame,
     scores: pd.DataFrame,
 ) -> dict[str, Any] | None:
-    """Collect the facts of the first sentences; None if nothing is scored."""
-    if not standings:
+    """Collect the facts of the first sentences; None if no model is scored."""
+    annotators = {run.model for run in runs if run.is_annotator}
+    ranked = [one for one in standings if one.model not in annotators]
+    if not ranked:
         return None
-    best, second = standings[0], standings[1] if len(standings) > 1 else None
+    best, second = ranked[0], ranked[1] if len(ranked) > 1 else None
     best = replace(best, counts=best.counts or count_objects(scores, model=best.model))
     own = [run for run in runs if run.model == best.model]
     thresholds = [comparison.fitted_threshold(run.fit) for run in own]
@@ -212,12 +216,28 @@ def _verdict(
             best,
             second=second,
             difference=difference,
-            n_models=len({run.model for run in runs}),
+            n_models=len({run.model for run in runs} - annotators),
             thresholds=known,
             averages=own[0].averages if own else "",
-            floor=find_floor(standings, floors={run.model for run in runs if run.is_floor}, comparisons=comparisons),
+            contests=_find_contests(standings, runs=runs, comparisons=comparisons),
         ),
     }
+
+
+def _find_contests(
+    standings: Sequence[Standing], *, runs: Sequence[results.Run], comparisons: pd.DataFrame
+) -> list[Contest]:
+    """Compare the best model with the floor, with masks of other programs, and with annotators."""
+    annotators = {run.model for run in runs if run.is_annotator}
+    elsewhere = {run.model for run in runs if run.masks} - annotators
+    floors = {run.model for run in runs if run.is_floor}
+    models = {run.model for run in runs} - annotators
+    found = (
+        find_contest("floor", standings, rivals=floors, models=models - elsewhere, comparisons=comparisons),
+        find_contest("masks", standings, rivals=elsewhere, models=models, comparisons=comparisons),
+        find_contest("annotator", standings, rivals=annotators, models=models, comparisons=comparisons),
+    )
+    return [contest for contest in found if contest is not None]
 
 
 def _data_chapter(
@@ -313,7 +333,8 @@ def _versions(
         "rasterize": list(labels_dirs.values()),
         "predict": [folder for run in runs if not run.is_floor for folder in run.probabilities.values()],
         "contrast": [folder for run in runs if run.is_floor for folder in run.probabilities.values()],
-        "postprocess": [folder for run in runs for folder in run.segmentation.values()],
+        "postprocess": [folder for run in runs if not run.masks for folder in run.segmentation.values()],
+        "masks": [folder for run in runs if run.masks for folder in run.segmentation.values()],
     }
     table, mixed = chapters.tabulate_versions(
         results.recorded_versions(runs, folders, here=provenance.get("versions") or {})

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from cellmill.reports import comparison, runtime
-from cellmill.reports.floor import find_floor, write_floor
+from cellmill.reports.contests import find_contest, write_contest
 from cellmill.reports.headline import write_headline
 from cellmill.reports.results import replace
 from cellmill.reports.verdict import Number, Standing, find_difference
@@ -38,8 +38,13 @@ NAN = float("nan")
 
 
 def said(standings, comparisons, *, floors=("classical",)):
-    found = find_floor(standings, floors=floors, comparisons=comparisons)
-    return None if found is None else re.sub(r"\s+", " ", write_floor(found).striptags())
+    found = find_floor(standings, comparisons, floors=floors)
+    return None if found is None else re.sub(r"\s+", " ", write_contest(found).striptags())
+
+
+def find_floor(standings, comparisons, *, floors=("classical",)):
+    models = {one.model for one in standings} - set(floors)
+    return find_contest("floor", standings, rivals=floors, models=models, comparisons=comparisons)
 
 
 @pytest.mark.parametrize(
@@ -95,7 +100,7 @@ def test_two_models_are_compared_once_and_three_also_with_the_floor():
             second=ranked[1],
             difference=find_difference(comparisons, model="unet", against=second, metric="dice"),
             n_models=len(ranked),
-            floor=find_floor(ranked, floors={"classical"}, comparisons=comparisons),
+            contests=[find_floor(ranked, comparisons)],
         )
         assert len(found.sentences) == sentences
         assert "is better than the floor" in found.sentences[-1].striptags()
@@ -104,10 +109,8 @@ def test_two_models_are_compared_once_and_three_also_with_the_floor():
 
 def test_names_with_markup_stay_text():
     comparisons = table(("<i>a</i>", "classical", "ap_kaggle", 0.1, 0.05, 0.15))
-    found = find_floor(
-        [standing("<i>a</i>", dice=0.9, ap=0.6), CLASSICAL], floors={"classical"}, comparisons=comparisons
-    )
-    assert "<i>" not in write_floor(found)
+    found = find_floor([standing("<i>a</i>", dice=0.9, ap=0.6), CLASSICAL], comparisons)
+    assert "<i>" not in write_contest(found)
 
 
 # ---- the other chapters ---------------------------------------------------------------------------------------
