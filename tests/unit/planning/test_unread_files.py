@@ -91,7 +91,7 @@ def test_archives_of_rois_are_read(tmp_path, monkeypatch):
         (".xml", "outlines or boxes in XML.* format coco"),
         (".txt", "as YOLO writes them.* format coco"),
         (".csv", "a table .*format rle"),
-        (".geojson", "GeoJSON .*QuPath"),
+        (".geojson", "GeoJSON .*Set format: geojson"),
     ],
 )
 def test_coordinates_in_place_of_masks_are_named(tmp_path, monkeypatch, suffix, found):

@@ -573,7 +573,7 @@ def test_a_thousand_objects_do_not_take_a_thousand_images(tmp_path):
         ({"format": "rle", "table": "t", "order": "F"}, "'row' or 'column'"),
         (
             {"format": "yaml"},
-            "'coco', 'color_components', 'ctc', 'imagej_roi', 'label_image', 'mask_folder', 'binary' or 'rle'",
+            "'coco', 'color_components', 'ctc', 'geojson', 'imagej_roi', 'label_image', 'mask_folder', 'binary' or 'rle'",
         ),
         ({"format": "binary", "path": "x", "missing": "skip"}, "'error', 'unlabelled' or 'empty'"),
         ({"format": "binary", "path": "x", "colour": 1}, "colour"),

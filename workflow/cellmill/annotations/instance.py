@@ -23,6 +23,7 @@ class AnnotationSettings(TypedDict):
     markers: str | None
     ignore: str | None
     ignore_value: int | None
+    object_type: str | None
     repair: str
     fragments: str
     min_object_px: int

@@ -13,7 +13,7 @@ EXPORTS = (
     (rb'"(original_width|annotation_id|lead_time|completed_by)"', "an export of Label Studio", LABEL_STUDIO),
     (rb'"(imagePath|imageData)"', "a file of labelme", "convert the folder with labelme2coco, or labelme_export_json"),
     (rb'"(_via_\w+|shape_attributes)"', "a project of VIA", "export annotations from VIA as COCO"),
-    (rb'"FeatureCollection"|"geometry"', "a GeoJSON file", "export a label image from QuPath (format label_image)"),
+    (rb'"FeatureCollection"|"geometry"', "a GeoJSON file", "set format: geojson, with a file for each image"),
     (rb'"bounding_box"|"slots"', "an export of V7 Darwin", "export the dataset from V7 as COCO"),
 )
 

@@ -95,6 +95,11 @@ class Annotations(Closed):
         lt=2**32,
         description="Value in a label image that marks ignored pixels and not an object, such as 255 or 65535.",
     )
+    object_type: Literal["annotation", "detection", "cell", "tile"] | None = Field(
+        default=None,
+        description="Type of the QuPath objects in a GeoJSON file that are read. Default: all, and an error if a file "
+        "has several types.",
+    )
     repair: Literal["none", "fill", "fill_close"] | None = Field(
         default=None,
         description="Repair of each object's mask before objects are merged; all changes are listed. none: keep masks "

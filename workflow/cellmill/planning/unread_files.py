@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from cellmill.config.annotations import Annotations
 from cellmill.config.dataset import Dataset
 from cellmill.planning.patterns import find_files, fixed_folder
 
@@ -35,7 +36,7 @@ UNREAD_TABLES: Mapping[str, tuple[str, str]] = dict.fromkeys((".xlsx", ".xls", "
 TO_COCO = "convert all files to one COCO file with the program that wrote them, and use format coco"
 UNREAD_MASKS: Mapping[str, tuple[str, str]] = {
     ".json": ("outlines in JSON, one file for each image, as labelme writes them", TO_COCO),
-    ".geojson": ("outlines in GeoJSON", "export label images from QuPath and use format label_image"),
+    ".geojson": ("outlines in GeoJSON", "set format: geojson"),
     ".xml": ("outlines or boxes in XML, as CVAT and Pascal VOC write them", TO_COCO),
     ".txt": ("a text file, as YOLO writes them", TO_COCO),
     ".csv": ("a table", "set annotations.table with format rle, if it contains run lengths"),
@@ -57,31 +58,31 @@ def refuse_unread_files(dataset: Dataset, *, where: str) -> list[str]:
     where : str
         Key path of the section, for messages.
     """
-    section = dataset.annotations
-    patterns = {"images": dataset.images}
-    if section is not None:
-        patterns |= {f"annotations.{key}": getattr(section, key) for key in ("path", "table", "ignore", "markers")}
-    mistakes = []
-    for key, pattern in patterns.items():
-        if pattern is None or (
-            key == "annotations.path" and section is not None and _is_archive_of_rois(section.format)
-        ):
+    sections: dict[str, Annotations | None] = {"annotations": dataset.annotations}
+    sections |= {f"models[{number}].masks": entry.masks for number, entry in enumerate(dataset.models)}
+    mistakes = _refuse(dataset.images, UNREAD, kind="images", where=f"{where}.images")
+    for name, section in sections.items():
+        if section is None:
             continue
-        unread = {**UNREAD, **(UNREAD_TABLES if key == "annotations.table" else {})}
-        if key == "annotations.path" and section is not None and section.format in FORMATS_OF_MASKS:
-            unread |= UNREAD_MASKS
-        if suffix := _unread_suffix(pattern, unread):
-            what, how = unread[suffix]
-            kind = "images" if key == "images" else "annotations"
-            mistakes.append(
-                f"{where}.{key}: expected {kind} in a format that is read, found {what} ({Path(pattern).name}). "
-                f"{how[0].upper()}{how[1:]}."
-            )
+        for key in ("path", "table", "ignore", "markers"):
+            if key == "path" and section.format == ARCHIVES_OF_ROIS:
+                continue
+            unread = {**UNREAD, **(UNREAD_TABLES if key == "table" else {})}
+            unread |= UNREAD_MASKS if key == "path" and section.format in FORMATS_OF_MASKS else {}
+            kind = "annotations" if name == "annotations" else "masks"
+            mistakes += _refuse(getattr(section, key), unread, kind=kind, where=f"{where}.{name}.{key}")
     return mistakes
 
 
-def _is_archive_of_rois(name: str) -> bool:
-    return name == ARCHIVES_OF_ROIS
+def _refuse(pattern: str | None, unread: Mapping[str, tuple[str, str]], *, kind: str, where: str) -> list[str]:
+    """Return a message if the files of a pattern are not read."""
+    if pattern is None or not (suffix := _unread_suffix(pattern, unread)):
+        return []
+    what, how = unread[suffix]
+    return [
+        f"{where}: expected {kind} in a format that is read, found {what} ({Path(pattern).name}). "
+        f"{how[0].upper()}{how[1:]}."
+    ]
 
 
 def _unread_suffix(pattern: str, unread: Mapping[str, tuple[str, str]]) -> str:
