@@ -153,7 +153,9 @@ def test_models_are_compared_image_by_image(tmp_path):
         (-row["value"], -row["ci_high"], -row["ci_low"])
     )
     # Difficult images are difficult for both models, so the interval of the difference is narrower than for two models
-    # whose images are drawn independently.
+    # whose images are drawn independently. A second seed would widen it.
+    metrics, found = compare(tmp_path / "single", folders, {("good", 1): shift(0), ("bad", 1): lose_half})
+    [row] = found[(found["metric"] == "dice") & (found["against"] == "bad")].to_dict("records")
     ends = metrics[(metrics["metric"] == "dice") & (metrics["aggregation"] == "image_mean")]
     ends = ends[(ends["stage"] == "postprocessed") & (ends["seed"] == 1)].set_index("model")
     alone = (ends["ci_high"] - ends["ci_low"]).sum()
@@ -553,3 +555,28 @@ def test_section_without_a_cell_is_counted_as_undefined(tmp_path):
     rows = metrics[metrics["metric"].isin(["v_rand", "v_info"])]
     assert set(zip(rows["n"], rows["n_undefined"], strict=True)) == {(1, 1)}
     assert rows["value"].notna().all()
+
+
+def test_one_score_has_one_interval(tmp_path):
+    """The box at the top of the report takes a mean from comparisons.csv, the table of scores from metrics.csv."""
+    first, second = drawn_images(5), drawn_images(4, first=5)
+    second = {f"w{name}": arrays for name, arrays in second.items()}
+    folders = {
+        shard: write_shard(tmp_path, shard, drawn) for shard, drawn in (("test-0000", first), ("test-0001", second))
+    }
+    paths = [
+        evaluate(tmp_path, of_shard, model=model, seed=seed, shard=shard)
+        for model, seed in (("unet", 1), ("other", 7)) for shard, of_shard in folders.items()
+    ]  # fmt: skip
+    metrics, _ = summarize(tmp_path, paths)
+    comparisons = pd.read_csv(tmp_path / "comparisons.csv")
+    chosen = (metrics["stage"] == "postprocessed") & (metrics["aggregation"] == "image_mean")
+    chosen &= metrics["metric"].isin(comparisons["metric"])
+    compared = 0
+    for _, row in metrics[chosen].iterrows():
+        same = (comparisons["model"] == row["model"]) & (comparisons["metric"] == row["metric"])
+        [other] = comparisons[same & comparisons["against"].isna()].to_dict("records")
+        for column in ("value", "ci_low", "ci_high"):
+            assert other[column] == pytest.approx(row[column], nan_ok=True, abs=1e-12), (row["metric"], column)
+            compared += 1
+    assert compared > 60

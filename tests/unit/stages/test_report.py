@@ -427,10 +427,10 @@ def test_missing_image_is_named(tmp_path):
 
 
 def test_noisy_gallery_stays_small(tmp_path):
-    # 4 of 24 images of 512 x 512 px that do not compress, so a sixth of 5 MB
+    # 4 of 24 images of 512 x 512 px that do not compress, so a sixth of 5 MB, and three at the top
     arguments = build_example(tmp_path, test_names=("a01", "a02", "a03", "a04"), shape=(512, 512))
     write_report(output_path=tmp_path / "report.html", **arguments)
-    assert (tmp_path / "report.html").stat().st_size < 5e6 / 6
+    assert (tmp_path / "report.html").stat().st_size < 5e6 / 6 + 2e5
 
 
 # ---- pictures ----------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from cellmill.metrics.pixel import (
     mcc_is_conventional,
     score_pixels,
 )
+from cellmill.shards import stable_hash
 
 METRICS = (*PIXEL_METRICS, *INSTANCE_METRICS, *BORDER_METRICS)
 # Threshold-free scores of the probabilities, independent of postprocessing
@@ -72,6 +73,11 @@ class Bootstrap:
         _, members = np.unique(self.groups, return_inverse=True)
         for drawn in bootstrap_weights(groups, replicates=self.replicates, rng=rng):
             yield drawn[:, members]
+
+
+def seeds_of_split(split: str, *, seed: int) -> np.random.SeedSequence:
+    """Return the seeds of the draws of a split's images: the same for all runs, so that one score has one interval."""
+    return np.random.SeedSequence([seed, stable_hash(f"comparison/{split}", purpose="bootstrap")])
 
 
 def number_groups(names: Sequence[str]) -> np.ndarray:

@@ -18,6 +18,7 @@ from cellmill.evaluation.bootstrap import (
     bootstrap_weights,
     number_groups,
     percentile_interval,
+    seeds_of_split,
     weighted_means,
 )
 from cellmill.metrics.pixel import divide
@@ -90,8 +91,7 @@ class Compared:
             models = list(of_split)
             samples = sorted({name for runs in of_split.values() for run in runs.values() for name in run})
             groups = number_groups([self._groups[sample] for sample in samples])
-            seeds = np.random.SeedSequence([seed, stable_hash(f"comparison/{split}", purpose="bootstrap")])
-            draws = Bootstrap(bootstrap, seeds, groups)
+            draws = Bootstrap(bootstrap, seeds_of_split(split, seed=seed), groups)
             tables = {model: _tabulate(of_split[model], samples, columns=len(METRICS)) for model in models}
             pairs = itertools.permutations(models[:MAX_MODELS], 2)
             for chosen in itertools.chain(((model,) for model in models), pairs):

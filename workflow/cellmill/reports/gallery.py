@@ -30,6 +30,7 @@ from cellmill.reports.wording import say_count, say_number_of, say_score
 Row = Mapping[str, Any]
 
 EXAMPLES, EXAMPLE_SIDE_PX = 6, 240
+OPENING_SIDE_PX = 320
 VIEW_LABELS = {
     "raw": "Raw", "preprocessed": "Preprocessed", "truth": "Annotated", "probability": "Probability",
     "prediction": "Predicted", "errors": "Errors",
@@ -199,6 +200,63 @@ def draw_gallery(
         "model_colours": [colour_of_style(run.style) for run in models],
         "sentence": _sentence(len(chosen), of=len(rows), is_scored=bool(dice), choice=choice),
     }
+
+
+def draw_opening(
+    rows: Sequence[Row], *, best: Run | None, runs: Sequence[Run], scores: pd.DataFrame, rooms: Rooms
+) -> dict[str, Any] | None:
+    """Draw the test images with the highest, median and lowest Dice of the best model, with what it found and missed.
+
+    Parameters
+    ----------
+    rows : sequence of mappings
+        Images to choose from.
+    best : Run or None
+        A run of the best model.
+    runs : sequence of Run
+        All runs.
+    scores : DataFrame
+        scores.csv.
+    rooms : Rooms
+        Folders.
+
+    Returns
+    -------
+    dict or None
+        model, pictures (title, sample, score, said, layers, rows and columns as shown) and the keys of the colours;
+        None if no image has a score. Images without annotated objects are shown only if there are no others.
+    """
+    found = {} if best is None else {row["sample"]: row for row in final_scores(scores, run=best)}
+    ranked = sorted(
+        (row for row in rows if math.isfinite(found.get(row["sample"], {}).get("dice", math.nan))),
+        key=lambda row: (-float(found[row["sample"]]["dice"]), row["sample"]),
+    )
+    if best is None or not ranked:
+        return None
+    ranked = [row for row in ranked if found[row["sample"]]["n_true"]] or ranked
+    last = len(ranked) - 1
+    # Of few images, each is shown once.
+    titles = {0: "Best", last: "Worst"} if last else {0: "Test image"}
+    titles.setdefault(last // 2, "Median")
+    pictures = []
+    for place, title in sorted(titles.items()):
+        row = ranked[place]
+        prediction = _prediction(run_of_fold(runs, like=best, part=row["split"]), row=row, model=best.model)
+        picture = draw_picture(rooms.source(row), [prediction], side_px=OPENING_SIDE_PX)
+        errors = picture.errors[0]
+        pictures.append(
+            {
+                "title": title,
+                "sample": row["sample"],
+                "score": f"Dice {say_score(found[row['sample']]['dice'])}",
+                "said": "" if errors is None else describe_mistakes(errors),
+                "layers": [layer for layer in picture.layers if "errors" in layer.views],
+                "rows": picture.shown_rows,
+                "columns": picture.shown_columns,
+            }
+        )
+    keys = [(name, colour, ERROR_MEANINGS[name]) for name, colour in ERROR_COLOURS.items()]
+    return {"model": best.model, "pictures": pictures, "error_keys": keys}
 
 
 def draw_examples(rows: Sequence[Row], *, rooms: Rooms) -> list[dict[str, Any]]:

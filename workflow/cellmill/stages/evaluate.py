@@ -21,6 +21,7 @@ from cellmill.evaluation.bootstrap import (
     number_groups,
     pack_counts,
     score_counts,
+    seeds_of_split,
     summarize_counts,
     unpack_counts,
 )
@@ -40,7 +41,7 @@ from cellmill.evaluation.paper_scores import (
 from cellmill.metrics.decimals import round_digits
 from cellmill.metrics.instance import SIZE_COUNTS
 from cellmill.metrics.pixel import BINS, COUNTS
-from cellmill.shards import atomic_path, stable_hash
+from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
 
@@ -85,10 +86,18 @@ class Group:
         self.rows.clear()
         return numbers
 
-    def bootstrap(self, name: str, *, replicates: int, seed: int) -> Bootstrap:
-        """Return the bootstrap over these images; equal names and images give equal draws."""
-        seeds = np.random.SeedSequence([seed, stable_hash(name, purpose="bootstrap")])
-        return Bootstrap(replicates, seeds, number_groups(self.groups))
+    def bootstrap(self, split: str, *, replicates: int, seed: int) -> Bootstrap:
+        """Return the bootstrap over these images: the draws of the comparisons, if these have the same images."""
+        return Bootstrap(replicates, seeds_of_split(split, seed=seed), number_groups(self.groups))
+
+    def sort(self) -> None:
+        """Order the images by name, so that draws depend neither on shards nor on folds."""
+        order = sorted(range(len(self.samples)), key=lambda number: self.samples[number])
+        self.samples, self.shards, self.groups = (
+            [names[number] for number in order] for names in (self.samples, self.shards, self.groups)
+        )
+        self.rows = [self.rows[number] for number in order]
+        self.sections = [self.sections[number] for number in order] if self.sections else []
 
 
 def summarize_evaluation(
@@ -129,7 +138,7 @@ def summarize_evaluation(
         Number of replicates for ci_low and ci_high (95 % percentile interval; images of a group are drawn together).
         Both are empty for 0 replicates or a single image.
     seed : int
-        Seed of the config. The draws of a run and split do not depend on other runs.
+        Seed of the config. The draws depend on the split and the images, and not on runs.
     """
     sections: Sections = {}
     compared = Compared()
@@ -190,14 +199,16 @@ def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Grou
                 if "grey" in counted:
                     of_split = sections.setdefault(geometry, {}).setdefault(contents["split"], {})
                     of_split.setdefault(image["sample"], {**counted, "group": image["group"] or image["sample"]})
+    for group in groups.values():
+        group.sort()
     return groups
 
 
 def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
     for key, group in groups.items():
         model, run_seed, split, stage, geometry = key
-        # All stages and geometries share one random stream, so that their intervals use the same draws of images.
-        draws = group.bootstrap(f"{model}/{run_seed}/{split}", replicates=bootstrap, seed=seed)
+        # All runs, stages and geometries share one random stream, so that their intervals use the same draws of images.
+        draws = group.bootstrap(split, replicates=bootstrap, seed=seed)
         names = {
             "model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry,
         }  # fmt: skip
@@ -217,10 +228,11 @@ def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> I
 
 
 def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
-    for geometry, of_geometry in sections.items():
+    for geometry, unordered in sections.items():
+        of_geometry = {split: dict(sorted(of_split.items())) for split, of_split in unordered.items()}
         draws = {
             split: Group(groups=[one["group"] for one in of_split.values()]).bootstrap(
-                f"{BASELINE}/{split}", replicates=bootstrap, seed=seed
+                split, replicates=bootstrap, seed=seed
             )
             for split, of_split in of_geometry.items()
         }

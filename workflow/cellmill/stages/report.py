@@ -19,7 +19,7 @@ from cellmill.preprocessing.geometry import read_geometry
 from cellmill.preprocessing.stationary import describe_resting
 from cellmill.reports import chapters, comparison, data, figures, likeness, papers, results, runtime, seeds, wording
 from cellmill.reports.contests import Contest, find_contest
-from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, judged_rows
+from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, draw_opening, judged_rows
 from cellmill.reports.headline import write_headline
 from cellmill.reports.published import load_paper
 from cellmill.reports.rendering import known_origin, render
@@ -147,6 +147,7 @@ def write_report(
         "devices": sorted({comparison.say_device(run.summary) for run in read_runs if run.summary}),
         "likeness": _likeness(match_path),
         **data_chapter,
+        "opening": draw_opening(judged, best=models[0] if models else None, runs=read_runs, scores=scores, rooms=rooms),
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(
             read_runs, metrics=metrics, comparisons=comparisons, jobs=jobs, megapixels=data_chapter["megapixels"]
