@@ -67,15 +67,15 @@ rule all:
         [check_paths(dataset)[0] for dataset in PLAN.samples],
         [
             run_path(run.dataset, run.name, table)
-            for runs in PLAN.runs.values()
-            for run in runs
+            for dataset in PLAN.runs
+            for run in PLAN.listed_runs(dataset)
             for table in ("objects.csv", "rle.csv")
         ],
         # reports need no exported model, so one that is deleted would not be missed
         [
             run_path(run.dataset, run.name, "model.cellmill")
-            for runs in PLAN.runs.values()
-            for run in runs
+            for dataset in PLAN.runs
+            for run in PLAN.listed_runs(dataset)
             if run.is_fitted and not run.members
         ],
         exported_files(PLAN.config, PLAN.runs),

@@ -123,7 +123,9 @@ def training_data(wildcards):
         shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
         for room in ("images", "labels"):
             found[f"{role}_{room}"] = folders(room, wildcards, shards)
-            found["seals"] += seals([room], wildcards, shards)
+        if role != "train" or run.subset is None:
+            found["seals"] += seals(["images", "labels"], wildcards, shards)
+    found |= files_of_subset(run)
     parts = (*run.parts["train"], *run.parts["validation"])
     shards = PLAN.shards(wildcards.dataset, parts=parts)
     around = PLAN.seen_shards(wildcards.dataset, run, shards)
@@ -175,8 +177,9 @@ def fitting_data(wildcards):
         shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
         for room in rooms:
             found[f"{role}_{room}"] = folders(room, wildcards, shards)
-        found["seals"] += seals(rooms, wildcards, shards)
-    return found
+        if role != "train" or run.subset is None:
+            found["seals"] += seals(rooms, wildcards, shards)
+    return {**found, **files_of_subset(run)}
 
 
 def segmentation_of_run(wildcards):
@@ -200,7 +203,7 @@ def evaluations_of_dataset(wildcards):
 def report_data(wildcards):
     """Return the tables of a dataset and of its runs, and the folders from which the gallery picks images."""
     dataset = wildcards.dataset
-    runs = PLAN.runs[dataset]
+    runs = PLAN.listed_runs(dataset)
     trained = [run for run in runs if run.is_trained]
     shown = PLAN.shown_shards(dataset)
     labelled = [shard for shard in shown if shard in PLAN.labelled_shards(dataset)]

@@ -59,3 +59,24 @@ def evaluated_shard(wildcards):
         found["seals"] += seals(["probabilities"], wildcards, [wildcards.shard])
         found["fit"] = fit_of_run(wildcards)
     return found
+
+
+def files_of_subset(run):
+    """Return the raw images and annotations that a run of a learning curve is trained on; nothing for other runs.
+
+    Its training takes the folders of whole shards, but without their seals: another image must not rerun it.
+    """
+    if run.subset is None:
+        return {}
+    rows = PLAN.subset_of(run.dataset, run)
+    diameter = diameter_of(run.dataset)
+    if PLAN.is_simulated(run.dataset):
+        place, shards = {"dataset": run.dataset}, sorted({row.shard for row in rows})
+        return {"subset": seals(["raw"], place, shards), **diameter}
+    annotations = [
+        path for row in rows for path in [*row.annotations, *row.extra.values()]
+    ]
+    return {
+        "subset": list(dict.fromkeys([*image_files(rows), *annotations])),
+        **diameter,
+    }

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from cellmill.config.annotations import Annotations, MasksOrPath
 from cellmill.config.classical import CLASSICAL
 from cellmill.config.closed import Closed
+from cellmill.config.learning_curve import CurveOrNumbers, LearningCurve
 from cellmill.config.patterns import check_pattern
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.config.preprocess import Preprocess
@@ -303,6 +304,11 @@ class Dataset(Closed):
         description="Presets (with overrides) and trained models to run. Default: [classical, default]; without "
         "annotations [classical], because nothing can be trained.",
     )
+    learning_curve: CurveOrNumbers | None = Field(
+        None,
+        description="Train a model again with fewer training images, such as [5, 10, 20], to see what more annotations "
+        "would add. A list stands for `images` below.",
+    )
     postprocess: Postprocess = Field(default_factory=Postprocess, description="Conversion of probabilities to objects.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their confidence intervals.")
     report: Report = Field(default_factory=Report, description="Report page.")
@@ -376,6 +382,8 @@ class Dataset(Closed):
                 )
         if wrong := self.split.wrong_parts(trains=self.is_fitted):
             raise ValueError(wrong[0])
+        if self.learning_curve is not None:
+            self._check_learning_curve(self.learning_curve)
         names = [entry.run_name for entry in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
@@ -383,6 +391,31 @@ class Dataset(Closed):
                 "one of them"
             )
         return self
+
+    @property
+    def curve_model(self) -> str | None:
+        """Name of the model of the learning curve; None without one."""
+        if self.learning_curve is None:
+            return None
+        return self.learning_curve.model or next((entry.run_name for entry in self.models if entry.trains), None)
+
+    def _check_learning_curve(self, curve: LearningCurve) -> None:
+        trained = [entry.run_name for entry in self.models if entry.trains]
+        if not trained:
+            raise ValueError(
+                "expected a model that trains a network for learning_curve, found none. Add one to models, or remove "
+                "learning_curve"
+            )
+        if curve.model is not None and curve.model not in trained:
+            raise ValueError(
+                f"learning_curve.model: expected a model that trains a network, found {curve.model!r}. Set it to "
+                f"{' or '.join(trained)}"
+            )
+        if self.split.folds is not None:
+            raise ValueError(
+                "expected learning_curve without split.folds, because all trainings are scored on the same test "
+                "images, found both. Remove one"
+            )
 
 
 class Config(Closed):

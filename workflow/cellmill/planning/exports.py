@@ -14,6 +14,7 @@ def exported_files(config: Config, runs: Mapping[str, Sequence[Run]]) -> list[st
         run_path(dataset, run.name, (MODEL_FILES | OBJECT_FILES)[kind])
         for dataset, of_dataset in runs.items()
         for run in of_dataset
+        if run.subset is None
         for kind in dict.fromkeys(config.datasets[dataset].export)
         if kind in OBJECT_FILES or run.is_trained
     ]

@@ -11,9 +11,11 @@ from cellmill.config.dataset import NAME_PATTERN
 
 # Wildcards of the rules
 DATASET_PATTERN = NAME_PATTERN
-TRAINED_PATTERN = rf"{NAME_PATTERN}(\.seed\d+)?(\.fold\d+)?"
+# Part of the name of a run that is trained on some of the training images
+SUBSET_PATTERN = r"\.images\d+\.draw\d+"
+TRAINED_PATTERN = rf"{NAME_PATTERN}(\.seed\d+)?(\.fold\d+|{SUBSET_PATTERN})?"
 MEAN_PATTERN = rf"{NAME_PATTERN}\.mean(\.fold\d+)?"
-RUN_PATTERN = rf"{NAME_PATTERN}(\.seed\d+|\.mean)?(\.fold\d+)?"
+RUN_PATTERN = rf"{NAME_PATTERN}(\.seed\d+|\.mean)?(\.fold\d+|{SUBSET_PATTERN})?"
 SHARD_PATTERN = r"[a-z0-9]+-\d\d\d\d+"  # Snakemake takes braces for wildcards
 
 RESULTS = "results"

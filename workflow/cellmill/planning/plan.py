@@ -45,6 +45,21 @@ class Plan:
         """Find a run by the name of its folder."""
         return next(run for run in self.runs[dataset] if run.name == name)
 
+    def listed_runs(self, dataset: str) -> list[Run]:
+        """List the runs of a dataset without those of its learning curve, whose only result is the curve."""
+        return [run for run in self.runs[dataset] if run.subset is None]
+
+    def subset_of(self, dataset: str, run: Run) -> list[Sample]:
+        """List the training images of a run of a learning curve: the first of an order that belongs to its draw.
+
+        The order is that of hashes, so that another image enters at most the subsets that it belongs to.
+        """
+        assert run.subset is not None
+        images, draw = run.subset
+        rows = [row for row in self.samples[dataset] if row.split in run.parts["train"]]
+        order = sorted(rows, key=lambda row: stable_hash(f"{draw}/{row.sample}", purpose="learning curve"))
+        return order[:images]
+
     def shards(self, dataset: str, *, parts: tuple[str, ...] | None = None) -> list[str]:
         """List the shards of a dataset, or of some of its parts, in order."""
         shards = self._rows_by_shard[dataset].items()
@@ -75,6 +90,8 @@ class Plan:
 
     def scored_shards(self, dataset: str, run: Run) -> list[str]:
         """List the shards on which a run is scored."""
+        if run.subset is not None:
+            return self.shards(dataset, parts=run.parts["test"])
         # With folds, an image is a training image of several runs; scored in each, it would count as several images.
         roles = ("validation", "test") if self.config.datasets[dataset].split.folds else tuple(run.parts)
         return self.shards(dataset, parts=tuple(part for role in roles for part in run.parts[role]))

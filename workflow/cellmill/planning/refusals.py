@@ -25,6 +25,7 @@ def contradictions(plan: Plan) -> list[str]:
         *_short_sequences(plan),
         *_likes_without_images(plan),
         *_unfit_models(plan),
+        *_unfit_curves(plan),
         *_exports_without_sequences(plan),
     ]
 
@@ -56,6 +57,28 @@ def _unfit_models(plan: Plan) -> list[str]:
                 mistakes += _short_passages(plan, dataset, runs, where=where)
                 mistakes += _without_maps(plan, dataset, runs[0])
             mistakes += _without_classes_to_predict(plan, dataset, runs[0], where=where)
+    return mistakes
+
+
+def _unfit_curves(plan: Plan) -> list[str]:
+    mistakes = []
+    for dataset, section in plan.config.datasets.items():
+        curve = section.learning_curve
+        run = next((run for run in plan.runs[dataset] if run.model == section.curve_model), None)
+        if curve is None or run is None:
+            continue
+        where = f"datasets.{dataset}.learning_curve"
+        images = sum(row.split in run.parts["train"] for row in plan.samples[dataset])
+        if curve.images[-1] >= images:
+            mistakes.append(
+                f"{where}.images: expected fewer images than the {images} training images, with which {run.model} is "
+                f"trained anyway, found {curve.images[-1]}. Remove numbers from {images} on."
+            )
+        if plan.sees_sequences(run) or plan.temporal_shards(dataset):
+            mistakes.append(
+                f"{where}: expected a model and a background of single images, found {run.model}, which needs the "
+                "frames around an image. Set learning_curve.model to another model, or remove learning_curve."
+            )
     return mistakes
 
 

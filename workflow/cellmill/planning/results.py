@@ -52,7 +52,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
     files = dict(OF_DATASET) if plan.like_of(dataset) is None else OF_DATASET | OF_SIMULATION_LIKE
     files |= OF_RESCALED if plan.is_measured(dataset) else {}
     shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
-    for run in plan.runs[dataset]:
+    for run in plan.listed_runs(dataset):
         of_run = OF_RUN | (OF_FITTED_RUN if run.is_fitted else {})
         of_run |= OF_TRAINED_RUN if run.is_trained else OF_CLASSICAL_RUN if run.is_classical else {}
         files |= {f"{run.name}/{name}": meaning for name, meaning in of_run.items()}

@@ -12,6 +12,7 @@ from cellmill.config.annotations import Masks
 from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, key_path, nearest
+from cellmill.config.learning_curve import LearningCurve
 from cellmill.config.merging import merge
 from cellmill.config.networks import RECURRENT, network_settings
 from cellmill.config.preset import ModelPreset
@@ -41,7 +42,8 @@ class Run:
     `init_weights` is "all" if every weight of `init_from` must fit, "matching" if not, and "alike" if the training
     decides whether it starts from them (key `start` of the preset). `members` are the runs of the
     same dataset whose predictions are averaged, empty for a run that is trained or applied. `masks` describes the files
-    that a run without a model of ours takes its objects from; its `role` is "annotator" if a person drew them.
+    that a run without a model of ours takes its objects from; its `role` is "annotator" if a person drew them. `subset`
+    is the number of training images and the number of the draw, of a run of a learning curve.
     """
 
     dataset: str
@@ -57,6 +59,7 @@ class Run:
     members: tuple[str, ...] = ()
     masks: Masks | None = None
     role: str = "model"
+    subset: tuple[int, int] | None = None
 
     @property
     def is_classical(self) -> bool:
@@ -179,6 +182,7 @@ def resolve_preset(
 def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[Run]], list[str]]:
     """List the runs of every dataset, and the mistakes in them."""
     runs: dict[str, list[Run]] = {}
+    curves: dict[str, list[Run]] = {}
     mistakes: list[str] = []
     for dataset_name, dataset in config.datasets.items():
         runs[dataset_name] = []
@@ -197,7 +201,11 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
                 mistakes += wrong or _unused_by_classical(entry, preset, where=where)
                 mistakes += _wrong_start(preset, where=where, presets_dir=presets_dir)
             start = _find_start(entry, preset, presets_dir=presets_dir)
-            runs[dataset_name] += _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed, start=start)
+            of_entry = _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed, start=start)
+            runs[dataset_name] += of_entry
+            if entry.run_name == dataset.curve_model and of_entry:
+                curves.setdefault(dataset_name, []).extend(_curve_of(of_entry[0], dataset.learning_curve))
+        runs[dataset_name] += curves.get(dataset_name, [])
     known = {f"{dataset}/{run.name}" for dataset, of_dataset in runs.items() for run in of_dataset}
     runs = {dataset: [_with_sources(run, known) for run in of_dataset] for dataset, of_dataset in runs.items()}
     mistakes += _wrong_references(config, runs, presets_dir=presets_dir)
@@ -308,6 +316,21 @@ def _runs_of(
     if entry.average_seeds:
         runs += [_mean_of(runs, fold=fold) for fold in numbers]
     return runs
+
+
+def _curve_of(run: Run, curve: LearningCurve | None) -> list[Run]:
+    """Build the runs of a learning curve: like `run`, but trained on a part of the training images.
+
+    The draw is the seed of its training, so that intervals cover both the images and the training.
+    """
+    return [
+        replace(
+            run, name=f"{run.name}.images{images}.draw{draw}", model=f"{run.model}.images{images}", seed=draw,
+            subset=(images, draw),
+        )
+        for images in (curve.images if curve else [])
+        for draw in range(1, curve.draws + 1 if curve else 1)
+    ]  # fmt: skip
 
 
 def _mean_of(runs: Sequence[Run], *, fold: int | None) -> Run:

@@ -175,7 +175,27 @@ def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
         "seed": found.seed,
         "pixel_size_um": _scale_of_pixels(plan, dataset, found),
         **_seen(plan, dataset, found, shards),
+        **_subset_settings(plan, dataset, found),
     }
+
+
+def _subset_settings(plan: Plan, dataset: str, run: Run) -> dict[str, Any]:
+    """Return the training images of a run of a learning curve, and what they are made with; nothing for other runs.
+
+    Such a run does not depend on the other images of its shards, so their seals do not rerun it.
+    """
+    if run.subset is None:
+        return {}
+    rows = plan.subset_of(dataset, run)
+    made = {
+        row.shard: {
+            "images": preprocess_settings(plan, dataset, row.shard) | {"samples": [], "context": []},
+            "labels": rasterize_settings(plan, dataset, row.shard) | {"samples": []},
+        }
+        for row in rows
+    }
+    own = _columns(rows, "sample", "image", "plane", "annotations", "entry", "extra", "rows_digest", "image_digest")
+    return {"subset": {row["sample"]: row for row in own}, "subset_made_with": made}
 
 
 def _scale_of_pixels(plan: Plan, dataset: str, run: Run) -> float | None:
@@ -235,6 +255,7 @@ def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, An
         "is_trained": not found.is_classical,
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "seed": plan.config.seed,
+        **_subset_settings(plan, dataset, found),
     }
 
 
@@ -326,7 +347,8 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "title": gallery.pop("title", None) or dataset,
         "paper": gallery.pop("paper", None),
         "config_text": yaml.safe_dump(canonical(list_settings(plan, dataset)), sort_keys=False, allow_unicode=True),
-        "runs": [_run_files(plan, run) for run in plan.runs[dataset]],
+        "runs": [_run_files(plan, run) for run in plan.listed_runs(dataset)],
+        "learning_curve": _curve_settings(plan, dataset),
         "samples": [
             {
                 "sample": row.sample, "image": row.image, "split": plan.shown_part(dataset, row), "shard": row.shard,
@@ -344,6 +366,22 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "match_path": None if plan.like_of(dataset) is None else dataset_path(dataset, "match.csv"),
         "temporal_dirs": _folders("images", plan.temporal_shards(dataset), dataset=dataset),
     }  # fmt: skip
+
+
+def _curve_settings(plan: Plan, dataset: str) -> dict[str, Any] | None:
+    """Return the models of a learning curve: the one with all images, and number of images -> model."""
+    runs = [run for run in plan.runs[dataset] if run.subset is not None]
+    if not runs:
+        return None
+    whole = plan.config.datasets[dataset].curve_model
+    parts = next(run.parts["train"] for run in plan.runs[dataset] if run.model == whole)
+    return {
+        "model": whole,
+        "images": sum(row.split in parts for row in plan.samples[dataset]),
+        "draws": max(run.subset[1] for run in runs if run.subset),
+        # As pairs, because canonical settings sort the keys of a mapping as text
+        "parts": sorted({(run.subset[0], run.model) for run in runs if run.subset}),
+    }
 
 
 def _stage_inputs(plan: Plan, dataset: str) -> list[list[Any]]:
@@ -412,7 +450,7 @@ def crate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     return {
         "dataset": dataset,
         "title": plan.config.datasets[dataset].report.title or dataset,
-        "runs": [run.name for run in plan.runs[dataset]],
+        "runs": [run.name for run in plan.listed_runs(dataset)],
         "parameters": list_settings(plan, dataset),
         "shipped": _shipped_models(plan, dataset),
         **list_inputs(plan, dataset),

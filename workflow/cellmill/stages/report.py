@@ -21,6 +21,7 @@ from cellmill.reports import chapters, comparison, data, figures, likeness, pape
 from cellmill.reports.contests import Contest, find_contest
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, draw_opening, judged_rows
 from cellmill.reports.headline import write_headline
+from cellmill.reports.learning_curve import CurveModels, describe_curve
 from cellmill.reports.published import load_paper
 from cellmill.reports.rendering import known_origin, render
 from cellmill.reports.verdict import (  # fmt: skip
@@ -63,6 +64,7 @@ def write_report(
     temporal_dirs: Mapping[str, str | Path] | None = None,
     match_path: str | Path | None = None,
     paper: str | None = None,
+    learning_curve: CurveModels | None = None,
     benchmarks_dir: str | Path | None = None,
 ) -> None:
     """Write the page of one dataset; the same arguments and files result in the same bytes.
@@ -102,6 +104,8 @@ def write_report(
         match.csv of a simulation that was matched to another dataset.
     paper : str, optional
         A file of resources/papers whose figures are shown beside the scores.
+    learning_curve : mapping, optional
+        Models of the learning curve, which are in the tables and nowhere else on the page.
     benchmarks_dir : path, optional
         Snakemake's benchmark files of the dataset, for time and memory of the jobs.
 
@@ -115,7 +119,9 @@ def write_report(
     read_runs = results.read_runs(runs)
     annotators = {run.model for run in read_runs if run.is_annotator}
     # People are not ranked; they come after the models.
-    standings = sorted(rank_models(comparisons), key=lambda one: one.model in annotators)
+    known = {run.model for run in read_runs}
+    ranked = [one for one in rank_models(comparisons) if one.model in known]
+    standings = sorted(ranked, key=lambda one: one.model in annotators)
     models = results.first_runs(read_runs, order=[one.model for one in standings], samples=samples)
     rooms = Rooms(images=images_dirs, labels=labels_dirs)
     shown = [row for row in samples if row["shard"] in images_dirs]
@@ -161,6 +167,7 @@ def write_report(
         ),
         "jobs_table": runtime.tabulate_jobs(jobs, stage_inputs=dict(stage_inputs)),
         "stages": runtime.draw_stages(jobs, stage_inputs=dict(stage_inputs)),
+        "learning_curve": describe_curve(learning_curve, comparisons) if learning_curve else None,
         "difference_table": comparison.tabulate_differences(standings, comparisons),
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [

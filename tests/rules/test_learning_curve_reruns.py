@@ -1,0 +1,75 @@
+"""Exact reruns of a learning curve: a finished project with trainings on few images."""
+
+import shutil
+
+import numpy as np
+import pytest
+import tifffile
+
+from project import TINY, copy_project, planned_jobs, snakemake, write_config, write_label_dataset
+
+CELLS = [f"c{number:02d}" for number in range(15)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    project = copy_project(tmp_path_factory.mktemp("curve") / "project")
+    write_label_dataset(project / "data/cells", CELLS, seed=1)
+    section = {
+        "images": "data/cells/images/{sample}.tif",
+        "annotations": {"format": "label_image", "path": "data/cells/labels/{sample}.tif"},
+        "models": [{"preset": "sartorius_unet", "name": "unet", **TINY}],
+        "learning_curve": {"images": [2, 4], "draws": 2},
+        "evaluate": {"bootstrap": 20},
+    }
+    write_config(project, {"images_per_job": 5, "datasets": {"cells": section}}, "config.yaml")
+    snakemake(project, "--cores", "2")
+    return project
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(finished, copy, symlinks=True)
+    return copy
+
+
+def trained(jobs):
+    return {job.removeprefix("train cells/") for job in jobs if job.startswith("train ")}
+
+
+def runs_with(project, sample):
+    """Return the runs of the curve that were trained on an image, as their logs say."""
+    return {
+        path.stem for path in (project / "logs/cells/train").glob("*.draw*.log") if f'"{sample}"' in path.read_text()
+    }
+
+
+def test_the_report_has_a_chapter_and_the_table_of_scores_only_the_model(finished):
+    page = (finished / "results/cells/report.html").read_text()
+    assert "Would more annotated images help?" in page
+    assert "Of 5 models" not in page
+    assert planned_jobs(finished) == set()
+
+
+def test_a_changed_training_image_reruns_the_trainings_that_have_it(project):
+    parts = [line.split(",") for line in (project / "results/cells/samples.csv").read_text().splitlines()]
+    training = [line[0] for line in parts[1:] if "train" in line]
+    users = {sample: runs_with(project, sample) for sample in training}
+    sample = max((name for name in training if len(users[name]) < 4), key=lambda name: len(users[name]))
+    assert users[sample]
+    path = project / f"data/cells/images/{sample}.tif"
+    tifffile.imwrite(path, np.roll(tifffile.imread(path), 3, axis=1))
+    assert trained(planned_jobs(project)) == {"unet", *users[sample]}
+
+
+def test_other_draws_train_only_what_is_new(project):
+    config = (project / "config.yaml").read_text()
+    (project / "config.yaml").write_text(config.replace("draws: 2", "draws: 3"))
+    assert trained(planned_jobs(project)) == {"unet.images2.draw3", "unet.images4.draw3"}
+
+
+def test_an_edit_of_the_preprocessing_reruns_every_training(project):
+    path = project / "workflow/cellmill/preprocessing/geometry.py"
+    path.write_text(path.read_text() + "\nMARK = 1\n")
+    assert len(trained(planned_jobs(project))) == 5

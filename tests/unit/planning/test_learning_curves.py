@@ -1,0 +1,178 @@
+"""Learning curves: their runs, the subsets of the training images, what their jobs depend on, and what is refused."""
+
+import numpy as np
+import pytest
+import tifffile
+
+from cellmill.config.errors import ConfigError
+from cellmill.planning.exports import exported_files
+from cellmill.planning.make import make_plan
+from cellmill.planning.results import list_results
+from cellmill.planning.settings import job_settings
+from project import ROOT
+
+PRESETS = ROOT / "resources/models"
+ANNOTATED = {"images": "images/{sample}.tif", "annotations": {"format": "label_image", "path": "labels/{sample}.tif"}}
+UNET = {"preset": "sartorius_unet", "name": "unet"}
+
+
+def add_image(folder, number):
+    for room in ("images", "labels"):
+        tifffile.imwrite(folder / room / f"x{number:02d}.tif", np.full((16, 16), number % 3, dtype=np.uint8))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for room in ("images", "labels"):
+        (tmp_path / room).mkdir()
+    for number in range(30):
+        add_image(tmp_path, number)
+    return tmp_path
+
+
+def plan(curve=(3, 6), *, models=("classical", UNET), **section):
+    curve = list(curve) if isinstance(curve, tuple) else curve
+    section = {**ANNOTATED, **section, "learning_curve": curve, "models": list(models)}
+    return make_plan({"images_per_job": 5, "datasets": {"d": section}}, presets_dir=PRESETS)
+
+
+def mistake(*args, **section):
+    with pytest.raises(ConfigError) as caught:
+        plan(*args, **section)
+    [said] = caught.value.mistakes
+    return said
+
+
+def subset(made, images, draw):
+    return [row.sample for row in made.subset_of("d", made.run("d", f"unet.images{images}.draw{draw}"))]
+
+
+def settings(made, stage="train", run="unet.images3.draw1"):
+    return job_settings(made, stage, dataset="d", run=run)
+
+
+# ---- runs and subsets -----------------------------------------------------------------------------------------
+
+
+def test_each_number_and_draw_is_a_run_that_is_tested_only(data):
+    made = plan()
+    names = [run.name for run in made.runs["d"] if run.subset]
+    assert names == [f"unet.images{images}.draw{draw}" for images in (3, 6) for draw in (1, 2, 3)]
+    assert [run.name for run in made.listed_runs("d")] == ["classical", "unet"]
+    run = made.run("d", "unet.images6.draw2")
+    assert (run.model, run.seed, run.subset) == ("unet.images6", 2, (6, 2))
+    assert made.scored_shards("d", run) == made.shards("d", parts=("test",))
+
+
+def test_subsets_are_nested_training_images_that_differ_between_draws(data):
+    made = plan()
+    training = {row.sample for row in made.samples["d"] if row.split == "train"}
+    for draw in (1, 2, 3):
+        few, many = subset(made, 3, draw), subset(made, 6, draw)
+        assert (len(few), len(many)) == (3, 6)
+        assert set(few) < set(many) <= training
+    assert len({tuple(subset(made, 6, draw)) for draw in (1, 2, 3)}) == 3
+
+
+def test_the_model_and_the_number_of_draws_can_be_chosen(data):
+    other = {"preset": "sartorius_unet", "name": "other"}
+    made = plan({"images": [4], "draws": 1, "model": "other"}, models=(UNET, other))
+    assert [run.name for run in made.runs["d"]] == ["unet", "other", "other.images4.draw1"]
+
+
+def test_with_several_seeds_the_first_is_repeated(data):
+    made = plan((4,), models=({**UNET, "seeds": [5, 6]},))
+    assert next(run.name for run in made.runs["d"] if run.subset) == "unet.seed5.images4.draw1"
+
+
+def test_the_report_and_the_exports_do_not_list_the_runs(data):
+    made = plan(export=["coco", "onnx"])
+    assert not any("images" in path for path in exported_files(made.config, made.runs))
+    assert not any("draw" in path for path in list_results(made, "d")["files"])
+    report = job_settings(made, "report", dataset="d")
+    assert [run["run"] for run in report["runs"]] == ["classical", "unet"]
+    assert report["learning_curve"] == {
+        "model": "unet", "images": 18, "draws": 3, "parts": [[3, "unet.images3"], [6, "unet.images6"]],
+    }  # fmt: skip
+    assert job_settings(plan(None), "report", dataset="d")["learning_curve"] is None
+
+
+# ---- what the jobs depend on ----------------------------------------------------------------------------------
+
+
+def test_trainings_of_other_runs_know_nothing_of_subsets(data):
+    assert settings(plan(), run="unet") == settings(plan(None), run="unet")
+    assert "subset" not in settings(plan(), run="unet")
+
+
+@pytest.mark.parametrize("stage", ["train", "postprocess_fit"])
+def test_another_image_changes_the_subsets_that_it_enters_only(data, stage):
+    before = plan()
+    runs = [run for run in before.runs["d"] if run.subset]
+    add_image(data, 30)
+    after = plan()
+    entered = [run.name for run in runs if before.subset_of("d", run) != after.subset_of("d", run)]
+    changed = [run.name for run in runs if settings(before, stage, run.name) != settings(after, stage, run.name)]
+    assert changed == entered
+    assert 0 < len(entered) < len(runs)
+
+
+def test_the_settings_that_made_the_images_are_settings_of_the_training(data):
+    before = settings(plan())
+    after = settings(plan(preprocess={"background": {"method": "tophat", "radius_px": 9}}))
+    assert before["subset"] == after["subset"]
+    assert before["subset_made_with"] != after["subset_made_with"]
+    repaired = settings(plan(annotations={**ANNOTATED["annotations"], "repair": "fill"}))
+    assert repaired["subset_made_with"] != before["subset_made_with"]
+
+
+def test_changed_rows_of_a_table_change_the_trainings_with_their_image(data):
+    def write(start):
+        rows = "".join(f"x{n:02d},{start if n == 7 else 1} 4\n" for n in range(30))
+        (data / "found.csv").write_text("id,annotation\n" + rows)
+        return plan(annotations={"format": "rle", "table": "found.csv", "order": "row"})
+
+    before, after = write(1), write(2)
+    for run in (run for run in before.runs["d"] if run.subset):
+        has_image = "x07" in [row.sample for row in before.subset_of("d", run)]
+        assert (settings(before, run=run.name) != settings(after, run=run.name)) == has_image
+
+
+# ---- what is refused ------------------------------------------------------------------------------------------
+
+
+def test_as_many_images_as_there_are_are_refused(data):
+    said = mistake((3, 18))
+    assert "datasets.d.learning_curve.images: expected fewer images than the 18 training images" in said
+
+
+@pytest.mark.parametrize(
+    ("curve", "section", "expected"),
+    [
+        ((3, 3), {}, "expected different numbers of images, found [3, 3]"),
+        ((3,), {"models": ("classical",)}, "expected a model that trains a network for learning_curve, found none"),
+        (
+            {"images": [3], "model": "other"},
+            {},
+            "expected a model that trains a network, found 'other'. Set it to unet",
+        ),
+        ((3,), {"split": {"folds": 3}}, "expected learning_curve without split.folds"),
+        ((0,), {}, "learning_curve"),
+        ({"images": [3], "drawz": 2}, {}, "unknown key. Did you mean draws?"),
+    ],
+)
+def test_curves_that_cannot_be_are_refused(data, curve, section, expected):
+    assert expected in mistake(curve, **section)
+
+
+def test_models_of_sequences_are_refused(data):
+    for room in ("images", "labels"):
+        for path in sorted((data / room).iterdir()):
+            path.rename(path.with_name(f"s_t{path.stem[1:]}.tif"))
+    section = {
+        "images": "images/{sequence}_t{frame}.tif", "split": {"by": "blocks"},
+        "annotations": {"format": "label_image", "path": "labels/{sequence}_t{frame}.tif"},
+    }  # fmt: skip
+    said = mistake((3,), models=("stemnet5",), **section)
+    assert "expected a model and a background of single images, found stemnet5" in said
