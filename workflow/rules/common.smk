@@ -123,15 +123,6 @@ def settings_of(stage):
 _CODE = {}
 
 
-def makers_of_subset(run):
-    """Return the stages that make the images of a run of a learning curve, whose shards it takes without seals."""
-    if run.subset is None:
-        return ()
-    section = PLAN.config.datasets[run.dataset].annotations
-    reader = () if section is None else (ANNOTATION_FORMATS[section.format]["module"],)
-    return ("cellmill.stages.preprocess", "cellmill.stages.rasterize", *reader)
-
-
 def code_of(stage):
     """Return the params function for `code`: digests of the script and of everything it imports."""
 
@@ -144,8 +135,6 @@ def code_of(stage):
                 if PLAN.is_classical(run)
                 else (f"cellmill.models.{PLAN.architecture(run)}",)
             )
-        if stage in ("train", "postprocess_fit"):
-            also += makers_of_subset(PLAN.run(wildcards.dataset, wildcards.run))
         if stage in ("check_shard", "rasterize"):
             section = PLAN.annotations(wildcards.dataset, wildcards.shard)
             also = (

@@ -119,16 +119,13 @@ def training_data(wildcards):
     """Return images and labels of the training and validation shards, temporal context, and initial weights."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     found = {"seals": [], **passed_check(wildcards.dataset)}
-    for role in ("train", "validation"):
-        shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
+    used = []
+    for role, shards in shards_to_learn_from(run).items():
+        used += shards
         for room in ("images", "labels"):
             found[f"{role}_{room}"] = folders(room, wildcards, shards)
-        if role != "train" or run.subset is None:
-            found["seals"] += seals(["images", "labels"], wildcards, shards)
-    found |= files_of_subset(run)
-    parts = (*run.parts["train"], *run.parts["validation"])
-    shards = PLAN.shards(wildcards.dataset, parts=parts)
-    around = PLAN.seen_shards(wildcards.dataset, run, shards)
+            found["seals"] += seals([room], wildcards, shards)
+    around = PLAN.seen_shards(wildcards.dataset, run, used)
     found["around"] = folders("images", wildcards, around)
     found["seals"] += seals(["images"], wildcards, around)
     if run.init_from is not None:
@@ -173,13 +170,11 @@ def fitting_data(wildcards):
     run = PLAN.run(wildcards.dataset, wildcards.run)
     rooms = ("images", "labels", "probabilities")
     found = {"seals": [], **diameter_of(wildcards.dataset)}
-    for role in ("train", "validation"):
-        shards = PLAN.shards(wildcards.dataset, parts=run.parts[role])
+    for role, shards in shards_to_learn_from(run).items():
         for room in rooms:
             found[f"{role}_{room}"] = folders(room, wildcards, shards)
-        if role != "train" or run.subset is None:
-            found["seals"] += seals(rooms, wildcards, shards)
-    return {**found, **files_of_subset(run)}
+        found["seals"] += seals(rooms, wildcards, shards)
+    return found
 
 
 def segmentation_of_run(wildcards):

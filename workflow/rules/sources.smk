@@ -30,6 +30,15 @@ def learned_by_run(wildcards):
     return run_path(wildcards.dataset, run.name, PLAN.learned_file(run))
 
 
+def shards_to_learn_from(run):
+    """Return the training and the validation shards of a run: role -> shards."""
+    validation = PLAN.shards(run.dataset, parts=run.parts["validation"])
+    return {
+        "train": PLAN.training_shards(run.dataset, run),
+        "validation": validation,
+    }
+
+
 def masks_of_shard(wildcards):
     """Return the masks of a shard, its images, and its raw images, whose changes arrive through the images.
 
@@ -59,24 +68,3 @@ def evaluated_shard(wildcards):
         found["seals"] += seals(["probabilities"], wildcards, [wildcards.shard])
         found["fit"] = fit_of_run(wildcards)
     return found
-
-
-def files_of_subset(run):
-    """Return the raw images and annotations that a run of a learning curve is trained on; nothing for other runs.
-
-    Its training takes the folders of whole shards, but without their seals: another image must not rerun it.
-    """
-    if run.subset is None:
-        return {}
-    rows = PLAN.subset_of(run.dataset, run)
-    diameter = diameter_of(run.dataset)
-    if PLAN.is_simulated(run.dataset):
-        place, shards = {"dataset": run.dataset}, sorted({row.shard for row in rows})
-        return {"subset": seals(["raw"], place, shards), **diameter}
-    annotations = [
-        path for row in rows for path in [*row.annotations, *row.extra.values()]
-    ]
-    return {
-        "subset": list(dict.fromkeys([*image_files(rows), *annotations])),
-        **diameter,
-    }

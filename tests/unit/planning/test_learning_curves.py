@@ -45,7 +45,11 @@ def mistake(*args, **section):
 
 
 def subset(made, images, draw):
-    return [row.sample for row in made.subset_of("d", made.run("d", f"unet.images{images}.draw{draw}"))]
+    return images_of(made, made.run("d", f"unet.images{images}.draw{draw}"))
+
+
+def images_of(made, run):
+    return [row.sample for shard in made.training_shards("d", run) for row in made.rows("d", shard)]
 
 
 def settings(made, stage="train", run="unet.images3.draw1"):
@@ -101,42 +105,45 @@ def test_the_report_and_the_exports_do_not_list_the_runs(data):
 # ---- what the jobs depend on ----------------------------------------------------------------------------------
 
 
-def test_trainings_of_other_runs_know_nothing_of_subsets(data):
-    assert settings(plan(), run="unet") == settings(plan(None), run="unet")
-    assert "subset" not in settings(plan(), run="unet")
+def test_trainings_have_shards_of_their_own_that_no_other_job_reads(data):
+    made, without = plan(), plan(None)
+    assert made.curve_shards("d") == [f"draw{draw}to{images}-0000" for draw in (1, 2, 3) for images in (3, 6)]
+    assert made.shards("d") == without.shards("d")
+    assert made.training_shards("d", made.run("d", "unet.images6.draw2")) == ["draw2to3-0000", "draw2to6-0000"]
+    assert made.training_shards("d", made.run("d", "unet")) == made.shards("d", parts=("train",))
+    for stage in ("train", "postprocess_fit"):
+        assert settings(made, stage, "unet") == settings(without, stage, "unet")
 
 
-@pytest.mark.parametrize("stage", ["train", "postprocess_fit"])
-def test_another_image_changes_the_subsets_that_it_enters_only(data, stage):
+def test_another_image_changes_the_shards_at_and_behind_its_place(data):
+    def contents(made):
+        return {shard: job_settings(made, "preprocess", dataset="d", shard=shard) for shard in made.curve_shards("d")}
+
     before = plan()
-    runs = [run for run in before.runs["d"] if run.subset]
     add_image(data, 30)
     after = plan()
-    entered = [run.name for run in runs if before.subset_of("d", run) != after.subset_of("d", run)]
-    changed = [run.name for run in runs if settings(before, stage, run.name) != settings(after, stage, run.name)]
-    assert changed == entered
+    runs = [run for run in before.runs["d"] if run.subset]
+    entered = [run.name for run in runs if set(images_of(before, run)) != set(images_of(after, run))]
+    changed = {shard for shard, one in contents(before).items() if one != contents(after)[shard]}
+    assert [run.name for run in runs if changed & set(before.training_shards("d", run))] == entered
     assert 0 < len(entered) < len(runs)
 
 
-def test_the_settings_that_made_the_images_are_settings_of_the_training(data):
-    before = settings(plan())
-    after = settings(plan(preprocess={"background": {"method": "tophat", "radius_px": 9}}))
-    assert before["subset"] == after["subset"]
-    assert before["subset_made_with"] != after["subset_made_with"]
-    repaired = settings(plan(annotations={**ANNOTATED["annotations"], "repair": "fill"}))
-    assert repaired["subset_made_with"] != before["subset_made_with"]
+def test_pieces_reach_labels_and_check_like_other_shards(data):
+    made = plan()
+    [row, *_] = job_settings(made, "rasterize", dataset="d", shard="draw1to3-0000")["samples"]
+    assert row["annotations"] == [f"labels/{row['sample']}.tif"]
+    assert made.role_of("d", made.run("d", "unet.images3.draw1"), "draw1to3-0000") == "train"
+    assert "draw1to3-0000" not in job_settings(made, "check_dataset", dataset="d")["parts"]
 
 
-def test_changed_rows_of_a_table_change_the_trainings_with_their_image(data):
-    def write(start):
-        rows = "".join(f"x{n:02d},{start if n == 7 else 1} 4\n" for n in range(30))
-        (data / "found.csv").write_text("id,annotation\n" + rows)
-        return plan(annotations={"format": "rle", "table": "found.csv", "order": "row"})
-
-    before, after = write(1), write(2)
-    for run in (run for run in before.runs["d"] if run.subset):
-        has_image = "x07" in [row.sample for row in before.subset_of("d", run)]
-        assert (settings(before, run=run.name) != settings(after, run=run.name)) == has_image
+def test_simulated_images_are_simulated_again_for_the_curve(data):
+    models = [UNET]
+    section = {"simulate": {"images": 20, "size": [64, 64]}, "models": models, "learning_curve": [3]}
+    made = make_plan({"images_per_job": 5, "datasets": {"d": section}}, presets_dir=PRESETS)
+    [row, *_] = made.rows("d", "draw1to3-0000")
+    assert row.image == f"results/d/raw/draw1to3-0000/images/{row.sample}.tif"
+    assert made.annotations("d", "draw1to3-0000").table == "results/d/raw/draw1to3-0000/annotations.csv"
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------

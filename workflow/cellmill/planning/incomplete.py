@@ -85,7 +85,8 @@ def _stage_of(plan: Plan, dataset: str, room: str, run: str) -> str:
 
 def _folders(plan: Plan, dataset: str) -> Iterator[tuple[str, str, str]]:
     """Yield room, run and shard of each shard folder of a dataset."""
-    shards, labelled = plan.shards(dataset), plan.labelled_shards(dataset)
+    of_curve = plan.curve_shards(dataset)
+    shards, labelled = [*plan.shards(dataset), *of_curve], [*plan.labelled_shards(dataset), *of_curve]
     of_dataset = {"raw": shards if plan.is_simulated(dataset) else [], "images": shards, "labels": labelled}
     for room in ROOMS:
         if room in of_dataset:

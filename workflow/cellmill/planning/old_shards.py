@@ -23,7 +23,7 @@ def remove_old_shards(plan: Plan, *, results_dir: str | Path = RESULTS) -> list[
     """
     removed = []
     for dataset in plan.samples:
-        shards = set(plan.shards(dataset))
+        shards = {*plan.shards(dataset), *plan.curve_shards(dataset)}
         paths = [room_path(room, dataset=dataset) for room in sorted(RESERVED_NAMES)]
         for run in plan.runs[dataset]:
             paths += [room_path(room, dataset=dataset, run=run.name) for room in rooms_of_run()]

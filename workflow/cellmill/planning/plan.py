@@ -14,12 +14,14 @@ from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
+from cellmill.planning.curve_shards import cut_for_curve, list_curve_shards, shards_of_subset
 from cellmill.planning.layout import DIAMETER, RECIPE, WEIGHTS, dataset_path, run_path, shard_path
 from cellmill.planning.model_paths import MODEL_FILE, path_to_read
 from cellmill.planning.rescaling import training_parts
 from cellmill.planning.runs import ALIKE, Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.shipped_models import shipped_name
+from cellmill.planning.simulated_samples import place_simulated
 from cellmill.planning.splits import LEFT_OUT
 from cellmill.preprocessing.background import TEMPORAL_METHODS
 from cellmill.shards import stable_hash
@@ -49,16 +51,15 @@ class Plan:
         """List the runs of a dataset without those of its learning curve, whose only result is the curve."""
         return [run for run in self.runs[dataset] if run.subset is None]
 
-    def subset_of(self, dataset: str, run: Run) -> list[Sample]:
-        """List the training images of a run of a learning curve: the first of an order that belongs to its draw.
+    def training_shards(self, dataset: str, run: Run) -> list[str]:
+        """List the shards that a run is trained on; a run of a learning curve has shards of its own."""
+        if run.subset is None:
+            return self.shards(dataset, parts=run.parts["train"])
+        return shards_of_subset(*run.subset, shards=self.curve_shards(dataset))
 
-        The order is that of hashes, so that another image enters at most the subsets that it belongs to.
-        """
-        assert run.subset is not None
-        images, draw = run.subset
-        rows = [row for row in self.samples[dataset] if row.split in run.parts["train"]]
-        order = sorted(rows, key=lambda row: stable_hash(f"{draw}/{row.sample}", purpose="learning curve"))
-        return order[:images]
+    def curve_shards(self, dataset: str) -> list[str]:
+        """List the shards of a learning curve, whose images are in other shards as well."""
+        return list_curve_shards(run.subset for run in self.runs[dataset] if run.subset is not None)
 
     def shards(self, dataset: str, *, parts: tuple[str, ...] | None = None) -> list[str]:
         """List the shards of a dataset, or of some of its parts, in order."""
@@ -152,11 +153,27 @@ class Plan:
 
     def rows(self, dataset: str, shard: str) -> list[Sample]:
         """List the samples of a shard."""
-        return self._rows_by_shard[dataset][shard]
+        return self._rows_by_any_shard[dataset][shard]
 
     @cached_property
     def _rows_by_shard(self) -> dict[str, dict[str, list[Sample]]]:
         return {dataset: _group(rows, by="shard") for dataset, rows in self.samples.items()}
+
+    @cached_property
+    def _rows_by_any_shard(self) -> dict[str, dict[str, list[Sample]]]:
+        return {dataset: {**rows, **self._rows_of_curve(dataset)} for dataset, rows in self._rows_by_shard.items()}
+
+    def _rows_of_curve(self, dataset: str) -> dict[str, list[Sample]]:
+        run = next((run for run in self.runs[dataset] if run.subset is not None), None)
+        if run is None:
+            return {}
+        rows = [row for row in self.samples[dataset] if row.split in run.parts["train"]]
+        simulate = self.config.datasets[dataset].simulate
+        return {
+            # A simulated image is simulated again in the other shard.
+            shard: own if simulate is None else [place_simulated(row, simulate, dataset=dataset) for row in own]
+            for shard, own in cut_for_curve(rows, shards=self.curve_shards(dataset)).items()
+        }
 
     def context(self, dataset: str, shard: str) -> list[Sample]:
         """List the frames outside a shard that its temporal background is computed from."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from cellmill.config.dataset import Dataset
-from cellmill.config.simulate import Simulate, name_samples
 from cellmill.images.damage import explain
 from cellmill.images.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.images.png_jpeg import STORE
@@ -20,7 +19,6 @@ from cellmill.planning.file_counts import (
     remark_on_exclude,
     remark_on_spelling,
 )
-from cellmill.planning.layout import shard_path
 from cellmill.planning.patterns import existing_form, hint_at_signs
 from cellmill.planning.samples import (
     Found,
@@ -33,11 +31,11 @@ from cellmill.planning.samples import (
     some,
     split_samples,
 )
+from cellmill.planning.simulated_samples import list_simulated, place_simulated
 from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
 from cellmill.planning.unread_files import refuse_unread_files
 from cellmill.shards import atomic_path
-from cellmill.simulation.sequence_names import name_truth
 
 MAX_MISTAKES = 20
 
@@ -81,7 +79,7 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         raise SampleError(mistakes)
     remarks: list[str] = []
     if dataset.simulate is not None:
-        found = _simulated(dataset.simulate)
+        found = list_simulated(dataset.simulate)
     else:
         found, remarks = _find_images(dataset, where=where)
     samples = digest_stores([sample for sample, _ in found], cache_dir=cache_dir)
@@ -135,7 +133,7 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         remarks += said
     samples = shard_samples(samples, images_per_job=images_per_job)
     if dataset.simulate is not None:
-        samples = [_place_simulated(row, dataset.simulate, dataset=name) for row in samples]
+        samples = [place_simulated(row, dataset.simulate, dataset=name) for row in samples]
     return Scan(samples, remarks, files)
 
 
@@ -151,28 +149,6 @@ def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str
         *remark_on_exclude(pattern, exclude=dataset.exclude, where=where),
     ]
     return expand_stacks(found, stack=dataset.stack.model_dump(mode="json"), where=where), remarks
-
-
-def _simulated(simulate: Simulate) -> list[Found]:
-    """List the images that the simulation will write, in the form returned by `scan_images`."""
-    return [
-        (
-            Sample(sample=name.sample, image="", sequence=name.sequence, frame=name.frame),
-            {"sample": name.sample, **({"sequence": name.sequence} if name.sequence else {})},
-        )
-        for name in name_samples(simulate)
-    ]
-
-
-def _place_simulated(row: Sample, simulate: Simulate, *, dataset: str) -> Sample:
-    """Set the path of a simulated image and, for time-lapse, of its label image, tracks and markers."""
-    raw = shard_path("raw", dataset=dataset, shard=row.shard)
-    row = replace(row, image=f"{raw}/images/{row.sample}.tif")
-    if simulate.time_lapse is None:
-        return row
-    truth = name_truth(row.sequence, row.frame, frames=simulate.time_lapse.frames)
-    paths = {kind: f"{raw}/{path}" for kind, path in truth.items()}
-    return replace(row, annotations=[paths["objects"]], extra={"tracks": paths["tracks"], "markers": paths["markers"]})
 
 
 def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:

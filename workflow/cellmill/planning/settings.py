@@ -166,7 +166,7 @@ def _annotated_rows(plan: Plan, dataset: str, shard: str, *more: str) -> list[di
 
 def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     found = plan.run(dataset, run)
-    shards = plan.shards(dataset, parts=(*found.parts["train"], *found.parts["validation"]))
+    shards = [*plan.training_shards(dataset, found), *plan.shards(dataset, parts=found.parts["validation"])]
     return {
         "network": network_settings(found.preset),
         "input": found.preset["input"],
@@ -175,27 +175,7 @@ def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
         "seed": found.seed,
         "pixel_size_um": _scale_of_pixels(plan, dataset, found),
         **_seen(plan, dataset, found, shards),
-        **_subset_settings(plan, dataset, found),
     }
-
-
-def _subset_settings(plan: Plan, dataset: str, run: Run) -> dict[str, Any]:
-    """Return the training images of a run of a learning curve, and what they are made with; nothing for other runs.
-
-    Such a run does not depend on the other images of its shards, so their seals do not rerun it.
-    """
-    if run.subset is None:
-        return {}
-    rows = plan.subset_of(dataset, run)
-    made = {
-        row.shard: {
-            "images": preprocess_settings(plan, dataset, row.shard) | {"samples": [], "context": []},
-            "labels": rasterize_settings(plan, dataset, row.shard) | {"samples": []},
-        }
-        for row in rows
-    }
-    own = _columns(rows, "sample", "image", "plane", "annotations", "entry", "extra", "rows_digest", "image_digest")
-    return {"subset": {row["sample"]: row for row in own}, "subset_made_with": made}
 
 
 def _scale_of_pixels(plan: Plan, dataset: str, run: Run) -> float | None:
@@ -255,7 +235,6 @@ def postprocess_fit_settings(plan: Plan, dataset: str, run: str) -> dict[str, An
         "is_trained": not found.is_classical,
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "seed": plan.config.seed,
-        **_subset_settings(plan, dataset, found),
     }
 
 

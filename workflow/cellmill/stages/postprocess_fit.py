@@ -50,8 +50,6 @@ def fit_postprocess(
     seed: int,
     is_trained: bool,
     diameter_path: str | Path | None = None,
-    subset: Mapping[str, Any] | None = None,
-    subset_made_with: Mapping[str, Any] | None = None,
 ) -> None:
     """Fit the parameters of postprocessing, and pack the run into one file.
 
@@ -87,8 +85,6 @@ def fit_postprocess(
         False for a run without a network; then threshold and sizes are chosen on the training shards as well.
     diameter_path : path or None
         diameter.json, whose diameter is stored with the exported model if the images were rescaled by it.
-    subset, subset_made_with : mapping or None
-        As in `train_model`.
     """
     if diameter_path is not None:
         rescale = {**preprocess["rescale"], "object_px": read_diameter(diameter_path)}
@@ -97,7 +93,6 @@ def fit_postprocess(
     training_dirs = dict(zip(rooms, (train_images, train_labels, train_probabilities), strict=True))
     validation_dirs = dict(zip(rooms, (validation_images, validation_labels, validation_probabilities), strict=True))
     training, validation = _list_all(training_dirs), _list_all(validation_dirs)
-    training = [frame for frame in training if subset is None or frame.sample in subset]
     fitted: dict[str, Any] = {
         "format": FIT_FORMAT,
         "settings": postprocess,

@@ -65,7 +65,6 @@ class Job:
     threads: int
     gpu: int
     code: dict[str, str]
-    subset: Mapping[str, Any] | None
 
     @property
     def shards(self) -> dict[str, Sequence[str | Path]]:
@@ -90,7 +89,6 @@ class Job:
             "pixel_size_um": self.pixel_size_um,
             "init_from": None if self.init_from is None else file_digest(self.init_from),
             "init_weights": self.init_weights,
-            **({} if self.subset is None else {"subset": self.subset}),
         }
         return checkpoint_key(settings=settings, code=self.code, shards=self.shards)
 
@@ -118,8 +116,6 @@ def train_model(
     threads: int,
     gpu: int,
     code: dict[str, str],
-    subset: Mapping[str, Any] | None = None,
-    subset_made_with: Mapping[str, Any] | None = None,
 ) -> None:
     """Train one network on the GPUs of the job, resuming from its checkpoint if there is one.
 
@@ -150,10 +146,6 @@ def train_model(
         Resources of the job; not part of the checkpoint's key.
     code : dict
         Digests of the modules that affect the result; part of the checkpoint's key.
-    subset : mapping or None
-        The training images that are used, by sample; None for all. Of a point of a learning curve.
-    subset_made_with : mapping or None
-        Settings that these images were made with. Not used here: their changes rerun the job.
 
     Raises
     ------
@@ -186,7 +178,6 @@ def train_model(
         threads=threads,
         gpu=gpu,
         code=code,
-        subset=subset,
     )
     size, kind = plan_team(gpu=gpu, batch=int(train["batch"]))
     with form_team(size, train_member, {"job": job}, kind=kind) as team:
@@ -266,7 +257,6 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
         passages=job.passages,
         classes=job.classes,
         seed=job.seed,
-        only=None if job.subset is None else set(job.subset),
     )
     settled, choices = settle_input(
         images, validation, input=job.input, pixel_size_um=job.pixel_size_um, is_sequential=job.passages is not None,

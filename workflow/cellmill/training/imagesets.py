@@ -8,7 +8,7 @@ kept in a temporary file in TMPDIR that disappears with the process.
 import logging
 import tempfile
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -251,7 +251,6 @@ def open_images(
     passages: Sequence[Sequence[str]] | None,
     classes: Mapping[str, str] | None,
     seed: int,
-    only: Collection[str] | None = None,
 ) -> tuple[ImageSet, ImageSet]:
     """Open the training images and the validation images of a training.
 
@@ -275,8 +274,6 @@ def open_images(
         Class of each image.
     seed : int
         Determines which validation images are used if `limit` leaves some out.
-    only : collection of str or None
-        Samples that are trained on; None for all training images.
 
     Returns
     -------
@@ -289,7 +286,6 @@ def open_images(
         If there are no training images, or no validation images although they are needed.
     """
     found = find_labelled_images(train_images, train_labels)
-    found = [image for image in found if only is None or image.sample in only]
     labelled = find_labelled_images(validation_images, validation_labels)
     if not found:
         raise ValueError(
