@@ -12,7 +12,7 @@ sys.path.insert(0, str(WORKFLOW_DIR))
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from cellmill.annotations.formats import ANNOTATION_FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS, FORMATS_OF_CORRECTIONS
 from cellmill.config.errors import ConfigError
 from cellmill.config.yaml_slips import slips_of_files, with_lines
 from cellmill.exports.model_file import MODEL_SUFFIX
@@ -142,6 +142,12 @@ def code_of(stage):
                 if section is None
                 else (ANNOTATION_FORMATS[section.format]["module"],)
             )
+            # Corrections may have other formats.
+            if PLAN.config.datasets[wildcards.dataset].corrections is not None:
+                also += tuple(
+                    ANNOTATION_FORMATS[name]["module"]
+                    for name in sorted(set(FORMATS_OF_CORRECTIONS.values()))
+                )
         if stage == "masks":
             section = PLAN.run(wildcards.dataset, wildcards.run).masks
             also = (ANNOTATION_FORMATS[section.format]["module"],)

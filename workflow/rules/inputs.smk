@@ -105,9 +105,7 @@ def raw_files_of_shard(wildcards):
     if "images" in found:
         rows = PLAN.rows(wildcards.dataset, wildcards.shard)
         found["annotations"] = list(
-            dict.fromkeys(
-                path for row in rows for path in [*row.annotations, *row.extra.values()]
-            )
+            dict.fromkeys(path for row in rows for path in row.annotation_files())
         )
         section = PLAN.annotations(wildcards.dataset, wildcards.shard)
         if section is not None and section.table is not None:

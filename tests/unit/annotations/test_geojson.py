@@ -109,12 +109,13 @@ def test_an_empty_collection_is_an_image_without_objects(path):
 
 
 def test_planes_of_a_stack_get_their_own_objects(path):
-    content = [feature(SQUARE, plane={"c": -1, "z": z, "t": 0}, name=f"z{z}") for z in range(3)] + [
-        feature(SQUARE, name="all")
-    ]
-    stack = {"is_annotated_as_stack": True, "plane": [["Z", 1, 3]]}
-    assert [found.source for found in read(path, content, **stack)] == ["z1", "all"]
-    assert len(read(path, content)) == 4
+    # QuPath does not write the plane of z 0 and t 0.
+    content = [feature(SQUARE, name="z0")]
+    content += [feature(SQUARE, plane={"c": -1, "z": z, "t": 0}, name=f"z{z}") for z in (1, 2)]
+    for z in range(3):
+        stack = {"is_annotated_as_stack": True, "plane": [["Z", z, 3]]}
+        assert [found.source for found in read(path, content, **stack)] == [f"z{z}"]
+    assert len(read(path, content)) == 3
 
 
 @pytest.mark.parametrize(
@@ -139,9 +140,20 @@ def test_what_is_no_geojson_of_objects_is_refused_with_file_and_remedy(path, con
     assert str(path) in str(caught.value)
 
 
-def test_a_type_that_the_file_lacks_is_refused(path):
-    with pytest.raises(ValueError, match="expected objects of the type cell, found 1 of the type annotation"):
-        read(path, [feature(SQUARE)], object_type="cell")
+def test_an_image_without_objects_of_the_type_is_empty(path):
+    region, ignored = feature(SQUARE), feature(SQUARE, classification={"name": "Ignore*"})
+    [found] = read(path, [region, ignored], object_type="cell")
+    assert found.is_ignored
+
+
+def test_parts_that_overlap_and_collections_are_added_up(path):
+    other = [[[5, 3], [11, 3], [11, 9], [5, 9], [5, 3]]]
+    both = feature([SQUARE, other], kind="MultiPolygon")
+    parts = [{"type": "Polygon", "coordinates": SQUARE}, {"type": "Point", "coordinates": [1, 1]}]
+    collection = {"type": "Feature", "geometry": {"type": "GeometryCollection", "geometries": parts}, "properties": {}}
+    one, two = read(path, [both, collection])
+    assert np.array_equal(mask_of(one), box((3, 9), (2, 11)))
+    assert np.array_equal(mask_of(two), box((3, 9), (2, 8)))
 
 
 label_images = arrays(

@@ -120,5 +120,5 @@ def test_a_convincing_size_ends_the_search(monkeypatch):
 
 def test_a_crowd_is_measured_by_some_of_its_objects():
     found = look(draw_discs(16, side=400, gap=1.5))
-    assert f"({MOST_OBJECTS} objects)" in found.because
+    assert f"({MOST_OBJECTS} measured)" in found.because
     assert found.factor * 16 == pytest.approx(DIAMETER_PX, rel=0.15)

@@ -146,6 +146,27 @@ def test_simulated_images_are_simulated_again_for_the_curve(data):
     assert made.annotations("d", "draw1to3-0000").table == "results/d/raw/draw1to3-0000/annotations.csv"
 
 
+def test_large_pieces_are_several_shards(data):
+    made = plan((3, 15))
+    run = made.run("d", "unet.images15.draw1")
+    shards = made.training_shards("d", run)
+    assert shards == ["draw1to3-0000", "draw1to15-0000", "draw1to15-0001", "draw1to15-0002"]
+    assert [len(made.rows("d", shard)) for shard in shards] == [3, 5, 5, 2]
+    assert len(set(images_of(made, run))) == 15
+
+
+def test_a_curve_of_a_fine_tuned_model_starts_from_the_same_weights(data):
+    base = {"preset": "sartorius_unet", "name": "base", "seeds": [1, 2]}
+    fine = {**UNET, "seeds": [1, 2], "init_from": "other/base"}
+    datasets = {
+        "other": {**ANNOTATED, "models": [base]},
+        "d": {**ANNOTATED, "models": [fine], "learning_curve": [3]},
+    }
+    made = make_plan({"datasets": datasets}, presets_dir=PRESETS)
+    assert made.run("d", "unet.seed1.images3.draw2").init_from == "other/base.seed1"
+    job_settings(made, "report", dataset="d")
+
+
 # ---- what is refused ------------------------------------------------------------------------------------------
 
 
@@ -183,3 +204,19 @@ def test_models_of_sequences_are_refused(data):
     }  # fmt: skip
     said = mistake((3,), models=("stemnet5",), **section)
     assert "expected a model and a background of single images, found stemnet5" in said
+
+
+def test_models_that_have_seen_all_training_images_are_refused(data):
+    models = ({"preset": "sartorius_unet", "name": "base"}, {**UNET, "init_from": "d/base"})
+    said = mistake({"images": [3], "model": "unet"}, models=models)
+    assert "found unet, which starts from d/base and so from all training images" in said
+
+
+def test_points_of_a_curve_are_no_models_for_others(data):
+    datasets = {
+        "d": {**ANNOTATED, "models": [UNET], "learning_curve": [3]},
+        "new": {"images": "images/{sample}.tif", "models": [{"apply": "d/unet.images3.draw1", "name": "few"}]},
+    }
+    with pytest.raises(ConfigError) as caught:
+        make_plan({"datasets": datasets}, presets_dir=PRESETS)
+    assert "a point of a learning curve. Use d/unet." in str(caught.value)

@@ -135,6 +135,20 @@ def test_masks_of_half_of_the_images_are_refused_with_both_ways_out(data):
     assert made.samples["d"][1].masks == {"cellpose": {}}
 
 
+def test_images_without_masks_reach_their_job_as_images_without_files(data):
+    (data / "cellpose/x4_cp_masks.tif").unlink()
+    made = plan({"masks": {"path": CELLPOSE["masks"], "missing": "empty"}, "name": "cellpose"})
+    settings = job_settings(made, "masks", dataset="d", run="cellpose", shard="test-0000")
+    rows = {row["sample"]: row["annotations"] for row in settings["samples"]}
+    assert rows["x4"] == []
+    assert rows["x5"] == ["cellpose/x5_cp_masks.tif"]
+
+
+def test_annotators_may_not_be_the_best_of_the_index(data):
+    made = plan("classical", CELLPOSE, {"masks": "labels/{sample}.tif", "name": "second", "role": "annotator"})
+    assert job_settings(made, "index")["ranked"] == {"d": ["cellpose", "classical"]}
+
+
 def test_masks_of_other_images_are_refused(data):
     said = one_mistake({"masks": "cellpose/{sample}_seg.tif", "name": "other"})
     assert "expected masks of the images (such as x0, x1, x2, x3, x4 and 4 more), found none in" in said

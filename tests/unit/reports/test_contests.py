@@ -107,6 +107,26 @@ def test_two_models_are_compared_once_and_three_also_with_the_floor():
         assert found.asides[0] == "The confidence interval of the difference excludes 0."
 
 
+@pytest.mark.parametrize(
+    ("kind", "value", "low", "high", "expected"),
+    [
+        ("masks", 0.1, 0.05, 0.15, "unet is better than other, masks made elsewhere"),
+        ("masks", -0.1, -0.15, -0.05, "unet is worse than other, masks made elsewhere, although its Dice is higher"),
+        ("masks", -0.1, -0.15, 0.05, "unet is not surely worse than other"),
+        ("masks", 0.05, NAN, NAN, "unet is not surely better than other"),
+        ("masks", 0.0, 0.0, 0.0, "unet is not surely better or worse than other"),
+        ("annotator", 0.1, 0.05, 0.15, "unet agrees more with the annotations than the annotator other does"),
+        ("annotator", -0.1, -0.15, -0.05, "unet agrees less with the annotations than the annotator other does"),
+        ("annotator", 0.0, NAN, NAN, "unet and the annotator other agree with the annotations equally well, as far as"),
+    ],
+)  # fmt: skip
+def test_masks_and_annotators_have_sentences_of_their_own(kind, value, low, high, expected):
+    standings = [UNET, standing("other", dice=0.85, ap=0.5)]
+    comparisons = table(("unet", "other", "ap_kaggle", value, low, high))
+    found = find_contest(kind, standings, rivals={"other"}, models={"unet", "other"}, comparisons=comparisons)
+    assert re.sub(r"\s+", " ", write_contest(found).striptags()).startswith(expected)
+
+
 def test_names_with_markup_stay_text():
     comparisons = table(("<i>a</i>", "classical", "ap_kaggle", 0.1, 0.05, 0.15))
     found = find_floor([standing("<i>a</i>", dice=0.9, ap=0.6), CLASSICAL], comparisons)

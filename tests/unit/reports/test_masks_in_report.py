@@ -66,6 +66,14 @@ def test_an_annotator_is_not_ranked_and_shades_the_scores(tmp_path, write):
     assert "Drawn by another annotator and read from" in said
 
 
+def test_where_only_people_are_scored_they_are_ranked(tmp_path, write):
+    arguments = with_masks(build_example(tmp_path / "x"), "wide", role="annotator")
+    said = text_of(write(with_masks(arguments, "narrow", role="annotator")))
+    assert "Of 2 models, wide is the best on 3 test images" in said
+    assert "No test image has a Dice score" not in said
+    assert "0 models and 2 annotators on" in said
+
+
 def test_the_band_covers_the_intervals_of_all_annotators(tmp_path):
     arguments = build_example(tmp_path / "x")
     add_models(tmp_path / "x", arguments, ("third",))

@@ -22,3 +22,9 @@ ANNOTATION_FORMATS: dict[str, dict[str, Any]] = {
     for module, formats in modules_that_declare("annotations", "FORMATS").items()
     for name, facts in formats.items()
 }
+
+# Suffix of a corrected annotation -> its format
+FORMATS_OF_CORRECTIONS = {
+    ".tif": "label_image", ".tiff": "label_image", ".png": "label_image", ".zip": "imagej_roi", ".roi": "imagej_roi",
+    ".geojson": "geojson",
+}  # fmt: skip

@@ -21,6 +21,7 @@ from cellmill.annotations.outlines import (
     fill_outline,
     outline_of_rings,
 )
+from cellmill.annotations.pieces import merge_pieces
 from cellmill.images.axes import PROJECTIONS
 
 # Declaration, see formats.py
@@ -77,8 +78,8 @@ def read_geojson(
 
     Notes
     -----
-    A pixel belongs to an object if its centre lies inside the outline, as described in `fill_outline`. Holes and parts
-    follow the even-odd rule.
+    A pixel belongs to an object if its centre lies inside the outline, as described in `fill_outline`. Holes follow the
+    even-odd rule, and parts are added up. In a stack, a feature without a plane belongs to the first.
     """
     path = only_path(row)
     where = f"sample {row['sample']}, {path}"
@@ -140,12 +141,6 @@ def _choose_type(
             f"{where}: expected objects of one type, found {found}. Set object_type to the type of the objects, "
             f"such as object_type: {min(kinds, key=lambda kind: (kind == DEFAULT_TYPE, kind))}."
         )
-    if wanted is not None and features and wanted not in kinds:
-        found = ", ".join(f"{count} of the type {kind}" for kind, count in sorted(kinds.items()))
-        raise ValueError(
-            f"{where}: expected objects of the type {wanted}, found {found or 'ignored regions only'}. Set object_type "
-            "to the type of the objects."
-        )
     return [
         (place, feature) for place, feature in placed if wanted in (None, _type_of(feature)) or _is_ignored(feature)
     ]
@@ -171,33 +166,50 @@ def _name_of(feature: Mapping[str, Any], *, place: int) -> str:
 
 
 def _is_of_plane(feature: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
-    """Return whether a feature belongs to the plane of a stack that is read; those without a plane belong to all."""
-    plane = (feature.get("geometry") or {}).get("plane")
-    if not row.get("is_annotated_as_stack") or not isinstance(plane, Mapping):
+    """Return whether a feature belongs to the plane of a stack that is read.
+
+    # SOURCE QuPath, ROITypeAdapter: the plane of z 0 and t 0 is not written, and a missing one is read as that plane
+    """
+    plane = (feature.get("geometry") or {}).get("plane") or {}
+    if not row.get("is_annotated_as_stack"):
         return True
-    wanted = {str(axis).lower(): index for axis, index, _ in row["plane"]}
     return all(
-        wanted.get(axis, plane.get(axis, 0)) in PROJECTIONS or int(plane.get(axis, 0)) == int(wanted.get(axis, 0))
-        for axis in ("z", "t")
-        if axis in wanted
+        index in PROJECTIONS or int(plane.get(axis.lower(), 0)) == int(index)
+        for axis, index, _ in row["plane"]
+        if axis in ("Z", "T")
     )
 
 
 def _draw(feature: Mapping[str, Any], *, shape: tuple[int, int], source: str) -> Instance:
     geometry = feature.get("geometry") or {}
-    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
-    if kind not in ("Polygon", "MultiPolygon"):
+    polygons = list(_polygons_of(geometry))
+    if not polygons:
+        kind = geometry.get("type")
         fault = "no geometry" if kind is None else f"a {kind}, which encloses no area"
         return Instance(0, 0, np.zeros((0, 0), dtype=bool), source, broken=fault)
-    polygons: Any = [coordinates] if kind == "Polygon" else coordinates
-    rings = [ring for polygon in polygons for ring in _rings_of(polygon)]
-    problem = next((said for ring in rings if (said := explain_few_points(len(ring)))), "") if rings else "no outline"
-    found = fill_outline(outline_of_rings(rings, problem=problem), shape=shape, source=source)
+    parts = []
+    for polygon in polygons:
+        rings = list(_rings_of(polygon))
+        faults = [fault for ring in rings if (fault := explain_few_points(len(ring)))] if rings else ["no outline"]
+        parts.append(fill_outline(outline_of_rings(rings, problem="".join(faults[:1])), shape=shape, source=source))
+    row, column, mask_yx = merge_pieces([(part.row, part.column, part.mask_yx) for part in parts if part.mask_yx.size])
     number = int(source) if source.isascii() and source.isdecimal() and len(source) < 10 else None
     return Instance(
-        found.row, found.column, found.mask_yx, source, number=number, is_ignored=_is_ignored(feature),
-        broken=found.broken,
+        row, column, mask_yx, source, number=number, is_ignored=_is_ignored(feature),
+        broken=next((part.broken for part in parts if part.broken), ""),
     )  # fmt: skip
+
+
+def _polygons_of(geometry: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield the polygons of a geometry, each a list of rings; points and lines have none."""
+    kind, coordinates = geometry.get("type"), geometry.get("coordinates")
+    if kind == "Polygon":
+        yield coordinates
+    elif kind == "MultiPolygon":
+        yield from coordinates or ()
+    elif kind == "GeometryCollection":
+        for part in geometry.get("geometries") or ():
+            yield from _polygons_of(part)
 
 
 def _rings_of(polygon: Any) -> Iterator[np.ndarray]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from cellmill.annotations.drawing import Drawing, choose_numbers
 from cellmill.annotations.instance import AnnotationSettings
-from cellmill.annotations.reading import read_instances
+from cellmill.annotations.reading import read_instances, take_correction
 from cellmill.annotations.repair import repair_instances
 from cellmill.images.files import read_shape
 
@@ -28,6 +28,7 @@ def draw_sample(row: Mapping[str, Any], *, annotations: AnnotationSettings, tabl
     ValueError
         If the annotation cannot be used.
     """
+    row, annotations, table = take_correction(row, annotations=annotations, table=table)
     shape = read_shape(row["image"], plane=row.get("plane", ()))
     instances = read_instances(row, shape=shape, annotations=annotations, table=table)
     ignored = [instance for instance in instances if instance.is_ignored]

@@ -2,10 +2,11 @@
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from cellmill.annotations.codes import read_ignored
-from cellmill.annotations.formats import ANNOTATION_FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS, FORMATS_OF_CORRECTIONS
 from cellmill.annotations.instance import AnnotationSettings, Instance
 
 
@@ -21,7 +22,27 @@ def open_table(annotations: AnnotationSettings, *, samples: Sequence[Mapping[str
 
 def has_annotation(row: Mapping[str, Any], *, table: Mapping[str, Any] | None) -> bool:
     """Check whether a sample has an annotation, even an empty one."""
+    if row.get("correction"):
+        return True
     return row["sample"] in table if table is not None else bool(row["annotations"])
+
+
+def take_correction(
+    row: Mapping[str, Any], *, annotations: AnnotationSettings, table: Mapping[str, Any] | None
+) -> tuple[Mapping[str, Any], AnnotationSettings, Mapping[str, Any] | None]:
+    """Return how an image's objects are read: by its correction if it has one, else as given.
+
+    A correction is read in the format of its suffix and not repaired; sizes and fragments are judged as before.
+    """
+    path = row.get("correction")
+    if not path:
+        return row, annotations, table
+    blank = dict.fromkeys(("table", "order", "sample_column", "rle_column", "object_column", "foreground", "tracks"))
+    blank |= dict.fromkeys(("markers", "ignore_value", "object_type"))
+    form = FORMATS_OF_CORRECTIONS[Path(path).suffix.lower()]
+    own = {**annotations, **blank, "format": form, "path": path, "repair": "none"}
+    corrected = {**row, "annotations": [path], "is_annotated_as_stack": False}
+    return corrected, cast(AnnotationSettings, own), None
 
 
 def explain_missing(

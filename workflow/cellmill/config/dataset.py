@@ -279,6 +279,13 @@ class Dataset(Closed):
     annotations: Annotations | None = Field(
         None, description="Location and format of the ground truth. Default: none; images are predicted but not scored."
     )
+    corrections: str | None = Field(
+        None,
+        min_length=1,
+        description="Pattern of corrected annotations, such as corrected/{sample}.tif: label images (TIFF, PNG), ROIs "
+        "of ImageJ (.zip, .roi) or GeoJSON. A file replaces the annotation of its image, or annotates an image that "
+        "has none. Images without a file keep their annotation.",
+    )
     class_column: str | None = Field(
         None,
         description="Column of the annotation table, or wildcard of the image path, that contains the class of an "
@@ -339,7 +346,7 @@ class Dataset(Closed):
             return {key: value for key, value in dataset.items() if value is not None}
         return dataset
 
-    @field_validator("images")
+    @field_validator("images", "corrections")
     @classmethod
     def _pattern_is_sound(cls, pattern: str | None) -> str | None:
         return None if pattern is None else check_pattern(pattern)
@@ -372,6 +379,11 @@ class Dataset(Closed):
         if self.simulate is not None and self.annotations is not None:
             raise ValueError(
                 "expected no annotations with simulate, which creates its own, found annotations. Remove annotations"
+            )
+        if self.corrections is not None and self.annotations is None:
+            raise ValueError(
+                f"expected annotations with corrections, found none. Set annotations: {{format: label_image, path: "
+                f"{self.corrections!r}, missing: unlabelled}} in place of corrections"
             )
         if self.simulate is None and self.annotations is None:
             trained = [entry.run_name for entry in self.models if entry.trains]

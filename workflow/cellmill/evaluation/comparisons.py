@@ -88,7 +88,8 @@ class Compared:
             annotated objects in all images and the predicted ones, as a mean over the seeds.
         """
         for split, of_split in self._scores.items():
-            models = list(of_split)
+            # Points of learning curves and means of seeds have a dot; they give way if there are too many models.
+            models = sorted(of_split, key=lambda model: "." in model)
             samples = sorted({name for runs in of_split.values() for run in runs.values() for name in run})
             groups = number_groups([self._groups[sample] for sample in samples])
             draws = Bootstrap(bootstrap, seeds_of_split(split, seed=seed), groups)

@@ -113,7 +113,7 @@ def find_factor(
         return Found(limit_factor(typical), "no object was found; the factor of the training images is used")
     return Found(
         limit_factor(diameter_px / best.diameter_px),
-        f"objects have a median diameter of {best.diameter_px:.3g} px at a first look ({best.objects} objects)",
+        f"objects have a median diameter of {best.diameter_px:.3g} px at a first look ({best.objects} measured)",
     )
 
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cellmill.annotations.formats import ANNOTATION_FORMATS
+from cellmill.annotations.formats import ANNOTATION_FORMATS, FORMATS_OF_CORRECTIONS
 from cellmill.config.annotations import Annotations, Masks
 from cellmill.config.dataset import Dataset
 from cellmill.planning.annotation_tables import TableIndex, index_table
 from cellmill.planning.file_counts import refuse_annotations_as_images, remark_on_spelling
 from cellmill.planning.patterns import existing_form, hint_at_signs
-from cellmill.planning.samples import MAX_NAMED, Found, Sample, some
+from cellmill.planning.samples import MAX_NAMED, Found, Sample, SampleError, some
 from cellmill.planning.table_ties import tie_entries
 from cellmill.planning.ties import attach_annotations, attach_extra
 from cellmill.planning.track_tables import attach_track_tables
@@ -86,6 +86,45 @@ def attach_section(
     return Attachment(samples, index, [*remarks, *said], orphans)
 
 
+def attach_corrections(
+    samples: list[Sample], found: list[Found], *, path: str, where: str
+) -> tuple[list[Sample], list[str]]:
+    """Match corrected annotations to their images.
+
+    Returns
+    -------
+    tuple
+        Samples with `correction`, and remarks on files of no image, or if there is no file yet.
+
+    Raises
+    ------
+    SampleError
+        If an image has several corrections, a file fits two images, or a file is of no format of corrections.
+    """
+    pattern = existing_form(path)
+    attached = attach_annotations(found, path=pattern, many=False, where=where, frame_offset=0)
+    files = {new.sample: new.annotations[0] for new in attached.samples if new.annotations}
+    wrong = [file for file in files.values() if Path(file).suffix.lower() not in FORMATS_OF_CORRECTIONS]
+    if wrong:
+        raise SampleError(
+            [
+                f"{where}: expected corrections as {', '.join(FORMATS_OF_CORRECTIONS)}, found {some(wrong)}. Narrow "
+                "the pattern, or save the files in one of these formats."
+            ]
+        )
+    if stack := next((new for new in attached.samples if new.is_annotated_as_stack), None):
+        raise SampleError(
+            [
+                f"{where}: expected a correction for each plane, found {stack.annotations[0]} for a whole stack. Name "
+                f"the files after the planes in samples.csv, such as {stack.sample}{Path(stack.annotations[0]).suffix}."
+            ]
+        )
+    remarks = list(attached.remarks)
+    if not files:
+        remarks.append(f"{where}: no file matches {path!r} yet, so all images keep their annotations")
+    return [replace(sample, correction=files.get(sample.sample, "")) for sample in samples], remarks
+
+
 def attach_masks(
     samples: list[Sample], found: list[Found], *, dataset: Dataset, cache_dir: Path, where: str
 ) -> tuple[list[Sample], list[str]]:
@@ -103,7 +142,7 @@ def attach_masks(
     """
     remarks: list[str] = []
     # Without the annotations, whose place the masks take for the search.
-    blank = [replace(sample, annotations=[], rows_digest="", entry="", extra={}) for sample in samples]
+    blank = [replace(sample, annotations=[], rows_digest="", entry="", extra={}, correction="") for sample in samples]
     for number, entry in enumerate(dataset.models):
         if entry.masks is None:
             continue
@@ -137,7 +176,7 @@ def _refuse_gaps(samples: Sequence[Sample], *, section: Masks, where: str) -> No
     if lack and section.missing == "error":
         raise ValueError(
             f"{where}: expected masks of every image, found none for {some(lack)} ({len(lack)} of {len(samples)}). Add "
-            "them, or set missing: empty if the program found no object in these images."
+            "them, or set missing: empty if there is no object in these images."
         )
 
 

@@ -33,7 +33,7 @@ def refuse_annotations_as_images(samples: Sequence[Sample], *, path: str | None,
     owners = {
         file: sample.sample
         for sample in samples
-        for file in [*sample.annotations, *sample.extra.values()]
+        for file in sample.annotation_files()
         if file in images and file != sample.image
     }
     if not owners:
@@ -78,9 +78,7 @@ def count_files(
         files in the folders of the images, without those of the operating system), and `examples` of others.
     """
     read = {os.path.normpath(sample.image) for sample in samples}
-    annotations = {
-        os.path.normpath(file) for sample in samples for file in [*sample.annotations, *sample.extra.values()]
-    }
+    annotations = {os.path.normpath(file) for sample in samples for file in sample.annotation_files()}
     excluded = {os.path.normpath(path) for path, _ in find_files(images) if is_matched(path, exclude)}
     masks = {os.path.normpath(file) for sample in samples for file in sample.mask_files()}
     known = (

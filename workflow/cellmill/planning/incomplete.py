@@ -61,7 +61,7 @@ def find_incomplete(plan: Plan, *, root: str | Path = ".", contents: bool | None
     root, contents = Path(root), plan.config.recheck if contents is None else contents
     found: list[list[Incomplete]] = [[] for _ in LEVELS]
     for dataset in plan.samples:
-        known = _planned_before(root / dataset_path(dataset, SAMPLES))
+        known = {*_planned_before(root / dataset_path(dataset, SAMPLES)), *plan.curve_shards(dataset)}
         for room, run, shard in _folders(plan, dataset):
             path = shard_path(room, dataset=dataset, run=run, shard=shard)
             finding = _inspect(root / path, contents=contents)

@@ -130,7 +130,8 @@ def write_sample_tables(plan: Plan) -> None:
         table = pd.DataFrame(
             [
                 {
-                    "sample": row.sample, "image": row.image, "annotation": ";".join(row.annotations[:1]),
+                    "sample": row.sample, "image": row.image,
+                    "annotation": row.correction or ";".join(row.annotations[:1]),
                     "sequence": row.sequence, "frame": row.frame, "class": row.class_name, "group": row.group,
                     "split": plan.shown_part(name, row), "shard": row.shard,
                 }

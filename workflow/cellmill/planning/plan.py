@@ -59,7 +59,8 @@ class Plan:
 
     def curve_shards(self, dataset: str) -> list[str]:
         """List the shards of a learning curve, whose images are in other shards as well."""
-        return list_curve_shards(run.subset for run in self.runs[dataset] if run.subset is not None)
+        subsets = (run.subset for run in self.runs[dataset] if run.subset is not None)
+        return list_curve_shards(subsets, images_per_job=self.config.images_per_job)
 
     def shards(self, dataset: str, *, parts: tuple[str, ...] | None = None) -> list[str]:
         """List the shards of a dataset, or of some of its parts, in order."""
@@ -85,7 +86,7 @@ class Plan:
         if not self.is_simulated(dataset):
             if section.annotations is None:
                 return UNLABELLED
-            if section.annotations.missing == "unlabelled" and not row.annotations and not row.rows_digest:
+            if section.annotations.missing == "unlabelled" and not row.is_annotated:
                 return UNLABELLED
         return LEFT_OUT[0] if section.split.by == "blocks" and section.split.table is None else LEFT_OUT[1]
 
@@ -163,6 +164,10 @@ class Plan:
     def _rows_by_any_shard(self) -> dict[str, dict[str, list[Sample]]]:
         return {dataset: {**rows, **self._rows_of_curve(dataset)} for dataset, rows in self._rows_by_shard.items()}
 
+    def _cut_for_curve(self, dataset: str, rows: list[Sample]) -> dict[str, list[Sample]]:
+        shards = self.curve_shards(dataset)
+        return cut_for_curve(rows, shards=shards, images_per_job=self.config.images_per_job)
+
     def _rows_of_curve(self, dataset: str) -> dict[str, list[Sample]]:
         run = next((run for run in self.runs[dataset] if run.subset is not None), None)
         if run is None:
@@ -172,7 +177,7 @@ class Plan:
         return {
             # A simulated image is simulated again in the other shard.
             shard: own if simulate is None else [place_simulated(row, simulate, dataset=dataset) for row in own]
-            for shard, own in cut_for_curve(rows, shards=self.curve_shards(dataset)).items()
+            for shard, own in self._cut_for_curve(dataset, rows).items()
         }
 
     def context(self, dataset: str, shard: str) -> list[Sample]:
@@ -208,7 +213,7 @@ class Plan:
         section = self.config.datasets[dataset].annotations
         if section is None or section.missing != "unlabelled":  # then frames without a part are gap frames
             return []
-        return [row for row in found if not row.annotations and not row.rows_digest]
+        return [row for row in found if not row.is_annotated]
 
     def sees_sequences(self, run: Run) -> bool:
         """Return whether a run's network takes several frames as input: a window, or all earlier frames."""

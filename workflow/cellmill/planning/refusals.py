@@ -74,6 +74,12 @@ def _unfit_curves(plan: Plan) -> list[str]:
                 f"{where}.images: expected fewer images than the {images} training images, with which {run.model} is "
                 f"trained anyway, found {curve.images[-1]}. Remove numbers from {images} on."
             )
+        if run.init_from is not None and run.init_from.startswith(f"{dataset}/"):
+            mistakes.append(
+                f"{where}: expected a model that starts from random weights or another dataset, found {run.model}, "
+                f"which starts from {run.init_from} and so from all training images. Set learning_curve.model to "
+                "another model, or remove init_from."
+            )
         if plan.sees_sequences(run) or plan.temporal_shards(dataset):
             mistakes.append(
                 f"{where}: expected a model and a background of single images, found {run.model}, which needs the "

@@ -90,7 +90,7 @@ def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
     """
     section = plan.config.datasets[dataset]
     rows = [] if plan.is_simulated(dataset) else plan.samples[dataset]
-    annotations = [path for row in rows for path in (*row.annotations, *row.extra.values(), *row.mask_files())]
+    annotations = [path for row in rows for path in (*row.annotation_files(), *row.mask_files())]
     sections = [section.annotations, *(entry.masks for entry in section.models)]
     tables = (*(one.table for one in sections if one is not None), section.split.table)
     return {

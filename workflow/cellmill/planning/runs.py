@@ -1,5 +1,6 @@
 """Runs: one for each model, seed and fold of a dataset, with the preset resolved."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -281,9 +282,16 @@ def _same_repeat(run: Run, known: set[str]) -> str | None:
     """Find the run that provides a run's initial weights: of the same seed and fold, or else of the same fold."""
     if run.init_from is None or run.init_from in known:
         return run.init_from
-    repeat = run.name.removeprefix(run.model)
+    # A run of a learning curve starts where the run with all images does.
+    name, model = (run.name, run.model) if run.subset is None else (_whole(run.name), _whole(run.model))
+    repeat = name.removeprefix(model)
     fold = repeat[repeat.index(".fold") :] if ".fold" in repeat else ""
     return next((name for name in (run.init_from + repeat, run.init_from + fold) if name in known), run.init_from)
+
+
+def _whole(name: str) -> str:
+    """Return the name of a run, or of a model, without the part that makes it a point of a learning curve."""
+    return re.sub(r"\.images\d+(\.draw\d+)?$", "", name)
 
 
 def _runs_of(
@@ -374,6 +382,11 @@ def _wrong_references(config: Config, runs: dict[str, list[Run]], *, presets_dir
                     mistakes.append(
                         f"{where}: expected a run without .fold, found {reference}, which was trained on images that "
                         "other folds are tested on. Remove .fold, so that each fold starts from its own run."
+                    )
+                elif reference in known and known[reference].subset is not None:
+                    mistakes.append(
+                        f"{where}: expected a run of models, found {reference}, a point of a learning curve. Use "
+                        f"{_whole(reference)}."
                     )
                 elif reference in known and known[reference].masks is not None:
                     mistakes.append(

@@ -46,6 +46,8 @@ class Sample:
     is_annotated_as_stack: bool = False
     # further files: ignore, markers, tracks
     extra: dict[str, str] = field(default_factory=dict)
+    # file that takes the place of its annotation
+    correction: str = ""
     # masks of models that are no models of ours: model -> the fields above that say where they are
     masks: dict[str, dict[str, Any]] = field(default_factory=dict)
     # only for an image that is a folder (OME-Zarr)
@@ -62,10 +64,19 @@ class Sample:
             "class": self.class_name,
         }
         # Fields that most images lack are left out when empty, so that the settings contain only what is needed.
-        for name in ("rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "image_digest"):
+        for name in ("rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "correction", "image_digest"):
             if value := getattr(self, name):
                 row[name] = value
         return row
+
+    def annotation_files(self) -> list[str]:
+        """List the files of its annotation, with those of a correction."""
+        return [*self.annotations, *self.extra.values(), *([self.correction] if self.correction else [])]
+
+    @property
+    def is_annotated(self) -> bool:
+        """Whether there is an annotation or a correction, even an empty one."""
+        return bool(self.annotations or self.rows_digest or self.correction)
 
     def mask_files(self, model: str | None = None) -> list[str]:
         """List the files with the masks of a model, or of all models."""

@@ -11,7 +11,7 @@ from cellmill.images.damage import explain
 from cellmill.images.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.images.png_jpeg import STORE
 from cellmill.planning.annotation_tables import TableIndex
-from cellmill.planning.attaching import attach_masks, attach_section
+from cellmill.planning.attaching import attach_corrections, attach_masks, attach_section
 from cellmill.planning.file_counts import (
     count_files,
     refuse_annotations_as_images,
@@ -91,6 +91,9 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         )  # fmt: skip
         samples, index, orphans = attached.samples, attached.index, attached.orphans
         remarks += attached.remarks
+    if dataset.corrections is not None:
+        samples, said = attach_corrections(samples, found, path=dataset.corrections, where=f"{where}.corrections")
+        remarks += said
     samples, said = attach_masks(samples, found, dataset=dataset, cache_dir=cache_dir, where=where)
     remarks += said
     files: dict[str, Any] = {}
@@ -182,7 +185,7 @@ def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str
         return {sample.sample for sample in samples}
     if section is None:
         return set()
-    have = {sample.sample for sample in samples if sample.annotations or sample.rows_digest}
+    have = {sample.sample for sample in samples if sample.is_annotated}
     lack = [sample.sample for sample in samples if sample.sample not in have]
     if not have:
         source = section.table or section.path

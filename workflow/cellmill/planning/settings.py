@@ -23,7 +23,7 @@ from cellmill.provenance import canonical
 # Fields of a sample that are needed by the stages that read annotations
 ANNOTATED_COLUMNS = (
     "sample", "image", "annotations", "frame", "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra",
-    "image_digest",
+    "correction", "image_digest",
 )  # fmt: skip
 
 
@@ -273,7 +273,7 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
     section = plan.annotations(dataset, shard or "")
     return {
         "samples": [
-            {**one, **row.masks[found.model], "frame": row.frame + offset}
+            {**one, "annotations": [], **row.masks[found.model], "frame": row.frame + offset}
             for row, one in zip(rows, _columns(rows, "sample", "image", "plane", "image_digest"), strict=True)
         ],
         "annotations": found.masks.model_dump(mode="json", exclude={"frame_offset", "missing", "implausible"}),
@@ -422,7 +422,13 @@ def _origin(plan: Plan, run: Run) -> dict[str, Any]:
 
 
 def index_settings(plan: Plan) -> dict[str, Any]:
-    return {"datasets": {name: len(rows) for name, rows in plan.samples.items()}, "order": list(plan.samples)}
+    return {
+        "datasets": {name: len(rows) for name, rows in plan.samples.items()},
+        "order": list(plan.samples),
+        "ranked": {
+            name: sorted({run.model for run in plan.listed_runs(name) if run.role == "model"}) for name in plan.samples
+        },
+    }
 
 
 def crate_settings(plan: Plan, dataset: str) -> dict[str, Any]:

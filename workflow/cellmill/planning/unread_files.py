@@ -79,6 +79,8 @@ def _refuse(pattern: str | None, unread: Mapping[str, tuple[str, str]], *, kind:
     if pattern is None or not (suffix := _unread_suffix(pattern, unread)):
         return []
     what, how = unread[suffix]
+    if suffix == ".json" and "{" not in pattern:
+        what, how = "a JSON file", "If it is one COCO file for all images, set format: coco"
     return [
         f"{where}: expected {kind} in a format that is read, found {what} ({Path(pattern).name}). "
         f"{how[0].upper()}{how[1:]}."

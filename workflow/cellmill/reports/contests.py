@@ -28,6 +28,7 @@ class Contest:
     model_score: Number
     difference: Difference
     is_rival_best: bool  # whether the rival is the best of all
+    is_ahead: bool = True  # whether the model has the higher Dice, by which models are ranked
 
     def is_between(self, first: str, second: str) -> bool:
         """Return whether these two models are compared, in either order."""
@@ -67,7 +68,10 @@ def find_contest(
     for metric, scores in ((METRIC, (rival.ap, model.ap)), (OTHERWISE, (rival.dice, model.dice))):
         found = find_difference(comparisons, model=model.model, against=rival.model, metric=metric)
         if found is not None and scores[0] is not None and scores[1] is not None:
-            return Contest(kind, rival.model, model.model, metric, scores[0], scores[1], found, standings[0] is rival)
+            is_ahead = standings.index(model) < standings.index(rival)
+            return Contest(
+                kind, rival.model, model.model, metric, scores[0], scores[1], found, standings[0] is rival, is_ahead
+            )  # fmt: skip
     return None
 
 
@@ -78,7 +82,10 @@ def write_contest(found: Contest) -> Markup:
         "model": Markup("<strong>{}</strong>").format(found.model),
         "rival": Markup("<strong>{}</strong>").format(found.rival),
     }
-    return Markup(write(found)).format(**names) + Markup(" ({} {} against {}, difference {}).").format(
+    claim = write(found)
+    if found.kind != "floor" and found.metric != OTHERWISE and found.difference.value < 0 and found.is_ahead:
+        claim += ", although its Dice is higher"
+    return Markup(claim).format(**names) + Markup(" ({} {} against {}, difference {}).").format(
         GLOSSARY[found.metric].heading,
         say_score(found.model_score.value),
         say_score(found.rival_score.value),
@@ -96,14 +103,14 @@ def _claim_of_floor(found: Contest) -> str:
 
 
 def _claim_of_masks(found: Contest) -> str:
-    is_better, is_sure = found.difference.value > 0, found.difference.is_sure
-    if is_sure is False:
-        return "{model} is not surely " + ("better" if is_better else "worse") + " than {rival}, masks made elsewhere"
-    return "{model} is " + ("better" if is_better else "worse") + " than {rival}, masks made elsewhere"
+    value = found.difference.value
+    how = "better" if value > 0 else "worse" if value < 0 else "better or worse"
+    verb = "is" if found.difference.is_sure else "is not surely"
+    return "{model} " + f"{verb} {how}" + " than {rival}, masks made elsewhere"
 
 
 def _claim_of_annotator(found: Contest) -> str:
-    if found.difference.is_sure is False:
+    if not found.difference.is_sure:
         return "{model} and the annotator {rival} agree with the annotations equally well, as far as can be told"
     how = "more" if found.difference.value > 0 else "less"
     return "{model} agrees " + how + " with the annotations than the annotator {rival} does"

@@ -133,5 +133,5 @@ def _draw(numbers: Mapping[int, Number], *, title: str, draws: int) -> Any:
         [*ends, Curve("", f"{style} marked", places, [number.value for number in found])],
         title=title, x_label="training images", y_label="", is_log=False, mark_x=None, is_log_x=True,
         caption=f"Means over {say_number_of(draws, 'draw')} of images. Pale lines: 95 % confidence interval over test "
-        "images and draws.",
+        "images and draws. The last point is the model itself.",
     )  # fmt: skip

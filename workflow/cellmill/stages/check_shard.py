@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 
 from cellmill.annotations.instance import AnnotationSettings, Instance
-from cellmill.annotations.reading import explain_missing, has_annotation, open_table, read_instances, remark_on_reading
+from cellmill.annotations.reading import (
+    explain_missing,
+    has_annotation,
+    open_table,
+    read_instances,
+    remark_on_reading,
+    take_correction,
+)
 from cellmill.checks.evidence import measure_evidence
 from cellmill.checks.pictures import remark_on_defects, remark_on_masks, remark_on_picture
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
@@ -30,6 +37,9 @@ MOST_COVERED = 0.95
 MOST_COVERED_BINARY = 0.5
 # Images with more pixels are not read as a whole to determine the order of RLE runs.
 ORDER_PIXELS = 2**24
+
+
+CORRECTED = ("note", "a correction takes the place of the annotation", "Remove the file to use the annotation again")
 
 
 def check_shard(
@@ -82,10 +92,11 @@ def check_shard(
             if annotations is None or not (has_annotation(row, table=table) or missing == "empty"):
                 continue
             shape = (image["rows"], image["columns"])
-            instances = read_instances(row, shape=shape, annotations=annotations, table=table)
-            if annotations["format"] == "rle":
-                assert annotations["order"] is not None
-                coded, order = instances, annotations["order"]
+            row, own, own_table = take_correction(row, annotations=annotations, table=table)
+            instances = read_instances(row, shape=shape, annotations=own, table=own_table)
+            if own["format"] == "rle":
+                assert own["order"] is not None
+                coded, order = instances, own["order"]
             else:
                 coded, order = [instance for instance in instances if instance.order], "column"
             if coded:
@@ -93,9 +104,11 @@ def check_shard(
         except ValueError as error:
             problems.append(str(error))
             continue
-        for path, remark in remark_on_masks(row, annotations=annotations):
+        if path := row.get("correction"):
+            findings += _findings([CORRECTED], row, path)
+        for path, remark in remark_on_masks(row, annotations=own):
             findings += _findings([remark], row, path)
-        truth, remarks = describe_objects(row, instances, shape=shape, annotations=annotations)
+        truth, remarks = describe_objects(row, instances, shape=shape, annotations=own)
         truths.append(truth)
         findings += remarks
     if annotations is not None:

@@ -18,6 +18,7 @@ def write_index(
     comparisons_paths: Sequence[str | Path],
     datasets: Mapping[str, int],
     order: Sequence[str],
+    ranked: Mapping[str, Sequence[str]],
     provenance: Mapping[str, Any],
 ) -> None:
     """Write the index page, which links to the reports of all datasets.
@@ -32,12 +33,18 @@ def write_index(
         Number of images of each dataset.
     order : sequence of str
         The datasets in the order of the page.
+    ranked : mapping
+        Names of the models of each dataset that may be the best: neither annotators nor points of a learning curve.
     provenance : mapping
         As for `write_report`.
     """
     reports = [
         summarize_for_index(
-            dataset=dataset, images=datasets[dataset], metrics_path=metrics_path, comparisons_path=comparisons_path
+            dataset=dataset,
+            images=datasets[dataset],
+            ranked=ranked[dataset],
+            metrics_path=metrics_path,
+            comparisons_path=comparisons_path,
         )
         for dataset, metrics_path, comparisons_path in zip(order, metrics_paths, comparisons_paths, strict=True)
     ]
@@ -69,7 +76,7 @@ def write_index_page(
 
 
 def summarize_for_index(
-    *, dataset: str, images: int, metrics_path: str | Path, comparisons_path: str | Path
+    *, dataset: str, images: int, ranked: Sequence[str], metrics_path: str | Path, comparisons_path: str | Path
 ) -> dict[str, Any]:
     """Return a dataset's row of results/index.html.
 
@@ -79,6 +86,8 @@ def summarize_for_index(
         Its name; the link is ``{dataset}/report.html``.
     images : int
         Number of its images.
+    ranked : sequence of str
+        Names of its models that may be the best.
     metrics_path, comparisons_path : path
         Its metrics.csv and comparisons.csv; without rows if nothing is annotated.
 
@@ -89,7 +98,7 @@ def summarize_for_index(
         few are "" and the others None if nothing is scored.
     """
     metrics = read_table(metrics_path)
-    standings = rank_models(read_table(comparisons_path))
+    standings = [one for one in rank_models(read_table(comparisons_path)) if one.model in ranked]
     best = standings[0] if standings else None
     return {
         "dataset": dataset,

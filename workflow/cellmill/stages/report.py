@@ -148,6 +148,7 @@ def write_report(
         "caution": say_caution(results.read_flags(read_runs), samples=samples),
         "verdict": _verdict(standings, runs=read_runs, comparisons=comparisons, scores=scores),
         "models": [run.model for run in models],
+        "annotators": len(annotators),
         "draw_key": figures.draw_key,
         "objects": sum(len(areas) for areas in models[0].areas.values()) if models else 0,
         "devices": sorted({comparison.say_device(run.summary) for run in read_runs if run.summary}),
@@ -205,11 +206,12 @@ def _verdict(
     comparisons: pd.DataFrame,
     scores: pd.DataFrame,
 ) -> dict[str, Any] | None:
-    """Collect the facts of the first sentences; None if no model is scored."""
+    """Collect the facts of the first sentences; None if nothing is scored."""
     annotators = {run.model for run in runs if run.is_annotator}
-    ranked = [one for one in standings if one.model not in annotators]
-    if not ranked:
+    if not standings:
         return None
+    # Where only people are scored, they are ranked.
+    ranked = [one for one in standings if one.model not in annotators] or list(standings)
     best, second = ranked[0], ranked[1] if len(ranked) > 1 else None
     best = replace(best, counts=best.counts or count_objects(scores, model=best.model))
     own = [run for run in runs if run.model == best.model]
@@ -224,7 +226,7 @@ def _verdict(
             best,
             second=second,
             difference=difference,
-            n_models=len({run.model for run in runs} - annotators),
+            n_models=len({run.model for run in runs} - annotators) or len(annotators),
             thresholds=known,
             averages=own[0].averages if own else "",
             contests=_find_contests(standings, runs=runs, comparisons=comparisons),
