@@ -9,6 +9,8 @@ from roifile import ImagejRoi, roiread, roiwrite
 
 from project import copy_project, planned_jobs, snakemake, write_config, write_label_dataset
 
+pytestmark = pytest.mark.long
+
 CELLS = [f"c{number:02d}" for number in range(9)]
 NEW = "n00"  # without annotation
 

@@ -9,6 +9,8 @@ import tifffile
 
 from project import TINY, copy_project, planned_jobs, snakemake, write_config, write_label_dataset
 
+pytestmark = pytest.mark.long
+
 CELLS = [f"c{number:02d}" for number in range(15)]
 
 
