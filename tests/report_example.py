@@ -258,6 +258,31 @@ def add_models(root: Path, arguments: dict[str, Any], names: tuple[str, ...]) ->
         pd.concat(copied).to_csv(root / f"{table}.csv", index=False)
 
 
+def add_masks(root: Path, arguments: dict[str, Any], names: dict[str, str]) -> None:
+    """Add runs of masks made elsewhere, name -> role, to the arguments and tables of `build_example`."""
+    add_models(root, arguments, tuple(names))
+    for run in arguments["runs"]:
+        if run["model"] in names:
+            for key in ("probabilities", "postprocess", "history", "summary"):
+                run.pop(key, None)
+            run |= {"masks": f"/scratch/{run['model']}/{{sample}}.png", "role": names[run["model"]]}
+
+
+def add_curve(root: Path, arguments: dict[str, Any], *, images: tuple[int, ...] = (2, 4), whole: int = 8) -> None:
+    """Add a learning curve of the model `wide` to the arguments and to comparisons.csv."""
+    table = pd.read_csv(root / "comparisons.csv", keep_default_na=False)
+    alone = table[(table["model"] == "wide") & (table["against"] == "")]
+    pair = table[(table["model"] == "wide") & (table["against"] == "narrow")]
+    copied = [table]
+    for number in images:
+        for rows, changed in ((alone, "model"), (pair, "against")):
+            copied.append(rows.assign(**{changed: f"wide.images{number}"}))
+            copied[-1]["value"] = pd.to_numeric(copied[-1]["value"]) - 0.1 * (changed == "model") / number
+    pd.concat(copied).to_csv(root / "comparisons.csv", index=False)
+    parts = [[number, f"wide.images{number}"] for number in images]
+    arguments["learning_curve"] = {"model": "wide", "images": whole, "draws": 3, "parts": parts}
+
+
 def _write_csv(path: Path, header: Any, rows: Any) -> None:
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows([header, *rows])

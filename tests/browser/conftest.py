@@ -16,7 +16,7 @@ from cellmill.stages.report import write_report
 from left_out import without_tool
 from programs import need
 from project import ROOT
-from report_example import build_example
+from report_example import add_curve, add_masks, build_example
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run",
@@ -44,6 +44,8 @@ def site(tmp_path_factory) -> Path:
         arguments = build_example(root / dataset, dataset=dataset, is_annotated=is_annotated)
         if dataset == "full":
             arguments |= write_more_chapters(root / dataset, arguments)
+            add_masks(root / dataset, arguments, {"cellpose": "model", "second": "annotator"})
+            add_curve(root / dataset, arguments)
         write_report(output_path=root / dataset / "report.html", **arguments)
     write_index(
         output_path=root / "index.html",
@@ -51,6 +53,7 @@ def site(tmp_path_factory) -> Path:
         comparisons_paths=[root / dataset / "comparisons.csv" for dataset in datasets],
         datasets=dict.fromkeys(datasets, 4),
         order=list(datasets),
+        ranked={dataset: ["wide", "narrow"] for dataset in datasets},
         provenance={},
     )
     return root
