@@ -11,6 +11,8 @@ import yaml
 
 from project import copy_project, planned_jobs, snakemake, write_config, write_label_dataset
 
+pytestmark = pytest.mark.long
+
 CELLS = [f"c{number:02d}" for number in range(9)]
 MASKS = {"masks": "data/cells/found/{sample}.tif", "name": "found"}
 SECOND = {"masks": "data/cells/second/{sample}.tif", "name": "second", "role": "annotator"}
@@ -100,7 +102,7 @@ def test_a_lost_segmentation_is_made_again_by_its_stage(project):
 
 def test_the_role_of_masks_changes_the_report_only(project):
     edit_config(project, lambda section: section["models"][1].update(role="annotator"))
-    assert planned_jobs(project) == {"report cells"}
+    assert planned_jobs(project) == {"report cells", "index"}
 
 
 def test_masks_that_are_added_are_scored_beside_finished_runs(project):

@@ -406,7 +406,7 @@ class Dataset(Closed):
 
     @property
     def curve_model(self) -> str | None:
-        """Name of the model of the learning curve; None without one."""
+        """The model of the learning curve; None without one."""
         if self.learning_curve is None:
             return None
         return self.learning_curve.model or next((entry.run_name for entry in self.models if entry.trains), None)

@@ -17,7 +17,7 @@ NAME = re.compile(r"draw(\d+)to(\d+)-(\d{4,})")
 
 
 def list_curve_shards(subsets: Iterable[tuple[int, int]], *, images_per_job: int) -> list[str]:
-    """Name the shards of subsets, given as (number of images, draw), in the order of the images.
+    """List the shards of subsets, given as (number of images, draw), in the order of the images.
 
     A piece with more than `images_per_job` images is several shards.
     """
