@@ -415,6 +415,7 @@ def test_a_dry_run_lists_the_folders_that_lost_files_and_changes_nothing(project
     assert contents(project / "results") == before
 
 
+@pytest.mark.long
 def test_a_dataset_that_shrinks_leaves_no_old_masks_behind(project):
     config = yaml.safe_load((project / "config.yaml").read_text())
     del config["datasets"]["cells"]

@@ -83,6 +83,7 @@ def test_the_demo_runs_through_slurm_with_the_gpu_requested(cluster, home, tmp_p
     assert planned_jobs(project) == set()
 
 
+@pytest.mark.long
 def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_says_what_to_do(cluster, home, tmp_path):
     project = copy_project(tmp_path / "project")
     small_demo(project)
