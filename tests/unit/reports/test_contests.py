@@ -127,6 +127,14 @@ def test_masks_and_annotators_have_sentences_of_their_own(kind, value, low, high
     assert re.sub(r"\s+", " ", write_contest(found).striptags()).startswith(expected)
 
 
+def test_a_higher_dice_is_said_only_where_it_is_higher():
+    # A person stands behind all models, whatever the scores.
+    standings = [UNET, standing("other", dice=0.95, ap=0.7)]
+    comparisons = table(("unet", "other", "ap_kaggle", -0.1, -0.15, -0.05))
+    found = find_contest("annotator", standings, rivals={"other"}, models={"unet"}, comparisons=comparisons)
+    assert "Dice is higher" not in write_contest(found)
+
+
 def test_names_with_markup_stay_text():
     comparisons = table(("<i>a</i>", "classical", "ap_kaggle", 0.1, 0.05, 0.15))
     found = find_floor([standing("<i>a</i>", dice=0.9, ap=0.6), CLASSICAL], comparisons)

@@ -192,7 +192,7 @@ def _draw(feature: Mapping[str, Any], *, shape: tuple[int, int], source: str) ->
         rings = list(_rings_of(polygon))
         faults = [fault for ring in rings if (fault := explain_few_points(len(ring)))] if rings else ["no outline"]
         parts.append(fill_outline(outline_of_rings(rings, problem="".join(faults[:1])), shape=shape, source=source))
-    row, column, mask_yx = merge_pieces([(part.row, part.column, part.mask_yx) for part in parts if part.mask_yx.size])
+    row, column, mask_yx = merge_pieces([(part.row, part.column, part.mask_yx) for part in parts])
     number = int(source) if source.isascii() and source.isdecimal() and len(source) < 10 else None
     return Instance(
         row, column, mask_yx, source, number=number, is_ignored=_is_ignored(feature),

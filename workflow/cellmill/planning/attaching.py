@@ -166,7 +166,7 @@ def _place_of(sample: Sample) -> dict[str, Any]:
 
 
 def _refuse_gaps(samples: Sequence[Sample], *, section: Masks, where: str) -> None:
-    lack = [sample.sample for sample in samples if not sample.annotations and not sample.rows_digest]
+    lack = [sample.sample for sample in samples if not sample.is_annotated]
     if len(lack) == len(samples):
         raise ValueError(
             f"{where}: expected masks of the images (such as {some(lack)}), found none in "

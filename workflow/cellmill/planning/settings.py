@@ -247,18 +247,18 @@ def _postprocess_section(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
 
 
 def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
-    section = plan.annotations(dataset, shard or "")
     return {
         "postprocess": _postprocess_section(plan, dataset, run),
-        "rle_order": (section.order if section else None) or "row",
         "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest") if shard else [],
-        **_measuring(plan, dataset),
+        **_measuring(plan, dataset, shard or ""),
     }
 
 
-def _measuring(plan: Plan, dataset: str) -> dict[str, Any]:
-    """Return what the measurement of objects depends on besides the images and the objects."""
+def _measuring(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    """Return what the tables of objects depend on besides the images and the objects."""
+    section = plan.annotations(dataset, shard)
     return {
+        "rle_order": (section.order if section else None) or "row",
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
         "channel": plan.preprocess[dataset]["channel"],
         "hot_pixels": plan.preprocess[dataset].get("hot_pixels", "replace"),
@@ -270,7 +270,6 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
     assert found.masks is not None
     rows = plan.rows(dataset, shard) if shard else []
     offset = found.masks.frame_offset or 0
-    section = plan.annotations(dataset, shard or "")
     return {
         "samples": [
             {**one, "annotations": [], **row.masks[found.model], "frame": row.frame + offset}
@@ -278,8 +277,7 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
         ],
         "annotations": found.masks.model_dump(mode="json", exclude={"frame_offset", "missing", "implausible"}),
         "missing": found.masks.missing,
-        "rle_order": (section.order if section else None) or "row",
-        **_measuring(plan, dataset),
+        **_measuring(plan, dataset, shard or ""),
     }
 
 

@@ -28,7 +28,7 @@ class Contest:
     model_score: Number
     difference: Difference
     is_rival_best: bool  # whether the rival is the best of all
-    is_ahead: bool = True  # whether the model has the higher Dice, by which models are ranked
+    is_ahead: bool  # whether the model has the higher Dice
 
     def is_between(self, first: str, second: str) -> bool:
         """Return whether these two models are compared, in either order."""
@@ -68,7 +68,7 @@ def find_contest(
     for metric, scores in ((METRIC, (rival.ap, model.ap)), (OTHERWISE, (rival.dice, model.dice))):
         found = find_difference(comparisons, model=model.model, against=rival.model, metric=metric)
         if found is not None and scores[0] is not None and scores[1] is not None:
-            is_ahead = standings.index(model) < standings.index(rival)
+            is_ahead = model.dice.value > rival.dice.value  # not their places: people come after all models
             return Contest(
                 kind, rival.model, model.model, metric, scores[0], scores[1], found, standings[0] is rival, is_ahead
             )  # fmt: skip

@@ -43,6 +43,8 @@ ERROR_MEANINGS = {
     "merged": "predicted object that contains two or more annotated objects",
 }
 
+ERROR_KEYS = [(name, colour, ERROR_MEANINGS[name]) for name, colour in ERROR_COLOURS.items()]
+
 
 @dataclass(frozen=True)
 class Rooms:
@@ -195,7 +197,7 @@ def draw_gallery(
         "first_view": first_view,
         "models": [run.model for run in models],
         "is_scored": bool(dice),
-        "error_keys": [(name, colour, ERROR_MEANINGS[name]) for name, colour in ERROR_COLOURS.items()],
+        "error_keys": ERROR_KEYS,
         "annotation_colour": ANNOTATION_COLOUR,
         "model_colours": [colour_of_style(run.style) for run in models],
         "sentence": _sentence(len(chosen), of=len(rows), is_scored=bool(dice), choice=choice),
@@ -255,8 +257,7 @@ def draw_opening(
                 "columns": picture.shown_columns,
             }
         )
-    keys = [(name, colour, ERROR_MEANINGS[name]) for name, colour in ERROR_COLOURS.items()]
-    return {"model": best.model, "pictures": pictures, "error_keys": keys}
+    return {"model": best.model, "pictures": pictures, "error_keys": ERROR_KEYS}
 
 
 def draw_examples(rows: Sequence[Row], *, rooms: Rooms) -> list[dict[str, Any]]:
