@@ -1,11 +1,14 @@
 """Learning curves: their runs, the subsets of the training images, what their jobs depend on, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 
 from cellmill.config.errors import ConfigError
 from cellmill.planning.exports import exported_files
+from cellmill.planning.incomplete import find_incomplete
 from cellmill.planning.make import make_plan
 from cellmill.planning.results import list_results
 from cellmill.planning.settings import job_settings
@@ -220,3 +223,31 @@ def test_points_of_a_curve_are_no_models_for_others(data):
     with pytest.raises(ConfigError) as caught:
         make_plan({"datasets": datasets}, presets_dir=PRESETS)
     assert "a point of a learning curve. Use d/unet." in str(caught.value)
+
+
+# ---- what counts as lost ---------------------------------------------------------------------------------------
+
+
+def write_results(made, names):
+    for name in names:
+        path = Path(f"results/d/{name}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+    rows = "".join(f"{row.sample},{row.shard}\n" for row in made.samples["d"])
+    Path("results/d/samples.csv").write_text(f"sample,shard\n{rows}")
+
+
+def lost(made):
+    return {entry.folder for level in find_incomplete(made) for entry in level if "draw" in entry.folder}
+
+
+def test_no_folder_of_the_curve_is_lost_that_only_other_runs_would_have(data):
+    made = plan()
+    write_results(made, ["unet/objects.csv", "unet/weights.pt", "unet/postprocess.json"])
+    assert lost(made) == set()
+
+
+def test_the_images_of_a_training_of_the_curve_are_lost_when_it_has_weights(data):
+    made = plan()
+    write_results(made, ["unet.images3.draw1/weights.pt"])
+    assert lost(made) == {f"results/d/{room}/draw1to3-0000" for room in ("images", "labels")}

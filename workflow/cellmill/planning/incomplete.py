@@ -94,7 +94,10 @@ def _folders(plan: Plan, dataset: str) -> Iterator[tuple[str, str, str]]:
         else:
             # Masks of other programs come without probabilities.
             runs = [run for run in plan.runs[dataset] if room == "segmentation" or run.masks is None]
-            yield from ((room, run.name, shard) for run in runs for shard in shards)
+            # Only the runs of a learning curve process shards of the curve: those that they are trained on.
+            for run in runs:
+                own = [] if run.subset is None else plan.training_shards(dataset, run)
+                yield from ((room, run.name, shard) for shard in (*plan.shards(dataset), *own))
 
 
 def _inspect(folder: Path, *, contents: bool) -> str | None:
@@ -160,13 +163,13 @@ def _was_used(plan: Plan, dataset: str, room: str, *, run: str, shard: str, root
         "probabilities": ("segmentation", "evaluation"),
         "segmentation": ("evaluation",),
     }
-    part = plan.rows(dataset, shard)[0].split
     paths = []
     for user in plan.runs[dataset]:
         if run and user.name != run:
             continue
         paths += [shard_path(kind, dataset=dataset, run=user.name, shard=shard) for kind in followers[room]]
-        if room in ("images", "labels") and part in (*user.parts["train"], *user.parts["validation"]):
+        learned_from = (*plan.training_shards(dataset, user), *plan.shards(dataset, parts=user.parts["validation"]))
+        if room in ("images", "labels") and shard in learned_from:
             paths.append(run_path(dataset, user.name, plan.learned_file(user)))
         if room == "segmentation":
             paths.append(run_path(dataset, user.name, "objects.csv"))
