@@ -17,7 +17,7 @@ from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.reports.results import Origin, Run
 from cellmill.shards import shard_folder
-from cellmill.stages.evaluate import CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
+from cellmill.stages.evaluate import CONFIDENCE_COLUMNS, CURVE_COLUMNS, METRIC_COLUMNS, SIZE_COLUMNS
 from whole_images import fit_image, write_image, write_probabilities
 
 SCORE_COLUMNS = [
@@ -33,7 +33,7 @@ SCORE_COLUMNS = [
     "n_true",
     "n_predicted",
 ]
-TABLES = ("metrics", "scores", "comparisons", "curves", "sizes")
+TABLES = ("metrics", "scores", "comparisons", "curves", "sizes", "confidence")
 SHAPE = (48, 64)
 # Model -> Dice of each test image; the first model is the better one.
 DICE = {"wide": (0.7, 0.95, 0.9), "narrow": (0.75, 0.8, 0.6)}
@@ -129,6 +129,9 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
     with shard_folder(folder / "segmentation" / shard) as output:
         for name in names:
             write_labels(output / f"{name}.tif", found_yx)
+        objects = [(name, number, round(1 - number / 8, 3)) for name in names for number in range(1, kept + 1)]
+        _write_csv(output / "objects.csv", ("sample", "object", "confidence"), objects)
+        _write_csv(output / "images.csv", ("sample", "confidence"), [(name, 0.8) for name in names])
     areas = [int((found_yx == label).sum()) for label in range(1, kept + 1)]
     _write_csv(
         folder / "objects.csv", ("sample", "object", "area_px", "raw_intensity_mean"),
@@ -192,7 +195,7 @@ def _write_check(root: Path, samples: list[dict[str, Any]], *, shape: tuple[int,
 
 
 def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
-    metrics, scores, comparisons, curves, sizes = [], [], [], [], []
+    metrics, scores, comparisons, curves, sizes, confidence = [], [], [], [], [], []
     means = {}
     for model, dice in DICE.items() if names else ():
         values = [dice[number % len(dice)] for number in range(len(names))]
@@ -214,6 +217,12 @@ def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
         for low_px, n_found in ((16, 0), (64, 5)):
             counts = {"n_true": 6, "n_found": n_found, "n_predicted": n_found + 1, "n_right": n_found}
             sizes.append({**place, "low_px": low_px, "high_px": 2 * low_px, **counts})
+        for k, n_right, n_wrong in ((20, 1, 4), (130, 3, 3), (220, 9, 1)):
+            counts = {"n_right": n_right, "n_wrong": n_wrong}
+            confidence.append({**place, "low": k / 256, "high": (k + 1) / 256, **counts})
+        metrics.append(
+            (model, 7, "test", "postprocessed", "raw", "confidence_auroc", "pooled", 0.83, 0.7, 0.91, len(names), 0)
+        )
         for stage, loss in (("postprocessed", 0.0), ("thresholded", 0.05)):
             place = (model, 7, "test", stage, "raw")
             for metric, value in (("dice", mean - loss), ("ap_kaggle", mean - 0.3 - loss)):
@@ -233,7 +242,8 @@ def _write_scores(root: Path, *, names: tuple[str, ...]) -> None:
             }  # fmt: skip
             comparisons.append(_compared(model, other, metric, names, **row))
     for name, columns, rows in (
-        ("comparisons", COMPARISON_COLUMNS, comparisons), ("curves", CURVE_COLUMNS, curves), ("sizes", SIZE_COLUMNS, sizes),
+        ("comparisons", COMPARISON_COLUMNS, comparisons), ("curves", CURVE_COLUMNS, curves),
+        ("sizes", SIZE_COLUMNS, sizes), ("confidence", CONFIDENCE_COLUMNS, confidence),
     ):  # fmt: skip
         pd.DataFrame(rows, columns=columns).to_csv(root / f"{name}.csv", index=False)
 

@@ -107,6 +107,7 @@ def main(what: str, images: int) -> None:
             write_report(output_path=folder / "report.html", **arguments)
             assert (folder / "report.html").stat().st_size < 15e6
         else:
+            from cellmill.planning.layout import EVALUATED
             from cellmill.stages.evaluate import summarize_evaluation
             from cellmill.stages.evaluate_shard import evaluate_shard
 
@@ -120,10 +121,7 @@ def main(what: str, images: int) -> None:
                     segmentation_dir=run["segmentation"]["test-0000"], fit_path=run["postprocess"], split="test",
                     model="narrow", seed=7, isbi2012=False, border_tolerance_px=2, groups={},
                 )  # fmt: skip
-            tables = {
-                f"{table}_path": folder / f"out_{table}.csv"
-                for table in ("metrics", "scores", "comparisons", "curves", "sizes")
-            }
+            tables = {f"{table}_path": folder / f"out_{table}.csv" for table in EVALUATED}
             summarize_evaluation(**tables, shard_paths=paths, bootstrap=1000, seed=0)
         seconds = time.perf_counter() - start
     # ru_maxrss would start from the memory of the parent.

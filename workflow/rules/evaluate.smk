@@ -6,6 +6,7 @@ Writes  results/{dataset}/{run}/evaluation/{shard}.json   counts, histograms and
         results/{dataset}/scores.csv                      one row per image and run
         results/{dataset}/comparisons.csv                 models over their seeds, pairs of models on the same images
         results/{dataset}/curves.csv, sizes.csv           pixels by probability, objects by size
+        results/{dataset}/confidence.csv                  right and wrong objects by confidence
 """
 
 
@@ -53,6 +54,7 @@ rule evaluate:
         ),
         curves="results/{dataset}/curves.csv",
         sizes="results/{dataset}/sizes.csv",
+        confidence="results/{dataset}/confidence.csv",
     log:
         "logs/{dataset}/evaluate/summary.log",
     benchmark:

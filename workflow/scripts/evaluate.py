@@ -12,6 +12,7 @@ summarize_evaluation(
     comparisons_path=snakemake.output.comparisons,
     curves_path=snakemake.output.curves,
     sizes_path=snakemake.output.sizes,
+    confidence_path=snakemake.output.confidence,
     shard_paths=list(snakemake.input.shards),
     **snakemake.params.settings,
 )

@@ -15,6 +15,7 @@ write_report(
     comparisons_path=snakemake.input.comparisons,
     curves_path=snakemake.input.curves,
     sizes_path=snakemake.input.sizes,
+    confidence_path=snakemake.input.confidence,
     benchmarks_dir=f"benchmarks/{snakemake.wildcards.dataset}",
     provenance=describe_run(snakemake.scriptdir),
     **snakemake.params.settings,

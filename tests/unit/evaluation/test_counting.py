@@ -101,7 +101,13 @@ def test_files_are_counted_as_arrays(tmp_path, monkeypatch, mode, size):
         labels_path=tmp_path / "truth.tif", geometry=geometry,
     )  # fmt: skip
     given = {"threshold": 0.5, "tolerance_px": 2}
-    asked = {"segmentation_path": tmp_path / "segmented.tif", "isbi2012": False, "exclude_border": False, **given}
+    asked = {
+        "segmentation_path": tmp_path / "segmented.tif",
+        "isbi2012": False,
+        "exclude_border": False,
+        "confidences": None,
+        **given,
+    }
     found = count_frame(frame, **asked)
     monkeypatch.setattr(counting, "WHOLE_PIXELS", 500)
     monkeypatch.setattr(counting, "BAND_PIXELS", 300)

@@ -110,7 +110,7 @@ def test_figures_of_a_model_use_its_colour_only(tmp_path):
     for run in (narrow, wide):
         content = comparison.describe_model(
             [run], **{name: comparison.pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False)
-                      for name in ("metrics", "scores", "curves", "sizes")},
+                      for name in ("metrics", "scores", "curves", "sizes", "confidence")},
         )  # fmt: skip
         assert len(content["figures"]) > 6
         for figure in content["figures"]:

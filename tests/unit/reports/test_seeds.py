@@ -107,7 +107,7 @@ def make_seeds(root: Path) -> dict:
     for number, run in enumerate(arguments["runs"], start=1):
         run |= {"run": f"net.seed{number}", "model": "net", "seed": number}
     names = {"narrow": 1, "wide": 2}
-    for table in ("metrics", "scores", "curves", "sizes"):
+    for table in ("metrics", "scores", "curves", "sizes", "confidence"):
         content = read_table(root / f"{table}.csv")
         content = content.assign(seed=content["model"].map(names), model="net")
         content.to_csv(root / f"{table}.csv", index=False)

@@ -49,11 +49,19 @@ def write_shard(root, shard, drawn, *, mode="none", size=None):
         with shard_folder(folders[f"{room}_dir"]) as folder:
             for sample, arrays in drawn.items():
                 write_labels(folder / f"{sample}.tif", arrays[part])
+            if room == "segmentation":
+                write_confidences(folder, {sample: arrays[part] for sample, arrays in drawn.items()})
     with shard_folder(folders["probabilities_dir"]) as folder:
         for sample, arrays in drawn.items():
             fitted = fit_image(arrays[1], geometries[sample], pad_value=1.0)
             write_probabilities(folder / f"{sample}.tif", np.clip(fitted, 0, 1)[None])
     return folders
+
+
+def write_confidences(folder, labels):
+    """Write an objects.csv in which object k has the confidence k/10, at most 1."""
+    rows = [(sample, number, min(number / 10, 1)) for sample, yx in labels.items() for number in np.setdiff1d(yx, [0])]
+    pd.DataFrame(rows, columns=["sample", "object", "confidence"]).to_csv(folder / "objects.csv", index=False)
 
 
 def evaluate(
@@ -75,7 +83,7 @@ def summarize(root, paths, *, bootstrap=50, seed=1):
     summarize_evaluation(
         metrics_path=root / "metrics.csv", scores_path=root / "scores.csv",
         comparisons_path=root / "comparisons.csv", curves_path=root / "curves.csv", sizes_path=root / "sizes.csv",
-        shard_paths=paths, bootstrap=bootstrap, seed=seed,
+        confidence_path=root / "confidence.csv", shard_paths=paths, bootstrap=bootstrap, seed=seed,
     )  # fmt: skip
     return pd.read_csv(root / "metrics.csv"), pd.read_csv(root / "scores.csv")
 
@@ -114,8 +122,11 @@ def compare(root, folders, runs, *, bootstrap=200, groups=None):
     for (model, seed), change in runs.items():
         changed = root / f"changed-{model}-{seed}"
         with shard_folder(changed) as folder:
-            for path in sorted(folders["segmentation_dir"].glob("*.tif")):
-                write_labels(folder / path.name, change(read_labels(path)))
+            files = sorted(folders["segmentation_dir"].glob("*.tif"))
+            labels = {path.stem: change(read_labels(path)) for path in files}
+            for sample, labels_yx in labels.items():
+                write_labels(folder / f"{sample}.tif", labels_yx)
+            write_confidences(folder, labels)
         given = folders | {"segmentation_dir": changed}
         paths.append(evaluate(root, given, model=model, seed=seed, groups=groups))
     metrics, _ = summarize(root, paths, bootstrap=bootstrap)
@@ -284,6 +295,8 @@ def test_a_perfect_segmentation_scores_one(tmp_path):
     for aggregation in ("image_mean", "pooled"):
         found = pick(metrics, stage="postprocessed", aggregation=aggregation)
         assert found.pop("count_error") == found.pop("fpr") == 0
+        # Without a wrong object there is nothing to rank.
+        assert np.isnan(found.pop("confidence_auroc")) if aggregation == "pooled" else True
         assert (found == 1).all()
 
 
@@ -580,3 +593,22 @@ def test_one_score_has_one_interval(tmp_path):
             assert other[column] == pytest.approx(row[column], nan_ok=True, abs=1e-12), (row["metric"], column)
             compared += 1
     assert compared > 60
+
+
+def test_confidences_are_counted_by_right_and_wrong_objects_and_ranked(tmp_path):
+    truth = np.zeros(SHAPE, dtype=np.int64)
+    truth[4:10, 4:10], truth[4:10, 20:26], truth[20:26, 4:10] = 1, 2, 3
+    found = np.zeros(SHAPE, dtype=np.int64)
+    found[4:10, 4:10], found[4:10, 20:26], found[20:26, 8:14], found[30:34, 40:44] = 3, 1, 9, 2
+    maps = (truth > 0).astype(float)
+    drawn = {"a": (truth, maps, found), "b": (truth, maps, found)}
+    folders = write_shard(tmp_path, "test-0000", drawn)
+    metrics, _ = summarize(tmp_path, [evaluate(tmp_path, folders)])
+    table = pd.read_csv(tmp_path / "confidence.csv")
+    # Objects 3 and 1 are right, 9 and 2 are wrong, each in both images.
+    assert [(row.low <= k / 10 < row.high, row.n_right, row.n_wrong) for k, row in zip((1, 2, 3, 9), table.itertuples(), strict=True)] == [
+        (True, 2, 0), (True, 0, 2), (True, 2, 0), (True, 0, 2)
+    ]  # fmt: skip
+    found = pick(metrics, stage="postprocessed", aggregation="pooled")
+    # Of the four pairs of a right and a wrong object, one has the right object first.
+    assert found["confidence_auroc"] == pytest.approx(0.25)

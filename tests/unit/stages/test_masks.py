@@ -13,6 +13,7 @@ from skimage import io, measure
 
 from cellmill.config.annotations import Masks
 from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
+from cellmill.planning.layout import EVALUATED
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
 from cellmill.shards import shard_folder
 from cellmill.stages.evaluate import summarize_evaluation
@@ -83,7 +84,7 @@ def test_objects_keep_their_numbers_and_are_measured(shard, tmp_path):
     inside = [300 + COLUMNS[number == CELLS].mean() for number in (1, 2, 7)]
     assert table["raw_intensity_mean"].to_numpy()[:3] == pytest.approx(inside, abs=1e-4)
     assert read_flags(folder) == []
-    outputs = {f"{name}_path": tmp_path / f"{name}.csv" for name in ("objects", "rle", "flags")}
+    outputs = {f"{name}_path": tmp_path / f"{name}.csv" for name in ("objects", "rle", "images", "flags")}
     gather_tables(**outputs, segmentation_dirs=[folder])
     assert len(pd.read_csv(tmp_path / "rle.csv")) == 6
 
@@ -132,6 +133,7 @@ def test_masks_score_like_the_same_objects_of_a_model_and_have_no_other_stage(tm
     for room, labels_yx in (("labels", truth_yx), ("segmentation", CELLS)):
         with shard_folder(folders[room]) as folder:
             write_labels(folder / "a.tif", labels_yx)
+            (folder / "objects.csv").write_text("sample,object,confidence\na,1,0.9\na,2,0.8\na,7,0.1\n")
     with shard_folder(folders["probabilities"]) as folder:
         write_probabilities(folder / "a.tif", fit_image(soft_yx, geometry, pad_value=0)[None])
     fit = {"format": 2, "threshold": {"value": 0.4}, "instances": {"exclude_border": False}}
@@ -146,20 +148,19 @@ def test_masks_score_like_the_same_objects_of_a_model_and_have_no_other_stage(tm
             fit_path=tmp_path / "fit.json" if has_maps else None,
             split="test", model=model, seed=1, isbi2012=True, border_tolerance_px=2, groups={},
         )  # fmt: skip
-    tables = {
-        f"{name}_path": tmp_path / f"{name}.csv" for name in ("metrics", "scores", "comparisons", "curves", "sizes")
-    }
+    tables = {f"{name}_path": tmp_path / f"{name}.csv" for name in EVALUATED}
     summarize_evaluation(**tables, shard_paths=paths, bootstrap=20, seed=1)
     metrics = pd.read_csv(tmp_path / "metrics.csv")
     own, other = (metrics[metrics["model"] == model] for model in ("unet", "cellpose"))
     assert set(other["stage"]) == {"postprocessed"}
     assert set(own["stage"]) > {"postprocessed"}
-    final = own[own["stage"] == "postprocessed"]
+    final = own[(own["stage"] == "postprocessed") & (own["metric"] != "confidence_auroc")]
     places = ["geometry", "metric", "aggregation"]
     assert final[places].values.tolist() == other[places].values.tolist()
     assert final["value"].tolist() == pytest.approx(other["value"].tolist(), nan_ok=True, abs=0)
     assert other["value"].notna().any()
     assert set(pd.read_csv(tmp_path / "curves.csv")["model"]) == {"unet"}
+    assert set(pd.read_csv(tmp_path / "confidence.csv")["model"]) == {"unet"}
     assert set(pd.read_csv(tmp_path / "sizes.csv")["model"]) == {"unet", "cellpose"}
 
 

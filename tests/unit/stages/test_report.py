@@ -23,6 +23,7 @@ from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.reports import chapters, comparison, data, figures, gallery, results, runtime, scales, wording
 from cellmill.reports.mistakes import describe_mistakes, find_mistakes
 from cellmill.reports.pictures import (  # fmt: skip
+    DOUBT_ALPHAS,
     ERROR_COLOURS,
     HEAT,
     choose_side,
@@ -228,7 +229,7 @@ def test_sample_name_with_quotes_reaches_every_attribute_whole(tmp_path):
 def test_page_without_annotations_shows_predictions_and_counts(tmp_path):
     _, page = write(tmp_path, build_example(tmp_path, is_annotated=False))
     views = [a["value"] for a in page.all("input") if a.get("name") == "view"]
-    assert views == ["raw", "preprocessed", "probability", "prediction"]
+    assert views == ["raw", "preprocessed", "probability", "prediction", "confidence"]
     # one object per image, found by narrow, which is first in the config
     assert "2 models: narrow, wide. narrow found 3 objects in 3 images. The images have no annotations" in page.text
     assert "Trained elsewhere and applied unchanged: …/wide.cellmill" in page.text
@@ -449,13 +450,15 @@ def test_every_layer_lies_in_the_raw_frame(tmp_path, mode, size):
         for a in page.all("img")
         if a.get("data-views") and ("data-model" not in a or "wide" in a["alt"])
     }
-    assert set(layers) == {"raw", "preprocessed", "truth", "probability", "prediction", "errors"}
+    assert set(layers) == {"raw", "preprocessed", "truth", "probability", "prediction", "confidence", "errors"}
     assert {pixels.shape[:2] for pixels in layers.values()} == {(rows, columns)}
     for view in ("raw", "preprocessed", "probability"):
         assert layers[view][inside][0] > layers[view][outside][0] + 40, view
     for view in ("truth", "prediction"):
         assert layers[view][inside][3] > 0, view
         assert layers[view][outside][3] == 0, view
+    # The second object has a confidence of 0.75, the second of five steps.
+    assert (layers["confidence"][inside][3], layers["confidence"][outside][3]) == (DOUBT_ALPHAS[1], 0)
 
 
 def test_large_image_is_shown_smaller_and_its_size_is_said(tmp_path):

@@ -6,7 +6,7 @@ object in several bands are merged before it is scored. The height of the bands 
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,15 @@ from cellmill.images.stored import BAND_PIXELS, IGNORE_LABEL, StoredRows
 from cellmill.images.windows import WHOLE_PIXELS, cut_evenly
 from cellmill.metrics.borders import count_borders
 from cellmill.metrics.calibration import DIGITS, count_calibration
-from cellmill.metrics.instance import add_tallies, count_objects, count_sizes, judge_tally, tally_overlaps
+from cellmill.metrics.instance import (
+    Overlaps,
+    add_tallies,
+    count_objects,
+    count_sizes,
+    judge_tally,
+    list_right,
+    tally_overlaps,
+)
 from cellmill.metrics.pixel import BACKGROUND, BINS, FOREGROUND, count_pixels, histogram_classes
 from cellmill.objects.frames import Frame, Scene
 from cellmill.objects.morphology import label_components
@@ -71,6 +79,7 @@ def count_frame(
     isbi2012: bool,
     tolerance_px: int,
     exclude_border: bool,
+    confidences: Mapping[int, float] | None,
 ) -> dict[str, Any]:
     """Count one image in the geometry of the raw image, and in the fitted geometry where it differs.
 
@@ -89,12 +98,14 @@ def count_frame(
     exclude_border : bool
         Whether postprocessing dropped the objects at the border of the raw image. True objects there are then ignored
         when the final objects are scored.
+    confidences : mapping or None
+        Object number -> confidence; None if the objects have none.
 
     Returns
     -------
     dict
-        geometry -> result of `count_view`. For the fitted geometry, the final segmentation is resampled from the
-        geometry of the raw image by nearest neighbour, like the truth.
+        geometry -> result of `count_view`, with confidences in the geometry of the raw image. For the fitted geometry,
+        the final segmentation is resampled from that of the raw image by nearest neighbour, like the truth.
 
     Raises
     ------
@@ -112,9 +123,12 @@ def count_frame(
     views = open_views(frame, truth=truth, segmented=segmented)
     cut = find_cut(views["raw"]) if exclude_border else np.zeros(0, dtype=np.int64)
     counted = {
-        geometry: count_view(view, threshold=threshold, tolerance_px=tolerance_px, unasked=cut)
+        geometry: count_view(
+            view, threshold=threshold, tolerance_px=tolerance_px, unasked=cut,
+            confidences=confidences if geometry == "raw" else None,
+        )
         for geometry, view in views.items()
-    }
+    }  # fmt: skip
     if isbi2012 and threshold is not None:
         image_yx, raw_rows = frame.read_image(), slice(0, frame.geometry.raw_rows)
         images = {"raw": unfit_image_rows(image_yx, frame.geometry, raw_rows), "fitted": image_yx}
@@ -172,7 +186,14 @@ def find_cut(view: View) -> np.ndarray:
     return labels[(labels > 0) & (labels != IGNORE_LABEL)]
 
 
-def count_view(view: View, *, threshold: float | None, tolerance_px: int, unasked: np.ndarray) -> dict[str, Any]:
+def count_view(
+    view: View,
+    *,
+    threshold: float | None,
+    tolerance_px: int,
+    unasked: np.ndarray,
+    confidences: Mapping[int, float] | None = None,
+) -> dict[str, Any]:
     """Count pixels and objects of one image in one geometry.
 
     Parameters
@@ -184,12 +205,15 @@ def count_view(view: View, *, threshold: float | None, tolerance_px: int, unaske
         For `count_borders`.
     unasked : ndarray of integers
         Labels of true objects that are ignored when the final objects are scored.
+    confidences : mapping or None
+        As for `count_frame`.
 
     Returns
     -------
     dict
         The counts of `MapCounts` if there are probabilities, and for each stage those of `count_pixels`,
-        `count_objects`, `count_sizes` and `count_borders`. Plain numbers, for JSON.
+        `count_objects`, `count_sizes` and `count_borders`; with confidences also those of `count_confidences` for the
+        final objects. Plain numbers, for JSON.
     """
     bands = view.bands()
     # Finding border pixels needs their neighbours, and matching them needs all pixels within the tolerance.
@@ -226,7 +250,30 @@ def count_view(view: View, *, threshold: float | None, tolerance_px: int, unaske
     for stage, parts in tallies.items():
         overlaps = judge_tally(add_tallies(parts))
         counted[stage] = {**pixels[stage], **count_objects(overlaps), **count_sizes(overlaps)}
+        if stage == POSTPROCESSED and confidences is not None:
+            counted[stage] |= count_confidences(overlaps, confidences)
     return counted
+
+
+def count_confidences(overlaps: Overlaps, confidences: Mapping[int, float]) -> dict[str, list[int]]:
+    """List the confidences of right and of wrong objects, each as the number of one of BINS equal intervals.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+        Final and true objects of one image.
+    confidences : mapping
+        Object number -> confidence in [0, 1].
+
+    Returns
+    -------
+    dict
+        right_at and wrong_at, sorted. Objects that cannot be judged are in neither.
+    """
+    is_right = list_right(overlaps)
+    values = np.array([confidences[number] for number in overlaps.predicted_labels.tolist()], dtype=np.float64)
+    places = np.minimum((values * BINS).astype(np.int64), BINS - 1)
+    return {"right_at": sorted(places[is_right].tolist()), "wrong_at": sorted(places[~is_right].tolist())}
 
 
 class MapCounts:

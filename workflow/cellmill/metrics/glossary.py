@@ -154,6 +154,12 @@ GLOSSARY: dict[str, Meaning] = {
         "mean of abs(mean probability - share of foreground) over 15 bins of equal mass", None,
         "Naeini et al. 2015, AAAI; bins as in Nixon et al. 2019",
     ),
+    "confidence_auroc": Meaning(
+        "Confidence AUROC",
+        "area under the ROC curve of the confidence of objects: 1 if all right objects (IoU above 0.5) have a higher "
+        "confidence than all wrong ones, 0.5 for an order by chance",
+        "share of the pairs of a right and a wrong object in the right order, ties count half", None,
+    ),
     "v_rand": Meaning(
         "V_rand", "ISBI 2012: Rand index of the cells separated by the thinned membranes",
         "2 Σ p_ij² / (Σ s_i² + Σ t_j²)", None, "Arganda-Carreras et al. 2015, doi:10.3389/fnana.2015.00142",

@@ -280,6 +280,24 @@ def count_objects(overlaps: Overlaps) -> dict[str, Any]:
     }
 
 
+def list_right(overlaps: Overlaps) -> np.ndarray:
+    """Return which predicted objects have an IoU above 0.5 with a true object.
+
+    Parameters
+    ----------
+    overlaps : Overlaps
+        From `count_overlaps`.
+
+    Returns
+    -------
+    ndarray of bool, shape (predicted objects,)
+        In the order of `overlaps.predicted_labels`.
+    """
+    is_right = np.zeros(len(overlaps.predicted_labels), dtype=bool)
+    is_right[overlaps.pair_predicted[2 * overlaps.pair_pixels > _unions(overlaps)]] = True
+    return is_right
+
+
 def count_sizes(overlaps: Overlaps) -> dict[str, list[int]]:
     """Count true and predicted objects by size, and those matched at an IoU above one half.
 

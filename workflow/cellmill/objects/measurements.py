@@ -12,9 +12,12 @@ from skimage import measure, segmentation
 
 from cellmill.annotations.rle import encode_crop
 from cellmill.images.windows import HALO_PX, LabelFile, plan_windows, sampling_step
+from cellmill.objects.confidence import OBJECTS
 from cellmill.objects.necks import NEIGHBOURING
 
-OBJECTS, RLE = "objects.csv", "rle.csv"
+RLE = "rle.csv"
+# Last column of objects.csv, which comes from predicted maps and not from the image
+CONFIDENCE = "confidence"
 RLE_COLUMNS = ("id", "annotation")
 # Column of objects.csv -> property of scikit-image's regionprops.
 SHAPE_PROPERTIES = {
@@ -268,7 +271,7 @@ class ObjectTables:
         self._order = order
         nothing = np.zeros((1, 1), dtype=np.int64)
         header = measure_objects(nothing, nothing, nothing, sample="", pixel_size_um=None, background=0.0)
-        header.to_csv(self._objects, index=False, lineterminator="\n")
+        header.assign(**{CONFIDENCE: []}).to_csv(self._objects, index=False, lineterminator="\n")
         self._write_runs("w", [RLE_COLUMNS])
 
     def add(
@@ -280,7 +283,8 @@ class ObjectTables:
         raw_of_rows: Callable[[slice], np.ndarray],
         pixel_size_um: float | None,
         within: tuple[slice, slice] = (slice(None), slice(None)),
-    ) -> None:
+        confidences: np.ndarray | None = None,
+    ) -> tuple[int, int]:
         """Add the objects of one image to both tables, window by window.
 
         Parameters
@@ -295,8 +299,15 @@ class ObjectTables:
             Edge length of a pixel.
         within : (rows, columns)
             For `background_level`.
+        confidences : ndarray of float64 or None
+            Confidence of each object, by number; None leaves the column empty.
+
+        Returns
+        -------
+        n_objects, area_px : int
+            Number of objects, and number of pixels that they cover.
         """
-        level = background_level(labels, image_of_rows, within=within)
+        level, n_objects, area_px = background_level(labels, image_of_rows, within=within), 0, 0
         boxes = bounding_boxes(labels.bands())
         places = np.flatnonzero(boxes[:, 1] > 0)
         for row_of_windows in plan_windows(labels.shape, halo_px=HALO_PX):
@@ -319,10 +330,12 @@ class ObjectTables:
                             image[:, part[1]] if part[0] == rows else of_rows(part[0])[:, part[1]]
                             for image, of_rows in ((image_yx, image_of_rows), (raw_yx, raw_of_rows))
                         ]
-                        self._add_part(
+                        n_objects += len(wanted)
+                        area_px += self._add_part(
                             sample, labels, part, pictures, wanted=wanted, boxes=boxes, level=level,
-                            pixel_size_um=pixel_size_um,
+                            pixel_size_um=pixel_size_um, confidences=confidences,
                         )  # fmt: skip
+        return n_objects, area_px
 
     def _add_part(
         self,
@@ -335,15 +348,19 @@ class ObjectTables:
         boxes: np.ndarray,
         level: float,
         pixel_size_um: float | None,
-    ) -> None:
+        confidences: np.ndarray | None,
+    ) -> int:
+        """Add some objects to both tables; return the number of their pixels."""
         labels_yx = labels.read(*part).astype(np.int64)
         place: dict[str, Any] = {"origin": (part[0].start, part[1].start), "shape": labels.shape}
         table = measure_objects(
             labels_yx, *pictures, sample=sample, pixel_size_um=pixel_size_um, background=level, wanted=wanted, **place
         )
+        table[CONFIDENCE] = np.nan if confidences is None else np.round(confidences[wanted], DECIMALS)
         table.to_csv(self._objects, mode="a", header=False, index=False, lineterminator="\n")
         runs = encode_objects(labels_yx, wanted, boxes=boxes, order=self._order, **place)
         self._write_runs("a", [(sample, coded) for coded in runs])
+        return int(table["area_px"].sum())
 
     def _write_runs(self, mode: str, rows: Sequence[Sequence[Any]]) -> None:
         with self._rle.open(mode, newline="", encoding="utf-8") as stream:

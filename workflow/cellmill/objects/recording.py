@@ -1,4 +1,4 @@
-"""Write the objects of a shard: label images, tables of objects, and flags on unusual images."""
+"""Write the objects of a shard: label images, tables of objects and images, and flags on unusual images."""
 
 import csv
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +13,8 @@ from cellmill.images.channels import Channel
 from cellmill.images.files import PlaneRows
 from cellmill.images.stored import write_label_bands
 from cellmill.images.windows import LabelFile
-from cellmill.objects.measurements import ObjectTables
+from cellmill.objects.confidence import IMAGES, Rating
+from cellmill.objects.measurements import DECIMALS, ObjectTables
 from cellmill.preprocessing.geometry import covered_part, unfit_image_rows
 from cellmill.preprocessing.hot_pixels import read_without_defects
 from cellmill.preprocessing.stored_images import StoredImage
@@ -21,11 +22,12 @@ from cellmill.preprocessing.stored_images import StoredImage
 # Images are flagged if objects cover more than this share of them.
 NEARLY_ALL = 0.98
 FLAGS = "flags.csv"
+IMAGE_COLUMNS = ("sample", "objects", "area_px", "confidence")
 FLAG_COLUMNS = ("severity", "sample", "where", "finding", "advice")
 
 
 class Recorder:
-    """Files of a shard of objects, written image by image: {sample}.tif, objects.csv, rle.csv and flags.csv.
+    """Files of a shard of objects, written image by image: {sample}.tif, objects.csv, rle.csv, images.csv, flags.csv.
 
     Parameters
     ----------
@@ -50,6 +52,7 @@ class Recorder:
         self._hot_pixels = hot_pixels
         self._tables = ObjectTables(folder, order=rle_order)
         self._flags: list[tuple[str, ...]] = []
+        self._images: list[tuple[Any, ...]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -58,14 +61,17 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            with (self._folder / FLAGS).open("w", newline="", encoding="utf-8") as stream:
-                csv.writer(stream, lineterminator="\n").writerows([FLAG_COLUMNS, *self._flags])
+            for name, rows in ((FLAGS, [FLAG_COLUMNS, *self._flags]), (IMAGES, [IMAGE_COLUMNS, *self._images])):
+                with (self._folder / name).open("w", newline="", encoding="utf-8") as stream:
+                    csv.writer(stream, lineterminator="\n").writerows(rows)
 
     def flag(self, severity: str, sample: str, finding: str, advice: str) -> None:
         """Add a finding on an image."""
         self._flags.append((severity, sample, "", finding, advice))
 
-    def add(self, stored: StoredImage, labels: LabelFile, *, row: Mapping[str, Any], highest: int) -> None:
+    def add(
+        self, stored: StoredImage, labels: LabelFile, *, row: Mapping[str, Any], highest: int, rating: Rating | None
+    ) -> None:
         """Write and measure the objects of one image.
 
         Parameters
@@ -78,6 +84,8 @@ class Recorder:
             Row of the sample table with image and plane, to find the raw image.
         highest : int
             Highest object number.
+        rating : Rating or None
+            Confidence of the image and its objects; None for objects without predicted maps.
         """
         edge_um = stored.geometry.pixel_size_um if self._pixel_size_um is None else self._pixel_size_um
         bands = (labels_yx for _, labels_yx in labels.bands())
@@ -88,10 +96,13 @@ class Recorder:
         raw_of_rows: Callable[[slice], np.ndarray] = raw_yx.__getitem__
         if self._hot_pixels == "replace":
             raw_of_rows = read_without_defects(raw_of_rows, shape=raw_yx.shape)
-        self._tables.add(
+        n_objects, area_px = self._tables.add(
             stored.sample, labels, pixel_size_um=edge_um, image_of_rows=_open_preprocessed(stored),
             raw_of_rows=raw_of_rows, within=covered_part(stored.geometry),
+            confidences=None if rating is None else rating.of_objects,
         )  # fmt: skip
+        confidence = "" if rating is None else round(rating.of_image, DECIMALS)
+        self._images.append((stored.sample, n_objects, area_px, confidence))
 
 
 def find_extremes(share: float, *, source: str) -> Iterator[tuple[str, str, str]]:

@@ -35,7 +35,7 @@ SHARD_FILES = {
     "evaluation": "{dataset}/{run}/evaluation/{shard}.json",
 }
 # Tables of the stages evaluate and check, without their suffix
-EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes")
+EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes", "confidence")
 CHECKED = ("summary", "images", "annotations")
 
 # Files of a dataset and of its runs, with what they contain
@@ -48,6 +48,7 @@ OF_DATASET = {
     "comparisons.csv": "Models summarised over their seeds, and pairwise comparisons on the same images",
     "curves.csv": "Pixels by probability",
     "sizes.csv": "Objects by size",
+    "confidence.csv": "Right and wrong objects by confidence",
     "check/summary.csv": "Findings on images and annotations",
     "check/images.csv": "Measurements of every image",
     "check/annotations.csv": "Measurements of every annotation",
@@ -61,11 +62,12 @@ OF_RESCALED = {DIAMETER: "Median diameter of the annotated objects, by which the
 OF_RUN = {
     "objects.csv": "Objects, one row per object",
     "rle.csv": "Objects as run lengths",
+    "images.csv": "Number of objects and confidence of each image",
     "flags.csv": "Images that differ from the model's training images",
 }
 OF_FITTED_RUN = {
     "model.cellmill": "Model with preprocessing, postprocessing and threshold",
-    "postprocess.json": "Threshold, sizes and boundary classifier",
+    "postprocess.json": "Threshold, sizes, boundary classifier and confidence",
 }
 OF_TRAINED_RUN = {
     "history.csv": "Losses of the training, one row per epoch",

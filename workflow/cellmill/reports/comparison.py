@@ -9,7 +9,7 @@ import pandas as pd
 
 from cellmill.metrics.glossary import GLOSSARY
 from cellmill.reports.colours import PALE_STYLE, with_pattern
-from cellmill.reports.curves import draw_found_by_size, draw_probabilities
+from cellmill.reports.curves import draw_confidence, draw_found_by_size, draw_probabilities
 from cellmill.reports.figures import (  # fmt: skip
     Band,
     Curve,
@@ -220,7 +220,13 @@ def say_device(summary: Mapping[str, Any]) -> str:
 
 
 def describe_model(
-    runs: Sequence[Run], *, metrics: pd.DataFrame, scores: pd.DataFrame, curves: pd.DataFrame, sizes: pd.DataFrame
+    runs: Sequence[Run],
+    *,
+    metrics: pd.DataFrame,
+    scores: pd.DataFrame,
+    curves: pd.DataFrame,
+    sizes: pd.DataFrame,
+    confidence: pd.DataFrame,
 ) -> dict[str, Any]:
     """Describe training, choices and scores of one model.
 
@@ -228,8 +234,8 @@ def describe_model(
     ----------
     runs : sequence of Run
         Runs of the model, one for each seed and fold; details are shown for the first.
-    metrics, scores, curves, sizes : DataFrame
-        metrics.csv, scores.csv, curves.csv and sizes.csv.
+    metrics, scores, curves, sizes, confidence : DataFrame
+        metrics.csv, scores.csv, curves.csv, sizes.csv and confidence.csv.
 
     Returns
     -------
@@ -243,6 +249,10 @@ def describe_model(
     figures += draw_probabilities(first, curves, threshold=fitted_threshold(first.fit))
     if (by_size := draw_found_by_size(first, sizes)) is not None:
         figures.append(by_size)
+    auroc = find_number(
+        metrics, model=first.model, seed=first.seed, metric="confidence_auroc", aggregation="pooled"
+    )  # fmt: skip
+    figures += draw_confidence(first, confidence, auroc=auroc)
     points = _score_points(first, scores)
     if points:
         figures.append(

@@ -1,6 +1,6 @@
 """Curves of one model: scores at each threshold, calibration of the probabilities, scores by object size.
 
-Everything is drawn from curves.csv and sizes.csv, pooled over the test images.
+Everything is drawn from curves.csv, sizes.csv and confidence.csv, pooled over the test images.
 """
 
 import math
@@ -14,10 +14,13 @@ from cellmill.metrics.pixel import auc_roc, average_precision, divide, matthews_
 from cellmill.reports.colours import NEUTRAL_STYLE, with_pattern
 from cellmill.reports.figures import Curve, Figure, draw_curves
 from cellmill.reports.results import Run
-from cellmill.reports.verdict import RAW
-from cellmill.reports.wording import say_score
+from cellmill.reports.verdict import RAW, Number
+from cellmill.reports.wording import say_interval, say_percent, say_score
 
 UNIT = (0.0, 1.0)
+CONFIDENCE_BINS, CONFIDENCE_NUMBERS = 10, ("low", "high", "n_right", "n_wrong")
+# Share of the objects that are more confident than the least sure tenth
+LEAST_SURE_FROM = 0.9
 # Sizes with fewer objects are too uncertain and are not drawn.
 MIN_OBJECTS = 3
 
@@ -109,6 +112,78 @@ def draw_found_by_size(run: Run, sizes: pd.DataFrame) -> Figure | None:
         caption=f"Objects match at an IoU above 0.50. Sizes with fewer than {MIN_OBJECTS} objects are not shown.",
         y_span=UNIT, is_log_x=True,
     )  # fmt: skip
+
+
+def draw_confidence(run: Run, confidence: pd.DataFrame, *, auroc: Number | None) -> list[Figure]:
+    """Draw the share of right objects among the most confident ones, and by confidence.
+
+    Parameters
+    ----------
+    run : Run
+    confidence : DataFrame
+        confidence.csv.
+    auroc : Number or None
+        Area under the ROC curve of the confidence.
+
+    Returns
+    -------
+    list of Figure
+        Empty without objects; the first only if there are right and wrong objects.
+    """
+    rows = _rows_of(run, confidence)
+    if rows.empty:
+        return []
+    # The highest confidence first
+    rows = rows.sort_values("low", ascending=False).astype(dict.fromkeys(CONFIDENCE_NUMBERS, float))
+    right, counts = rows["n_right"].to_numpy(), (rows["n_right"] + rows["n_wrong"]).to_numpy()
+    kept, style = np.cumsum(counts), with_pattern(run.style, 0)
+    overall = float(right.sum() / kept[-1])
+    figures = []
+    square: dict[str, Any] = {"is_log": False, "mark_x": None, "x_span": UNIT, "y_span": UNIT}
+    if auroc is not None:
+        least = int(np.searchsorted(kept, LEAST_SURE_FROM * kept[-1]))
+        share = float(right[least:].sum() / counts[least:].sum())
+        figures.append(
+            draw_curves(
+                [
+                    Curve("", style, (kept / kept[-1]).tolist(), (np.cumsum(right) / kept).tolist()),
+                    Curve("", f"{NEUTRAL_STYLE} d1", [0.0, 1.0], [overall, overall]),
+                ],
+                title="Right objects among the most confident", x_label="share of objects kept",
+                y_label="share of them that are right",
+                caption=f"Area under the ROC curve: {say_score(auroc.value)}{_say_ends(auroc)}, the probability that a "
+                f"right object has a higher confidence than a wrong one. Of the least confident tenth of objects, "
+                f"{say_percent(share)} are right; of all, {say_percent(overall)} (dashed).",
+                **square,
+            )
+        )  # fmt: skip
+    bins = (rows["low"].to_numpy() * CONFIDENCE_BINS).astype(np.int64)
+    middles = ((rows["low"] + rows["high"]) / 2).to_numpy()
+    in_bins = [np.bincount(bins, weights=each, minlength=CONFIDENCE_BINS) for each in (counts, right, middles * counts)]
+    all_of, right_of, sum_of = (each[in_bins[0] >= MIN_OBJECTS] for each in in_bins)
+    is_calibrated = bool((run.fit.get("confidence") or {}).get("calibrated"))
+    figures.append(
+        draw_curves(
+            [
+                Curve("", f"{style} marked", (sum_of / all_of).tolist(), (right_of / all_of).tolist()),
+                Curve("", f"{NEUTRAL_STYLE} d1", [0.0, 1.0], [0.0, 1.0]),
+            ],
+            title="Confidence and right objects", x_label="mean confidence", y_label="share of right objects",
+            caption=f"{CONFIDENCE_BINS} equal bins of confidence; those with fewer than {MIN_OBJECTS} objects are not "
+            "shown. " + (
+                "The confidence was fitted on the validation images. Above the dashed line, it is too low."
+                if is_calibrated
+                else "The confidence is not fitted to annotated objects: it orders objects, and is no probability."
+            ),
+            **square,
+        )
+    )  # fmt: skip
+    return figures
+
+
+def _say_ends(number: Number) -> str:
+    """Return the interval of a number in brackets; "" if it has none."""
+    return "" if number.low is None else f" ({say_interval(number.low, number.high)})"
 
 
 def _rows_of(run: Run, table: pd.DataFrame) -> pd.DataFrame:

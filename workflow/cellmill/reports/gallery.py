@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cellmill.images.files import PlaneRows
+from cellmill.objects.confidence import read_confidences, read_image_confidences
 from cellmill.preprocessing.geometry import Geometry, read_geometry
 from cellmill.reports.colours import ANNOTATION_COLOUR, ERROR_COLOURS, colour_of_style
 from cellmill.reports.comparison import final_scores
@@ -33,7 +34,7 @@ EXAMPLES, EXAMPLE_SIDE_PX = 6, 240
 OPENING_SIDE_PX = 320
 VIEW_LABELS = {
     "raw": "Raw", "preprocessed": "Preprocessed", "truth": "Annotated", "probability": "Probability",
-    "prediction": "Predicted", "errors": "Errors",
+    "prediction": "Predicted", "confidence": "Confidence", "errors": "Errors",
 }  # fmt: skip
 ERROR_MEANINGS = {
     "found": "annotated object with a matching predicted object",
@@ -185,8 +186,13 @@ def draw_gallery(
         source = rooms.source(row)
         picture = draw_picture(source, predictions, side_px=side_px)
         own_scores = [by_sample.get(row["sample"]) for by_sample in found]
+        confidences = [
+            read_image_confidences(prediction.segmentation_path.parent).get(row["sample"]) for prediction in predictions
+        ]
         links = [_links(source, prediction, page_dir=page_dir) for prediction in predictions]
-        cards.append(_card(picture, row=row, scores=own_scores, models=models, links=links))
+        cards.append(
+            _card(picture, row=row, scores=own_scores, confidences=confidences, models=models, links=links)
+        )  # fmt: skip
     used = {view for card in cards for layer in card.picture.layers if layer.kind == "mask" for view in layer.views}
     used |= {"raw", "preprocessed", *(["probability"] if any(run.probabilities for run in runs) else [])}
     views = [{"name": view, "label": VIEW_LABELS[view]} for view in VIEWS if view in used]
@@ -303,15 +309,23 @@ def _links(source: Source, prediction: Prediction, *, page_dir: Path) -> list[tu
 
 
 def _card(
-    picture: Picture, *, row: Row, scores: Sequence[Any], models: Sequence[Run], links: list[list[tuple[str, str]]]
+    picture: Picture,
+    *,
+    row: Row,
+    scores: Sequence[Any],
+    confidences: Sequence[float | None],
+    models: Sequence[Run],
+    links: list[list[tuple[str, str]]],
 ) -> Card:
     captions: list[list[str]] = []
-    for run, score, errors in zip(models, scores, picture.errors, strict=True):
+    for run, score, confidence, errors in zip(models, scores, confidences, picture.errors, strict=True):
         said = [] if score is None else [f"Dice {say_score(score['dice'])} · AP {say_score(score['ap_kaggle'])}"]
         if errors is not None:
             said.append(describe_mistakes(errors))
         else:
             said.append(say_number_of(len(run.areas.get(picture.sample, ())), "object"))
+        if confidence is not None:
+            said.append(f"Confidence {say_score(confidence)}")
         captions.append(said)
     note = [f"{picture.rows} × {picture.columns} px"]
     if picture.shown_rows < picture.rows:
@@ -324,12 +338,14 @@ def _card(
 
 
 def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
-    file = f"{row['sample']}.tif"
+    file, folder = f"{row['sample']}.tif", Path(run.segmentation[row["shard"]])
+    of_shard = {} if run.masks else read_confidences(folder)
     return Prediction(
         model=model,
         colour=colour_of_style(run.style),
         probability_path=Path(run.probabilities[row["shard"]]) / file if run.probabilities else None,
-        segmentation_path=Path(run.segmentation[row["shard"]]) / file,
+        segmentation_path=folder / file,
+        confidences=of_shard.get(row["sample"], {}),
     )
 
 

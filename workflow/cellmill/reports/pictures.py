@@ -7,7 +7,7 @@ annotations.
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +22,8 @@ from cellmill.reports.shrinking import pick, shrink
 
 # Noise does not compress, so a photograph gets the first quality that needs less than this, or the last one.
 PHOTO_QUALITIES, PHOTO_BYTES_PER_PIXEL = (70, 45, 25), 0.25
-# Pixels of all pictures together; more or larger pictures are scaled down to fit. One photograph and three masks
-# need about 0.35 bytes a pixel, so this is about 4 MB with one model.
+# Pixels of all pictures together; more or larger pictures are scaled down to fit. One photograph and four
+# masks need about 0.4 bytes a pixel, so this is about 4 MB with one model.
 PIXEL_BUDGET = 24 * 512 * 512
 SMALL_SIDE_PX = 256  # smaller images are enlarged, so that outlines are thin lines
 STRETCH_PERCENT = (0.5, 99.5)
@@ -46,7 +46,9 @@ def _heat_colours() -> np.ndarray:
 
 
 HEAT = _heat_colours()
-VIEWS = ("raw", "preprocessed", "truth", "probability", "prediction", "errors")
+VIEWS = ("raw", "preprocessed", "truth", "probability", "prediction", "confidence", "errors")
+# Opacity of the fill of an object, from the highest confidence to the lowest, in equal steps of confidence
+DOUBT_ALPHAS = (0, 60, 120, 180, 240)
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,16 @@ class Unfitted:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Files of one sample from one model, and the colour of its objects, "#rrggbb"; masks have no probabilities."""
+    """Files of one sample from one model, and the colour of its objects, "#rrggbb"; masks have no probabilities.
+
+    `confidences` maps object numbers to confidences; empty for masks.
+    """
 
     model: str
     colour: str
     probability_path: Path | None
     segmentation_path: Path
+    confidences: Mapping[int, float]
 
 
 def choose_side(images: int, *, models: int, side_px: int) -> int:
@@ -121,7 +127,7 @@ def choose_side(images: int, *, models: int, side_px: int) -> int:
     Parameters
     ----------
     images, models : int
-        Numbers shown. Each model adds a probability map and two masks to each picture.
+        Numbers shown. Each model adds a probability map and three masks to each picture.
     side_px : int
         The requested side.
 
@@ -191,6 +197,10 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
         shown_yx = pick(labels, shape)
         alt = f"outlines of the objects in {source.sample} predicted by {prediction.model}"
         layers.append(Layer(("prediction",), number, "mask", paint_objects(shown_yx, colour=prediction.colour), alt))
+        if prediction.confidences:
+            painted = paint_confidences(shown_yx, prediction.confidences, colour=prediction.colour)
+            alt = f"objects in {source.sample} predicted by {prediction.model}; the fuller, the lower their confidence"
+            layers.append(Layer(("confidence",), number, "mask", painted, alt))
         if truth is None or shown_truth_yx is None:
             errors.append(None)
             continue
@@ -215,6 +225,20 @@ def paint_objects(labels_yx: np.ndarray, *, colour: str) -> str:
     classes_yx[_outlines(labels_yx)] = 2
     classes_yx[labels_yx == IGNORE_LABEL] = 3
     return encode_mask(classes_yx, _palette((colour,)))
+
+
+def paint_confidences(labels_yx: np.ndarray, confidences: Mapping[int, float], *, colour: str) -> str:
+    """Paint the objects of a label image in one colour, the fuller the lower their confidence, as a data URI."""
+    last = len(DOUBT_ALPHAS) - 1
+    steps = np.zeros(int(labels_yx.max(initial=0)) + 1, dtype=np.uint8)
+    for number, confidence in confidences.items():
+        if number < len(steps):
+            steps[number] = 1 + min(int((1 - confidence) * len(DOUBT_ALPHAS)), last)
+    classes_yx = steps[labels_yx]
+    classes_yx[_outlines(labels_yx)] = last + 2
+    red, green, blue = bytes.fromhex(colour[1:])
+    fills = [(red, green, blue, alpha) for alpha in DOUBT_ALPHAS]
+    return encode_mask(classes_yx, [(0, 0, 0, 0), *fills, (red, green, blue, OUTLINE_ALPHA)])
 
 
 def paint_mistakes(found: Mistakes, predicted_yx: np.ndarray, truth_yx: np.ndarray) -> str:

@@ -38,6 +38,7 @@ from cellmill.evaluation.paper_scores import (
     summarize_rates,
     summarize_sections,
 )
+from cellmill.evaluation.ranking import count_ranked, summarize_ranking
 from cellmill.metrics.decimals import round_digits
 from cellmill.metrics.instance import SIZE_COUNTS
 from cellmill.metrics.pixel import BINS, COUNTS
@@ -57,6 +58,7 @@ CURVE_COLUMNS = ("model", "seed", "split", "geometry", "low", "high", "backgroun
 SIZE_COLUMNS = (
     "model", "seed", "split", "geometry", "low_px", "high_px", "n_true", "n_found", "n_predicted", "n_right",
 )  # fmt: skip
+CONFIDENCE_COLUMNS = ("model", "seed", "split", "geometry", "low", "high", "n_right", "n_wrong")
 DIGITS = 9
 
 
@@ -69,6 +71,7 @@ class Group:
     groups: list[str] = field(default_factory=list)
     rows: list[np.ndarray] = field(default_factory=list)
     sections: list[np.ndarray] = field(default_factory=list)
+    ranked: list[np.ndarray] = field(default_factory=list)
 
     def add(self, image: Mapping[str, Any], shard: str, counted: Mapping[str, Any], stage: str) -> None:
         """Append an image."""
@@ -78,6 +81,8 @@ class Group:
         self.rows.append(pack_counts({**counted, **counted[stage]}))
         if stage == THRESHOLDED and "grey" in counted:
             self.sections.append(read_sections(counted))
+        if "right_at" in counted[stage]:
+            self.ranked.append(count_ranked(counted[stage]))
 
     @functools.cached_property
     def numbers(self) -> np.ndarray:
@@ -98,6 +103,7 @@ class Group:
         )
         self.rows = [self.rows[number] for number in order]
         self.sections = [self.sections[number] for number in order] if self.sections else []
+        self.ranked = [self.ranked[number] for number in order] if self.ranked else []
 
 
 def summarize_evaluation(
@@ -107,6 +113,7 @@ def summarize_evaluation(
     comparisons_path: str | Path,
     curves_path: str | Path,
     sizes_path: str | Path,
+    confidence_path: str | Path,
     shard_paths: Sequence[str | Path],
     bootstrap: int,
     seed: int,
@@ -118,7 +125,8 @@ def summarize_evaluation(
     metrics_path : path
         Tidy table with one number per row: METRICS and RATE_METRICS as image_mean and pooled, FREE_METRICS pooled for
         the stage `thresholded`, the pixel scores also for the stage `at_0.50`. `n` images contribute to a value;
-        `n_undefined` images were left out because their score is undefined. An mcc of 0/0 enters the mean as 0 and is
+        `n_undefined` images were left out because their score is undefined. confidence_auroc, pooled, is the score of
+        `summarize_ranking`. An mcc of 0/0 enters the mean as 0 and is
         also counted in `n_undefined`. Images that were scored as sections have v_rand and v_info
         (see `summarize_sections`) and rows of the stage `baseline` (see `summarize_baselines`).
     scores_path : path
@@ -132,6 +140,8 @@ def summarize_evaluation(
     sizes_path : path
         sizes.csv: numbers of true and final objects from `low_px` to below `high_px`, all and those matched at an IoU
         above 0.5.
+    confidence_path : path
+        confidence.csv: numbers of right and wrong final objects with a confidence from `low` to `high`.
     shard_paths : sequence of path
         Results of `evaluate_shard`; if empty, the tables have only a header. Runs are read one after the other.
     bootstrap : int, >= 0
@@ -148,11 +158,13 @@ def summarize_evaluation(
         atomic_path(comparisons_path) as comparisons,
         atomic_path(curves_path) as curves,
         atomic_path(sizes_path) as sizes,
+        atomic_path(confidence_path) as confidence,
         TableWriter(metrics, METRIC_COLUMNS) as metric_rows,
         TableWriter(scores, SCORE_COLUMNS) as score_rows,
         TableWriter(comparisons, COMPARISON_COLUMNS) as comparison_rows,
         TableWriter(curves, CURVE_COLUMNS) as curve_rows,
         TableWriter(sizes, SIZE_COLUMNS) as size_rows,
+        TableWriter(confidence, CONFIDENCE_COLUMNS) as confidence_rows,
     ):
         for paths in _paths_of_runs(shard_paths):
             groups = _read_groups(paths, sections=sections)
@@ -160,6 +172,7 @@ def summarize_evaluation(
             score_rows.write(_score_rows(groups, compared=compared))
             curve_rows.write(_curve_rows(groups))
             size_rows.write(_size_rows(groups))
+            confidence_rows.write(_confidence_rows(groups))
         metric_rows.write(_baseline_rows(sections, bootstrap=bootstrap, seed=seed))
         comparison_rows.write(compared.summarize(bootstrap=bootstrap, seed=seed))
     logger.info("evaluated %d shards of %d models", len(shard_paths), len(compared.models))
@@ -225,6 +238,8 @@ def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> I
             scores = np.stack(group.sections)[:, :, :-1]
             for row in summarize_sections(scores, bootstrap=draws):
                 yield names | row
+        if group.ranked:
+            yield names | summarize_ranking(np.stack(group.ranked), bootstrap=draws)
 
 
 def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
@@ -279,6 +294,17 @@ def _size_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
                 yield {
                     "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low_px": 2**k,
                     "high_px": 2 ** (k + 1), **dict(zip(SIZE_COLUMNS[6:], counts[k].tolist(), strict=True)),
+                }  # fmt: skip
+
+
+def _confidence_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
+    for (model, run_seed, split, _, geometry), group in groups.items():
+        if group.ranked:
+            wrong, right = np.sum(group.ranked, axis=0).astype(np.int64)
+            for k in np.flatnonzero(wrong + right).tolist():
+                yield {
+                    "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low": k / BINS,
+                    "high": (k + 1) / BINS, "n_right": int(right[k]), "n_wrong": int(wrong[k]),
                 }  # fmt: skip
 
 

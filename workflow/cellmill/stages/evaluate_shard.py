@@ -13,6 +13,7 @@ from pathlib import Path
 from cellmill.evaluation.counting import count_frame
 from cellmill.exports.model_file import read_fit
 from cellmill.metrics.instance import IOU_PERCENT
+from cellmill.objects.confidence import read_confidences
 from cellmill.objects.frames import Scene, list_frames, list_scenes, match_samples
 from cellmill.shards import atomic_path
 
@@ -42,7 +43,8 @@ def evaluate_shard(
         JSON: for each image and geometry (`raw`, and `fitted` where the image was resized, cropped or padded)
         the histogram of probabilities by class and, for each stage, counts of pixels and objects.
     images_dir, labels_dir, probabilities_dir, segmentation_dir : path
-        Shard folders; the first contains geometry.csv. Without probabilities (None), only the segmentation is counted.
+        Shard folders; the first contains geometry.csv, the last objects.csv with confidences. Without probabilities
+        (None), only the segmentation is counted, without confidences.
     fit_path : path or None
         postprocess.json of the run, for the threshold; None without probabilities.
     split : str
@@ -64,6 +66,7 @@ def evaluate_shard(
     maps = {} if probabilities_dir is None else {"probabilities": probabilities_dir}
     match_samples({"labels": labels_dir, **maps, "segmentation": segmentation_dir})
     threshold: float | None = None
+    confidences: dict[str, dict[int, float]] | None = None
     exclude_border = False
     frames: Sequence[Scene]
     if probabilities_dir is None or fit_path is None:
@@ -72,6 +75,7 @@ def evaluate_shard(
         fitted = read_fit(fit_path)
         threshold, exclude_border = float(fitted["threshold"]["value"]), fitted["instances"]["exclude_border"]
         frames = list_frames(images_dir, probabilities_dir, labels=labels_dir)
+        confidences = read_confidences(segmentation_dir)
     images = [
         {
             "sample": frame.sample,
@@ -83,6 +87,7 @@ def evaluate_shard(
                 isbi2012=isbi2012,
                 tolerance_px=border_tolerance_px,
                 exclude_border=exclude_border,
+                confidences=None if confidences is None else confidences.get(frame.sample, {}),
             ),
         }
         for frame in frames

@@ -39,9 +39,9 @@ def read_masks_of_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, flags.csv (images without
-        objects, or almost covered by them), manifest.json. Objects keep the numbers of the masks where these are unique
-        and from 1 to 65534.
+        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, images.csv, flags.csv
+        (images without objects, or almost covered by them), manifest.json. Objects keep the numbers of the masks where
+        these are unique and from 1 to 65534.
     images_dir : path
         Shard folder with the preprocessed images, in which intensities are measured.
     samples : sequence of mappings
@@ -87,7 +87,9 @@ def read_masks_of_shard(
                     covered_px / (drawing.shape[0] * drawing.shape[1]), source="masks"
                 ):
                     recorder.flag(severity, row["sample"], finding, advice)
-                recorder.add(stored[row["sample"]], labels, row=row, highest=max(drawing.numbers, default=0))
+                recorder.add(
+                    stored[row["sample"]], labels, row=row, highest=max(drawing.numbers, default=0), rating=None
+                )  # fmt: skip
             total += len(drawing.instances)
             logger.info("%s: %d objects", row["sample"], len(drawing.instances))
         raise_together(problems, subject="masks")

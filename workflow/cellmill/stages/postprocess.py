@@ -16,12 +16,14 @@ import numpy as np
 from cellmill.checks.unlike_training import ADVICE, find_unlike, measure_frame, measure_objects
 from cellmill.exports.model_file import read_fit
 from cellmill.images.channels import Channel
-from cellmill.images.stored import IGNORE_LABEL
+from cellmill.images.stored import IGNORE_LABEL, StoredRows
 from cellmill.images.windows import LabelFile
+from cellmill.objects.confidence import Rating, measure_traits, rate, uncalibrated
 from cellmill.objects.frames import Frame, list_frames
 from cellmill.objects.instances import PostprocessSettings
 from cellmill.objects.recording import NEARLY_ALL, Recorder, find_extremes
 from cellmill.objects.segmenting import segment_frame
+from cellmill.preprocessing.geometry import fit_label_rows
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
@@ -45,8 +47,9 @@ def postprocess_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, flags.csv (images that
-        differ from the training images, have no object, or are almost covered by objects), manifest.json.
+        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, images.csv (objects and
+        confidence of each image), flags.csv (images that differ from the training images, have no object, or are almost
+        covered by objects), manifest.json.
     images_dir, probabilities_dir : path
         Shard folders with the preprocessed images and the network's probabilities.
     fit_path : path
@@ -98,11 +101,31 @@ def postprocess_shard(
                 for severity, finding, advice in (*findings, *find_extremes(share, source="probabilities")):
                     recorder.flag(severity, frame.sample, finding, advice)
                     logger.warning("%s: %s", frame.sample, finding)
-                recorder.add(
-                    frame, labels, row=rows[frame.sample], highest=n_objects + (n_objects >= IGNORE_LABEL)
-                )  # fmt: skip
+                highest = n_objects + (n_objects >= IGNORE_LABEL)
+                rating = _rate_frame(frame, labels, fitted=fitted, highest=highest)
+                recorder.add(frame, labels, row=rows[frame.sample], highest=highest, rating=rating)
             total += n_objects
     logger.info("%d images, %d objects", len(frames), total, extra={"progress": True})
+
+
+def _rate_frame(frame: Frame, labels: LabelFile, *, fitted: Mapping[str, Any], highest: int) -> Rating:
+    """Compute the confidence of one image and of its objects, from labels in the geometry of the raw image."""
+    geometry, maps = frame.geometry, StoredRows(frame.probability_path)
+    section = fitted.get("confidence") or uncalibrated(
+        "foreground", reason="not calibrated, because the model was exported by an earlier version"
+    )
+
+    def read_labels(rows: slice) -> np.ndarray:
+        if geometry.is_unchanged:
+            return labels.read(rows)
+        labels_yx = fit_label_rows(labels.read, geometry, rows)
+        return np.where(labels_yx == IGNORE_LABEL, 0, labels_yx)  # padding
+
+    traits = measure_traits(
+        read_labels, lambda rows: maps.read(rows.start, rows.stop).astype(np.float32),
+        shape=geometry.shape, highest=highest, traits=tuple(section["traits"]),
+    )  # fmt: skip
+    return rate(traits, section, typical_px=fitted["instances"]["median_area_px"])
 
 
 def _measure_found(frame: Frame, labels: LabelFile) -> dict[str, float | None]:

@@ -6,7 +6,7 @@ Parameters are fitted on training and validation shards only and stored in postp
 import csv
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 
 from cellmill.checks.unlike_training import measure_frame, measure_labels, summarize_images
 from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model, read_description
+from cellmill.images.stored import IGNORE_LABEL
 from cellmill.models.choices import has_left_start, read_choices
+from cellmill.objects.confidence_fit import Rated, fit_confidence
 from cellmill.objects.frames import Frame, cut_frames, draw_frames, list_frames
 from cellmill.objects.instances import PostprocessSettings, drop_small_share, keep_objects, segment_image
 from cellmill.objects.tuning import fit_frames
@@ -25,6 +27,8 @@ logger = logging.getLogger(__name__)
 
 # Number of training images whose ranges later images are compared with, and of validation images for found objects
 FAMILIAR_IMAGES, FAMILIAR_RESULTS = 200, 20
+# Number of validation images on whose objects the confidence is fitted
+RATED_IMAGES = 200
 
 
 def fit_postprocess(
@@ -56,8 +60,8 @@ def fit_postprocess(
     Parameters
     ----------
     output_path : path
-        postprocess.json: threshold, boundary classifier and sizes, the data and the scores behind each choice, and
-        the digests of those shards.
+        postprocess.json: threshold, boundary classifier, sizes and confidence, the data and the scores behind each
+        choice, and the digests of those shards.
     export_path : path
         model.cellmill: weights, postprocess.json and the settings of the run.
     weights_path : path
@@ -113,6 +117,8 @@ def fit_postprocess(
         ),
         normalise=input["normalise"],
     )
+    rated = draw_frames(validation, count=RATED_IMAGES, seed=seed)
+    fitted["confidence"] = fit_confidence(_find_rated(rated, fitted=fitted, seed=seed), output=network["output"])
     _log_choices(fitted)
     text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
     with atomic_path(output_path) as partial:
@@ -137,14 +143,24 @@ def _measure_truth(frame: Frame, *, seed: int) -> dict[str, float | None]:
 
 def _measure_found(frame: Frame, *, fitted: Mapping[str, Any], seed: int) -> dict[str, float | None]:
     """Measure the objects that the model finds in an image, or in some windows of a large image."""
+    parts = cut_frames([frame], seed=seed)
+    return measure_labels(_find_objects(part, part.read_maps(), fitted=fitted) for part in parts)
 
-    def find(part: Frame) -> np.ndarray:
-        grey, valid_yx = part.measure_grey(), part.find_valid()
-        labels_yx = segment_image(part.read_maps(), part.read_image(), valid_yx=valid_yx, grey=grey, fitted=fitted)
-        kept = keep_objects(labels_yx, box=part.box, limits=fitted["instances"])
-        return drop_small_share(np.where(kept[labels_yx], labels_yx, 0), share=fitted["instances"]["min_area_share"])
 
-    return measure_labels(find(part) for part in cut_frames([frame], seed=seed))
+def _find_rated(frames: Sequence[Frame], *, fitted: Mapping[str, Any], seed: int) -> Iterator[Rated]:
+    """Find the objects of validation images, with their truth and maps, one image or window after the other."""
+    for part in cut_frames(frames, seed=seed):
+        maps_cyx, truth_yx = part.read_maps(), part.read_truth()
+        labels_yx = _find_objects(part, maps_cyx, fitted=fitted)
+        yield Rated(labels_yx, truth_yx, truth_yx != IGNORE_LABEL, maps_cyx)
+
+
+def _find_objects(part: Frame, maps_cyx: np.ndarray, *, fitted: Mapping[str, Any]) -> np.ndarray:
+    """Segment an image, or a window of it, with all filters of objects: int64, fitted geometry."""
+    grey, valid_yx = part.measure_grey(), part.find_valid()
+    labels_yx = segment_image(maps_cyx, part.read_image(), valid_yx=valid_yx, grey=grey, fitted=fitted)
+    kept = keep_objects(labels_yx, box=part.box, limits=fitted["instances"])
+    return drop_small_share(np.where(kept[labels_yx], labels_yx, 0), share=fitted["instances"]["min_area_share"])
 
 
 def _list_all(folders: Mapping[str, Sequence[str | Path]]) -> list[Frame]:
@@ -182,3 +198,4 @@ def _log_choices(fitted: Mapping[str, Any]) -> None:
         instances["method"], instances["split_depth"], instances["min_area_px"], instances["min_area_share"],
         instances["fill_holes_px"], instances["reason"],
     )  # fmt: skip
+    logger.info("confidence of objects: %s", fitted["confidence"]["reason"])

@@ -54,6 +54,7 @@ def write_report(
     comparisons_path: str | Path,
     curves_path: str | Path,
     sizes_path: str | Path,
+    confidence_path: str | Path,
     images_dirs: Mapping[str, str | Path],
     labels_dirs: Mapping[str, str | Path],
     gallery: Mapping[str, Any],
@@ -84,7 +85,7 @@ def write_report(
         image. The gallery has a raw view if `image` is a file.
     check_paths : sequence of paths
         summary.csv, images.csv and annotations.csv of the stage check.
-    metrics_path, scores_path, comparisons_path, curves_path, sizes_path : path
+    metrics_path, scores_path, comparisons_path, curves_path, sizes_path, confidence_path : path
         Tables of the stage evaluate, without rows if nothing is annotated.
     images_dirs, labels_dirs : mapping
         Shard -> folder, for the shards that may be shown; labels_dirs lacks the unlabelled ones.
@@ -115,7 +116,7 @@ def write_report(
         If a table is not a CSV table, or a shard folder lacks an image of the sample table.
     """
     metrics, scores, comparisons = (read_table(path) for path in (metrics_path, scores_path, comparisons_path))
-    curves, sizes = read_table(curves_path), read_table(sizes_path)
+    curves, sizes, confidence = (read_table(path) for path in (curves_path, sizes_path, confidence_path))
     read_runs = results.read_runs(runs)
     annotators = {run.model for run in read_runs if run.is_annotator}
     # People are not ranked; they come after the models.
@@ -163,7 +164,7 @@ def write_report(
             results.list_digests(
                 data_chapter["checked"],
                 read_runs,
-                [metrics_path, scores_path, comparisons_path, curves_path, sizes_path],
+                [metrics_path, scores_path, comparisons_path, curves_path, sizes_path, confidence_path],
             )
         ),
         "jobs_table": runtime.tabulate_jobs(jobs, stage_inputs=dict(stage_inputs)),
@@ -178,6 +179,7 @@ def write_report(
                 scores=scores,
                 curves=curves,
                 sizes=sizes,
+                confidence=confidence,
             )
             for first in models
         ],
