@@ -3,7 +3,7 @@
 Reads   masks of a shard, in the formats of annotations; images and raw images, to measure the objects
 Writes  results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16 (uint32 if needed), YX,
                                                           geometry of the raw image; objects.csv, rle.csv,
-                                                          images.csv, flags.csv
+                                                          counts.csv, flags.csv
 """
 
 

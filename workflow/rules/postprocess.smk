@@ -7,7 +7,7 @@ Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boun
         results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16 (uint32 if needed), YX,
                                                           geometry of the raw image
         results/{dataset}/{run}/objects.csv, rle.csv      one row per object
-        results/{dataset}/{run}/images.csv                one row per image: objects and confidence
+        results/{dataset}/{run}/counts.csv                one row per image: objects and confidence
         results/{dataset}/{run}/flags.csv                 images that differ from the training images of the model
 """
 
@@ -81,7 +81,7 @@ rule postprocess_tables:
     output:
         objects="results/{dataset}/{run}/objects.csv",
         rle="results/{dataset}/{run}/rle.csv",
-        images="results/{dataset}/{run}/images.csv",
+        counts="results/{dataset}/{run}/counts.csv",
         flags="results/{dataset}/{run}/flags.csv",
     log:
         "logs/{dataset}/postprocess/{run}/tables.log",

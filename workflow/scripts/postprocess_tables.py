@@ -9,7 +9,7 @@ from cellmill.stages.postprocess_tables import gather_tables
 gather_tables(
     objects_path=snakemake.output.objects,
     rle_path=snakemake.output.rle,
-    images_path=snakemake.output.images,
+    counts_path=snakemake.output.counts,
     flags_path=snakemake.output.flags,
     segmentation_dirs=list(snakemake.input.segmentation),
     **snakemake.params.settings,

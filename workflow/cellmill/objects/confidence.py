@@ -25,7 +25,7 @@ TRAITS = (PROBABILITY, STEP)
 FLOW_TRAITS = (PROBABILITY, STEP, FLOW, INWARD)
 
 # Tables of a shard of objects, with the confidences in their last columns
-OBJECTS, IMAGES = "objects.csv", "images.csv"
+OBJECTS, COUNTS = "objects.csv", "counts.csv"
 
 ReadRows = Callable[[slice], np.ndarray]
 
@@ -221,5 +221,5 @@ def read_confidences(folder: str | Path) -> dict[str, dict[int, float]]:
 
 def read_image_confidences(folder: str | Path) -> dict[str, float]:
     """Read the confidences of the images of a shard: sample -> confidence; images of masks are missing."""
-    with (Path(folder) / IMAGES).open(newline="", encoding="utf-8") as stream:
+    with (Path(folder) / COUNTS).open(newline="", encoding="utf-8") as stream:
         return {row["sample"]: float(row["confidence"]) for row in csv.DictReader(stream) if row["confidence"]}

@@ -13,7 +13,7 @@ from cellmill.images.channels import Channel
 from cellmill.images.files import PlaneRows
 from cellmill.images.stored import write_label_bands
 from cellmill.images.windows import LabelFile
-from cellmill.objects.confidence import IMAGES, Rating
+from cellmill.objects.confidence import COUNTS, Rating
 from cellmill.objects.measurements import DECIMALS, ObjectTables
 from cellmill.preprocessing.geometry import covered_part, unfit_image_rows
 from cellmill.preprocessing.hot_pixels import read_without_defects
@@ -22,12 +22,12 @@ from cellmill.preprocessing.stored_images import StoredImage
 # Images are flagged if objects cover more than this share of them.
 NEARLY_ALL = 0.98
 FLAGS = "flags.csv"
-IMAGE_COLUMNS = ("sample", "objects", "area_px", "confidence")
+COUNT_COLUMNS = ("sample", "objects", "area_px", "confidence")
 FLAG_COLUMNS = ("severity", "sample", "where", "finding", "advice")
 
 
 class Recorder:
-    """Files of a shard of objects, written image by image: {sample}.tif, objects.csv, rle.csv, images.csv, flags.csv.
+    """Files of a shard of objects, written image by image: {sample}.tif, objects.csv, rle.csv, counts.csv, flags.csv.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Recorder:
         self._hot_pixels = hot_pixels
         self._tables = ObjectTables(folder, order=rle_order)
         self._flags: list[tuple[str, ...]] = []
-        self._images: list[tuple[Any, ...]] = []
+        self._counts: list[tuple[Any, ...]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -61,7 +61,7 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if error is None:
-            for name, rows in ((FLAGS, [FLAG_COLUMNS, *self._flags]), (IMAGES, [IMAGE_COLUMNS, *self._images])):
+            for name, rows in ((FLAGS, [FLAG_COLUMNS, *self._flags]), (COUNTS, [COUNT_COLUMNS, *self._counts])):
                 with (self._folder / name).open("w", newline="", encoding="utf-8") as stream:
                     csv.writer(stream, lineterminator="\n").writerows(rows)
 
@@ -102,7 +102,7 @@ class Recorder:
             confidences=None if rating is None else rating.of_objects,
         )  # fmt: skip
         confidence = "" if rating is None else round(rating.of_image, DECIMALS)
-        self._images.append((stored.sample, n_objects, area_px, confidence))
+        self._counts.append((stored.sample, n_objects, area_px, confidence))
 
 
 def find_extremes(share: float, *, source: str) -> Iterator[tuple[str, str, str]]:

@@ -62,7 +62,7 @@ OF_RESCALED = {DIAMETER: "Median diameter of the annotated objects, by which the
 OF_RUN = {
     "objects.csv": "Objects, one row per object",
     "rle.csv": "Objects as run lengths",
-    "images.csv": "Number of objects and confidence of each image",
+    "counts.csv": "Number of objects and confidence of each image",
     "flags.csv": "Images that differ from the model's training images",
 }
 OF_FITTED_RUN = {

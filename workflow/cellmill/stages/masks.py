@@ -39,7 +39,7 @@ def read_masks_of_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, images.csv, flags.csv
+        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, counts.csv, flags.csv
         (images without objects, or almost covered by them), manifest.json. Objects keep the numbers of the masks where
         these are unique and from 1 to 65534.
     images_dir : path

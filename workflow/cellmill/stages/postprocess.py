@@ -47,7 +47,7 @@ def postprocess_shard(
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, images.csv (objects and
+        Shard folder: {sample}.tif (labels, geometry of the raw image), objects.csv, rle.csv, counts.csv (objects and
         confidence of each image), flags.csv (images that differ from the training images, have no object, or are almost
         covered by objects), manifest.json.
     images_dir, probabilities_dir : path

@@ -13,7 +13,7 @@ def gather_tables(
     *,
     objects_path: str | Path,
     rle_path: str | Path,
-    images_path: str | Path,
+    counts_path: str | Path,
     flags_path: str | Path,
     segmentation_dirs: Sequence[str | Path],
 ) -> None:
@@ -21,7 +21,7 @@ def gather_tables(
 
     Parameters
     ----------
-    objects_path, rle_path, images_path, flags_path : path
+    objects_path, rle_path, counts_path, flags_path : path
         Output files.
     segmentation_dirs : sequence of path
         Shard folders of `postprocess_shard`, at least one.
@@ -36,7 +36,7 @@ def gather_tables(
     # A table of the run is named like those of its shards.
     objects, _, _, flags = (
         concatenate_tables(path, [Path(folder) / Path(path).name for folder in segmentation_dirs])
-        for path in (objects_path, rle_path, images_path, flags_path)
+        for path in (objects_path, rle_path, counts_path, flags_path)
     )
     logger.info("%d objects in %d shards, %d flags", objects, len(segmentation_dirs), flags)
 
