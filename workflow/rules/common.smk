@@ -30,6 +30,7 @@ from cellmill.planning.layout import (
     SHARD_PATTERN,
     TRAINED_PATTERN,
     WEIGHTS,
+    WORKLIST,
     check_paths,
     dataset_path,
     pattern_of_runs,
@@ -43,6 +44,7 @@ from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings
 from cellmill.planning.terminal import choose_reporter, shorten_terminal
+from cellmill.planning.worklists import worklist_run
 from cellmill.provenance import code_digests
 from cellmill.shards import seal_path
 

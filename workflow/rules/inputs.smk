@@ -175,12 +175,12 @@ def fitting_data(wildcards):
     return found
 
 
-def segmentation_of_run(wildcards):
+def segmentation_of_run(words):
     """Return the segmentation of every shard of a dataset by one run."""
-    shards = PLAN.shards(wildcards.dataset)
+    shards = PLAN.shards(words["dataset"])
     return {
-        "segmentation": folders("segmentation", wildcards, shards),
-        "seals": seals(["segmentation"], wildcards, shards),
+        "segmentation": folders("segmentation", words, shards),
+        "seals": seals(["segmentation"], words, shards),
     }
 
 
@@ -221,6 +221,8 @@ def report_data(wildcards):
     }
     if PLAN.like_of(dataset) is not None:
         found["match"] = dataset_path(dataset, "match.csv")
+    if worklist_run(PLAN, dataset) is not None:
+        found["worklist"] = dataset_path(dataset, WORKLIST)
     for run in runs:
         words = {**dict(wildcards), "run": run.name}
         rooms = ["segmentation"] if run.masks else ["probabilities", "segmentation"]

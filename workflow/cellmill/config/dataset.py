@@ -18,6 +18,7 @@ from cellmill.config.preprocess import Preprocess
 from cellmill.config.preset import ModelPreset
 from cellmill.config.report import Report
 from cellmill.config.simulate import Simulate
+from cellmill.config.worklist import Worklist
 from cellmill.declared import read_declaration
 
 MODEL_SUFFIX: str = read_declaration("exports/model_file.py", "MODEL_SUFFIX")
@@ -316,6 +317,11 @@ class Dataset(Closed):
         description="Train a model again with fewer training images, such as [5, 10, 20], to see what more annotations "
         "would add. A list stands for `images` below.",
     )
+    worklist: Worklist | None = Field(
+        None,
+        description="Order in which images are worth annotating. Default: a worklist with the settings below if there "
+        "are unlabelled images, none otherwise.",
+    )
     postprocess: Postprocess = Field(default_factory=Postprocess, description="Conversion of probabilities to objects.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their confidence intervals.")
     report: Report = Field(default_factory=Report, description="Report page.")
@@ -396,6 +402,8 @@ class Dataset(Closed):
             raise ValueError(wrong[0])
         if self.learning_curve is not None:
             self._check_learning_curve(self.learning_curve)
+        if self.worklist is not None:
+            self._check_worklist(self.worklist)
         names = [entry.run_name for entry in self.models]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(
@@ -410,6 +418,24 @@ class Dataset(Closed):
         if self.learning_curve is None:
             return None
         return self.learning_curve.model or next((entry.run_name for entry in self.models if entry.trains), None)
+
+    def _check_worklist(self, worklist: Worklist) -> None:
+        if self.simulate is not None:
+            raise ValueError(
+                "expected no worklist with simulate, because all simulated images are annotated, found one. Remove "
+                "worklist"
+            )
+        rated = [entry.run_name for entry in self.models if entry.masks is None]
+        if not rated:
+            raise ValueError(
+                "expected a model for worklist, because masks have no confidence, found only masks. Add classical or "
+                "{apply: nuclei} to models, or remove worklist"
+            )
+        if worklist.model is not None and worklist.model not in rated:
+            raise ValueError(
+                f"worklist.model: expected a model with confidences, found {worklist.model!r}. Set it to "
+                f"{' or '.join(rated)}"
+            )
 
     def _check_learning_curve(self, curve: LearningCurve) -> None:
         trained = [entry.run_name for entry in self.models if entry.trains]

@@ -59,6 +59,9 @@ OF_SIMULATION_LIKE = {
 }
 DIAMETER = "diameter.json"
 OF_RESCALED = {DIAMETER: "Median diameter of the annotated objects, by which the images are rescaled"}
+# Files and folders of a dataset with a worklist
+WORKLIST, LABELS_TO_CORRECT = "worklist.csv", "worklist"
+OF_WORKLIST = {WORKLIST: "Images in the order in which an annotation is worth most"}
 OF_RUN = {
     "objects.csv": "Objects, one row per object",
     "rle.csv": "Objects as run lengths",
@@ -91,7 +94,7 @@ OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "g
 
 _ALL = {**ROOMS, **SHARD_FILES}
 # Folders of a dataset that are no runs
-RESERVED_NAMES = frozenset(kind for kind, pattern in _ALL.items() if "{run}" not in pattern)
+RESERVED_NAMES = frozenset([LABELS_TO_CORRECT, *(kind for kind, pattern in _ALL.items() if "{run}" not in pattern)])
 
 
 def pattern_of_runs(runs: Iterable[tuple[str, str]], *, but: bool = False) -> str:

@@ -16,12 +16,14 @@ from cellmill.planning.layout import (
     OF_RUN,
     OF_SIMULATION_LIKE,
     OF_TRAINED_RUN,
+    OF_WORKLIST,
     WEIGHTS,
     dataset_path,
     shard_path,
 )
 from cellmill.planning.plan import Plan
 from cellmill.planning.runs import MEAN_SUFFIX, Run
+from cellmill.planning.worklists import worklist_run
 from cellmill.shards import seal_path
 
 RAW = "Simulated images and their annotations"
@@ -50,6 +52,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
         return PurePath(shard_path(room, dataset=dataset, run=run, shard=shard)).relative_to(root).as_posix()
 
     files = dict(OF_DATASET) if plan.like_of(dataset) is None else OF_DATASET | OF_SIMULATION_LIKE
+    files |= OF_WORKLIST if worklist_run(plan, dataset) else {}
     files |= OF_RESCALED if plan.is_measured(dataset) else {}
     shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
     for run in plan.listed_runs(dataset):

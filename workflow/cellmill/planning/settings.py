@@ -8,8 +8,9 @@ import yaml
 
 from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
+from cellmill.config.worklist import Worklist
 from cellmill.exports.model_file import read_description
-from cellmill.planning.layout import DIAMETER, FIT, RECIPE, dataset_path, run_path, shard_path
+from cellmill.planning.layout import DIAMETER, FIT, RECIPE, WORKLIST, dataset_path, run_path, shard_path
 from cellmill.planning.model_cards import card_facts
 from cellmill.planning.plan import Plan
 from cellmill.planning.rescaling import job_rescale, stored_rescale
@@ -17,7 +18,9 @@ from cellmill.planning.results import list_inputs, list_results, list_settings
 from cellmill.planning.runs import ALIKE, MEAN_SUFFIX, Run
 from cellmill.planning.samples import UNLABELLED, Sample
 from cellmill.planning.shipped_models import shipped_name
+from cellmill.planning.splits import LEFT_OUT
 from cellmill.planning.stage_graph import STAGE_INPUTS
+from cellmill.planning.worklists import worklist_run
 from cellmill.provenance import canonical
 
 # Fields of a sample that are needed by the stages that read annotations
@@ -315,6 +318,22 @@ def evaluate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     return {"bootstrap": plan.config.datasets[dataset].evaluate.bootstrap, "seed": plan.config.seed}
 
 
+def worklist_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    run, section = worklist_run(plan, dataset), plan.config.datasets[dataset].worklist
+    assert run is not None
+    parts = {row.sample: plan.shown_part(dataset, row) for row in plan.samples[dataset]}
+    return {
+        "samples": [
+            {"sample": row.sample, "image": row.image, "part": parts[row.sample]}
+            for row in plan.samples[dataset]
+            if parts[row.sample] not in LEFT_OUT
+        ],
+        "model": run.model,
+        "seed": run.seed,
+        "images": (section or Worklist()).images,
+    }
+
+
 def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     section = plan.config.datasets[dataset]
     shown, labelled = plan.shown_shards(dataset), plan.labelled_shards(dataset)
@@ -341,6 +360,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "remarks": _remarks(plan, dataset),
         "pixel_size_um": section.pixel_size_um,
         "match_path": None if plan.like_of(dataset) is None else dataset_path(dataset, "match.csv"),
+        "worklist_path": dataset_path(dataset, WORKLIST) if worklist_run(plan, dataset) else None,
         "temporal_dirs": _folders("images", plan.temporal_shards(dataset), dataset=dataset),
     }  # fmt: skip
 
@@ -477,6 +497,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "export_ctc": object_files_settings,
     "evaluate_shard": evaluate_shard_settings,
     "evaluate": evaluate_settings,
+    "worklist": worklist_settings,
     "report": report_settings,
     "index": index_settings,
     "crate": crate_settings,

@@ -33,6 +33,7 @@ from cellmill.reports.verdict import (  # fmt: skip
     say_caution,
     say_few,
 )
+from cellmill.reports.worklist import describe_worklist
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ def write_report(
     match_path: str | Path | None = None,
     paper: str | None = None,
     learning_curve: CurveModels | None = None,
+    worklist_path: str | Path | None = None,
     benchmarks_dir: str | Path | None = None,
 ) -> None:
     """Write the page of one dataset; the same arguments and files result in the same bytes.
@@ -107,6 +109,8 @@ def write_report(
         A file of resources/papers whose figures are shown beside the scores.
     learning_curve : mapping, optional
         Models of the learning curve, which are in the tables and nowhere else on the page.
+    worklist_path : path, optional
+        worklist.csv of a dataset with images to annotate.
     benchmarks_dir : path, optional
         Snakemake's benchmark files of the dataset, for time and memory of the jobs.
 
@@ -170,6 +174,7 @@ def write_report(
         "jobs_table": runtime.tabulate_jobs(jobs, stage_inputs=dict(stage_inputs)),
         "stages": runtime.draw_stages(jobs, stage_inputs=dict(stage_inputs)),
         "learning_curve": describe_curve(learning_curve, comparisons) if learning_curve else None,
+        "worklist": describe_worklist(worklist_path) if worklist_path else None,
         "difference_table": comparison.tabulate_differences(standings, comparisons),
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [

@@ -1,0 +1,147 @@
+"""Stage worklist: order images by what an annotation of them is worth, and copy predicted labels to correct."""
+
+import csv
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cellmill.annotations.imagej_writer import write_rois
+from cellmill.curation.order import describe_images, order_images
+from cellmill.images.stored import StoredRows
+from cellmill.objects.label_files import label_paths
+from cellmill.shards import atomic_path, shard_folder
+
+logger = logging.getLogger(__name__)
+
+WORKLIST_COLUMNS = (
+    "rank", "sample", "image", "part", "model", "objects", "confidence", "ap_0.50", "reason", "labels", "rois",
+)  # fmt: skip
+UNLABELLED = "unlabelled"
+METRIC = "ap_0.50"
+MEASURED = ("mean", "minimum", "maximum", "contrast", "focus")
+
+
+def list_images_to_annotate(
+    *,
+    table_path: str | Path,
+    labels_dir: str | Path,
+    counts_path: str | Path,
+    images_path: str | Path,
+    scores_path: str | Path,
+    segmentation_dirs: Sequence[str | Path],
+    samples: Sequence[Mapping[str, Any]],
+    model: str,
+    seed: int,
+    images: int,
+) -> None:
+    """Write the worklist of a dataset.
+
+    Parameters
+    ----------
+    table_path : path
+        worklist.csv: unlabelled images in the order of `order_images`, then tested images, the lowest AP at 0.50 first.
+    labels_dir : path
+        Folder for {sample}.tif (label image) and {sample}.zip (ROIs of ImageJ) of the first images.
+    counts_path : path
+        counts.csv of the run.
+    images_path : path
+        images.csv of the stage check.
+    scores_path : path
+        scores.csv.
+    segmentation_dirs : sequence of path
+        Shard folders with the objects of the run.
+    samples : sequence of mappings
+        sample, image and part of all images. Images of a gap and those that are left out are not in the list.
+    model, seed : str and int
+        Of the run.
+    images : int
+        Number of images whose labels are copied.
+    """
+    counts, measured = _read(counts_path), _read(images_path)
+    rows = [row for row in samples if row["sample"] in counts and row["sample"] in measured]
+    scores = _read_scores(scores_path, model=model, seed=seed)
+    listed = [
+        *_list_unlabelled(rows, counts=counts, measured=measured, picks=images),
+        *_list_tested(rows, scores=scores),
+    ]
+    paths = label_paths(segmentation_dirs)
+    folder_name = Path(labels_dir).name
+    with (
+        shard_folder(labels_dir) as folder,
+        atomic_path(table_path) as partial,
+        partial.open("w", newline="", encoding="utf-8") as stream,
+    ):
+        writer = csv.DictWriter(stream, WORKLIST_COLUMNS, restval="", lineterminator="\n")
+        writer.writeheader()
+        for rank, (row, reason) in enumerate(listed, start=1):
+            sample, files = row["sample"], {}
+            if rank <= images:
+                shutil.copyfile(paths[sample], folder / f"{sample}.tif")
+                write_rois(folder / f"{sample}.zip", StoredRows(paths[sample]))
+                files = {"labels": f"{folder_name}/{sample}.tif", "rois": f"{folder_name}/{sample}.zip"}
+            counted = {name: counts[sample][name] for name in ("objects", "confidence")}
+            written = {"rank": rank, "sample": sample, "image": row["image"], "part": row["part"], "model": model}
+            writer.writerow({**written, **counted, METRIC: scores.get(sample, ""), "reason": reason, **files})
+    logger.info("%d images in the worklist", len(listed), extra={"progress": True})
+
+
+def _list_unlabelled(
+    rows: Sequence[Mapping[str, Any]],
+    *,
+    counts: Mapping[str, Mapping[str, str]],
+    measured: Mapping[str, Mapping[str, str]],
+    picks: int,
+) -> list[tuple[Mapping[str, Any], str]]:
+    """Order the unlabelled images, each with the reason for its place."""
+    if not any(row["part"] == UNLABELLED for row in rows):
+        return []
+
+    def column(table: Mapping[str, Mapping[str, str]], name: str) -> np.ndarray:
+        return np.array([float(table[row["sample"]][name] or "nan") for row in rows])
+
+    doubt = 1 - column(counts, "confidence")
+    described_nd = describe_images(
+        **{name: column(measured, name) for name in MEASURED},
+        pixels=column(measured, "rows") * column(measured, "columns"),
+        objects=column(counts, "objects"),
+        area_px=column(counts, "area_px"),
+    )
+    is_known = np.array([row["part"] != UNLABELLED for row in rows])
+    order = order_images(doubt, described_nd, is_known=is_known, picks=picks)
+    usual = float(np.median(doubt[~is_known]))
+    found = []
+    for place, number in enumerate(order):
+        is_unsure = doubt[number] > usual
+        reason = "the model is less sure than in most images" if is_unsure else "unlike the images before it"
+        found.append((rows[number], reason if place < picks else ""))
+    return found
+
+
+def _list_tested(
+    rows: Sequence[Mapping[str, Any]], *, scores: Mapping[str, str]
+) -> list[tuple[Mapping[str, Any], str]]:
+    """Order the annotated images that were not trained on by their score, the lowest first."""
+    tested = [row for row in rows if scores.get(row["sample"])]
+    reason = "prediction and annotation differ: check both, and annotate more images like it"
+    return [(row, reason) for row in sorted(tested, key=lambda row: float(scores[row["sample"]]))]
+
+
+def _read(path: str | Path) -> dict[str, dict[str, str]]:
+    """Read a table with one row per image: sample -> row."""
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return {row["sample"]: row for row in csv.DictReader(stream)}
+
+
+def _read_scores(path: str | Path, *, model: str, seed: int) -> dict[str, str]:
+    """Read the scores of the final objects of a run on the images that it was tested or validated on."""
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return {
+            row["sample"]: row[METRIC]
+            for row in csv.DictReader(stream)
+            if (row["model"], row["seed"], row["stage"], row["geometry"]) == (model, str(seed), "postprocessed", "raw")
+            and row["split"] != "train"
+        }
