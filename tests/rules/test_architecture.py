@@ -25,7 +25,7 @@ REACHED = {
     "evaluate_shard": 21, "export_bioimageio": 9, "export_coco": 14, "export_ctc": 10, "export_geojson": 9,
     "export_onnx": 8, "export_rois": 12, "index": 7, "join_seeds": 3, "masks": 31, "match": 37, "measure_objects": 5,
     "postprocess": 30, "postprocess_fit": 23, "postprocess_tables": 2, "predict": 24, "preprocess": 18,
-    "rasterize": 21, "report": 49, "simulate": 27, "train": 45,
+    "rasterize": 21, "report": 50, "simulate": 27, "train": 45, "worklist": 11,
 }  # fmt: skip
 
 
@@ -95,7 +95,8 @@ def test_no_module_imports_itself_through_others():
 
 def test_no_package_imports_another_in_a_circle():
     arrows = {(package_of(module), package_of(other)) for module in TREES for other in own_imports(module)}
-    below = {package: {other for source, other in arrows if source == package != other} for package, _ in arrows}
+    packages = {package_of(module) for module in TREES}
+    below = {package: {other for source, other in arrows if source == package != other} for package in packages}
     below.pop("", None)
     placed: set[str] = {""}
     while len(placed) <= len(below):

@@ -34,6 +34,7 @@ STAGES = (
     "postprocess",
     "export",
     "evaluate",
+    "worklist",
     "report",
     "crate",
 )
@@ -135,14 +136,16 @@ ONCE_A_RUN = (
     "export_rois", "export_geojson", "export_ctc", "contrast_fit",
 )  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "evaluate_shard")
-OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "report", "crate")
+OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "worklist", "report", "crate")
 
 
 @pytest.fixture(scope="module")
 def plan(tmp_path_factory):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["datasets"]["alike"] = {"simulate": {"like": "demo"}}
-    config["datasets"]["masked"] = {"simulate": {}, "models": [masks_of(tmp_path_factory.mktemp("masks"))]}
+    masks = tmp_path_factory.mktemp("masks")
+    config["datasets"]["masked"] = {"simulate": {}, "models": [masks_of(masks)]}
+    config["datasets"]["listed"] = {"images": f"{masks}/{{sample}}.tif"}
     return make_plan(config, presets_dir=ROOT / "resources/models", cache_dir=tmp_path_factory.mktemp("cache"))
 
 
@@ -158,6 +161,8 @@ def words_of(stage):
         return {}
     if stage == "match":
         return {"dataset": "alike"}
+    if stage == "worklist":
+        return {"dataset": "listed"}
     if stage == "masks":
         return {"dataset": "masked", "run": "drawn", "shard": "test-0000"}
     names = {"dataset"} | ({"run"} if stage in OF_RUN else set())
@@ -201,6 +206,8 @@ def test_a_crate_lists_what_the_rules_write(rules):
         *layout.OF_DATASET,
         *layout.OF_SIMULATION_LIKE,
         *layout.OF_RESCALED,
+        *layout.OF_WORKLIST,
+        layout.LABELS_TO_CORRECT,
         *(f"{{run}}/{name}" for name in of_run),
     }
     # weights.pt is inside model.cellmill, and a crate does not list its own description
@@ -213,7 +220,14 @@ def test_the_rules_write_where_the_layout_says(rules):
     folders = {layout.shard_path(room, **words) for room in layout.ROOMS}
     seals = {seal_path(folder).as_posix() for folder in folders}
     files = {layout.shard_path(kind, **words) for kind in layout.SHARD_FILES}
-    of_dataset = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, *layout.OF_RESCALED, layout.CRATE}
+    of_dataset = {
+        *layout.OF_DATASET,
+        *layout.OF_SIMULATION_LIKE,
+        *layout.OF_RESCALED,
+        *layout.OF_WORKLIST,
+        layout.CRATE,
+    }
+    of_dataset |= {layout.LABELS_TO_CORRECT}
     of_run = {
         *layout.OF_RUN, *layout.OF_FITTED_RUN, *layout.OF_TRAINED_RUN, *layout.OF_CLASSICAL_RUN,
         *layout.MODEL_FILES.values(), *layout.OBJECT_FILES.values(), layout.WEIGHTS,
@@ -245,6 +259,7 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
                 "models": ["classical", {"preset": "sartorius_unet", "seeds": [1, 2], "average_seeds": True}],
                 "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson"],
             },
+            "listed": {"images": f"{tmp_path}/{{sample}}.tif"},
             "alike": {
                 "simulate": {"images": 6, "size": [64, 64], "like": "cells"},
                 "models": [{"apply": "cells/sartorius_unet.seed1"}, masks_of(tmp_path)],

@@ -7,18 +7,6 @@ Writes  results/{dataset}/worklist.csv                       one row per image, 
 """
 
 
-def worklist_data(wildcards):
-    """Return the objects and counts of the run of the worklist, and the tables of all images."""
-    run = worklist_run(PLAN, wildcards.dataset)
-    dataset = wildcards.dataset
-    return {
-        **segmentation_of_run({"dataset": dataset, "run": run.name}),
-        "counts": run_path(dataset, run.name, "counts.csv"),
-        "images": check_paths(dataset)[1],
-        "scores": table_paths(dataset)["scores"],
-    }
-
-
 rule worklist:
     """Order images by what their annotation is worth, and copy predicted labels."""
     input:

@@ -7,7 +7,7 @@ from pipeline.bad_inputs.cases import case, images
 
 KNOWN = (
     "annotations, class_column, corrections, evaluate, exclude, export, images, learning_curve, models, pixel_size_um, "
-    "postprocess, preprocess, report, simulate, split, stack"
+    "postprocess, preprocess, report, simulate, split, stack, worklist"
 )
 
 

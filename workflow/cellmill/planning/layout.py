@@ -93,8 +93,10 @@ MODEL_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}
 OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "geojson", "ctc": "ctc"}
 
 _ALL = {**ROOMS, **SHARD_FILES}
-# Folders of a dataset that are no runs
-RESERVED_NAMES = frozenset([LABELS_TO_CORRECT, *(kind for kind, pattern in _ALL.items() if "{run}" not in pattern)])
+# Folders of a dataset with shards, which are no runs
+RESERVED_NAMES = frozenset(kind for kind, pattern in _ALL.items() if "{run}" not in pattern)
+# Folders of a dataset that a run may not have the name of
+TAKEN_NAMES = RESERVED_NAMES | {LABELS_TO_CORRECT}
 
 
 def pattern_of_runs(runs: Iterable[tuple[str, str]], *, but: bool = False) -> str:

@@ -9,6 +9,7 @@ from cellmill.planning.exports import exported_files
 from cellmill.planning.layout import (
     EXPORTED,
     FIT,
+    LABELS_TO_CORRECT,
     OF_CLASSICAL_RUN,
     OF_DATASET,
     OF_FITTED_RUN,
@@ -64,6 +65,8 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
     exported = {path.relative_to(root): EXPORTED[path.name] for path in exports if path.is_relative_to(root)}
     files |= {path.as_posix(): meaning for path, meaning in exported.items() if path.suffix}
     folders = {path.as_posix(): meaning for path, meaning in exported.items() if not path.suffix}
+    if worklist_run(plan, dataset):
+        folders[LABELS_TO_CORRECT] = "Predicted labels of the first images of the worklist"
     return {"files": files, "shards": shards, "folders": folders}
 
 

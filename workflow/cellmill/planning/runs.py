@@ -18,7 +18,7 @@ from cellmill.config.merging import merge
 from cellmill.config.networks import RECURRENT, network_settings
 from cellmill.config.preset import ModelPreset
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.planning.layout import RESERVED_NAMES
+from cellmill.planning.layout import TAKEN_NAMES
 from cellmill.planning.model_paths import explain_missing, find_model_file, name_run
 from cellmill.planning.shipped_models import (
     explain_unknown,
@@ -189,7 +189,7 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
         runs[dataset_name] = []
         for index, entry in enumerate(dataset.models):
             where = ("datasets", dataset_name, "models", index)
-            if entry.run_name in RESERVED_NAMES:
+            if entry.run_name in TAKEN_NAMES:
                 mistakes.append(
                     f"{key_path(where)}.name: expected a name that is not reserved, found {entry.run_name!r}, which is "
                     "the name of a folder of the dataset. Set another name."

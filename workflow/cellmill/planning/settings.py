@@ -389,6 +389,9 @@ def _stage_inputs(plan: Plan, dataset: str) -> list[list[Any]]:
         # models list their images as the check found them.
         inputs["contrast"].remove("rasterize")
         inputs["postprocess"] = [stage for stage in inputs["postprocess"] if stage not in ("rasterize", "check")]
+    if worklist_run(plan, dataset) is None:
+        del inputs["worklist"]
+        inputs["report"].remove("worklist")
     if plan.diameter_path(dataset) == dataset_path(dataset, DIAMETER):
         inputs["preprocess"].append("rasterize")
     return [[stage, befores] for stage, befores in inputs.items()]
