@@ -1,10 +1,11 @@
-"""Correct the masks of a finished run with the libraries of Fiji and napari, and go on from there."""
+"""Correct the masks of a finished run, found in its worklist, with the libraries of Fiji and napari, and go on."""
 
 import shutil
 
 import numpy as np
 import pytest
 import tifffile
+import yaml
 from roifile import ImagejRoi, roiread, roiwrite
 
 from project import copy_project, planned_jobs, snakemake, write_config, write_label_dataset
@@ -25,7 +26,6 @@ def finished(tmp_path_factory):
         "annotations": {"format": "label_image", "path": "data/cells/labels/{sample}.tif", "missing": "unlabelled"},
         "corrections": "corrected/{sample}.*",
         "models": ["classical"],
-        "export": ["imagej_roi"],
         "evaluate": {"bootstrap": 20},
     }
     write_config(project, {"images_per_job": 3, "datasets": {"cells": section}}, "config.yaml")
@@ -69,9 +69,19 @@ def test_a_label_image_that_is_edited_as_in_napari_becomes_the_annotation(projec
     assert planned_jobs(project) == set()
 
 
+def test_the_worklist_lists_the_unlabelled_image_and_reruns_alone(project):
+    rows = (project / "results/cells/worklist.csv").read_text().splitlines()
+    assert rows[1].split(",")[:2] == ["1", NEW]
+    assert "Which images to annotate next?" in (project / "results/cells/report.html").read_text()
+    config = yaml.safe_load((project / "config.yaml").read_text())
+    config["datasets"]["cells"]["worklist"] = {"images": 1}
+    write_config(project, config, "config.yaml")
+    assert planned_jobs(project) == {"worklist cells", "report cells"}
+
+
 def test_rois_that_are_edited_as_in_fiji_annotate_an_image_that_had_none(project):
     assert row_of(project, NEW)["split"] == "unlabelled"
-    rois = roiread(project / f"results/cells/classical/rois/{NEW}.zip")
+    rois = roiread(project / f"results/cells/worklist/{NEW}.zip")
     kept = rois[1:] if isinstance(rois, list) else []
     kept.append(ImagejRoi.frompoints(np.array([(40, 40), (50, 40), (50, 52), (40, 52)]), name="drawn"))
     roiwrite(project / f"corrected/{NEW}.zip", kept)
