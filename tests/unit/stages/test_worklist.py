@@ -72,8 +72,8 @@ def test_unsure_and_new_images_come_first_and_tested_ones_by_their_score(made):
     assert [row["rank"] for row in rows] == list("12345")
     assert [row["confidence"] for row in rows] == ["0.4", "0.9", "0.5", "0.8", "0.8"]
     assert [row["ap_0.50"] for row in rows] == ["", "", "", "0.2", "0.9"]
-    assert rows[0]["reason"] == "the model is less sure than in most images"
-    assert rows[1]["reason"] == "unlike the images before it"
+    assert rows[0]["reason"] == "unsure"
+    assert rows[1]["reason"] == "different"
     assert {row["image"] for row in rows[:1]} == {"data/u2.tif"}
 
 

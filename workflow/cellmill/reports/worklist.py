@@ -36,7 +36,7 @@ def describe_worklist(path: str | Path) -> dict[str, Any] | None:
         Column("Objects", True, "Predicted objects"),
         Column("Confidence", True, "Expected right objects, divided by right, wrong and missed ones"),
         *([Column("AP at 0.50", True)] if tested else []),
-        Column("Why"),
+        Column("Why", False, "Unsure: less confident than most images. Different: unlike the images before it"),
     ]
     cells = [
         [

@@ -1,6 +1,7 @@
 """Stage worklist: order images by what an annotation of them is worth, and copy predicted labels to correct."""
 
 import csv
+import itertools
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -44,6 +45,8 @@ def list_images_to_annotate(
     ----------
     table_path : path
         worklist.csv: unlabelled images in the order of `order_images`, then tested images, the lowest AP at 0.50 first.
+        The reason is "unsure" if the model is less sure than in most unlabelled images, "different" for other images
+        among the first, which are unlike those before them.
     labels_dir : path
         Folder for {sample}.tif (label image) and {sample}.zip (ROIs of ImageJ) of the first images.
     counts_path : path
@@ -113,12 +116,8 @@ def _list_unlabelled(
     is_known = np.array([row["part"] != UNLABELLED for row in rows])
     order = order_images(doubt, described_nd, is_known=is_known, picks=picks)
     usual = float(np.median(doubt[~is_known]))
-    found = []
-    for place, number in enumerate(order):
-        is_unsure = doubt[number] > usual
-        reason = "the model is less sure than in most images" if is_unsure else "unlike the images before it"
-        found.append((rows[number], reason if place < picks else ""))
-    return found
+    reasons = ("unsure" if doubt[number] > usual else "different" for number in order[:picks])
+    return list(zip((rows[number] for number in order), itertools.chain(reasons, itertools.repeat("")), strict=False))
 
 
 def _list_tested(
@@ -126,8 +125,9 @@ def _list_tested(
 ) -> list[tuple[Mapping[str, Any], str]]:
     """Order the annotated images that were not trained on by their score, the lowest first."""
     tested = [row for row in rows if scores.get(row["sample"])]
-    reason = "prediction and annotation differ: check both, and annotate more images like it"
-    return [(row, reason) for row in sorted(tested, key=lambda row: float(scores[row["sample"]]))]
+    return [
+        (row, "differs from its annotation") for row in sorted(tested, key=lambda row: float(scores[row["sample"]]))
+    ]
 
 
 def _read(path: str | Path) -> dict[str, dict[str, str]]:
