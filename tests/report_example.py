@@ -131,7 +131,7 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
             write_labels(output / f"{name}.tif", found_yx)
         objects = [(name, number, round(1 - number / 8, 3)) for name in names for number in range(1, kept + 1)]
         _write_csv(output / "objects.csv", ("sample", "object", "confidence"), objects)
-        _write_csv(output / "counts.csv", ("sample", "confidence"), [(name, 0.8) for name in names])
+        _write_csv(output / "counts.csv", ("sample", "objects", "confidence"), [(name, kept, 0.8) for name in names])
     areas = [int((found_yx == label).sum()) for label in range(1, kept + 1)]
     _write_csv(
         folder / "objects.csv", ("sample", "object", "area_px", "raw_intensity_mean"),

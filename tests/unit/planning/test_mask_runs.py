@@ -173,7 +173,7 @@ def test_masks_among_the_images_are_named_with_the_pattern_to_leave_out(data):
         ({"preset": "default"}, "expected one of preset, apply and masks, found preset and masks. Remove all but one"),
         ({"name": None}, "expected a name for the run of the masks, found none. Set name"),
         ({"role": "expert"}, "expected 'model' or 'annotator', found 'expert'"),
-        ({"masks": {"path": "a/{sample}.tif", "missing": "unlabelled"}}, "expected 'error' or 'empty'"),
+        ({"masks": {"path": "a/{sample}.tif", "missing": "skip"}}, "expected 'error', 'empty' or 'unlabelled'"),
         ({"masks": {"format": "rle", "path": "a/{sample}.tif"}}, "for format rle"),
         ({"masks": "cellpose/{well}.tif"}, "{well}"),
     ],

@@ -59,7 +59,9 @@ def write_shard(root, shard, drawn, *, mode="none", size=None):
 
 
 def write_confidences(folder, labels):
-    """Write an objects.csv in which object k has the confidence k/10, at most 1."""
+    """Write counts.csv, and objects.csv in which object k has the confidence k/10, at most 1."""
+    counts = [(sample, len(np.unique(yx))) for sample, yx in labels.items()]
+    pd.DataFrame(counts, columns=["sample", "objects"]).to_csv(folder / "counts.csv", index=False)
     rows = [(sample, number, min(number / 10, 1)) for sample, yx in labels.items() for number in np.setdiff1d(yx, [0])]
     pd.DataFrame(rows, columns=["sample", "object", "confidence"]).to_csv(folder / "objects.csv", index=False)
 

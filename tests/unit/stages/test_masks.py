@@ -134,6 +134,7 @@ def test_masks_score_like_the_same_objects_of_a_model_and_have_no_other_stage(tm
         with shard_folder(folders[room]) as folder:
             write_labels(folder / "a.tif", labels_yx)
             (folder / "objects.csv").write_text("sample,object,confidence\na,1,0.9\na,2,0.8\na,7,0.1\n")
+            (folder / "counts.csv").write_text("sample,objects\na,3\n")
     with shard_folder(folders["probabilities"]) as folder:
         write_probabilities(folder / "a.tif", fit_image(soft_yx, geometry, pad_value=0)[None])
     fit = {"format": 2, "threshold": {"value": 0.4}, "instances": {"exclude_border": False}}
@@ -162,6 +163,25 @@ def test_masks_score_like_the_same_objects_of_a_model_and_have_no_other_stage(tm
     assert set(pd.read_csv(tmp_path / "curves.csv")["model"]) == {"unet"}
     assert set(pd.read_csv(tmp_path / "confidence.csv")["model"]) == {"unet"}
     assert set(pd.read_csv(tmp_path / "sizes.csv")["model"]) == {"unet", "cellpose"}
+
+
+def test_images_that_an_annotator_left_out_are_not_scored(shard, tmp_path):
+    folder = shard({"b": write_tiff(tmp_path / "b.tif", CELLS)}, missing="unlabelled")
+    rows = list(csv.DictReader((folder / "counts.csv").read_text().splitlines()))
+    assert [(row["sample"], row["objects"]) for row in rows] == [("a", ""), ("b", "3")]
+    assert read_labels(folder / "a.tif").shape == SHAPE
+    assert read_labels(folder / "a.tif").max() == 0
+    assert read_flags(folder) == []
+    labels_dir = tmp_path / "labels/test-0000"
+    with shard_folder(labels_dir) as labels:
+        for name in "ab":
+            write_labels(labels / f"{name}.tif", CELLS)
+    evaluate_shard(
+        output_path=tmp_path / "a.json", images_dir=tmp_path / "images/test-0000", labels_dir=labels_dir,
+        probabilities_dir=None, segmentation_dir=folder, fit_path=None, split="test", model="second", seed=0,
+        isbi2012=False, border_tolerance_px=2, groups={},
+    )  # fmt: skip
+    assert [image["sample"] for image in json.loads((tmp_path / "a.json").read_text())["images"]] == ["b"]
 
 
 # ---- files as the programs themselves write them ------------------------------------------------------------------

@@ -172,8 +172,10 @@ class Masks(Annotations):
     model_config = ConfigDict(json_schema_extra=lambda schema: _or_path(schema))
 
     format: FormatName = Field("label_image", description="As in `annotations`.")
-    missing: Literal["error", "empty"] = Field(
-        "error", description="Treatment of images without masks. error: report an error. empty: no object was found."
+    missing: Literal["error", "empty", "unlabelled"] = Field(
+        "error",
+        description="Treatment of images without masks. error: report an error. empty: no object was found. "
+        "unlabelled: the run is not scored on them, as for a second annotator of some images.",
     )
 
 

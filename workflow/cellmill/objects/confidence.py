@@ -219,6 +219,12 @@ def read_confidences(folder: str | Path) -> dict[str, dict[int, float]]:
     return found
 
 
+def list_counted(folder: str | Path) -> set[str]:
+    """List the samples of a shard whose objects are known: all but those that an annotator left out."""
+    with (Path(folder) / COUNTS).open(newline="", encoding="utf-8") as stream:
+        return {row["sample"] for row in csv.DictReader(stream) if row["objects"]}
+
+
 def read_image_confidences(folder: str | Path) -> dict[str, float]:
     """Read the confidences of the images of a shard: sample -> confidence; images of masks are missing."""
     with (Path(folder) / COUNTS).open(newline="", encoding="utf-8") as stream:

@@ -11,7 +11,7 @@ import tifffile
 
 from cellmill.images.channels import Channel
 from cellmill.images.files import PlaneRows
-from cellmill.images.stored import write_label_bands
+from cellmill.images.stored import list_bands, write_label_bands
 from cellmill.images.windows import LabelFile
 from cellmill.objects.confidence import COUNTS, Rating
 from cellmill.objects.measurements import DECIMALS, ObjectTables
@@ -69,6 +69,19 @@ class Recorder:
         """Add a finding on an image."""
         self._flags.append((severity, sample, "", finding, advice))
 
+    def leave_out(self, stored: StoredImage) -> None:
+        """Write an empty label image of an image that nobody looked at; its number of objects stays empty."""
+        shape = stored.geometry.raw_shape
+        bands = (np.zeros((rows.stop - rows.start, shape[1]), dtype=np.uint16) for rows in list_bands(shape))
+        write_label_bands(
+            self._folder / f"{stored.sample}.tif", bands, shape=shape, highest=0,
+            pixel_size_um=self._edge_um(stored),
+        )  # fmt: skip
+        self._counts.append((stored.sample, "", "", ""))
+
+    def _edge_um(self, stored: StoredImage) -> float | None:
+        return stored.geometry.pixel_size_um if self._pixel_size_um is None else self._pixel_size_um
+
     def add(
         self, stored: StoredImage, labels: LabelFile, *, row: Mapping[str, Any], highest: int, rating: Rating | None
     ) -> None:
@@ -87,7 +100,7 @@ class Recorder:
         rating : Rating or None
             Confidence of the image and its objects; None for objects without predicted maps.
         """
-        edge_um = stored.geometry.pixel_size_um if self._pixel_size_um is None else self._pixel_size_um
+        edge_um = self._edge_um(stored)
         bands = (labels_yx for _, labels_yx in labels.bands())
         write_label_bands(
             self._folder / f"{stored.sample}.tif", bands, shape=labels.shape, highest=highest, pixel_size_um=edge_um

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cellmill.images.files import PlaneRows
-from cellmill.objects.confidence import read_confidences, read_image_confidences
+from cellmill.objects.confidence import list_counted, read_confidences, read_image_confidences
 from cellmill.preprocessing.geometry import Geometry, read_geometry
 from cellmill.reports.colours import ANNOTATION_COLOUR, ERROR_COLOURS, colour_of_style
 from cellmill.reports.comparison import final_scores
@@ -191,7 +191,10 @@ def draw_gallery(
         ]
         links = [_links(source, prediction, page_dir=page_dir) for prediction in predictions]
         cards.append(
-            _card(picture, row=row, scores=own_scores, confidences=confidences, models=models, links=links)
+            _card(
+                picture, row=row, scores=own_scores, confidences=confidences, models=models, links=links,
+                are_known=[prediction.is_known for prediction in predictions],
+            )
         )  # fmt: skip
     used = {view for card in cards for layer in card.picture.layers if layer.kind == "mask" for view in layer.views}
     used |= {"raw", "preprocessed", *(["probability"] if any(run.probabilities for run in runs) else [])}
@@ -316,9 +319,14 @@ def _card(
     confidences: Sequence[float | None],
     models: Sequence[Run],
     links: list[list[tuple[str, str]]],
+    are_known: Sequence[bool],
 ) -> Card:
     captions: list[list[str]] = []
-    for run, score, confidence, errors in zip(models, scores, confidences, picture.errors, strict=True):
+    of_models = zip(models, scores, confidences, picture.errors, are_known, strict=True)
+    for run, score, confidence, errors, is_known in of_models:
+        if not is_known:
+            captions.append(["No masks of this image"])
+            continue
         said = [] if score is None else [f"Dice {say_score(score['dice'])} · AP {say_score(score['ap_kaggle'])}"]
         if errors is not None:
             said.append(describe_mistakes(errors))
@@ -346,6 +354,7 @@ def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
         probability_path=Path(run.probabilities[row["shard"]]) / file if run.probabilities else None,
         segmentation_path=folder / file,
         confidences=of_shard.get(row["sample"], {}),
+        is_known=row["sample"] in list_counted(folder),
     )
 
 

@@ -111,7 +111,8 @@ class Unfitted:
 class Prediction:
     """Files of one sample from one model, and the colour of its objects, "#rrggbb"; masks have no probabilities.
 
-    `confidences` maps object numbers to confidences; empty for masks.
+    `confidences` maps object numbers to confidences; empty for masks. `is_known` is False for an image that an
+    annotator left out.
     """
 
     model: str
@@ -119,6 +120,7 @@ class Prediction:
     probability_path: Path | None
     segmentation_path: Path
     confidences: Mapping[int, float]
+    is_known: bool = True
 
 
 def choose_side(images: int, *, models: int, side_px: int) -> int:
@@ -193,6 +195,9 @@ def draw_picture(source: Source, predictions: Sequence[Prediction], *, side_px: 
             grey_yx = np.rint(np.clip(shrink(probability, shape), 0, 1) * 255).astype(np.uint8)
             alt = f"foreground probability in {source.sample} predicted by {prediction.model}; black is 0, white is 1"
             layers.append(Layer(("probability",), number, "photo", encode_photo(HEAT[grey_yx]), alt))
+        if not prediction.is_known:
+            errors.append(None)
+            continue
         labels = StoredRows(prediction.segmentation_path)
         shown_yx = pick(labels, shape)
         alt = f"outlines of the objects in {source.sample} predicted by {prediction.model}"

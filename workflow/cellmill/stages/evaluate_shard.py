@@ -13,7 +13,7 @@ from pathlib import Path
 from cellmill.evaluation.counting import count_frame
 from cellmill.exports.model_file import read_fit
 from cellmill.metrics.instance import IOU_PERCENT
-from cellmill.objects.confidence import read_confidences
+from cellmill.objects.confidence import list_counted, read_confidences
 from cellmill.objects.frames import Scene, list_frames, list_scenes, match_samples
 from cellmill.shards import atomic_path
 
@@ -43,7 +43,8 @@ def evaluate_shard(
         JSON: for each image and geometry (`raw`, and `fitted` where the image was resized, cropped or padded)
         the histogram of probabilities by class and, for each stage, counts of pixels and objects.
     images_dir, labels_dir, probabilities_dir, segmentation_dir : path
-        Shard folders; the first contains geometry.csv, the last objects.csv with confidences. Without probabilities
+        Shard folders; the first contains geometry.csv, the last counts.csv and objects.csv with confidences. Images
+        without a number of objects in counts.csv, which an annotator skipped, are left out. Without probabilities
         (None), only the segmentation is counted, without confidences.
     fit_path : path or None
         postprocess.json of the run, for the threshold; None without probabilities.
@@ -65,6 +66,7 @@ def evaluate_shard(
     """
     maps = {} if probabilities_dir is None else {"probabilities": probabilities_dir}
     match_samples({"labels": labels_dir, **maps, "segmentation": segmentation_dir})
+    counted = list_counted(segmentation_dir)
     threshold: float | None = None
     confidences: dict[str, dict[int, float]] | None = None
     exclude_border = False
@@ -91,6 +93,7 @@ def evaluate_shard(
             ),
         }
         for frame in frames
+        if frame.sample in counted
     ]
     contents = {
         "shard": Path(output_path).stem, "split": split, "model": model, "seed": seed, "threshold": threshold,

@@ -11,7 +11,7 @@ import numpy as np
 
 from cellmill.annotations.instance import AnnotationSettings
 from cellmill.annotations.rasterizing import draw_sample
-from cellmill.annotations.reading import explain_missing, open_table
+from cellmill.annotations.reading import explain_missing, has_annotation, open_table
 from cellmill.images.channels import Channel
 from cellmill.images.files import raise_together
 from cellmill.images.windows import LabelFile
@@ -49,8 +49,9 @@ def read_masks_of_shard(
         position in a stack are read.
     annotations : mapping
         The section `masks`, as in `rasterize_shard`.
-    missing : "error" or "empty"
-        How to treat an image without masks: with "empty" it has no objects.
+    missing : "error", "empty" or "unlabelled"
+        How to treat an image without masks: with "empty" it has no objects; with "unlabelled" its label image is empty,
+        and counts.csv has no number of objects, so that it is not scored.
     pixel_size_um, rle_order, channel, hot_pixels
         As for `Recorder`.
 
@@ -60,7 +61,8 @@ def read_masks_of_shard(
         If masks cannot be used; the message lists all of them.
     """
     table = open_table(annotations, samples=samples)
-    problems = explain_missing(samples, annotations=annotations, table=table, missing=missing)
+    refused = samples if missing == "error" else ()
+    problems = explain_missing(refused, annotations=annotations, table=table, missing=missing)
     stored = {image.sample: image for image in find_images([images_dir])}
     total = 0
     with (
@@ -70,6 +72,9 @@ def read_masks_of_shard(
         ) as recorder,
     ):
         for row in samples:
+            if missing == "unlabelled" and not has_annotation(row, table=table):
+                recorder.leave_out(stored[row["sample"]])
+                continue
             try:
                 # Ignored regions belong to the truth; masks that are scored have objects only.
                 drawing = replace(draw_sample(row, annotations=annotations, table=table), ignored=())
