@@ -119,7 +119,7 @@ def main(what: str, images: int) -> None:
                     output_path=path, images_dir=folder / "images/test-0000", labels_dir=folder / "labels/test-0000",
                     probabilities_dir=run["probabilities"]["test-0000"],
                     segmentation_dir=run["segmentation"]["test-0000"], fit_path=run["postprocess"], split="test",
-                    model="narrow", seed=7, isbi2012=False, border_tolerance_px=2, groups={},
+                    model="narrow", seed=7, isbi2012=False, border_tolerance_px=2, groups={}, exclude_border=False,
                 )  # fmt: skip
             tables = {f"{table}_path": folder / f"out_{table}.csv" for table in EVALUATED}
             summarize_evaluation(**tables, shard_paths=paths, bootstrap=1000, seed=0)

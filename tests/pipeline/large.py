@@ -175,7 +175,7 @@ def evaluate_slide(folder: Path) -> None:
         output_path=folder / "counts.json", images_dir=folder / "images_label_image",
         labels_dir=folder / "labels_label_image", probabilities_dir=folder / "probabilities",
         segmentation_dir=folder / "segmentation", fit_path=folder / "postprocess.json", split="test", model="slide",
-        seed=0, isbi2012=False, border_tolerance_px=2, groups={},
+        seed=0, isbi2012=False, border_tolerance_px=2, groups={}, exclude_border=False,
     )  # fmt: skip
 
 

@@ -71,12 +71,12 @@ def evaluate(
     groups=None,
 ):  # fmt: skip
     fit_path = root / "postprocess.json"
-    fit = {"format": 2, "threshold": {"value": THRESHOLD}, "instances": {"exclude_border": exclude_border}}
+    fit = {"format": 2, "threshold": {"value": THRESHOLD}, "instances": {}}
     fit_path.write_text(json.dumps(fit))
     output = root / f"{model}.{seed}" / f"{shard}.json"
     evaluate_shard(
         output_path=output, fit_path=fit_path, split=split, model=model, seed=seed, isbi2012=isbi2012,
-        border_tolerance_px=2, groups=groups or {}, **folders,
+        border_tolerance_px=2, groups=groups or {}, exclude_border=exclude_border, **folders,
     )  # fmt: skip
     return output
 

@@ -147,7 +147,7 @@ def test_masks_score_like_the_same_objects_of_a_model_and_have_no_other_stage(tm
             segmentation_dir=folders["segmentation"],
             probabilities_dir=folders["probabilities"] if has_maps else None,
             fit_path=tmp_path / "fit.json" if has_maps else None,
-            split="test", model=model, seed=1, isbi2012=True, border_tolerance_px=2, groups={},
+            split="test", model=model, seed=1, isbi2012=True, border_tolerance_px=2, groups={}, exclude_border=False,
         )  # fmt: skip
     tables = {f"{name}_path": tmp_path / f"{name}.csv" for name in EVALUATED}
     summarize_evaluation(**tables, shard_paths=paths, bootstrap=20, seed=1)
@@ -179,7 +179,7 @@ def test_images_that_an_annotator_left_out_are_not_scored(shard, tmp_path):
     evaluate_shard(
         output_path=tmp_path / "a.json", images_dir=tmp_path / "images/test-0000", labels_dir=labels_dir,
         probabilities_dir=None, segmentation_dir=folder, fit_path=None, split="test", model="second", seed=0,
-        isbi2012=False, border_tolerance_px=2, groups={},
+        isbi2012=False, border_tolerance_px=2, groups={}, exclude_border=False,
     )  # fmt: skip
     assert [image["sample"] for image in json.loads((tmp_path / "a.json").read_text())["images"]] == ["b"]
 

@@ -86,7 +86,7 @@ def scored(real_data, tmp_path_factory):
         evaluate_shard(
             output_path=paths[-1], images_dir=shard["images"], labels_dir=shard["labels"], probabilities_dir=None,
             segmentation_dir=root / program / "test-0000", fit_path=None, split="test", model=program, seed=0,
-            isbi2012=False, border_tolerance_px=2, groups={},
+            isbi2012=False, border_tolerance_px=2, groups={}, exclude_border=False,
         )  # fmt: skip
     tables = {f"{name}_path": root / f"{name}.csv" for name in EVALUATED}
     summarize_evaluation(**tables, shard_paths=paths, bootstrap=20, seed=1)

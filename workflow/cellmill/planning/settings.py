@@ -309,9 +309,17 @@ def evaluate_shard_settings(plan: Plan, dataset: str, run: str, shard: str) -> d
         "seed": found.seed,
         "isbi2012": evaluate.isbi2012,
         "border_tolerance_px": evaluate.border_tolerance_px,
+        "exclude_border": _asks_for_whole_objects(plan, dataset, run),
         # Images of a group are resampled together by the bootstrap
         "groups": {row.sample: group for row in plan.rows(dataset, shard) if (group := row.group or row.sequence)},
     }
+
+
+def _asks_for_whole_objects(plan: Plan, dataset: str, run: str) -> bool:
+    """Return whether objects at the border are left out: as the model does, and for masks as this dataset does."""
+    if plan.run(dataset, run).masks is not None:
+        return plan.config.datasets[dataset].postprocess.instances.exclude_border
+    return bool(_postprocess_section(plan, dataset, run)["instances"]["exclude_border"])
 
 
 def evaluate_settings(plan: Plan, dataset: str) -> dict[str, Any]:

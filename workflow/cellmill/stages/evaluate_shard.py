@@ -34,6 +34,7 @@ def evaluate_shard(
     isbi2012: bool,
     border_tolerance_px: int,
     groups: Mapping[str, str],
+    exclude_border: bool,
 ) -> None:
     """Count pixels and match objects in one shard of one run.
 
@@ -58,6 +59,9 @@ def evaluate_shard(
         For `count_borders`.
     groups : mapping
         Sample -> its sequence, well or patient; samples without a group are missing.
+    exclude_border : bool
+        Whether objects at the border of the image are not asked for. In masks of other programs, those that lie on
+        such a true object are then not counted either.
 
     Raises
     ------
@@ -69,13 +73,12 @@ def evaluate_shard(
     counted = list_counted(segmentation_dir)
     threshold: float | None = None
     confidences: dict[str, dict[int, float]] | None = None
-    exclude_border = False
     frames: Sequence[Scene]
     if probabilities_dir is None or fit_path is None:
         frames = list_scenes(images_dir, labels=labels_dir)
     else:
         fitted = read_fit(fit_path)
-        threshold, exclude_border = float(fitted["threshold"]["value"]), fitted["instances"]["exclude_border"]
+        threshold = float(fitted["threshold"]["value"])
         frames = list_frames(images_dir, probabilities_dir, labels=labels_dir)
         confidences = read_confidences(segmentation_dir)
     images = [
