@@ -221,6 +221,8 @@ def report_data(wildcards):
     }
     if PLAN.like_of(dataset) is not None:
         found["match"] = dataset_path(dataset, "match.csv")
+    if PLAN.run_of_conditions(dataset) is not None:
+        found["conditions"] = [dataset_path(dataset, name) for name in OF_EXPERIMENT]
     for run in runs:
         words = {**dict(wildcards), "run": run.name}
         rooms = ["segmentation"] if run.masks else ["probabilities", "segmentation"]

@@ -16,7 +16,9 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "postprocess": ("simulate", "preprocess", "rasterize", "check", "train", "predict", "contrast", "masks"),
     "export": ("postprocess", "masks"),
     "evaluate": ("preprocess", "rasterize", "check", "predict", "contrast", "postprocess", "masks"),
+    "conditions": ("postprocess",),
     "report": (
         "match", "check", "preprocess", "rasterize", "train", "predict", "contrast", "postprocess", "masks", "evaluate",
+        "conditions",
     ),
 }  # fmt: skip
