@@ -34,6 +34,7 @@ STAGES = (
     "postprocess",
     "export",
     "evaluate",
+    "conditions",
     "report",
     "crate",
 )
@@ -135,7 +136,7 @@ ONCE_A_RUN = (
     "export_rois", "export_geojson", "export_ctc", "contrast_fit",
 )  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "evaluate_shard")
-OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "report", "crate")
+OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "conditions", "report", "crate")
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,7 @@ def plan(tmp_path_factory):
     config = yaml.safe_load((ROOT / "config.yaml").read_text())
     config["datasets"]["alike"] = {"simulate": {"like": "demo"}}
     config["datasets"]["masked"] = {"simulate": {}, "models": [masks_of(tmp_path_factory.mktemp("masks"))]}
+    config["datasets"]["plate"] = plate_in(tmp_path_factory.mktemp("plate"))
     return make_plan(config, presets_dir=ROOT / "resources/models", cache_dir=tmp_path_factory.mktemp("cache"))
 
 
@@ -152,12 +154,25 @@ def masks_of(folder):
     return {"masks": {"path": f"{folder}/{{sample}}.tif", "missing": "empty"}, "name": "drawn"}
 
 
+def plate_in(folder):
+    """Write an image of each of two wells; return the section of a dataset that compares them."""
+    for name in ("DMSO_A01", "drug_B01"):
+        tifffile.imwrite(folder / f"{name}.tif", np.zeros((64, 64), dtype=np.uint16))
+    return {
+        "images": f"{folder}/{{treatment}}_{{well}}.tif",
+        "models": ["classical"],
+        "conditions": {"column": "treatment", "replicate": "well"},
+    }
+
+
 def words_of(stage):
     """Return the wildcards of a stage's rule."""
     if stage == "index":
         return {}
     if stage == "match":
         return {"dataset": "alike"}
+    if stage == "conditions":
+        return {"dataset": "plate"}
     if stage == "masks":
         return {"dataset": "masked", "run": "drawn", "shard": "test-0000"}
     names = {"dataset"} | ({"run"} if stage in OF_RUN else set())
@@ -200,6 +215,7 @@ def test_a_crate_lists_what_the_rules_write(rules):
     listed = {
         *layout.OF_DATASET,
         *layout.OF_SIMULATION_LIKE,
+        *layout.OF_EXPERIMENT,
         *layout.OF_RESCALED,
         *(f"{{run}}/{name}" for name in of_run),
     }
@@ -213,7 +229,9 @@ def test_the_rules_write_where_the_layout_says(rules):
     folders = {layout.shard_path(room, **words) for room in layout.ROOMS}
     seals = {seal_path(folder).as_posix() for folder in folders}
     files = {layout.shard_path(kind, **words) for kind in layout.SHARD_FILES}
-    of_dataset = {*layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, *layout.OF_RESCALED, layout.CRATE}
+    of_dataset = {
+        *layout.OF_DATASET, *layout.OF_SIMULATION_LIKE, *layout.OF_EXPERIMENT, *layout.OF_RESCALED, layout.CRATE,
+    }  # fmt: skip
     of_run = {
         *layout.OF_RUN, *layout.OF_FITTED_RUN, *layout.OF_TRAINED_RUN, *layout.OF_CLASSICAL_RUN,
         *layout.MODEL_FILES.values(), *layout.OBJECT_FILES.values(), layout.WEIGHTS,
@@ -250,6 +268,7 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
                 "models": [{"apply": "cells/sartorius_unet.seed1"}, masks_of(tmp_path)],
                 "export": ["coco"],
             },
+            "plate": plate_in(tmp_path),
         }
     }
     project = copy_project(tmp_path / "project")
