@@ -104,6 +104,15 @@ def test_replicates_are_told_apart_by_several_columns(data):
     assert len({row[1] for row in treated(made).values()}) == 8
 
 
+def test_wells_of_two_plates_with_one_name_are_remarked_on(data):
+    write_images(data / "two", [f"p{plate}/{well}_1" for plate in (1, 2) for well in WELLS])
+    made = plan(BY_SHEET, images="two/{plate}/{well}_{field}.tif")
+    assert remarks(made) == [
+        "datasets.d.conditions.replicate: 4 replicates have images of several plates, such as A01 of p1, p2. If these are "
+        "different wells, set replicate: [plate, well]"
+    ]
+
+
 @pytest.mark.parametrize(("replicate", "well"), [("well", "A01"), ("sample", "")])
 def test_a_map_needs_one_well_for_each_replicate(data, replicate, well):
     assert treated(plan({**BY_SHEET, "replicate": replicate}))["A01_1"][3] == well

@@ -163,9 +163,9 @@ def test_the_feature_of_the_first_sentence_is_drawn_first(tmp_path):
 def test_the_table_has_a_row_for_each_feature_and_condition(tmp_path):
     table = describe(tmp_path, {"DMSO": [40, 42, 44], "drug": [20, 22, 24]})["table"]
     control, drug = ([cell.text for cell in row] for row in table.rows)
-    assert control == ["objects per image", "DMSO", "3", "6", "90", "42", "–", "–", "–", "–", "–"]
-    assert drug[5:8] == ["22", "−20", "−47.6\N{NO-BREAK SPACE}%"]
-    assert drug[9] == drug[10] == "0.00026"
+    assert control == ["objects per image", "DMSO", "42", "–", "–", "–", "–", "–", "3", "6", "90"]
+    assert drug[2:5] == ["22", "−20", "−47.6\N{NO-BREAK SPACE}%"]
+    assert drug[5] == drug[6] == "0.00026"
 
 
 @pytest.mark.parametrize(
@@ -199,13 +199,13 @@ def test_wells_are_shaded_by_their_value_and_marked_by_their_condition():
     assert re.findall(r'well-letter"[^>]*>(\w)', figure.svg) == ["a", "a", "b", "b"]
     assert figure.svg.count('class="well control"') == 2
     assert figure.svg.count('class="well"') == 6 - 4
-    assert figure.caption == "4 wells, 10 to 30: the darker, the higher. a: DMSO, b: drug. Outlined: DMSO."
+    assert figure.caption == "4 wells, 10 to 30: the stronger the colour, the higher. a: DMSO, b: drug. Outlined: DMSO."
 
 
 def test_equal_wells_and_a_plate_without_control_are_drawn():
     figure = draw(rows_of({"drug": [5.0, 5.0]}, feature="area_um2", unit="um2"))
     assert re.findall(r'fill-opacity="([\d.]+)"', figure.svg) == ["0.50", "0.50"]
-    assert figure.caption == "2 wells, 5 µm²: the darker, the higher. b: drug."
+    assert figure.caption == "2 wells, 5 µm²: the stronger the colour, the higher. b: drug."
 
 
 def test_the_largest_plate_has_all_its_wells_within_the_picture():

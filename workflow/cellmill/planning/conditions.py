@@ -71,7 +71,7 @@ def attach_conditions(
     ]
     if mistakes:
         raise SampleError(mistakes)
-    remarks += _remarks_on_few(inside, section, where=where)
+    remarks += [*_remarks_on_plates(inside, section, where=where), *_remarks_on_few(inside, section, where=where)]
     well = _find_wells(inside, section, known)
     return [
         sample if row is None else replace(sample, treated=_treat(row, section, well))
@@ -240,6 +240,22 @@ def _remarks_on_rows(
         if without := [name for name in lost if name and name not in named]:
             remarks.append(f"{where}: no image has the {section.column} {some(without)} of {section.table}")
     return remarks
+
+
+def _remarks_on_plates(rows: Sequence[Image], section: Conditions, *, where: str) -> list[str]:
+    """Return a remark if wells of several plates are one replicate, because they have the same name."""
+    is_well = any(all(find_well(row[name]) is not None for row in rows) for name in section.replicate)
+    if PLATE not in rows[0] or PLATE in section.replicate or not is_well:
+        return []
+    mixed = _several(rows, section.replicate, PLATE)
+    if not mixed:
+        return []
+    own, plates = next(iter(mixed.items()))
+    better = ", ".join([PLATE, *section.replicate])
+    return [
+        f"{where}.replicate: {len(mixed)} replicates have images of several plates, such as {JOINT.join(own)} of "
+        f"{some(plates)}. If these are different wells, set replicate: [{better}]"
+    ]
 
 
 def _remarks_on_few(rows: Sequence[Image], section: Conditions, *, where: str) -> list[str]:

@@ -243,33 +243,30 @@ def _draw_maps(
 def _tabulate(rows: Sequence[ConditionRow], *, control: str | None) -> Table:
     """Tabulate conditions.csv; without a control, the columns of differences are left out."""
     columns = [
-        Column("Feature"), Column("Condition"), Column("Replicates", True), Column("Images", True),
-        Column("Objects", True), Column("Mean", True, "mean of the replicates, and its 95 % confidence interval"),
+        Column("Feature"), Column("Condition"),
+        Column("Mean", True, "mean of the replicates, and its 95 % confidence interval"),
     ]  # fmt: skip
     if control is not None:
         columns += [
             Column("Difference", True, f"from {control}, with its 95 % confidence interval"),
             Column("Difference, %", True, f"in per cent of the mean of {control}"),
-            Column("Hedges' g", True, "difference in standard deviations between replicates"),
-            Column("p", True, "Welch's t test of the replicates"),
             Column("p, corrected", True, "for all comparisons of this table"),
+            Column("p", True, "Welch's t test of the replicates"),
+            Column("Hedges' g", True, "difference in standard deviations between replicates"),
         ]
+    columns += [Column("Replicates", True), Column("Images", True), Column("Objects", True)]
     body = []
     for row in rows[:MAX_ROWS]:
-        cells = [
-            word(name_feature(row)), word(row.condition), count(row.n_replicates), count(row.n_images),
-            count(row.n_objects), _cell(row.mean, row.ci_low, row.ci_high),
-        ]  # fmt: skip
+        cells = [word(name_feature(row)), word(row.condition), _cell(row.mean, row.ci_low, row.ci_high)]
         if control is not None:
             percent = say_percent(row.percent / 100, is_signed=True) if _is_known(row.percent) else MISSING
             cells += [
                 _cell(row.difference, row.difference_low, row.difference_high, is_signed=True),
                 Cell(percent, row.percent if _is_known(row.percent) else None),
+                *(Cell(_say_p(p), p if _is_known(p) else None) for p in (row.p_corrected, row.p)),
                 _cell(row.hedges_g, is_signed=True),
-                Cell(_say_p(row.p), row.p if _is_known(row.p) else None),
-                Cell(_say_p(row.p_corrected), row.p_corrected if _is_known(row.p_corrected) else None),
             ]
-        body.append(cells)
+        body.append([*cells, count(row.n_replicates), count(row.n_images), count(row.n_objects)])
     return Table("conditions", "Conditions", columns, body, max(0, len(rows) - MAX_ROWS), "conditions.csv")
 
 

@@ -54,7 +54,8 @@ def draw_plate(
             corner = (HEAD + column * side, HEAD + row * side)
             parts.append(_draw_well(wells.get((row, column)), corner, side, known, letters, style, control))
     present = [name for name in conditions if any(row.condition == name for row in wells.values())]
-    caption = f"{say_number_of(len(wells), 'well')}, {say_range(known)}{_unit(rows[0])}: the darker, the higher. "
+    caption = f"{say_number_of(len(wells), 'well')}, {say_range(known)}{_unit(rows[0])}: "
+    caption += "the stronger the colour, the higher. "
     caption += ", ".join(f"{letters[name]}: {name}" for name in present if name in letters)
     caption += f". Outlined: {control}." if control in present else "."
     head = f'<svg viewBox="0 0 {WIDTH} {HEAD + shape[0] * side:.1f}" role="img" aria-label="{escape(title)}">'
