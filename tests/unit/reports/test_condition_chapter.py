@@ -60,8 +60,8 @@ def test_a_sure_effect_is_described_with_its_interval_and_its_replicates(tmp_pat
     # difference -20, standard error sqrt(4/3 + 4/3), t(0.975, 4) = 2.776: ± 4.534; p = 2 P(T4 > 12.25) = 0.00026
     assert plain(found["sentence"]) == (
         "1 of 2 comparisons with the control DMSO has a corrected p below 0.05. The clearest is objects per image: drug 22, "
-        "DMSO 42; difference −20 (−47.6 %; 95 % confidence interval −24.53 to −15.47; corrected p 0.00051), from 3 and 3 "
-        "replicates."
+        "DMSO 42; difference −20 (−47.6 %; 95 % confidence interval −24.53 to −15.47; corrected p 0.00051), from 3 replicates "
+        "each."
     )
     assert found["notes"] == []
 
@@ -122,6 +122,25 @@ def test_without_a_control_the_extremes_are_named(tmp_path):
     )
     assert len(found["table"].columns) == 6
     assert found["compared"] == 0
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            {"a": [5], "b": [4]},
+            "2 conditions, from 1 replicate each. Objects per image: lowest in b (4) and highest in a (5).",
+        ),
+        ({"a": [5], "b": [5]}, "2 conditions, from 1 replicate each. Objects per image: 5 in all. No control is set"),
+        ({"a": [float("nan")], "b": [float("nan")]}, "There are no objects."),
+    ],
+)
+def test_values_without_a_control_are_said_for_few_replicates_and_none(tmp_path, values, said):
+    assert plain(describe(tmp_path, values, control=None)["sentence"]).startswith(said)
+
+
+def test_one_replicate_on_both_sides_is_said_once(tmp_path):
+    assert plain(describe(tmp_path, {"a": [5], "b": [4]}, control="a")["sentence"]).endswith("from 1 replicate each.")
 
 
 def test_an_experiment_without_objects_has_a_sentence(tmp_path):

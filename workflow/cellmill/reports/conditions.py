@@ -132,12 +132,16 @@ def _say_effects(rows: Sequence[ConditionRow], clearest: ConditionRow | None, *,
         say_value(other.mean),
     )
     text += Markup("; difference <strong>{}</strong>{}").format(_say_difference(clearest.difference), _aside(clearest))
-    text += Markup(", from {} and {} replicates.").format(clearest.n_replicates, other.n_replicates)
+    text += f", {_say_replicates(clearest.n_replicates, other.n_replicates)}."
     if tested and not sure:
         text += (
             " This does not show that there is no effect: the intervals contain the differences that remain possible."
         )
     return text
+
+
+def _say_replicates(own: int, other: int) -> str:
+    return f"from {say_number_of(own, 'replicate')} each" if own == other else f"from {own} and {other} replicates"
 
 
 def _aside(row: ConditionRow) -> Markup:
@@ -150,18 +154,25 @@ def _aside(row: ConditionRow) -> Markup:
 
 
 def _say_values(rows: Sequence[ConditionRow]) -> Markup:
-    """Say which conditions have the lowest and the highest mean of the first feature."""
-    known = [row for row in only(rows, feature=rows[0].feature) if _is_known(row.mean)]
+    """Say which conditions have the lowest and the highest mean of the first feature with values."""
+    feature = next((row.feature for row in rows if _is_known(row.mean)), None)
+    if feature is None:
+        return Markup("There are no objects.")
+    known = [row for row in only(rows, feature=feature) if _is_known(row.mean)]
     low, high = min(known, key=lambda row: row.mean), max(known, key=lambda row: row.mean)
-    text = Markup("{}, from {} replicates each. ").format(
-        say_number_of(len(known), "condition"), say_range(row.n_replicates for row in known)
+    most = max(row.n_replicates for row in known)
+    text = Markup("{}, from {} {} each. ").format(
+        say_number_of(len(known), "condition"),
+        say_range(row.n_replicates for row in known),
+        "replicate" if most == 1 else "replicates",
     )
     if low.mean == high.mean:
-        return text + Markup("All have {}: {}.").format(name_feature(low), say_value(low.mean))
-    return text + Markup(
-        "{}: lowest in <strong>{}</strong> ({}) and highest in <strong>{}</strong> ({}). No control is set, so nothing "
-        "is compared."
-    ).format(_capital(name_feature(low)), low.condition, say_value(low.mean), high.condition, say_value(high.mean))
+        text += Markup("{}: {} in all. ").format(_capital(name_feature(low)), say_value(low.mean))
+    else:
+        text += Markup("{}: lowest in <strong>{}</strong> ({}) and highest in <strong>{}</strong> ({}). ").format(
+            _capital(name_feature(low)), low.condition, say_value(low.mean), high.condition, say_value(high.mean)
+        )
+    return text + Markup("No control is set, so nothing is compared.")
 
 
 def _list_notes(rows: Sequence[ConditionRow], experiment: Experiment) -> list[str]:
