@@ -83,7 +83,7 @@ def test_a_note_in_the_sheet_reruns_nothing_but_the_description_of_the_inputs(pr
     assert without_crate(planned_jobs(project)) == set()
 
 
-@pytest.mark.parametrize("keys", [{"features": ["solidity"]}, {"control": 10}, {"replicate": "sample"}])
+@pytest.mark.parametrize("keys", [{"features": ["solidity"]}, {"control": 10}, {"model": "classical"}])
 def test_another_section_reruns_the_comparison_and_the_report(project, keys):
     edit(project, lambda section: section.update(keys))
     assert without_crate(planned_jobs(project)) == AFTER_CONDITIONS

@@ -113,6 +113,24 @@ def test_wells_of_two_plates_with_one_name_are_remarked_on(data):
     ]
 
 
+def test_images_of_a_well_as_replicates_are_remarked_on(data):
+    assert remarks(plan({**BY_SHEET, "replicate": "sample"})) == [
+        "datasets.d.conditions.replicate: 4 wells have several replicates, such as A01. What is in one well is not "
+        "independent, so intervals are too narrow and p values too small if the well was treated as a whole. Then set "
+        "replicate: well"
+    ]
+    write_images(data / "two", [f"p{plate}/{well}_{field}" for plate in (1, 2) for well in WELLS for field in (1, 2)])
+    [remark] = remarks(plan({**BY_SHEET, "replicate": "sample"}, images="two/{plate}/{well}_{field}.tif"))
+    assert "8 wells have several replicates, such as p1/A01." in remark
+    assert remark.endswith("Then set replicate: [plate, well]")
+
+
+def test_donors_in_several_wells_are_replicates(data):
+    (data / "sheet.csv").write_text("well,donor,treatment\nA01,x,DMSO\nA02,y,DMSO\nB01,z,drug\nB02,z,drug\n")
+    made = plan({**BY_SHEET, "replicate": "donor"})
+    assert [remark for remark in remarks(made) if "wells" in remark] == []
+
+
 @pytest.mark.parametrize(("replicate", "well"), [("well", "A01"), ("sample", "")])
 def test_a_map_needs_one_well_for_each_replicate(data, replicate, well):
     assert treated(plan({**BY_SHEET, "replicate": replicate}))["A01_1"][3] == well

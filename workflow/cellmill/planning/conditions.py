@@ -71,7 +71,11 @@ def attach_conditions(
     ]
     if mistakes:
         raise SampleError(mistakes)
-    remarks += [*_remarks_on_plates(inside, section, where=where), *_remarks_on_few(inside, section, where=where)]
+    remarks += [
+        *_remarks_on_plates(inside, section, where=where),
+        *_remarks_on_parts(inside, section, known, where=where),
+        *_remarks_on_few(inside, section, where=where),
+    ]
     well = _find_wells(inside, section, known)
     return [
         sample if row is None else replace(sample, treated=_treat(row, section, well))
@@ -137,8 +141,8 @@ def _treat(row: Image, section: Conditions, well: str | None) -> dict[str, str]:
 
 def _find_wells(rows: Sequence[Image], section: Conditions, known: Sequence[str]) -> str | None:
     """Find the column with a well for each replicate, and a replicate for each well; None if there is none."""
-    for name in dict.fromkeys([*section.replicate, *known]):
-        if name == section.column or any(find_well(row[name]) is None for row in rows):
+    for name in _with_wells(rows, dict.fromkeys([*section.replicate, *known])):
+        if name == section.column:
             continue
         pairs = {
             (treated["replicate"], treated["plate"], treated["well"])
@@ -147,6 +151,11 @@ def _find_wells(rows: Sequence[Image], section: Conditions, known: Sequence[str]
         if len({pair[0] for pair in pairs}) == len({pair[1:] for pair in pairs}) == len(pairs):
             return name
     return None
+
+
+def _with_wells(rows: Sequence[Image], names: Iterable[str]) -> list[str]:
+    """Return the columns that contain names of wells only; a plate may be called P1."""
+    return [name for name in names if name != PLATE and all(find_well(row[name]) is not None for row in rows)]
 
 
 def _empty_cells(
@@ -244,8 +253,7 @@ def _remarks_on_rows(
 
 def _remarks_on_plates(rows: Sequence[Image], section: Conditions, *, where: str) -> list[str]:
     """Return a remark if wells of several plates are one replicate, because they have the same name."""
-    is_well = any(all(find_well(row[name]) is not None for row in rows) for name in section.replicate)
-    if PLATE not in rows[0] or PLATE in section.replicate or not is_well:
+    if PLATE not in rows[0] or PLATE in section.replicate or not _with_wells(rows, section.replicate):
         return []
     mixed = _several(rows, section.replicate, PLATE)
     if not mixed:
@@ -256,6 +264,27 @@ def _remarks_on_plates(rows: Sequence[Image], section: Conditions, *, where: str
         f"{where}.replicate: {len(mixed)} replicates have images of several plates, such as {JOINT.join(own)} of "
         f"{some(plates)}. If these are different wells, set replicate: [{better}]"
     ]
+
+
+def _remarks_on_parts(rows: Sequence[Image], section: Conditions, known: Sequence[str], *, where: str) -> list[str]:
+    """Return a remark if wells have several replicates, such as their images, which are not independent."""
+    # By its name as well, because batches may be called A1 and B2.
+    names = [name for name in known if "well" in name.lower() and name not in (*section.replicate, section.column)]
+    for name in _with_wells(rows, names):
+        whole = [PLATE, name] if PLATE in rows[0] else [name]
+        replicates: dict[tuple[str, ...], set[tuple[str, ...]]] = {}
+        for row in rows:
+            replicates.setdefault(tuple(row[key] for key in whole), set()).add(_replicate_of(row, section))
+        parted = [own for own, several in replicates.items() if len(several) > 1]
+        # The same replicates in several wells are donors or days, and no parts of a well.
+        if parted and len({own for several in replicates.values() for own in several}) > len(replicates):
+            better = name if len(whole) == 1 else f"[{PLATE}, {name}]"
+            return [
+                f"{where}.replicate: {len(parted)} wells have several replicates, such as {JOINT.join(parted[0])}. "
+                "What is in one well is not independent, so intervals are too narrow and p values too small if the "
+                f"well was treated as a whole. Then set replicate: {better}"
+            ]
+    return []
 
 
 def _remarks_on_few(rows: Sequence[Image], section: Conditions, *, where: str) -> list[str]:
