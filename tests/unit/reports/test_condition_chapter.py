@@ -59,9 +59,9 @@ def test_a_sure_effect_is_described_with_its_interval_and_its_replicates(tmp_pat
     found = describe(tmp_path, {"DMSO": [40, 42, 44], "drug": [20, 22, 24], "mild": [41, 40, 45]})
     # difference -20, standard error sqrt(4/3 + 4/3), t(0.975, 4) = 2.776: ± 4.534; p = 2 P(T4 > 12.25) = 0.00026
     assert plain(found["sentence"]) == (
-        "1 of 2 comparisons with the control DMSO has a corrected p below 0.05. The clearest is objects per image: drug 22, "
-        "DMSO 42; difference −20 (−47.6 %; 95 % confidence interval −24.53 to −15.47; corrected p 0.00051), from 3 replicates "
-        "each."
+        "1 of 2 comparisons with the control DMSO has a corrected p below 0.05. The clearest is objects per image: 22 where "
+        "treatment is drug, 42 where it is DMSO; difference −20 (−47.6 %; 95 % confidence interval −24.53 to −15.47; corrected "
+        "p 0.00051), from 3 replicates each."
     )
     assert found["notes"] == []
 
@@ -104,8 +104,8 @@ def test_few_replicates_are_named_with_what_follows(tmp_path, values, note):
 def test_one_replicate_has_a_difference_and_no_p(tmp_path):
     said = plain(describe(tmp_path, {"DMSO": [40, 42, 44], "drug": [21]})["sentence"])
     assert said == (
-        "No comparison with the control DMSO has a p value. The first is objects per image: drug 21, DMSO 42; difference −21 "
-        "(−50.0 %), from 1 and 3 replicates."
+        "No comparison with the control DMSO has a p value. The first is objects per image: 21 where treatment is drug, 42 "
+        "where it is DMSO; difference −21 (−50.0 %), from 1 and 3 replicates."
     )
 
 

@@ -74,7 +74,9 @@ def describe_conditions(experiment: Experiment, *, styles: dict[str, str]) -> di
         "replicate": " and ".join(experiment["replicate"]),
         "control": control,
         "compared": sum(_is_known(row.p) for row in rows),
-        "sentence": _say_effects(rows, clearest, control=control) if control is not None else _say_values(rows),
+        "sentence": _say_values(rows)
+        if control is None
+        else _say_effects(rows, clearest, control=control, column=experiment["column"]),
         "notes": _list_notes(rows, experiment),
         "figures": [
             _draw_feature(only(rows, feature=name), only(replicates, feature=name), style=style)
@@ -98,7 +100,7 @@ def _find_clearest(rows: Sequence[ConditionRow]) -> ConditionRow | None:
     return min(tested, key=lambda row: row.p) if tested else compared[0] if compared else None
 
 
-def _say_effects(rows: Sequence[ConditionRow], clearest: ConditionRow | None, *, control: str | None) -> Markup:
+def _say_effects(rows: Sequence[ConditionRow], clearest: ConditionRow | None, *, control: str, column: str) -> Markup:
     """Say how many comparisons are sure, and describe the clearest one."""
     if clearest is None:
         return Markup("Nothing can be compared with the control <strong>{}</strong>: there are no objects.").format(
@@ -123,13 +125,14 @@ def _say_effects(rows: Sequence[ConditionRow], clearest: ConditionRow | None, *,
             n, control
         )
     other = next(row for row in rows if row.feature == clearest.feature and row.condition == control)
-    text += Markup("{} {}: <strong>{}</strong> {}, {} {}").format(
+    text += Markup("{} {}: {} where {} is <strong>{}</strong>, {} where it is {}").format(
         "The clearest is" if len(tested) > 1 else "It is" if tested else "The first is",
         name_feature(clearest),
-        clearest.condition,
         say_value(clearest.mean),
-        control,
+        column,
+        clearest.condition,
         say_value(other.mean),
+        control,
     )
     text += Markup("; difference <strong>{}</strong>{}").format(_say_difference(clearest.difference), _aside(clearest))
     text += f", {_say_replicates(clearest.n_replicates, other.n_replicates)}."
