@@ -1,4 +1,4 @@
-"""Names of wells and sizes of plates."""
+"""Wells of a plate: their names, and the plate that has them."""
 
 import pytest
 

@@ -88,7 +88,7 @@ def test_a_sheet_is_tied_by_all_columns_that_are_wildcards(data):
 
 
 def test_a_well_without_zero_in_the_sheet_is_the_same_well(data):
-    (data / "sheet.csv").write_text(SHEET.replace("0", "").replace("A1", " a1 "))
+    (data / "sheet.csv").write_text(SHEET.replace("0", "").replace("A1", " a1 ") + ",planned\n")
     assert treated(plan(BY_SHEET))["A01_1"] == ("DMSO", "A01", "", "A01")
 
 

@@ -1,4 +1,4 @@
-"""Names of the wells of a plate, such as A01 and P24."""
+"""Wells of a plate and their names, such as A01 and P24."""
 
 import re
 from collections.abc import Iterable

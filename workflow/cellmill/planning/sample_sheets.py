@@ -144,11 +144,14 @@ def _plain_texts(sheet: Sheet, images: Sequence[Mapping[str, str]], column: str)
     of_rows = [unicodedata.normalize("NFC", row[column]) for _, row in sheet.rows]
     if column == "sample":
         of_rows = [str(name) for name in strip_suffix(pd.Series(of_rows, dtype=str), keep=set(of_images))]
-    wells = [find_well(text) for text in (*of_rows, *of_images)]
-    if all(well is not None for well in wells):
-        names = [write_well(well) for well in wells if well is not None]
-        return names[: len(of_rows)], names[len(of_rows) :]
+    if all(find_well(text) is not None for text in (*of_rows, *of_images) if text):
+        return [_plain_well(text) for text in of_rows], [_plain_well(text) for text in of_images]
     return of_rows, of_images
+
+
+def _plain_well(text: str) -> str:
+    well = find_well(text)
+    return text if well is None else write_well(well)
 
 
 def _explain_no_row(

@@ -45,7 +45,7 @@ class Experiment(TypedDict):
 
 
 def describe_conditions(experiment: Experiment, *, styles: dict[str, str]) -> dict[str, Any]:
-    """Draw and tabulate an experiment, and say what is sure.
+    """Draw and tabulate an experiment, and write its first sentence and its notes.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def _find_clearest(rows: Sequence[ConditionRow]) -> ConditionRow | None:
 
 
 def _say_effects(rows: Sequence[ConditionRow], clearest: ConditionRow | None, *, control: str, column: str) -> Markup:
-    """Say how many comparisons are sure, and describe the clearest one."""
+    """Write how many comparisons are sure, and the clearest one."""
     if clearest is None:
         return Markup("Nothing can be compared with the control <strong>{}</strong>: there are no objects.").format(
             control
@@ -157,7 +157,7 @@ def _aside(row: ConditionRow) -> Markup:
 
 
 def _say_values(rows: Sequence[ConditionRow]) -> Markup:
-    """Say which conditions have the lowest and the highest mean of the first feature with values."""
+    """Write which conditions have the lowest and the highest mean of the first feature with values."""
     feature = next((row.feature for row in rows if _is_known(row.mean)), None)
     if feature is None:
         return Markup("There are no objects.")
