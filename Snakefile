@@ -36,6 +36,7 @@ include: "workflow/rules/export.smk"
 include: "workflow/rules/export_objects.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/worklist.smk"
+include: "workflow/rules/conditions.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/crate.smk"
 

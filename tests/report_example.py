@@ -12,6 +12,9 @@ import tifffile
 
 from cellmill.checks.findings import ANNOTATION_COLUMNS, COLUMNS, IMAGE_COLUMNS
 from cellmill.evaluation.comparisons import COMPARISON_COLUMNS, COUNT_DIFFERENCE
+from cellmill.experiment.replicates import compare_conditions
+from cellmill.experiment.tables import ConditionRow, ReplicateRow, write_rows
+from cellmill.experiment.wells import write_well
 from cellmill.images.stored import write_labels
 from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.preprocessing.geometry import plan_fit, write_geometry
@@ -291,6 +294,28 @@ def add_curve(root: Path, arguments: dict[str, Any], *, images: tuple[int, ...] 
     pd.concat(copied).to_csv(root / "comparisons.csv", index=False)
     parts = [[number, f"wide.images{number}"] for number in images]
     arguments["learning_curve"] = {"model": "wide", "images": whole, "draws": 3, "parts": parts}
+
+
+def add_experiment(root: Path, arguments: dict[str, Any]) -> None:
+    """Add an experiment to the arguments: three conditions in the rows of a plate, six wells each, two features."""
+    rng = np.random.default_rng(2)
+    conditions = ("DMSO", "nocodazole 1 µM", "staurosporine")
+    rows = [
+        ReplicateRow(
+            run="wide", feature=feature, unit=unit, condition=condition, replicate=well, plate="", well=well, n_images=2,
+            n_objects=60, value=float(rng.normal(mean - 3 * row, 1)),
+        )
+        for feature, unit, mean in (("objects_per_image", "objects", 30), ("area_um2", "um2", 200))
+        for row, condition in enumerate(conditions)
+        for well in (write_well((row, column)) for column in range(6))
+    ]  # fmt: skip
+    write_rows(root / "replicates.csv", rows, ReplicateRow)
+    compared = compare_conditions(rows, conditions=conditions, control="DMSO")
+    write_rows(root / "conditions.csv", compared, ConditionRow)
+    arguments["experiment"] = {
+        "conditions_path": root / "conditions.csv", "replicates_path": root / "replicates.csv", "column": "treatment",
+        "replicate": ["well"], "control": "DMSO", "learned": 2, "left_out": 1,
+    }  # fmt: skip
 
 
 def _write_csv(path: Path, header: Any, rows: Any) -> None:

@@ -16,7 +16,7 @@ from cellmill.stages.report import write_report
 from left_out import without_tool
 from programs import need
 from project import ROOT
-from report_example import add_curve, add_masks, build_example
+from report_example import add_curve, add_experiment, add_masks, build_example
 
 ARGUMENTS = [
     "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--disable-background-networking", "--no-first-run",
@@ -46,6 +46,7 @@ def site(tmp_path_factory) -> Path:
             arguments |= write_more_chapters(root / dataset, arguments)
             add_masks(root / dataset, arguments, {"cellpose": "model", "second": "annotator"})
             add_curve(root / dataset, arguments)
+            add_experiment(root / dataset, arguments)
         write_report(output_path=root / dataset / "report.html", **arguments)
     write_index(
         output_path=root / "index.html",

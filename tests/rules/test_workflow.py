@@ -35,6 +35,7 @@ STAGES = (
     "export",
     "evaluate",
     "worklist",
+    "conditions",
     "report",
     "crate",
 )
@@ -136,7 +137,7 @@ ONCE_A_RUN = (
     "export_rois", "export_geojson", "export_ctc", "contrast_fit",
 )  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "evaluate_shard")
-OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "worklist", "report", "crate")
+OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "worklist", "conditions", "report", "crate")
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +147,7 @@ def plan(tmp_path_factory):
     masks = tmp_path_factory.mktemp("masks")
     config["datasets"]["masked"] = {"simulate": {}, "models": [masks_of(masks)]}
     config["datasets"]["listed"] = {"images": f"{masks}/{{sample}}.tif"}
+    config["datasets"]["plate"] = plate_in(tmp_path_factory.mktemp("plate"))
     return make_plan(config, presets_dir=ROOT / "resources/models", cache_dir=tmp_path_factory.mktemp("cache"))
 
 
@@ -153,6 +155,17 @@ def masks_of(folder):
     """Write an empty mask of the first simulated image; return a model that takes its objects from there."""
     tifffile.imwrite(folder / "sim_0000.tif", np.zeros((64, 64), dtype=np.uint16))
     return {"masks": {"path": f"{folder}/{{sample}}.tif", "missing": "empty"}, "name": "drawn"}
+
+
+def plate_in(folder):
+    """Write an image of each of two wells; return the section of a dataset that compares them."""
+    for name in ("DMSO_A01", "drug_B01"):
+        tifffile.imwrite(folder / f"{name}.tif", np.zeros((64, 64), dtype=np.uint16))
+    return {
+        "images": f"{folder}/{{treatment}}_{{well}}.tif",
+        "models": ["classical"],
+        "conditions": {"column": "treatment", "replicate": "well"},
+    }
 
 
 def words_of(stage):
@@ -163,6 +176,8 @@ def words_of(stage):
         return {"dataset": "alike"}
     if stage == "worklist":
         return {"dataset": "listed"}
+    if stage == "conditions":
+        return {"dataset": "plate"}
     if stage == "masks":
         return {"dataset": "masked", "run": "drawn", "shard": "test-0000"}
     names = {"dataset"} | ({"run"} if stage in OF_RUN else set())
@@ -205,6 +220,7 @@ def test_a_crate_lists_what_the_rules_write(rules):
     listed = {
         *layout.OF_DATASET,
         *layout.OF_SIMULATION_LIKE,
+        *layout.OF_EXPERIMENT,
         *layout.OF_RESCALED,
         *layout.OF_WORKLIST,
         layout.LABELS_TO_CORRECT,
@@ -223,6 +239,7 @@ def test_the_rules_write_where_the_layout_says(rules):
     of_dataset = {
         *layout.OF_DATASET,
         *layout.OF_SIMULATION_LIKE,
+        *layout.OF_EXPERIMENT,
         *layout.OF_RESCALED,
         *layout.OF_WORKLIST,
         layout.CRATE,
@@ -265,6 +282,7 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
                 "models": [{"apply": "cells/sartorius_unet.seed1"}, masks_of(tmp_path)],
                 "export": ["coco"],
             },
+            "plate": plate_in(tmp_path),
         }
     }
     project = copy_project(tmp_path / "project")

@@ -24,6 +24,7 @@ from cellmill.planning.layout import (
     FIT,
     INDEX,
     MEAN_PATTERN,
+    OF_EXPERIMENT,
     REPORT,
     RECIPE,
     RUN_PATTERN,

@@ -223,6 +223,8 @@ def report_data(wildcards):
         found["match"] = dataset_path(dataset, "match.csv")
     if worklist_run(PLAN, dataset) is not None:
         found["worklist"] = dataset_path(dataset, WORKLIST)
+    if PLAN.run_of_conditions(dataset) is not None:
+        found["conditions"] = [dataset_path(dataset, name) for name in OF_EXPERIMENT]
     for run in runs:
         words = {**dict(wildcards), "run": run.name}
         rooms = ["segmentation"] if run.masks else ["probabilities", "segmentation"]

@@ -54,7 +54,7 @@ def all_settings(made, dataset="cells"):
     """Return the settings of every job of a dataset, by rule and place."""
     run, found = made.runs[dataset][0].name, {}
     for stage in STAGES:
-        if stage in ("match", "simulate", "join_seeds", "index", "crate", "masks", "worklist"):
+        if stage in ("match", "simulate", "join_seeds", "index", "crate", "masks", "worklist", "conditions"):
             continue
         for words in ({}, {"run": run}, *({"shard": s} for s in made.shards(dataset)),
                       *({"run": run, "shard": s} for s in made.shards(dataset))):  # fmt: skip

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, field_validator, model_validator
 from cellmill.config.annotations import Annotations, MasksOrPath
 from cellmill.config.classical import CLASSICAL
 from cellmill.config.closed import Closed
+from cellmill.config.conditions import Conditions
 from cellmill.config.learning_curve import CurveOrNumbers, LearningCurve
 from cellmill.config.patterns import check_pattern
 from cellmill.config.postprocess import Evaluate, Postprocess
@@ -322,6 +323,11 @@ class Dataset(Closed):
         description="Order in which images are worth annotating. Default: a worklist with the settings below if there "
         "are unlabelled images, none otherwise.",
     )
+    conditions: Conditions | None = Field(
+        None,
+        description="Compare the objects of an experiment between its conditions, such as treatments, by the means of "
+        "its replicates, such as wells.",
+    )
     postprocess: Postprocess = Field(default_factory=Postprocess, description="Conversion of probabilities to objects.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their confidence intervals.")
     report: Report = Field(default_factory=Report, description="Report page.")
@@ -385,6 +391,11 @@ class Dataset(Closed):
         if self.simulate is not None and self.annotations is not None:
             raise ValueError(
                 "expected no annotations with simulate, which creates its own, found annotations. Remove annotations"
+            )
+        if self.simulate is not None and self.conditions is not None:
+            raise ValueError(
+                "expected images with conditions, found simulate, whose images have no conditions. Remove conditions, "
+                "or set images"
             )
         if self.corrections is not None and self.annotations is None:
             raise ValueError(

@@ -138,6 +138,13 @@ def measure_objects(
     return table.round({column: DECIMALS for column in table.columns if column not in exact})
 
 
+def empty_table() -> pd.DataFrame:
+    """Return objects.csv without objects, which has all its columns."""
+    nothing = np.zeros((1, 1), dtype=np.int64)
+    table = measure_objects(nothing, nothing, nothing, sample="", pixel_size_um=None, background=0.0)
+    return table.assign(**{CONFIDENCE: []})
+
+
 def _round_to_digits(values: np.ndarray) -> np.ndarray:
     """Round to seven significant digits, since values may be small: pixels of 4 nm, intensities below 1."""
     scale = 10.0 ** (DIGITS - 1 - np.floor(np.log10(np.abs(np.where(values == 0, 1, values)))))
@@ -269,9 +276,7 @@ class ObjectTables:
         self._objects = Path(folder) / OBJECTS
         self._rle = Path(folder) / RLE
         self._order = order
-        nothing = np.zeros((1, 1), dtype=np.int64)
-        header = measure_objects(nothing, nothing, nothing, sample="", pixel_size_um=None, background=0.0)
-        header.assign(**{CONFIDENCE: []}).to_csv(self._objects, index=False, lineterminator="\n")
+        empty_table().to_csv(self._objects, index=False, lineterminator="\n")
         self._write_runs("w", [RLE_COLUMNS])
 
     def add(

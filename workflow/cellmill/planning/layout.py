@@ -57,6 +57,11 @@ OF_SIMULATION_LIKE = {
     "match.json": "Settings of a simulation fitted to other images",
     "match.csv": "Similarity of the simulated images, before and after fitting",
 }
+CONDITIONS, REPLICATES = "conditions.csv", "replicates.csv"
+OF_EXPERIMENT = {
+    CONDITIONS: "Conditions of the experiment: means over replicates, and differences from the control",
+    REPLICATES: "Features of each replicate",
+}
 DIAMETER = "diameter.json"
 OF_RESCALED = {DIAMETER: "Median diameter of the annotated objects, by which the images are rescaled"}
 # Files and folders of a dataset with a worklist

@@ -120,6 +120,10 @@ def thaw(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CACHE_D
     )
 
 
+def _shown_treatment(row: Sample) -> dict[str, str]:
+    return {key: row.treated.get(key, "") for key in ("condition", "replicate")}
+
+
 def _frozen_path(raw: Mapping[str, Any], cache_dir: Path) -> Path:
     return cache_dir / f"samples-{digest_of(raw)[:16]}.json"
 
@@ -134,6 +138,7 @@ def write_sample_tables(plan: Plan) -> None:
                     "annotation": row.correction or ";".join(row.annotations[:1]),
                     "sequence": row.sequence, "frame": row.frame, "class": row.class_name, "group": row.group,
                     "split": plan.shown_part(name, row), "shard": row.shard,
+                    **(_shown_treatment(row) if plan.run_of_conditions(name) else {}),
                 }
                 for row in rows
             ]

@@ -51,6 +51,23 @@ class Plan:
         """List the runs of a dataset without those of its learning curve, whose only result is the curve."""
         return [run for run in self.runs[dataset] if run.subset is None]
 
+    def run_of_conditions(self, dataset: str) -> Run | None:
+        """Return the run whose objects are compared between conditions; None without conditions, or if it is unknown.
+
+        By default the first run with a network or masks of another program, else the first; of several seeds the mean.
+        """
+        section, runs = self.config.datasets[dataset].conditions, self.listed_runs(dataset)
+        if section is None:
+            return None
+        if section.model is not None:
+            same = [run for run in runs if run.name == section.model] or [
+                run for run in runs if run.model == section.model
+            ]
+            return next(iter(same), None)
+        models = [run for run in runs if run.role == "model" and not self.is_classical(run)]
+        first = (models or runs)[0]
+        return next((run for run in runs if first.name in run.members), first)
+
     def training_shards(self, dataset: str, run: Run) -> list[str]:
         """List the shards that a run is trained on; a run of a learning curve has shards of its own."""
         if run.subset is None:

@@ -2,6 +2,7 @@
 
 from cellmill.config.networks import RECURRENT
 from cellmill.declared import read_declaration
+from cellmill.planning.conditions import wrong_conditions
 from cellmill.planning.plan import Plan
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import some
@@ -27,6 +28,7 @@ def contradictions(plan: Plan) -> list[str]:
         *_unfit_models(plan),
         *_unfit_curves(plan),
         *_exports_without_sequences(plan),
+        *wrong_conditions(plan),
     ]
 
 

@@ -12,6 +12,7 @@ from cellmill.planning.layout import (
     LABELS_TO_CORRECT,
     OF_CLASSICAL_RUN,
     OF_DATASET,
+    OF_EXPERIMENT,
     OF_FITTED_RUN,
     OF_RESCALED,
     OF_RUN,
@@ -55,6 +56,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
     files = dict(OF_DATASET) if plan.like_of(dataset) is None else OF_DATASET | OF_SIMULATION_LIKE
     files |= OF_WORKLIST if worklist_run(plan, dataset) else {}
     files |= OF_RESCALED if plan.is_measured(dataset) else {}
+    files |= OF_EXPERIMENT if plan.run_of_conditions(dataset) else {}
     shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
     for run in plan.listed_runs(dataset):
         of_run = OF_RUN | (OF_FITTED_RUN if run.is_fitted else {})
@@ -81,7 +83,7 @@ def result_paths(plan: Plan, dataset: str) -> dict[str, list[str]]:
 
 
 # Keys of a section that no result of another dataset depends on
-OF_PAGES_ONLY = ("report", "evaluate", "export")
+OF_PAGES_ONLY = ("report", "evaluate", "export", "conditions")
 
 
 def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
@@ -98,7 +100,8 @@ def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:
     rows = [] if plan.is_simulated(dataset) else plan.samples[dataset]
     annotations = [path for row in rows for path in (*row.annotation_files(), *row.mask_files())]
     sections = [section.annotations, *(entry.masks for entry in section.models)]
-    tables = (*(one.table for one in sections if one is not None), section.split.table)
+    sheet = None if section.conditions is None else section.conditions.table
+    tables = (*(one.table for one in sections if one is not None), section.split.table, sheet)
     return {
         "images": _once(row.image for row in rows),
         "annotations": _once([*annotations, *(path for path in tables if path is not None)]),

@@ -50,6 +50,8 @@ class Sample:
     correction: str = ""
     # masks of models that are no models of ours: model -> the fields above that say where they are
     masks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # in an experiment: condition, replicate, plate and well
+    treated: dict[str, str] = field(default_factory=dict)
     # only for an image that is a folder (OME-Zarr)
     image_digest: str = ""
 

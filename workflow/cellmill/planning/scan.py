@@ -12,6 +12,7 @@ from cellmill.images.ome_zarr import digest_store, is_store, stamp_store
 from cellmill.images.png_jpeg import STORE
 from cellmill.planning.annotation_tables import TableIndex
 from cellmill.planning.attaching import attach_corrections, attach_masks, attach_section
+from cellmill.planning.conditions import attach_conditions
 from cellmill.planning.file_counts import (
     count_files,
     refuse_annotations_as_images,
@@ -96,6 +97,9 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         remarks += said
     samples, said = attach_masks(samples, found, dataset=dataset, cache_dir=cache_dir, where=where)
     remarks += said
+    if dataset.conditions is not None:
+        samples, said = attach_conditions(samples, found, section=dataset.conditions, where=f"{where}.conditions")
+        remarks += said
     files: dict[str, Any] = {}
     if dataset.images is not None:
         refuse_annotations_as_images(samples, path=None if section is None else section.path, where=where)

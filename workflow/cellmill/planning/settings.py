@@ -10,7 +10,18 @@ from cellmill.config.networks import network_settings
 from cellmill.config.simulate import image_settings, setting_limits
 from cellmill.config.worklist import Worklist
 from cellmill.exports.model_file import read_description
-from cellmill.planning.layout import DIAMETER, FIT, RECIPE, WORKLIST, dataset_path, run_path, shard_path
+from cellmill.planning.conditions import DEFAULT_FEATURES, sort_conditions
+from cellmill.planning.layout import (  # fmt: skip
+    CONDITIONS,
+    DIAMETER,
+    FIT,
+    RECIPE,
+    REPLICATES,
+    WORKLIST,
+    dataset_path,
+    run_path,
+    shard_path,
+)
 from cellmill.planning.model_cards import card_facts
 from cellmill.planning.plan import Plan
 from cellmill.planning.rescaling import job_rescale, stored_rescale
@@ -342,6 +353,20 @@ def worklist_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     }
 
 
+def conditions_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    section, run = plan.config.datasets[dataset].conditions, plan.run_of_conditions(dataset)
+    assert section is not None
+    assert run is not None
+    rows = [row for row in plan.samples[dataset] if row.treated]
+    return {
+        "run": run.name,
+        "images": [{"sample": row.sample, **row.treated} for row in rows],
+        "conditions": sort_conditions((row.treated["condition"] for row in rows), control=section.control),
+        "control": section.control,
+        "features": section.features or DEFAULT_FEATURES,
+    }
+
+
 def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     section = plan.config.datasets[dataset]
     shown, labelled = plan.shown_shards(dataset), plan.labelled_shards(dataset)
@@ -353,6 +378,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "config_text": yaml.safe_dump(canonical(list_settings(plan, dataset)), sort_keys=False, allow_unicode=True),
         "runs": [_run_files(plan, run) for run in plan.listed_runs(dataset)],
         "learning_curve": _curve_settings(plan, dataset),
+        "experiment": _experiment_settings(plan, dataset),
         "samples": [
             {
                 "sample": row.sample, "image": row.image, "split": plan.shown_part(dataset, row), "shard": row.shard,
@@ -386,6 +412,24 @@ def _curve_settings(plan: Plan, dataset: str) -> dict[str, Any] | None:
         "draws": max(run.subset[1] for run in runs if run.subset),
         # As pairs, because canonical settings sort the keys of a mapping as text
         "parts": sorted({(run.subset[0], run.model) for run in runs if run.subset}),
+    }
+
+
+def _experiment_settings(plan: Plan, dataset: str) -> dict[str, Any] | None:
+    """Return the tables of an experiment, its control, and how many of its images the model has learned from."""
+    section, run = plan.config.datasets[dataset].conditions, plan.run_of_conditions(dataset)
+    if section is None or run is None:
+        return None
+    rows = [row for row in plan.samples[dataset] if row.treated]
+    learned = (*run.parts["train"], *run.parts["validation"]) if run.is_fitted else ()
+    return {
+        "conditions_path": dataset_path(dataset, CONDITIONS),
+        "replicates_path": dataset_path(dataset, REPLICATES),
+        "column": section.column,
+        "replicate": section.replicate,
+        "control": section.control,
+        "learned": sum(row.split in learned for row in rows),
+        "left_out": len(plan.samples[dataset]) - len(rows),
     }
 
 
@@ -509,6 +553,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "evaluate_shard": evaluate_shard_settings,
     "evaluate": evaluate_settings,
     "worklist": worklist_settings,
+    "conditions": conditions_settings,
     "report": report_settings,
     "index": index_settings,
     "crate": crate_settings,

@@ -17,8 +17,9 @@ STAGE_INPUTS: dict[str, tuple[str, ...]] = {
     "export": ("postprocess", "masks"),
     "evaluate": ("preprocess", "rasterize", "check", "predict", "contrast", "postprocess", "masks"),
     "worklist": ("check", "postprocess", "evaluate"),
+    "conditions": ("postprocess",),
     "report": (
         "match", "check", "preprocess", "rasterize", "train", "predict", "contrast", "postprocess", "masks", "evaluate",
-        "worklist",
+        "worklist", "conditions",
     ),
 }  # fmt: skip

@@ -6,7 +6,7 @@ A mark carries a <title>, which browsers show as a tooltip. Colours and line pat
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from unicodedata import east_asian_width
 
@@ -153,7 +153,14 @@ def draw_curves(
     return Figure(title, _svg(parts, height=HEIGHT, label=title), caption, legend)
 
 
-def draw_dots(rows: Sequence[Dot], *, title: str, caption: str, band: Band | None = None) -> Figure:
+def draw_dots(
+    rows: Sequence[Dot],
+    *,
+    title: str,
+    caption: str,
+    band: Band | None = None,
+    say: Callable[[float], str] = say_score,
+) -> Figure:
     """Draw one value per row with its interval, to compare runs.
 
     Parameters
@@ -164,6 +171,8 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str, band: Band | Non
         Plain text.
     band : Band or None
         Shaded behind the rows, and named in the legend.
+    say : callable
+        Writes a value for its tooltip.
 
     Returns
     -------
@@ -189,16 +198,16 @@ def draw_dots(rows: Sequence[Dot], *, title: str, caption: str, band: Band | Non
         centre = ROW_PX * index + 28
         # Grid lines are interrupted where names are.
         parts += [_tick_line(x.at(tick), x.at(tick), centre - 8, centre + 9) for tick, _ in x.ticks()]
-        says = f"{row.label}: {say_score(row.value)}"
+        says = f"{row.label}: {say(row.value)}"
         if row.low is not None and row.high is not None:
-            says += f" ({say_score(row.low)} to {say_score(row.high)})"
+            says += f" ({say(row.low)} to {say(row.high)})"
             left, right = x.at(row.low), x.at(row.high)
             parts.append(
                 f'<line class="whisker {row.style}" x1="{left:.1f}" x2="{right:.1f}" y1="{centre}" y2="{centre}"/>'
             )
         parts.append(_text(10, centre - 12, row.label, anchor="start", style="row-label", room_px=WIDTH - 22))
         parts += [
-            _mark(f"open {row.style}", x.at(value), centre, size=3, title=f"{name}: {say_score(value)}")
+            _mark(f"open {row.style}", x.at(value), centre, size=3, title=f"{name}: {say(value)}")
             for name, value in row.singles
         ]
         parts.append(_mark(f"dot {row.style}", x.at(row.value), centre, size=5, title=says))

@@ -18,6 +18,7 @@ from cellmill.metrics.glossary import GLOSSARY
 from cellmill.preprocessing.geometry import read_geometry
 from cellmill.preprocessing.stationary import describe_resting
 from cellmill.reports import chapters, comparison, data, figures, likeness, papers, results, runtime, seeds, wording
+from cellmill.reports.conditions import Experiment, describe_conditions
 from cellmill.reports.contests import Contest, find_contest
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, draw_opening, judged_rows
 from cellmill.reports.headline import write_headline
@@ -68,6 +69,7 @@ def write_report(
     paper: str | None = None,
     learning_curve: CurveModels | None = None,
     worklist_path: str | Path | None = None,
+    experiment: Experiment | None = None,
     benchmarks_dir: str | Path | None = None,
 ) -> None:
     """Write the page of one dataset; the same arguments and files result in the same bytes.
@@ -111,6 +113,8 @@ def write_report(
         Models of the learning curve, which are in the tables and nowhere else on the page.
     worklist_path : path, optional
         worklist.csv of a dataset with images to annotate.
+    experiment : mapping, optional
+        Tables of the stage conditions, and what they were made from.
     benchmarks_dir : path, optional
         Snakemake's benchmark files of the dataset, for time and memory of the jobs.
 
@@ -175,6 +179,9 @@ def write_report(
         "stages": runtime.draw_stages(jobs, stage_inputs=dict(stage_inputs)),
         "learning_curve": describe_curve(learning_curve, comparisons) if learning_curve else None,
         "worklist": describe_worklist(worklist_path) if worklist_path else None,
+        "experiment": describe_conditions(experiment, styles={run.name: run.style for run in read_runs})
+        if experiment
+        else None,
         "difference_table": comparison.tabulate_differences(standings, comparisons),
         "paper": papers.compare_with_paper(load_paper(paper), runs=read_runs, metrics=metrics) if paper else None,
         "model_pages": [
