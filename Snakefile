@@ -81,6 +81,12 @@ rule all:
             if run.is_fitted and not run.members
         ],
         exported_files(PLAN.config, PLAN.runs),
+        # reports need the table of a worklist only
+        [
+            dataset_path(dataset, LABELS_TO_CORRECT)
+            for dataset in PLAN.samples
+            if worklist_run(PLAN, dataset) is not None
+        ],
         [
             dataset_path(dataset, CRATE)
             for dataset in PLAN.samples

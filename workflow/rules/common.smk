@@ -23,6 +23,7 @@ from cellmill.planning.layout import (
     DIAMETER,
     FIT,
     INDEX,
+    LABELS_TO_CORRECT,
     MEAN_PATTERN,
     OF_EXPERIMENT,
     REPORT,
