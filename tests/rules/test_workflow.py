@@ -134,7 +134,7 @@ ONCE_A_RUN = (
     "train", "join_seeds", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio", "export_coco",
     "export_rois", "export_geojson", "export_ctc", "contrast_fit",
 )  # fmt: skip
-OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "evaluate_shard")
+OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "postprocess_features", "evaluate_shard")
 OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "report", "crate")
 
 
@@ -227,13 +227,13 @@ def test_a_room_lies_beside_its_entries():
     assert layout.room_path("segmentation", dataset="cells", run="unet") == "results/cells/unet/segmentation"
     assert layout.room_path("check", dataset="cells") == "results/cells/check"
     assert {"raw", "images", "labels", "check"} == layout.RESERVED_NAMES
-    assert set(layout.rooms_of_run()) == {"probabilities", "segmentation", "evaluation"}
+    assert set(layout.rooms_of_run()) == {"probabilities", "segmentation", "features", "evaluation"}
 
 
 STAGE_OF_RULE = {
     "check_shard": "check", "check_dataset": "check", "join_seeds": "train", "contrast_fit": "contrast",
-    "evaluate_shard": "evaluate", "postprocess_fit": "postprocess", "postprocess_tables": "postprocess",
-    "measure_objects": "preprocess",
+    "evaluate_shard": "evaluate", "postprocess_fit": "postprocess", "postprocess_features": "postprocess",
+    "postprocess_tables": "postprocess", "measure_objects": "preprocess",
 }  # fmt: skip
 
 
@@ -310,4 +310,5 @@ def test_the_snakefile_is_a_table_of_contents():
     text = (ROOT / "Snakefile").read_text()
     included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
     assert included[:6] == ["common", "sources", "inputs", "stopping", "remake", "measuring"]
-    assert set(included[6:]) == {*STAGES, "export_objects"}  # the second rule file of the stage export
+    # further rule files of the stages postprocess and export
+    assert set(included[6:]) == {*STAGES, "postprocess_features", "export_objects"}

@@ -11,5 +11,6 @@ gather_tables(
     rle_path=snakemake.output.rle,
     flags_path=snakemake.output.flags,
     segmentation_dirs=list(snakemake.input.segmentation),
+    features_paths=list(snakemake.input.get("features", [])),
     **snakemake.params.settings,
 )

@@ -12,6 +12,7 @@ from cellmill.config.annotations import Annotations, MasksOrPath
 from cellmill.config.classical import CLASSICAL
 from cellmill.config.closed import Closed
 from cellmill.config.learning_curve import CurveOrNumbers, LearningCurve
+from cellmill.config.measure import Measure
 from cellmill.config.patterns import check_pattern
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.config.preprocess import Preprocess
@@ -317,6 +318,7 @@ class Dataset(Closed):
         "would add. A list stands for `images` below.",
     )
     postprocess: Postprocess = Field(default_factory=Postprocess, description="Conversion of probabilities to objects.")
+    measure: Measure = Field(default_factory=Measure, description="Features of objects to add to objects.csv.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their confidence intervals.")
     report: Report = Field(default_factory=Report, description="Report page.")
     export: list[Literal["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "ctc"]] = Field(

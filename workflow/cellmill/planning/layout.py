@@ -33,6 +33,7 @@ ROOMS = {
 SHARD_FILES = {
     "check": "{dataset}/check/{shard}.json",
     "evaluation": "{dataset}/{run}/evaluation/{shard}.json",
+    "features": "{dataset}/{run}/features/{shard}.csv",
 }
 # Tables of the stages evaluate and check, without their suffix
 EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes")

@@ -75,7 +75,7 @@ def result_paths(plan: Plan, dataset: str) -> dict[str, list[str]]:
 
 
 # Keys of a section that no result of another dataset depends on
-OF_PAGES_ONLY = ("report", "evaluate", "export")
+OF_PAGES_ONLY = ("report", "evaluate", "export", "measure")
 
 
 def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:

@@ -281,6 +281,17 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
     }
 
 
+def postprocess_features_settings(plan: Plan, dataset: str, run: str, shard: str) -> dict[str, Any]:
+    section, measuring = plan.config.datasets[dataset].measure, _measuring(plan, dataset, shard)
+    return {
+        "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest"),
+        "features": section.names,
+        "channels": section.named_channels,
+        "texture_range_counts": section.texture_range_counts,
+        **{key: measuring[key] for key in ("pixel_size_um", "hot_pixels")},
+    }
+
+
 def postprocess_tables_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {}
 
@@ -468,6 +479,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "postprocess_fit": postprocess_fit_settings,
     "postprocess": postprocess_settings,
     "masks": masks_settings,
+    "postprocess_features": postprocess_features_settings,
     "postprocess_tables": postprocess_tables_settings,
     "export_onnx": export_settings,
     "export_bioimageio": export_bioimageio_settings,
