@@ -34,6 +34,7 @@ ENVIRONMENTS = {
     "torch": ("image", "torch"),
     "report": ("image", "report"),
     "export": ("image", "torch", "export"),
+    "anndata": ("image", "anndata"),
 }
 PYTHON = "3.11"
 

@@ -13,7 +13,7 @@ from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.provenance import code_digests
 from project import GUARD_S, ROOT
 
-ENVIRONMENTS = {"image": [], "torch": [], "report": [], "export": []}
+ENVIRONMENTS = {"image": [], "torch": [], "report": [], "export": [], "anndata": []}
 for rule_file in (ROOT / "workflow/rules").glob("*.smk"):
     environment = None
     for line in rule_file.read_text().splitlines():

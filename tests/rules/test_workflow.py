@@ -132,7 +132,7 @@ def describe_statement(node):
 WORDS = {"dataset": "demo", "run": "sartorius_unet", "shard": "train-0000"}
 ONCE_A_RUN = (
     "train", "join_seeds", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio", "export_coco",
-    "export_rois", "export_geojson", "export_ctc", "contrast_fit",
+    "export_rois", "export_geojson", "export_ctc", "export_table", "export_anndata", "export_ome_zarr", "contrast_fit",
 )  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "postprocess_features", "evaluate_shard")
 OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "report", "crate")
@@ -243,7 +243,7 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
             "cells": {
                 "simulate": {"images": 12, "size": [64, 64]},
                 "models": ["classical", {"preset": "sartorius_unet", "seeds": [1, 2], "average_seeds": True}],
-                "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson"],
+                "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "table"],
             },
             "alike": {
                 "simulate": {"images": 6, "size": [64, 64], "like": "cells"},
@@ -311,4 +311,4 @@ def test_the_snakefile_is_a_table_of_contents():
     included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
     assert included[:6] == ["common", "sources", "inputs", "stopping", "remake", "measuring"]
     # further rule files of the stages postprocess and export
-    assert set(included[6:]) == {*STAGES, "postprocess_features", "export_objects"}
+    assert set(included[6:]) == {*STAGES, "postprocess_features", "export_objects", "export_measurements"}

@@ -305,6 +305,29 @@ def object_files_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {"samples": _columns(plan.samples[dataset], "sample", "image", "sequence", "frame")}
 
 
+def export_table_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    rows = [
+        {
+            "sample": row.sample, "sequence": row.sequence, "frame": row.frame, "class": row.class_name,
+            "group": row.group, "part": plan.shown_part(dataset, row),
+        }
+        for row in plan.samples[dataset]
+    ]  # fmt: skip
+    return {"samples": rows}
+
+
+def export_anndata_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {**export_table_settings(plan, dataset, run), "dataset": dataset, "run": run}
+
+
+def export_ome_zarr_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {
+        "samples": _columns(plan.samples[dataset], "sample", "image", "plane", "image_digest"),
+        "run": run,
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
+    }
+
+
 def export_bioimageio_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {**export_settings(plan, dataset, run), "dataset": dataset, "run": run}
 
@@ -487,6 +510,9 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "export_rois": object_files_settings,
     "export_geojson": object_files_settings,
     "export_ctc": object_files_settings,
+    "export_table": export_table_settings,
+    "export_anndata": export_anndata_settings,
+    "export_ome_zarr": export_ome_zarr_settings,
     "evaluate_shard": evaluate_shard_settings,
     "evaluate": evaluate_settings,
     "report": report_settings,
