@@ -31,8 +31,8 @@ FEATURES: dict[str, dict[str, str]] = {
     },
     "form_factor": {
         "group": "shape", "unit": "",
-        "meaning": "4 pi area / perimeter^2 (circularity): about 0.9 for a disc, less for other outlines; above 1 for "
-        "some objects of a few pixels",
+        "meaning": "4 pi area / perimeter^2 (circularity): 0.9 to 1 for a disc of at least 20 px in diameter, more for "
+        "smaller discs (1.1 at 9 px), whose perimeter is underestimated, less for other outlines",
         "undefined": "the perimeter is 0",
     },
     "aspect_ratio": {
