@@ -65,7 +65,7 @@ def shards_of(project):
 
 OF_TABLES = {
     "postprocess_tables cells/classical", "export_table cells/classical", "export_anndata cells/classical",
-    "report cells", "index",
+    "report cells",
 }  # fmt: skip
 
 
