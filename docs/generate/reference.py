@@ -22,6 +22,7 @@ from cellmill.config.errors import UNITS, models_in
 from cellmill.config.preset import ModelPreset
 from cellmill.metrics.glossary import metrics_page
 from generate.architecture import architecture_page
+from generate.features import objects_page
 from generate.inputs import inputs_page
 from generate.systems import systems_page
 
@@ -33,6 +34,7 @@ ENVIRONMENTS = {
     "torch": ("image", "torch"),
     "report": ("image", "report"),
     "export": ("image", "torch", "export"),
+    "anndata": ("image", "anndata"),
 }
 PYTHON = "3.11"
 
@@ -46,6 +48,7 @@ def generated_files() -> dict[str, str]:
         "docs/metrics.md": metrics_page(),
         "docs/inputs.md": inputs_page(),
         "docs/architecture.md": architecture_page(),
+        "docs/objects.md": objects_page(),
     }
     for name in ENVIRONMENTS:
         files[f"envs/{name}.yaml"] = environment_file(name)

@@ -112,7 +112,7 @@ def after(jobs: frozenset[str], *rules: str, dataset: str, run: str = "", shard:
 PER_SHARD_OF_RUN = ("predict", "postprocess", "evaluate_shard")
 PER_RUN = (
     "train", "join_seeds", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio", "export_coco",
-    "export_rois", "export_geojson", "export_ctc",
+    "export_rois", "export_geojson", "export_ctc", "export_table", "export_anndata", "export_ome_zarr",
 )  # fmt: skip
 SUMMARY = ("evaluate", "report", "crate")
 

@@ -134,9 +134,9 @@ def describe_statement(node):
 WORDS = {"dataset": "demo", "run": "sartorius_unet", "shard": "train-0000"}
 ONCE_A_RUN = (
     "train", "join_seeds", "postprocess_fit", "postprocess_tables", "export_onnx", "export_bioimageio", "export_coco",
-    "export_rois", "export_geojson", "export_ctc", "contrast_fit",
+    "export_rois", "export_geojson", "export_ctc", "export_table", "export_anndata", "export_ome_zarr", "contrast_fit",
 )  # fmt: skip
-OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "evaluate_shard")
+OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "postprocess_features", "evaluate_shard")
 OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "worklist", "conditions", "report", "crate")
 
 
@@ -258,13 +258,13 @@ def test_a_room_lies_beside_its_entries():
     assert layout.room_path("segmentation", dataset="cells", run="unet") == "results/cells/unet/segmentation"
     assert layout.room_path("check", dataset="cells") == "results/cells/check"
     assert {"raw", "images", "labels", "check"} == layout.RESERVED_NAMES
-    assert set(layout.rooms_of_run()) == {"probabilities", "segmentation", "evaluation"}
+    assert set(layout.rooms_of_run()) == {"probabilities", "segmentation", "features", "evaluation"}
 
 
 STAGE_OF_RULE = {
     "check_shard": "check", "check_dataset": "check", "join_seeds": "train", "contrast_fit": "contrast",
-    "evaluate_shard": "evaluate", "postprocess_fit": "postprocess", "postprocess_tables": "postprocess",
-    "measure_objects": "preprocess",
+    "evaluate_shard": "evaluate", "postprocess_fit": "postprocess", "postprocess_features": "postprocess",
+    "postprocess_tables": "postprocess", "measure_objects": "preprocess",
 }  # fmt: skip
 
 
@@ -274,7 +274,7 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
             "cells": {
                 "simulate": {"images": 12, "size": [64, 64]},
                 "models": ["classical", {"preset": "sartorius_unet", "seeds": [1, 2], "average_seeds": True}],
-                "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson"],
+                "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "table"],
             },
             "listed": {"images": f"{tmp_path}/{{sample}}.tif"},
             "alike": {
@@ -343,4 +343,5 @@ def test_the_snakefile_is_a_table_of_contents():
     text = (ROOT / "Snakefile").read_text()
     included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
     assert included[:6] == ["common", "sources", "inputs", "stopping", "remake", "measuring"]
-    assert set(included[6:]) == {*STAGES, "export_objects"}  # the second rule file of the stage export
+    # further rule files of the stages postprocess and export
+    assert set(included[6:]) == {*STAGES, "postprocess_features", "export_objects", "export_measurements"}

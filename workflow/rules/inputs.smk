@@ -175,15 +175,6 @@ def fitting_data(wildcards):
     return found
 
 
-def segmentation_of_run(words):
-    """Return the segmentation of every shard of a dataset by one run."""
-    shards = PLAN.shards(words["dataset"])
-    return {
-        "segmentation": folders("segmentation", words, shards),
-        "seals": seals(["segmentation"], words, shards),
-    }
-
-
 def evaluations_of_dataset(wildcards):
     """List the evaluation of each run on each of its scored shards."""
     return [

@@ -6,7 +6,7 @@ Writes  results/{dataset}/{run}/postprocess.json          threshold, sizes, boun
         results/{dataset}/{run}/model.cellmill            the run as one file, for other images and machines
         results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint16 (uint32 if needed), YX,
                                                           geometry of the raw image
-        results/{dataset}/{run}/objects.csv, rle.csv      one row per object
+        results/{dataset}/{run}/objects.csv, rle.csv      one row per object; with features, if some are requested
         results/{dataset}/{run}/counts.csv                one row per image: objects and confidence
         results/{dataset}/{run}/flags.csv                 images that differ from the training images of the model
 """
@@ -75,9 +75,9 @@ rule postprocess:
 
 
 rule postprocess_tables:
-    """Collect the objects and flags of all shards of a run."""
+    """Collect the objects, their features and the flags of all shards of a run."""
     input:
-        unpack(segmentation_of_run),
+        unpack(tables_of_run),
     output:
         objects="results/{dataset}/{run}/objects.csv",
         rle="results/{dataset}/{run}/rle.csv",

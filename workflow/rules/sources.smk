@@ -1,4 +1,4 @@
-"""Input functions on what runs bring along: weights or numbers, fitted postprocessing, masks made elsewhere, counts."""
+"""Input functions on what runs bring along: weights or numbers, fitted postprocessing, masks made elsewhere."""
 
 
 def file_of_source(run, name):
@@ -68,15 +68,3 @@ def evaluated_shard(wildcards):
         found["seals"] += seals(["probabilities"], wildcards, [wildcards.shard])
         found["fit"] = fit_of_run(wildcards)
     return found
-
-
-def worklist_data(wildcards):
-    """Return the objects and counts of the run of the worklist, and the tables of all images."""
-    run = worklist_run(PLAN, wildcards.dataset)
-    dataset = wildcards.dataset
-    return {
-        **segmentation_of_run({"dataset": dataset, "run": run.name}),
-        "counts": run_path(dataset, run.name, "counts.csv"),
-        "images": check_paths(dataset)[1],
-        "scores": table_paths(dataset)["scores"],
-    }

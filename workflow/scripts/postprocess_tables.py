@@ -12,5 +12,6 @@ gather_tables(
     counts_path=snakemake.output.counts,
     flags_path=snakemake.output.flags,
     segmentation_dirs=list(snakemake.input.segmentation),
+    features_paths=list(snakemake.input.get("features", [])),
     **snakemake.params.settings,
 )

@@ -6,8 +6,8 @@ from typing import Any
 from pipeline.bad_inputs.cases import case, images
 
 KNOWN = (
-    "annotations, class_column, conditions, corrections, evaluate, exclude, export, images, learning_curve, models, "
-    "pixel_size_um, postprocess, preprocess, report, simulate, split, stack, worklist"
+    "annotations, class_column, conditions, corrections, evaluate, exclude, export, images, learning_curve, measure, "
+    "models, pixel_size_um, postprocess, preprocess, report, simulate, split, stack, worklist"
 )
 
 

@@ -314,7 +314,7 @@ def test_generated_files_are_up_to_date():
 
 def test_environments_hold_the_versions_of_the_requirements():
     groups = requirement_groups()
-    for name in ("image", "torch", "report", "export"):
+    for name in ("image", "torch", "report", "export", "anndata"):
         content = yaml.safe_load((ROOT / f"envs/{name}.yaml").read_text())
         pins = content["dependencies"][-1]["pip"]
         assert set(groups["image"]) <= set(pins)

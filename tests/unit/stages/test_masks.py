@@ -85,7 +85,7 @@ def test_objects_keep_their_numbers_and_are_measured(shard, tmp_path):
     assert table["raw_intensity_mean"].to_numpy()[:3] == pytest.approx(inside, abs=1e-4)
     assert read_flags(folder) == []
     outputs = {f"{name}_path": tmp_path / f"{name}.csv" for name in ("objects", "rle", "counts", "flags")}
-    gather_tables(**outputs, segmentation_dirs=[folder])
+    gather_tables(**outputs, segmentation_dirs=[folder], features_paths=[])
     assert len(pd.read_csv(tmp_path / "rle.csv")) == 6
 
 

@@ -405,7 +405,7 @@ def test_a_fit_of_another_format_is_refused(tmp_path):
 def test_tables_of_all_shards_are_gathered(shards, fitted, tmp_path):
     folders = [segment(tmp_path / room, shards[room], fitted) for room in ("validation", "test")]
     paths = {f"{name}_path": tmp_path / f"{name}.csv" for name in ("objects", "rle", "counts", "flags")}
-    gather_tables(**paths, segmentation_dirs=folders)
+    gather_tables(**paths, segmentation_dirs=folders, features_paths=[])
     assert pd.read_csv(tmp_path / "objects.csv")["sample"].unique().tolist() == ["v0", "v1", "v2", "x0", "x1"]
     assert len(pd.read_csv(tmp_path / "rle.csv")) == 5 * len(CENTRES)
 

@@ -13,6 +13,7 @@ from cellmill.config.classical import CLASSICAL
 from cellmill.config.closed import Closed
 from cellmill.config.conditions import Conditions
 from cellmill.config.learning_curve import CurveOrNumbers, LearningCurve
+from cellmill.config.measure import Measure
 from cellmill.config.patterns import check_pattern
 from cellmill.config.postprocess import Evaluate, Postprocess
 from cellmill.config.preprocess import Preprocess
@@ -329,15 +330,20 @@ class Dataset(Closed):
         "its replicates, such as wells.",
     )
     postprocess: Postprocess = Field(default_factory=Postprocess, description="Conversion of probabilities to objects.")
+    measure: Measure = Field(default_factory=Measure, description="Features of objects to add to objects.csv.")
     evaluate: Evaluate = Field(default_factory=Evaluate, description="Scores and their confidence intervals.")
     report: Report = Field(default_factory=Report, description="Report page.")
-    export: list[Literal["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "ctc"]] = Field(
+    export: list[
+        Literal["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "ctc", "table", "anndata", "ome_zarr"]
+    ] = Field(
         default_factory=list,
         description="Additional files for other programs. Trained models: onnx (model.onnx), bioimageio "
         "(model.bioimageio.zip, only for networks whose only input is images). Objects of every run: coco "
         "(objects.coco.json, with the score 1.0 for each object), imagej_roi (rois/{sample}.zip), geojson "
         "(geojson/{sample}.geojson, for QuPath), ctc (ctc/{sequence}_RES, for sequences; objects are numbered through "
-        "time by overlap).",
+        "time by overlap), table (objects.tidy.csv.gz, one row per object and feature, with what is known of the "
+        "image), anndata (objects.h5ad, for scanpy and squidpy), ome_zarr (ome_zarr/{sample}.ome.zarr, raw image and "
+        "labels, for napari).",
     )
 
     @property

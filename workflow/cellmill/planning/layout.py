@@ -33,6 +33,7 @@ ROOMS = {
 SHARD_FILES = {
     "check": "{dataset}/check/{shard}.json",
     "evaluation": "{dataset}/{run}/evaluation/{shard}.json",
+    "features": "{dataset}/{run}/features/{shard}.csv",
 }
 # Tables of the stages evaluate and check, without their suffix
 EVALUATED = ("metrics", "scores", "comparisons", "curves", "sizes", "confidence")
@@ -92,10 +93,16 @@ EXPORTED = {
     "rois": "Objects of each image as ImageJ ROIs",
     "geojson": "Objects of each image as GeoJSON",
     "ctc": "Objects of each sequence in the format of the Cell Tracking Challenge",
+    "objects.tidy.csv.gz": "Measurements, one row per object and feature",
+    "objects.h5ad": "Measurements as AnnData",
+    "ome_zarr": "Images with the objects as OME-Zarr",
 }
 # Formats of the key `export`: models that are trained here, and objects of any run
 MODEL_FILES = {"onnx": "model.onnx", "bioimageio": "model.bioimageio.zip"}
-OBJECT_FILES = {"coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "geojson", "ctc": "ctc"}
+OBJECT_FILES = {
+    "coco": "objects.coco.json", "imagej_roi": "rois", "geojson": "geojson", "ctc": "ctc",
+    "table": "objects.tidy.csv.gz", "anndata": "objects.h5ad", "ome_zarr": "ome_zarr",
+}  # fmt: skip
 
 _ALL = {**ROOMS, **SHARD_FILES}
 # Folders of a dataset with shards, which are no runs

@@ -140,6 +140,10 @@ class Plan:
         """List the shards in which the diameter of a dataset's objects is measured."""
         return self.shards(dataset, parts=training_parts(self.config.datasets[dataset]))
 
+    def measures_features(self, dataset: str) -> bool:
+        """Return whether features are added to the tables of a dataset's objects."""
+        return bool(self.config.datasets[dataset].measure.features)
+
     def role_of(self, dataset: str, run: Run, shard: str) -> str:
         """Return whether a shard is used as train, validation or test by a run."""
         part = self.rows(dataset, shard)[0].split

@@ -2,14 +2,18 @@
 
 from cellmill.config.networks import RECURRENT
 from cellmill.declared import read_declaration
+from cellmill.objects.features import FEATURES, explain_channels
+from cellmill.objects.raw_channels import count_channels
 from cellmill.planning.conditions import wrong_conditions
 from cellmill.planning.plan import Plan
+from cellmill.planning.rescaling import first_image
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import some
 from cellmill.preprocessing.background import MIN_FRAMES, TEMPORAL_METHODS
 
 # Methods of splitting objects that need a predicted map of the same name
 MAPS_OF_METHODS: tuple[str, ...] = read_declaration("objects/instances.py", "MAPS")
+OF_CHANNELS = {name for name, facts in FEATURES.items() if facts["group"] != "shape"}
 # Outputs whose targets are computed from individual cells rather than from the mask.
 INSTANCE_OUTPUTS = ("contour", "distance", "flow", "flow_gray")
 
@@ -29,7 +33,22 @@ def contradictions(plan: Plan) -> list[str]:
         *_unfit_curves(plan),
         *_exports_without_sequences(plan),
         *wrong_conditions(plan),
+        *_features_without_channels(plan),
     ]
+
+
+def _features_without_channels(plan: Plan) -> list[str]:
+    """Compare the measured channels with the first readable image; the jobs compare them with every image."""
+    mistakes = []
+    for dataset, section in plan.config.datasets.items():
+        names, channels = section.measure.names, section.measure.named_channels
+        image = first_image(plan.samples[dataset]) if set(names) & OF_CHANNELS else None
+        if image is None:
+            continue
+        count = count_channels(image)
+        if problem := explain_channels(count, channels=channels, features=names):
+            mistakes.append(f"datasets.{dataset}.measure: {image.path}: {problem}")
+    return mistakes
 
 
 def _exports_without_sequences(plan: Plan) -> list[str]:

@@ -83,7 +83,7 @@ def result_paths(plan: Plan, dataset: str) -> dict[str, list[str]]:
 
 
 # Keys of a section that no result of another dataset depends on
-OF_PAGES_ONLY = ("report", "evaluate", "export", "conditions")
+OF_PAGES_ONLY = ("report", "evaluate", "export", "measure", "conditions", "worklist")
 
 
 def list_inputs(plan: Plan, dataset: str) -> dict[str, list[str]]:

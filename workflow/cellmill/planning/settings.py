@@ -295,6 +295,17 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
     }
 
 
+def postprocess_features_settings(plan: Plan, dataset: str, run: str, shard: str) -> dict[str, Any]:
+    section, measuring = plan.config.datasets[dataset].measure, _measuring(plan, dataset, shard)
+    return {
+        "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest"),
+        "features": section.names,
+        "channels": section.named_channels,
+        "texture_range_counts": section.texture_range_counts,
+        **{key: measuring[key] for key in ("pixel_size_um", "hot_pixels")},
+    }
+
+
 def postprocess_tables_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {}
 
@@ -306,6 +317,29 @@ def export_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
 
 def object_files_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {"samples": _columns(plan.samples[dataset], "sample", "image", "sequence", "frame")}
+
+
+def export_table_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    rows = [
+        {
+            "sample": row.sample, "sequence": row.sequence, "frame": row.frame, "class": row.class_name,
+            "group": row.group, "part": plan.shown_part(dataset, row),
+        }
+        for row in plan.samples[dataset]
+    ]  # fmt: skip
+    return {"samples": rows}
+
+
+def export_anndata_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {**export_table_settings(plan, dataset, run), "dataset": dataset, "run": run}
+
+
+def export_ome_zarr_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    return {
+        "samples": _columns(plan.samples[dataset], "sample", "image", "plane", "image_digest"),
+        "run": run,
+        "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
+    }
 
 
 def export_bioimageio_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
@@ -543,6 +577,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "postprocess_fit": postprocess_fit_settings,
     "postprocess": postprocess_settings,
     "masks": masks_settings,
+    "postprocess_features": postprocess_features_settings,
     "postprocess_tables": postprocess_tables_settings,
     "export_onnx": export_settings,
     "export_bioimageio": export_bioimageio_settings,
@@ -550,6 +585,9 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "export_rois": object_files_settings,
     "export_geojson": object_files_settings,
     "export_ctc": object_files_settings,
+    "export_table": export_table_settings,
+    "export_anndata": export_anndata_settings,
+    "export_ome_zarr": export_ome_zarr_settings,
     "evaluate_shard": evaluate_shard_settings,
     "evaluate": evaluate_settings,
     "worklist": worklist_settings,

@@ -28,7 +28,7 @@ SAMPLE_TABLE = {"samples.csv": "Images with their annotations, classes, groups a
 OF_SHARD = {MANIFEST: "SHA-256 of each file in the folder", VERSIONS: "Package versions used to make the folder"}
 FORMATS = {
     ".cellmill": "application/zip", ".csv": "text/csv", ".html": "text/html", ".json": "application/json",
-    ".zip": "application/zip",
+    ".zip": "application/zip", ".gz": "application/gzip", ".h5ad": "application/x-hdf5",
 }  # fmt: skip
 # SOURCE package-url specification: identifies a package, wherever it was obtained
 PACKAGE = "pkg:pypi/{name}@{version}"

@@ -1,0 +1,46 @@
+"""Write the table of features into docs/objects.md.
+
+The text of that page is written by hand; only the table between the two marks is made from the code.
+"""
+
+from pathlib import Path
+
+from cellmill.objects.features import DISTANCES_PX, FEATURES, list_columns
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs/objects.md"
+BEGIN = "<!-- Made from the list of features by `make reference`; do not edit. -->"
+END = "<!-- End of the features. -->"
+# Channels of the names of columns in the table
+CHANNELS = ("c0", "c1")
+
+
+def objects_page() -> str:
+    """Return the text of docs/objects.md with the table of the present features.
+
+    Raises
+    ------
+    ValueError
+        If the page does not have both marks.
+    """
+    page = PAGE.read_text(encoding="utf-8")
+    head, begin, rest = page.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{PAGE}: expected the marks {BEGIN} and {END}, found {begin or 'none'}. Write both again.")
+    return f"{head}{BEGIN}\n\n{list_features()}\n\n{END}{tail}"
+
+
+def list_features() -> str:
+    """Return a table with group, columns, unit, meaning and undefined values of every feature."""
+    lines = ["| group | feature | columns | unit | meaning | empty if |", "|---|---|---|---|---|---|"]
+    for name, facts in FEATURES.items():
+        columns = [
+            f"`{column.name}`"
+            for column in list_columns([name], channels=CHANNELS)
+            if column.distance_px in (0, DISTANCES_PX[0]) and column.channels[:1] in ((), (0,))
+        ]
+        unit = {"px": "px, um", "px2": "px2, um2", "deg": "degrees"}.get(facts["unit"], facts["unit"])
+        cells = (f"`{facts['group']}`", f"`{name}`", ", ".join(columns), unit, facts["meaning"], facts["undefined"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
