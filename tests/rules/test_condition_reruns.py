@@ -83,10 +83,15 @@ def test_a_note_in_the_sheet_reruns_nothing_but_the_description_of_the_inputs(pr
     assert without_crate(planned_jobs(project)) == set()
 
 
-@pytest.mark.parametrize("keys", [{"features": ["solidity"]}, {"control": 10}, {"model": "classical"}])
+@pytest.mark.parametrize("keys", [{"features": ["solidity"]}, {"control": 10}])
 def test_another_section_reruns_the_comparison_and_the_report(project, keys):
     edit(project, lambda section: section.update(keys))
     assert without_crate(planned_jobs(project)) == AFTER_CONDITIONS
+
+
+def test_the_name_of_the_model_that_is_compared_anyway_reruns_the_report_only(project):
+    edit(project, lambda section: section.update(model="classical"))
+    assert without_crate(planned_jobs(project)) == {"report plate"}
 
 
 def test_conditions_that_are_removed_rerun_the_report_only(project):
