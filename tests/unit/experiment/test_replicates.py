@@ -106,7 +106,7 @@ def test_every_column_and_every_name_without_its_unit_is_a_feature():
     ("name", "is_known", "expected"),
     [
         ("area", True, ("area_um2", "um2")),
-        ("area", False, ("area_px", "px")),
+        ("area", False, ("area_px", "px2")),
         ("axis_major", True, ("axis_major_um", "um")),
         ("axis_major", False, ("axis_major_px", "px")),
         ("area_um2", False, ("area_um2", "um2")),

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from cellmill.objects.units import unit_of_column
+
 OBJECTS_PER_IMAGE = "objects_per_image"
 # A mean of these columns has no meaning
 NAMING_COLUMNS = ("sample", "object")
-# Ends of the names of columns -> unit. The first is taken where the pixel size is known, the other elsewhere.
-ENDS_IN_UM, END_IN_PX = {"_um2": "um2", "_um": "um"}, "_px"
+# Ends of the names of columns; one of the first is taken where the pixel size is known, the other elsewhere.
+ENDS_IN_UM, END_IN_PX = ("_um2", "_um"), "_px"
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,7 @@ def list_features(columns: Sequence[str]) -> list[str]:
         Columns of objects.csv.
     """
     own = [column for column in columns if column not in NAMING_COLUMNS]
-    stems = [_without_unit(column) for column in own if column.endswith(tuple(ENDS_IN_UM))]
+    stems = [_without_unit(column) for column in own if column.endswith(ENDS_IN_UM)]
     return [OBJECTS_PER_IMAGE, *stems, *own]
 
 
@@ -63,16 +65,8 @@ def resolve_feature(name: str, columns: Sequence[str], *, is_known: Callable[[st
             f"{name}: expected a column of objects.csv, found {', '.join(columns)}. Change conditions.features."
         )
     column = next((fit for fit in fits if fit == name or is_known(fit)), fits[-1])
-    return Feature(column, column, _unit_of(column))
+    return Feature(column, column, unit_of_column(column))
 
 
 def _without_unit(column: str) -> str:
     return column[: -len(next(end for end in ENDS_IN_UM if column.endswith(end)))]
-
-
-def _unit_of(column: str) -> str:
-    if column.endswith(END_IN_PX):
-        return "px"
-    if "intensity" in column:
-        return "counts"
-    return next((unit for end, unit in ENDS_IN_UM.items() if column.endswith(end)), "")

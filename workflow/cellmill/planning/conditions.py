@@ -5,13 +5,16 @@ from dataclasses import replace
 
 from cellmill.config.conditions import Conditions
 from cellmill.config.errors import nearest
+from cellmill.config.measure import Measure
 from cellmill.experiment.features import list_features
 from cellmill.experiment.wells import find_well, write_well
+from cellmill.objects.features import list_columns
 from cellmill.objects.measurements import empty_table
 from cellmill.planning.plan import Plan
 from cellmill.planning.sample_sheets import Sheet, read_sheet, tie_sheet
 from cellmill.planning.samples import Found, Sample, SampleError, natural_key, some
 
+MOST_CHANNELS = 64
 DEFAULT_FEATURES = ("objects_per_image", "area", "eccentricity", "intensity_mean")
 PLATE = "plate"
 JOINT = "/"  # between the parts of the name of a replicate
@@ -107,7 +110,7 @@ def wrong_conditions(plan: Plan) -> list[str]:
                 f"{where}.model: expected a model of this dataset, found {section.model!r}. "
                 f"{nearest(str(section.model), set(names))}."
             )
-        features = list_features(list(empty_table().columns))
+        features = list_features([*empty_table().columns, *_measured_columns(config.measure)])
         mistakes += [
             f"{where}.features: expected objects_per_image or a column of objects.csv, found {name!r}. "
             f"{nearest(name, features)}."
@@ -115,6 +118,13 @@ def wrong_conditions(plan: Plan) -> list[str]:
             if name not in features
         ]
     return mistakes
+
+
+def _measured_columns(measure: Measure) -> list[str]:
+    """List the columns that `measure` may add to objects.csv; how many channels images have is not known here."""
+    channels = measure.named_channels
+    names = [f"c{n}" for n in range(MOST_CHANNELS)] if isinstance(channels, str) else [name for name, _ in channels]
+    return [column.name for column in list_columns(measure.names, channels=names)]
 
 
 def _unknown_column(name: str, known: Sequence[str], sheet: Sheet | None, *, where: str) -> str:

@@ -34,6 +34,8 @@ from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.planning.worklists import worklist_run
 from cellmill.provenance import canonical
 
+# What an experiment says of an image, in the tables for other programs
+TREATED = ("condition", "replicate", "plate", "well")
 # Fields of a sample that are needed by the stages that read annotations
 ANNOTATED_COLUMNS = (
     "sample", "image", "annotations", "frame", "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra",
@@ -320,10 +322,12 @@ def object_files_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
 
 
 def export_table_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
+    has_conditions = plan.config.datasets[dataset].conditions is not None
     rows = [
         {
             "sample": row.sample, "sequence": row.sequence, "frame": row.frame, "class": row.class_name,
             "group": row.group, "part": plan.shown_part(dataset, row),
+            **({key: row.treated.get(key, "") for key in TREATED} if has_conditions else {}),
         }
         for row in plan.samples[dataset]
     ]  # fmt: skip
