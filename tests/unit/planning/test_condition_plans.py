@@ -224,6 +224,24 @@ def test_the_default_features_are_features(data):
     ]  # fmt: skip
 
 
+def test_measured_features_are_features(data):
+    wanted = {"features": ["perimeter", "raw_intensity_std_c0", "raw_intensity_std_dapi"]}
+    [said] = mistakes({**BY_SHEET, **wanted}, measure={"features": ["shape", "intensity"]})
+    assert "found 'raw_intensity_std_dapi'" in said
+    made = plan(
+        {**BY_SHEET, "features": ["form_factor", "raw_intensity_std_dapi"]},
+        measure={"features": ["shape", "intensity"], "channels": {"dapi": 0}},
+    )
+    assert job_settings(made, "conditions", dataset="d")["features"] == ["form_factor", "raw_intensity_std_dapi"]
+
+
+def test_exports_state_condition_and_well(data):
+    rows = job_settings(plan(BY_SHEET, export=["table"]), "export_table", dataset="d", run="classical")["samples"]
+    assert {(row["condition"], row["replicate"], row["well"]) for row in rows} == {
+        (condition, well, well) for well, condition in WELLS.items()
+    }
+
+
 @pytest.mark.parametrize("keys", [{"features": ["area", "area"]}, {"replicate": ["well", "well"]}])
 def test_names_are_given_once(data, keys):
     assert "expected different names" in mistake({**BY_SHEET, **keys})
