@@ -2,14 +2,12 @@
 
 import csv
 import json
-from zipfile import ZIP_DEFLATED
 
 import numpy as np
 import pandas as pd
 import pytest
 import tifffile
 from scipy import ndimage
-from skimage import io, measure
 
 from cellmill.config.annotations import Masks
 from cellmill.images.stored import IGNORE_LABEL, read_labels, write_labels
@@ -20,7 +18,7 @@ from cellmill.stages.evaluate import summarize_evaluation
 from cellmill.stages.evaluate_shard import evaluate_shard
 from cellmill.stages.masks import read_masks_of_shard
 from cellmill.stages.postprocess_tables import gather_tables
-from oracles import load_oracle
+from oracles import write_cellpose_masks, write_stardist_rois
 from whole_images import fit_image, write_image, write_probabilities
 
 SHAPE = (40, 56)
@@ -188,31 +186,15 @@ def test_images_that_an_annotator_left_out_are_not_scored(shard, tmp_path):
 
 
 def test_masks_written_by_cellpose(shard, tmp_path):
-    cellpose = load_oracle(
-        "cellpose/io.py",
-        natsort={"natsorted": sorted}, tqdm={"tqdm": None}, roifile={"ImagejRoi": None, "roiwrite": None},
-        cv2={"imwrite": lambda path, image, *_: io.imsave(path, image, check_contrast=False)},
-        oracles__cellpose={"version_str": "", "utils": None, "plot": None, "transforms": None, "__path__": []},
-    )  # fmt: skip
     for name in "ab":
-        cellpose.save_masks(None, CELLS.astype(np.int32), [None], str(tmp_path / f"{name}.tif"))
+        assert write_cellpose_masks(tmp_path / f"{name}.tif", CELLS) == tmp_path / f"{name}_cp_masks.png"
     folder = shard({name: [tmp_path / f"{name}_cp_masks.png"] for name in "ab"})
     assert np.array_equal(read_labels(folder / "b.tif"), CELLS)
 
 
 def test_rois_written_by_stardist(shard, tmp_path):
-    stardist = load_oracle(
-        "stardist/utils.py",
-        tqdm={"tqdm": None}, csbdeep__utils={"_raise": None}, csbdeep__utils__six={"Path": type(tmp_path)},
-        oracles__stardist__matching={"matching_dataset": None, "_check_label_array": None},
-        oracles__stardist={"__path__": []},
-    )  # fmt: skip
-    outlines = []
-    for number in (1, 2, 7):
-        [outline, *_] = measure.find_contours((number == CELLS).astype(float), 0.5)
-        outlines.append(outline[:-1].T + 0.5)  # from pixel centres to the corner of the image
     for name in "ab":
-        stardist.export_imagej_rois(str(tmp_path / f"{name}.zip"), [outlines], compression=ZIP_DEFLATED)
+        write_stardist_rois(tmp_path / f"{name}.zip", CELLS)
     folder = shard({name: [tmp_path / f"{name}.zip"] for name in "ab"}, format="imagej_roi")
     found_yx = read_labels(folder / "a.tif")
     assert found_yx.max() == 3
