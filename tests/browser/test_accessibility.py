@@ -142,7 +142,7 @@ def test_gallery_is_worked_by_keyboard_alone(open_page):
     page = open_page("cells/report.html")
     page.locator("#gallery input[name=view]:checked").focus()
     press(page, "ArrowLeft")
-    assert page.locator("#gallery").get_attribute("data-view") == "prediction"
+    assert page.locator("#gallery").get_attribute("data-view") == "confidence"
     assert press(page, "Tab")["id"] == "gallery-model"
     page.keyboard.press("ArrowDown")
     assert page.locator("#gallery").get_attribute("data-model") == "1"

@@ -80,6 +80,8 @@ def test_views_switch_by_keyboard(open_page):
     assert "errors" in shown_views(page)
     page.locator("#gallery input[name=view]:checked").focus()
     page.keyboard.press("ArrowLeft")
+    assert "confidence" in shown_views(page)
+    page.keyboard.press("ArrowLeft")
     assert "prediction" in shown_views(page)
     page.keyboard.press("ArrowLeft")
     assert shown_views(page) == {"probability"}

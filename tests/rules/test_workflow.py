@@ -342,6 +342,6 @@ def test_only_logging_is_exempt_from_the_code_digests():
 def test_the_snakefile_is_a_table_of_contents():
     text = (ROOT / "Snakefile").read_text()
     included = re.findall(r'include: "workflow/rules/(\w+)\.smk"', text)
-    assert included[:6] == ["common", "sources", "inputs", "stopping", "remake", "measuring"]
+    assert included[:7] == ["common", "sources", "inputs", "objects", "stopping", "remake", "measuring"]
     # further rule files of the stages postprocess and export
-    assert set(included[6:]) == {*STAGES, "postprocess_features", "export_objects", "export_measurements"}
+    assert set(included[7:]) == {*STAGES, "postprocess_features", "export_objects", "export_measurements"}
