@@ -58,7 +58,7 @@ def make_run(name: str, *, model: str, seed: int, made_from: Origin | None) -> R
     """Make a run without files."""
     return Run(
         name=name, model=model, seed=seed, label=model, short_label=model, style="s0", history=[], summary={}, fit={},
-        recipe={},        areas={}, intensities={}, um2_per_px=None, objects_path=Path("objects.csv"), flags_path=Path("flags.csv"),
+        recipe={},        counts={}, areas={}, intensities={}, um2_per_px=None, objects_path=Path("objects.csv"), flags_path=Path("flags.csv"),
         probabilities={}, segmentation={}, apply=None, made_from=made_from,
     )  # fmt: skip
 
@@ -141,6 +141,8 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
         [(name, number, area, 900.0 + area) for name in names for number, area in enumerate(areas, start=1)],
     )  # fmt: skip
     _write_csv(folder / "flags.csv", ("severity", "sample", "where", "finding", "advice"), [])
+    _write_csv(folder / "counts.csv", ("sample", "objects", "area_px", "confidence"),
+               [(name, kept, sum(areas), 0.8) for name in names])  # fmt: skip
     fit = {
         "format": 2,
         "threshold": {"value": 0.4375, "method": "mcc", "mcc": 0.81, "reason": "best on the validation images"},
@@ -154,7 +156,7 @@ def _write_run(folder: Path, model: str, *, kept: int, labels_yx: np.ndarray, ge
     (folder / "postprocess.json").write_text(json.dumps(fit))
     run = {
         "run": model, "model": model, "seed": 7, "postprocess": folder / "postprocess.json",
-        "objects": folder / "objects.csv", "flags": folder / "flags.csv",
+        "objects": folder / "objects.csv", "flags": folder / "flags.csv", "counts": folder / "counts.csv",
         "probabilities": {shard: folder / "probabilities" / shard},
         "segmentation": {shard: folder / "segmentation" / shard},
     }  # fmt: skip

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import tifffile
 
 from cellmill.images.stored import write_labels
@@ -41,6 +42,9 @@ def write_object_shard(root: Path, shard: str, images: dict, *, pixel_size_um: f
         )
     with shard_folder(root / "segmentation" / shard) as folder:
         tables = ObjectTables(folder, order="row")
+        counts = {sample: np.count_nonzero(np.unique(labels_yx)) for sample, (labels_yx, _) in images.items()}
+        table = pd.DataFrame({"sample": counts.keys(), "objects": counts.values()})
+        table.to_csv(folder / "counts.csv", index=False)
         for sample, (labels_yx, raw) in images.items():
             write_labels(folder / f"{sample}.tif", labels_yx)
             labels = LabelFile(root / "labels.bin", labels_yx.shape)

@@ -203,6 +203,7 @@ def report_data(wildcards):
         "fit": [file_of_source(run, FIT) for run in runs if run.masks is None],
         "objects": [run_path(dataset, run.name, "objects.csv") for run in runs],
         "flags": [run_path(dataset, run.name, "flags.csv") for run in runs],
+        "counts": [run_path(dataset, run.name, "counts.csv") for run in runs],
         "images": folders("images", wildcards, shown),
         "labels": folders("labels", wildcards, labelled),
         "temporal": folders("images", wildcards, PLAN.temporal_shards(dataset)),

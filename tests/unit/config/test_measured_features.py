@@ -43,7 +43,7 @@ def test_channels_become_names_and_numbers():
         ({"channels": [0, 0]}, "measure.channels: expected each channel once, found [0, 0]. Remove the duplicates."),
         ({"channels": [True]}, "measure.channels: expected all, numbers from 0 to 63 such as [0, 2], or names with "
          "numbers such as {dapi: 0}, found [True]. Change it to one of the three."),
-        ({"channels": {"my dye": 0}}, "measure.channels: expected channel names of letters, digits and _ that do not begin "
+        ({"channels": {"my dye": 0}}, "measure.channels: expected channel names of letters and digits that do not begin "
          "with a digit, found 'my dye'. Change the names."),
         ({"texture_range_counts": [5, 5]}, "measure.texture_range_counts: expected two rising numbers, found [5.0, 5.0]. "
          "Set the darkest and the brightest intensity, such as [0, 4095]."),

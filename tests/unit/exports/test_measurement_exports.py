@@ -51,7 +51,6 @@ def run(tmp_path_factory):
             channels="all", texture_range_counts=None, pixel_size_um=None, hot_pixels="keep",
         )  # fmt: skip
         (root / f"segmentation/{shard}/flags.csv").write_text("severity,sample,where,finding,advice\n")
-        (root / f"segmentation/{shard}/counts.csv").write_text("sample,objects,area_px,confidence\n")
     gather_tables(
         **{f"{name}_path": root / f"{name}.csv" for name in ("objects", "rle", "counts", "flags")},
         segmentation_dirs=[root / "segmentation" / shard for shard in SHARDS],
@@ -277,6 +276,7 @@ def test_large_numbers_and_large_images_keep_every_pixel(tmp_path, monkeypatch):
     tifffile.imwrite(tmp_path / "a.tif", raw_yx)
     with shard_folder(tmp_path / "segmentation/test-0000") as folder:
         write_labels(folder / "a.tif", labels_yx)
+        (folder / "counts.csv").write_text("sample,objects\na,3\n")
     rows = [{"sample": "a", "image": str(tmp_path / "a.tif")}]
     store = export_stores(tmp_path, rows, tmp_path) / "a.ome.zarr"
     assert count_levels((71, 45)) == 5  # 71, 36, 18, 9 and 5 rows

@@ -33,6 +33,14 @@ SECTION = Annotations.model_validate({"format": "imagej_roi", "path": "x"}).mode
 peer_decodes = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept:DeprecationWarning")
 
 
+def write_tables(folder, labels):
+    """Write the tables of a shard; object k has the confidence k/20."""
+    rows = [(sample, k, k / 20) for sample, yx in labels.items() for k in np.setdiff1d(yx, [0])]
+    pd.DataFrame(rows, columns=["sample", "object", "confidence"]).to_csv(folder / "objects.csv", index=False)
+    counts = [(sample, len(np.unique(yx)) - 1) for sample, yx in labels.items()]
+    pd.DataFrame(counts, columns=["sample", "objects"]).to_csv(folder / "counts.csv", index=False)
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """Two shards of two images each, one of which has no object."""
@@ -45,6 +53,7 @@ def run(tmp_path_factory):
         with shard_folder(folders[-1]) as folder:
             for sample in samples:
                 write_labels(folder / f"{sample}.tif", labels[sample])
+            write_tables(folder, {sample: labels[sample] for sample in samples})
     rows = [
         {"sample": sample, "image": f"data/{sample}.png", "sequence": "", "frame": 0} for sample in reversed(labels)
     ]
@@ -74,7 +83,8 @@ def test_coco_is_scored_by_the_reference(run, tmp_path, capsys):
     truth.info()
     assert truth.dataset["licenses"] == []
     annotations = json.loads((tmp_path / "objects.coco.json").read_text())["annotations"]
-    assert {entry["score"] for entry in annotations} == {1.0}
+    confidences = sorted(k / 20 for yx in labels.values() for k in np.setdiff1d(yx, [0]))
+    assert sorted(entry["score"] for entry in annotations) == pytest.approx(confidences)
     # equal files score 1, and without the objects of one of three images a precision of 1 at a lower recall
     first = annotations[0]["image_id"]
     rest = [entry for entry in annotations if entry["image_id"] != first]
@@ -193,6 +203,7 @@ def test_a_sequence_with_too_many_objects_is_left_out_and_said(tmp_path, caplog)
             for frame, labels in frames:
                 rows.append({"sample": f"{sequence}_{frame}", "image": "", "sequence": sequence, "frame": frame})
                 write_labels(folder / f"{sequence}_{frame}.tif", labels)
+        write_tables(folder, {row["sample"]: labels for row in rows})
     export_ctc(output_dir=tmp_path / "ctc", segmentation_dirs=[tmp_path / "test-0000"], samples=rows)
     assert [path.name for path in sorted((tmp_path / "ctc").iterdir()) if path.is_dir()] == ["01_RES"]
     assert "02 is left out" in caplog.text
@@ -206,6 +217,7 @@ def test_sequences_become_results_of_the_challenge(tmp_path):
                 rows.append({"sample": f"{sequence}_{frame}", "image": "", "sequence": sequence, "frame": frame})
                 write_labels(folder / f"{sequence}_{frame}.tif", labels)
         write_labels(folder / "alone.tif", np.ones(SHAPE, dtype=np.int64))
+        write_tables(folder, dict.fromkeys(["alone", *(row["sample"] for row in rows)], np.ones(SHAPE, dtype=np.int64)))
     rows.append({"sample": "alone", "image": "", "sequence": "", "frame": 0})
     export_ctc(output_dir=tmp_path / "ctc", segmentation_dirs=[tmp_path / "test-0000"], samples=rows[::-1])
     for sequence in ("01", "02"):

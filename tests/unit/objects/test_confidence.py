@@ -28,7 +28,7 @@ SHAPE = (12, 14)
 def measure(labels_yx, maps_cyx, traits=TRAITS):
     return measure_traits(
         lambda rows: labels_yx[rows], lambda rows: maps_cyx[:, rows].astype(np.float32),
-        shape=labels_yx.shape, highest=int(labels_yx.max()), traits=traits,
+        shape=labels_yx.shape, highest=int(labels_yx.max()), traits=traits, threshold=0.5,
     )  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def draw_rated(rng, *, n_objects=60):
 def test_the_fit_is_the_logistic_regression_of_scikit_learn_and_calibrated():
     rng = np.random.default_rng(1)
     images, rights = zip(*(draw_rated(rng) for _ in range(10)), strict=True)
-    fitted = fit_confidence(images, output="foreground")
+    fitted = fit_confidence(images, output="foreground", threshold=0.5)
     traits_nt = np.concatenate([measure(image.labels_yx, image.maps_cyx).means_nt[1:] for image in images])
     is_right = np.concatenate(rights)
     model = make_pipeline(StandardScaler(), LogisticRegression()).fit(traits_nt, is_right)
@@ -109,18 +109,18 @@ def test_the_fit_is_the_logistic_regression_of_scikit_learn_and_calibrated():
 def test_too_few_wrong_objects_leave_the_confidence_uncalibrated():
     image, right = draw_rated(np.random.default_rng(0), n_objects=20)
     assert (~right).sum() < FEWEST
-    fitted = fit_confidence([image], output="foreground")
+    fitted = fit_confidence([image], output="foreground", threshold=0.5)
     assert not fitted["calibrated"]
     assert f"{right.sum()} right and {(~right).sum()} wrong" in fitted["reason"]
     traits = measure(image.labels_yx, image.maps_cyx)
     assert rate_objects(traits.means_nt, fitted) == pytest.approx(traits.means_nt[:, 0])
-    assert fit_confidence([], output="flow")["leading"] == "flow"
+    assert fit_confidence([], output="flow", threshold=0.5)["leading"] == "flow"
 
 
 def test_objects_of_unknown_truth_are_not_fitted():
     image, _ = draw_rated(np.random.default_rng(0))
     unknown = Rated(image.labels_yx, image.truth_yx, np.zeros_like(image.known_yx), image.maps_cyx)
-    assert fit_confidence([unknown], output="foreground")["right"] == 0
+    assert fit_confidence([unknown], output="foreground", threshold=0.5)["right"] == 0
 
 
 def rating(values, *, outside_px, typical_px=None):

@@ -268,8 +268,11 @@ def test_an_annotator_is_no_default_and_the_mean_of_seeds_is(data):
     labels = {"annotations": {"format": "label_image", "path": "drawn/{well}_{field}.tif"}}
     assert run_of(BY_SHEET, [drawn, "classical"]) == "anna"
     assert run_of(BY_SHEET, [drawn, unet], **labels) == "unet.mean"
-    assert run_of({**BY_SHEET, "model": "unet"}, [unet], **labels) == "unet.seed1"
+    assert run_of({**BY_SHEET, "model": "unet"}, [unet], **labels) == "unet.mean"
+    assert run_of({**BY_SHEET, "model": "unet"}, [{**unet, "average_seeds": False}], **labels) == "unet.seed1"
     assert run_of({**BY_SHEET, "model": "unet.seed2"}, [unet], **labels) == "unet.seed2"
+    some = {**drawn, "masks": {"path": "drawn/{sample}.tif", "missing": "unlabelled"}}
+    assert "an annotator who drew some of them" in mistake({**BY_SHEET, "model": "anna"}, models=[some, "classical"])
 
 
 # ---- what jobs depend on --------------------------------------------------------------------------------------

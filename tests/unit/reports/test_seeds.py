@@ -78,8 +78,10 @@ def test_a_mean_without_its_row_in_the_comparisons_has_no_interval():
 
 def test_a_run_of_averaged_predictions_is_recognised_by_what_it_lacks(tmp_path):
     (tmp_path / "objects.csv").write_text("sample,area_px\n")
+    (tmp_path / "counts.csv").write_text("sample,objects\n")
     files = {
         "objects": tmp_path / "objects.csv",
+        "counts": tmp_path / "counts.csv",
         "flags": tmp_path / "flags.csv",
         "probabilities": {},
         "segmentation": {},

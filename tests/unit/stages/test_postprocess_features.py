@@ -169,7 +169,6 @@ def gather(tmp_path, shards, *, features=True):
     outputs = {f"{name}_path": tmp_path / "run" / f"{name}.csv" for name in ("objects", "rle", "counts", "flags")}
     for shard in shards:
         (tmp_path / f"segmentation/{shard}/flags.csv").write_text("severity,sample,where,finding,advice\n")
-        (tmp_path / f"segmentation/{shard}/counts.csv").write_text("sample,objects,area_px,confidence\n")
     gather_tables(
         **outputs, segmentation_dirs=[tmp_path / "segmentation" / shard for shard in shards],
         features_paths=[tmp_path / f"features/{shard}.csv" for shard in shards] if features else [],

@@ -584,11 +584,14 @@ def test_runs_are_told_apart_by_seed_and_fold(tmp_path):
     objects = tmp_path / "objects.csv"
     objects.write_text("sample,area_px,area_um2\na,10,2.5\na,400,100\nNA,4,1\n")
     names = (("u.seed1.fold0", "u"), ("u.seed1.fold1", "u"), ("v", "v"))
-    files = {"objects": objects, "flags": tmp_path / "flags.csv", "probabilities": {}, "segmentation": {}}
+    (tmp_path / "counts.csv").write_text("sample,objects\na,2\nNA,1\nskipped,\n")
+    tables = {"objects": objects, "counts": tmp_path / "counts.csv", "flags": tmp_path / "flags.csv"}
+    files = {**tables, "probabilities": {}, "segmentation": {}}
     read = results.read_runs([{"run": run, "model": model, "seed": 1, **files} for run, model in names])
     assert [run.label for run in read] == ["u, seed 1 fold 0", "u, seed 1 fold 1", "v"]
     assert [run.style for run in read] == ["s0", "s0", "s1"]
     assert {sample: list(areas) for sample, areas in read[0].areas.items()} == {"a": [10, 400], "NA": [4]}
+    assert read[0].counts == {"a": 2, "NA": 1}
     assert read[0].um2_per_px == pytest.approx(0.25)
 
 

@@ -15,6 +15,11 @@ PARTS = {"u": "unlabelled", "t": "test", "r": "train"}
 SCORES = {"t1": 0.9, "t2": 0.2}
 
 
+def as_sample(name):
+    part = PARTS[name[0]]
+    return {"sample": name, "image": f"data/{name}.tif", "part": part, "role": "" if part == "unlabelled" else part}
+
+
 def write_csv(path, columns, rows):
     with path.open("w", newline="") as stream:
         writer = csv.writer(stream)
@@ -30,6 +35,7 @@ def made(tmp_path):
     with shard_folder(tmp_path / "segmentation/test-0000") as folder:
         for sample in CONFIDENCES:
             write_labels(folder / f"{sample}.tif", labels)
+        write_csv(folder / "counts.csv", ("sample", "objects"), [(sample, 2) for sample in CONFIDENCES])
     counts = [(sample, 2, 98, value) for sample, value in CONFIDENCES.items()]
     looks = {"u1": 40, "u2": 90, "u3": 90.1, "t1": 10, "t2": 20, "r1": 30}
     images = [(sample, 20, 30, value, 0, 255, value / 2, 0.5) for sample, value in looks.items()]
@@ -49,7 +55,7 @@ def made(tmp_path):
             tmp_path / "scores.csv", ("model", "seed", "split", "stage", "geometry", "sample", "ap_0.50"), scores
         ),
     }  # fmt: skip
-    samples = [{"sample": name, "image": f"data/{name}.tif", "part": PARTS[name[0]]} for name in CONFIDENCES]
+    samples = [as_sample(name) for name in CONFIDENCES]
 
     def write(**changes):
         arguments = {**paths, "samples": samples, "model": "unet", "seed": 1, "images": 3, **changes}
@@ -73,7 +79,7 @@ def test_unsure_and_new_images_come_first_and_tested_ones_by_their_score(made):
     assert [row["confidence"] for row in rows] == ["0.4", "0.9", "0.5", "0.8", "0.8"]
     assert [row["ap_0.50"] for row in rows] == ["", "", "", "0.2", "0.9"]
     assert rows[0]["reason"] == "unsure"
-    assert rows[1]["reason"] == "different"
+    assert [row["reason"] for row in rows[1:]] == ["", "", *["differs from its annotation"] * 2]
     assert {row["image"] for row in rows[:1]} == {"data/u2.tif"}
 
 
@@ -88,13 +94,27 @@ def test_labels_of_the_first_images_are_copied_for_napari_and_fiji(made, tmp_pat
 
 
 def test_without_unlabelled_images_only_tested_ones_are_listed(made):
-    samples = [{"sample": name, "image": "", "part": PARTS[name[0]]} for name in CONFIDENCES if name[0] != "u"]
+    samples = [as_sample(name) for name in CONFIDENCES if name[0] != "u"]
     assert [row["sample"] for row in made(samples=samples)] == ["t2", "t1"]
 
 
 def test_without_annotations_the_order_is_that_of_doubt_and_difference(made, tmp_path):
-    samples = [{"sample": name, "image": "", "part": "unlabelled"} for name in CONFIDENCES]
+    samples = [{**as_sample(name), "part": "unlabelled", "role": ""} for name in CONFIDENCES]
     write_csv(tmp_path / "scores.csv", ("model", "seed", "split", "stage", "geometry", "sample", "ap_0.50"), [])
     rows = made(samples=samples)
     assert rows[0]["sample"] == "u2"
     assert {row["sample"] for row in rows} == set(CONFIDENCES)
+
+
+def test_an_image_has_the_score_of_the_run_and_not_of_other_folds(made, tmp_path):
+    rows = [
+        ("unet", 1, split, "postprocessed", "raw", "t1", value) for split, value in (("test", 0.4), ("validation", 1.0))
+    ]
+    columns = ("model", "seed", "split", "stage", "geometry", "sample", "ap_0.50")
+    write_csv(tmp_path / "scores.csv", columns, rows)
+    for role, scores in (("test", ["0.4"]), ("validation", ["1.0"]), ("train", [])):
+        listed = made(samples=[{**as_sample("t1"), "role": role}])
+        assert [row["ap_0.50"] for row in listed] == scores
+        assert [row["reason"] for row in listed] == [
+            "" if score == "1.0" else "differs from its annotation" for score in scores
+        ]

@@ -6,7 +6,7 @@ This module assigns entries to images. coco_json.py reads the entries and coco_m
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -204,7 +204,10 @@ def read_coco(
 
 
 def write_coco(
-    path: str | Path, *, images: Iterable[tuple[str, np.ndarray | LabelBands]], score: float | None = None
+    path: str | Path,
+    *,
+    images: Iterable[tuple[str, np.ndarray | LabelBands]],
+    scores: Callable[[str], Sequence[float]] | None = None,
 ) -> None:
     """Write label images as one COCO file with compressed runs.
 
@@ -215,8 +218,9 @@ def write_coco(
     images : iterable of (str, ndarray of non-negative integers, shape (rows, columns), or LabelBands)
         Unique name of the image's file, and its labels: 0 background, 65535 ignored pixels (one annotation with
         iscrowd 1), any other number an object of the category `cell`.
-    score : float or None
-        Confidence of every object, which COCOeval needs for predictions; None for annotations, which have none.
+    scores : callable or None
+        Returns the confidences of the objects of an image by the name of its file, in ascending order of the labels.
+        COCOeval needs them for predictions; None for annotations, which have none.
     """
     listed: list[dict[str, Any]] = []
     number = 0
@@ -228,10 +232,11 @@ def write_coco(
         for file_name, labels in images:
             rows, columns = labels.shape
             listed.append({"id": len(listed) + 1, "file_name": file_name, "height": rows, "width": columns})
-            for annotation in describe_objects(labels, where=file_name):
+            of_image = None if scores is None else scores(file_name)
+            for place, annotation in enumerate(describe_objects(labels, where=file_name)):
                 number += 1
                 ids = {"id": number, "image_id": len(listed), "category_id": 1}
-                ids |= {} if score is None else {"score": score}
+                ids |= {} if of_image is None else {"score": of_image[place]}
                 stream.write((",\n" if number > 1 else "\n") + json.dumps(ids | annotation))
         stream.write('],\n"images": ' + json.dumps(listed) + "}\n")
 

@@ -175,7 +175,7 @@ class Masks(Annotations):
     missing: Literal["error", "empty", "unlabelled"] = Field(
         "error",
         description="Treatment of images without masks. error: report an error. empty: no object was found. "
-        "unlabelled: the run is not scored on them, as for a second annotator of some images.",
+        "unlabelled: the annotator did not look at them, and is not scored on them; only with role: annotator.",
     )
 
 

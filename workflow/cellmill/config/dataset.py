@@ -239,6 +239,12 @@ class ModelEntry(Closed):
                 f"expected masks without settings of a model, because nothing is trained, found {' and '.join(found)}. "
                 f"Remove {' and '.join(found)}"
             )
+        if self.masks.missing == "unlabelled" and self.role != "annotator":
+            raise ValueError(
+                "expected masks of every image, because models are ranked on the same images, found missing: "
+                "unlabelled. Set role: annotator for a person who drew some of the images, or missing: empty if the "
+                "program found nothing in the others"
+            )
         if self.name is None:
             raise ValueError("expected a name for the run of the masks, found none. Set name, such as name: cellpose")
 
@@ -339,7 +345,7 @@ class Dataset(Closed):
         default_factory=list,
         description="Additional files for other programs. Trained models: onnx (model.onnx), bioimageio "
         "(model.bioimageio.zip, only for networks whose only input is images). Objects of every run: coco "
-        "(objects.coco.json, with the score 1.0 for each object), imagej_roi (rois/{sample}.zip), geojson "
+        "(objects.coco.json, with the confidence of each object as score), imagej_roi (rois/{sample}.zip), geojson "
         "(geojson/{sample}.geojson, for QuPath), ctc (ctc/{sequence}_RES, for sequences; objects are numbered through "
         "time by overlap), table (objects.tidy.csv.gz, one row per object and feature, with what is known of the "
         "image), anndata (objects.h5ad, for scanpy and squidpy), ome_zarr (ome_zarr/{sample}.ome.zarr, raw image and "

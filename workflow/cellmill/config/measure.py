@@ -87,10 +87,11 @@ class Measure(Closed):
     @field_validator("channels")
     @classmethod
     def _names_fit_into_columns(cls, channels: Any) -> Any:
-        wrong = [name for name in channels if not name.isidentifier()] if isinstance(channels, dict) else []
+        named = channels if isinstance(channels, dict) else {}
+        wrong = [name for name in named if not name.isidentifier() or "_" in name]
         if wrong:
             raise ValueError(
-                f"expected channel names of letters, digits and _ that do not begin with a digit, found "
+                f"expected channel names of letters and digits that do not begin with a digit, found "
                 f"{', '.join(map(repr, wrong))}. Change the names"
             )
         return channels

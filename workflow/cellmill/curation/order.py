@@ -51,13 +51,16 @@ def describe_images(
         ],
         axis=1,
     )
-    columns_nd = np.where(np.isfinite(columns_nd), columns_nd, 0.0)
-    deviations = columns_nd.std(axis=0)
-    result: np.ndarray = (columns_nd - columns_nd.mean(axis=0)) / np.where(deviations > 1e-9, deviations, 1)
+    known = np.ma.masked_invalid(columns_nd)
+    deviations = known.std(axis=0).filled(0.0)
+    centred_nd = (known - known.mean(axis=0)).filled(0.0)
+    result: np.ndarray = centred_nd / np.where(deviations > 1e-9, deviations, 1)
     return result
 
 
-def order_images(doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.ndarray, picks: int) -> list[int]:
+def order_images(
+    doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.ndarray, picks: int
+) -> list[tuple[int, float]]:
     """Order images by doubt times novelty, each compared with the annotated images and those before it.
 
     Parameters
@@ -73,8 +76,8 @@ def order_images(doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.nd
 
     Returns
     -------
-    list of int
-        Numbers of the other images, the first to annotate first. Ties are in the order of the images.
+    list of (int, float)
+        Number and novelty of each other image, the first to annotate first. Ties are in the order of the images.
 
     Notes
     -----
@@ -87,17 +90,17 @@ def order_images(doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.nd
         nearest = np.minimum(nearest, _distances(described_nd[waiting], described_nd[number]))
     usual = nearest if is_known.any() else _distances(described_nd[waiting], np.zeros(described_nd.shape[1]))
     scale = max(float(np.median(usual)), 1e-9) if len(waiting) else 1.0
-    order: list[int] = []
+    order: list[tuple[int, float]] = []
     is_left = np.ones(len(waiting), dtype=bool)
     for _ in range(min(picks, len(waiting))):
-        priority = np.where(is_left, doubt[waiting] * _novelty(nearest, scale), -1.0)
-        chosen = int(np.argmax(priority))
-        order.append(chosen)
+        novelty = _novelty(nearest, scale)
+        chosen = int(np.argmax(np.where(is_left, doubt[waiting] * novelty, -1.0)))
+        order.append((int(waiting[chosen]), float(novelty[chosen])))
         is_left[chosen] = False
         nearest = np.minimum(nearest, _distances(described_nd[waiting], described_nd[waiting[chosen]]))
-    left = np.flatnonzero(is_left)
-    order += left[np.argsort(-(doubt[waiting] * _novelty(nearest, scale))[left], kind="stable")].tolist()
-    return [int(waiting[place]) for place in order]
+    left, novelty = np.flatnonzero(is_left), _novelty(nearest, scale)
+    behind = left[np.argsort(-(doubt[waiting] * novelty)[left], kind="stable")]
+    return [*order, *((int(waiting[place]), float(novelty[place])) for place in behind)]
 
 
 def _novelty(nearest: np.ndarray, scale: float) -> np.ndarray:

@@ -233,7 +233,7 @@ class StoredRows:
         self._path = Path(path)
         try:
             with tifffile.TiffFile(self._path) as tiff:
-                self._channels = len(tiff.pages)
+                self.channels = len(tiff.pages)
                 self._dtype = tiff.pages.first.dtype
                 rows, columns = tiff.pages.first.shape
         except Exception as error:  # the decoder raises errors of many kinds
@@ -251,7 +251,7 @@ class StoredRows:
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Read rows from `first` up to `last`: the dtype of the file, shape (channels, rows, columns)."""
-        result_cyx = np.empty((self._channels, last - first, self.shape[1]), dtype=self._dtype)
+        result_cyx = np.empty((self.channels, last - first, self.shape[1]), dtype=self._dtype)
         try:
             with tifffile.TiffFile(self._path) as tiff:
                 for page, result_yx in zip(tiff.pages, result_cyx, strict=True):

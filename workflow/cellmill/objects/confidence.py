@@ -4,18 +4,20 @@ An object counts as right if its IoU with an annotated object is above 0.5. Its 
 over its pixels and along its border. A logistic regression on the objects of the validation images turns them into a
 probability. Measured in workflow/decisions/0020-confidence.md.
 
+The maps of a `contour` network say where the inside of a cell is, those of `flow_gray` have a grey value in place of
+the probability. There, an uncalibrated confidence says little.
+
 Axes  c channels as `cellmill.models.outputs` lists them, y rows, x columns, n objects, t traits
 """
 
-import csv
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cellmill.images.stored import list_bands
+from cellmill.objects.shard_tables import Rating
 
 # Means over an object: probability of foreground; its step across the border to the background; length of the
 # predicted flow vectors, which are short where the network is unsure of their direction; and the part of the flow that
@@ -23,9 +25,6 @@ from cellmill.images.stored import list_bands
 PROBABILITY, STEP, FLOW, INWARD = "probability", "step", "flow", "inward"
 TRAITS = (PROBABILITY, STEP)
 FLOW_TRAITS = (PROBABILITY, STEP, FLOW, INWARD)
-
-# Tables of a shard of objects, with the confidences in their last columns
-OBJECTS, COUNTS = "objects.csv", "counts.csv"
 
 ReadRows = Callable[[slice], np.ndarray]
 
@@ -46,20 +45,13 @@ class Traits:
     areas_px : ndarray of float64, shape (highest number + 1,)
         0 for numbers without an object.
     outside_px : float
-        Sum of the probabilities of foreground outside objects.
+        Sum of the probabilities below the threshold outside objects. What is above it was left out on purpose, such as
+        objects at the border.
     """
 
     means_nt: np.ndarray
     areas_px: np.ndarray
     outside_px: float
-
-
-@dataclass(frozen=True)
-class Rating:
-    """Confidence of an image, and of its objects by number: float64, shape (highest number + 1,), entry 0 unused."""
-
-    of_image: float
-    of_objects: np.ndarray
 
 
 class TraitSums:
@@ -71,10 +63,14 @@ class TraitSums:
         Highest object number.
     traits : sequence of str
         From `list_traits`.
+    threshold : float
+        Of the probability of foreground.
     """
 
-    def __init__(self, highest: int, *, traits: tuple[str, ...]) -> None:
+    def __init__(self, highest: int, *, traits: tuple[str, ...], threshold: float) -> None:
         self._traits = traits
+        self._threshold = threshold
+        self._outside_px = 0.0
         self._size = highest + 1
         names = ("pixels", PROBABILITY, FLOW, "border", INWARD, "open_border", STEP)
         self._sums = {name: np.zeros(self._size) for name in names}
@@ -86,13 +82,15 @@ class TraitSums:
         ----------
         labels_yx : ndarray of non-negative integers, shape (rows, columns) or (rows + 1, columns)
             Objects 1 .. highest, 0 background.
-        maps_cyx : ndarray of float32, shape (channels, rows, columns)
+        maps_cyx : ndarray of float32, shape (channels, rows, columns) or (channels, rows + 1, columns)
             Predicted maps of the same rows.
         """
         has_flow = FLOW in self._traits
         own_yx, own_cyx = labels_yx[:rows], maps_cyx[:, :rows]
         self._count("pixels", own_yx, None)
         self._count(PROBABILITY, own_yx, own_cyx[0])
+        is_missed_yx = (own_yx == 0) & (own_cyx[0] < self._threshold)
+        self._outside_px += float(own_cyx[0][is_missed_yx].sum(dtype=np.float64))
         if has_flow:
             self._count(FLOW, own_yx, np.hypot(own_cyx[1], own_cyx[2]))
         down = (slice(0, len(labels_yx) - 1), slice(None)), (slice(1, None), slice(None))
@@ -114,9 +112,9 @@ class TraitSums:
         """Compute the traits from the sums."""
         over = {PROBABILITY: "pixels", FLOW: "pixels", INWARD: "border", STEP: "open_border"}
         means = [self._sums[name] / np.maximum(self._sums[over[name]], 1) for name in self._traits]
-        areas_px, outside_px = self._sums["pixels"].copy(), float(self._sums[PROBABILITY][0])
+        areas_px = self._sums["pixels"].copy()
         areas_px[0] = 0
-        return Traits(np.stack(means, axis=1), areas_px, outside_px)
+        return Traits(np.stack(means, axis=1), areas_px, self._outside_px)
 
     def _count(self, name: str, labels: np.ndarray, weights: np.ndarray | None) -> None:
         flat = None if weights is None else weights.ravel().astype(np.float64)
@@ -124,7 +122,13 @@ class TraitSums:
 
 
 def measure_traits(
-    read_labels: ReadRows, read_maps: ReadRows, *, shape: tuple[int, int], highest: int, traits: tuple[str, ...]
+    read_labels: ReadRows,
+    read_maps: ReadRows,
+    *,
+    shape: tuple[int, int],
+    highest: int,
+    traits: tuple[str, ...],
+    threshold: float,
 ) -> Traits:
     """Measure the traits of the objects of one image, band by band.
 
@@ -135,17 +139,19 @@ def measure_traits(
     read_maps : callable
         Rows -> predicted maps: float32, shape (channels, rows, columns).
     shape : (rows, columns)
-        Of the fitted image.
+        Of the part of the fitted image without padding.
     highest : int
         Highest object number.
     traits : tuple of str
         From `list_traits`.
+    threshold : float
+        Of the probability of foreground.
 
     Returns
     -------
     Traits
     """
-    sums = TraitSums(highest, traits=traits)
+    sums = TraitSums(highest, traits=traits, threshold=threshold)
     for rows in list_bands(shape):
         more = slice(rows.start, min(rows.stop + 1, shape[0]))
         sums.add(read_labels(more), read_maps(more), rows=rows.stop - rows.start)
@@ -190,8 +196,8 @@ def rate(traits: Traits, fitted: Mapping[str, Any], *, typical_px: float | None)
     -------
     Rating
         The confidence of the image is the expected number of right objects divided by that of right, wrong and missed
-        objects. The number of missed objects is the probability of foreground outside objects, summed over pixels and
-        divided by the median area of an object. Without objects and without foreground outside, it is 1.
+        objects. The number of missed objects is the probability below the threshold outside objects, summed over pixels
+        and divided by the median area of an object, or 0 if no area is known. Without objects it is 1 / (1 + missed).
     """
     of_objects = rate_objects(traits.means_nt, fitted)
     is_there = traits.areas_px > 0
@@ -208,24 +214,3 @@ def uncalibrated(output: str, *, reason: str) -> dict[str, Any]:
     traits = list_traits(output)
     leading = FLOW if FLOW in traits else PROBABILITY
     return {"traits": list(traits), "calibrated": False, "leading": leading, "reason": reason}
-
-
-def read_confidences(folder: str | Path) -> dict[str, dict[int, float]]:
-    """Read the confidences of the objects of a shard: sample -> object number -> confidence."""
-    found: dict[str, dict[int, float]] = {}
-    with (Path(folder) / OBJECTS).open(newline="", encoding="utf-8") as stream:
-        for row in csv.DictReader(stream):
-            found.setdefault(row["sample"], {})[int(row["object"])] = float(row["confidence"])
-    return found
-
-
-def list_counted(folder: str | Path) -> set[str]:
-    """List the samples of a shard whose objects are known: all but those that an annotator left out."""
-    with (Path(folder) / COUNTS).open(newline="", encoding="utf-8") as stream:
-        return {row["sample"] for row in csv.DictReader(stream) if row["objects"]}
-
-
-def read_image_confidences(folder: str | Path) -> dict[str, float]:
-    """Read the confidences of the images of a shard: sample -> confidence; images of masks are missing."""
-    with (Path(folder) / COUNTS).open(newline="", encoding="utf-8") as stream:
-        return {row["sample"]: float(row["confidence"]) for row in csv.DictReader(stream) if row["confidence"]}

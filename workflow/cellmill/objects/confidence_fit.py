@@ -23,7 +23,7 @@ DIGITS = 6
 
 @dataclass(frozen=True)
 class Rated:
-    """Objects of one validation image, or of a window of it, with the truth and the predicted maps.
+    """Objects of one validation image without its padding, or of a window, with the truth and the predicted maps.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Rated:
     maps_cyx: np.ndarray
 
 
-def fit_confidence(images: Iterable[Rated], *, output: str) -> dict[str, Any]:
+def fit_confidence(images: Iterable[Rated], *, output: str, threshold: float) -> dict[str, Any]:
     """Fit the probability that an object is right.
 
     Parameters
@@ -49,6 +49,8 @@ def fit_confidence(images: Iterable[Rated], *, output: str) -> dict[str, Any]:
         Validation images only; read one by one.
     output : str
         `network.output`, which determines the traits.
+    threshold : float
+        Of the probability of foreground.
 
     Returns
     -------
@@ -60,7 +62,7 @@ def fit_confidence(images: Iterable[Rated], *, output: str) -> dict[str, Any]:
     of_images, are_right = [np.zeros((0, len(traits)))], [np.zeros(0, dtype=bool)]
     for image in images:
         overlaps = count_overlaps(image.labels_yx, image.truth_yx, valid_yx=image.known_yx)
-        sums = TraitSums(int(image.labels_yx.max(initial=0)), traits=traits)
+        sums = TraitSums(int(image.labels_yx.max(initial=0)), traits=traits, threshold=threshold)
         sums.add(image.labels_yx, image.maps_cyx, rows=len(image.labels_yx))
         of_images.append(sums.finish().means_nt[overlaps.predicted_labels])
         are_right.append(list_right(overlaps))

@@ -5,10 +5,18 @@ from pathlib import Path
 from typing import Any
 
 from cellmill.images.stored import sample_paths
+from cellmill.objects.shard_tables import list_counted
 
 
 def label_paths(folders: Sequence[str | Path]) -> dict[str, Path]:
-    return {sample: path for folder in folders for sample, path in sample_paths(folder).items()}
+    """Return the label images of shards by sample, without those of images that an annotator left out."""
+    return {
+        sample: path
+        for folder in folders
+        for known in [list_counted(folder)]
+        for sample, path in sample_paths(folder).items()
+        if sample in known
+    }
 
 
 def rows_with_labels(samples: Sequence[Mapping[str, Any]], paths: Mapping[str, Path]) -> list[Mapping[str, Any]]:

@@ -12,11 +12,11 @@ from skimage import measure, segmentation
 
 from cellmill.annotations.rle import encode_crop
 from cellmill.images.windows import HALO_PX, LabelFile, plan_windows, sampling_step
-from cellmill.objects.confidence import OBJECTS
 from cellmill.objects.necks import NEIGHBOURING
+from cellmill.objects.shard_tables import OBJECTS
 
 RLE = "rle.csv"
-# Last column of objects.csv, which comes from predicted maps and not from the image
+# Last column of objects.csv of a shard, which comes from predicted maps and not from the image
 CONFIDENCE = "confidence"
 RLE_COLUMNS = ("id", "annotation")
 # Column of objects.csv -> property of scikit-image's regionprops.

@@ -13,8 +13,8 @@ from cellmill.images.channels import Channel
 from cellmill.images.files import PlaneRows
 from cellmill.images.stored import list_bands, write_label_bands
 from cellmill.images.windows import LabelFile
-from cellmill.objects.confidence import COUNTS, Rating
 from cellmill.objects.measurements import DECIMALS, ObjectTables
+from cellmill.objects.shard_tables import COUNTS, Rating
 from cellmill.preprocessing.geometry import covered_part, unfit_image_rows
 from cellmill.preprocessing.hot_pixels import read_without_defects
 from cellmill.preprocessing.stored_images import StoredImage

@@ -110,6 +110,12 @@ def wrong_conditions(plan: Plan) -> list[str]:
                 f"{where}.model: expected a model of this dataset, found {section.model!r}. "
                 f"{nearest(str(section.model), set(names))}."
             )
+        run = plan.run_of_conditions(dataset)
+        if run is not None and run.masks is not None and run.masks.missing == "unlabelled":
+            mistakes.append(
+                f"{where}.model: expected a model with objects of every image, found {run.name!r}, an annotator who "
+                "drew some of them. Set another model."
+            )
         features = list_features([*empty_table().columns, *_measured_columns(config.measure)])
         mistakes += [
             f"{where}.features: expected objects_per_image or a column of objects.csv, found {name!r}. "

@@ -59,14 +59,13 @@ class Plan:
         section, runs = self.config.datasets[dataset].conditions, self.listed_runs(dataset)
         if section is None:
             return None
+        if named := [run for run in runs if run.name == section.model]:
+            return named[0]
         if section.model is not None:
-            same = [run for run in runs if run.name == section.model] or [
-                run for run in runs if run.model == section.model
-            ]
-            return next(iter(same), None)
-        models = [run for run in runs if run.role == "model" and not self.is_classical(run)]
-        first = (models or runs)[0]
-        return next((run for run in runs if first.name in run.members), first)
+            models = [run for run in runs if run.model == section.model]
+        else:
+            models = [run for run in runs if run.role == "model" and not self.is_classical(run)] or runs
+        return next((run for run in runs if models and models[0].name in run.members), next(iter(models), None))
 
     def training_shards(self, dataset: str, run: Run) -> list[str]:
         """List the shards that a run is trained on; a run of a learning curve has shards of its own."""

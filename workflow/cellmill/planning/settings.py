@@ -379,9 +379,15 @@ def worklist_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     run, section = worklist_run(plan, dataset), plan.config.datasets[dataset].worklist
     assert run is not None
     parts = {row.sample: plan.shown_part(dataset, row) for row in plan.samples[dataset]}
+    roles = {part: role for role, of_role in run.parts.items() for part in of_role}
     return {
         "samples": [
-            {"sample": row.sample, "image": row.image, "part": parts[row.sample]}
+            {
+                "sample": row.sample,
+                "image": row.image,
+                "part": parts[row.sample],
+                "role": roles.get(row.split, ""),
+            }
             for row in plan.samples[dataset]
             if parts[row.sample] not in LEFT_OUT
         ],
@@ -491,7 +497,7 @@ def _run_files(plan: Plan, run: Run) -> dict[str, Any]:
     path = partial(run_path, run.dataset, run.name)
     source = plan.source_of(run)
     files = {"run": run.name, "model": run.model, "seed": run.seed}
-    files |= {"objects": path("objects.csv"), "flags": path("flags.csv")}
+    files |= {name: path(f"{name}.csv") for name in ("objects", "counts", "flags")}
     if run.is_trained:
         files |= {"history": path("history.csv"), "summary": path("train.json"), "choices": path("choices.json")}
     elif run.apply is not None:

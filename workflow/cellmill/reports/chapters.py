@@ -118,8 +118,7 @@ def draw_times(runs: Sequence[Run], *, rows: Sequence[Mapping[str, Any]]) -> lis
             continue
         frames = [float(row["frame"]) for row in members]
         curves = [
-            Curve(run.model, run.style, frames, [len(run.areas.get(row["sample"], ())) for row in members])
-            for run in runs
+            Curve(run.model, run.style, frames, [run.counts.get(row["sample"]) for row in members]) for run in runs
         ]
         figures.append(
             draw_curves(
@@ -145,7 +144,8 @@ def draw_counts(runs: Sequence[Run], *, scores: pd.DataFrame, samples: Sequence[
             caption="One point per test image and model. On the line, both counts are equal.",
         )  # fmt: skip
     series = [
-        (Key(run.style, run.model), [float(len(run.areas.get(sample, ()))) for sample in samples]) for run in runs
+        (Key(run.style, run.model), [float(run.counts[sample]) for sample in samples if sample in run.counts])
+        for run in runs
     ]
     return draw_histogram(
         series, title="Objects in each image", x_label="objects", is_log=False,
@@ -184,7 +184,7 @@ def tabulate_images(rows: Sequence[Mapping[str, Any]], *, runs: Sequence[Run], s
         scored = of_best.get(sample, {})
         if of_best:
             cells.append(count(scored.get("n_true")))
-        cells += [count(len(run.areas.get(sample, ()))) for run in runs]
+        cells += [count(run.counts.get(sample)) for run in runs]
         areas = best.areas.get(sample, ())
         middle = scale * float(median(areas)) if len(areas) else None
         cells.append(Cell(MISSING if middle is None else say_value(middle), middle))

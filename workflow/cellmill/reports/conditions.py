@@ -8,8 +8,9 @@ from typing import Any, TypedDict
 from markupsafe import Markup
 
 from cellmill.experiment.tables import ConditionRow, ReplicateRow, only, read_rows
+from cellmill.objects.units import UNITS_OF_ENDS
 from cellmill.reports.figures import Dot, Figure, draw_dots
-from cellmill.reports.plates import draw_plate
+from cellmill.reports.plates import UNITS, draw_plate
 from cellmill.reports.wording import (  # fmt: skip
     MAX_ROWS,
     MISSING,
@@ -29,7 +30,8 @@ SURE = 0.05
 MAX_DRAWN = 24  # conditions in a figure; the table has more
 MAX_FEATURES = 6  # with a figure
 MAX_MAPS = 6
-UNITS = {"um2": "µm²", "um": "µm", "px": "px", "counts": "counts"}
+# Ends of the names of columns that state a unit, as in objects/units.py
+ENDS = tuple(UNITS_OF_ENDS)
 
 
 class Experiment(TypedDict):
@@ -89,7 +91,8 @@ def describe_conditions(experiment: Experiment, *, styles: dict[str, str]) -> di
 
 def name_feature(row: ConditionRow | ReplicateRow) -> str:
     """Return the name of a feature for a reader, such as "area, µm²"."""
-    name = row.feature.removesuffix(f"_{row.unit}").replace("_", " ")
+    ends = [end for end in ENDS if row.feature.endswith(end)] if row.unit in UNITS else []
+    name = row.feature.removesuffix(ends[0] if ends else "").replace("_", " ")
     return f"{name}, {UNITS[row.unit]}" if row.unit in UNITS else name
 
 

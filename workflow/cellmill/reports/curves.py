@@ -141,8 +141,9 @@ def draw_confidence(run: Run, confidence: pd.DataFrame, *, auroc: Number | None)
     figures = []
     square: dict[str, Any] = {"is_log": False, "mark_x": None, "x_span": UNIT, "y_span": UNIT}
     if auroc is not None:
-        least = int(np.searchsorted(kept, LEAST_SURE_FROM * kept[-1]))
-        share = float(right[least:].sum() / counts[least:].sum())
+        # A bin that is partly in the last tenth counts in proportion.
+        in_tenth = np.clip(kept - LEAST_SURE_FROM * kept[-1], 0, counts)
+        share = float((right / counts * in_tenth).sum() / in_tenth.sum())
         figures.append(
             draw_curves(
                 [

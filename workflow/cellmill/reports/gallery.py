@@ -1,5 +1,6 @@
 """The gallery of a report: which images are shown, in which order, and their captions."""
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cellmill.images.files import PlaneRows
-from cellmill.objects.confidence import list_counted, read_confidences, read_image_confidences
+from cellmill.objects.shard_tables import read_confidences, read_image_confidences
 from cellmill.preprocessing.geometry import Geometry, read_geometry
 from cellmill.reports.colours import ANNOTATION_COLOUR, ERROR_COLOURS, colour_of_style
 from cellmill.reports.comparison import final_scores
@@ -347,15 +348,21 @@ def _card(
 
 def _prediction(run: Run, *, row: Row, model: str) -> Prediction:
     file, folder = f"{row['sample']}.tif", Path(run.segmentation[row["shard"]])
-    of_shard = {} if run.masks else read_confidences(folder)
+    of_shard = {} if run.masks else _read_shard(folder)
     return Prediction(
         model=model,
         colour=colour_of_style(run.style),
         probability_path=Path(run.probabilities[row["shard"]]) / file if run.probabilities else None,
         segmentation_path=folder / file,
         confidences=of_shard.get(row["sample"], {}),
-        is_known=row["sample"] in list_counted(folder),
+        is_known=row["sample"] in run.counts,
     )
+
+
+@functools.lru_cache(maxsize=8)
+def _read_shard(folder: Path) -> dict[str, dict[int, float]]:
+    """Read the confidences of a shard, whose pictures are drawn one after the other."""
+    return read_confidences(folder)
 
 
 def _open_raw(row: Row, geometry: Geometry) -> PlaneRows | None:

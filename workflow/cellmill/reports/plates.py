@@ -10,6 +10,8 @@ from cellmill.experiment.wells import find_well, name_row, plate_shape
 from cellmill.reports.figures import WIDTH, Figure
 from cellmill.reports.wording import say_number_of, say_range, say_value
 
+UNITS = {"um2": "µm²", "um": "µm", "px2": "px²", "px": "px", "deg": "°", "counts": "counts"}
+
 HEAD = 20  # space for the names of rows and columns, px
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 PALEST = 0.08  # opacity of the lowest value; that of the highest is 1 - PALEST
@@ -90,8 +92,7 @@ def _draw_well(
 
 def _unit(row: ReplicateRow) -> str:
     """Return the unit of a feature after a value, for a reader; a number of objects has its unit in the title."""
-    units = {"um2": " µm²", "um": " µm", "px": " px"}
-    return units.get(row.unit, "")
+    return f" {UNITS[row.unit]}" if row.unit in UNITS else ""
 
 
 def _text(x: float, y: float, text: str, *, style: str = "tick") -> str:

@@ -52,6 +52,7 @@ class RunFiles(TypedDict):
     model: str
     seed: int
     objects: str | Path
+    counts: str | Path
     flags: str | Path
     segmentation: Mapping[str, str | Path]  # shard -> folder
     probabilities: NotRequired[Mapping[str, str | Path]]  # missing for masks, as postprocess
@@ -87,6 +88,7 @@ class Run:
     summary: Mapping[str, Any]  # train.json
     fit: Mapping[str, Any]  # postprocess.json
     recipe: Mapping[str, Any]  # classical.json; empty for a run with a network
+    counts: Mapping[str, int]  # sample -> number of its objects; images that an annotator left out are missing
     areas: Mapping[str, np.ndarray]  # sample -> areas of its objects, px
     intensities: Mapping[str, np.ndarray]  # sample -> mean raw intensities of its objects
     um2_per_px: float | None
@@ -145,6 +147,7 @@ def read_runs(runs: Sequence[RunFiles]) -> list[Run]:
                 summary=_read_json(run.get("summary")),
                 fit=_read_fit(run),
                 recipe=read_contents(run["recipe"]) if "recipe" in run else {},
+                counts=_read_counts(run["counts"]),
                 areas=areas,
                 intensities=intensities,
                 um2_per_px=um2_per_px,
@@ -190,8 +193,8 @@ def first_runs(runs: Sequence[Run], *, order: Sequence[str], samples: Sequence[M
     Returns
     -------
     list of Run
-        With folds, the run of the first fold, except that `areas` and `intensities` come from the run with the image
-        in its test part.
+        With folds, the run of the first fold, except that `counts`, `areas` and `intensities` come from the run with
+        the image in its test part.
     """
     firsts: dict[str, Run] = {}
     for run in sorted(runs, key=lambda run: run.seed):
@@ -202,13 +205,16 @@ def first_runs(runs: Sequence[Run], *, order: Sequence[str], samples: Sequence[M
     for name in names:
         areas: dict[str, np.ndarray] = {}
         intensities: dict[str, np.ndarray] = {}
+        counts: dict[str, int] = {}
         for row in samples:
             sample, tested = row["sample"], run_of_fold(runs, like=firsts[name], part=row["split"])
+            if sample in tested.counts:
+                counts[sample] = tested.counts[sample]
             if sample in tested.areas:
                 areas[sample] = tested.areas[sample]
             if sample in tested.intensities:
                 intensities[sample] = tested.intensities[sample]
-        taken.append(replace(firsts[name], areas=areas, intensities=intensities))
+        taken.append(replace(firsts[name], counts=counts, areas=areas, intensities=intensities))
     return taken
 
 
@@ -363,6 +369,11 @@ def _number(text: str | None) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def _read_counts(path: str | Path) -> dict[str, int]:
+    with Path(path).open(newline="", encoding="utf-8") as stream:
+        return {row["sample"]: int(row["objects"]) for row in csv.DictReader(stream) if row["objects"]}
 
 
 def _read_objects(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], float | None]:

@@ -1,5 +1,6 @@
 """Which images to annotate next: the first rows of worklist.csv, and how to correct the predicted labels."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,20 @@ from cellmill.reports.wording import Column, Table, count, say_number_of, score,
 SHOWN = 20
 
 
-def describe_worklist(path: str | Path) -> dict[str, Any] | None:
+def describe_worklist(path: str | Path, *, calibrated: Collection[str]) -> dict[str, Any] | None:
     """Describe the worklist of a dataset.
 
     Parameters
     ----------
     path : path
         worklist.csv.
+    calibrated : collection of str
+        Models whose confidence was fitted to annotated objects.
 
     Returns
     -------
     dict or None
-        unlabelled and tested (numbers of images, in words), model, has_labels, and table; None for an empty list.
+        unlabelled and tested (numbers of images, in words), model, is_calibrated, and table; None for an empty list.
     """
     rows = read_table(path)
     if rows.empty:
@@ -34,7 +37,7 @@ def describe_worklist(path: str | Path) -> dict[str, Any] | None:
         Column("Image"),
         Column("Part"),
         Column("Objects", True, "Predicted objects"),
-        Column("Confidence", True, "Expected right objects, divided by right, wrong and missed ones"),
+        Column("Confidence", True, "Right objects that are expected, divided by right, wrong and missed ones"),
         *([Column("AP at 0.50", True)] if tested else []),
         Column("Why", False, "Unsure: less confident than most images. Different: unlike the images before it"),
     ]
@@ -55,6 +58,7 @@ def describe_worklist(path: str | Path) -> dict[str, Any] | None:
         "unlabelled": say_number_of(unlabelled, "unlabelled image") if unlabelled else "",
         "tested": say_number_of(tested, "annotated image") if tested else "",
         "model": str(rows["model"].iloc[0]),
+        "is_calibrated": rows["model"].iloc[0] in calibrated,
         "table": Table("worklist", heading, columns, cells, source="worklist.csv"),
     }
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from cellmill.evaluation.counting import count_frame
 from cellmill.exports.model_file import read_fit
 from cellmill.metrics.instance import IOU_PERCENT
-from cellmill.objects.confidence import list_counted, read_confidences
 from cellmill.objects.frames import Scene, list_frames, list_scenes, match_samples
+from cellmill.objects.shard_tables import list_counted, read_confidences
 from cellmill.shards import atomic_path
 
 logger = logging.getLogger(__name__)

@@ -18,15 +18,19 @@ from cellmill.exports.model_file import read_fit
 from cellmill.images.channels import Channel
 from cellmill.images.stored import IGNORE_LABEL, StoredRows
 from cellmill.images.windows import LabelFile
-from cellmill.objects.confidence import Rating, measure_traits, rate, uncalibrated
+from cellmill.objects.confidence import measure_traits, rate, uncalibrated
 from cellmill.objects.frames import Frame, list_frames
 from cellmill.objects.instances import PostprocessSettings
 from cellmill.objects.recording import NEARLY_ALL, Recorder, find_extremes
 from cellmill.objects.segmenting import segment_frame
-from cellmill.preprocessing.geometry import fit_label_rows
+from cellmill.objects.shard_tables import Rating
+from cellmill.preprocessing.geometry import fit_label_rows, valid_box
 from cellmill.shards import shard_folder
 
 logger = logging.getLogger(__name__)
+
+# Maps of a network that predicts flows: foreground and two components
+FLOW_CHANNELS = 3
 
 
 def postprocess_shard(
@@ -111,19 +115,21 @@ def postprocess_shard(
 def _rate_frame(frame: Frame, labels: LabelFile, *, fitted: Mapping[str, Any], highest: int) -> Rating:
     """Compute the confidence of one image and of its objects, from labels in the geometry of the raw image."""
     geometry, maps = frame.geometry, StoredRows(frame.probability_path)
-    section = fitted.get("confidence") or uncalibrated(
-        "foreground", reason="not calibrated, because the model was exported by an earlier version"
-    )
+    # A model that was exported by an earlier version has no section.
+    section = fitted.get("confidence") or uncalibrated("flow" if maps.channels == FLOW_CHANNELS else "", reason="")
+    (top, bottom), (left, right) = valid_box(geometry)  # without padding
 
     def read_labels(rows: slice) -> np.ndarray:
-        if geometry.is_unchanged:
-            return labels.read(rows)
-        labels_yx = fit_label_rows(labels.read, geometry, rows)
-        return np.where(labels_yx == IGNORE_LABEL, 0, labels_yx)  # padding
+        place = slice(rows.start + top, rows.stop + top)
+        read = labels.read(place) if geometry.is_unchanged else fit_label_rows(labels.read, geometry, place)
+        return read[:, left:right]
+
+    def read_maps(rows: slice) -> np.ndarray:
+        return maps.read(rows.start + top, rows.stop + top)[:, :, left:right].astype(np.float32)
 
     traits = measure_traits(
-        read_labels, lambda rows: maps.read(rows.start, rows.stop).astype(np.float32),
-        shape=geometry.shape, highest=highest, traits=tuple(section["traits"]),
+        read_labels, read_maps, shape=(bottom - top, right - left), highest=highest, traits=tuple(section["traits"]),
+        threshold=fitted["threshold"]["value"],
     )  # fmt: skip
     return rate(traits, section, typical_px=fitted["instances"]["median_area_px"])
 

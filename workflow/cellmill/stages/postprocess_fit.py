@@ -118,7 +118,11 @@ def fit_postprocess(
         normalise=input["normalise"],
     )
     rated = draw_frames(validation, count=RATED_IMAGES, seed=seed)
-    fitted["confidence"] = fit_confidence(_find_rated(rated, fitted=fitted, seed=seed), output=network["output"])
+    fitted["confidence"] = fit_confidence(
+        _find_rated(rated, fitted=fitted, seed=seed),
+        output=network["output"],
+        threshold=fitted["threshold"]["value"],
+    )
     _log_choices(fitted)
     text = json.dumps(fitted, indent=1, allow_nan=False) + "\n"
     with atomic_path(output_path) as partial:
@@ -152,7 +156,8 @@ def _find_rated(frames: Sequence[Frame], *, fitted: Mapping[str, Any], seed: int
     for part in cut_frames(frames, seed=seed):
         maps_cyx, truth_yx = part.read_maps(), part.read_truth()
         labels_yx = _find_objects(part, maps_cyx, fitted=fitted)
-        yield Rated(labels_yx, truth_yx, truth_yx != IGNORE_LABEL, maps_cyx)
+        inside = tuple(slice(max(0, low), max(0, high)) for low, high in part.box)  # without padding
+        yield Rated(labels_yx[inside], truth_yx[inside], truth_yx[inside] != IGNORE_LABEL, maps_cyx[:, *inside])
 
 
 def _find_objects(part: Frame, maps_cyx: np.ndarray, *, fitted: Mapping[str, Any]) -> np.ndarray:

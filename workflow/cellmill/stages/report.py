@@ -178,7 +178,7 @@ def write_report(
         "jobs_table": runtime.tabulate_jobs(jobs, stage_inputs=dict(stage_inputs)),
         "stages": runtime.draw_stages(jobs, stage_inputs=dict(stage_inputs)),
         "learning_curve": describe_curve(learning_curve, comparisons) if learning_curve else None,
-        "worklist": describe_worklist(worklist_path) if worklist_path else None,
+        "worklist": describe_worklist(worklist_path, calibrated=_calibrated(read_runs)) if worklist_path else None,
         "experiment": describe_conditions(experiment, styles={run.name: run.style for run in read_runs})
         if experiment
         else None,
@@ -246,6 +246,11 @@ def _verdict(
             contests=_find_contests(standings, runs=runs, comparisons=comparisons),
         ),
     }
+
+
+def _calibrated(runs: Sequence[results.Run]) -> set[str]:
+    """List the models whose confidence was fitted to annotated objects."""
+    return {run.model for run in runs if (run.fit.get("confidence") or {}).get("calibrated")}
 
 
 def _find_contests(

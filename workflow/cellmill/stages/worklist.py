@@ -1,7 +1,6 @@
 """Stage worklist: order images by what an annotation of them is worth, and copy predicted labels to correct."""
 
 import csv
-import itertools
 import logging
 import shutil
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,8 @@ WORKLIST_COLUMNS = (
 )  # fmt: skip
 UNLABELLED = "unlabelled"
 METRIC = "ap_0.50"
+# Novelty of an image that is as far from the nearest one as usual
+DIFFERENT = 0.5
 MEASURED = ("mean", "minimum", "maximum", "contrast", "focus")
 
 
@@ -45,8 +46,8 @@ def list_images_to_annotate(
     ----------
     table_path : path
         worklist.csv: unlabelled images in the order of `order_images`, then tested images, the lowest AP at 0.50 first.
-        The reason is "unsure" if the model is less sure than in most unlabelled images, "different" for other images
-        among the first, which are unlike those before them.
+        The reason is "unsure" if the model is less sure than in most unlabelled images, "different" if the nearest
+        image that is annotated or before it is farther away than usual.
     labels_dir : path
         Folder for {sample}.tif (label image) and {sample}.zip (ROIs of ImageJ) of the first images.
     counts_path : path
@@ -58,7 +59,8 @@ def list_images_to_annotate(
     segmentation_dirs : sequence of path
         Shard folders with the objects of the run.
     samples : sequence of mappings
-        sample, image and part of all images. Images of a gap and those that are left out are not in the list.
+        sample, image, part and `role` of all images: train, validation or test for the run, "" without annotation.
+        Images of a gap and those that are left out are not in the list.
     model, seed : str and int
         Of the run.
     images : int
@@ -66,7 +68,7 @@ def list_images_to_annotate(
     """
     counts, measured = _read(counts_path), _read(images_path)
     rows = [row for row in samples if row["sample"] in counts and row["sample"] in measured]
-    scores = _read_scores(scores_path, model=model, seed=seed)
+    scores = _read_scores(scores_path, model=model, seed=seed, rows=samples)
     listed = [
         *_list_unlabelled(rows, counts=counts, measured=measured, picks=images),
         *_list_tested(rows, scores=scores),
@@ -116,8 +118,11 @@ def _list_unlabelled(
     is_known = np.array([row["part"] != UNLABELLED for row in rows])
     order = order_images(doubt, described_nd, is_known=is_known, picks=picks)
     usual = float(np.median(doubt[~is_known]))
-    reasons = ("unsure" if doubt[number] > usual else "different" for number in order[:picks])
-    return list(zip((rows[number] for number in order), itertools.chain(reasons, itertools.repeat("")), strict=False))
+    found = []
+    for number, novelty in order:
+        reasons = {"unsure": doubt[number] > usual, "different": novelty > DIFFERENT}
+        found.append((rows[number], " and ".join(name for name, holds in reasons.items() if holds)))
+    return found
 
 
 def _list_tested(
@@ -126,7 +131,8 @@ def _list_tested(
     """Order the annotated images that were not trained on by their score, the lowest first."""
     tested = [row for row in rows if scores.get(row["sample"])]
     return [
-        (row, "differs from its annotation") for row in sorted(tested, key=lambda row: float(scores[row["sample"]]))
+        (row, "differs from its annotation" if float(scores[row["sample"]]) < 1 else "")
+        for row in sorted(tested, key=lambda row: float(scores[row["sample"]]))
     ]
 
 
@@ -136,12 +142,16 @@ def _read(path: str | Path) -> dict[str, dict[str, str]]:
         return {row["sample"]: row for row in csv.DictReader(stream)}
 
 
-def _read_scores(path: str | Path, *, model: str, seed: int) -> dict[str, str]:
-    """Read the scores of the final objects of a run on the images that it was tested or validated on."""
+def _read_scores(path: str | Path, *, model: str, seed: int, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Read the scores of the final objects of a run on the images that it was not trained on.
+
+    With folds, an image has a score for each of its roles; that of the run itself counts.
+    """
+    roles = {row["sample"]: row["role"] for row in rows}
     with Path(path).open(newline="", encoding="utf-8") as stream:
         return {
             row["sample"]: row[METRIC]
             for row in csv.DictReader(stream)
             if (row["model"], row["seed"], row["stage"], row["geometry"]) == (model, str(seed), "postprocessed", "raw")
-            and row["split"] != "train"
+            and row["split"] == roles.get(row["sample"]) != "train"
         }
