@@ -48,6 +48,14 @@ def test_traits_of_a_square_are_those_computed_by_hand():
     assert found.outside_px == pytest.approx(0.25 * (12 * 14 - 4))
 
 
+def test_foreground_that_was_left_out_on_purpose_is_not_missed():
+    labels_yx, probability_yx = np.zeros(SHAPE, dtype=np.int64), np.full(SHAPE, 0.25)
+    labels_yx[3:5, 3:5] = 1
+    probability_yx[0:2] = 0.9  # an object at the border that a filter dropped
+    found = measure(labels_yx, probability_yx[None])
+    assert found.outside_px == pytest.approx(0.25 * (12 * 14 - 2 * 14 - 4))
+
+
 def test_a_border_between_objects_counts_for_both_and_has_no_step():
     labels_yx = np.zeros((4, 6), dtype=np.int64)
     labels_yx[:, :3], labels_yx[:, 3:] = 1, 2

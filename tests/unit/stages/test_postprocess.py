@@ -695,3 +695,47 @@ def test_a_hot_pixel_does_not_enter_the_measured_intensities(shards, fitted, tmp
         folders = {**shards["test"], "raw": raw}
         hot = pd.read_csv(segment(tmp_path / choice, folders, fitted, hot_pixels=choice) / "objects.csv")
         assert np.allclose(hot["raw_intensity_mean"], clean["raw_intensity_mean"], rtol=0.05) == is_equal
+
+
+# ---- confidence -----------------------------------------------------------------------------------------------
+
+
+def test_objects_and_images_have_a_confidence(shards, fitted, tmp_path):
+    folder = segment(tmp_path, shards["test"], fitted)
+    objects, counts = (pd.read_csv(folder / f"{name}.csv") for name in ("objects", "counts"))
+    assert objects["confidence"].between(0.5, 1).all()
+    assert counts["objects"].tolist() == [len(CENTRES)] * 2
+    assert counts["area_px"].tolist() == objects.groupby("sample")["area_px"].sum().tolist()
+    means = objects.groupby("sample")["confidence"].mean().to_numpy()
+    assert (counts["confidence"] < means).all()
+    assert (counts["confidence"] > means - 0.3).all()
+    section = read_fit(fitted)["confidence"]
+    assert not section["calibrated"]  # all validation objects are right
+    assert (section["right"], section["wrong"]) == (12, 0)
+
+
+def test_padding_changes_no_confidence(shards, fitted, tmp_path):
+    padded = write_shard(
+        tmp_path / "padded",
+        "test-0000",
+        {f"x{k}": draw_cells(40 + k) for k in range(2)},
+        mode="crop_pad",
+        size=(80, 90),
+    )
+    with_it, without = (
+        pd.read_csv(segment(tmp_path / name, folders, fitted) / "counts.csv")
+        for name, folders in (("a", padded), ("b", shards["test"]))
+    )
+    assert with_it["objects"].tolist() == without["objects"].tolist()
+    assert with_it["confidence"].tolist() == pytest.approx(without["confidence"].tolist(), abs=2e-4)
+
+
+def test_a_model_of_an_earlier_version_has_an_uncalibrated_confidence(shards, fitted, tmp_path):
+    old = json.loads(fitted.read_text())
+    del old["confidence"]
+    (tmp_path / "old.json").write_text(json.dumps(old))
+    new, earlier = (
+        pd.read_csv(segment(tmp_path / name, shards["test"], path) / "objects.csv")
+        for name, path in (("new", fitted), ("old", tmp_path / "old.json"))
+    )
+    assert earlier["confidence"].tolist() == new["confidence"].tolist()
