@@ -182,6 +182,7 @@ def evaluate_slide(folder: Path) -> None:
 def picture_slide(folder: Path) -> None:
     """Draw the slide for the gallery of a report, with every view."""
     from cellmill.images.files import PlaneRows
+    from cellmill.objects.shard_tables import read_confidences
     from cellmill.preprocessing.geometry import read_geometry
     from cellmill.reports.pictures import Prediction, Source, draw_picture
 
@@ -191,8 +192,9 @@ def picture_slide(folder: Path) -> None:
         PlaneRows(folder / "slide.tif", channel="luminance"), folder / "labels_label_image" / "slide.tif",
     )  # fmt: skip
     prediction = Prediction(
-        "slide", "#1f77b4", folder / "probabilities" / "slide.tif", folder / "segmentation" / "slide.tif"
-    )
+        "slide", "#1f77b4", folder / "probabilities" / "slide.tif", folder / "segmentation" / "slide.tif",
+        read_confidences(folder / "segmentation")["slide"],
+    )  # fmt: skip
     picture = draw_picture(source, [prediction], side_px=512)
     (folder / "picture.json").write_text(json.dumps([picture.errors, [layer.uri for layer in picture.layers]]))
 

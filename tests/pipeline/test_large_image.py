@@ -72,7 +72,7 @@ def test_later_stages_take_the_memory_of_a_row_of_tiles_and_of_a_window(tmp_path
     assert final["tp"] + final["fp"] == table["area_px"].sum()
     [errors], pictures = json.loads((tmp_path / "picture.json").read_text())
     assert errors == {"found": objects, "missed": 0, "false": 0, "split": 0, "merged": 0}
-    assert len(pictures) == 5  # raw and preprocessed are the same picture
+    assert len(pictures) == 6  # raw and preprocessed are the same picture
     exported = json.loads((tmp_path / "objects.coco.json").read_text())["annotations"]
     assert sum(entry["area"] for entry in exported) == table["area_px"].sum()
     assert len(zipfile.ZipFile(tmp_path / "rois" / "slide.zip").namelist()) == objects
