@@ -259,7 +259,7 @@ def test_a_changed_model_reruns_what_depends_on_it(copied, trained):
     clone, lab = copied
     pretrain.install(trained / "results/simulated/start/model.cellmill", weights_dir=clone / "resources/weights")
     jobs = {job.split(" ")[0] for job in planned_jobs(clone, *of_lab(lab))}
-    assert jobs == {"predict", "postprocess", "postprocess_tables", "report", "crate"}
+    assert jobs == {"predict", "postprocess", "postprocess_tables", "worklist", "report", "crate"}
 
 
 def test_a_changed_card_rewrites_the_pages_only(copied):
