@@ -1502,7 +1502,7 @@ def shares_that_add_up_to_more_than_1(folder):
 @case(
     "Config",
     "plan",
-    "datasets.{name}.preprocess.chanel: unknown key. Did you mean channel? Known: background, channel, fit, hot_pixels, rescale.",
+    "datasets.{name}.preprocess.chanel: unknown key. Did you mean channel? Known: background, channel, channels, fit, hot_pixels, rescale.",
 )
 def an_unknown_key(folder):
     return images(folder, preprocess={"chanel": 1})

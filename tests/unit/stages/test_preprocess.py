@@ -176,6 +176,7 @@ def test_frames_of_two_sizes_are_refused(tmp_path, two_sequences):
 def test_an_empty_section_is_a_complete_one():
     assert Preprocess().model_dump(mode="json") == {
         "channel": "luminance",
+        "channels": None,
         "hot_pixels": "replace",
         "background": {"method": "none", "radius_px": 50.0, "sigma_px": 50.0, "max_frames": 101},
         "rescale": None,

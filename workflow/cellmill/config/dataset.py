@@ -404,6 +404,10 @@ class Dataset(Closed):
             raise ValueError(
                 "expected no annotations with simulate, which creates its own, found annotations. Remove annotations"
             )
+        if self.simulate is not None and self.preprocess.channels is not None:
+            raise ValueError(
+                "expected one channel with simulate, found preprocess.channels. Set preprocess.channel, or remove it."
+            )
         if self.simulate is not None and self.conditions is not None:
             raise ValueError(
                 "expected images with conditions, found simulate, whose images have no conditions. Remove conditions, "

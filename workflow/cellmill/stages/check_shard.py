@@ -51,6 +51,7 @@ def check_shard(
     annotations: AnnotationSettings | None,
     missing: str,
     raw_dirs: Sequence[str | Path] = (),
+    further_channels: Sequence[Channel] = (),
 ) -> None:
     """Read every image and annotation of a shard once and write measurements and findings.
 
@@ -70,6 +71,8 @@ def check_shard(
         How to treat an image without annotation.
     raw_dirs : sequence of paths
         Output folder of the stage simulate; empty unless the images are simulated.
+    further_channels : sequence of int or str
+        Channels that every image needs besides `channel`.
 
     Raises
     ------
@@ -87,6 +90,7 @@ def check_shard(
     for row in samples:
         try:
             image, remarks = describe_image(row, channel=channel, pixel_size_um=pixel_size_um)
+            find_channels(row, further_channels)
             images.append(image)
             findings += remarks
             if annotations is None or not (has_annotation(row, table=table) or missing == "empty"):
@@ -142,6 +146,21 @@ def describe_places(raw_dir: str | Path) -> list[dict[str, str]]:
             "advice": "Increase overlap.limit, overlap.attempts or size, or reduce the number of cells",
         }
     ]
+
+
+def find_channels(row: Mapping[str, Any], channels: Sequence[Channel]) -> None:
+    """Check that an image has these channels.
+
+    Raises
+    ------
+    ValueError
+        If it lacks one.
+    """
+    if channels:
+        raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+        first_row = raster.reader()(0, 1)
+        for channel in channels:
+            select_channel(first_row, axes=raster.axes, channel=channel, where=row["image"])
 
 
 def describe_image(
