@@ -138,10 +138,16 @@ class Rescale(Closed):
 class Preprocess(Closed):
     """Conversion of raw images to input images of the networks."""
 
-    channel: Literal["luminance"] | Annotated[int, Field(strict=True, ge=0, le=63)] | list[Weight] = Field(
+    channel: (
+        Literal["luminance"]
+        | Annotated[int, Field(strict=True, ge=0, le=63)]
+        | Annotated[str, Field(min_length=1)]
+        | list[Weight]
+    ) = Field(
         default="luminance",
         description="luminance: grey images unchanged, colours weighted by Rec. 601. A number from 0 to 63: that "
-        "channel of a multi-channel image. A list: the weight of each channel in a mix.",
+        "channel of a multi-channel image. A name such as DAPI: the channel of that name, if the metadata of "
+        "the files name channels. A list: the weight of each channel in a mix.",
     )
     hot_pixels: Literal["replace", "keep"] = Field(
         default="replace",

@@ -155,7 +155,12 @@ def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str
         *remark_on_spelling(pattern, exclude=dataset.exclude, where=place),
         *remark_on_exclude(pattern, exclude=dataset.exclude, where=where),
     ]
-    return expand_stacks(found, stack=dataset.stack.model_dump(mode="json"), where=where), remarks
+    is_adopted = any(entry.apply is not None for entry in dataset.models)
+    channel = (
+        None if is_adopted and "channel" not in dataset.preprocess.model_fields_set else dataset.preprocess.channel
+    )
+    stack = dataset.stack.model_dump(mode="json")
+    return expand_stacks(found, stack=stack, channel=channel, where=where), remarks
 
 
 def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.images.channels import Channel, select_channel
+from cellmill.images.channels import Channel
 from cellmill.images.files import raise_together, read_plane, read_shape
 from cellmill.images.rasters import open_raster
 from cellmill.images.stored import BAND_PIXELS, write_image_bands
@@ -64,7 +64,7 @@ def preprocess_shard(
     context : sequence of mappings
         Further frames of the same sequences. They contribute to a temporal background, but no output is written
         for them. Frames without annotation are used this way, held-out frames never.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     background : mapping
         method, radius_px, sigma_px, max_frames.
@@ -170,11 +170,8 @@ def preprocess_image(
     # a single band, computed from the whole frame.
     is_temporal = background["method"] in TEMPORAL_METHODS
     bands = [slice(0, geometry.rows)] if is_temporal else plan_bands(geometry, reach=reach)
-    read = raster.reader()
+    read_channel = raster.channel_reader(channel)
     extremes = Extremes()
-
-    def read_channel(first: int, last: int) -> np.ndarray:
-        return select_channel(read(first, last), axes=raster.axes, channel=channel, where=row["image"])
 
     replaced: dict[tuple[int, int], float] = {}
     if hot_pixels == "replace":
@@ -339,7 +336,7 @@ def background_of_sequence(
     ----------
     frames : sequence of mappings
         Its rows of the sample table in order of time; `image` and `plane` are read. All frames have the same size.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         As in `preprocess_shard`.
     method : "temporal_median" or "temporal_mode"
         The mode is computed from frames minus their mean.
