@@ -55,6 +55,7 @@ def site(tmp_path_factory) -> Path:
         datasets=dict.fromkeys(datasets, 4),
         order=list(datasets),
         ranked={dataset: ["wide", "narrow"] for dataset in datasets},
+        rank_by=dict.fromkeys(datasets, "ap_kaggle"),
         provenance={},
     )
     return root

@@ -6,6 +6,7 @@ from skimage import io
 
 from cellmill.planning.make import make_plan
 from cellmill.planning.runs import load_preset
+from cellmill.planning.settings import index_settings, report_settings
 from project import ROOT
 
 PRESETS = ROOT / "resources/models"
@@ -37,6 +38,14 @@ def test_the_default_predicts_the_foreground_of_binary_masks(masks):
     assert preset["train"]["minutes"] == 15
     [remark] = [remark for remark in made.remarks if "default" in remark]
     assert "binary masks do not separate objects that touch" in remark
+
+
+def test_models_are_ranked_by_pixels_where_the_truth_joins_objects(masks):
+    for file_format, expected in (("binary", "dice"), ("color_components", "ap_kaggle")):
+        masks["annotations"]["format"] = file_format
+        made = plan(masks)
+        assert report_settings(made, "d")["rank_by"] == expected
+        assert index_settings(made)["rank_by"] == {"d": expected}
 
 
 def test_settings_of_the_config_come_last(masks):

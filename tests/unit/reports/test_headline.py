@@ -1,11 +1,13 @@
 """The first sentences of a report: counts, seeds, and what few images do not show."""
 
 import re
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from cellmill.evaluation import comparisons
+from cellmill.metrics.glossary import GLOSSARY
 from cellmill.reports import headline, verdict
 from cellmill.reports.verdict import Counts, Difference, Number, Standing, say_few
 
@@ -141,10 +143,26 @@ def test_an_interval_that_includes_zero_makes_no_claim_either_way():
     [
         (0.02, "0.020 higher than that of v"),
         (-0.02, "0.020 lower than that of v"),
-        (-0.0001, "Its Dice equals that of v"),
+        (-0.0001, "Its AP (Kaggle) equals that of v"),
     ],
 )
 def test_a_difference_is_put_into_words_by_its_sign(value, expected):
     found = write(standing(), second=standing("v"), difference=differ(value, images=40), n_models=2)
     assert expected in text_of(found)
     assert "−0.000 " not in text_of(found)
+
+
+def test_the_score_that_ranks_the_models_comes_first_and_is_compared():
+    ap = Number(0.6, 0.5, 0.7, 40, 0)
+    ranked = [replace(standing(name), ap=ap) for name in "uv"]
+    for rank_by, scores, compared in (
+        ("ap_kaggle", "a Kaggle average precision of 0.600 (95 % confidence interval 0.500–0.700) and Dice 0.900 (0.880",
+         "Its AP (Kaggle) is 0.020 higher"),
+        ("dice", "Dice 0.900 (95 % confidence interval 0.880–0.920) and a Kaggle average precision of 0.600 (0.500",
+         "Its Dice is 0.020 higher"),
+    ):  # fmt: skip
+        difference = differ(0.02, images=40)
+        found = write(ranked[0], second=ranked[1], difference=difference, n_models=2, rank_by=rank_by)
+        assert scores in text_of(found)
+        assert compared in text_of(found)
+        assert any(GLOSSARY[rank_by].heading in text for text in found.asides)

@@ -91,13 +91,14 @@ def test_the_band_covers_the_intervals_of_all_annotators(tmp_path):
 
 def opening(page):
     section = page.split('class="opening-pictures"')[1].split("</ul>")[0]
-    return re.findall(r"<strong>(\w[\w ]*)</strong> (Dice [\d.]+).*?<span>(\w+)</span>", section, re.DOTALL)
+    return re.findall(r"<strong>(\w[\w ]*)</strong> (AP \(Kaggle\) [\d.]+).*?<span>(\w+)</span>", section, re.DOTALL)
 
 
 def test_the_first_screen_shows_the_best_the_median_and_the_worst_test_image(tmp_path, write):
     page = write(build_example(tmp_path / "x"))
     assert opening(page) == [
-        ("Best", "Dice 0.950", "a02"), ("Median", "Dice 0.900", "a03"), ("Worst", "Dice 0.700", "a01"),
+        ("Best", "AP (Kaggle) 0.650", "a02"), ("Median", "AP (Kaggle) 0.600", "a03"),
+        ("Worst", "AP (Kaggle) 0.400", "a01"),
     ]  # fmt: skip
     assert page.index('class="opening-pictures"') < page.index('<section id="data">')
 

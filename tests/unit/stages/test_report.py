@@ -147,9 +147,9 @@ def test_first_sentence_names_the_best_model_and_its_scores(example):
     assert "Of 2 models, wide is the best on 3 test images" in text
     # three objects are annotated in each image, and two of them are found
     assert "it found 6 objects where 9 are annotated (an error of −33.3 %, 95 % confidence interval" in text
-    assert "Dice 0.850 (95 % confidence interval 0.830–0.870)" in text
-    assert "average precision of 0.550 (0.530–0.570), at a threshold of 0.438" in text
-    assert "Its Dice is 0.133 higher than that of narrow (0.083–0.183); it is higher on 2 of 3 images" in text
+    assert "average precision of 0.550 (95 % confidence interval 0.530–0.570)" in text
+    assert "Dice 0.850 (0.830–0.870), at a threshold of 0.438" in text
+    assert "Its AP (Kaggle) is 0.133 higher than that of narrow (0.083–0.183); it is higher on 2 of 3 images" in text
     assert "The confidence interval of the difference excludes 0, but it is computed from only 3 test images." in text
 
 
@@ -626,6 +626,20 @@ def test_models_are_ranked_by_the_mean_over_their_seeds(tmp_path):
     assert find_difference(table, model="b", against="a", metric="dice") is None
 
 
+def test_objects_rank_the_models_and_pixels_where_binary_masks_join_them(tmp_path):
+    scores = {"joins": {"dice": 0.96, "ap_kaggle": 0.74}, "splits": {"dice": 0.95, "ap_kaggle": 0.8}}
+    rows = [f"{model},,test,{metric},{value},,,1,,4,0,4,," for model, found in scores.items()
+            for metric, value in found.items()]  # fmt: skip
+    table = comparisons_of(tmp_path, rows)
+    assert [one.model for one in rank_models(table)] == ["splits", "joins"]
+    assert [one.model for one in rank_models(table, rank_by="dice")] == ["joins", "splits"]
+    row = summarize_for_index(
+        dataset="cells", images=4, ranked=list(scores), rank_by="dice", metrics_path=metrics_of(tmp_path, []),
+        comparisons_path=tmp_path / "comparisons.csv",
+    )  # fmt: skip
+    assert row["best_model"] == "joins"
+
+
 def test_names_that_look_like_numbers_or_nothing_stay_names(tmp_path):
     rows = [f"{model},7,test,postprocessed,raw,dice,image_mean,0.5,0.4,0.6,4,0" for model in ("007", "NA", "nan")]
     metrics = read_table(metrics_of(tmp_path, rows))
@@ -678,6 +692,7 @@ def test_index_links_to_the_reports(example, tmp_path):
         datasets={"cells": 4, "plate": 9},
         order=["cells", "plate"],
         ranked={"cells": ["narrow", "wide"], "plate": []},
+        rank_by={"cells": "ap_kaggle", "plate": "ap_kaggle"},
         provenance={},
     )
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))

@@ -423,6 +423,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "runs": [_run_files(plan, run) for run in plan.listed_runs(dataset)],
         "learning_curve": _curve_settings(plan, dataset),
         "experiment": _experiment_settings(plan, dataset),
+        "rank_by": _rank_by(plan, dataset),
         "samples": [
             {
                 "sample": row.sample, "image": row.image, "split": plan.shown_part(dataset, row), "shard": row.shard,
@@ -545,7 +546,14 @@ def index_settings(plan: Plan) -> dict[str, Any]:
         "ranked": {
             name: sorted({run.model for run in plan.listed_runs(name) if run.role == "model"}) for name in plan.samples
         },
+        "rank_by": {name: _rank_by(plan, name) for name in plan.samples},
     }
+
+
+def _rank_by(plan: Plan, dataset: str) -> str:
+    """Return the score that ranks the models: of the pixels where binary masks do not separate objects."""
+    annotations = plan.config.datasets[dataset].annotations
+    return "dice" if annotations is not None and annotations.format == "binary" else "ap_kaggle"
 
 
 def crate_settings(plan: Plan, dataset: str) -> dict[str, Any]:

@@ -8,11 +8,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from cellmill.metrics.glossary import GLOSSARY
-from cellmill.reports.verdict import Difference, Number, Standing, find_difference
+from cellmill.reports.verdict import BY_OBJECTS, BY_PIXELS, Difference, Number, Standing, find_difference
 from cellmill.reports.wording import say_difference, say_interval, say_score
 
-# Objects decide, because a model may find the right pixels and join all objects.
-METRIC, OTHERWISE = "ap_kaggle", "dice"
 Kind = Literal["floor", "masks", "annotator"]
 
 
@@ -42,6 +40,7 @@ def find_contest(
     rivals: Collection[str],
     models: Collection[str],
     comparisons: pd.DataFrame,
+    rank_by: str = BY_OBJECTS,
 ) -> Contest | None:
     """Find the best model and its best rival of a kind.
 
@@ -55,6 +54,8 @@ def find_contest(
         Names of the rivals, and of the models to compare with them.
     comparisons : DataFrame
         comparisons.csv.
+    rank_by : str
+        The score that is compared, see `cellmill.reports.verdict.rank_models`; Dice where one of the two lacks it.
 
     Returns
     -------
@@ -65,7 +66,8 @@ def find_contest(
     model = next((one for one in standings if one.model in models and one.model not in rivals), None)
     if rival is None or model is None:
         return None
-    for metric, scores in ((METRIC, (rival.ap, model.ap)), (OTHERWISE, (rival.dice, model.dice))):
+    for metric in dict.fromkeys((rank_by, BY_PIXELS)):
+        scores = rival.score(metric), model.score(metric)
         found = find_difference(comparisons, model=model.model, against=rival.model, metric=metric)
         if found is not None and scores[0] is not None and scores[1] is not None:
             is_ahead = model.dice.value > rival.dice.value  # not their places: people come after all models
@@ -83,7 +85,7 @@ def write_contest(found: Contest) -> Markup:
         "rival": Markup("<strong>{}</strong>").format(found.rival),
     }
     claim = write(found)
-    if found.kind != "floor" and found.metric != OTHERWISE and found.difference.value < 0 and found.is_ahead:
+    if found.kind != "floor" and found.metric != BY_PIXELS and found.difference.value < 0 and found.is_ahead:
         claim += ", although its Dice is higher"
     return Markup(claim).format(**names) + Markup(" ({} {} against {}, difference {}).").format(
         GLOSSARY[found.metric].heading,

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cellmill.images.files import PlaneRows
+from cellmill.metrics.glossary import GLOSSARY
 from cellmill.objects.shard_tables import read_confidences, read_image_confidences
 from cellmill.preprocessing.geometry import Geometry, read_geometry
 from cellmill.reports.colours import ANNOTATION_COLOUR, ERROR_COLOURS, colour_of_style
@@ -27,6 +28,7 @@ from cellmill.reports.pictures import (  # fmt: skip
     shown_shape,
 )
 from cellmill.reports.results import Run, run_of_fold
+from cellmill.reports.verdict import BY_OBJECTS
 from cellmill.reports.wording import say_count, say_number_of, say_score
 
 Row = Mapping[str, Any]
@@ -215,9 +217,15 @@ def draw_gallery(
 
 
 def draw_opening(
-    rows: Sequence[Row], *, best: Run | None, runs: Sequence[Run], scores: pd.DataFrame, rooms: Rooms
+    rows: Sequence[Row],
+    *,
+    best: Run | None,
+    runs: Sequence[Run],
+    scores: pd.DataFrame,
+    rooms: Rooms,
+    rank_by: str = BY_OBJECTS,
 ) -> dict[str, Any] | None:
-    """Draw the test images with the highest, median and lowest Dice of the best model, with what it found and missed.
+    """Draw the test images with the highest, median and lowest score of the best model, with what it found and missed.
 
     Parameters
     ----------
@@ -231,6 +239,8 @@ def draw_opening(
         scores.csv.
     rooms : Rooms
         Folders.
+    rank_by : str
+        The score that orders the images, a column of scores.csv.
 
     Returns
     -------
@@ -240,8 +250,8 @@ def draw_opening(
     """
     found = {} if best is None else {row["sample"]: row for row in final_scores(scores, run=best)}
     ranked = sorted(
-        (row for row in rows if math.isfinite(found.get(row["sample"], {}).get("dice", math.nan))),
-        key=lambda row: (-float(found[row["sample"]]["dice"]), row["sample"]),
+        (row for row in rows if math.isfinite(found.get(row["sample"], {}).get(rank_by, math.nan))),
+        key=lambda row: (-float(found[row["sample"]][rank_by]), row["sample"]),
     )
     if best is None or not ranked:
         return None
@@ -260,7 +270,7 @@ def draw_opening(
             {
                 "title": title,
                 "sample": row["sample"],
-                "score": f"Dice {say_score(found[row['sample']]['dice'])}",
+                "score": f"{GLOSSARY[rank_by].heading} {say_score(found[row['sample']][rank_by])}",
                 "said": "" if errors is None else describe_mistakes(errors),
                 "layers": [layer for layer in picture.layers if "errors" in layer.views],
                 "rows": picture.shown_rows,

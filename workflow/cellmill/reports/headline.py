@@ -8,8 +8,18 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from cellmill.metrics.glossary import GLOSSARY
 from cellmill.reports.contests import Contest, write_contest
-from cellmill.reports.verdict import FEW_IMAGES, Counts, Difference, Number, Standing, say_few
+from cellmill.reports.verdict import (  # fmt: skip
+    BY_OBJECTS,
+    BY_PIXELS,
+    FEW_IMAGES,
+    Counts,
+    Difference,
+    Number,
+    Standing,
+    say_few,
+)
 from cellmill.reports.wording import (  # fmt: skip
     say_count,
     say_difference,
@@ -42,6 +52,7 @@ def write_headline(
     thresholds: Sequence[float] = (),
     averages: str = "",
     contests: Sequence[Contest] = (),
+    rank_by: str = BY_OBJECTS,
 ) -> Headline:
     """Write the first sentences of a report.
 
@@ -50,7 +61,7 @@ def write_headline(
     best, second : Standing
         The best model and the next one, None for a single model.
     difference : Difference or None
-        Of the Dice of both.
+        Of the score that ranks both.
     n_models : int
         Number of models in the report.
     thresholds : sequence of float
@@ -59,35 +70,48 @@ def write_headline(
         The model whose seeds' predictions the best run averages; "" for any other run.
     contests : sequence of Contest
         Comparisons with a model without a network, with masks of other programs, and with annotators.
+    rank_by : str
+        The score that the models are ranked by, see `cellmill.reports.verdict.rank_models`.
 
     Returns
     -------
     Headline
     """
-    sentences = [write_first_sentence(best, n_models=n_models, thresholds=thresholds, averages=averages)]
+    sentences = [
+        write_first_sentence(best, n_models=n_models, thresholds=thresholds, averages=averages, rank_by=rank_by)
+    ]
     asides = []
     same = next((one for one in contests if second is not None and one.is_between(best.model, second.model)), None)
     if same is not None:
         difference = same.difference  # one difference of the two is enough
     elif second is not None and difference is not None:
-        sentences.append(_write_difference(difference, second=second))
+        sentences.append(_write_difference(difference, second=second, rank_by=rank_by))
     sentences += [write_contest(contest) for contest in contests]
     if second is not None and difference is not None:
         asides.append(say_certainty(difference, has_seeds=max(best.n_seeds, second.n_seeds) > 1))
     if second is not None:
-        asides.append("The best model was selected on these same test images, so its score is slightly optimistic.")
+        asides.append(
+            f"The best model was selected on these same test images, by {GLOSSARY[rank_by].heading}, so its score is "
+            "slightly optimistic."
+        )
     return Headline(tuple(sentences), tuple(filter(None, asides)), tuple(filter(None, list_limits(best))))
 
 
-def write_first_sentence(best: Standing, *, n_models: int, thresholds: Sequence[float], averages: str) -> Markup:
-    """Write which run is the best, on how many images, and its counts and scores."""
+def write_first_sentence(
+    best: Standing, *, n_models: int, thresholds: Sequence[float], averages: str, rank_by: str = BY_OBJECTS
+) -> Markup:
+    """Write which run is the best, on how many images, and its counts and scores; the score that ranks comes first."""
     verb = "is the best" if n_models > 1 else "was scored"
     start = f"Of {n_models} models, " if n_models > 1 else ""
     whose = f", which averages the predictions of all seeds of {averages}," if averages else ""
     parts = [Markup("{}<strong>{}</strong>{} {}").format(start, best.model, whose, verb), _write_basis(best)]
-    scores = [_write_number("Dice", best.dice, note=f"{CONFIDENCE} ")]
-    if best.ap is not None:
-        scores.append(_write_number("a Kaggle average precision of", best.ap))
+    named = [("a Kaggle average precision of", best.ap), ("Dice", best.dice)]
+    notes = iter((f"{CONFIDENCE} ", ""))
+    scores = [
+        _write_number(name, number, note=next(notes))
+        for name, number in (named[::-1] if rank_by == BY_PIXELS else named)
+        if number is not None
+    ]
     said = Markup(" and ").join(scores) + _say_thresholds(thresholds)
     counts = None if best.counts is None else _write_counts(best.counts)
     facts = said if counts is None else counts + Markup(", with ") + said
@@ -162,13 +186,13 @@ def _say_thresholds(thresholds: Sequence[float]) -> Markup:
     return escape(f", at a threshold of {low}" if low == high else f", at thresholds from {low} to {high}")
 
 
-def _write_difference(difference: Difference, *, second: Standing) -> Markup:
-    size = say_score(abs(difference.value))
+def _write_difference(difference: Difference, *, second: Standing, rank_by: str) -> Markup:
+    name, size = GLOSSARY[rank_by].heading, say_score(abs(difference.value))
     if say_difference(difference.value) == say_score(0.0):
-        text = Markup("Its Dice equals that of {}").format(second.model)
+        text = Markup("Its {} equals that of {}").format(name, second.model)
     else:
         than = "higher" if difference.value > 0 else "lower"
-        text = Markup("Its Dice is {} {} than that of {}").format(size, than, second.model)
+        text = Markup("Its {} is {} {} than that of {}").format(name, size, than, second.model)
     if interval := say_interval(difference.low, difference.high):
         text += Markup(' <span class="whole">({})</span>').format(interval)
     images = say_number_of(difference.images, "image")

@@ -1,7 +1,7 @@
 """Find the best model: read tables, rank models, and look up differences with their intervals.
 
-Final objects are compared in the geometry of the raw images: by mean Dice over the test images, then by mean Kaggle
-AP.
+Final objects are compared in the geometry of the raw images, by their mean score over the test images: by Kaggle's AP,
+since a model may find the right pixels and join all objects; by Dice where the annotation does not separate objects.
 """
 
 import math
@@ -18,6 +18,8 @@ TEXT_COLUMNS = frozenset(
 # The metric of the rows with numbers of objects, written by cellmill.evaluation.comparisons; imported from there, each
 # edit of an interval would rebuild the pages
 COUNT_DIFFERENCE = "count_difference"
+# Scores that models are ranked by: for annotated objects, and for binary masks
+BY_OBJECTS, BY_PIXELS = "ap_kaggle", "dice"
 FINAL_STAGE, FIRST_STAGE, RAW = "postprocessed", "thresholded", "raw"
 # Fewer images, or groups of images, are few: a percentile bootstrap of the mean is too narrow by sqrt((n - 1) / n) and
 # uses no Student factor. For normally distributed scores, a 95 % interval from n images contains the true mean in
@@ -65,6 +67,10 @@ class Standing:
     def n_images(self) -> int:
         """Number of test images, with or without a Dice."""
         return self.dice.n + self.dice.n_undefined
+
+    def score(self, metric: str) -> Number | None:
+        """Return the mean Kaggle AP or the mean Dice."""
+        return self.dice if metric == BY_PIXELS else self.ap
 
 
 @dataclass(frozen=True)
@@ -156,18 +162,21 @@ def find_number(
     return Number(float(row["value"]), *_ends(row), _whole(row["n"]), _whole(row["n_undefined"]))
 
 
-def rank_models(comparisons: pd.DataFrame) -> list[Standing]:
+def rank_models(comparisons: pd.DataFrame, *, rank_by: str = BY_OBJECTS) -> list[Standing]:
     """Rank the models on the test images, the best first.
 
     Parameters
     ----------
     comparisons : DataFrame
         comparisons.csv, from `read_table`.
+    rank_by : str
+        BY_OBJECTS or BY_PIXELS.
 
     Returns
     -------
     list of Standing
-        By mean Dice, then by Kaggle AP, then by name. Models without a Dice on test images are left out.
+        By the mean of this score, then by the other one, then by name. Models without a Dice on test images are left
+        out.
     """
     standings = []
     for model in dict.fromkeys(comparisons["model"]) if not comparisons.empty else ():
@@ -175,10 +184,12 @@ def rank_models(comparisons: pd.DataFrame) -> list[Standing]:
         if dice is not None:
             counts = find_counts(comparisons, model=str(model))
             standings.append(Standing(str(model), *_basis_of(comparisons, model=model), dice, ap, counts))
-    return sorted(
-        standings,
-        key=lambda one: (-one.dice.value, -one.ap.value if one.ap else math.inf, one.model),
-    )
+    other = BY_PIXELS if rank_by == BY_OBJECTS else BY_OBJECTS
+    return sorted(standings, key=lambda one: (_place(one.score(rank_by)), _place(one.score(other)), one.model))
+
+
+def _place(number: Number | None) -> float:
+    return math.inf if number is None else -number.value
 
 
 def find_difference(comparisons: pd.DataFrame, *, model: str, against: str, metric: str) -> Difference | None:

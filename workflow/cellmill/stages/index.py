@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from cellmill.reports.rendering import known_origin, render
-from cellmill.reports.verdict import rank_models, read_table, say_few
+from cellmill.reports.verdict import BY_OBJECTS, rank_models, read_table, say_few
 from cellmill.shards import atomic_path
 
 DATA_FILES = ("../reports/templates/index.html.jinja",)
@@ -19,6 +19,7 @@ def write_index(
     datasets: Mapping[str, int],
     order: Sequence[str],
     ranked: Mapping[str, Sequence[str]],
+    rank_by: Mapping[str, str],
     provenance: Mapping[str, Any],
 ) -> None:
     """Write the index page, which links to the reports of all datasets.
@@ -35,6 +36,8 @@ def write_index(
         The datasets in the order of the page.
     ranked : mapping
         Names of the models of each dataset that may be the best: neither annotators nor points of a learning curve.
+    rank_by : mapping
+        The score that the models of each dataset are ranked by.
     provenance : mapping
         As for `write_report`.
     """
@@ -43,6 +46,7 @@ def write_index(
             dataset=dataset,
             images=datasets[dataset],
             ranked=ranked[dataset],
+            rank_by=rank_by[dataset],
             metrics_path=metrics_path,
             comparisons_path=comparisons_path,
         )
@@ -76,7 +80,13 @@ def write_index_page(
 
 
 def summarize_for_index(
-    *, dataset: str, images: int, ranked: Sequence[str], metrics_path: str | Path, comparisons_path: str | Path
+    *,
+    dataset: str,
+    images: int,
+    ranked: Sequence[str],
+    metrics_path: str | Path,
+    comparisons_path: str | Path,
+    rank_by: str = BY_OBJECTS,
 ) -> dict[str, Any]:
     """Return a dataset's row of results/index.html.
 
@@ -90,6 +100,8 @@ def summarize_for_index(
         Names of its models that may be the best.
     metrics_path, comparisons_path : path
         Its metrics.csv and comparisons.csv; without rows if nothing is annotated.
+    rank_by : str
+        The score that its models are ranked by, see `cellmill.reports.verdict.rank_models`.
 
     Returns
     -------
@@ -98,7 +110,7 @@ def summarize_for_index(
         few are "" and the others None if nothing is scored.
     """
     metrics = read_table(metrics_path)
-    standings = [one for one in rank_models(read_table(comparisons_path)) if one.model in ranked]
+    standings = [one for one in rank_models(read_table(comparisons_path), rank_by=rank_by) if one.model in ranked]
     best = standings[0] if standings else None
     return {
         "dataset": dataset,

@@ -8,6 +8,7 @@ Writes  results/{dataset}/report.html                          one file, which o
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cellmill.reports.learning_curve import CurveModels, describe_curve
 from cellmill.reports.published import load_paper
 from cellmill.reports.rendering import known_origin, render
 from cellmill.reports.verdict import (  # fmt: skip
+    BY_OBJECTS,
     Standing,
     count_objects,
     find_difference,
@@ -71,6 +73,7 @@ def write_report(
     worklist_path: str | Path | None = None,
     experiment: Experiment | None = None,
     benchmarks_dir: str | Path | None = None,
+    rank_by: str = BY_OBJECTS,
 ) -> None:
     """Write the page of one dataset; the same arguments and files result in the same bytes.
 
@@ -117,6 +120,8 @@ def write_report(
         Tables of the stage conditions, and what they were made from.
     benchmarks_dir : path, optional
         Snakemake's benchmark files of the dataset, for time and memory of the jobs.
+    rank_by : str
+        The score that the models are ranked by, see `cellmill.reports.verdict.rank_models`.
 
     Raises
     ------
@@ -129,7 +134,7 @@ def write_report(
     annotators = {run.model for run in read_runs if run.is_annotator}
     # People are not ranked; they come after the models.
     known = {run.model for run in read_runs}
-    ranked = [one for one in rank_models(comparisons) if one.model in known]
+    ranked = [one for one in rank_models(comparisons, rank_by=rank_by) if one.model in known]
     standings = sorted(ranked, key=lambda one: one.model in annotators)
     models = results.first_runs(read_runs, order=[one.model for one in standings], samples=samples)
     rooms = Rooms(images=images_dirs, labels=labels_dirs)
@@ -155,7 +160,7 @@ def write_report(
         "is_shortened": wording.hide_folders(config_text) != config_text,
         "command": wording.hide_folders(str(provenance.get("command") or f"snakemake results/{dataset}/report.html")),
         "caution": say_caution(results.read_flags(read_runs), samples=samples),
-        "verdict": _verdict(standings, runs=read_runs, comparisons=comparisons, scores=scores),
+        "verdict": _verdict(standings, runs=read_runs, comparisons=comparisons, scores=scores, rank_by=rank_by),
         "models": [run.model for run in models],
         "annotators": len(annotators),
         "draw_key": figures.draw_key,
@@ -163,7 +168,9 @@ def write_report(
         "devices": sorted({comparison.say_device(run.summary) for run in read_runs if run.summary}),
         "likeness": _likeness(match_path),
         **data_chapter,
-        "opening": draw_opening(judged, best=models[0] if models else None, runs=read_runs, scores=scores, rooms=rooms),
+        "opening": draw_opening(
+            judged, best=models[0] if models else None, runs=read_runs, scores=scores, rooms=rooms, rank_by=rank_by
+        ),
         "examples": draw_examples(shown, rooms=rooms),
         **_comparison_chapter(
             read_runs, metrics=metrics, comparisons=comparisons, jobs=jobs, megapixels=data_chapter["megapixels"]
@@ -219,6 +226,7 @@ def _verdict(
     runs: Sequence[results.Run],
     comparisons: pd.DataFrame,
     scores: pd.DataFrame,
+    rank_by: str,
 ) -> dict[str, Any] | None:
     """Collect the facts of the first sentences; None if nothing is scored."""
     annotators = {run.model for run in runs if run.is_annotator}
@@ -231,7 +239,9 @@ def _verdict(
     own = [run for run in runs if run.model == best.model]
     thresholds = [comparison.fitted_threshold(run.fit) for run in own]
     known = [threshold for threshold in thresholds if threshold is not None]
-    difference = find_difference(comparisons, model=best.model, against=second.model, metric="dice") if second else None
+    difference = None
+    if second is not None:
+        difference = find_difference(comparisons, model=best.model, against=second.model, metric=rank_by)
     return {
         "best": best,
         "thresholds": known,
@@ -243,7 +253,8 @@ def _verdict(
             n_models=len({run.model for run in runs} - annotators) or len(annotators),
             thresholds=known,
             averages=own[0].averages if own else "",
-            contests=_find_contests(standings, runs=runs, comparisons=comparisons),
+            contests=_find_contests(standings, runs=runs, comparisons=comparisons, rank_by=rank_by),
+            rank_by=rank_by,
         ),
     }
 
@@ -254,17 +265,18 @@ def _calibrated(runs: Sequence[results.Run]) -> set[str]:
 
 
 def _find_contests(
-    standings: Sequence[Standing], *, runs: Sequence[results.Run], comparisons: pd.DataFrame
+    standings: Sequence[Standing], *, runs: Sequence[results.Run], comparisons: pd.DataFrame, rank_by: str
 ) -> list[Contest]:
     """Compare the best model with the floor, with masks of other programs, and with annotators."""
     annotators = {run.model for run in runs if run.is_annotator}
     elsewhere = {run.model for run in runs if run.masks} - annotators
     floors = {run.model for run in runs if run.is_floor}
     models = {run.model for run in runs} - annotators
+    find = partial(find_contest, standings=standings, comparisons=comparisons, rank_by=rank_by)
     found = (
-        find_contest("floor", standings, rivals=floors, models=models - elsewhere, comparisons=comparisons),
-        find_contest("masks", standings, rivals=elsewhere, models=models, comparisons=comparisons),
-        find_contest("annotator", standings, rivals=annotators, models=models, comparisons=comparisons),
+        find("floor", rivals=floors, models=models - elsewhere),
+        find("masks", rivals=elsewhere, models=models),
+        find("annotator", rivals=annotators, models=models),
     )
     return [contest for contest in found if contest is not None]
 
