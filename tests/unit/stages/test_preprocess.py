@@ -200,7 +200,7 @@ def test_a_resolved_section_is_valid_again():
         ({"fit": {"mode": "resize"}}, r"expected a size for mode resize, found none\. Set size to"),
         ({"fit": {"size": [64, 64]}}, r"expected no size for mode none, found \[64, 64\]"),
         ({"fit": {"mode": "resize", "size": [64]}}, "size"),
-        ({"channel": "red"}, "channel"),
+        ({"channel": ""}, "channel"),
         ({"backgrund": {}}, "backgrund"),
     ],
 )

@@ -158,10 +158,16 @@ def _as_input_channel(channel: Any) -> Any:
 class Preprocess(Closed):
     """Conversion of raw images to input images of the networks."""
 
-    channel: Literal["luminance"] | Annotated[int, Field(strict=True, ge=0, le=63)] | list[Weight] = Field(
+    channel: (
+        Literal["luminance"]
+        | Annotated[int, Field(strict=True, ge=0, le=63)]
+        | Annotated[str, Field(min_length=1)]
+        | list[Weight]
+    ) = Field(
         default="luminance",
         description="luminance: grey images unchanged, colours weighted by Rec. 601. A number from 0 to 63: that "
-        "channel of a multi-channel image. A list: the weight of each channel in a mix.",
+        "channel of a multi-channel image. A name such as DAPI: the channel of that name, if the metadata of "
+        "the files name channels. A list: the weight of each channel in a mix.",
     )
     channels: list[Annotated[InputChannel, BeforeValidator(_as_input_channel)]] | None = Field(
         default=None,
@@ -196,6 +202,13 @@ class Preprocess(Closed):
                 "image to the same size. Remove rescale, or set fit.mode to crop_pad."
             )
         return self
+
+    @property
+    def needed_channels(self) -> list[str | int | list[Weight]]:
+        """Channels that every image must have; the first one shows the objects."""
+        if self.channels is None:
+            return [self.channel]
+        return [each.channel for each in self.channels if each.missing == "refuse"]
 
     @model_validator(mode="after")
     def _channels_differ(self) -> Self:

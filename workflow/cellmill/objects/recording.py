@@ -36,7 +36,7 @@ class Recorder:
         Edge length of a pixel of the raw images; None: from the metadata of each image.
     rle_order : "row" or "column"
         Order of the runs in rle.csv.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         Channel, or mix of channels, of raw images with several channels.
     hot_pixels : "replace" or "keep"
         Whether intensities are measured with isolated defective pixels replaced, as in the stage preprocess.

@@ -11,7 +11,7 @@ from cellmill.config.dataset import Config, Dataset
 from cellmill.config.merging import merge
 from cellmill.config.preprocess import Preprocess
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.images.channels import Channel
+from cellmill.images.channels import LUMINANCE, Channel
 from cellmill.images.rasters import Raster
 from cellmill.planning.rescaling import adopt_rescale, complete_rescale, first_image, is_same_scale
 from cellmill.planning.runs import Run
@@ -154,10 +154,13 @@ def _adopt_channel(
             f"channels, found no key ({found}). Set preprocess.channel to a number from {numbers}."
         )
         return first, [wrong], []
-    if first == "luminance":
+    if first == LUMINANCE:
         return first, [], []  # channels that are no colours are refused where the image is read
     reference = name_source(next(iter(channels)))
-    exists = len(first) == image.channels if isinstance(first, list) else first < image.channels
+    if isinstance(first, list):
+        exists = len(first) == image.channels
+    else:
+        exists = image.channel_names.count(first) == 1 if isinstance(first, str) else first < image.channels
     if not exists:
         wrong = (
             f"{where}.channel: expected the channel with the objects, because {reference} was trained on {_say(first)} "

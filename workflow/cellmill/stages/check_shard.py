@@ -61,7 +61,7 @@ def check_shard(
         JSON with `images` (size, type, range and focus), `annotations` (objects per image) and `findings`.
     samples : sequence of mappings
         Rows of the sample table; `sequence` and `plane` may be missing.
-    channel : "luminance", int or sequence of float
+    channel : "luminance", int, sequence of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     pixel_size_um : float or None
         Edge length of a pixel from the config.
@@ -158,9 +158,8 @@ def find_channels(row: Mapping[str, Any], channels: Sequence[Channel]) -> None:
     """
     if channels:
         raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
-        first_row = raster.reader()(0, 1)
         for channel in channels:
-            select_channel(first_row, axes=raster.axes, channel=channel, where=row["image"])
+            raster.channel_reader(channel)(0, 1)
 
 
 def describe_image(
@@ -172,7 +171,7 @@ def describe_image(
     ----------
     row : mapping
         Row of the sample table; `sample`, `image`, `plane` and `sequence` are read.
-    channel : "luminance", int or sequence of float
+    channel : "luminance", int, sequence of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     pixel_size_um : float or None
         Edge length of a pixel from the config.
@@ -190,7 +189,8 @@ def describe_image(
     ValueError
         If the image cannot be read.
     """
-    raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    whole = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    raster, channel = whole.choose(channel)
     digest, search = PixelDigest(), DefectSearch(raster.shape)
     # a weighted sum has no maximum at which it saturates
     is_counted = raster.dtype.kind in "ui" and isinstance(channel, str | int)
@@ -200,7 +200,7 @@ def describe_image(
         "rows": raster.shape[0],
         "columns": raster.shape[1],
         "dtype": raster.dtype.name,
-        "channels": raster.channels,
+        "channels": whole.channels,
         "is_min_is_white": raster.layout.is_min_is_white,
         "pixel_size_um": list(raster.pixel_size_um) if raster.pixel_size_um else None,
         **measure_plane(
@@ -300,7 +300,9 @@ def _read_planes(
 ) -> Iterator[np.ndarray]:
     """Yield the chosen plane band by band, and add each band to the digest and to the search for defects."""
     for _, band in raster.bands():
-        plane_yx = select_channel(band, axes=raster.axes, channel=channel, where=raster.path)
+        plane_yx = select_channel(
+            band, axes=raster.axes, channel=channel, where=raster.path, names=raster.channel_names
+        )
         digest.add(band[:, :, :-1] if has_alpha(band, raster.axes) else band, plane_yx)
         search.add(plane_yx)
         yield plane_yx

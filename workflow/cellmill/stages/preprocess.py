@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cellmill.images.channels import Channel, select_channel
+from cellmill.images.channels import Channel
 from cellmill.images.files import raise_together, read_plane, read_shape
 from cellmill.images.rasters import Raster, open_raster
 from cellmill.images.stored import BAND_PIXELS, write_image_bands
@@ -75,7 +75,7 @@ def preprocess_shard(
     context : sequence of mappings
         Further frames of the same sequences. They contribute to a temporal background, but no output is written
         for them. Frames without annotation are used this way, held-out frames never.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     background : mapping
         method, radius_px, sigma_px, max_frames.
@@ -208,16 +208,18 @@ def _read_plane_bands(
     # a single band, computed from the whole frame.
     is_temporal = background["method"] in TEMPORAL_METHODS
     bands = [slice(0, geometry.rows)] if is_temporal else plan_bands(geometry, reach=reach)
-    read = raster.reader()
     extremes = Extremes()
-
-    def read_channel(first: int, last: int) -> np.ndarray:
-        return select_channel(read(first, last), axes=raster.axes, channel=plane.channel, where=row["image"])
-
-    if plane.may_be_missing and (said := _find_missing(read_channel)):
-        logger.warning("%s: a channel is missing and becomes zero: %s", row["sample"], said)
+    try:
+        read_channel = raster.channel_reader(plane.channel)
+        if plane.may_be_missing:
+            read_channel(0, 1)
+    except ValueError as error:
+        if not plane.may_be_missing:
+            raise
+        logger.warning("%s: a channel is missing and becomes zero: %s", row["sample"], error)
         yield from (np.zeros((rows.stop - rows.start, geometry.columns), dtype=np.float32) for rows in bands)
         return
+
     replaced: dict[tuple[int, int], float] = {}
     if hot_pixels == "replace":
         parts = (read_channel(part.start, part.stop) for part in raster.row_bands())
@@ -249,15 +251,6 @@ def _read_plane_bands(
         "%s: %d x %d px, channel %s, %g to %g counts, %g to %g above background",
         *(row["sample"], *raster.shape, plane.channel, *extremes.raw, *extremes.clean),
     )
-
-
-def _find_missing(read_channel: Callable[[int, int], np.ndarray]) -> str:
-    """Return why an image lacks a channel; "" if it has it."""
-    try:
-        read_channel(0, 1)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 class Extremes:
@@ -384,7 +377,7 @@ def background_of_sequence(
     ----------
     frames : sequence of mappings
         Its rows of the sample table in order of time; `image` and `plane` are read. All frames have the same size.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         As in `preprocess_shard`.
     method : "temporal_median" or "temporal_mode"
         The mode is computed from frames minus their mean.
