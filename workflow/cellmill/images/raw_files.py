@@ -56,7 +56,7 @@ class Scene:
 
     @property
     def plane_axes(self) -> tuple[str, str]:
-        """Names of the axes of rows and columns in the file."""
+        """The axes of rows and columns, as the file names them."""
         axes = [axis for axis in self.sizes if axis != "S"]
         return axes[-2], axes[-1]
 
