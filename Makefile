@@ -29,7 +29,7 @@ help:
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
 	@echo "make screenshots    take the pictures of the README from a report on real images"
 	@echo "make bbbc005        compare the simulator with images of the original SIMCEP, as tables and a figure"
-	@echo "make slurm-profile  install the SLURM profile, so that snakemake --profile slurm works in any folder"
+	@echo "make slurm-profile  install the SLURM profile for snakemake --profile slurm; PARTITION=, GPU_PARTITION=, ACCOUNT="
 	@echo "make format         repair the formatting"
 	@echo "make reference      regenerate reference pages, the drawing of the packages, schema and envs"
 	@echo "make scenes         draw the gallery of simulated scenes"
@@ -158,12 +158,22 @@ reference: test-environment
 scenes: environment
 	$(GENERATE).scenes
 
+# Without values, a link to profiles/slurm; with PARTITION, GPU_PARTITION or ACCOUNT, a copy that has them.
 slurm-profile:
 	@folder="$${XDG_CONFIG_HOME:-$$HOME/.config}/snakemake"; mkdir -p "$$folder"; \
 	if [ -e "$$folder/slurm" ] && [ ! -L "$$folder/slurm" ]; then \
-	    echo "cellmill: $$folder/slurm is there and is no link of ours. Move it away, then run make slurm-profile again."; exit 1; fi; \
-	ln -sfn "$(CURDIR)/profiles/slurm" "$$folder/slurm"; \
-	echo "Linked $$folder/slurm: run snakemake --profile slurm"
+	    echo "cellmill: $$folder/slurm is there and is no link of ours. Edit its config.yaml, or move the folder away and run make slurm-profile again."; exit 1; fi; \
+	if [ -z "$(PARTITION)$(GPU_PARTITION)$(ACCOUNT)" ]; then \
+	    ln -sfn "$(CURDIR)/profiles/slurm" "$$folder/slurm"; \
+	    echo "Linked $$folder/slurm: run snakemake --profile slurm"; \
+	else \
+	    rm -f "$$folder/slurm"; mkdir "$$folder/slurm"; \
+	    sed -e 's#^  partition: "[^"]*"#  partition: "$(or $(PARTITION),cpu)"#' \
+	        -e 's#^  gpu_partition: "[^"]*"#  gpu_partition: "$(or $(GPU_PARTITION),gpu)"#' \
+	        -e 's#^  account: "[^"]*"#  account: "$(ACCOUNT)"#' \
+	        profiles/slurm/config.yaml > "$$folder/slurm/config.yaml"; \
+	    echo "Wrote $$folder/slurm/config.yaml: run snakemake --profile slurm"; \
+	fi
 
 clean:
 	rm -rf $(VENV) .snakemake

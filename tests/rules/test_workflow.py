@@ -74,6 +74,15 @@ def test_every_rule_has_a_log_a_benchmark_an_environment_and_states_what_it_need
         assert {"mem_mb", "runtime", "gpu"} <= set(rule.resources), rule.name
 
 
+def test_memory_and_time_grow_with_each_attempt_in_every_rule(rules):
+    for rule in rules:
+        first, second, third = (rule.expand_resources({}, [], attempt) for attempt in (1, 2, 3))
+        for need in ("mem_mb", "runtime"):
+            assert first[need] > 0, (rule.name, need)
+            assert [second[need], third[need]] == [2 * first[need], 3 * first[need]], (rule.name, need)
+        assert first["gpu"] == third["gpu"] == 0, rule.name
+
+
 def test_logs_and_benchmarks_mirror_each_other(rules):
     for rule in rules:
         log = str(rule.log[0]).removeprefix("logs/").removesuffix(".log")

@@ -1,6 +1,8 @@
 """The demo on a small scale through a real SLURM: the shipped profile, with the GPU really requested."""
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from yte import process_yaml
 
 import cluster as slurm
 from left_out import without_tool
@@ -49,6 +52,18 @@ def small_demo(project: Path) -> None:
     dataset["models"] = [{"preset": "sartorius_unet", **TINY}]
     write_config(project, config, "config.yaml")
     assert name == "demo"
+
+
+def edit_profile(home: dict[str, str], changes: dict[str, str]) -> None:
+    """Replace the link to the profile by a copy with changed settings."""
+    folder = Path(home["XDG_CONFIG_HOME"]) / "snakemake/slurm"
+    folder.unlink()
+    folder.mkdir()
+    text = (ROOT / "profiles/slurm/config.yaml").read_text()
+    for old, new in changes.items():
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    (folder / "config.yaml").write_text(text)
 
 
 # The test cluster has no accounts; shorter waits than on a real cluster keep the test short.
@@ -100,8 +115,88 @@ def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_says_what_to_do(clus
     assert not (project / "results/demo/sartorius_unet/weights.pt").exists()
 
 
+# The first attempt is slow enough to reach its time limit: it waits at each step until the first checkpoint exists. The
+# steps last seconds, so that a training that SLURM kills upon the signal has no time to save.
+STEP = "                loss = stepper.take(batch)\n"
+SLOW_STEP = f"                __import__('time').sleep(0 if checkpoint.path.exists() else 3)\n{STEP}"
+STEPS = 200
+
+
+@pytest.mark.long
+def test_a_training_that_reaches_its_time_limit_saves_and_its_retry_continues(cluster, home, tmp_path):
+    project = copy_project(tmp_path / "project")
+    small_demo(project)
+    config = yaml.safe_load((project / "config.yaml").read_text())
+    model = config["datasets"]["demo"]["models"][0]
+    model["train"] = {**TINY["train"], "steps": STEPS}  # in one epoch, after which it would save
+    write_config(project, config, "config.yaml")
+    stage = project / "workflow/cellmill/stages/train.py"
+    text = stage.read_text()
+    assert text.count(STEP) == 1
+    stage.write_text(text.replace(STEP, SLOW_STEP))
+    environment = {**home, "CELLMILL_DEVICE": "cpu"}
+    snakemake(project, "--cores", "2", "--until", "check_dataset", env=environment)
+
+    # SLURM looks at the clock each half minute, so the signal comes 30 to 60 s before the end of the four minutes. This
+    # leaves a busy machine the time to start the training.
+    edit_profile(home, {"longest_min: 1440": "longest_min: 4", "signal_s: 120": "signal_s: 30"})
+    snakemake(project, "--profile", "slurm", *QUICK, "--until", "train", env=environment)
+    jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project)]
+    first, second = sorted(jobs, key=lambda job: int(job["JobId"]))
+    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
+    assert first["TimeLimit"] == second["TimeLimit"] == "00:04:00"
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("16000M", "32000M")
+    [slurm_log] = (project / "logs/slurm/rule_train").glob("**/*.log")
+    assert "stopped by SIGUSR1; the next run continues from the checkpoint" in slurm_log.read_text()
+    assert "continuing in epoch" in (project / "logs/demo/train/sartorius_unet.log").read_text()
+    assert json.loads((project / "results/demo/sartorius_unet/train.json").read_text())["steps_done"] == STEPS
+
+
+def requests_of(project: Path, rule: str, *arguments: str, env: dict[str, str]) -> dict[str, str]:
+    """Return the resources of the first job of a rule in a dry run."""
+    text = snakemake(project, "-n", *arguments, env=env).stdout
+    [line, *_] = re.findall(rf"^rule {rule}:\n(?: .*\n)*?    resources: (.*)$", text, re.MULTILINE)
+    return dict(word.split("=", 1) for word in line.split(", "))
+
+
+def test_requests_grow_with_the_attempt_up_to_the_limits_of_the_profile(home, tmp_path):
+    project = copy_project(tmp_path / "project")
+    small_demo(project)
+    edit_profile(home, {'gpu_model: ""': 'gpu_model: "a100"', 'qos: ""': 'qos: "1234"'})
+    second, tenth = (
+        {
+            rule: requests_of(project, rule, "--profile", "slurm", "--attempt", str(attempt), env=home)
+            for rule in ("train", "preprocess")
+        }
+        for attempt in (2, 10)
+    )
+    assert (second["preprocess"]["mem_mb"], second["preprocess"]["runtime"]) == ("4000", "120")
+    assert (second["train"]["mem_mb"], second["train"]["runtime"]) == ("32000", "1440")
+    assert (tenth["train"]["mem_mb"], tenth["preprocess"]["runtime"]) == ("128000", "600")
+    assert (second["train"]["gpu"], second["train"]["gpu_model"], second["train"]["qos"]) == ("1", "a100", "1234")
+    assert second["train"]["slurm_extra"] == "--signal=USR1@120"
+    assert "gpu_model" not in second["preprocess"]
+    assert "slurm_account" not in second["preprocess"]
+
+
+def test_make_slurm_profile_writes_partitions_and_account(tmp_path):
+    folder = tmp_path / "snakemake/slurm"
+    command = ["make", "slurm-profile", "PARTITION=short,long", "GPU_PARTITION=gpu-a100", "ACCOUNT=lab_1"]
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    profile = process_yaml((folder / "config.yaml").read_text(), require_use_yte=True)
+    # Quoted, because Snakemake evaluates them: a partition `max` would be Python's function.
+    assert profile["default-resources"]["slurm_partition"] == "'short,long'"
+    assert profile["default-resources"]["slurm_account"] == "'lab_1'"
+    assert {profile["set-resources"][rule]["slurm_partition"] for rule in ("train", "predict")} == {"'gpu-a100'"}
+    # What a site has edited stays.
+    again = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert again.returncode != 0
+    assert "Edit its config.yaml, or move the folder away" in again.stdout
+
+
 def test_the_profile_names_partition_gpu_memory_and_time_of_the_heavy_rules():
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
+    profile = process_yaml((ROOT / "profiles/slurm/config.yaml").read_text(), require_use_yte=True)
     assert set(profile["default-resources"]) >= {"slurm_partition", "mem_mb", "runtime"}
     for rule in ("train", "predict"):
         resources = profile["set-resources"][rule]

@@ -30,8 +30,8 @@ rule check_shard:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("check_shard"),
@@ -71,8 +71,8 @@ rule check_dataset:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=growing(1000),
+        runtime=growing(10),
         gpu=0,
     params:
         settings=settings_of("check_dataset"),

@@ -1,4 +1,4 @@
-"""Code shared by all stages: the plan of the run, and the params `settings` and `code` of every scripted job."""
+"""Code shared by all stages: the plan of the run, growing resources, and the params `settings` and `code` of jobs."""
 
 import os
 import signal
@@ -111,6 +111,15 @@ def name_reports():
         page = Path(dataset_path(dataset, REPORT))
         if page.is_file():
             print(f"Report of {dataset}: {page}", file=sys.stderr)
+
+
+def growing(amount):
+    """Return the resource function of an amount (MB, minutes) that each further attempt requests once more."""
+
+    def resource(wildcards, attempt):
+        return amount * attempt
+
+    return resource
 
 
 def settings_of(stage):

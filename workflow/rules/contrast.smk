@@ -20,8 +20,8 @@ rule contrast_fit:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("contrast_fit"),
@@ -48,8 +48,8 @@ rule contrast:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("contrast"),

@@ -25,8 +25,8 @@ rule crate:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=120,
+        mem_mb=growing(2000),
+        runtime=growing(120),
         gpu=0,
     params:
         settings=settings_of("crate"),

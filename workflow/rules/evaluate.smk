@@ -24,8 +24,8 @@ rule evaluate_shard:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=3000,
-        runtime=60,
+        mem_mb=growing(3000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("evaluate_shard"),
@@ -63,8 +63,8 @@ rule evaluate:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("evaluate"),

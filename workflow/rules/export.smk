@@ -20,8 +20,8 @@ rule export_onnx:
         "../../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=30,
+        mem_mb=growing(6000),
+        runtime=growing(30),
         gpu=0,
     params:
         settings=settings_of("export_onnx"),
@@ -45,8 +45,8 @@ rule export_bioimageio:
         "../../envs/export.yaml"
     threads: 1
     resources:
-        mem_mb=6000,
-        runtime=30,
+        mem_mb=growing(6000),
+        runtime=growing(30),
         gpu=0,
     params:
         settings=settings_of("export_bioimageio"),

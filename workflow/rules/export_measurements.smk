@@ -22,8 +22,8 @@ rule export_table:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("export_table"),
@@ -46,8 +46,8 @@ rule export_anndata:
         "../../envs/anndata.yaml"
     threads: 1
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("export_anndata"),
@@ -70,8 +70,8 @@ rule export_ome_zarr:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
         gpu=0,
     params:
         settings=settings_of("export_ome_zarr"),

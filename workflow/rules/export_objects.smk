@@ -21,8 +21,8 @@ rule export_coco:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("export_coco"),
@@ -45,8 +45,8 @@ rule export_rois:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("export_rois"),
@@ -69,8 +69,8 @@ rule export_geojson:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("export_geojson"),
@@ -93,8 +93,8 @@ rule export_ctc:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("export_ctc"),

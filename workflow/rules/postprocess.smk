@@ -36,8 +36,8 @@ rule postprocess_fit:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
         gpu=0,
     params:
         settings=settings_of("postprocess_fit"),
@@ -64,8 +64,8 @@ rule postprocess:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
         gpu=0,
     params:
         settings=settings_of("postprocess"),
@@ -91,8 +91,8 @@ rule postprocess_tables:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
         gpu=0,
     params:
         settings=settings_of("postprocess_tables"),

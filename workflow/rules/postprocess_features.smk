@@ -19,8 +19,8 @@ rule postprocess_features:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=120,
+        mem_mb=growing(4000),
+        runtime=growing(120),
         gpu=0,
     params:
         settings=settings_of("postprocess_features"),

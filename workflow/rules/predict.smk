@@ -24,8 +24,8 @@ rule predict:
         "../../envs/torch.yaml"
     threads: 4
     resources:
-        mem_mb=6000,
-        runtime=240,
+        mem_mb=growing(6000),
+        runtime=growing(240),
         gpu=0,
     params:
         settings=settings_of("predict"),

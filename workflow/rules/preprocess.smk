@@ -22,8 +22,8 @@ rule measure_objects:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=60,
+        mem_mb=growing(2000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("measure_objects"),
@@ -47,8 +47,8 @@ rule preprocess:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
         gpu=0,
     params:
         settings=settings_of("preprocess"),

@@ -27,6 +27,12 @@ def stop_trainings(number):
     signal.signal(number, stop)
 
 
+# Before a time limit SLURM signals all processes of the job, but only the training understands SIGUSR1. It would end the
+# snakemake that started the training, and SLURM kills what is left when that ends. The shell between the two, and the
+# scripts of other rules, inherit that the signal is ignored.
+if not workflow.is_main_process:
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
 # Processes of single local jobs start no further jobs.
 if workflow.is_main_process or workflow.remote_exec:
     os.environ.update(CELLMILL_STOP=f"{STOP_FILE}:{os.getpid()}")

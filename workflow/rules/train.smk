@@ -29,8 +29,8 @@ rule train:
         "../../envs/torch.yaml"
     threads: 4
     resources:
-        mem_mb=8000,
-        runtime=1440,
+        mem_mb=growing(8000),
+        runtime=growing(1440),
         gpu=0,
     params:
         settings=settings_of("train"),
@@ -58,8 +58,8 @@ rule join_seeds:
         "../../envs/torch.yaml"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
         gpu=0,
     params:
         settings=settings_of("join_seeds"),
