@@ -148,7 +148,7 @@ class Raster:
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """Channels as the file calls them; empty if it has no names."""
+        """The channels by name, as in the file; empty if it names none."""
         return self.layout.channel_names
 
     def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[tuple[slice, np.ndarray]]:

@@ -61,7 +61,7 @@ class Scene:
 
     @property
     def plane_axes(self) -> tuple[str, str]:
-        """Axes of rows and columns, as the file calls them."""
+        """The axes of rows and columns, as the file names them."""
         axes = [axis for axis in self.sizes if axis != "S"]
         return axes[-2], axes[-1]
 
