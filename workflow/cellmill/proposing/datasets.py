@@ -10,7 +10,7 @@ from cellmill.proposing.annotating import OUTLINES
 from cellmill.proposing.evidence import MASKS, Codes, Headers, is_mask, read_codes, read_headers, spread
 from cellmill.proposing.families import MASK_WORDS, PART_WORDS, Family
 from cellmill.proposing.listing import File
-from cellmill.proposing.naming import Channels, choose_channel, find_channels
+from cellmill.proposing.naming import Channels, choose_channel, find_channels, find_parallels
 from cellmill.proposing.pairing import Pairing, pair
 from cellmill.proposing.tables import RunTable, read_coco_names, read_run_table
 
@@ -99,14 +99,19 @@ class Chooser:
     def choose(self) -> Content:
         """Sort families and tables into groups of images with their annotations."""
         unused: list[tuple[str, str]] = []
+        self.families = [part for family in self.families for part in self._cut_by_content(family)]
         images, masks = self._sort(unused)
         if not images and masks:  # masks alone are images, for want of others
             images, masks = masks[:1], masks[1:]
         groups = [_with_channels(family) for family in images]
         groups = self._join_twins(groups)
         for family in masks:
-            if not self._attach(family, groups):
-                unused.append((self._describe(family), "masks by their content, but their names fit no image"))
+            if self._attach(family, groups):
+                continue
+            if family.role == "image" and family.files[0].is_image and not family.words & MASK_WORDS:
+                groups.append(_with_channels(family))  # nothing but even areas speaks for masks
+            else:
+                unused.append((self._describe(family), "masks or outlines, but their names fit no image"))
         for group in groups:
             group.pairings.sort(key=_preference)
         self._attach_tables(groups)
@@ -114,6 +119,15 @@ class Chooser:
         for group in groups[MOST_DATASETS:]:
             unused.append((self._describe(group.family), f"not among the first {MOST_DATASETS} sets of images"))
         return Content(groups[:MOST_DATASETS], unused)
+
+    def _cut_by_content(self, family: Family) -> list[Family]:
+        """Cut a family into images and masks if both have the same names but for a word or a folder."""
+        if not family.files[0].is_image:
+            return [family]
+        for parts in find_parallels(family):
+            if len({self.reader.is_mask(part) for part in parts.values()}) > 1:
+                return [cut for part in parts.values() for cut in self._cut_by_content(part)]
+        return [family]
 
     def _describe(self, family: Family) -> str:
         return f"{family.describe()} ({len(family.files)})"
@@ -154,14 +168,14 @@ class Chooser:
 
     def _attach(self, family: Family, groups: list[Group]) -> bool:
         """Attach masks to the images that most of them fit; return whether there are any."""
-        best: tuple[tuple[int, int, int], Group, Pairing, str] | None = None
+        best: tuple[tuple[int, bool, int, int], Group, Pairing, str] | None = None
         for group in groups:
             for channel, images in group.channels.families.items() if group.channels else [("", group.family)]:
                 found = pair(images, family)
                 if found is None:
                     continue
                 shared = _shared_folders(images, family)
-                score = (len(found.files), shared, -abs(len(images.files) - len(found.images)))
+                score = (len(found.files), found.way == "equal", shared, -abs(len(images.files) - len(found.images)))
                 if best is None or score > best[0]:
                     best = (score, group, found, channel)
         if best is None:

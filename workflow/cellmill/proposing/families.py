@@ -23,10 +23,10 @@ FOLDER_END = re.compile(r"(.+?)([_-](?:gt|st|res|masks?|labels?|seg|images?|imgs
 # write them
 MASK_END = re.compile(
     r"(?:[ _.-](?:cp|gt|cell|nuclei|stardist))?[ _.-]?(?:masks?|labels?|labelled|seg|segmentation|annotations?|gt|"
-    r"ground[_-]?truth|instances?|truth|objects|object identities|simple segmentation)\d*",
+    r"ground[_-]?truth|instances?|truth|objects|object[_ ]identities|simple[_ ]segmentation)[ _.-]?\d*",
     re.IGNORECASE,
 )
-MASK_START = re.compile(r"(?:man[_-])?(?:mask|label|seg|track|gt|truth)s?[ _.-]?(?=\d|[^\W_])", re.IGNORECASE)
+MASK_START = re.compile(r"(?:man[_-])?(?:mask|label|seg|track|gt|truth)s?(?:[ _.-](?=[^\W_])|(?=\d))", re.IGNORECASE)
 # Files that programs write beside an image, and that are neither images nor masks
 BY_PRODUCT = re.compile(
     r".*[ _.-](?:flows?|outlines?|cellprob|probabilit(?:y|ies)|uncertainty|thumb(?:nail)?s?|preview|overlay)\d*",
@@ -84,6 +84,20 @@ def restrict(family: Family, numbers: Iterable[int]) -> Family:
     )
     table = Table(tuple(family.table.names[row] for row in rows), columns, family.table.after)
     return replace(family, files=files, places=tuple(family.places[number] for number in chosen), table=table)
+
+
+def fix_folder(family: Family, level: int) -> Family:
+    """Return a family in which a folder that is equal for all files is a fixed one."""
+    [text] = {place[level] for place in family.places}
+    stars = [number for number, folder in enumerate(family.folders) if folder.startswith("*")]
+    folders = list(family.folders)
+    folders[stars[level]] = text + folders[stars[level]][1:]
+    return replace(
+        family,
+        folders=tuple(folders),
+        places=tuple((*place[:level], *place[level + 1 :]) for place in family.places),
+        folder_names=(*family.folder_names[:level], *family.folder_names[level + 1 :]),
+    )
 
 
 def words_of(name: str) -> list[str]:
@@ -197,23 +211,15 @@ def role_of(stem: str) -> str:
     """Return what the name of a file suggests: mask, by-product or image."""
     if BY_PRODUCT.fullmatch(stem):
         return "by-product"
-    if MASK_START.match(stem) or any(match.end() == len(stem) and match.start() for match in _ends(stem)):
-        return "mask"
-    return "image"
+    is_named = bool(words_of(stem)) and set(words_of(stem)) <= MASK_WORDS
+    return "mask" if is_named or MASK_START.match(stem) or mask_ends(stem) else "image"
 
 
 def mask_ends(stem: str) -> list[str]:
     """Return the name without its end that is that of a mask, in all readings, the longest name first."""
-    found = [stem[: match.start()] for match in _ends(stem) if match.end() == len(stem) and match.start()]
-    return sorted(set(found), key=len, reverse=True)
-
-
-def _ends(stem: str) -> Iterable[re.Match[str]]:
-    for start in range(1, len(stem)):
-        match = MASK_END.match(stem, start)
-        # an end begins at a separator or after a number: 7masks, but not unmasked
-        if match and (not stem[start].isalpha() or not stem[start - 1].isalpha()):
-            yield match
+    # an end begins at a separator or after a number: 7masks, but not unmasked
+    starts = [place for place in range(1, len(stem)) if stem[place] in " _.-" or stem[place - 1].isdigit()]
+    return [stem[:place] for place in reversed(starts) if MASK_END.fullmatch(stem, place)]
 
 
 def _cut_family(

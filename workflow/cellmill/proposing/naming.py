@@ -8,7 +8,7 @@ import numpy as np
 
 from cellmill.proposing.draft import Question, count
 from cellmill.proposing.evidence import compare_neighbours, is_sequence
-from cellmill.proposing.families import Family, restrict
+from cellmill.proposing.families import Family, fix_folder, restrict
 from cellmill.proposing.patterns import WHOLE, Naming, Span
 
 # Frames of a typical sequence, below which numbers are no frames
@@ -16,6 +16,8 @@ FEWEST_FRAMES = 3
 # Share of a range of numbers that is there
 CONSECUTIVE = 0.9
 MOST_CHANNELS = 8
+# Images that have to have the same words at their ends, if the words are no known stains
+FEWEST_OF_WORDS = 3
 NUCLEAR = ("dapi", "hoechst", "nuclei", "nucleus", "dna", "draq5")
 
 
@@ -34,48 +36,62 @@ class Named:
 class Channels:
     """Channels in separate files: the family of each, by the text in the names."""
 
-    label: str
     families: dict[str, Family]
-    is_in_folder: bool = False
 
 
 def find_channels(family: Family) -> Channels | None:
     """Sort the files of a family by channel, if most images have a file for each; None otherwise."""
-    for place in family.table.varying:
-        column = family.table.columns[place]
-        texts = [column.values[row] for row in family.rows]
-        is_word = not column.meaning and not all(text.isdecimal() for text in texts)
-        if column.meaning != "channel" and not is_word:
-            continue
-        keys = family.table.keys(without=[place])
-        rest = [(*spot, *keys[row]) for spot, row in zip(family.places, family.rows, strict=True)]
-        if found := _by_channel(family, texts, rest, is_word=is_word):
-            return Channels(column.before + "{}", found)
     for level, name in enumerate(family.folder_names):
-        if name == "channel":
-            texts = [place[level] for place in family.places]
-            rest = [
-                (*place[:level], *place[level + 1 :], file.stem)
-                for place, file in zip(family.places, family.files, strict=True)
-            ]
-            if found := _by_channel(family, texts, rest, is_word=False):
-                return Channels("folder {}", found, is_in_folder=True)
+        if name == "channel" and (found := _by_folder(family, level, is_word=False)):
+            return Channels(found)
+    # columns that are named as channels first
+    for place in sorted(family.table.varying, key=lambda place: family.table.columns[place].meaning != "channel"):
+        if found := _by_column(family, place):
+            return Channels(found)
     return None
+
+
+def find_parallels(family: Family) -> list[dict[str, Family]]:
+    """List the ways to sort the files of a family so that each part has the same names: by a word, or by a folder."""
+    found = [_by_folder(family, level, is_word=True) for level, _ in enumerate(family.folder_names)]
+    found += [_by_column(family, place) for place in family.table.varying]
+    return [families for families in found if families]
+
+
+def _by_folder(family: Family, level: int, *, is_word: bool) -> dict[str, Family]:
+    texts = [place[level] for place in family.places]
+    rest = [
+        (*place[:level], *place[level + 1 :], file.stem)
+        for place, file in zip(family.places, family.files, strict=True)
+    ]
+    found = _by_channel(family, texts, rest, is_word=is_word)
+    return {text: fix_folder(one, level) for text, one in found.items()}
+
+
+def _by_column(family: Family, place: int) -> dict[str, Family]:
+    column = family.table.columns[place]
+    texts = [column.values[row] for row in family.rows]
+    is_word = not column.meaning and not all(text.isdecimal() for text in texts)
+    if column.meaning != "channel" and not is_word:
+        return {}
+    keys = family.table.keys(without=[place])
+    rest = [(*spot, *keys[row]) for spot, row in zip(family.places, family.rows, strict=True)]
+    return _by_channel(family, texts, rest, is_word=is_word)
 
 
 def _by_channel(
     family: Family, texts: list[str], rest: list[tuple[str, ...]], *, is_word: bool
-) -> dict[str, Family] | None:
+) -> dict[str, Family]:
     """Return the files of each channel if at least half of the images have several; for words, if all have each."""
     values = sorted(set(texts))
     if not 2 <= len(values) <= MOST_CHANNELS:
-        return None
+        return {}
     counts = Counter(rest)
     several = sum(number > 1 for number in counts.values())
     if several < 0.5 * len(counts) or max(counts.values()) > len(values):
-        return None
-    if is_word and (len(counts) < 2 or any(number != len(values) for number in counts.values())):
-        return None
+        return {}
+    if is_word and (len(counts) < FEWEST_OF_WORDS or any(number != len(values) for number in counts.values())):
+        return {}
     return {
         value: restrict(family, [number for number, text in enumerate(texts) if text == value]) for value in values
     }
@@ -83,7 +99,12 @@ def _by_channel(
 
 def choose_channel(channels: Channels) -> str:
     """Return the channel of the nuclei, if its name tells, else the first."""
-    return next((text for text in channels.families if text.lower() in NUCLEAR), next(iter(channels.families)))
+    return next(filter(is_nuclear, channels.families), next(iter(channels.families)))
+
+
+def is_nuclear(text: str) -> bool:
+    """Return whether a text is the name of a stain of nuclei."""
+    return text.lower() in NUCLEAR
 
 
 def name_parts(family: Family, *, path_of: Callable[[int], str], may_be_frames: bool) -> Named:
@@ -176,8 +197,9 @@ def _name_frames(family: Family, *, path_of: Callable[[int], str]) -> Named | No
         comments.append(said)
     rank = ranks[place]
     inside = set(range(min(others, default=0), max(others, default=-1) + 1))
+    outer = [column for column in family.table.varying if column != place] or [0]
     is_fixed_inside = any(
-        column.is_fixed and column.meaning == "channel" for column in family.table.columns
+        column.is_fixed and column.meaning == "channel" for column in family.table.columns[min(outer) : max(outer)]
     )
     if rank in inside or (others and (family.folder_names or is_fixed_inside)):
         return None

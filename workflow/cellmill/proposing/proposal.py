@@ -11,8 +11,8 @@ from cellmill.proposing.draft import Draft, Key, Question, count
 from cellmill.proposing.evidence import Headers
 from cellmill.proposing.families import Family, find_families
 from cellmill.proposing.listing import File, list_files
-from cellmill.proposing.naming import Named, column_spans, name_parts
-from cellmill.proposing.patterns import Naming, matcher
+from cellmill.proposing.naming import Named, column_spans, is_nuclear, name_parts
+from cellmill.proposing.patterns import WHOLE, Naming, matcher
 from cellmill.proposing.splitting import propose_split
 from cellmill.proposing.stacks import describe_images, describe_planes, time_axis
 from cellmill.proposing.tables import CLASS_WORDS, RunTable, choose_order, describe_table
@@ -69,7 +69,7 @@ def propose(folder: str) -> Proposal:
     drafts: list[Draft] = []
     for name, group in zip(names, content.groups, strict=True):
         first = drafts[0] if drafts and drafts[0].annotated else None
-        drafts.append(_draft(name, group, reader=reader, first=first))
+        drafts.append(_draft(name, group, files=files, reader=reader, first=first))
         _exclude_others(drafts[-1], group, files=files, families=families, reader=reader)
     return Proposal(folder, drafts, _remarks(content, drafts, reader, others))
 
@@ -96,7 +96,7 @@ def _clean(text: str) -> str:
     return cleaned if NAME.fullmatch(cleaned) else "images"
 
 
-def _draft(name: str, group: Group, *, reader: Reader, first: Draft | None) -> Draft:
+def _draft(name: str, group: Group, *, files: Sequence[File], reader: Reader, first: Draft | None) -> Draft:
     """Draft one dataset."""
     family, headers = group.family, reader.headers(group.family)
     draft = Draft(name, images=len(family.files))
@@ -106,6 +106,10 @@ def _draft(name: str, group: Group, *, reader: Reader, first: Draft | None) -> D
         family, path_of=lambda number: reader.path(family.files[number]), may_be_frames=not layout.stack
     )
     naming = _naming_for_ties(named, group)
+    if naming.spans == WHOLE and _others(naming, group, files=files, reader=reader):
+        by_columns = Naming(naming.folders, column_spans(family))
+        if not _others(by_columns, group, files=files, reader=reader):
+            naming = by_columns
     key = draft.add("images", naming.pattern(reader.root_text, family), *describe_images(family, headers))
     key.comments += named.comments
     key.questions += named.questions
@@ -126,13 +130,23 @@ def _draft(name: str, group: Group, *, reader: Reader, first: Draft | None) -> D
     return draft
 
 
+def find_others(pattern: str, own: set[File], *, files: Sequence[File], reader: Reader) -> set[File]:
+    """Return the files that a pattern matches besides the own ones."""
+    fits = matcher(pattern).fullmatch
+    return {file for file in files if file not in own and fits(reader.path(file))}
+
+
+def _others(naming: Naming, group: Group, *, files: Sequence[File], reader: Reader) -> set[File]:
+    pattern = naming.pattern(reader.root_text, group.family)
+    return find_others(pattern, set(group.family.files), files=files, reader=reader)
+
+
 def _exclude_others(
     draft: Draft, group: Group, *, files: Sequence[File], families: Sequence[Family], reader: Reader
 ) -> None:
     """Add the key `exclude` if the pattern of the images matches other files, too."""
-    fits = matcher(draft.values["images"]).fullmatch
     own = set(group.family.files)
-    wrong = {file for file in files if file not in own and fits(reader.path(file))}
+    wrong = find_others(draft.values["images"], own, files=files, reader=reader)
     if not wrong:
         return
     patterns: list[str] = []
@@ -165,7 +179,8 @@ def _ask_channel(group: Group, reader: Reader, naming: Naming) -> list[Question]
         for text, family in group.channels.families.items()
         if text != group.channel
     ]
-    reason = "the annotations are named like it" if group.pairings else "the first, or that of the nuclei"
+    reason = "its name is that of a nuclear stain" if is_nuclear(group.channel) else "the first"
+    reason = "the annotations are named like it" if group.pairings else reason
     return [
         Question(
             f"Each image has {len(others) + 1} channels in separate files. Which one shows the objects? "

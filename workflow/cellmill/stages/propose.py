@@ -30,6 +30,8 @@ def propose_config(*, look: str | None, write: str | None) -> None:
         raise ValueError("look: expected a folder with images, found none. Run snakemake propose --config look=FOLDER.")
     path = Path(write or f"{Path(look).resolve().name or 'images'}.yaml")
     _refuse_existing(path)
+    # what it finds odd in a header is reported by the check
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
     proposal = propose(look)
     text, questions = write_proposal(proposal, path=path.as_posix())
     try:
