@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from lab_folders import SHAPE, labels, picture, write, write_labels, write_movie, write_pictures
 from roifile import ImagejRoi
 
 from cellmill.config.yaml_slips import slips_of_file
@@ -17,6 +16,7 @@ from cellmill.planning.settings import job_settings
 from cellmill.proposing.proposal import propose
 from cellmill.proposing.writing import write_proposal
 from cellmill.stages.check_shard import check_shard
+from lab_folders import SHAPE, labels, picture, write, write_labels, write_movie, write_pictures
 from project import ROOT
 from whole_images import encode_rle
 
@@ -265,7 +265,8 @@ def test_a_coco_file_is_tied_by_the_names_in_it(lab):
     write_pictures(lab / "images", [f"{name}.png" for name in NAMES])
     content = {
         "images": [
-            {"id": i, "file_name": f"set/{name}.png", "height": SHAPE[0], "width": SHAPE[1]} for i, name in enumerate(NAMES)
+            {"id": i, "file_name": f"set/{name}.png", "height": SHAPE[0], "width": SHAPE[1]}
+            for i, name in enumerate(NAMES)
         ],
         "annotations": [
             {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "segmentation": [[3, 3, 9, 3, 9, 9, 3, 9]]}

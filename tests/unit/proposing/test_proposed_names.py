@@ -4,13 +4,13 @@ from itertools import product
 
 import pytest
 import yaml
-from lab_folders import write_labels, write_movie, write_pictures
 
 from cellmill.planning.samples import scan_images
 from cellmill.proposing.columns import cut_names, meaning_of
 from cellmill.proposing.families import mask_ends, role_of
 from cellmill.proposing.proposal import propose
 from cellmill.proposing.writing import write_proposal
+from lab_folders import write_labels, write_movie, write_pictures
 
 WELLS = ("A01", "B02", "C11")
 GUIDS = (
@@ -161,7 +161,14 @@ def test_the_end_of_a_mask_is_found_in_all_readings():
 
 
 def test_letters_before_a_number_have_a_meaning_of_their_own_in_each_scheme():
-    assert [meaning_of(key) for key in ("t", "s", "w", "ch", "z", "q")] == ["frame", "field", "channel", "channel", "z", ""]
+    assert [meaning_of(key) for key in ("t", "s", "w", "ch", "z", "q")] == [
+        "frame",
+        "field",
+        "channel",
+        "channel",
+        "z",
+        "",
+    ]
     assert meaning_of("W", among=("W", "F", "T", "Z", "C")) == "well"
     assert meaning_of("p", among=("r", "c", "f", "p")) == "z"
 

@@ -36,7 +36,11 @@ def describe_annotations(
     files, suffix = len(pairing.files), pairing.family.suffix.lower()
     kind = kind_of(suffix)
     tied = len(pairing.images)
-    key = Key("annotations", {}, [f"{count(files, f'{kind} file')} for {tied} of {count(images, 'image')}, {_say_way(pairing)}."])
+    key = Key(
+        "annotations",
+        {},
+        [f"{count(files, f'{kind} file')} for {tied} of {count(images, 'image')}, {_say_way(pairing)}."],
+    )
     if suffix in OUTLINES:
         key.value = {"format": OUTLINES[suffix], "path": pattern}
     elif is_ctc(pairing) and is_sequence:
@@ -112,7 +116,9 @@ def _judge_binary(key: Key, codes: Sequence[Codes], *, pattern: str) -> None:
     """Choose which of two values are the objects: the one with many separate areas."""
     counts = np.array([count_regions(one.path) for one in codes])
     nonzero, zero = np.median(counts, axis=0)
-    share = float(np.mean([sum(part for value, part in zip(one.values, one.shares, strict=True) if value) for one in codes]))
+    share = float(
+        np.mean([sum(part for value, part in zip(one.values, one.shares, strict=True) if value) for one in codes])
+    )
     is_dark = share > 0.5 and zero > 2 * nonzero
     key.value = {"format": "binary", "path": pattern}
     if is_dark:
@@ -127,7 +133,10 @@ def _judge_binary(key: Key, codes: Sequence[Codes], *, pattern: str) -> None:
         key.questions.append(
             Question(
                 "Which value are the objects?",
-                (("foreground: nonzero", "" if is_dark else "proposed"), ("foreground: zero", "proposed" if is_dark else "")),
+                (
+                    ("foreground: nonzero", "" if is_dark else "proposed"),
+                    ("foreground: zero", "proposed" if is_dark else ""),
+                ),
             )
         )
 
@@ -140,9 +149,7 @@ def _ask_class(key: Key, values: Sequence[float], codes: Sequence[Codes], *, pat
     }
     key.value = {"format": "binary", "path": pattern}
     key.comments.append("Few numbers, each in many areas: classes, or numbers that only differ between neighbours.")
-    choices = [
-        (f"foreground: {value:g}", f"{shares[value]:.1%} of the pixels") for value in values if value
-    ]
+    choices = [(f"foreground: {value:g}", f"{shares[value]:.1%} of the pixels") for value in values if value]
     choices.append(("format: color_components", "in place of binary, if each area is one object"))
     key.value["foreground"] = None
     key.questions.append(Question("Which number are the objects?", tuple(choices), is_open=True))

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from cellmill.proposing.annotating import OUTLINES
-from cellmill.proposing.evidence import MASKS, Codes, Headers, is_mask, read_codes, read_headers, spread
+from cellmill.proposing.evidence import HEADERS, MASKS, Codes, Headers, is_mask, read_codes, read_headers, spread
 from cellmill.proposing.families import MASK_WORDS, PART_WORDS, Family
 from cellmill.proposing.listing import File
 from cellmill.proposing.naming import Channels, choose_channel, find_channels, find_parallels
@@ -58,17 +58,18 @@ class Reader:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.root_text = "" if str(root) == "." else root.as_posix()
+        self._start = [self.root_text.rstrip("/")] if self.root_text else []
         self._headers: dict[tuple[str, ...], Headers] = {}
         self._codes: dict[str, Codes | None] = {}
 
     def path(self, file: File) -> str:
         """Return the path of a file as it stands in the config."""
-        return (self.root.joinpath(*file.folders) / file.name).as_posix()
+        return "/".join([*self._start, *file.folders, file.name])
 
     def headers(self, family: Family) -> Headers:
         """Return the headers of some files."""
-        paths = [self.path(file) for file in family.files]
-        key = tuple(spread(paths, 3))
+        paths = [self.path(file) for file in spread(family.files, HEADERS)]
+        key = tuple(paths)
         if key not in self._headers:
             self._headers[key] = read_headers(paths)
         return self._headers[key]

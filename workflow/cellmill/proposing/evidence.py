@@ -66,9 +66,9 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 
 def read_headers(paths: Sequence[str]) -> Headers:
-    """Read the headers of some files."""
+    """Read the headers of files."""
     layouts, damaged = [], []
-    for path in spread(paths, HEADERS):
+    for path in paths:
         try:
             layouts.append(read_layout(path))
         except (ValueError, OSError) as error:
@@ -104,7 +104,12 @@ def read_codes(path: str) -> Codes | None:
     few = values[:: max(1, len(values) // CLASSES)]
     parts = [int(label_components(codes_yx == value, structure=np.ones((3, 3)))[1]) for value in few if value != 0]
     return Codes(
-        path, layout.shape, tuple(map(float, values)), tuple((counts / codes_yx.size).tolist()), tuple(parts), has_colours
+        path,
+        layout.shape,
+        tuple(map(float, values)),
+        tuple((counts / codes_yx.size).tolist()),
+        tuple(parts),
+        has_colours,
     )
 
 

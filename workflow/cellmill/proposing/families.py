@@ -10,7 +10,19 @@ from cellmill.experiment.wells import find_well
 from cellmill.proposing.columns import STAINS, Table, cut_names
 from cellmill.proposing.listing import File
 
-IMAGE_WORDS = {"image", "images", "img", "imgs", "raw", "input", "inputs", "original", "originals", "picture", "pictures"}
+IMAGE_WORDS = {
+    "image",
+    "images",
+    "img",
+    "imgs",
+    "raw",
+    "input",
+    "inputs",
+    "original",
+    "originals",
+    "picture",
+    "pictures",
+}
 MASK_WORDS = {
     "mask", "masks", "label", "labels", "gt", "groundtruth", "seg", "segmentation", "segmentations", "annotation",
     "annotations", "truth", "instance", "instances", "tra", "st", "res", "target", "targets", "roi", "rois",
@@ -177,9 +189,7 @@ def _descend(
         if len(chosen) < 2 and not end and not any(base == name for name in chosen for base, _ in ends.values()):
             continue
         joined |= set(chosen)
-        members = [
-            (node, (*place, ends.get(name, (name, ""))[0])) for name in chosen for node, place in named[name]
-        ]
+        members = [(node, (*place, ends.get(name, (name, ""))[0])) for name in chosen for node, place in named[name]]
         _descend(members, (*folders, f"*{end}"), groups)
     for name in sorted(set(named) - joined):
         _descend(named[name], (*folders, name), groups)
@@ -190,9 +200,7 @@ def _ends_of(named: Iterable[str]) -> dict[str, tuple[str, str]]:
     names = set(named)
     found = {name: match.groups() for name in names if (match := FOLDER_END.fullmatch(name))}
     counts = Counter(base for base, _ in found.values())
-    return {
-        name: (base, end) for name, (base, end) in found.items() if (base in names or counts[base] > 1) and base
-    }
+    return {name: (base, end) for name, (base, end) in found.items() if (base in names or counts[base] > 1) and base}
 
 
 def _alike(names: list[str], named: dict[str, list[tuple[_Node, tuple[str, ...]]]]) -> list[str]:

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellmill.images.ome_zarr import is_store
+from cellmill.images.ome_zarr import METADATA_FILES, is_store
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX
 
 # ASSUME one that has a file of Snakemake beside it belongs to an earlier run
@@ -66,14 +66,9 @@ def list_files(folder: Path) -> list[File]:
             f"look: expected a folder without braces in its path, found {folder}. Rename it: braces mark wildcards."
         )
     files: list[File] = []
-    seen: set[tuple[int, int]] = set()
     waiting: list[tuple[Path, tuple[str, ...]]] = [(folder, ())]
     while waiting:
         place, folders = waiting.pop()
-        stat = place.stat()
-        if (stat.st_dev, stat.st_ino) in seen:  # a link to a folder above it
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
         waiting += _list_folder(place, folders, files)
         if len(files) > MAX_FILES:
             raise ValueError(f"look: expected at most {MAX_FILES} files, found more in {folder}. Look at a part of it.")
@@ -82,9 +77,7 @@ def list_files(folder: Path) -> list[File]:
     return sorted(files, key=lambda file: (file.folders, file.name))
 
 
-def _list_folder(
-    place: Path, folders: tuple[str, ...], files: list[File]
-) -> list[tuple[Path, tuple[str, ...]]]:
+def _list_folder(place: Path, folders: tuple[str, ...], files: list[File]) -> list[tuple[Path, tuple[str, ...]]]:
     """Add the files of a folder to a list; return its folders."""
     try:
         with os.scandir(place) as entries:
@@ -93,8 +86,11 @@ def _list_folder(
         raise ValueError(
             f"look: expected a readable folder {place}, found: {error.strerror}. Check its permissions."
         ) from error
-    below = []
     names = {entry.name for entry in found}
+    if folders and names & set(METADATA_FILES):  # a folder that is one image
+        files.append(_file(folders[:-1], folders[-1]))
+        return []
+    below = []
     for entry in found:
         name = entry.name
         if name.startswith(".") or name in SYSTEM_FILES or any(sign in name for sign in IN_PATTERNS):
@@ -103,10 +99,8 @@ def _list_folder(
             continue
         if not entry.is_dir():
             files.append(_file(folders, name))
-        elif is_store(Path(entry.path)):
-            files.append(_file(folders, name))
-        else:
-            below.append((Path(entry.path), (*folders, name)))
+        elif not (entry.is_symlink() and place.resolve().is_relative_to(Path(entry.path).resolve())):
+            below.append((place / name, (*folders, name)))
     return below
 
 

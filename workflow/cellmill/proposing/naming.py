@@ -79,9 +79,7 @@ def _by_column(family: Family, place: int) -> dict[str, Family]:
     return _by_channel(family, texts, rest, is_word=is_word)
 
 
-def _by_channel(
-    family: Family, texts: list[str], rest: list[tuple[str, ...]], *, is_word: bool
-) -> dict[str, Family]:
+def _by_channel(family: Family, texts: list[str], rest: list[tuple[str, ...]], *, is_word: bool) -> dict[str, Family]:
     """Return the files of each channel if at least half of the images have several; for words, if all have each."""
     values = sorted(set(texts))
     if not 2 <= len(values) <= MOST_CHANNELS:
@@ -92,9 +90,7 @@ def _by_channel(
         return {}
     if is_word and (len(counts) < FEWEST_OF_WORDS or any(number != len(values) for number in counts.values())):
         return {}
-    return {
-        value: restrict(family, [number for number, text in enumerate(texts) if text == value]) for value in values
-    }
+    return {value: restrict(family, [number for number, text in enumerate(texts) if text == value]) for value in values}
 
 
 def choose_channel(channels: Channels) -> str:
@@ -212,7 +208,9 @@ def _name_frames(family: Family, *, path_of: Callable[[int], str]) -> Named | No
     if len(folders) > 1:
         return None
     comments.append(f"{count(len(sequences), 'sequence')} of {frames} frames.")
-    return Named(Naming(tuple(folders), tuple(sorted(spans, key=lambda span: span.first))), comments, [], frames, len(sequences))
+    return Named(
+        Naming(tuple(folders), tuple(sorted(spans, key=lambda span: span.first))), comments, [], frames, len(sequences)
+    )
 
 
 def _order(text: str) -> list[int]:

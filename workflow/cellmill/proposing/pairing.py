@@ -64,9 +64,7 @@ def _match(
     return Pairing(others, way, text, frozenset(taken), frozenset(files), is_many)
 
 
-def _ways(
-    images: Family, others: Family
-) -> Iterator[tuple[str, str, list[tuple[str, ...]], list[tuple[str, ...]]]]:
+def _ways(images: Family, others: Family) -> Iterator[tuple[str, str, list[tuple[str, ...]], list[tuple[str, ...]]]]:
     """Yield ways of pairing with the keys of the images and of the files."""
     is_same_depth = len(images.folder_names) == len(others.folder_names)
     own = list(images.places) if is_same_depth else [() for _ in images.files]
@@ -94,15 +92,16 @@ def _ways_of_columns(
     keys, other_keys = images.table.keys(), others.table.keys()
     mine = [(*place, *keys[row]) for place, row in zip(own, images.rows, strict=True)]
     if count == other_count and count:
-        yield "columns", "", mine, [
-            (*place, *other_keys[row]) for place, row in zip(theirs, others.rows, strict=True)
-        ]
+        yield "columns", "", mine, [(*place, *other_keys[row]) for place, row in zip(theirs, others.rows, strict=True)]
     if other_count == count + 1:
         last = others.table.columns[others.table.varying[-1]]
         if all(plain_number(value).isdecimal() for value in last.values):
-            yield "objects", "", mine, [
-                (*place, *other_keys[row][:-1]) for place, row in zip(theirs, others.rows, strict=True)
-            ]
+            yield (
+                "objects",
+                "",
+                mine,
+                [(*place, *other_keys[row][:-1]) for place, row in zip(theirs, others.rows, strict=True)],
+            )
 
 
 def _ends(images: Family, others: Family) -> list[str]:

@@ -102,9 +102,7 @@ def _draft(name: str, group: Group, *, files: Sequence[File], reader: Reader, fi
     draft = Draft(name, images=len(family.files))
     layout = headers.first
     assert layout is not None
-    named = name_parts(
-        family, path_of=lambda number: reader.path(family.files[number]), may_be_frames=not layout.stack
-    )
+    named = name_parts(family, path_of=lambda number: reader.path(family.files[number]), may_be_frames=not layout.stack)
     naming = _naming_for_ties(named, group)
     if naming.spans == WHOLE and _others(naming, group, files=files, reader=reader):
         by_columns = Naming(naming.folders, column_spans(family))
@@ -157,7 +155,9 @@ def _exclude_others(
         star = family.describe().rsplit("/", 1)[-1]
         is_narrow = not any(matcher(star).fullmatch(file.name) for file in own)
         patterns += [star] if is_narrow else sorted({file.name for file in inside})
-    patterns = list(dict.fromkeys([*patterns, *sorted({f.name for f in wrong if not any(f in o.files for o in families)})]))
+    patterns = list(
+        dict.fromkeys([*patterns, *sorted({f.name for f in wrong if not any(f in o.files for o in families)})])
+    )
     place = next(place for place, key in enumerate(draft.keys) if key.name == "images")
     comment = f"{count(len(wrong), 'file')} that the pattern matches, too, but that are no images of this dataset."
     draft.keys.insert(place + 1, Key("exclude", patterns[:MOST_EXCLUDED], [comment]))
@@ -297,7 +297,11 @@ def _describe_classes(draft: Draft, group: Group, naming: Naming) -> None:
         if column.name in naming.wildcards and is_few and is_word:
             choices.append((f"class_column: {column.name}", ", ".join(values[:7])))
     if choices:
-        draft.add("class_column", None, questions=(Question("Is this part of the names the class of an image?", tuple(choices)),))
+        draft.add(
+            "class_column",
+            None,
+            questions=(Question("Is this part of the names the class of an image?", tuple(choices)),),
+        )
 
 
 def _describe_pixels(draft: Draft, headers: Headers) -> None:

@@ -59,10 +59,14 @@ def read_run_table(path: str, *, stems: set[str]) -> RunTable | None:
         Names of image files without suffix.
     """
     header, rows = _head(path)
-    runs = next((c for c, name in enumerate(header) if _is_column(rows, c, lambda text: bool(RUNS.fullmatch(text)))), None)
+    runs = next(
+        (c for c, name in enumerate(header) if _is_column(rows, c, lambda text: bool(RUNS.fullmatch(text)))), None
+    )
     if runs is None:
         return None
-    sample = next((c for c, _ in enumerate(header) if _is_column(rows, c, lambda text: strip_suffix(text) in stems)), None)
+    sample = next(
+        (c for c, _ in enumerate(header) if _is_column(rows, c, lambda text: strip_suffix(text) in stems)), None
+    )
     if sample is None:
         # the head may hold other images than those of the folder
         pair = next((pair for pair in KNOWN_COLUMNS if set(pair) <= set(header)), None)
@@ -129,7 +133,9 @@ def choose_order(path: str, table: RunTable, images: Mapping[str, str]) -> str |
     """
     settings = rle_settings(path, table)
     chosen = spread(sorted(images), IMAGES)
-    verdicts = {order: _refutes(settings, order, {name: images[name] for name in chosen}) for order in ("row", "column")}
+    verdicts = {
+        order: _refutes(settings, order, {name: images[name] for name in chosen}) for order in ("row", "column")
+    }
     refuted = [order for order, is_wrong in verdicts.items() if is_wrong]
     return other_order(refuted[0]) if len(refuted) == 1 else None
 

@@ -57,7 +57,11 @@ def write_proposal(proposal: Proposal, *, path: str) -> tuple[str, list[Question
         for remark in proposal.remarks:
             lines += _comment(f"- {remark}", "")
     open_texts = {
-        question.text for draft in proposal.drafts for key in draft.keys for question in key.questions if question.is_open
+        question.text
+        for draft in proposal.drafts
+        for key in draft.keys
+        for question in key.questions
+        if question.is_open
     }
     return "\n".join(lines) + "\n", _find_questions(lines, open_texts)
 
