@@ -7,7 +7,7 @@ CORES ?= $(shell nproc 2>/dev/null || echo 2)
 # One test process per core, but at most four, because the tests start pipelines in further processes.
 WORKERS ?= $(shell n=$$(nproc 2>/dev/null || echo 2); [ $$n -gt 4 ] && echo 4 || echo $$n)
 RUN_REQUIREMENTS := requirements.txt requirements-constraints.txt
-TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-test.txt requirements-oracles.txt
+TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-test.txt requirements-oracles.txt
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 

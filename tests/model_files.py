@@ -7,6 +7,7 @@ from cellmill.config.postprocess import Postprocess
 from cellmill.config.preprocess import Preprocess
 from cellmill.config.preset import ModelPreset
 from cellmill.exports.model_file import FIT_FORMAT, ModelDescription, export_model
+from cellmill.planning.adoption import complete_section
 from project import ROOT
 
 PRESETS = ROOT / "resources/models"
@@ -24,7 +25,7 @@ def put_model(path, *, preset=None, training_images=(), **preprocess):
     description = ModelDescription(
         network=network_settings(preset),
         input=preset["input"],
-        preprocess=Preprocess(**preprocess).model_dump(mode="json"),
+        preprocess=complete_section(Preprocess(**preprocess)),
         predict=preset["predict"],
         postprocess=Postprocess().model_dump(mode="json"),
         training_images=training_images,

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from generate.marks import replace_marked
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/architecture.md"
 LIBRARY = ROOT / "workflow/cellmill"
@@ -27,12 +29,7 @@ def architecture_page() -> str:
     ValueError
         If the page does not have both marks.
     """
-    page = PAGE.read_text(encoding="utf-8")
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE}: expected the marks {BEGIN} and {END}, found {begin or 'none'}. Write both again.")
-    return f"{head}{BEGIN}\n\n{draw_packages(read_imports())}\n{END}{tail}"
+    return replace_marked(PAGE, f"\n\n{draw_packages(read_imports())}\n", begin=BEGIN, end=END)
 
 
 def draw_packages(imports: Mapping[str, set[str]]) -> str:

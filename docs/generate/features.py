@@ -6,6 +6,7 @@ The text of that page is written by hand; only the table between the two marks i
 from pathlib import Path
 
 from cellmill.objects.features import DISTANCES_PX, FEATURES, list_columns
+from generate.marks import replace_marked
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/objects.md"
@@ -23,12 +24,7 @@ def objects_page() -> str:
     ValueError
         If the page does not have both marks.
     """
-    page = PAGE.read_text(encoding="utf-8")
-    head, begin, rest = page.partition(BEGIN)
-    _, end, tail = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{PAGE}: expected the marks {BEGIN} and {END}, found {begin or 'none'}. Write both again.")
-    return f"{head}{BEGIN}\n\n{list_features()}\n\n{END}{tail}"
+    return replace_marked(PAGE, f"\n\n{list_features()}\n\n", begin=BEGIN, end=END)
 
 
 def list_features() -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from cellmill.annotations.formats import ANNOTATION_FORMATS
 from cellmill.images.axes import MAX_DECODED_BYTES, MAX_PIXELS
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX
+from cellmill.images.raw_files import INSTALL, RAW_FORMATS
 from pipeline.bad_inputs.cases import Case
 from pipeline.bad_inputs.every import CASES
 
@@ -75,8 +76,8 @@ def inputs_page() -> str:
         lines.append(f"| {kind} | {shown} | " + " | ".join(facts) + " |")
     lines += [
         "",
-        "Convert other formats (`.czi`, `.nd2`, `.lif`, …) to OME-TIFF or OME-Zarr, for example with bioformats2raw or "
-        "Fiji.",
+        *raw_formats(),
+        "Convert other formats to OME-TIFF or OME-Zarr, for example with bioformats2raw or Fiji.",
         "",
         "## Annotations",
         "",
@@ -104,6 +105,29 @@ def inputs_page() -> str:
         lines += ["", f"### {chapter}", "", "| case | found | message |", "|---|---|---|"]
         lines += [describe(case) for case in CASES if case.chapter == chapter]
     return "\n".join(lines) + "\n"
+
+
+def raw_formats() -> list[str]:
+    """Return the lines on microscope files, from the declarations of their readers."""
+    lines = [
+        "### Microscope files",
+        "",
+        f"Some readers need optional packages, which `{INSTALL}` installs. A file is never read whole: the plan reads "
+        "headers, and a job reads the planes and channels it needs. What a file has and the config does not choose "
+        "(scene, time point, section, channel) is asked for in one message before any job; a file of one plane and one "
+        "channel needs no choice. Pixel size and names of channels come from the file. RGB files are read as RGB "
+        "pictures.",
+        "",
+        "| format | suffix | content | `stack.scene` chooses among | read with (licence) | tested on |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, facts in sorted(RAW_FORMATS.items()):
+        suffixes = ", ".join(f"`{suffix}`" for suffix in facts["suffixes"])
+        library = f"{facts['library']} ({facts['licence']})" if facts["library"] else "cellmill"
+        lines.append(
+            f"| {name} | {suffixes} | {facts['content']} | {facts['scenes']} | {library} | {facts['tested']} |"
+        )
+    return [*lines, ""]
 
 
 def describe(case: Case) -> str:

@@ -28,11 +28,13 @@ from generate.systems import systems_page
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = "make reference"
-# Environment -> groups of requirements.txt, by rate of change: a plotting upgrade must not retrain a network.
+REQUIREMENTS = ("requirements.txt", "requirements-vendor.txt")
+# Environment -> groups of these files, by rate of change: a plotting upgrade must not retrain a network.
+# Readers of microscope files are in the environments of the stages that read raw images.
 ENVIRONMENTS = {
-    "image": ("image",),
+    "image": ("image", "vendor"),
     "torch": ("image", "torch"),
-    "report": ("image", "report"),
+    "report": ("image", "report", "vendor"),
     "export": ("image", "torch", "export"),
     "anndata": ("image", "anndata"),
 }
@@ -146,10 +148,10 @@ def _type_name(annotation: Any) -> str:
 
 
 def requirement_groups() -> dict[str, list[str]]:
-    """Read requirements.txt: group -> pinned packages. A comment `# word: …` opens a group."""
+    """Read the requirements: group -> pinned packages. A comment `# word: …` opens a group."""
     groups: dict[str, list[str]] = {}
     current = ""
-    for line in (ROOT / "requirements.txt").read_text().splitlines():
+    for line in (line for name in REQUIREMENTS for line in (ROOT / name).read_text().splitlines()):
         if opened := re.match(r"# (\w+): ", line):
             current = opened.group(1)
             groups[current] = []
@@ -182,9 +184,10 @@ def environment_packages(name: str) -> list[str]:
 
 
 def environment_file(name: str) -> str:
-    """Return the text of a conda environment: Python and pip from conda-forge, the rest as in requirements.txt."""
+    """Return the text of a conda environment: Python and pip from conda-forge, the rest as in the requirements."""
     lines = [
-        f"# Made from requirements.txt by `{COMMAND}`; do not edit. Groups: {', '.join(ENVIRONMENTS[name])}.",
+        f"# Made from {' and '.join(REQUIREMENTS)} by `{COMMAND}`; do not edit.",
+        f"# Groups: {', '.join(ENVIRONMENTS[name])}.",
         "channels:",
         "  - conda-forge",
         "  - nodefaults",

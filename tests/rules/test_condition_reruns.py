@@ -1,7 +1,6 @@
 """Exact reruns of an experiment: a finished project on a small plate with a sample sheet."""
 
 import csv
-import shutil
 
 import numpy as np
 import pytest
@@ -36,13 +35,6 @@ def finished(tmp_path_factory):
     write_config(project, {"images_per_job": 3, "datasets": {"plate": section}}, "config.yaml")
     snakemake(project, "--cores", "2")
     return project
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    return copy
 
 
 def edit(project, change):

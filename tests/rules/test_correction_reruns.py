@@ -1,7 +1,5 @@
 """Correct the masks of a finished run, found in its worklist, with the libraries of Fiji and napari, and go on."""
 
-import shutil
-
 import numpy as np
 import pytest
 import tifffile
@@ -34,11 +32,9 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def project(finished, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    (copy / "corrected").mkdir()
-    return copy
+def project(project):
+    (project / "corrected").mkdir()
+    return project
 
 
 def rasterized(jobs):

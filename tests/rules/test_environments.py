@@ -10,6 +10,7 @@ import yaml
 from packaging.utils import canonicalize_name
 
 from cellmill.annotations.formats import ANNOTATION_FORMATS
+from cellmill.images.raw_files import RAW_FORMATS
 from cellmill.provenance import code_digests
 from project import GUARD_S, ROOT
 
@@ -28,6 +29,7 @@ def modules_of(name):
     architectures = (path.stem for path in (ROOT / "workflow/cellmill/models").glob("[a-z]*.py"))
     also = tuple(f"cellmill.models.{stem}" for stem in architectures) if name in ("torch", "export") else ()
     also += tuple({facts["module"] for facts in ANNOTATION_FORMATS.values()}) if name == "image" else ()
+    also += tuple({facts["module"] for facts in RAW_FORMATS.values()}) if name in ("image", "report") else ()
     reached = {"cellmill.runlog"}
     for script in ENVIRONMENTS[name]:
         reached |= set(code_digests(ROOT / f"workflow/scripts/{script}.py", also=also))

@@ -1,7 +1,6 @@
 """Exact reruns of a learning curve: a finished project with trainings on few images."""
 
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -28,13 +27,6 @@ def finished(tmp_path_factory):
     write_config(project, {"images_per_job": 5, "datasets": {"cells": section}}, "config.yaml")
     snakemake(project, "--cores", "2")
     return project
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    return copy
 
 
 def trained(jobs):

@@ -1,6 +1,5 @@
 """A simulation that imitates another dataset: its place in the chain of rules, and what reruns it."""
 
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -32,13 +31,6 @@ def finished(tmp_path_factory) -> Path:
     write_config(project, CONFIG, "config.yaml")
     snakemake(project, "--cores", "2", *RAW)
     return project
-
-
-@pytest.fixture
-def project(finished, tmp_path) -> Path:
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    return copy
 
 
 def brighten(project: Path, *, part: str) -> None:

@@ -1,7 +1,6 @@
 """Exact reruns of runs that take their objects from masks, on a finished project without a network."""
 
 import os
-import shutil
 import time
 
 import numpy as np
@@ -37,13 +36,6 @@ def finished(tmp_path_factory):
     write_config(project, {"images_per_job": 3, "datasets": {"cells": section}}, "config.yaml")
     snakemake(project, "--cores", "2")
     return project
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    return copy
 
 
 def shard_of(project, sample):

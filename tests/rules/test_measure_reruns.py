@@ -1,7 +1,6 @@
 """Exact reruns of features and of the exports of measurements, on a finished project of colour images."""
 
 import json
-import shutil
 
 import anndata
 import numpy as np
@@ -43,13 +42,6 @@ def finished(tmp_path_factory):
     write_config(project, {"images_per_job": 6, "datasets": {"cells": section}}, "config.yaml")
     snakemake(project, "--cores", "2")
     return project
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    return copy
 
 
 def edit_config(project, change):

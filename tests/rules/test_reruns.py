@@ -71,14 +71,6 @@ def finished(tmp_path_factory) -> Path:
     return project
 
 
-@pytest.fixture
-def project(finished, tmp_path) -> Path:
-    """Copy of the finished project to edit, with time stamps preserved."""
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    return copy
-
-
 def edit(path: Path, old: str, new: str) -> None:
     text = path.read_text()
     assert old in text, f"{path} no longer holds {old!r}"

@@ -1,6 +1,5 @@
 """Images rescaled by a measured diameter: a corrected annotation preprocesses again only if the diameter changes."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +37,6 @@ def finished(tmp_path_factory) -> Path:
     write_config(project, CONFIG, "config.yaml")
     snakemake(project, "--cores", "2", IMAGES)
     return project
-
-
-@pytest.fixture
-def project(finished, tmp_path) -> Path:
-    copy = tmp_path / "copy"
-    shutil.copytree(finished, copy, symlinks=True)
-    return copy
 
 
 def change_labels(project, change, *, part):

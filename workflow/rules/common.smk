@@ -131,6 +131,8 @@ def settings_of(stage):
 
 
 _CODE = {}
+# Module that loads the reader of a raw format by name; jobs that reach it depend on the readers of their images.
+RAW_READING = "cellmill.images.raw_files"
 
 
 def code_of(stage):
@@ -161,10 +163,17 @@ def code_of(stage):
         if stage == "masks":
             section = PLAN.run(wildcards.dataset, wildcards.run).masks
             also = (ANNOTATION_FORMATS[section.format]["module"],)
-        if (stage, also) not in _CODE:
-            _CODE[stage, also] = code_digests(
-                WORKFLOW_DIR / "scripts" / f"{stage}.py", also=also
-            )
-        return _CODE[stage, also]
+        digests = _digest_code(stage, also)
+        if RAW_READING in digests:
+            also += PLAN.raw_readers(wildcards.dataset)
+        return _digest_code(stage, also)
 
     return code
+
+
+def _digest_code(stage, also):
+    if (stage, also) not in _CODE:
+        _CODE[stage, also] = code_digests(
+            WORKFLOW_DIR / "scripts" / f"{stage}.py", also=also
+        )
+    return _CODE[stage, also]

@@ -382,12 +382,12 @@ def more_weights_than_channels(folder):
 
 @case(
     "Image files", "check",
-    "{folder}/images/bad.czi: expected one of .png, .jpg, .jpeg, .tif, .tiff, or an OME-Zarr folder, found the suffix "
-    "'.czi'. Convert the image to TIFF or PNG.",
+    "{folder}/images/bad.zvi: expected one of .png, .jpg, .jpeg, .tif, .tiff, <...>, or an OME-Zarr folder, found the "
+    "suffix '.zvi'. Convert the image to TIFF or PNG.",
 )  # fmt: skip
-def a_microscope_format(folder):
+def a_microscope_format_that_is_not_read(folder):
     section = images(folder, skip="bad", images=f"{folder}/images/{{sample}}.*")
-    put(folder / "images/bad.czi", b"ZISRAWFILE")
+    put(folder / "images/bad.zvi", b"\xd0\xcf\x11\xe0")
     return section
 
 
@@ -1502,7 +1502,7 @@ def shares_that_add_up_to_more_than_1(folder):
 @case(
     "Config",
     "plan",
-    "datasets.{name}.preprocess.chanel: unknown key. Did you mean channel? Known: background, channel, fit, hot_pixels, rescale.",
+    "datasets.{name}.preprocess.chanel: unknown key. Did you mean channel? Known: background, channel, channels, fit, hot_pixels, rescale.",
 )
 def an_unknown_key(folder):
     return images(folder, preprocess={"chanel": 1})

@@ -31,7 +31,7 @@ def stored(folder, sizes_um, *, side=64):
 def sides(images, *, passages=None, pixel_size_um=None, **changes):
     frames = Frames(images, normalise="percentile", polarity="keep", passages=passages, kept=None)
     frames.settle_by_dataset(input={**SETTLED, **changes}, pixel_size_um=pixel_size_um)
-    return [frames.open(sample)[0].shape[0] for sample in images]
+    return [frames.open(sample)[0][0].shape[0] for sample in images]
 
 
 def test_images_of_known_pixel_size_are_brought_to_the_size_of_the_training_objects(tmp_path):
@@ -76,5 +76,5 @@ def test_a_training_scales_its_images_as_a_prediction_does(tmp_path):
     )
     frames.settle_by_dataset(input=settled, pixel_size_um=0.5)
     for part in (images, validation):
-        assert [part.view(n).shape for n in (0, 1)] == [frames.open(f"t{n}")[0].shape for n in (0, 1)]
+        assert [part.view(n).shape for n in (0, 1)] == [frames.open(f"t{n}")[0][0].shape for n in (0, 1)]
         assert part.view(0).shape[0] < 60

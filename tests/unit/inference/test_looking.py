@@ -44,7 +44,12 @@ def draw_discs(diameter_px, *, side=320, gap=2.2):
 def look(image_yx, *, typical_px=20.0):
     scale = InputScale(0.0, 1.0, (0, image_yx.shape[0]), (0, image_yx.shape[1]))
     return find_factor(
-        Exact(), image_yx, scale, planes=(), diameter_px=DIAMETER_PX, typical_px=typical_px, device=torch.device("cpu")
+        Exact(),
+        [(image_yx, scale)],
+        planes=(),
+        diameter_px=DIAMETER_PX,
+        typical_px=typical_px,
+        device=torch.device("cpu"),
     )
 
 
@@ -84,9 +89,12 @@ def test_of_a_large_image_the_most_structured_part_is_looked_at():
     image_yx = np.zeros((3000, 2600), dtype=np.float32)
     image_yx[2000:2400, 1500:1900] = np.random.default_rng(0).random((400, 400))
     scale = InputScale(0.0, 1.0, (10, 2990), (0, 2600))
-    part_yx, part_scale = cut_part(image_yx, scale, factor=1.0)
+    other_yx = np.arange(image_yx.size, dtype=np.float32).reshape(image_yx.shape)
+    (part_yx, part_scale), (other_part_yx, _) = cut_part([(image_yx, scale), (other_yx, scale)], factor=1.0)
     assert part_yx.shape == (640, 640)
     assert np.count_nonzero(part_yx) > 0.6 * 400 * 400
+    row, column = divmod(int(other_part_yx[0, 0]), 2600)  # all channels are cut at the same place
+    assert (image_yx[row : row + 640, column : column + 640] == part_yx).all()
     assert (part_scale.valid_rows, part_scale.valid_columns) == ((0, 640), (0, 640))
 
 
@@ -95,7 +103,7 @@ def test_every_edge_of_an_image_may_be_the_part(corner):
     image_yx = np.zeros((959, 959), dtype=np.float32)
     row, column = corner
     image_yx[row + 200 : row + 259, column + 200 : column + 259] = draw_discs(20, side=59)
-    part_yx, _ = cut_part(image_yx, InputScale(0.0, 1.0, (0, 959), (0, 959)), factor=1.0)
+    [(part_yx, _)] = cut_part([(image_yx, InputScale(0.0, 1.0, (0, 959), (0, 959)))], factor=1.0)
     assert part_yx.shape == (640, 640)
     assert part_yx.sum() == image_yx.sum()
 
@@ -103,7 +111,7 @@ def test_every_edge_of_an_image_may_be_the_part(corner):
 def test_a_small_image_is_looked_at_as_a_whole():
     image_yx = draw_discs(12, side=200)
     scale = InputScale(0.0, 1.0, (7, 200), (0, 150))
-    part_yx, part_scale = cut_part(image_yx, scale, factor=2.0)
+    [(part_yx, part_scale)] = cut_part([(image_yx, scale)], factor=2.0)
     assert (part_yx == image_yx).all()
     assert (part_scale.valid_rows, part_scale.valid_columns) == ((7, 200), (0, 150))
 

@@ -5,6 +5,7 @@ import pytest
 import tifffile
 
 from cellmill.annotations.masks import read_label_image
+from cellmill.config.stack import Stack
 from cellmill.planning.samples import SampleError, scan_images
 from cellmill.planning.stacks import expand_stacks
 from cellmill.planning.ties import attach_annotations
@@ -18,9 +19,10 @@ def write_stack(path, axes, sizes, *, imagej=True):
     return pixels
 
 
-def planes(pattern, *, axis="auto", z="sections"):
+def planes(pattern, **stack):
     found = scan_images(str(pattern), where="datasets.x.images")
-    return expand_stacks(found, stack={"axis": axis, "z": z}, where="datasets.x")
+    section = Stack(**stack).model_dump(mode="json")
+    return expand_stacks(found, stack=section, channels=["luminance"], where="datasets.x")
 
 
 def rows(found):

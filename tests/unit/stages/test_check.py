@@ -41,11 +41,12 @@ def write_table(path, masks, *, order):
     return path
 
 
-def check(folder, rows, *, missing="error", channel="luminance", pixel_size_um=None, **section):
+def check(folder, rows, *, missing="error", channel="luminance", pixel_size_um=None, further=(), **section):
     annotations = Annotations.model_validate(section).model_dump(mode="json") if section else None
     path = folder / "check.json"
     check_shard(
-        output_path=path, samples=rows, channel=channel, pixel_size_um=pixel_size_um, annotations=annotations, missing=missing
+        output_path=path, samples=rows, channel=channel, pixel_size_um=pixel_size_um, annotations=annotations,
+        missing=missing, further_channels=further,
     )  # fmt: skip
     return json.loads(path.read_text())
 
@@ -135,6 +136,15 @@ def test_colours_are_noted_and_grey_in_rgba_is_not(tmp_path):
         ("note", "c", "colours are converted to luminance")
     ]
     assert check(tmp_path, rows, channel=1)["findings"] == []
+
+
+def test_an_image_that_lacks_one_of_several_channels_is_refused(tmp_path):
+    rows = [
+        sample_row(tmp_path, "c", np.stack([ramp(np.uint8, top=200) // n for n in (1, 2, 3)], axis=2), suffix=".png")
+    ]
+    check(tmp_path, rows, channel=0, further=[1, 2])
+    with pytest.raises(ValueError, match=r"c\.png: expected at least 8 channels, found 3"):
+        check(tmp_path, rows, channel=0, further=[2, 7])
 
 
 def test_objects_are_counted(tmp_path):

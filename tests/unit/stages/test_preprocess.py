@@ -176,6 +176,7 @@ def test_frames_of_two_sizes_are_refused(tmp_path, two_sequences):
 def test_an_empty_section_is_a_complete_one():
     assert Preprocess().model_dump(mode="json") == {
         "channel": "luminance",
+        "channels": None,
         "hot_pixels": "replace",
         "background": {"method": "none", "radius_px": 50.0, "sigma_px": 50.0, "max_frames": 101},
         "rescale": None,
@@ -199,7 +200,7 @@ def test_a_resolved_section_is_valid_again():
         ({"fit": {"mode": "resize"}}, r"expected a size for mode resize, found none\. Set size to"),
         ({"fit": {"size": [64, 64]}}, r"expected no size for mode none, found \[64, 64\]"),
         ({"fit": {"mode": "resize", "size": [64]}}, "size"),
-        ({"channel": "red"}, "channel"),
+        ({"channel": ""}, "channel"),
         ({"backgrund": {}}, "backgrund"),
     ],
 )

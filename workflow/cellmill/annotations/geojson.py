@@ -22,7 +22,6 @@ from cellmill.annotations.outlines import (
     outline_of_rings,
 )
 from cellmill.annotations.pieces import merge_pieces
-from cellmill.images.axes import PROJECTIONS
 
 # Declaration, see formats.py
 FORMATS = {
@@ -174,7 +173,7 @@ def _is_of_plane(feature: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     if not row.get("is_annotated_as_stack"):
         return True
     return all(
-        index in PROJECTIONS or int(plane.get(axis.lower(), 0)) == int(index)
+        not isinstance(index, int) or int(plane.get(axis.lower(), 0)) == int(index)
         for axis, index, _ in row["plane"]
         if axis in ("Z", "T")
     )

@@ -15,7 +15,7 @@ from roifile import ImagejRoi
 from cellmill.annotations.imagej_shapes import explain_no_area, read_outline
 from cellmill.annotations.instance import AnnotationSettings, Instance
 from cellmill.annotations.outlines import fill_outline
-from cellmill.images.axes import PROJECTIONS, PlaneIndex
+from cellmill.images.axes import SCENE, PlaneIndex
 from cellmill.images.rasters import open_raster
 
 # Declaration, see formats.py
@@ -91,7 +91,9 @@ def read_imagej_roi(
     problems: list[str] = []
     elsewhere = 0
     places = row["plane"] if row.get("is_annotated_as_stack") else []
-    is_first = all(place == 0 or place in PROJECTIONS for axis, place, _ in places if len(places) == 1 or axis in "TZ")
+    is_first = all(
+        place == 0 or not isinstance(place, int) for axis, place, _ in places if len(places) == 1 or axis in "TZ"
+    )
     for path in row["annotations"]:
         found, wrong, others = _read_file(Path(path), row=row, shape=shape, channels=1)
         misplaced = _count_misplaced(found)
@@ -249,6 +251,7 @@ def _place_in_stack(roi: ImagejRoi, *, plane: PlaneIndex, channels: int) -> str 
     ImageJ counts positions from 1; 0 stands for all planes. In a composite image a single position counts all channels
     of a plane before the next plane.
     """
+    plane = [entry for entry in plane if entry[0] != SCENE]
     stack = [(axis, index, int(size)) for axis, index, size in plane if len(plane) == 1 or axis in ("T", "Z")]
     positions = {"T": roi.t_position, "Z": roi.z_position}
     single = (roi.position + channels - 1) // channels
@@ -268,7 +271,7 @@ def _place_in_stack(roi: ImagejRoi, *, plane: PlaneIndex, channels: int) -> str 
     for position, index, size in wanted:
         if position > size:
             return f"{MISPLACED} {position} in {_count_planes(size)}"
-        if index not in PROJECTIONS and position not in (0, index + 1):
+        if isinstance(index, int) and position not in (0, index + 1):
             return None
     return ""
 

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import tifffile
 from scipy.ndimage import gaussian_filter
 
-from cellmill.images.stored import IGNORE_LABEL
+from cellmill.images.stored import IGNORE_LABEL, open_plane
 from cellmill.images.windows import sample_pixels
 from cellmill.objects.frames import Frame
 
@@ -289,6 +288,6 @@ def measure_frame(frame: Frame, *, pixel_size_um: float | None) -> dict[str, Any
 
     The pixel size is that of the preprocessed image, which the network receives.
     """
-    image_yx = tifffile.memmap(frame.image_path, mode="r")
+    image_yx = open_plane(frame.image_path)
     inside_yx = image_yx[tuple(slice(*ends) for ends in frame.box)]
     return measure_image(inside_yx, pixel_size_um=frame.geometry.edge_um(pixel_size_um))

@@ -10,12 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import tifffile
 from scipy import ndimage
 
 from cellmill.classical.levels import Histogram, Level, find_level, find_probability
 from cellmill.classical.recipes import Recipe
-from cellmill.images.stored import list_bands
+from cellmill.images.stored import list_bands, open_plane
 from cellmill.images.windows import release_pages
 from cellmill.preprocessing.geometry import Geometry, valid_box
 from cellmill.preprocessing.stored_images import StoredImage
@@ -103,7 +102,7 @@ class Flattened:
 
 def open_flat(image: StoredImage, *, sigma_px: float, window_px: int | None) -> Flattened | None:
     """Open the part of a preprocessed image that the raw image covers; None if that is nothing."""
-    image_yx = tifffile.memmap(image.image_path, mode="r")
+    image_yx = open_plane(image.image_path)
     inside_yx = image_yx[tuple(slice(*ends) for ends in valid_box(image.geometry))]
     return Flattened(inside_yx, sigma_px, window_px) if inside_yx.size else None
 

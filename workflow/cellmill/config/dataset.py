@@ -20,6 +20,7 @@ from cellmill.config.preprocess import Preprocess
 from cellmill.config.preset import ModelPreset
 from cellmill.config.report import Report
 from cellmill.config.simulate import Simulate
+from cellmill.config.stack import Stack
 from cellmill.config.worklist import Worklist
 from cellmill.declared import read_declaration
 
@@ -113,22 +114,6 @@ _WHY_PART = {
     "validation": "choose the best epoch and the threshold without using test images",
     "test": "compute unbiased scores",
 }
-
-
-class Stack(Closed):
-    """Meaning of the planes of image files with several planes: time points, z sections or channels."""
-
-    axis: Literal["auto", "time", "z", "channel"] = Field(
-        "auto",
-        description="auto: as defined in the metadata of the files (OME, ImageJ, OME-Zarr); an error if they do not "
-        "define it. time: frames of one sequence. z: sections. channel: channels of one image. Any value other than "
-        "auto overrides the metadata.",
-    )
-    z: Literal["sections", "maximum", "mean"] = Field(
-        "sections",
-        description="sections: each section is an image, and the sections of a file form a sequence. maximum, mean: "
-        "one image, projected along z.",
-    )
 
 
 class ModelEntry(Closed):
@@ -403,6 +388,10 @@ class Dataset(Closed):
         if self.simulate is not None and self.annotations is not None:
             raise ValueError(
                 "expected no annotations with simulate, which creates its own, found annotations. Remove annotations"
+            )
+        if self.simulate is not None and self.preprocess.channels is not None:
+            raise ValueError(
+                "expected one channel with simulate, found preprocess.channels. Set preprocess.channel, or remove it."
             )
         if self.simulate is not None and self.conditions is not None:
             raise ValueError(

@@ -150,7 +150,7 @@ def network_settings(preset: Mapping[str, Any]) -> dict[str, Any]:
         return network
     if "conditioning" in network:
         network["film"] = planes if network.pop("conditioning") == "film" else 0
-    in_channels = int(preset["input"]["frames"]) + planes
+    in_channels = int(preset["input"]["frames"]) * int(preset["input"].get("channels", 1)) + planes
     return {**network, "in_channels": in_channels, "width": preset["width"]}
 
 

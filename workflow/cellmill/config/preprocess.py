@@ -1,8 +1,8 @@
 """Config section `preprocess` of a dataset: channel, background subtraction, scale and image size."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cellmill.config.closed import Closed
 
@@ -135,13 +135,47 @@ class Rescale(Closed):
         return self
 
 
+class InputChannel(Closed):
+    """One of several channels that the networks receive."""
+
+    channel: Annotated[int, Field(strict=True, ge=0, le=63)] | Annotated[str, Field(min_length=1)] = Field(
+        description="Number of the channel from 0, its name in the file, or luminance."
+    )
+    background: Background | None = Field(
+        default=None, description="Background subtraction of this channel. Default: that of all channels."
+    )
+    missing: Literal["refuse", "zero"] = Field(
+        default="refuse",
+        description="Treatment of images without the channel. refuse: an error. zero: the network receives a plane of "
+        "zeros; the log names the image. The first channel, which shows the objects, is always needed.",
+    )
+
+
+def _as_input_channel(channel: Any) -> Any:
+    return channel if isinstance(channel, dict | InputChannel) else {"channel": channel}
+
+
 class Preprocess(Closed):
     """Conversion of raw images to input images of the networks."""
 
-    channel: Literal["luminance"] | Annotated[int, Field(strict=True, ge=0, le=63)] | list[Weight] = Field(
+    channel: (
+        Literal["luminance"]
+        | Annotated[int, Field(strict=True, ge=0, le=63)]
+        | Annotated[str, Field(min_length=1)]
+        | list[Weight]
+    ) = Field(
         default="luminance",
         description="luminance: grey images unchanged, colours weighted by Rec. 601. A number from 0 to 63: that "
-        "channel of a multi-channel image. A list: the weight of each channel in a mix.",
+        "channel of a multi-channel image. A name such as DAPI: the channel of that name, if the metadata of "
+        "the files name channels. A list: the weight of each channel in a mix.",
+    )
+    channels: list[Annotated[InputChannel, BeforeValidator(_as_input_channel)]] | None = Field(
+        default=None,
+        min_length=2,
+        max_length=16,
+        description="Several channels for the networks in place of channel, such as [DAPI, 2] or "
+        "[{channel: 0, background: {method: gaussian}}, 1]. The first one shows the objects: runs without a network, "
+        "polarity, checks and pictures use it alone. Default: the one of channel.",
     )
     hot_pixels: Literal["replace", "keep"] = Field(
         default="replace",
@@ -166,6 +200,31 @@ class Preprocess(Closed):
             raise ValueError(
                 "expected fit none or crop_pad with rescale, found resize, which would undo it: it stretches every "
                 "image to the same size. Remove rescale, or set fit.mode to crop_pad."
+            )
+        return self
+
+    @property
+    def needed_channels(self) -> list[str | int | list[Weight]]:
+        """Channels that every image must have; the first one shows the objects."""
+        if self.channels is None:
+            return [self.channel]
+        return [each.channel for each in self.channels if each.missing == "refuse"]
+
+    @model_validator(mode="after")
+    def _channels_differ(self) -> Self:
+        if self.channels is None:
+            return self
+        if "channel" in self.model_fields_set:
+            raise ValueError(
+                "expected channel or channels, found both. Remove channel: the first of channels shows the objects."
+            )
+        chosen = [each.channel for each in self.channels]
+        if twice := sorted({str(channel) for channel in chosen if chosen.count(channel) > 1}):
+            raise ValueError(f"expected different channels, found {', '.join(twice)} twice. Remove one of them.")
+        if self.channels[0].missing == "zero":
+            raise ValueError(
+                f"expected missing: refuse for the first channel, found zero for {chosen[0]}, which shows the objects. "
+                "Remove missing, or name another channel first."
             )
         return self
 

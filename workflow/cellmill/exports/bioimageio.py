@@ -44,7 +44,7 @@ A network trained with cellmill: run `{run}` on the dataset `{dataset}`, archite
 
 ## Input
 
-`images`: float32, batch x {frames} x rows x columns; rows and columns are multiples of {stride_px} px, at least
+`images`: float32, batch x {planes} x rows x columns; rows and columns are multiples of {stride_px} px, at least
 {min_px} px. {input_text}
 The training images were preprocessed with the settings below. This file does not contain the preprocessing.
 
@@ -82,9 +82,9 @@ def smallest_px(*, stride_px: int, halo_px: int) -> int:
 
 
 def draw_test_image(shape: tuple[int, int, int, int], *, seed: int) -> np.ndarray:
-    """Draw bright discs on a noisy background: float32, (batch, frames, rows, columns), camera counts.
+    """Draw bright discs on a noisy background: float32, (batch, planes, rows, columns), camera counts.
 
-    The discs are the same in all frames; the noise is drawn for each frame.
+    The discs are the same in all planes; the noise is drawn for each plane.
     """
     rng = np.random.default_rng(seed)
     _, _, rows, columns = shape
@@ -218,15 +218,15 @@ def _list_citations(facts: Mapping[str, Any]) -> list[dict[str, str]]:
 
 
 def _describe_input(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) -> dict[str, Any]:
-    stride_px, frames = int(facts["stride_px"]), int(facts["frames"])
+    stride_px, frames, channels = int(facts["stride_px"]), int(facts["frames"]), list(facts["image_channels"])
     size = {"min": smallest_px(stride_px=stride_px, halo_px=int(facts["halo_px"])), "step": stride_px}
     steps = [f"frame{step:+d}" if step else "frame" for step in range(-(frames // 2), frames // 2 + 1)]
     return {
         "id": "images",
-        "description": "Frames in temporal order; the middle frame is predicted." if frames > 1 else "One image.",
+        "description": _say_planes(facts),
         "axes": [
             {"type": "batch"},
-            {"type": "channel", "channel_names": steps if frames > 1 else ["image"]},
+            {"type": "channel", "channel_names": steps if frames > 1 else channels},
             {"type": "space", "id": "y", "size": size, "concatenable": True},
             {"type": "space", "id": "x", "size": dict(size), "concatenable": True},
         ],
@@ -234,6 +234,13 @@ def _describe_input(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) ->
         "test_tensor": test_tensor,
         "preprocessing": list_normalisation(facts["normalise"]),
     }
+
+
+def _say_planes(facts: Mapping[str, Any]) -> str:
+    channels = list(facts["image_channels"])
+    if int(facts["frames"]) > 1:
+        return "Frames in temporal order; the middle frame is predicted."
+    return f"The channels {', '.join(channels)} of an image, in this order." if len(channels) > 1 else "One image."
 
 
 def _describe_output(facts: Mapping[str, Any], *, test_tensor: dict[str, str]) -> dict[str, Any]:
@@ -266,6 +273,8 @@ def write_guide(facts: Mapping[str, Any]) -> str:
         ]
     if facts["polarity"] in ("bright", "invert"):
         lines.append("Objects must be brighter than the ground: invert images with dark objects before.")
+    if len(facts["image_channels"]) > 1:
+        lines.append(_say_planes(facts))
     if facts["diameter_px"]:
         lines.append(
             f"The network was trained on objects with a median diameter of {facts['diameter_px']:g} px: resize images "
@@ -276,7 +285,8 @@ def write_guide(facts: Mapping[str, Any]) -> str:
             f"The class of the image is not an input: predictions are averaged over {', '.join(facts['classes'])}."
         )
     return GUIDE.format(
-        **{key: facts[key] for key in ("title", "run", "dataset", "architecture", "parameters", "frames", "threshold")},
+        **{key: facts[key] for key in ("title", "run", "dataset", "architecture", "parameters", "threshold")},
+        planes=int(facts["frames"]) * len(facts["image_channels"]),
         **{key: facts[key] for key in ("stride_px", "halo_px")},
         min_px=smallest_px(stride_px=int(facts["stride_px"]), halo_px=int(facts["halo_px"])),
         cite=f"Based on {facts['cite']}." if facts["cite"] else "",

@@ -1,7 +1,7 @@
 """Export of a network as an ONNX graph, which maps normalised images to the probabilities that `predict` writes.
 
 Axes     b batch, c channels, y rows, x columns
-Inputs   images              float32, b x frames x rows x columns, normalised; rows and columns: multiples of stride_px
+Inputs   images              float32, b x planes x rows x columns, normalised; rows and columns: multiples of stride_px
          classes             float32, b x classes, 1 for the class of an image, 0 for the others; only if it is an input
          state_{n}_h, _c     float32, b x channels x rows/scale x columns/scale: hidden state and cell of the n-th
                              C-LSTM layer, from 1 on; zeros at the first frame of a sequence; only recurrent networks
@@ -102,15 +102,15 @@ class Predictor(nn.Module):
         return (probabilities_bcyx, *remembered)
 
 
-def make_graph(predictor: Predictor, *, frames: int) -> onnx.ModelProto:
+def make_graph(predictor: Predictor, *, planes: int) -> onnx.ModelProto:
     """Trace a network and write it as ONNX.
 
     Parameters
     ----------
     predictor : Predictor
         On the CPU; not changed.
-    frames : int, > 0
-        Planes of the image, without the class planes.
+    planes : int, > 0
+        Frames or channels of the image, without the class planes.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def make_graph(predictor: Predictor, *, frames: int) -> onnx.ModelProto:
         Valid graph with dynamic batch, rows and columns. It contains the weights, but no paths of this machine.
     """
     stride_px = predictor.stride_px
-    images_bcyx = torch.zeros(TRACED_BATCH, frames, TRACED_ROWS * stride_px, TRACED_COLUMNS * stride_px)
+    images_bcyx = torch.zeros(TRACED_BATCH, planes, TRACED_ROWS * stride_px, TRACED_COLUMNS * stride_px)
     classes = [torch.zeros(TRACED_BATCH, predictor.classes)] if predictor.is_class_told else []
     with torch.no_grad():
         _, *state = predictor(images_bcyx, *classes)  # the shapes of the state are those after the first frame

@@ -22,6 +22,17 @@ class Trained:
     threshold: float
     parameters: int
 
+    @property
+    def image_channels(self) -> list[str]:
+        """Names of the channels of an image: as in the config, or "image" for a single one."""
+        channels = self.description.preprocess.get("channels")
+        return [str(each["channel"]) for each in channels] if channels else ["image"]
+
+    @property
+    def planes(self) -> int:
+        """Number of input planes: frames of a sequence, or channels of an image; without class planes."""
+        return int(self.input["frames"]) * len(self.image_channels)
+
 
 def read_model(path: str | Path) -> Trained:
     """Read a run from model.cellmill, with its network in evaluation mode.
@@ -54,7 +65,8 @@ def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str,
     -------
     dict
         title, cite; architecture; parameters (their number); output and channels (meaning of the probabilities);
-        normalise, polarity, diameter_px (0: images are not resized) and frames (how to make the input from images);
+        normalise, polarity, diameter_px (0: images are not resized), frames and image_channels (how to make the input
+        from images);
         classes and class_at_prediction; warmup (recurrent
         networks: number of initial frames fed in reverse order before the first frame); stride_px, halo_px; threshold
         of the foreground.
@@ -71,6 +83,7 @@ def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str,
         "polarity": trained.input.get("polarity", "keep"),
         "diameter_px": trained.input.get("diameter_px") or 0,
         "frames": int(trained.input["frames"]),
+        "image_channels": trained.image_channels,
         "classes": list(trained.input["class_planes"]),
         "class_at_prediction": trained.input["class_at_prediction"] if trained.input["class_planes"] else "none",
         "warmup": int(trained.input["warmup"]) if trained.predictor.has_memory else 0,

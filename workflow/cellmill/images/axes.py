@@ -24,9 +24,13 @@ UNITS_UM = {
     "cm": 1e4, "centimeter": 1e4, "m": 1e6, "meter": 1e6, "metre": 1e6, "pm": 1e-6, "å": 1e-4, "angstrom": 1e-4,
 }  # fmt: skip
 
-# A plane of a stack in the settings: [axis, position or projection, size of the axis] for each stack axis
+# A plane of a stack in the settings: [axis, place, size of the axis] for each stack axis; for places see `read_place`
 PlaneIndex = Sequence[Sequence[Any]]
 PROJECTIONS = ("maximum", "mean", "channel")
+# Word before a position that the config chooses for a whole dataset
+ONLY = "only"
+# Axis of the images in a microscope file, which may differ in size
+SCENE = "scene"
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class Layout:
 
     Sizes and pixel size are those of the shown picture, see `cellmill.images.showing`: `orientation` (1 to 8),
     `is_min_is_white`, `table` and `ramp` (from `read_table`) state how stored pixels are shown. `printer_dpi` is a
-    resolution in dots per inch that is not a pixel size, or None.
+    resolution in dots per inch that is not a pixel size, or None. `channel_names` are those of the file, if it has any.
     """
 
     sizes: dict[str, int]
@@ -51,6 +55,7 @@ class Layout:
     table: np.ndarray | None = field(default=None, compare=False)
     ramp: str = ""
     printer_dpi: float | None = None
+    channel_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -82,6 +87,31 @@ class Layout:
     def describe(self) -> str:
         """Describe axes and sizes in words."""
         return f"axes {''.join(self.sizes)} of {' x '.join(map(str, self.sizes.values()))}"
+
+
+def read_place(place: int | str, *, size: int) -> tuple[str, range]:
+    """Read a place along an axis of a stack.
+
+    Parameters
+    ----------
+    place : int or str
+        A position, whose plane is one image of the stack; "only n", the position n in every file; "maximum" or "mean",
+        a projection, of all planes or of some ("maximum 2-6"); "channel", all planes as channels.
+    size : int
+        Number of planes.
+
+    Returns
+    -------
+    str
+        "" for a position, "only", "maximum", "mean" or "channel".
+    range
+        The positions.
+    """
+    if isinstance(place, int):
+        return "", range(place, place + 1)
+    how, _, part = place.partition(" ")
+    first, _, last = part.partition("-")
+    return how, range(int(first or 0), int(last or first or size - 1) + 1)
 
 
 def check_axes(sizes: dict[str, int], *, where: str | Path) -> dict[str, int]:

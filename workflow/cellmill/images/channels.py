@@ -11,11 +11,57 @@ import numpy as np
 # SOURCE ITU-R BT.601, luma of R, G, B
 LUMINANCE_WEIGHTS = (0.299, 0.587, 0.114)
 
-# "luminance", a channel number, or one weight per channel
+# "luminance", the name of a channel, its number, or one weight per channel
 Channel = str | int | Sequence[float]
+LUMINANCE = "luminance"
 
 
-def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str | Path) -> np.ndarray:
+def find_channel(channel: Channel, *, names: Sequence[str], where: str | Path) -> str | int | Sequence[float]:
+    """Return the number of a channel that is given by its name; anything else unchanged.
+
+    Parameters
+    ----------
+    channel : "luminance", int, sequence of float, or the name of a channel
+    names : sequence of str
+        Names of the channels in the file; empty if it has none.
+    where : path
+        Path of the image, for error messages.
+
+    Raises
+    ------
+    ValueError
+        If no channel, or several, have the name.
+    """
+    if not isinstance(channel, str) or channel == LUMINANCE:
+        return channel
+    if not any(names):
+        raise ValueError(
+            f"{where}: expected a channel called {channel!r}, found no names of channels in the file. "
+            "Set preprocess.channel to the number of the channel, from 0."
+        )
+    found = [number for number, name in enumerate(names) if name == channel]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise ValueError(
+            f"{where}: expected one channel called {channel!r}, found {len(found)} (numbers "
+            f"{', '.join(map(str, found))}). Set preprocess.channel to the number of one of them."
+        )
+    raise ValueError(
+        f"{where}: expected a channel called {channel!r}, found {list_choices(names)}. "
+        "Set preprocess.channel to one of these names or numbers."
+    )
+
+
+def list_choices(names: Sequence[str], *, most: int = 12) -> str:
+    """List numbered choices with their names, as the file has them."""
+    shown = [f"{number} {name!r}" if name else str(number) for number, name in enumerate(names[:most])]
+    return ", ".join(shown) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def select_channel(
+    array: np.ndarray, *, axes: str, channel: Channel, where: str | Path, names: Sequence[str] = ()
+) -> np.ndarray:
     """Reduce an image, or a band of its rows, to one plane.
 
     Parameters
@@ -24,10 +70,12 @@ def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str
         As returned by `read_array`.
     axes : "YX", "YXS" or "YXC"
         Axes of `array`.
-    channel : "luminance", int >= 0, or sequence of float
+    channel : "luminance", int >= 0, sequence of float, or the name of a channel
         As in `read_plane`.
     where : path
         Path of the image, for error messages.
+    names : sequence of str
+        Names of the channels in the file, if it has any.
 
     Returns
     -------
@@ -38,9 +86,10 @@ def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str
     Raises
     ------
     ValueError
-        If the channel does not exist, alpha varies, the number of weights differs from the number of channels, or
-        luminance is requested for channels that are not colours.
+        If the channel does not exist, several channels have its name, alpha varies, the number of weights differs from
+        the number of channels, or luminance is requested for channels that are not colours.
     """
+    channel = find_channel(channel, names=names, where=where)
     if not isinstance(channel, str | int):
         return _mix(array, weights=channel, where=where)
     if axes == "YX":
@@ -59,9 +108,10 @@ def select_channel(array: np.ndarray, *, axes: str, channel: Channel, where: str
             f"Set preprocess.channel to a number from 0 to {channels - 1}."
         )
     if axes == "YXC":
+        named = f" ({list_choices(names)})" if any(names) else ""
         raise ValueError(
-            f"{where}: expected a grey or RGB image, found {channels} channels that are not colours. "
-            f"Set preprocess.channel to a number from 0 to {channels - 1}."
+            f"{where}: expected a grey or RGB image, found {channels} channels that are not colours{named}. "
+            f"Set preprocess.channel to a {'name or a ' if named else ''}number from 0 to {channels - 1}."
         )
     return _luminance(_drop_alpha(array, where=where))
 

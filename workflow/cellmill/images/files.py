@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cellmill.images.axes import PlaneIndex
-from cellmill.images.channels import Channel, select_channel
+from cellmill.images.channels import Channel
 from cellmill.images.rasters import open_raster
 from cellmill.images.stored import pick_rows
 
@@ -82,9 +82,9 @@ def read_plane(path: str | Path, *, channel: Channel, plane: PlaneIndex = ()) ->
     ----------
     path : path
         A grey, RGB, RGBA or multi-channel image, or a stack.
-    channel : "luminance", int >= 0, or sequence of float
-        "luminance" keeps a grey image unchanged and weights colours by Rec. 601; a number selects a channel; a sequence
-        contains one weight per channel.
+    channel : "luminance", int >= 0, sequence of float, or the name of a channel
+        "luminance" keeps a grey image unchanged and weights colours by Rec. 601; a number or a name selects a channel;
+        a sequence contains one weight per channel.
     plane : sequence of [axis, position, size]
         Position in a stack.
 
@@ -98,8 +98,8 @@ def read_plane(path: str | Path, *, channel: Channel, plane: PlaneIndex = ()) ->
     ValueError
         As `cellmill.images.rasters.open_raster`, and if `channel` does not match the channels of the file.
     """
-    array, axes = read_array(path, palette="colours", plane=plane)
-    return select_channel(array, axes=axes, channel=channel, where=path)
+    raster = open_raster(path, palette="colours", plane=plane)
+    return raster.channel_reader(channel)(0, raster.shape[0])
 
 
 def read_array(path: str | Path, *, palette: str, plane: PlaneIndex = ()) -> tuple[np.ndarray, str]:
@@ -139,12 +139,8 @@ class PlaneRows:
 
     @functools.cached_property
     def _read(self) -> Callable[[int, int], np.ndarray]:
-        return self._raster.reader()
+        return self._raster.channel_reader(self._channel)
 
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """Return a slice of the rows, or the rows at ascending indices."""
-        return pick_rows(self._read_channel, rows, height=self.shape[0])
-
-    def _read_channel(self, first: int, last: int) -> np.ndarray:
-        part = self._read(first, last)
-        return select_channel(part, axes=self._raster.axes, channel=self._channel, where=self._raster.path)
+        return pick_rows(self._read, rows, height=self.shape[0])

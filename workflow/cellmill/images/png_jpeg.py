@@ -13,6 +13,7 @@ from PIL import Image
 
 from cellmill.images.axes import MAX_DECODED_BYTES, Layout, check_size
 from cellmill.images.ome_zarr import is_store
+from cellmill.images.raw_files import RAW_FORMATS, raw_format_of
 from cellmill.images.showing import exchanges_axes, read_orientation
 
 KIND_OF_SUFFIX = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".tif": "TIFF", ".tiff": "TIFF"}
@@ -22,13 +23,14 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 # classic and BigTIFF, little and big endian
 TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+LONGEST_SIGNATURE = 16
 # SOURCE ISO/IEC 15948, table 11.1: samples of a pixel by colour type
 PNG_SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 PNG_PALETTE = 3
 
 
 def identify(path: Path) -> str:
-    """Return PNG, JPEG, TIFF or OME-Zarr (a folder), after comparing the suffix with the first bytes.
+    """Return PNG, JPEG, TIFF, OME-Zarr (a folder) or a raw format, after comparing the suffix with the first bytes.
 
     Raises
     ------
@@ -37,20 +39,23 @@ def identify(path: Path) -> str:
     """
     if is_store(path):
         return STORE
-    expected = KIND_OF_SUFFIX.get(path.suffix.lower())
+    raw = raw_format_of(path)
+    expected = raw or KIND_OF_SUFFIX.get(path.suffix.lower())
     if expected is None:
+        suffixes = [*KIND_OF_SUFFIX, *sorted(suffix for facts in RAW_FORMATS.values() for suffix in facts["suffixes"])]
         raise ValueError(
-            f"{path}: expected one of {', '.join(KIND_OF_SUFFIX)}, or an OME-Zarr folder, found the suffix "
+            f"{path}: expected one of {', '.join(suffixes)}, or an OME-Zarr folder, found the suffix "
             f"'{path.suffix}'. Convert the image to TIFF or PNG."
         )
     try:
         with path.open("rb") as stream:
-            head = stream.read(8)
+            head = stream.read(LONGEST_SIGNATURE)
     except OSError as error:
         raise ValueError(
             f"{path}: expected a readable file, found: {error.strerror}. Check the path and the file permissions."
         ) from error
-    found = _kind_of_bytes(head)
+    is_raw = raw is not None and _is_raw(head, raw)
+    found = expected if is_raw else _kind_of_bytes(head)
     if found != expected:
         raise ValueError(
             f"{path}: expected {expected} because of the suffix, found {found}. "
@@ -121,14 +126,20 @@ def has_palette(path: Path) -> bool:
         return stream.read(26)[25] == PNG_PALETTE
 
 
+def _is_raw(head: bytes, form: str) -> bool:
+    """Return whether a file may have a raw format, as far as its first bytes say."""
+    signatures = [bytes.fromhex(text) for text in RAW_FORMATS[form]["signatures"]]
+    return bool(head) and (not signatures or head.startswith(tuple(signatures)))
+
+
 def _kind_of_bytes(head: bytes) -> str:
     if not head:
         return "an empty file"
-    if head == PNG_SIGNATURE:
+    if head.startswith(PNG_SIGNATURE):
         return "PNG"
     if head.startswith(JPEG_SIGNATURE):
         return "JPEG"
-    if head == HDF5_SIGNATURE:
+    if head.startswith(HDF5_SIGNATURE):
         return "HDF5"
     return "TIFF" if head[:4] in TIFF_SIGNATURES else "something else"
 

@@ -4,13 +4,14 @@ Axes: Y rows, X columns, S samples of one colour (RGB, RGBA, grey with alpha), C
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cellmill.images import ome_zarr, png_jpeg, tiff
-from cellmill.images.axes import MAX_DECODED_BYTES, PROJECTIONS, Layout, PlaneIndex
+from cellmill.images import ome_zarr, png_jpeg, raw_files, tiff
+from cellmill.images.axes import MAX_DECODED_BYTES, PROJECTIONS, SCENE, Layout, PlaneIndex, read_place
+from cellmill.images.channels import LUMINANCE, Channel, find_channel, select_channel
 from cellmill.images.damage import explain
 from cellmill.images.png_jpeg import STORE, identify
 from cellmill.images.showing import can_invert, exchanges_axes, invert, stored_rows, turn
@@ -25,7 +26,8 @@ class Raster:
     """One plane of an image file, as viewers show it; it keeps no pixels in memory.
 
     `axes` is YX, YXS (colours) or YXC (channels); `pixel_size_um` holds the edge lengths (row, column) of a pixel, or
-    is None if the metadata lack them; `layout.bits` is the number of bits per sample in the file.
+    is None if the metadata lack them; `layout.bits` is the number of bits per sample in the file. `projected` is the
+    axis that is projected, how, and its positions.
     """
 
     path: Path
@@ -33,7 +35,8 @@ class Raster:
     layout: Layout
     palette: str
     index: Mapping[str, int]
-    projected: tuple[str, str, int] | None
+    projected: tuple[str, str, range] | None
+    scene: int = 0
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -74,7 +77,7 @@ class Raster:
             return 1
         if self._table is not None and self._table.ndim == 2:
             return int(self._table.shape[1])
-        pages = self.projected[2] if self.projected is not None and self.projected[1] == "channel" else 1
+        pages = len(self.projected[2]) if self.projected is not None and self.projected[1] == "channel" else 1
         return pages * self.layout.channels
 
     @property
@@ -112,6 +115,42 @@ class Raster:
         whole = self.read(0, self.shape[0])
         return lambda first, last: whole[first:last]
 
+    def channel_reader(self, channel: Channel) -> Callable[[int, int], np.ndarray]:
+        """Return a function that reads rows of one channel, or of a mix of channels, without the other channels.
+
+        Parameters
+        ----------
+        channel : "luminance", int >= 0, sequence of float, or the name of a channel
+            As in `cellmill.images.channels.select_channel`.
+
+        Returns
+        -------
+        function
+            Takes the first row and the end row (excluded); returns an array of shape (rows, columns).
+        """
+        raster, left = self.choose(channel)
+        read = raster.reader()
+        return lambda first, last: select_channel(
+            read(first, last), axes=raster.axes, channel=left, where=raster.path, names=raster.channel_names
+        )
+
+    def choose(self, channel: Channel) -> tuple["Raster", Channel]:
+        """Return the raster to read for a channel, and the channel to select in it.
+
+        Of a raw file, a single channel is read without the others, some of which may not be recorded.
+        """
+        found = find_channel(channel, names=self.channel_names, where=self.path)
+        is_separate = self.kind in raw_files.RAW_FORMATS and self.layout.sizes.get("C", 1) > 1
+        if not isinstance(found, int) or not is_separate or found >= self.channels:
+            return self, found
+        layout = replace(self.layout, sizes={axis: size for axis, size in self.layout.sizes.items() if axis != "C"})
+        return replace(self, index={**self.index, "C": found}, layout=layout), LUMINANCE
+
+    @property
+    def channel_names(self) -> tuple[str, ...]:
+        """Names of the channels in the file; empty if it has none."""
+        return self.layout.channel_names
+
     def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[tuple[slice, np.ndarray]]:
         """Read the plane from top to bottom.
 
@@ -141,7 +180,7 @@ class Raster:
     @property
     def is_whole(self) -> bool:
         """Whether decoding any rows decodes all of them."""
-        if self.kind in ("PNG", "JPEG") or exchanges_axes(self.layout.orientation):
+        if self.kind in ("PNG", "JPEG") or raw_files.is_whole(self.kind) or exchanges_axes(self.layout.orientation):
             return True
         return self.kind == "TIFF" and tiff.chunk_rows(self.path) >= self.shape[0]
 
@@ -161,6 +200,8 @@ class Raster:
             return tiff.read_rows(self.path, index=index, first=first, last=last)
         if self.kind == STORE:
             return ome_zarr.read_rows(self.path, index=index, first=first, last=last)
+        if self.kind in raw_files.RAW_FORMATS:
+            return raw_files.read_rows(self.path, scene=self.scene, index=index, first=first, last=last)
         array = png_jpeg.decode(self.path, kind=self.kind, palette=self.palette)
         if array.shape[:2] != self.layout.stored_shape:
             raise ValueError(f"size {self.layout.stored_shape} in the header, {array.shape[:2]} in the pixel data")
@@ -168,8 +209,8 @@ class Raster:
 
     def _project(self, first: int, last: int) -> np.ndarray:
         assert self.projected is not None
-        axis, how, size = self.projected
-        planes = (self._decode({**self.index, axis: i}, first, last) for i in range(size))
+        axis, how, places = self.projected
+        planes = (self._decode({**self.index, axis: i}, first, last) for i in places)
         if how == "channel":
             return np.stack(list(planes), axis=2)
         total = next(planes)
@@ -180,7 +221,7 @@ class Raster:
         total = total.astype(np.float64)
         for plane in planes:
             total += plane
-        return (total / size).astype(np.float32)
+        return (total / len(places)).astype(np.float32)
 
 
 def _describe_infinite(array: np.ndarray) -> str:
@@ -192,8 +233,14 @@ def _describe_infinite(array: np.ndarray) -> str:
     return f"{int(np.count_nonzero(is_large))} pixels beyond {LARGEST_FLOAT:.1e}" if is_large.any() else ""
 
 
-def read_layout(path: str | Path) -> Layout:
+def read_layout(path: str | Path, *, plane: PlaneIndex = ()) -> Layout:
     """Read the axes of an image file from its header only.
+
+    Parameters
+    ----------
+    path : path
+    plane : sequence of [axis, place, size]
+        Position in a stack, which chooses a scene of a microscope file.
 
     Raises
     ------
@@ -208,6 +255,8 @@ def read_layout(path: str | Path) -> Layout:
             return tiff.read_layout(path)
         if kind == STORE:
             return ome_zarr.read_layout(path)
+        if kind in raw_files.RAW_FORMATS:
+            return raw_files.read_layout(path, scene=_scene_of(plane))
         return png_jpeg.read_layout(path, kind=kind)
     except Exception as error:  # a broken header raises errors of many kinds
         raise explain(error, path=path, kind=kind) from error
@@ -223,9 +272,8 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
     palette : "colours" or "indices"
         "colours": as viewers show the picture, which is right for images. "indices": stored numbers, which is right
         for labels. The two differ in images with a palette or MinIsWhite. Both are turned as their orientation states.
-    plane : sequence of [axis, position, size]
-        Position in a stack: for each of its axes a number, "maximum", "mean", or "channel" if the pages of a file are
-        the channels of one image. Empty for a single image.
+    plane : sequence of [axis, place, size]
+        Position in a stack, with a place as in `read_place` for each of its axes. Empty for a single image.
 
     Raises
     ------
@@ -236,16 +284,17 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
     """
     path = Path(path)
     kind = identify(path)
-    layout = read_layout(path)
+    layout = read_layout(path, plane=plane)
     if layout.dtype.kind not in "uifb":
         raise ValueError(
             f"{path}: expected real numbers, found pixels of type {layout.dtype}. "
             "Save the image as integers or floating-point numbers."
         )
-    sizes = {str(axis): int(size) for axis, _, size in plane}
+    places = {str(axis): read_place(place, size=int(size)) for axis, place, size in plane if axis != SCENE}
+    sizes = {str(axis): int(size) for axis, _, size in plane if axis != SCENE}
     if sizes != layout.stack:
         raise ValueError(_explain_stack(path, layout, sizes))
-    projected = next(((str(axis), str(place), int(size)) for axis, place, size in plane if place in PROJECTIONS), None)
+    projected = next(((axis, how, where) for axis, (how, where) in places.items() if how in PROJECTIONS), None)
     if kind == "TIFF" and tiff.chunk_rows(path) * layout.shape[1] * layout.dtype.itemsize > MAX_DECODED_BYTES:
         raise ValueError(
             f"{path}: expected strips or tiles of at most {MAX_DECODED_BYTES >> 30} GiB, found strips of "
@@ -260,8 +309,12 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
             f"{layout.orientation} exchanges rows and columns and the image is decoded as a whole, found "
             f"{layout.describe()}. Save the image upright, without an orientation."
         )
-    index = {str(axis): int(place) for axis, place, _ in plane if place not in PROJECTIONS}
-    return Raster(path, kind, layout, palette, index, projected)
+    index = {axis: where[0] for axis, (how, where) in places.items() if how not in PROJECTIONS}
+    return Raster(path, kind, layout, palette, index, projected, _scene_of(plane))
+
+
+def _scene_of(plane: PlaneIndex) -> int:
+    return next((read_place(place, size=int(size))[1][0] for axis, place, size in plane if axis == SCENE), 0)
 
 
 def _refuse_unknown_colours(path: Path, layout: Layout, *, is_channel: bool) -> None:
@@ -285,14 +338,15 @@ def match_plane(path: str | Path, plane: PlaneIndex) -> PlaneIndex:
     path : path
         The annotation.
     plane : sequence of [axis, position, size]
-        Position of the image in its stack. Projected axes do not exist in the annotation.
+        Position of the image in its stack. Axes that are projected, or along which one position is read, do not exist
+        in the annotation.
 
     Raises
     ------
     ValueError
         If the annotation is not a stack of the same sizes.
     """
-    chosen = [entry for entry in plane if entry[1] not in PROJECTIONS]
+    chosen = [entry for entry in plane if isinstance(entry[1], int)]
     layout = read_layout(path)
     if [int(size) for _, _, size in chosen] != list(layout.stack.values()):
         raise ValueError(_explain_stack(Path(path), layout, {str(axis): int(size) for axis, _, size in chosen}))

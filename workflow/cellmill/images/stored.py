@@ -30,7 +30,9 @@ MAX_PLAIN_BYTES = 2**32 - 2**26
 IMAGE_STRIP_BYTES = 2**23
 
 
-def write_image_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int]) -> None:
+def write_image_bands(
+    path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], channels: int = 1
+) -> None:
     """Write a preprocessed image from top to bottom, uncompressed, so that `tifffile.memmap` can open it.
 
     Parameters
@@ -38,12 +40,26 @@ def write_image_bands(path: str | Path, bands: Iterable[np.ndarray], *, shape: t
     path : path
         Ends in ``.tif``.
     bands : iterable of ndarray of float32, shape (rows of the band, columns)
-        Together of size `shape`; counts, signed where a background was subtracted.
+        Together of size `shape`; counts, signed where a background was subtracted. The bands of each channel follow
+        those of the one before.
     shape : tuple of int
         (rows, columns) of the image.
+    channels : int
+        Number of channels, each a page of the file.
     """
     rows = min(max(1, IMAGE_STRIP_BYTES // (4 * shape[1])), shape[0])
-    _write_strips(path, bands, shape=shape, dtype=np.dtype(np.float32), rows=rows, compression=None)
+    _write_strips(path, bands, shape=shape, dtype=np.dtype(np.float32), rows=rows, compression=None, channels=channels)
+
+
+def open_planes(path: str | Path) -> np.ndarray:
+    """Memory-map the channels of a preprocessed image: float32, shape (channels, rows, columns)."""
+    mapped: np.ndarray = tifffile.memmap(path, mode="r")
+    return mapped[None] if mapped.ndim == 2 else mapped
+
+
+def open_plane(path: str | Path) -> np.ndarray:
+    """Memory-map the first channel of a preprocessed image, which shows the objects: float32, shape (rows, columns)."""
+    return open_planes(path)[0]
 
 
 def write_labels(path: str | Path, labels_yx: np.ndarray) -> None:
@@ -101,20 +117,41 @@ def write_label_bands(
 
 def _write_strips(
     path: str | Path, bands: Iterable[np.ndarray], *, shape: tuple[int, int], dtype: np.dtype, rows: int,
-    compression: str | None, pixel_size_um: float | None = None,
+    compression: str | None, pixel_size_um: float | None = None, channels: int = 1,
 ) -> None:  # fmt: skip
     # tifffile accepts an iterator of strips only as encoded bytes.
-    stored = (strip.tobytes() for strip in _strips(bands, rows=rows, dtype=dtype))
+    stored = (
+        strip.tobytes()
+        for plane in _split_planes(bands, height=shape[0])
+        for strip in _strips(plane, rows=rows, dtype=dtype)
+    )
     encoded = stored if compression is None else (zlib.compress(strip) for strip in stored)
     # Store no program name or date, so that equal pixels produce equal bytes.
     scale: dict[str, Any] = {}
     if pixel_size_um is not None:
         # SOURCE ImageJ, TiffDecoder: pixels per unit, and the unit in the description
         scale = {"description": SCALE_IN_UM, "resolution": (1 / pixel_size_um,) * 2, "resolutionunit": 1}
+    whole = shape if channels == 1 else (channels, *shape)
     tifffile.imwrite(
-        path, encoded, shape=shape, dtype=dtype, rowsperstrip=rows, compression=compression,
-        photometric="minisblack", metadata=None, software=False, bigtiff=_is_big(shape, dtype), **scale,
+        path, encoded, shape=whole, dtype=dtype, rowsperstrip=rows, compression=compression,
+        photometric="minisblack", metadata=None, software=False, bigtiff=_is_big(whole, dtype), **scale,
     )  # fmt: skip
+
+
+def _split_planes(bands: Iterable[np.ndarray], *, height: int) -> Iterator[Iterator[np.ndarray]]:
+    """Yield the bands of each plane; a band does not reach into the next plane."""
+    waiting = iter(bands)
+
+    def rest_of_plane(band: np.ndarray) -> Iterator[np.ndarray]:
+        done = len(band)
+        yield band
+        while done < height:
+            band = next(waiting)
+            done += len(band)
+            yield band
+
+    for band in waiting:
+        yield rest_of_plane(band)
 
 
 def _is_big(shape: tuple[int, ...], dtype: np.dtype) -> bool:

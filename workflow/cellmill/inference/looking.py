@@ -18,7 +18,7 @@ from cellmill.images.windows import sampling_step
 from cellmill.inference.normalise import InputScale
 from cellmill.inference.scaling import limit_factor, plan_working_size, scale_box
 from cellmill.inference.tiling import predict_tiled
-from cellmill.inference.views import View
+from cellmill.inference.views import ScaledPlane, View
 from cellmill.objects.flow_tracking import measure_flow_errors, track_objects
 from cellmill.preprocessing.geometry import resample
 
@@ -64,8 +64,7 @@ class Trial:
 
 def find_factor(
     network: nn.Module,
-    image_yx: np.ndarray,
-    scale: InputScale,
+    channels: Sequence[ScaledPlane],
     *,
     planes: Sequence[float],
     diameter_px: float,
@@ -78,10 +77,8 @@ def find_factor(
     ----------
     network : nn.Module
         From `cellmill.inference.ensemble.Averaged`, with the output `flow`.
-    image_yx : ndarray of float32, shape (rows, columns)
-        The preprocessed image; may be a memory map.
-    scale : InputScale
-        Its normalisation.
+    channels : sequence of (ndarray of float32, shape (rows, columns), InputScale)
+        The channels of the preprocessed image, which may be memory maps, with their normalisations.
     planes : sequence of float
         Values of the constant planes of the input.
     diameter_px : float
@@ -101,10 +98,9 @@ def find_factor(
     for step in TRIALS:
         factor, least = limit_factor(typical * step), DISTANCE_WEIGHT * abs(math.log(step))
         # The other terms of the cost are not negative.
-        if lowest < max(least, CONVINCING) or (factor * min(image_yx.shape) < SHORTEST_PX and step < 1):
+        if lowest < max(least, CONVINCING) or (factor * min(channels[0][0].shape) < SHORTEST_PX and step < 1):
             continue
-        part_yx, part_scale = cut_part(image_yx, scale, factor=factor)
-        trial = _try_size(network, part_yx, part_scale, factor=factor, planes=planes, device=device)
+        trial = _try_size(network, cut_part(channels, factor=factor), factor=factor, planes=planes, device=device)
         if trial is not None:
             cost = abs(math.log(trial.diameter_px * factor / diameter_px)) + ERROR_WEIGHT * trial.error + least
             if cost < lowest:
@@ -117,24 +113,23 @@ def find_factor(
     )
 
 
-def cut_part(image_yx: np.ndarray, scale: InputScale, *, factor: float) -> tuple[np.ndarray, InputScale]:
-    """Cut the part with the largest variance out of an image that is too large for a first look.
+def cut_part(channels: Sequence[ScaledPlane], *, factor: float) -> list[ScaledPlane]:
+    """Cut the part with the largest variance in the first channel out of an image too large for a first look.
 
     Parameters
     ----------
-    image_yx : ndarray of float32, shape (rows, columns)
-    scale : InputScale
-        Normalisation of the image.
+    channels : sequence of (ndarray of float32, shape (rows, columns), InputScale)
+        The channels of the image with their normalisations.
     factor : float
         Of the trial size.
 
     Returns
     -------
-    part_yx : ndarray of float32
-        At most SIDE_PX / factor rows and columns; the whole of a smaller image.
-    scale : InputScale
-        With the valid rows and columns of the part.
+    list of (ndarray of float32, InputScale)
+        At most SIDE_PX / factor rows and columns, the whole of a smaller image; with the valid rows and columns of the
+        part.
     """
+    image_yx = channels[0][0]
     sides = [min(side, math.ceil(SIDE_PX / factor)) for side in image_yx.shape]
     step = sampling_step(image_yx.shape, max_pixels=1 << 20)
     firsts = [
@@ -147,29 +142,36 @@ def cut_part(image_yx: np.ndarray, scale: InputScale, *, factor: float) -> tuple
             sampled = np.asarray(image_yx[row : row + sides[0] : step, column : column + sides[1] : step], np.float64)
             if (variance := float(sampled.var())) > best:
                 best, corner = variance, (row, column)
-    part_yx = np.array(image_yx[corner[0] : corner[0] + sides[0], corner[1] : corner[1] + sides[1]])
+    part = tuple(slice(first, first + side) for first, side in zip(corner, sides, strict=True))
+    return [(np.array(plane_yx[part]), _scale_of_part(scale, corner, sides)) for plane_yx, scale in channels]
+
+
+def _scale_of_part(scale: InputScale, corner: Sequence[int], sides: Sequence[int]) -> InputScale:
     rows, columns = (
         (min(max(low - first, 0), side), min(max(high - first, 0), side))
         for (low, high), first, side in zip((scale.valid_rows, scale.valid_columns), corner, sides, strict=True)
     )
-    return part_yx, InputScale(scale.offset, scale.scale, rows, columns)
+    return InputScale(scale.offset, scale.scale, rows, columns)
 
 
 def _try_size(
     network: nn.Module,
-    part_yx: np.ndarray,
-    scale: InputScale,
+    channels: Sequence[ScaledPlane],
     *,
     factor: float,
     planes: Sequence[float],
     device: torch.device,
 ) -> Trial | None:
     """Predict a part of an image at a trial size and measure its objects; None if none is found."""
-    working = plan_working_size(part_yx.shape, factor=factor)
-    rows = scale_box(scale.valid_rows, old=working.raw_rows, new=working.rows)
-    columns = scale_box(scale.valid_columns, old=working.raw_columns, new=working.columns)
-    scaled = resample(part_yx, working.shape), InputScale(scale.offset, scale.scale, rows, columns)
-    view = View((scaled,), tuple(planes))
+    first_yx, first_scale = channels[0]
+    working = plan_working_size(first_yx.shape, factor=factor)
+    rows = scale_box(first_scale.valid_rows, old=working.raw_rows, new=working.rows)
+    columns = scale_box(first_scale.valid_columns, old=working.raw_columns, new=working.columns)
+    scaled = (
+        (resample(part_yx, working.shape), InputScale(scale.offset, scale.scale, rows, columns))
+        for part_yx, scale in channels
+    )
+    view = View(tuple(scaled), tuple(planes))
     maps_cyx = predict_tiled(network, view, tile=working.shape, batch=1, device=device, finish=torch.Tensor.float)
     labels_yx = track_objects(maps_cyx[1:3], maps_cyx[0] >= THRESHOLD, max_flow_error=None)
     labels_yx = _pick_objects(labels_yx, count=MOST_OBJECTS)

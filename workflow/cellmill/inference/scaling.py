@@ -9,7 +9,7 @@ import math
 import os
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import IO
 
 import numpy as np
@@ -66,16 +66,16 @@ class ScaledImages:
     Parameters
     ----------
     kept : int or None
-        Number of images that stay resampled; None keeps all, as a training uses every image again and again.
+        Number of planes that stay resampled; None keeps all, as a training uses every image again and again.
     """
 
     def __init__(self, *, kept: int | None) -> None:
         self._kept = kept
-        self._images: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._images: OrderedDict[Hashable, np.ndarray] = OrderedDict()
         self._room = MEMORY_BYTES
 
-    def find(self, name: str, image_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
-        """Return an image resampled as planned by `plan_working_size`: float32; may be a memory map."""
+    def find(self, name: Hashable, image_yx: np.ndarray, geometry: Geometry) -> np.ndarray:
+        """Return a plane resampled as `plan_working_size` plans: float32, or its map."""
         found = self._images.get(name)
         if found is not None and found.shape == geometry.shape:
             self._images.move_to_end(name)

@@ -1,12 +1,13 @@
 """Input planes of a network for one image: the image or a window of frames, normalised, and class planes."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
-import tifffile
 
+from cellmill.images.stored import open_planes
 from cellmill.images.windows import release_pages
 from cellmill.inference.normalise import InputScale, measure_input, read_window
 from cellmill.inference.scaling import ScaledImages, limit_factor, plan_working_size, scale_box
@@ -25,6 +26,7 @@ class InputSettings(TypedDict):
     class_planes: list[str]
     class_at_prediction: str
     warmup: int
+    channels: int  # of the preprocessed images; missing in files of earlier versions, which have one
 
 
 class SettledInput(InputSettings, total=False):
@@ -38,15 +40,19 @@ class SettledInput(InputSettings, total=False):
     object_um: float | None
 
 
+# A plane, float32 YX, and its normalisation
+ScaledPlane = tuple[np.ndarray, InputScale]
+
+
 @dataclass(frozen=True)
 class View:
     """The input planes of one image, read on demand.
 
-    `frames` are memory-mapped float32 arrays of the same shape with their scales; `planes` are the values of the
-    constant planes that follow them.
+    `frames` are memory-mapped float32 arrays of the same shape with their scales: the frames of a sequence, or the
+    channels of a single image. `planes` are the values of the constant planes that follow them.
     """
 
-    frames: tuple[tuple[np.ndarray, InputScale], ...]
+    frames: tuple[ScaledPlane, ...]
     planes: tuple[float, ...] = ()
 
     @property
@@ -92,7 +98,7 @@ class Frames:
     passages : sequence of sequences of str, or None
         Unbroken runs of frames in order.
     kept : int or None
-        Number of images that stay resampled; None for all.
+        Number of planes that stay resampled; None for all.
 
     Raises
     ------
@@ -115,9 +121,9 @@ class Frames:
         self._polarity = polarity
         self._factors: dict[str, float] = {}
         self._scaled = ScaledImages(kept=kept)
-        self._scales: dict[str, InputScale] = {}
-        # Dtype, offset and shape of the pixels in each file. The header is read once, because reading it takes longer
-        # than reading the pixels of a patch.
+        self._scales: dict[str, list[InputScale]] = {}
+        # Dtype, offset and shape (channels, rows, columns) of the pixels in each file. The header is read once, because
+        # reading it takes longer than reading the pixels of a patch.
         self._layouts: dict[str, tuple[np.dtype, int, tuple[int, ...]]] = {}
         self._passages = passages or ()
         self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
@@ -157,29 +163,37 @@ class Frames:
         """Return the resize of an image to its working scale."""
         return plan_working_size(self._images[sample].geometry.shape, factor=self._factors.get(sample, 1.0))
 
-    def open(self, sample: str) -> tuple[np.ndarray, InputScale]:
-        """Return an image at its working scale, float32 YX, with its normalisation.
+    def open(self, sample: str) -> list[ScaledPlane]:
+        """Return the channels of an image at its working scale, each with its normalisation.
 
-        The image is memory-mapped, and resampled unless its factor is 1. Its normalisation is measured on first use, on
-        the image as it is stored.
+        The image is memory-mapped, and resampled unless its factor is 1. The normalisation of each channel is measured
+        on first use, on the image as it is stored. The polarity is that of the first channel, the one with the objects.
         """
         path, geometry = self._images[sample].image_path, self._images[sample].geometry
         if sample not in self._layouts:
-            first = tifffile.memmap(path, mode="r")
+            first = open_planes(path)
+            assert isinstance(first, np.memmap)
             self._layouts[sample] = (first.dtype, first.offset, first.shape)
         dtype, offset, shape = self._layouts[sample]
-        image_yx: np.ndarray = np.memmap(str(path), mode="r", dtype=dtype, offset=offset, shape=shape)
+        image_cyx: np.ndarray = np.memmap(str(path), mode="r", dtype=dtype, offset=offset, shape=shape)
         if sample not in self._scales:
-            self._scales[sample] = measure_input(
-                image_yx, geometry=geometry, normalise=self._normalise, polarity=self._polarity
-            )
-        scale, working = self._scales[sample], self.working_size(sample)
+            polarities = (self._polarity, *["keep"] * (len(image_cyx) - 1))
+            self._scales[sample] = [
+                measure_input(image_yx, geometry=geometry, normalise=self._normalise, polarity=polarity)
+                for image_yx, polarity in zip(image_cyx, polarities, strict=True)
+            ]
+        scales, working = self._scales[sample], self.working_size(sample)
         if working.shape == geometry.shape:
-            return image_yx, scale
-        scaled_yx = self._scaled.find(sample, image_yx, working)
-        rows = scale_box(scale.valid_rows, old=geometry.rows, new=working.rows)
-        columns = scale_box(scale.valid_columns, old=geometry.columns, new=working.columns)
-        return scaled_yx, replace(scale, valid_rows=rows, valid_columns=columns)
+            return list(zip(image_cyx, scales, strict=True))
+        rows = scale_box(scales[0].valid_rows, old=geometry.rows, new=working.rows)
+        columns = scale_box(scales[0].valid_columns, old=geometry.columns, new=working.columns)
+        return [
+            (
+                self._scaled.find((sample, number), image_yx, working),
+                replace(scale, valid_rows=rows, valid_columns=columns),
+            )
+            for number, (image_yx, scale) in enumerate(zip(image_cyx, scales, strict=True))
+        ]
 
     def neighbours(self, sample: str, *, count: int) -> list[str]:
         """List a frame and its neighbours, equally many on both sides; the nearest frame replaces a missing one.
@@ -202,7 +216,8 @@ class Frames:
 
     def view(self, sample: str, *, count: int, planes: tuple[float, ...]) -> View:
         """Return the input planes of an image."""
-        return View(tuple(self.open(name) for name in self.neighbours(sample, count=count)), planes)
+        opened = (self.open(name) for name in self.neighbours(sample, count=count))
+        return View(tuple(itertools.chain.from_iterable(opened)), planes)
 
 
 def _check_sizes(images: Mapping[str, StoredImage], *, passages: Sequence[Sequence[str]]) -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 import numpy as np
-import tifffile
 
-from cellmill.images.stored import IGNORE_LABEL, StoredRows, sample_paths
+from cellmill.images.stored import IGNORE_LABEL, StoredRows, open_plane, sample_paths
 from cellmill.images.windows import Window, plan_windows
 from cellmill.objects.boundary import measure_grey
 from cellmill.preprocessing.geometry import fit_label_rows, read_geometry, valid_box
@@ -49,13 +48,13 @@ class Scene(StoredImage):
 
     def read_image(self) -> np.ndarray:
         """Read the preprocessed image: float32, fitted geometry."""
-        image_yx = tifffile.memmap(self.image_path, mode="r")
+        image_yx = open_plane(self.image_path)
         self.check_shape(self.image_path, image_yx.shape)
         return np.array(image_yx[self.extent])
 
     def measure_grey(self) -> tuple[float, float]:
         """Measure the robust range of the whole preprocessed image without its padding."""
-        image_yx = tifffile.memmap(self.image_path, mode="r")
+        image_yx = open_plane(self.image_path)
         inside_yx = image_yx[tuple(slice(*ends) for ends in valid_box(self.geometry))]
         return measure_grey(inside_yx, valid_yx=np.broadcast_to(np.True_, inside_yx.shape))
 

@@ -7,11 +7,10 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
-import tifffile
 
 from cellmill.images.channels import Channel
 from cellmill.images.files import PlaneRows
-from cellmill.images.stored import list_bands, write_label_bands
+from cellmill.images.stored import list_bands, open_plane, write_label_bands
 from cellmill.images.windows import LabelFile
 from cellmill.objects.measurements import DECIMALS, ObjectTables
 from cellmill.objects.shard_tables import COUNTS, Rating
@@ -37,7 +36,7 @@ class Recorder:
         Edge length of a pixel of the raw images; None: from the metadata of each image.
     rle_order : "row" or "column"
         Order of the runs in rle.csv.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         Channel, or mix of channels, of raw images with several channels.
     hot_pixels : "replace" or "keep"
         Whether intensities are measured with isolated defective pixels replaced, as in the stage preprocess.
@@ -147,7 +146,7 @@ def _open_preprocessed(stored: StoredImage) -> Callable[[slice], np.ndarray]:
 
     def rows_of(rows: slice) -> np.ndarray:
         # Mapped on each call and copied, so that the pages of earlier rows do not stay in memory.
-        image_yx = tifffile.memmap(stored.image_path, mode="r")
+        image_yx = open_plane(stored.image_path)
         return np.array(unfit_image_rows(image_yx, stored.geometry, rows))
 
     return rows_of

@@ -11,7 +11,7 @@ from cellmill.config.dataset import Config, Dataset
 from cellmill.config.merging import merge
 from cellmill.config.preprocess import Preprocess
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.images.channels import Channel
+from cellmill.images.channels import LUMINANCE, Channel
 from cellmill.images.rasters import Raster
 from cellmill.planning.rescaling import adopt_rescale, complete_rescale, first_image, is_same_scale
 from cellmill.planning.runs import Run
@@ -44,7 +44,7 @@ def plan_preprocessing(
     list of str
         Remarks on channels that are adopted from a model.
     """
-    sections = {name: dataset.preprocess.model_dump(mode="json") for name, dataset in config.datasets.items()}
+    sections = {name: complete_section(dataset.preprocess) for name, dataset in config.datasets.items()}
     for name, dataset in config.datasets.items():
         sections[name]["rescale"] = complete_rescale(
             sections[name]["rescale"], name=name, dataset=dataset, samples=samples.get(name, ())
@@ -53,7 +53,7 @@ def plan_preprocessing(
     remarks: list[str] = []
     for name, dataset in config.datasets.items():
         models = {
-            run.apply: merge(Preprocess().model_dump(mode="json"), read_description(run.apply).preprocess)
+            run.apply: _section_of_model(run.apply)
             if run.apply.endswith(MODEL_SUFFIX)
             else sections[run.apply.split("/", 1)[0]]
             for run in runs[name]
@@ -69,12 +69,15 @@ def plan_preprocessing(
             sections[name] = _adopt(sections[name], model, written=written)
             is_set = written.get("rescale") is not None
             sections[name]["rescale"] = rescale if is_set else adopt_rescale(model["rescale"], reference=reference)
-            if "channel" not in written:
+            if "channels" in model and not {"channel", "channels"} & set(written):
+                sections[name]["channel"] = model["channel"]
+            elif not {"channel", "channels"} & set(written):
                 channel, wrong, said = _adopt_channel(models, first_image(samples.get(name, ())), where=where)
                 sections[name]["channel"] = channel
                 mistakes += wrong
                 remarks += said
         for reference, settings in models.items():
+            mistakes += _wrong_channels(sections[name], settings, reference=reference, where=where)
             mistakes += _wrong_scale(sections[name], settings, reference=reference, where=where)
             for path, wanted, found in _contradictions(sections[name], settings):
                 mistakes.append(
@@ -82,6 +85,25 @@ def plan_preprocessing(
                     f"found {found}. {_advise(path, written=_written_section(dataset))}"
                 )
     return sections, mistakes, remarks
+
+
+def complete_section(preprocess: Preprocess) -> dict[str, Any]:
+    """Return a section with all keys. Several channels have their backgrounds, and the first is `channel`, too.
+
+    The key `channels` is there only if there are several.
+    """
+    section = preprocess.model_dump(mode="json")
+    if section["channels"] is None:
+        del section["channels"]
+        return section
+    channels = [{**each, "background": each["background"] or section["background"]} for each in section["channels"]]
+    return {**section, "channels": channels, "channel": channels[0]["channel"], "background": channels[0]["background"]}
+
+
+def _section_of_model(path: str) -> dict[str, Any]:
+    """Return the section of a model file; `channels` only if there are several."""
+    section = merge(complete_section(Preprocess()), read_description(path).preprocess)
+    return {key: value for key, value in section.items() if key != "channels" or value}
 
 
 def _written_section(dataset: Dataset) -> dict[str, Any]:
@@ -100,6 +122,18 @@ def _adopt(own: Mapping[str, Any], model: Mapping[str, Any], *, written: Mapping
     for key in ("background", "fit"):
         if any(adopted[key][switch] != model.get(key, own[key])[switch] for switch in SWITCHES if switch in own[key]):
             adopted[key] = dict(own[key])
+    if "channel" in written:
+        adopted.pop("channels", None)
+    elif "channels" in written:
+        # Names belong to the dataset, backgrounds that it does not set to the model.
+        theirs = [each["background"] for each in model.get("channels", ())]
+        adopted["channels"] = [
+            {**ours, "background": theirs[number]}
+            if number < len(theirs) and "background" not in written["channels"][number]
+            else ours
+            for number, ours in enumerate(own["channels"])
+        ]
+        adopted |= {key: adopted["channels"][0][key] for key in ("channel", "background")}
     return adopted
 
 
@@ -120,10 +154,13 @@ def _adopt_channel(
             f"channels, found no key ({found}). Set preprocess.channel to a number from {numbers}."
         )
         return first, [wrong], []
-    if first == "luminance":
+    if first == LUMINANCE:
         return first, [], []  # channels that are no colours are refused where the image is read
     reference = name_source(next(iter(channels)))
-    exists = len(first) == image.channels if isinstance(first, list) else first < image.channels
+    if isinstance(first, list):
+        exists = len(first) == image.channels
+    else:
+        exists = image.channel_names.count(first) == 1 if isinstance(first, str) else first < image.channels
     if not exists:
         wrong = (
             f"{where}.channel: expected the channel with the objects, because {reference} was trained on {_say(first)} "
@@ -156,8 +193,28 @@ def _contradictions(own: Mapping[str, Any], model: Mapping[str, Any]) -> Iterato
     for path, wanted, found in differences:
         is_follower = path[0] in switched and path[-1] not in SWITCHES
         is_harmless = path[0] == "fit" and _keeps_scale(own["fit"]) and _keeps_scale(model["fit"])
-        if path[0] not in ("channel", "rescale") and not is_follower and not is_harmless:
+        if path[0] not in ("channel", "channels", "rescale") and not is_follower and not is_harmless:
             yield path, wanted, found
+
+
+def _wrong_channels(own: Mapping[str, Any], model: Mapping[str, Any], *, reference: str, where: str) -> list[str]:
+    """Check that images have as many input channels as a model, with the same backgrounds."""
+    wanted, found = (section.get("channels") or [{"background": None}] for section in (model, own))
+    if len(wanted) != len(found):
+        return [
+            f"{where}.channels: expected {_say_number(wanted)}, as in the training of {name_source(reference)}, found "
+            f"{_say_number(found)}. Set as many channels, in the order of the training."
+        ]
+    return [
+        f"{where}.channels[{number}].background: expected {theirs['background']}, as in the training of "
+        f"{name_source(reference)}, found {ours['background']}. Set the model's value."
+        for number, (theirs, ours) in enumerate(zip(wanted, found, strict=True))
+        if number and theirs["background"] != ours["background"]
+    ]
+
+
+def _say_number(channels: Sequence[Any]) -> str:
+    return "one channel" if len(channels) == 1 else f"{len(channels)} channels"
 
 
 def _wrong_scale(own: Mapping[str, Any], model: Mapping[str, Any], *, reference: str, where: str) -> list[str]:

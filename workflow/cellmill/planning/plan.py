@@ -14,6 +14,7 @@ from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
+from cellmill.images.raw_files import RAW_FORMATS, raw_format_of
 from cellmill.planning.curve_shards import cut_for_curve, list_curve_shards, shards_of_subset
 from cellmill.planning.layout import DIAMETER, RECIPE, WEIGHTS, dataset_path, run_path, shard_path
 from cellmill.planning.model_paths import MODEL_FILE, path_to_read
@@ -153,6 +154,18 @@ class Plan:
     def is_simulated(self, dataset: str) -> bool:
         """Return whether a dataset's raw images are simulated."""
         return self.config.datasets[dataset].simulate is not None
+
+    def raw_readers(self, dataset: str) -> tuple[str, ...]:
+        """List the modules that are loaded to read the raw images of a dataset, or those that it is matched to."""
+        datasets = (dataset, self.like_of(dataset))
+        return tuple(sorted({module for name in datasets if name for module in self._readers_of_images[name]}))
+
+    @cached_property
+    def _readers_of_images(self) -> dict[str, set[str]]:
+        forms = {
+            name: {raw_format_of(image) for image in {row.image for row in rows}} for name, rows in self.samples.items()
+        }
+        return {name: {RAW_FORMATS[form]["module"] for form in found if form} for name, found in forms.items()}
 
     def like_of(self, dataset: str) -> str | None:
         """Return the name of the dataset that a simulation is matched to, or None."""

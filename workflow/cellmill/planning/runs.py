@@ -15,7 +15,7 @@ from cellmill.config.dataset import Config, Dataset, ModelEntry
 from cellmill.config.errors import describe_errors, key_path, nearest
 from cellmill.config.learning_curve import LearningCurve
 from cellmill.config.merging import merge
-from cellmill.config.networks import RECURRENT, network_settings
+from cellmill.config.networks import RECURRENT, network_settings, sees_sequences
 from cellmill.config.preset import ModelPreset
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.planning.layout import TAKEN_NAMES
@@ -200,6 +200,8 @@ def resolve_runs(config: Config, *, presets_dir: Path) -> tuple[dict[str, list[R
                     entry, presets_dir=presets_dir, where=where, is_binary=_is_binary(dataset)
                 )
                 mistakes += wrong or _unused_by_classical(entry, preset, where=where)
+                preset = _with_channels(preset, dataset)
+                mistakes += _wrong_channels(entry, preset, where=where)
                 mistakes += _wrong_start(preset, where=where, presets_dir=presets_dir)
             start = _find_start(entry, preset, presets_dir=presets_dir)
             of_entry = _runs_of(dataset_name, dataset, entry, preset=preset, seed=config.seed, start=start)
@@ -228,6 +230,25 @@ def _unused_by_classical(entry: ModelEntry, preset: Mapping[str, Any], *, where:
         f"{getattr(entry, key)}. Remove {key}, or use another preset."
         for key in ("seeds", "init_from")
         if getattr(entry, key) is not None
+    ]
+
+
+def _with_channels(preset: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
+    """Add the number of channels of the images to the input of a network, if there are several."""
+    channels = dataset.preprocess.channels
+    if not preset or channels is None or preset["network"]["architecture"] == CLASSICAL:
+        return preset
+    return {**preset, "input": {**preset["input"], "channels": len(channels)}}
+
+
+def _wrong_channels(entry: ModelEntry, preset: Mapping[str, Any], *, where: tuple[str | int, ...]) -> list[str]:
+    """Refuse several channels for networks of sequences, whose planes are frames."""
+    channels = preset["input"].get("channels", 1) if preset else 1
+    if channels == 1 or not sees_sequences(preset["network"], preset["input"]):
+        return []
+    return [
+        f"{key_path(where)}: expected a network of single images for {channels} channels, found {entry.run_name}, "
+        "which sees frames of a sequence. Use another preset, or set preprocess.channel in place of channels."
     ]
 
 

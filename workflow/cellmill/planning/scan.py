@@ -155,7 +155,11 @@ def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str
         *remark_on_spelling(pattern, exclude=dataset.exclude, where=place),
         *remark_on_exclude(pattern, exclude=dataset.exclude, where=where),
     ]
-    return expand_stacks(found, stack=dataset.stack.model_dump(mode="json"), where=where), remarks
+    is_adopted = any(entry.apply is not None for entry in dataset.models)
+    is_chosen = {"channel", "channels"} & dataset.preprocess.model_fields_set
+    channels = [] if is_adopted and not is_chosen else dataset.preprocess.needed_channels
+    stack = dataset.stack.model_dump(mode="json")
+    return expand_stacks(found, stack=stack, channels=channels, where=where), remarks
 
 
 def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:

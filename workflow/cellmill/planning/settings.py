@@ -104,7 +104,16 @@ def check_shard_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]
         "samples": _annotated_rows(plan, dataset, shard, "sequence"),
         "channel": plan.preprocess[dataset]["channel"],
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
+        **_further_channels(plan, dataset),
     }
+
+
+def _further_channels(plan: Plan, dataset: str) -> dict[str, Any]:
+    """Return the channels besides the first one that no image may lack, if there are several channels."""
+    channels = plan.preprocess[dataset].get("channels")
+    if not channels:
+        return {}
+    return {"further_channels": [each["channel"] for each in channels[1:] if each["missing"] == "refuse"]}
 
 
 def check_dataset_settings(plan: Plan, dataset: str) -> dict[str, Any]:

@@ -1,13 +1,16 @@
 """Stacks: turn the planes of image files with several planes into separate samples."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cellmill.images.axes import Layout
+from cellmill.images.channels import Channel
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX, STORE
 from cellmill.images.rasters import read_layout
+from cellmill.planning.plane_choices import combine_places, list_places
+from cellmill.planning.raw_stacks import choose_scenes, is_raw
 from cellmill.planning.samples import Found, Sample, SampleError
 
 AXIS_OF_MEANING = {"time": "T", "z": "Z", "channel": "C"}
@@ -16,8 +19,10 @@ MAX_MISTAKES = 20
 MAX_DAMAGED = 5
 
 
-def expand_stacks(found: list[Found], *, stack: Mapping[str, Any], where: str) -> list[Found]:
-    """Replace every file that holds a stack by its planes.
+def expand_stacks(
+    found: list[Found], *, stack: Mapping[str, Any], channels: Sequence[Channel], where: str
+) -> list[Found]:
+    """Replace every file that holds a stack, or several images, by its images.
 
     Parameters
     ----------
@@ -25,6 +30,8 @@ def expand_stacks(found: list[Found], *, stack: Mapping[str, Any], where: str) -
         Samples and wildcards of ``scan_images``.
     stack : mapping
         The section `stack` of the dataset.
+    channels : sequence of "luminance", int, sequence of float or str
+        Channels of the config, which raw files have to contain; none if a trained model decides.
     where : str
         Key path of the dataset, for messages.
 
@@ -33,15 +40,46 @@ def expand_stacks(found: list[Found], *, stack: Mapping[str, Any], where: str) -
     list of tuple
         The input, unchanged, if the first readable file is a single image; only its header is read. Otherwise a sample
         for each frame or section, named {sample}_t{frame} or {sample}_z{section} from 0, with the file as its sequence.
+        Of raw files, all headers are read.
 
     Raises
     ------
     SampleError
-        If neither metadata nor config define the meaning of the planes, or frames are numbered both in the path and
-        in the file.
+        If neither metadata nor config define the meaning of the planes, frames are numbered both in the path and in
+        the file, or a raw file is damaged or has images among which the config does not choose.
     ValueError
         If `stack.axis` is set but the first readable file is a single image.
     """
+    plain = [item for item in found if not is_raw(item[0])]
+    raw = _expand_raw([item for item in found if is_raw(item[0])], stack=stack, channels=channels, where=where)
+    return [*raw, *_expand_plain(plain, stack=stack, where=where)] if plain else raw
+
+
+def _expand_raw(
+    found: list[Found], *, stack: Mapping[str, Any], channels: Sequence[Channel], where: str
+) -> list[Found]:
+    mistakes: list[str] = []
+    expanded: list[Found] = []
+    for sample, values in found:
+        try:
+            for (one, texts), scene in choose_scenes(sample, values, stack=stack, channels=channels, where=where):
+                layout = scene.layout(where=sample.image)
+                expanded += (
+                    _planes(one, texts, layout=layout, stack=stack, where=where) if layout.stack else [(one, texts)]
+                )
+        except ValueError as error:
+            mistakes.append(str(error))
+    if mistakes:
+        raise SampleError(mistakes[:MAX_MISTAKES])
+    return expanded
+
+
+def _expand_plain(found: list[Found], *, stack: Mapping[str, Any], where: str) -> list[Found]:
+    if found and (chosen := [key for key in ("scene", "others") if stack[key] not in (None, {})]):
+        raise ValueError(
+            f"{where}.stack.{chosen[0]}: expected microscope files, such as .czi or .lif, found "
+            f"{found[0][0].image}. Remove stack.{chosen[0]}."
+        )
     first = _first_layout(found)
     if first is None:
         return found
@@ -96,24 +134,38 @@ def _planes(
             f"{where}.images: expected frames either in {{frame}} or in the file, found both in {sample.image} "
             f"({layout.describe()}). Remove {{frame}} from the pattern, or set stack.axis to z."
         )
-    cut = times + (depths if stack["z"] == "sections" else [])
-    fixed = {axis: "channel" if meaning == "C" else stack["z"] for axis, meaning in meanings.items() if axis not in cut}
+    choices: dict[str, Any] = dict.fromkeys(times, "all" if stack["time"] is None else stack["time"])
+    choices |= dict.fromkeys(depths, "sections" if stack["z"] is None else stack["z"])
+    others = [axis for axis in meanings if axis in stack["others"] and axis not in choices]
+    choices |= {axis: stack["others"][axis] for axis in others}
+    keys = {**dict.fromkeys(times, "time"), **dict.fromkeys(depths, "z")}
+    places: dict[str, Any] = {
+        axis: list_places(
+            choice, size=layout.stack[axis], where=f"{where}.stack.{keys.get(axis, 'others')}: {sample.image}"
+        )
+        for axis, choice in choices.items()
+    }
+    places |= {axis: ["channel"] for axis, meaning in meanings.items() if meaning == "C"}
+    is_sequence = "frame" in values or any(isinstance(places[axis][0], int) for axis in times)
     planes: list[Found] = []
-    for place in _places({axis: layout.stack[axis] for axis in cut}):
-        plane = [[axis, {**fixed, **place}[axis], size] for axis, size in layout.stack.items()]
+    for place in combine_places(places):
+        plane = [*sample.plane, *([axis, place[axis], size] for axis, size in layout.stack.items())]
         name, sequence, frame = sample.sample, sample.sequence or sample.sample, sample.frame
-        numbered = dict(values)
-        for axis in depths:
-            if axis in place:
-                tag = f"z{place[axis]:0{_digits(layout.stack[axis])}d}"
-                name = f"{name}_{tag}"
-                if times or "frame" in values:
-                    sequence = f"{sequence}_{tag}"
-                else:
-                    frame = place[axis]
+        cut = {axis: at for axis, at in place.items() if isinstance(at, int)}
+        for axis in (*others, *depths):
+            if axis not in cut:
+                continue
+            tag = f"{'z' if axis in depths else axis.lower()}{cut[axis]:0{_digits(layout.stack[axis])}d}"
+            name = f"{name}_{tag}"
+            if is_sequence or axis in others:
+                sequence = f"{sequence}_{tag}"
+            else:
+                frame = cut[axis]
         for axis in times:
-            name, frame = f"{name}_t{place[axis]:0{_digits(layout.stack[axis])}d}", place[axis]
-        if place:
+            if axis in cut:
+                name, frame = f"{name}_t{cut[axis]:0{_digits(layout.stack[axis])}d}", cut[axis]
+        numbered = dict(values)
+        if set(cut) - set(others):
             numbered.setdefault("frame", str(frame))
             numbered.setdefault("sequence", sequence)
         else:
@@ -124,7 +176,7 @@ def _planes(
 
 def _meanings(path: str, layout: Layout, *, stack: Mapping[str, Any], where: str) -> dict[str, str]:
     """Return the meaning of each axis of a stack: T, Z or C."""
-    meanings = {axis: axis if axis in "TZ" else "" for axis in layout.stack}
+    meanings = {axis: axis if axis in "TZ" or axis in stack["others"] else "" for axis in layout.stack}
     if stack["axis"] != "auto" and len(meanings) == 1:
         meanings = dict.fromkeys(meanings, AXIS_OF_MEANING[stack["axis"]])
     unknown = [axis for axis, meaning in meanings.items() if not meaning]
@@ -137,13 +189,6 @@ def _meanings(path: str, layout: Layout, *, stack: Mapping[str, Any], where: str
             f"{path}. Set stack.axis to time (one sequence), z (a z-stack), or channel (one image)."
         )
     return meanings
-
-
-def _places(sizes: Mapping[str, int]) -> list[dict[str, int]]:
-    places: list[dict[str, int]] = [{}]
-    for axis, size in sizes.items():
-        places = [{**place, axis: i} for place in places for i in range(size)]
-    return places
 
 
 def _digits(size: int) -> int:

@@ -51,6 +51,7 @@ def check_shard(
     annotations: AnnotationSettings | None,
     missing: str,
     raw_dirs: Sequence[str | Path] = (),
+    further_channels: Sequence[Channel] = (),
 ) -> None:
     """Read every image and annotation of a shard once and write measurements and findings.
 
@@ -60,7 +61,7 @@ def check_shard(
         JSON with `images` (size, type, range and focus), `annotations` (objects per image) and `findings`.
     samples : sequence of mappings
         Rows of the sample table; `sequence` and `plane` may be missing.
-    channel : "luminance", int or sequence of float
+    channel : "luminance", int, sequence of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     pixel_size_um : float or None
         Edge length of a pixel from the config.
@@ -70,6 +71,8 @@ def check_shard(
         How to treat an image without annotation.
     raw_dirs : sequence of paths
         Output folder of the stage simulate; empty unless the images are simulated.
+    further_channels : sequence of int or str
+        Channels that every image needs besides `channel`.
 
     Raises
     ------
@@ -87,6 +90,7 @@ def check_shard(
     for row in samples:
         try:
             image, remarks = describe_image(row, channel=channel, pixel_size_um=pixel_size_um)
+            find_channels(row, further_channels)
             images.append(image)
             findings += remarks
             if annotations is None or not (has_annotation(row, table=table) or missing == "empty"):
@@ -144,6 +148,20 @@ def describe_places(raw_dir: str | Path) -> list[dict[str, str]]:
     ]
 
 
+def find_channels(row: Mapping[str, Any], channels: Sequence[Channel]) -> None:
+    """Check that an image has these channels.
+
+    Raises
+    ------
+    ValueError
+        If it lacks one.
+    """
+    if channels:
+        raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+        for channel in channels:
+            raster.channel_reader(channel)(0, 1)
+
+
 def describe_image(
     row: Mapping[str, Any], *, channel: Channel, pixel_size_um: float | None
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
@@ -153,7 +171,7 @@ def describe_image(
     ----------
     row : mapping
         Row of the sample table; `sample`, `image`, `plane` and `sequence` are read.
-    channel : "luminance", int or sequence of float
+    channel : "luminance", int, sequence of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     pixel_size_um : float or None
         Edge length of a pixel from the config.
@@ -171,7 +189,8 @@ def describe_image(
     ValueError
         If the image cannot be read.
     """
-    raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    whole = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
+    raster, channel = whole.choose(channel)
     digest, search = PixelDigest(), DefectSearch(raster.shape)
     # a weighted sum has no maximum at which it saturates
     is_counted = raster.dtype.kind in "ui" and isinstance(channel, str | int)
@@ -181,7 +200,7 @@ def describe_image(
         "rows": raster.shape[0],
         "columns": raster.shape[1],
         "dtype": raster.dtype.name,
-        "channels": raster.channels,
+        "channels": whole.channels,
         "is_min_is_white": raster.layout.is_min_is_white,
         "pixel_size_um": list(raster.pixel_size_um) if raster.pixel_size_um else None,
         **measure_plane(
@@ -281,7 +300,9 @@ def _read_planes(
 ) -> Iterator[np.ndarray]:
     """Yield the chosen plane band by band, and add each band to the digest and to the search for defects."""
     for _, band in raster.bands():
-        plane_yx = select_channel(band, axes=raster.axes, channel=channel, where=raster.path)
+        plane_yx = select_channel(
+            band, axes=raster.axes, channel=channel, where=raster.path, names=raster.channel_names
+        )
         digest.add(band[:, :, :-1] if has_alpha(band, raster.axes) else band, plane_yx)
         search.add(plane_yx)
         yield plane_yx

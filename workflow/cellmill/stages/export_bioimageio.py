@@ -72,7 +72,7 @@ def export_bioimageio(
     }  # fmt: skip
     # One side is longer by one stride, so that a mix-up of rows and columns shows.
     rows = smallest_px(stride_px=facts["stride_px"], halo_px=facts["halo_px"])
-    image_bcyx = draw_test_image((1, facts["frames"], rows, rows + facts["stride_px"]), seed=TEST_SEED)
+    image_bcyx = draw_test_image((1, trained.planes, rows, rows + facts["stride_px"]), seed=TEST_SEED)
     normalised_bcyx = normalise_test_image(image_bcyx, normalise=facts["normalise"])
     with torch.inference_mode():
         [probabilities_bcyx] = trained.predictor(torch.from_numpy(normalised_bcyx))

@@ -38,7 +38,7 @@ def export_onnx(*, output_path: str | Path, model_path: str | Path, title: str, 
     """
     torch.set_num_threads(threads)
     trained = read_model(model_path)
-    graph = make_graph(trained.predictor, frames=int(trained.input["frames"]))
+    graph = make_graph(trained.predictor, planes=trained.planes)
     described = add_properties(graph, describe_run(trained, title=title, cite=cite))
     with atomic_path(output_path) as partial:
         partial.write_bytes(described.SerializeToString(deterministic=True))

@@ -71,7 +71,7 @@ def match_dataset(
         The references: sample, image, `labels` (path of the rasterized annotation) and optionally `plane`.
     objects : "labels", "components" or "otsu"
         Definition of an object in real and simulated images: a label, a connected component, or Otsu's threshold.
-    channel, simulated_channel : "luminance", int or sequence of float
+    channel, simulated_channel : "luminance", int, sequence of float, or the name of a channel
         Channel to measure in real and in simulated images.
     simulate : mapping
         The config section as written.

@@ -66,7 +66,7 @@ def postprocess_shard(
         Order of the runs in rle.csv.
     samples : sequence of mapping
         Rows of the sample table with sample, image and plane, to find the raw images for measuring intensities.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         Channel, or mix of channels, of raw images with several channels.
     hot_pixels : "replace" or "keep"
         Whether intensities are measured with isolated defective pixels replaced, as in the stage preprocess.

@@ -102,7 +102,7 @@ def predict_shard(
         normalise=input["normalise"],
         polarity=input.get("polarity", "keep"),
         passages=passages,
-        kept=int(input["frames"]),  # a frame and its neighbours
+        kept=int(input["frames"]) * int(input.get("channels", 1)),  # a frame and its neighbours
     )
     if _works_by_dataset(input):
         frames.settle_by_dataset(input=input, pixel_size_um=pixel_size_um)
@@ -175,9 +175,8 @@ def _predict_images(
         name = classes.get(sample, "") if _has_true_class(input) else next(iter(names), "")
         planes = class_planes(name, classes=names, sample=sample)
         if looks:
-            image_yx, scale = frames.open(sample)
             found = find_factor(
-                network, image_yx, scale, planes=planes, diameter_px=float(input["diameter_px"] or 0),
+                network, frames.open(sample), planes=planes, diameter_px=float(input["diameter_px"] or 0),
                 typical_px=float(input["object_px"] or 0), device=tiles.device,
             )  # fmt: skip
             frames.settle(factors={sample: found.factor})

@@ -1,16 +1,17 @@
-"""Stage preprocess: select one channel, subtract the background, rescale, and bring every image to a common size."""
+"""Stage preprocess: select channels, subtract their backgrounds, rescale, and bring all images to a common size."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cellmill.images.channels import Channel, select_channel
+from cellmill.images.channels import Channel
 from cellmill.images.files import raise_together, read_plane, read_shape
-from cellmill.images.rasters import open_raster
+from cellmill.images.rasters import Raster, open_raster
 from cellmill.images.stored import BAND_PIXELS, write_image_bands
 from cellmill.preprocessing.background import (
     BAND_STEP,
@@ -40,6 +41,15 @@ MAX_STACK_MB = 256
 Subtract = Callable[[np.ndarray, slice], np.ndarray]
 
 
+@dataclass(frozen=True)
+class Plane:
+    """An input plane: channel of the raw images, section `background`, and whether images may lack the channel."""
+
+    channel: Channel
+    background: Mapping[str, Any]
+    may_be_missing: bool = False
+
+
 def preprocess_shard(
     *,
     output_dir: str | Path,
@@ -51,20 +61,21 @@ def preprocess_shard(
     hot_pixels: str,
     rescale: Mapping[str, Any] | None = None,
     diameter_path: str | Path | None = None,
+    channels: Sequence[Mapping[str, Any]] | None = None,
 ) -> None:
     """Preprocess the images of one shard.
 
     Parameters
     ----------
     output_dir : path
-        Shard folder: {sample}.tif (float32, YX, counts above background), geometry.csv, manifest.json; for a temporal
-        background also resting.csv, the stationary objects it includes.
+        Shard folder: {sample}.tif (float32, YX or CYX, counts above background), geometry.csv, manifest.json; for a
+        temporal background also resting.csv, the stationary objects it includes.
     samples : sequence of mappings
         Rows of the sample table; `sample`, `image`, `plane`, `sequence` and `frame` are read.
     context : sequence of mappings
         Further frames of the same sequences. They contribute to a temporal background, but no output is written
         for them. Frames without annotation are used this way, held-out frames never.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     background : mapping
         method, radius_px, sigma_px, max_frames.
@@ -77,12 +88,18 @@ def preprocess_shard(
         before `fit`.
     diameter_path : path or None
         diameter.json, from which object_px is read if `rescale` lacks it.
+    channels : sequence of mappings or None
+        Several input planes in place of `channel`: channel, background (None: `background`) and missing ("zero": an
+        image without the channel gets a plane of zeros).
 
     Raises
     ------
     ValueError
         If any image could not be preprocessed; lists all of them.
     """
+    planes = list_planes(channel=channel, background=background, channels=channels)
+    methods = [plane.background["method"] for plane in planes]
+    temporal = next((method for method in methods if method in TEMPORAL_METHODS), None)
     if rescale is not None and diameter_path is not None:
         rescale = {**rescale, "object_px": read_diameter(diameter_path)}
     problems: list[str] = []
@@ -90,14 +107,12 @@ def preprocess_shard(
     resting: list[tuple[str, Resting]] = []
     factors, wrong = plan_factors(samples, rescale=rescale)
     with shard_folder(output_dir) as folder:
-        for rows in group_frames(samples, method=background["method"]):
+        for rows in group_frames(samples, method=temporal or methods[0]):
             try:
                 frames = [*rows, *(row for row in context if row["sequence"] == rows[0]["sequence"])]
-                subtract, rested = plan_subtraction(
-                    sorted(frames, key=lambda row: int(row["frame"])), channel=channel, background=background,
-                    hot_pixels=hot_pixels,
-                )  # fmt: skip
-                resting += [(rows[0]["sequence"], each) for each in rested]
+                ordered = sorted(frames, key=lambda row: int(row["frame"]))
+                planned = [plan_subtraction(ordered, plane=plane, hot_pixels=hot_pixels) for plane in planes]
+                resting += [(rows[0]["sequence"], each) for _, rested in planned for each in rested]
             except ValueError as error:
                 problems.append(str(error))
                 continue
@@ -107,8 +122,9 @@ def preprocess_shard(
                     continue
                 try:
                     geometry = preprocess_image(
-                        folder / f"{row['sample']}.tif", row, subtract=subtract, channel=channel,
-                        background=background, fit=fit, hot_pixels=hot_pixels, factors=factors.get(row["sample"]),
+                        folder / f"{row['sample']}.tif", row,
+                        planes=[(plane, subtract) for plane, (subtract, _) in zip(planes, planned, strict=True)],
+                        fit=fit, hot_pixels=hot_pixels, factors=factors.get(row["sample"]),
                     )  # fmt: skip
                 except ValueError as error:
                     problems.append(str(error))
@@ -116,17 +132,24 @@ def preprocess_shard(
                 geometries[row["sample"]] = geometry
         raise_together(problems, subject="images")
         write_geometry(folder / "geometry.csv", geometries)
-        if background["method"] in TEMPORAL_METHODS:
+        if temporal is not None:
             write_resting(folder / RESTING_TABLE, resting)
+
+
+def list_planes(
+    *, channel: Channel, background: Mapping[str, Any], channels: Sequence[Mapping[str, Any]] | None
+) -> list[Plane]:
+    """List the input planes of an image, arguments as for `preprocess_shard`; the first one shows the objects."""
+    if not channels:
+        return [Plane(channel, background)]
+    return [Plane(each["channel"], each["background"] or background, each["missing"] == "zero") for each in channels]
 
 
 def preprocess_image(
     path: str | Path,
     row: Mapping[str, Any],
     *,
-    subtract: Subtract,
-    channel: Channel,
-    background: Mapping[str, Any],
+    planes: Sequence[tuple[Plane, Subtract]],
     fit: Mapping[str, Any],
     hot_pixels: str,
     factors: Factors | None,
@@ -139,9 +162,9 @@ def preprocess_image(
         Output path of the fitted image.
     row : mapping
         Row of the sample table; `sample`, `image` and `plane` are read.
-    subtract : function
-        From `plan_subtraction`.
-    channel, background, fit, hot_pixels
+    planes : sequence of (Plane, function)
+        The input planes, with functions from `plan_subtraction`.
+    fit, hot_pixels
         As in `preprocess_shard`.
     factors : tuple of float or None
         Size of an object after and before rescaling, along rows and columns; None keeps the pixels.
@@ -163,6 +186,21 @@ def preprocess_image(
     )
     if raster.pixel_size_um is not None:
         geometry = replace(geometry, pixel_size_um=float(np.sqrt(np.prod(raster.pixel_size_um))))
+    bands = (
+        _read_plane_bands(raster, row, plane, subtract=subtract, geometry=geometry, hot_pixels=hot_pixels)
+        for plane, subtract in planes
+    )
+    write_image_bands(path, chain.from_iterable(bands), shape=geometry.shape, channels=len(planes))
+    if factors is not None:
+        logger.info("%s: rescaled by %s to %d x %d px", row["sample"], say_factors(factors), *geometry.scaled_shape)
+    return geometry
+
+
+def _read_plane_bands(
+    raster: Raster, row: Mapping[str, Any], plane: Plane, *, subtract: Subtract, geometry: Geometry, hot_pixels: str
+) -> Iterator[np.ndarray]:
+    """Yield one input plane of an image from top to bottom, without its background and fitted."""
+    background = plane.background
     reach = reach_of_method(
         method=background["method"], radius_px=background["radius_px"], sigma_px=background["sigma_px"]
     )
@@ -170,11 +208,17 @@ def preprocess_image(
     # a single band, computed from the whole frame.
     is_temporal = background["method"] in TEMPORAL_METHODS
     bands = [slice(0, geometry.rows)] if is_temporal else plan_bands(geometry, reach=reach)
-    read = raster.reader()
     extremes = Extremes()
-
-    def read_channel(first: int, last: int) -> np.ndarray:
-        return select_channel(read(first, last), axes=raster.axes, channel=channel, where=row["image"])
+    try:
+        read_channel = raster.channel_reader(plane.channel)
+        if plane.may_be_missing:
+            read_channel(0, 1)
+    except ValueError as error:
+        if not plane.may_be_missing:
+            raise
+        logger.warning("%s: a channel is missing and becomes zero: %s", row["sample"], error)
+        yield from (np.zeros((rows.stop - rows.start, geometry.columns), dtype=np.float32) for rows in bands)
+        return
 
     replaced: dict[tuple[int, int], float] = {}
     if hot_pixels == "replace":
@@ -199,23 +243,14 @@ def preprocess_image(
     if geometry.is_padded and background["method"] == "none":
         pad_value = median_of_rows(subtracted, rows=raster.shape[0], columns=raster.shape[1])
 
-    def fitted() -> Iterator[np.ndarray]:
-        for rows in bands:
-            raw_rows = raw_rows_of(geometry, rows)
-            clean_yx = subtracted(raw_rows) if raw_rows.start < raw_rows.stop else np.zeros((0, raster.shape[1]))
-            yield fit_rows(clean_yx, geometry, rows=rows, raw_rows=raw_rows, pad_value=pad_value)
-
-    write_image_bands(path, fitted(), shape=geometry.shape)
+    for rows in bands:
+        raw_rows = raw_rows_of(geometry, rows)
+        clean_yx = subtracted(raw_rows) if raw_rows.start < raw_rows.stop else np.zeros((0, raster.shape[1]))
+        yield fit_rows(clean_yx, geometry, rows=rows, raw_rows=raw_rows, pad_value=pad_value)
     logger.info(
-        "%s: %d x %d px%s, %g to %g counts, %g to %g above background",
-        *(row["sample"], *raster.shape, _say_scaled(geometry, factors), *extremes.raw, *extremes.clean),
+        "%s: %d x %d px, channel %s, %g to %g counts, %g to %g above background",
+        *(row["sample"], *raster.shape, plane.channel, *extremes.raw, *extremes.clean),
     )
-    return geometry
-
-
-def _say_scaled(geometry: Geometry, factors: Factors | None) -> str:
-    rows, columns = geometry.scaled_shape
-    return "" if factors is None else f" rescaled by {say_factors(factors)} to {rows} x {columns} px"
 
 
 class Extremes:
@@ -282,7 +317,7 @@ def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[l
 
 
 def plan_subtraction(
-    rows: Sequence[Mapping[str, Any]], *, channel: Channel, background: Mapping[str, Any], hot_pixels: str
+    rows: Sequence[Mapping[str, Any]], *, plane: Plane, hot_pixels: str
 ) -> tuple[Subtract, list[Resting]]:
     """Return the function that subtracts the background of a group of frames, and the stationary objects in it.
 
@@ -290,7 +325,9 @@ def plan_subtraction(
     ----------
     rows : sequence of mappings
         Frames that share a background, in order of time.
-    channel, background, hot_pixels
+    plane : Plane
+        The channel and its background.
+    hot_pixels : str
         As in `preprocess_shard`.
 
     Returns
@@ -305,6 +342,7 @@ def plan_subtraction(
     ValueError
         If a temporal method is applied to single images, too few frames, or frames of several sizes.
     """
+    channel, background = plane.channel, plane.background
     method = background["method"]
     if method not in TEMPORAL_METHODS:
         remove = single_frame_method(method=method, radius_px=background["radius_px"], sigma_px=background["sigma_px"])
@@ -339,7 +377,7 @@ def background_of_sequence(
     ----------
     frames : sequence of mappings
         Its rows of the sample table in order of time; `image` and `plane` are read. All frames have the same size.
-    channel : "luminance", int or list of float
+    channel : "luminance", int, list of float, or the name of a channel
         As in `preprocess_shard`.
     method : "temporal_median" or "temporal_mode"
         The mode is computed from frames minus their mean.

@@ -158,12 +158,12 @@ def draw_geometry(settings: AugmentationSettings, *, patch: tuple[int, int], rng
 
 
 def draw_values(settings: AugmentationSettings, *, rng: np.random.Generator) -> Values:
-    """Draw the change of the grey values of one frame, or of all frames of a patch.
+    """Draw the change of the grey values of one channel, of one frame, or of all frames of a patch.
 
     Parameters
     ----------
     settings : AugmentationSettings
-        With `per_frame`, call this function once for each frame.
+        With `per_frame`, call this function once for each frame; with several channels, once for each of them.
     rng : Generator
         Random stream of this patch, after `draw_geometry`.
     """
@@ -204,7 +204,7 @@ def augment(
     geometry : Geometry
         From `draw_geometry`.
     values : list of Values
-        A single item for all frames, or an item for each frame of the result.
+        A single item for all frames, or an item for each frame or channel of the result.
     shape : (rows, columns)
         Shape of the result: the patch with its context. Square if the number of quarter turns is odd.
     rng : Generator

@@ -129,7 +129,8 @@ def draw_patch(
     patch = patch_of(train)
     origin = draw_origin(images.foreground, index, train=train, shape=images.view(index).shape, rng=rng)
     geometry = draw_geometry(train["augmentation"], patch=patch, rng=rng)
-    draws = images.frames_seen if train["augmentation"]["per_frame"] else 1
+    # Channels have exposures of their own.
+    draws = images.frames_seen if train["augmentation"]["per_frame"] else images.channels
     values = [draw_values(train["augmentation"], rng=rng) for _ in range(draws)]
     around = context_px(output=images.output, loss=images.loss)
     window, planes = cut_window(images, [index], origin=origin, train=train, is_warped=geometry.is_warped)

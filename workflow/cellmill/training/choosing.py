@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tifffile
 
-from cellmill.images.stored import IGNORE_LABEL, list_bands
+from cellmill.images.stored import IGNORE_LABEL, list_bands, open_plane
 from cellmill.inference.normalise import has_bright_ground
 from cellmill.inference.scaling import limit_factor
 from cellmill.inference.views import InputSettings, SettledInput
@@ -159,7 +158,7 @@ def choose_factors(examples: Sequence[Example], *, input: SettledInput) -> dict[
 def _measure_example(images: ImageSet, index: int, *, pixel_size_um: float | None) -> Example:
     image = images.images[index]
     labels_yx = images.read_fitted_labels(index)
-    image_yx = tifffile.memmap(image.image_path, mode="r")
+    image_yx = open_plane(image.image_path)
     (top, bottom), (left, right) = valid_box(image.geometry)
     sums = np.zeros((2, 2))
     for rows in list_bands(image.geometry.shape):

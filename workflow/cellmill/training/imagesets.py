@@ -49,6 +49,7 @@ class ImageSet:
         self.output = output
         self.loss = loss
         self.frames_seen = int(input["frames"])
+        self.channels = int(input.get("channels", 1))
         self._planes = [
             class_planes((classes or {}).get(image.sample, ""), classes=input["class_planes"], sample=image.sample)
             for image in images

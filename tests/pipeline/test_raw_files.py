@@ -1,0 +1,92 @@
+"""The full pipeline on microscope files: CZI, ND2 and LIF, with scenes, channels, time points and z."""
+
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from cellmill.images.stored import read_labels
+from project import copy_project, planned_jobs, snakemake, write_config
+from raw_files import raw_folder
+
+FILES = {
+    "czi": "S3_1Pos_2Mosaic_T2_Z3_CH2_sm.czi",
+    "nd2": "example-timelapse.nd2",
+    "lif": "PR2729_frameOrderCombinedScanTypes.lif",
+}
+CONFIG = {
+    "datasets": {
+        "zeiss": {
+            "images": "czi/{sample}.czi",
+            "stack": {"scene": "all", "time": 0, "z": "max"},
+            "preprocess": {"channel": "DAPI"},
+            "models": ["classical"],
+        },
+        "nikon": {
+            "images": "nd2/{sample}.nd2",
+            "stack": {"time": "0-2"},
+            "models": ["classical", {"apply": "nuclei"}],
+        },
+        "leica": {
+            "images": "lif/{sample}.lif",
+            "stack": {"time": 1, "z": 2, "others": {"M": "all"}},
+            "preprocess": {"channel": 1},
+            "models": ["classical"],
+        },
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory, real_data):
+    folder = copy_project(tmp_path_factory.mktemp("raw"))
+    for form, name in FILES.items():
+        (folder / form).mkdir()
+        shutil.copyfile(raw_folder(real_data, form) / name, folder / form / name)
+    snakemake(folder, "--cores", "2", "--configfile", write_config(folder, CONFIG))
+    return folder
+
+
+def test_each_scene_is_an_image_of_its_own_size(project):
+    stem = FILES["czi"].removesuffix(".czi")
+    shapes = {
+        path.stem: read_labels(path).shape for path in project.glob("results/zeiss/classical/segmentation/*/*.tif")
+    }
+    assert shapes == {f"{stem}_s000": (122, 295), f"{stem}_s001": (64, 64), f"{stem}_s002": (237, 352)}
+
+
+def test_chosen_time_points_are_frames_of_one_sequence(project):
+    table = pd.read_csv(project / "results/nikon/samples.csv")
+    assert list(table["frame"]) == [0, 1, 2]
+    assert set(table["sequence"]) == {"example-timelapse"}
+
+
+def test_tiles_of_a_scan_are_images(project):
+    table = pd.read_csv(project / "results/leica/samples.csv")
+    assert [name.rpartition("_")[2] for name in table["sample"]] == ["m000", "m001", "m002", "m003"]
+
+
+def test_the_pixel_size_of_the_file_is_in_the_tables(project):
+    for dataset, edge_um in (("zeiss", 1.6), ("nikon", 0.325), ("leica", 3.968253968)):
+        for path in (project / f"results/{dataset}/images").glob("*/geometry.csv"):
+            assert np.allclose(pd.read_csv(path)["pixel_size_um"], edge_um)
+        table = pd.read_csv(project / f"results/{dataset}/classical/objects.csv").astype({"area_um2": float})
+        assert np.allclose(table["area_um2"], table["area_px"].astype(float) * edge_um**2, rtol=1e-3)
+
+
+def test_a_trained_model_is_applied_to_raw_frames(project):
+    objects = pd.read_csv(project / "results/nikon/nuclei/objects.csv")
+    assert objects["sample"].nunique() == 3
+
+
+def test_nothing_is_made_again(project):
+    assert planned_jobs(project, "--configfile", "mine.yaml") == set()
+
+
+def test_what_the_file_has_and_the_config_does_not_choose_is_asked_for(project):
+    asked = write_config(project, {"datasets": {"zeiss": {"images": "czi/{sample}.czi"}}}, "asked.yaml")
+    finished = snakemake(project, "-n", "--configfile", asked, check=False)
+    text = finished.stdout + finished.stderr
+    assert finished.returncode != 0
+    assert "the scenes 0 'TR1', 1 'P1', 2 'TR2', 2 time points, 3 sections and the channels 0 'DAPI', 1 'EGFP'" in text

@@ -1,0 +1,161 @@
+"""Readers of raw files, on real files: axes, sizes, types, scenes, channels, pixel sizes and pixels, as others read them."""
+
+import ast
+import json
+
+import numpy as np
+import pytest
+
+from cellmill.images.rasters import open_raster
+from cellmill.images.raw_files import RAW_FORMATS, close_raw, open_raw, raw_format_of, read_rows
+from project import ROOT
+from raw_files import expected_values, need_library, raw_folder
+
+# Mean values are rounded to four decimals in the expected values.
+MEAN_TOLERANCE = 5e-5
+CZI = [
+    "s_1_t_1_c_1_z_1", "S3_1Pos_2Mosaic_T2_Z3_CH2_sm", "Fluorescence_RGB", "CellDivision_T3_Z5_CH2_X240_Y170",
+    "CellDivision_T3_Z5_CH2_X240_Y170_comp2",
+]  # fmt: skip
+ND2 = ["example-multichannel", "example-timelapse", "cluster"]
+LIF = ["PR2729_frameOrderCombinedScanTypes", "xz-example"]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    close_raw()
+
+
+def plane_of(path, scene, *, last):
+    """Read the first or the last plane of a scene, at the first or last position along each axis of the file."""
+    layout = open_raw(path).scenes[scene].layout(where=path)
+    stacked = {axis: size for axis, size in layout.sizes.items() if axis not in "YXS"}
+    index = {axis: size - 1 if last else 0 for axis, size in stacked.items()}
+    return read_rows(path, scene=scene, index=index, first=0, last=layout.shape[0])
+
+
+def assert_plane(plane, expected):
+    assert plane.min() == pytest.approx(expected["min"], rel=1e-6)
+    assert plane.max() == pytest.approx(expected["max"], rel=1e-6)
+    assert plane.mean(dtype=np.float64) == pytest.approx(expected["mean"], abs=MEAN_TOLERANCE)
+    for place, value in expected.get("pixels", {}).items():
+        assert plane[tuple(json.loads(place))].tolist() == pytest.approx(value, rel=1e-6)
+
+
+def assert_scene(path, number, *, axes, shape, expected):
+    scene = open_raw(path).scenes[number]
+    assert "".join(scene.sizes) == axes
+    assert list(scene.sizes.values()) == list(shape)
+    assert scene.dtype == expected["dtype"]
+    assert_plane(plane_of(path, number, last=False), expected["first_plane"])
+    assert_plane(plane_of(path, number, last=True), expected["last_plane"])
+    return scene
+
+
+@pytest.mark.parametrize("name", CZI)
+def test_czi_is_read_as_by_other_programs(real_data, name):
+    need_library("CZI")
+    folder = raw_folder(real_data, "czi")
+    path = folder / f"{name}.czi"
+    expected = expected_values(folder)[path.name]
+    assert len(open_raw(path).scenes) == expected["n_scenes"]
+    for number, values in enumerate(expected["scenes"]):
+        scene = assert_scene(path, number, axes=values["dims"], shape=values["shape"], expected=values)
+        assert list(scene.channels) == values["channels"]
+        assert scene.pixel_size_um == (pytest.approx(values["mpp"]) if values["mpp"] else None)
+
+
+@pytest.mark.parametrize("name", ND2)
+def test_nd2_is_read_as_by_other_programs(real_data, name):
+    need_library("ND2")
+    folder = raw_folder(real_data, "nd2")
+    path = folder / f"{name}.nd2"
+    expected = expected_values(folder)[path.name]
+    assert len(open_raw(path).scenes) == expected["n_positions"]
+    sizes = expected["sizes"]
+    scene = assert_scene(path, 0, axes=expected["dims"], shape=sizes.values(), expected=expected)
+    assert list(scene.channels) == expected["channel_names"]
+    assert scene.pixel_size_um == pytest.approx(expected["pixel_size_um"][1::-1])
+    assert scene.bits == expected["significant_bits"]
+
+
+@pytest.mark.parametrize("name", LIF)
+def test_lif_is_read_as_by_other_programs(real_data, name):
+    need_library("LIF")
+    folder = raw_folder(real_data, "lif")
+    path = folder / f"{name}.lif"
+    expected = expected_values(folder)[path.name]
+    assert len(open_raw(path).scenes) == expected["n_series"]
+    for number, values in enumerate(expected["series"]):
+        sizes = values["sizes"]
+        scene = assert_scene(path, number, axes="".join(values["dims"]), shape=sizes.values(), expected=values)
+        assert scene.name == values["path"]
+        rows, columns = [np.diff(values["coords_first_two_m_or_s"][axis])[0] for axis in scene.plane_axes]
+        assert scene.pixel_size_um == pytest.approx((abs(rows) * 1e6, abs(columns) * 1e6))
+
+
+def test_sections_along_z_and_x_have_z_as_rows(real_data):
+    need_library("LIF")
+    path = raw_folder(real_data, "lif") / "xz-example.lif"
+    layout = open_raw(path).scenes[1].layout(where=path)
+    # 23 positions along y, each a section of 128 x 128 px along z and x
+    assert layout.sizes == {"Z": 23, "C": 2, "Y": 128, "X": 128}
+
+
+@pytest.mark.parametrize(
+    ("form", "name"),
+    [("czi", "S3_1Pos_2Mosaic_T2_Z3_CH2_sm.czi"), ("nd2", "cluster.nd2"), ("lif", LIF[0] + ".lif")],
+)
+def test_bands_of_rows_are_those_of_the_whole_plane(real_data, form, name):
+    need_library(form.upper())
+    path = raw_folder(real_data, form) / name
+    scene = open_raw(path).scenes[0]
+    index = {axis: 1 for axis in scene.sizes if axis not in scene.plane_axes}
+    rows = scene.sizes[scene.plane_axes[0]]
+    whole = read_rows(path, scene=0, index=index, first=0, last=rows)
+    parts = [read_rows(path, scene=0, index=index, first=i, last=min(i + 7, rows)) for i in range(0, rows, 7)]
+    assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_a_projection_is_that_of_the_sections(real_data):
+    need_library("CZI")
+    path = raw_folder(real_data, "czi") / "CellDivision_T3_Z5_CH2_X240_Y170.czi"
+    sections = [read_rows(path, scene=0, index={"T": 2, "Z": z, "C": 1}, first=0, last=170) for z in (1, 2, 3)]
+    plane = [["T", "only 2", 3], ["Z", "maximum 1-3", 5]]
+    read = open_raster(path, palette="colours", plane=plane).channel_reader("LED470")
+    assert np.array_equal(read(0, 170), np.max(sections, axis=0))
+
+
+def test_a_channel_is_read_without_the_others(real_data, monkeypatch):
+    need_library("ND2")
+    path = raw_folder(real_data, "nd2") / "example-multichannel.nd2"
+    raster = open_raster(path, palette="colours", plane=())
+    asked = []
+    opened = open_raw(path)
+    read = opened.read
+    monkeypatch.setattr(opened, "read", lambda scene, index, *rows: asked.append(index) or read(scene, index, *rows))
+    raster.channel_reader("DAPI")(0, 10)
+    assert asked == [{"C": 1}]
+
+
+def test_declarations_are_complete_and_import_no_library_at_their_head():
+    keys = {
+        "module", "opener", "suffixes", "signatures", "is_whole", "library", "imports", "licence", "content", "scenes",
+        "tested",
+    }  # fmt: skip
+    libraries = {facts["imports"].partition(".")[0] for facts in RAW_FORMATS.values()} - {"tifffile", ""}
+    for facts in RAW_FORMATS.values():
+        assert set(facts) == keys
+        assert "GPL" not in facts["licence"].replace("LGPL", "")
+        path = ROOT / f"workflow/{facts['module'].replace('.', '/')}.py"
+        head = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        names = {alias.name for node in head for alias in node.names} | {getattr(node, "module", "") for node in head}
+        assert not names & libraries
+
+
+def test_suffixes_belong_to_one_format():
+    suffixes = [suffix for facts in RAW_FORMATS.values() for suffix in facts["suffixes"]]
+    assert len(suffixes) == len(set(suffixes))
+    assert raw_format_of("plate/A1.CZI") == "CZI"
+    assert raw_format_of("a.tif") is None
