@@ -1,1 +1,1 @@
-"""From a folder of images to a proposed config: names, families of files, evidence for formats, the text of the file."""
+"""From a folder of images to a proposed config: names, families of files, evidence for formats, and its text."""

@@ -125,8 +125,8 @@ def _judge_binary(key: Key, codes: Sequence[Codes], *, pattern: str) -> None:
         key.value["foreground"] = "zero"
     chosen = "zero" if is_dark else "nonzero"
     key.comments += [
-        f"Two values. In a typical file, the nonzero one is in {count(round(nonzero), 'area')} ({share:.0%} of the pixels) and "
-        f"zero in {count(round(zero), 'area')}, so the objects are {chosen}.",
+        f"Two values. In a typical file, the nonzero one is in {count(round(nonzero), 'area')} ({share:.0%} of the "
+        f"pixels) and zero in {count(round(zero), 'area')}, so the objects are {chosen}.",
         "Objects that touch count as one, because such masks do not tell them apart.",
     ]
     if share > 0.5:

@@ -255,7 +255,7 @@ def _shared_folders(one: Family, other: Family) -> int:
 
 
 def _preference(pairing: Pairing) -> tuple[int, int, tuple[str, ...]]:
-    """Return a sort key of annotations: outlines before markers of the Cell Tracking Challenge, then the most images."""
+    """Return a sort key of annotations: outlines of the Cell Tracking Challenge before its markers, then by number."""
     folders = "/".join(pairing.family.folders).upper()
     ranks = [r"_GT/SEG", r"_ST/SEG|_ST", r"(?!.*(?:_GT/TRA|_RES)).*", r"_RES", r"_GT/TRA"]
     rank = next((i for i, pattern in enumerate(ranks) if re.search(pattern, folders)), len(ranks))

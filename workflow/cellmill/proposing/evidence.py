@@ -14,6 +14,7 @@ from cellmill.images.axes import Layout
 from cellmill.images.channels import has_alpha
 from cellmill.images.files import read_array
 from cellmill.images.rasters import read_layout
+from cellmill.images.raw_files import open_raw, raw_format_of
 
 Item = TypeVar("Item")
 HEADERS = 5
@@ -34,10 +35,14 @@ ALIKE_MARGIN = 0.15
 
 @dataclass(frozen=True)
 class Headers:
-    """Layouts of some files of a family, and messages on files that cannot be read."""
+    """Layouts of some files of a family, and messages on files that cannot be read.
+
+    `scenes` is the largest number of images in one of the files; 0 if they are no microscope files.
+    """
 
     layouts: list[Layout]
     damaged: list[str]
+    scenes: int = 0
 
     @property
     def first(self) -> Layout | None:
@@ -67,13 +72,15 @@ def spread(items: Sequence[Item], count: int) -> list[Item]:
 
 def read_headers(paths: Sequence[str]) -> Headers:
     """Read the headers of files."""
-    layouts, damaged = [], []
+    layouts, damaged, scenes = [], [], 0
     for path in paths:
         try:
             layouts.append(read_layout(path))
+            if raw_format_of(path) is not None:
+                scenes = max(scenes, len(open_raw(Path(path)).scenes))
         except (ValueError, OSError) as error:
             damaged.append(str(error))
-    return Headers(layouts, damaged)
+    return Headers(layouts, damaged, scenes)
 
 
 def read_codes(path: str) -> Codes | None:

@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from cellmill.images.ome_zarr import METADATA_FILES, is_store
+from cellmill.images.ome_zarr import METADATA_FILES
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX
+from cellmill.images.raw_files import FORM_OF_SUFFIX
 
 # ASSUME one that has a file of Snakemake beside it belongs to an earlier run
 RESULTS = ("results", "logs", "benchmarks")
@@ -39,8 +40,7 @@ class File:
 
 def is_image_suffix(suffix: str) -> bool:
     """Return whether images with a suffix are read."""
-    lower = suffix.lower()
-    return lower.endswith((*KIND_OF_SUFFIX, STORE_SUFFIX)) and bool(lower)
+    return suffix.lower().endswith((*KIND_OF_SUFFIX, *FORM_OF_SUFFIX, STORE_SUFFIX))
 
 
 def list_files(folder: Path) -> list[File]:
@@ -56,10 +56,6 @@ def list_files(folder: Path) -> list[File]:
         raise ValueError(
             f"look: expected a folder {folder}, found {found}. Set the folder that contains the images, such as "
             "--config look=data/plate1."
-        )
-    if is_store(folder):
-        raise ValueError(
-            f"look: expected a folder that contains images, found the OME-Zarr image {folder}. Set the folder above it."
         )
     if any(sign in str(folder) for sign in IN_PATTERNS):
         raise ValueError(
@@ -87,7 +83,12 @@ def _list_folder(place: Path, folders: tuple[str, ...], files: list[File]) -> li
             f"look: expected a readable folder {place}, found: {error.strerror}. Check its permissions."
         ) from error
     names = {entry.name for entry in found}
-    if folders and names & set(METADATA_FILES):  # a folder that is one image
+    if names & set(METADATA_FILES):  # a folder that is one image
+        if not folders:
+            raise ValueError(
+                f"look: expected a folder that contains images, found the OME-Zarr image {place}. "
+                "Set the folder above it."
+            )
         files.append(_file(folders[:-1], folders[-1]))
         return []
     below = []

@@ -67,8 +67,8 @@ def _match(
 def _ways(images: Family, others: Family) -> Iterator[tuple[str, str, list[tuple[str, ...]], list[tuple[str, ...]]]]:
     """Yield ways of pairing with the keys of the images and of the files."""
     is_same_depth = len(images.folder_names) == len(others.folder_names)
-    own = list(images.places) if is_same_depth else [() for _ in images.files]
-    theirs = list(others.places) if is_same_depth else [() for _ in others.files]
+    own: list[tuple[str, ...]] = list(images.places) if is_same_depth else [()] * len(images.files)
+    theirs: list[tuple[str, ...]] = list(others.places) if is_same_depth else [()] * len(others.files)
     stems = [file.stem for file in images.files]
     names = [file.stem for file in others.files]
     own_stems = [(*place, stem) for place, stem in zip(own, stems, strict=True)]

@@ -36,11 +36,8 @@ def propose_split(
         value: dict[str, object] = {"by": "blocks"}
         if frames >= LONG:
             value["gap"] = 1
-        return [
-            Key("split", value, [
-                f"{count(sequences, 'sequence')}: too few for training, validation and test, so each is cut into blocks.",
-            ])
-        ]  # fmt: skip
+        few = f"{count(sequences, 'sequence')}: too few for training, validation and test, so each is cut into blocks."
+        return [Key("split", value, [few])]
     if sequences:
         return [Key("split", None, ["Split by whole sequences, the default."])]
     value = {}

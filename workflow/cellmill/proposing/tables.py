@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -89,9 +89,10 @@ def _classes(frame: pd.DataFrame, *, skip: tuple[int, int]) -> dict[str, list[st
     for place, column in enumerate(frame.columns[:-1]):
         values = sorted(set(frame[column]) - {""})
         is_few = 2 <= len(values) <= MAX_CLASSES and len(values) < images
-        if place not in skip and is_few and "" not in set(frame[column]):
-            if (frame.groupby("\0")[column].nunique() == 1).all() and not all(_is_number(value) for value in values):
-                found[str(column)] = values
+        if place in skip or not is_few or "" in set(frame[column]) or all(_is_number(value) for value in values):
+            continue
+        if len(frame.drop_duplicates(["\0", column])) == images:
+            found[str(column)] = values
     return found
 
 
@@ -109,9 +110,9 @@ def _head(path: str) -> tuple[list[str], list[list[str]]]:
     return (lines[0], [line for line in lines[1:] if len(line) == len(lines[0])]) if lines else ([], [])
 
 
-def _is_column(rows: Sequence[Sequence[str]], column: int, fits: "object") -> bool:
+def _is_column(rows: Sequence[Sequence[str]], column: int, fits: Callable[[str], bool]) -> bool:
     texts = [row[column].strip() for row in rows if row[column].strip() not in ("", "-1")]
-    return bool(texts) and callable(fits) and sum(map(fits, texts)) >= 0.9 * len(texts)
+    return bool(texts) and sum(map(fits, texts)) >= 0.9 * len(texts)
 
 
 def choose_order(path: str, table: RunTable, images: Mapping[str, str]) -> str | None:
@@ -142,7 +143,7 @@ def choose_order(path: str, table: RunTable, images: Mapping[str, str]) -> str |
 
 def _refutes(settings: AnnotationSettings, order: str, images: Mapping[str, str]) -> bool:
     """Check whether objects are streaks, or do not stand out, when runs are read in an order."""
-    settings = {**settings, "order": order}  # type: ignore[assignment]
+    settings = {**settings, "order": order}
     readings: list[TwoReadings] = []
     try:
         rows = read_rle_table(settings, samples=list(images))

@@ -41,8 +41,8 @@ def write_proposal(proposal: Proposal, *, path: str) -> tuple[str, list[Question
     """
     lines = [
         f"# Proposed by snakemake propose --config look={proposal.folder}. It is yours to edit.",
-        "# Where the files leave a decision open, there is a QUESTION with the lines that answer it: remove the # before",
-        "# one of them. Without an answer, the proposed line above the question holds.",
+        "# Where the files leave a decision open, there is a QUESTION with the lines that answer it: remove the #",
+        "# before one of them. Without an answer, the proposed line above the question holds.",
         f"# Next: snakemake check --configfile {path}",
         f"# Then: snakemake --configfile {path}",
         "# All keys: docs/config.md",
