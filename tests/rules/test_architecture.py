@@ -32,7 +32,7 @@ REACHED = {
     "export_ctc": 11, "export_geojson": 10, "export_ome_zarr": 19, "export_onnx": 8, "export_rois": 12,
     "export_table": 4, "index": 7, "join_seeds": 3, "masks": 32, "match": 39, "measure_objects": 5, "postprocess": 33,
     "postprocess_features": 21, "postprocess_fit": 24, "postprocess_tables": 2, "predict": 24, "preprocess": 20,
-    "rasterize": 22, "report": 57, "simulate": 27, "train": 45, "worklist": 12,
+    "propose": 41, "rasterize": 22, "report": 57, "simulate": 27, "train": 45, "worklist": 12,
 }  # fmt: skip
 
 

@@ -42,6 +42,8 @@ class Plan:
     remarks: list[str]
     # dataset -> numbers of files that are read and left out
     files: dict[str, dict[str, Any]] = field(default_factory=dict)
+    # folder to look at and file to write, for a config that is to be proposed
+    proposal: dict[str, str | None] = field(default_factory=dict)
 
     # ---- names -----------------------------------------------------------------------------------
 
