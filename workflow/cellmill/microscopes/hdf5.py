@@ -140,7 +140,7 @@ def _axes_of(node: Any) -> str | None:
         keys = [one["key"] for one in json.loads(tags)["axes"]]
         axes = "".join(AXES_OF_TAGS.get(key, "") for key in keys)
         return axes if len(axes) == len(node.shape) and {"Y", "X"} <= set(axes) else None
-    shape = node.shape or ()
+    shape: tuple[int, ...] = node.shape or ()
     is_colour = len(shape) == 3 and shape[2] in COLOURS and min(shape[:2]) > max(COLOURS)
     return {2: "YX", 3: "YXS" if is_colour else f"{UNKNOWN_AXIS}YX"}.get(len(shape))
 
