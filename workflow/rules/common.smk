@@ -46,6 +46,7 @@ from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings
 from cellmill.planning.terminal import choose_reporter, shorten_terminal
+from cellmill.planning.waking import calm_scheduler
 from cellmill.planning.worklists import worklist_run
 from cellmill.provenance import code_digests
 from cellmill.shards import seal_path
@@ -89,6 +90,7 @@ def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
     choose_reporter(TERMINAL)
     stop_trainings(signal.SIGTERM)  # Snakemake has set its own handler only now
+    calm_scheduler(workflow.scheduler)
     try:
         freeze(PLAN, config)
         write_sample_tables(PLAN)
