@@ -27,11 +27,11 @@ def test_the_config_is_named_like_the_folder_and_says_what_to_run_next(lab, capl
         propose_config(look="data/plate 1", write=None)
     text = (lab / "plate 1.yaml").read_text()
     assert yaml.safe_load(text) == {"datasets": {"plate_1": {"images": "data/plate 1/{sample}.tif"}}}
-    assert "# Next: snakemake check --configfile plate 1.yaml" in text
+    assert "# Next: snakemake check --configfile 'plate 1.yaml'" in text
     assert caplog.messages[0] == "Wrote plate 1.yaml"
     assert caplog.messages[1] == "  plate_1: 3 images, no annotations"
     assert "(optional): What is the side of a pixel in um?" in caplog.messages[2]
-    assert caplog.messages[-1] == "Next: snakemake check --configfile plate 1.yaml"
+    assert caplog.messages[-1] == "Next: snakemake check --configfile 'plate 1.yaml'"
     assert all(record.progress for record in caplog.records)
 
 

@@ -8,7 +8,7 @@ from cellmill.proposing.evidence import Headers
 from cellmill.proposing.families import Family
 from cellmill.proposing.listing import File
 from cellmill.proposing.naming import Named, column_spans, is_nuclear, name_parts
-from cellmill.proposing.patterns import WHOLE, Naming, matcher
+from cellmill.proposing.patterns import WHOLE, Naming, join, matcher
 from cellmill.proposing.sources import add_annotations
 from cellmill.proposing.splitting import propose_split
 from cellmill.proposing.stacks import describe_images, describe_planes, time_axis
@@ -51,7 +51,7 @@ def draft_dataset(name: str, group: Group, *, files: Sequence[File], reader: Rea
     key.comments += named.comments
     key.questions += named.questions
     key.questions += _ask_channel(group, reader, naming)
-    key.questions += _ask_twins(group)
+    key.questions += _ask_twins(group, reader)
     draft.keys += describe_planes(headers)
     add_annotations(draft, group, reader=reader, naming=naming, is_sequence="frame" in naming.wildcards)
     _describe_classes(draft, group, naming)
@@ -129,11 +129,11 @@ def _ask_channel(group: Group, reader: Reader, naming: Naming) -> list[Question]
     ]
 
 
-def _ask_twins(group: Group) -> list[Question]:
+def _ask_twins(group: Group, reader: Reader) -> list[Question]:
     return [
         Question(
             f"{twin.describe()} has files of the same names. Are these the images? Proposed: those above.",
-            (("images: " + twin.describe(), "write {sample} in place of *"),),
+            ((f"images: {join(reader.root_text, twin.describe())}", "write {sample} in place of *"),),
         )
         for twin in group.twins
     ]

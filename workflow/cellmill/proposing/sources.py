@@ -14,10 +14,12 @@ def add_annotations(draft: Draft, group: Group, *, reader: Reader, naming: Namin
     for pairing in group.pairings:
         pattern = naming.pattern_of(reader.root_text, group.family, pairing)
         if key is not None:
-            alternatives.append(pattern)
-            if is_ctc(pairing) and "TRA" in pairing.family.folders and key.value.get("path", "").find("_GT/SEG") >= 0:
+            is_marker = is_ctc(pairing) and "TRA" in pairing.family.folders and "_GT/SEG" in key.value["path"]
+            if is_marker and "markers" not in key.value:
                 key.value["markers"] = pattern
                 key.comments.append("Cells that are marked in TRA but not outlined are ignored, not background.")
+            else:
+                alternatives.append(pattern)
             continue
         codes = [] if not pairing.family.files[0].is_image else reader.codes(pairing.family, sorted(pairing.files))
         key = describe_annotations(
@@ -30,7 +32,7 @@ def add_annotations(draft: Draft, group: Group, *, reader: Reader, naming: Namin
             alternatives.append(path)
             continue
         key = _describe_runs(path, table, group, reader)
-        draft.annotated = len(table.names)
+        draft.annotated = len(table.names & group.stems)
     for path, entries in group.coco:
         if key is not None:
             alternatives.append(path)
@@ -46,11 +48,10 @@ def add_annotations(draft: Draft, group: Group, *, reader: Reader, naming: Namin
 
 def _describe_runs(path: str, table: RunTable, group: Group, reader: Reader) -> Key:
     """Return the section for a table of runs, whose order is found by decoding both ways."""
-    order = choose_order(
-        path, table, {file.stem: reader.path(file) for file in group.family.files if file.stem in table.names}
-    )
+    images = {file.stem: reader.path(file) for file in group.family.files if file.stem in table.names}
+    order = choose_order(path, table, images)
     key = Key("annotations", {"format": "rle", "table": path, "order": order})
-    key.comments.append(f"Run lengths of {len(table.names)} of {count(len(group.family.files), 'image')}.")
+    key.comments.append(f"Run lengths of {len(images)} of {count(len(group.family.files), 'image')}.")
     if order is None:
         key.questions.append(
             Question(
@@ -64,7 +65,7 @@ def _describe_runs(path: str, table: RunTable, group: Group, reader: Reader) -> 
         key.comments.append(f"Read {other}, the objects would be streaks or would not lie on the cells of the images.")
     if not table.is_known:
         key.value |= {"sample_column": table.sample_column, "rle_column": table.rle_column}
-    _ask_missing(key, len(group.family.files) - len(table.names))
+    _ask_missing(key, len(group.family.files) - len(images))
     return key
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -40,11 +41,11 @@ def write_proposal(proposal: Proposal, *, path: str) -> tuple[str, list[Question
     list of QuestionLine
     """
     lines = [
-        f"# Proposed by snakemake propose --config look={proposal.folder}. It is yours to edit.",
-        "# Where the files leave a decision open, there is a QUESTION with the lines that answer it: remove the #",
-        "# before one of them. Without an answer, the proposed line above the question holds.",
-        f"# Next: snakemake check --configfile {path}",
-        f"# Then: snakemake --configfile {path}",
+        f"# Proposed by snakemake propose --config {shlex.quote(f'look={proposal.folder}')}. It is yours to edit.",
+        "# QUESTION marks a decision that the files leave to you. The lines below it are answers: remove the # before",
+        "# one of them, and the line above with the proposed answer, if there is one.",
+        f"# Next: snakemake check --configfile {shlex.quote(path)}",
+        f"# Then: snakemake --configfile {shlex.quote(path)}",
         "# All keys: docs/config.md",
         "",
         "datasets:",

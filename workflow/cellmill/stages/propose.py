@@ -1,6 +1,7 @@
 """Stage propose: write a config for a folder of images."""
 
 import logging
+import shlex
 from pathlib import Path
 
 from cellmill.proposing.draft import Draft, count
@@ -67,6 +68,7 @@ def _summary(path: Path, drafts: list[Draft], questions: list[QuestionLine]) -> 
         lines.append(f"  {path}, line {question.line} ({need}): {question.text}")
     is_open = any(question.is_open for question in questions)
     lines.append(
-        f"Next: {'answer the questions that need it, then ' if is_open else ''}snakemake check --configfile {path}"
+        f"Next: {'answer the questions that need it, then ' if is_open else ''}snakemake check --configfile "
+        f"{shlex.quote(str(path))}"
     )
     return lines
