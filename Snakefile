@@ -1,6 +1,7 @@
 """cellmill: from raw microscope images to masks, measurements and a report. This file lists the parts of the workflow.
 
-`snakemake` runs config.yaml; `snakemake --configfile FILE` runs FILE instead; `snakemake check` only checks the data.
+`snakemake` runs config.yaml; `snakemake --configfile FILE` runs FILE instead; `snakemake check` only checks the data;
+`snakemake propose --config look=FOLDER` writes a config for a folder of images.
 """
 
 from snakemake.utils import min_version
@@ -8,7 +9,7 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-if "datasets" not in config:
+if "datasets" not in config and "look" not in config:
 
     configfile: f"{workflow.basedir}/config.yaml"
 
@@ -42,6 +43,7 @@ include: "workflow/rules/worklist.smk"
 include: "workflow/rules/conditions.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/crate.smk"
+include: "workflow/rules/propose.smk"
 
 
 wildcard_constraints:
@@ -61,6 +63,7 @@ onsuccess:
 localrules:
     all,
     check,
+    propose,
 
 
 rule all:

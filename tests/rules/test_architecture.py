@@ -16,8 +16,12 @@ LATE = {
     "cellmill.images.ome_zarr": {"zarr"},
     "cellmill.images.tiff": {"zarr"},
     "cellmill.microscopes.czi": {"pylibCZIrw"},
+    "cellmill.microscopes.dv": {"mrc"},
+    "cellmill.microscopes.hdf5": {"h5py"},
     "cellmill.microscopes.lif": {"liffile"},
+    "cellmill.microscopes.mrc_map": {"mrcfile"},
     "cellmill.microscopes.nd2": {"nd2"},
+    "cellmill.microscopes.oif": {"oiffile"},
     "cellmill.objects.boundary": {"sklearn.svm", "sklearn.naive_bayes"},
     "cellmill.training.watching": {"tensorboardX"},
 }
@@ -29,7 +33,7 @@ REACHED = {
     "export_ctc": 11, "export_geojson": 10, "export_ome_zarr": 19, "export_onnx": 8, "export_rois": 12,
     "export_table": 4, "index": 7, "join_seeds": 3, "masks": 32, "match": 39, "measure_objects": 5, "postprocess": 33,
     "postprocess_features": 21, "postprocess_fit": 24, "postprocess_tables": 2, "predict": 24, "preprocess": 20,
-    "rasterize": 22, "report": 57, "simulate": 27, "train": 45, "worklist": 12,
+    "propose": 41, "rasterize": 22, "report": 57, "simulate": 27, "train": 45, "worklist": 12,
 }  # fmt: skip
 
 

@@ -43,9 +43,11 @@ from cellmill.planning.layout import (
 from cellmill.planning.make import freeze, make_plan, thaw, write_sample_tables
 from cellmill.planning.model_paths import path_to_read
 from cellmill.planning.old_shards import remove_old_shards
+from cellmill.planning.proposals import is_proposing, plan_proposal, wrong_targets
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings
 from cellmill.planning.terminal import choose_reporter, shorten_terminal
+from cellmill.planning.waking import calm_scheduler
 from cellmill.planning.worklists import worklist_run
 from cellmill.provenance import code_digests
 from cellmill.shards import seal_path
@@ -63,6 +65,9 @@ try:
         # profiles/default has read the files strictly, unless another profile took its place.
         if slips := slips_of_files(workflow.configfiles):
             raise ConfigError(slips)
+    if is_proposing(config):
+        PLAN = plan_proposal(config)
+    elif workflow.is_main_process:
         PLAN = make_plan(config, presets_dir=PRESETS_DIR)
     else:
         # A job on a cluster has the environment of the main process, but a terminal of its own.
@@ -89,13 +94,16 @@ def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
     choose_reporter(TERMINAL)
     stop_trainings(signal.SIGTERM)  # Snakemake has set its own handler only now
+    calm_scheduler(workflow.scheduler)
+    rules_of_run = {job.rule.name for job in workflow.dag.jobs}
+    if message := wrong_targets(PLAN, rules_of_run):
+        raise WorkflowError(message)
     try:
         freeze(PLAN, config)
         write_sample_tables(PLAN)
     except ValueError as error:  # a full disk
         raise WorkflowError(str(error)) from None
     # If no report is built, as in `snakemake check`, nothing is removed.
-    rules_of_run = {job.rule.name for job in workflow.dag.jobs}
     for removed in remove_old_shards(PLAN) if "report" in rules_of_run else []:
         print(
             f"Removed {removed}: none of its images is in the sample table any more.",
@@ -167,7 +175,7 @@ def code_of(stage):
             section = PLAN.run(wildcards.dataset, wildcards.run).masks
             also = (ANNOTATION_FORMATS[section.format]["module"],)
         digests = _digest_code(stage, also)
-        if RAW_READING in digests:
+        if RAW_READING in digests and "dataset" in wildcards.keys():
             also += PLAN.raw_readers(wildcards.dataset)
         return _digest_code(stage, also)
 

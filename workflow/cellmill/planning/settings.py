@@ -565,6 +565,10 @@ def _rank_by(plan: Plan, dataset: str) -> str:
     return "dice" if annotations is not None and annotations.format == "binary" else "ap_kaggle"
 
 
+def propose_settings(plan: Plan) -> dict[str, Any]:
+    return {"look": plan.proposal.get("look"), "write": plan.proposal.get("write")}
+
+
 def crate_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     return {
         "dataset": dataset,
@@ -622,4 +626,5 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "report": report_settings,
     "index": index_settings,
     "crate": crate_settings,
+    "propose": propose_settings,
 }
