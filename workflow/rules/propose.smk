@@ -15,8 +15,8 @@ rule propose:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=growing(2000),
+        runtime=growing(30),
         gpu=0,
     params:
         settings=settings_of("propose"),
