@@ -11,7 +11,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-te
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long full-size bench worth claims tuning parts sets worklist pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long full-size bench worth claims tuning parts sets seeds worklist pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
@@ -24,6 +24,7 @@ help:
 	@echo "make tuning         measure the benefit of tuning mask boundaries: half an hour, on real images"
 	@echo "make parts          measure what each part of the default model adds: two hours, on real images"
 	@echo "make sets           compare the default model with none: an hour, on seven sets of real images"
+	@echo "make seeds          score the default model on the test images of DSB 2018, three seeds: an hour"
 	@echo "make worklist       train on images from the head of the worklist and on random ones: half an hour"
 	@echo "make pretrain       train the shipped model of nuclei on real and simulated images: an hour and a half"
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
@@ -131,6 +132,10 @@ parts: test-environment
 # `default` against no network, on seven sets of real images ($CELLMILL_DATA): an hour. An interrupted study resumes.
 sets: test-environment
 	$(BIN)/python tests/experiments/sets.py
+
+# `default` with and without the shipped start on test images of DSB 2018 ($CELLMILL_DATA): six trainings, an hour.
+seeds: test-environment
+	$(BIN)/python tests/experiments/seeds.py
 
 # The order of the worklist against a random order, on real images ($CELLMILL_DATA): 18 short trainings, half an hour.
 worklist: test-environment

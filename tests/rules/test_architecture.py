@@ -16,8 +16,11 @@ LATE = {
     "cellmill.images.ome_zarr": {"zarr"},
     "cellmill.images.tiff": {"zarr"},
     "cellmill.microscopes.czi": {"pylibCZIrw"},
+    "cellmill.microscopes.dv": {"mrc"},
     "cellmill.microscopes.lif": {"liffile"},
+    "cellmill.microscopes.mrc_map": {"mrcfile"},
     "cellmill.microscopes.nd2": {"nd2"},
+    "cellmill.microscopes.oif": {"oiffile"},
     "cellmill.objects.boundary": {"sklearn.svm", "sklearn.naive_bayes"},
     "cellmill.training.watching": {"tensorboardX"},
 }

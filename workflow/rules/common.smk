@@ -47,6 +47,7 @@ from cellmill.planning.proposals import is_proposing, plan_proposal, wrong_targe
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings
 from cellmill.planning.terminal import choose_reporter, shorten_terminal
+from cellmill.planning.waking import calm_scheduler
 from cellmill.planning.worklists import worklist_run
 from cellmill.provenance import code_digests
 from cellmill.shards import seal_path
@@ -96,6 +97,7 @@ def begin():
     rules_of_run = {job.rule.name for job in workflow.dag.jobs}
     if message := wrong_targets(PLAN, rules_of_run):
         raise WorkflowError(message)
+    calm_scheduler(workflow.scheduler)
     try:
         freeze(PLAN, config)
         write_sample_tables(PLAN)

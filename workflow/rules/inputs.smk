@@ -65,6 +65,7 @@ def raw_images_of_shard(wildcards):
 def image_files(rows):
     """List image files, each stack once. OME-Zarr folders are ancient; the digest of their chunks triggers reruns."""
     digests = {row.image: row.image_digest for row in rows}
+    digests |= {member: "" for row in rows for member in row.members}
     return [
         ancient(image) if is_folder else image for image, is_folder in digests.items()
     ]

@@ -16,7 +16,7 @@ from cellmill.config.postprocess import Postprocess
 from cellmill.config.preset import ModelPreset
 from cellmill.config.training import Input, Predict, Train
 from cellmill.inference.ensemble import PredictSettings
-from cellmill.inference.views import InputSettings
+from cellmill.inference.views import InputSection
 from cellmill.models.registry import NetworkSettings
 from cellmill.objects.instances import PostprocessSettings
 from cellmill.training.batches import TrainSettings
@@ -24,7 +24,7 @@ from cellmill.training.optimisers import RateSettings
 
 SECTIONS = {
     "annotations": (AnnotationSettings, Annotations),
-    "input": (InputSettings, Input),
+    "input": (InputSection, Input),
     "postprocess": (PostprocessSettings, Postprocess),
     "predict": (PredictSettings, Predict),
     "train": (TrainSettings, Train),

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -95,6 +96,164 @@ def test_lif_is_read_as_by_other_programs(real_data, name):
         assert scene.pixel_size_um == pytest.approx((abs(rows) * 1e6, abs(columns) * 1e6))
 
 
+def read_with_tifffile(path, values):
+    """Compare a file with values that were read with tifffile."""
+    first = values["series"][0]
+    return assert_scene(path, 0, axes=first["axes"], shape=first["shape"], expected=first)
+
+
+@pytest.mark.parametrize("name", ["test", "38_Hoechst_Golgi_Mito_Lyso_CellMask_mixture"])
+def test_lsm_is_read_as_by_other_programs_without_its_thumbnail(real_data, name):
+    folder = raw_folder(real_data, "lsm")
+    path = folder / f"{name}.lsm"
+    expected = expected_values(folder)[path.name]
+    scene = read_with_tifffile(path, expected)
+    assert list(scene.channels) == expected["metadata"]["channel_names"]
+    assert scene.pixel_size_um == pytest.approx(expected["metadata"]["pixel_size_um"][1::-1])
+    assert len(open_raw(path).scenes) == 1
+
+
+def test_stk_is_read_as_by_other_programs(real_data):
+    folder = raw_folder(real_data, "stk")
+    count = 0
+    for name, members in expected_values(folder).items():
+        for member, expected in members.items():
+            if member.endswith(".stk"):
+                scene = read_with_tifffile(folder / name / member, expected)
+                assert scene.pixel_size_um == pytest.approx((expected["metadata"]["XCalibration"],) * 2)
+                count += 1
+    assert count == 16
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes", "scenes"),
+    [
+        ("benchmark_v1_2018_x64y64z1c2s1t11", {"C": 2}, [""]),
+        ("benchmark_v1_2018_x64y64z5c2s1t41", {"T": 4, "C": 2, "Z": 5}, [""]),
+        (
+            "benchmark_v1_2018_x64y64z5c2s4t11", {"C": 2, "Z": 5},
+            ["Row0_Col0", "Row1_Col0", "Row0_Col1", "Row1_Col1"],
+        ),
+    ],
+)  # fmt: skip
+def test_nd_joins_the_files_of_an_acquisition(real_data, name, sizes, scenes):
+    folder = raw_folder(real_data, "stk")
+    path = folder / name / f"{name}.nd"
+    opened = open_raw(path)
+    assert [scene.name for scene in opened.scenes] == scenes
+    assert opened.scenes[0].sizes == {**sizes, "Y": 64, "X": 64}
+    assert opened.scenes[0].channels == ("Laser4054BD4BP", "Laser4914BD4BP")
+    for member, expected in expected_values(folder)[name].items():
+        parts = {part[0]: int(part[1]) - 1 for part in member.rpartition(".")[0].removeprefix(name).split("_") if part}
+        place = {"C": parts.get("w", 0), "T": parts.get("t", 0)}
+        first = expected["series"][0]["first_plane"]
+        stacked = {axis: at for axis, at in {**place, "Z": 0}.items() if axis in sizes}
+        assert_plane(read_rows(path, scene=parts.get("s", 0), index=stacked, first=0, last=64), first)
+
+
+def test_an_nd_without_a_member_is_refused(real_data, tmp_path):
+    name = "benchmark_v1_2018_x64y64z5c2s4t11"
+    copy = tmp_path / name
+    shutil.copytree(raw_folder(real_data, "stk") / name, copy)
+    copy.chmod(0o755)
+    (copy / f"{name}_w2Laser4914BD4BP_s3.stk").unlink()
+    message = rf"expected the files that it lists beside it, found no {name}_w2Laser4914BD4BP_s3\.stk\. Copy them"
+    with pytest.raises(ValueError, match=message):
+        open_raw(copy / f"{name}.nd")
+
+
+def test_oib_is_read_as_by_other_programs(real_data):
+    need_library("OIB")
+    folder = raw_folder(real_data, "oib")
+    expected = expected_values(folder)["test.oib"]
+    scene = assert_scene(
+        folder / "test.oib", 0, axes=expected["axes"], shape=expected["shape"], expected=expected
+    )  # fmt: skip
+    assert list(scene.channels) == expected["channel_names"]
+    assert scene.pixel_size_um == pytest.approx(expected["pixel_size_um"])
+    assert scene.bits == expected["significant_bits"]
+
+
+def test_oif_is_read_from_the_folder_beside_it(real_data, tmp_path):
+    need_library("OIF")
+    import oiffile
+
+    source = raw_folder(real_data, "oib") / "test.oib"
+    oiffile.oib2oif(source, location=tmp_path)
+    [path] = tmp_path.rglob("*.oif")
+    assert np.array_equal(plane_of(path, 0, last=True), plane_of(source, 0, last=True))
+    assert open_raw(path).members
+    folder = path.with_name(f"{path.name}.files")
+    folder.rename(path.with_name("elsewhere"))
+    close_raw()
+    with pytest.raises(ValueError, match=r"expected the folder .* beside it, which has the pixels, found none"):
+        open_raw(path)
+
+
+def test_dv_is_read_as_by_other_programs(real_data):
+    need_library("DV")
+    folder = raw_folder(real_data, "dv")
+    expected = expected_values(folder)["toxo.dv"]
+    sizes = {axis: size for axis, size in expected["sizes"].items() if size > 1}
+    scene = assert_scene(folder / "toxo.dv", 0, axes="".join(sizes), shape=sizes.values(), expected=expected)
+    assert list(scene.channels) == [str(wave) for wave in expected["wavelengths_nm"] if wave]
+    assert scene.pixel_size_um == pytest.approx(expected["pixel_size_um"][1::-1])
+
+
+def test_mrc_is_read_as_by_other_programs(real_data):
+    need_library("MRC")
+    folder = raw_folder(real_data, "mrc")
+    expected = expected_values(folder)["EMD-3197.map"]
+    scene = assert_scene(folder / "EMD-3197.map", 0, axes="ZYX", shape=expected["shape"], expected=expected)
+    assert scene.pixel_size_um == pytest.approx([edge * 1e-4 for edge in expected["voxel_size_angstrom"][:2]])
+
+
+def test_a_companion_file_joins_the_files_that_it_names(real_data, tmp_path):
+    folder = raw_folder(real_data, "ometiff_multi")
+    path = folder / "companion/multifile.companion.ome"
+    [scene] = open_raw(path).scenes
+    assert scene.sizes == {"Z": 5, "Y": 24, "X": 18}
+    for z in range(5):
+        [values] = expected_values(folder)["companion"][f"multifile-Z{z + 1}.ome.tiff"]["series"]
+        assert_plane(read_rows(path, scene=0, index={"Z": z}, first=0, last=24), values["first_plane"])
+    copy = tmp_path / "companion"
+    shutil.copytree(path.parent, copy)
+    copy.chmod(0o755)
+    (copy / "multifile-Z4.ome.tiff").unlink()
+    message = r"expected the files that its metadata name beside it, found no multifile-Z4\.ome\.tiff\. Copy them"
+    with pytest.raises(ValueError, match=message):
+        open_raw(copy / path.name)
+
+
+def test_a_tiff_of_a_set_has_the_images_of_its_metadata(real_data):
+    folder = raw_folder(real_data, "ometiff_multi")
+    path = folder / "bruker_multi_image_node/TSeries-camp-005_Cycle00001_Ch1_000001.ome.tif"
+    values = expected_values(folder)["bruker_multi_image_node"][path.name]["series"]
+    assert [scene.name for scene in open_raw(path).scenes] == [one["name"] for one in values]
+    for number, one in enumerate(values):
+        assert_scene(path, number, axes=one["axes"], shape=one["shape"], expected=one)
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+@pytest.mark.parametrize(("shape", "axes"), [((9, 11), "YX"), ((4, 9, 11), "QYX"), ((9, 11, 3), "YXS")])
+@pytest.mark.parametrize("kind", ["u1", "<i2", ">u2", "f4"])
+def test_arrays_are_read_as_they_are(tmp_path, suffix, shape, axes, kind):
+    array = np.arange(np.prod(shape)).reshape(shape).astype(kind)
+    path = tmp_path / f"a.{suffix}"
+    np.save(path, array) if suffix == "npy" else np.savez_compressed(path, cells=array, numbers=np.arange(3))
+    [scene] = open_raw(path).scenes
+    assert "".join(scene.sizes) == axes
+    last = plane_of(path, 0, last=True)
+    assert np.array_equal(last, array[-1] if axes == "QYX" else array)
+    assert last.dtype == np.dtype(kind).newbyteorder("=")
+
+
+def test_objects_in_arrays_are_never_loaded(tmp_path):
+    np.save(tmp_path / "a.npy", np.array([[{}]]), allow_pickle=True)
+    with pytest.raises(ValueError, match="Python objects in dtype"):
+        open_raw(tmp_path / "a.npy")
+
+
 def test_sections_along_z_and_x_have_z_as_rows(real_data):
     need_library("LIF")
     path = raw_folder(real_data, "lif") / "xz-example.lif"
@@ -144,7 +303,7 @@ def test_declarations_are_complete_and_import_no_library_at_their_head():
         "module", "opener", "suffixes", "signatures", "is_whole", "library", "imports", "licence", "content", "scenes",
         "tested",
     }  # fmt: skip
-    libraries = {facts["imports"].partition(".")[0] for facts in RAW_FORMATS.values()} - {"tifffile", ""}
+    libraries = {facts["imports"].partition(".")[0] for facts in RAW_FORMATS.values()} - {"tifffile", "numpy", ""}
     for facts in RAW_FORMATS.values():
         assert set(facts) == keys
         assert "GPL" not in facts["licence"].replace("LGPL", "")

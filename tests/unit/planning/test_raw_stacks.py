@@ -12,7 +12,7 @@ from cellmill.planning.plane_choices import list_places
 from cellmill.planning.samples import SampleError, scan_images
 from cellmill.planning.stacks import expand_stacks
 from cellmill.planning.ties import attach_annotations
-from raw_files import need_library, write_czi
+from raw_files import need_library, raw_folder, write_czi
 
 pytestmark = pytest.mark.usefixtures("czi")
 
@@ -172,3 +172,27 @@ def test_a_folder_with_the_name_of_a_library_is_no_library(tmp_path, monkeypatch
 )
 def test_places_along_an_axis(choice, places):
     assert list_places(choice, size=3, where="x") == places
+
+
+def arrays(folder, **stack):
+    found = scan_images(f"{folder}/{{sample}}.npy", where="datasets.x.images")
+    section = Stack(**stack).model_dump(mode="json")
+    return expand_stacks(found, stack=section, channels=["luminance"], where="datasets.x")
+
+
+def test_planes_of_an_array_need_a_meaning(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((4, 9, 11), dtype=np.uint8))
+    with pytest.raises(SampleError, match=r"expected a choice of stack\.axis, found none\. The file has 4 planes of"):
+        arrays(tmp_path)
+    assert rows(arrays(tmp_path, axis="time")) == [(f"a_t{t:03d}", "a", t) for t in range(4)]
+    [(sample, _)] = arrays(tmp_path, axis="z", z="maximum")
+    assert sample.plane == [["Q", "maximum", 4]]
+
+
+def test_members_of_a_set_are_inputs_of_its_jobs(tmp_path, real_data):
+    source = raw_folder(real_data, "ometiff_multi") / "companion"
+    found = scan_images(f"{source}/{{sample}}.companion.ome", where="datasets.x.images")
+    section = Stack(z="maximum").model_dump(mode="json")
+    [(sample, _)] = expand_stacks(found, stack=section, channels=["luminance"], where="datasets.x")
+    assert [path.rpartition("/")[2] for path in sample.members] == [f"multifile-Z{z}.ome.tiff" for z in range(1, 6)]
+    assert sample.sample == "multifile"

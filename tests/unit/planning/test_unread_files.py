@@ -33,8 +33,6 @@ def touch(folder, *names):
     [
         (".h5", "HDF5 .*tifffile"),
         (".hdf5", "HDF5"),
-        (".npy", "an array of numpy"),
-        (".npz", "arrays of numpy"),
         (".mat", "a file of MATLAB"),
         (".ilp", "a project of ilastik"),
         (".zip", "an archive .*Unpack it"),

@@ -24,7 +24,7 @@ class Trained:
 
     @property
     def image_channels(self) -> list[str]:
-        """Names of the channels of an image: as in the config, or "image" for a single one."""
+        """The channels of an image by name: as in the config, or "image" for a single one."""
         channels = self.description.preprocess.get("channels")
         return [str(each["channel"]) for each in channels] if channels else ["image"]
 

@@ -148,7 +148,7 @@ class Raster:
 
     @property
     def channel_names(self) -> tuple[str, ...]:
-        """Names of the channels in the file; empty if it has none."""
+        """The channels by name, as in the file; empty if it names none."""
         return self.layout.channel_names
 
     def bands(self, max_pixels: int = BAND_PIXELS) -> Iterator[tuple[slice, np.ndarray]]:
@@ -249,7 +249,7 @@ def read_layout(path: str | Path, *, plane: PlaneIndex = ()) -> Layout:
         that do not form a stack.
     """
     path = Path(path)
-    kind = identify(path)
+    kind = _identify(path, plane)
     try:
         if kind == "TIFF":
             return tiff.read_layout(path)
@@ -283,7 +283,7 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
         decoded together exceeds the memory limit.
     """
     path = Path(path)
-    kind = identify(path)
+    kind = _identify(path, plane)
     layout = read_layout(path, plane=plane)
     if layout.dtype.kind not in "uifb":
         raise ValueError(
@@ -311,6 +311,13 @@ def open_raster(path: str | Path, *, palette: str, plane: PlaneIndex) -> Raster:
         )
     index = {axis: where[0] for axis, (how, where) in places.items() if how not in PROJECTIONS}
     return Raster(path, kind, layout, palette, index, projected, _scene_of(plane))
+
+
+def _identify(path: Path, plane: PlaneIndex) -> str:
+    """Return the format of a file; a TIFF whose scene is chosen is read as a microscope file."""
+    kind = identify(path)
+    has_scene = any(axis == SCENE for axis, _, _ in plane)
+    return raw_files.SET_OF_TIFF if kind == "TIFF" and has_scene else kind
 
 
 def _scene_of(plane: PlaneIndex) -> int:

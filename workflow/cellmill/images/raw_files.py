@@ -33,6 +33,11 @@ RAW_FORMATS: dict[str, dict[str, Any]] = {
 }
 FORM_OF_SUFFIX: dict[str, str] = {suffix: form for form, facts in RAW_FORMATS.items() for suffix in facts["suffixes"]}
 INSTALL = "pip install -r requirements-vendor.txt"
+# A TIFF whose scene is chosen is read as one of a set.
+SET_OF_TIFF = "OME-TIFF"
+TIFF_SUFFIXES = (".tif", ".tiff")
+# Axis of planes whose meaning the file does not define; `stack.axis` does
+UNKNOWN_AXIS = "Q"
 # A pixel of a microscope image has an edge of 0.01 nm (electron microscopes) to 1 mm.
 PLAUSIBLE_UM = (1e-5, 1e3)
 
@@ -56,7 +61,7 @@ class Scene:
 
     @property
     def plane_axes(self) -> tuple[str, str]:
-        """Names of the axes of rows and columns in the file."""
+        """The axes of rows and columns, as the file names them."""
         axes = [axis for axis in self.sizes if axis != "S"]
         return axes[-2], axes[-1]
 
@@ -91,6 +96,8 @@ class RawFile(Protocol):
     """An open microscope file."""
 
     scenes: Sequence[Scene]
+    # other files that are read
+    members: Sequence[Path]
 
     def read(self, scene: int, index: Mapping[str, int], first: int, last: int) -> np.ndarray:
         """Read rows of one plane, shape (rows, columns) or (rows, columns, samples).
@@ -108,6 +115,11 @@ def raw_format_of(path: str | Path) -> str | None:
     name = str(path).lower()
     found = max((suffix for suffix in FORM_OF_SUFFIX if name.endswith(suffix)), key=len, default=None)
     return None if found is None else FORM_OF_SUFFIX[found]
+
+
+def is_set(path: str | Path) -> bool:
+    """Return whether a file is a TIFF, which may be one of a set, and is read so if its scene is chosen."""
+    return raw_format_of(path) is None and str(path).lower().endswith(TIFF_SUFFIXES)
 
 
 def is_whole(kind: str) -> bool:
@@ -133,19 +145,28 @@ def open_raw(path: Path) -> RawFile:
     key = (str(path.absolute()), stat.st_size, stat.st_mtime_ns)
     if key not in _opened:
         close_raw()
-        form = raw_format_of(path)
-        assert form is not None, path
+        form = raw_format_of(path) or SET_OF_TIFF
         facts = RAW_FORMATS[form]
         if facts["imports"]:
             _refuse_missing_library(path, form, facts)
         opened: RawFile = getattr(importlib.import_module(facts["module"]), facts["opener"])(path)
+        try:
+            _check_scenes(path, form, opened)
+        except Exception:
+            opened.close()
+            raise
         _opened[key] = opened
-        if not opened.scenes:
-            raise ValueError(
-                f"{path}: expected at least one image, found none in this {form} file. Open it in the program of the "
-                "microscope to see whether the acquisition was finished."
-            )
     return _opened[key]
+
+
+def _check_scenes(path: Path, form: str, opened: RawFile) -> None:
+    if not opened.scenes:
+        raise ValueError(
+            f"{path}: expected at least one image, found none in this {form} file. Open it in the program of the "
+            "microscope to see whether the acquisition was finished."
+        )
+    if any(len(scene.sizes.keys() - {"S"}) < 2 for scene in opened.scenes):
+        raise EOFError("no rows and columns in the header")
 
 
 def _refuse_missing_library(path: Path, form: str, facts: Mapping[str, Any]) -> None:

@@ -136,9 +136,14 @@ def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) ->
     ndarray of shape (rows, columns) or (rows, columns, channels)
         The file's dtype in native byte order.
     """
-    series = _series(path)[0]
+    return read_series(_series(path)[0], index=index, first=first, last=last)
+
+
+def read_series(series: tifffile.TiffPageSeries, *, index: Mapping[str, int], first: int, last: int) -> np.ndarray:
+    """Read some rows of one plane of a series, as `read_rows`; with C in `index`, of that channel only."""
     place = tuple(_selection(axis, index, slice(first, last)) for axis in series.axes)
     if series.dataoffset is not None:
+        path = _parent(series).filehandle.path
         stored = np.memmap(path, dtype=_stored_dtype(series), mode="r", offset=series.dataoffset, shape=series.shape)
         array = np.array(stored[place])
         del stored
@@ -150,7 +155,7 @@ def read_rows(path: Path, *, index: Mapping[str, int], first: int, last: int) ->
         import zarr  # slow to import, and only compressed stacks and bands of large images need it
 
         array = np.asarray(zarr.open_array(series.aszarr(), mode="r")[place])
-    kept = "".join(axis for axis in series.axes if axis in "YXSC")
+    kept = "".join(axis for axis, at in zip(series.axes, place, strict=True) if isinstance(at, slice))
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return _rows_first(array, kept)
 
@@ -164,7 +169,7 @@ def chunk_rows(path: Path) -> int:
 def _selection(axis: str, index: Mapping[str, int], rows: slice) -> slice | int:
     if axis == "Y":
         return rows
-    return slice(None) if axis in "XSC" else index.get(axis, 0)
+    return slice(None) if axis in "XS" or (axis == "C" and "C" not in index) else index.get(axis, 0)
 
 
 def _stored_dtype(series: tifffile.TiffPageSeries) -> np.dtype:

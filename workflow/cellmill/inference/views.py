@@ -15,7 +15,7 @@ from cellmill.preprocessing.geometry import Geometry
 from cellmill.preprocessing.stored_images import StoredImage
 
 
-class InputSettings(TypedDict):
+class InputSection(TypedDict):
     """Section `input` of a preset."""
 
     normalise: str
@@ -26,7 +26,12 @@ class InputSettings(TypedDict):
     class_planes: list[str]
     class_at_prediction: str
     warmup: int
-    channels: int  # of the preprocessed images; missing in files of earlier versions, which have one
+
+
+class InputSettings(InputSection, total=False):
+    """Section `input` of a run. `channels` is the number of channels of its images, if there are several."""
+
+    channels: int
 
 
 class SettledInput(InputSettings, total=False):

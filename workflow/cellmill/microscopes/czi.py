@@ -44,6 +44,8 @@ SEGMENT = struct.Struct("<16sqq")
 class CziFile:
     """An open CZI file; see `cellmill.images.raw_files.RawFile`."""
 
+    members: tuple[Path, ...] = ()
+
     def __init__(self, path: Path) -> None:
         from pylibCZIrw import czi
 

@@ -28,6 +28,8 @@ RAW_FORMATS = {
 class LifFile:
     """An open LIF file; see `cellmill.images.raw_files.RawFile`."""
 
+    members: tuple[Path, ...] = ()
+
     def __init__(self, path: Path) -> None:
         import liffile
 

@@ -30,6 +30,8 @@ IN_FRAME = "CYXS"
 class Nd2File:
     """An open ND2 file; see `cellmill.images.raw_files.RawFile`."""
 
+    members: tuple[Path, ...] = ()
+
     def __init__(self, path: Path) -> None:
         import nd2
 

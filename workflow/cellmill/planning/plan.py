@@ -14,7 +14,8 @@ from cellmill.config.classical import CLASSICAL
 from cellmill.config.dataset import Config
 from cellmill.config.networks import sees_sequences
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
-from cellmill.images.raw_files import RAW_FORMATS, raw_format_of
+from cellmill.images.axes import SCENE
+from cellmill.images.raw_files import RAW_FORMATS, SET_OF_TIFF, raw_format_of
 from cellmill.planning.curve_shards import cut_for_curve, list_curve_shards, shards_of_subset
 from cellmill.planning.layout import DIAMETER, RECIPE, WEIGHTS, dataset_path, run_path, shard_path
 from cellmill.planning.model_paths import MODEL_FILE, path_to_read
@@ -163,7 +164,11 @@ class Plan:
     @cached_property
     def _readers_of_images(self) -> dict[str, set[str]]:
         forms = {
-            name: {raw_format_of(image) for image in {row.image for row in rows}} for name, rows in self.samples.items()
+            name: {raw_format_of(image) or (SET_OF_TIFF if has_scene else None) for image, has_scene in images}
+            for name, images in {
+                name: {(row.image, any(axis == SCENE for axis, *_ in row.plane)) for row in rows}
+                for name, rows in self.samples.items()
+            }.items()
         }
         return {name: {RAW_FORMATS[form]["module"] for form in found if form} for name, found in forms.items()}
 

@@ -14,14 +14,22 @@ from cellmill.images.axes import ONLY, SCENE
 from cellmill.images.channels import LUMINANCE, Channel, find_channel, list_choices
 from cellmill.images.damage import explain
 from cellmill.images.rasters import read_layout
-from cellmill.images.raw_files import RAW_FORMATS, Scene, open_raw, raw_format_of
+from cellmill.images.raw_files import (  # fmt: skip
+    RAW_FORMATS,
+    SET_OF_TIFF,
+    UNKNOWN_AXIS,
+    Scene,
+    is_set,
+    open_raw,
+    raw_format_of,
+)
 from cellmill.planning.plane_choices import ALL
 from cellmill.planning.samples import Found, Sample
 
 
-def is_raw(sample: Sample) -> bool:
-    """Return whether an image is a microscope file."""
-    return raw_format_of(sample.image) is not None
+def is_raw(sample: Sample, *, stack: Mapping[str, Any]) -> bool:
+    """Return whether an image is a microscope file; a TIFF is one if its scene is chosen."""
+    return raw_format_of(sample.image) is not None or (stack["scene"] is not None and is_set(sample.image))
 
 
 def choose_scenes(
@@ -58,7 +66,8 @@ def choose_scenes(
         If the file is damaged, the config does not choose what is needed, or chooses what the file does not have.
     """
     scenes = _read_scenes(Path(sample.image))
-    if stack["axis"] != "auto":
+    has_unknown = any(UNKNOWN_AXIS in scene.sizes for scene in scenes)
+    if stack["axis"] != "auto" and not has_unknown:
         raise ValueError(
             f"{where}.stack.axis: expected auto for {sample.image}, whose axes are known, found {stack['axis']}. "
             "Remove stack.axis."
@@ -67,14 +76,15 @@ def choose_scenes(
     chosen = [scenes[number] for number in numbers]
     if question := _ask(sample.image, scenes, chosen, stack=stack, channels=channels):
         raise ValueError(f"{where}.stack: {question}")
-    if len(scenes) == 1:
+    sample = replace(sample, members=[path.as_posix() for path in open_raw(Path(sample.image)).members])
+    if len(scenes) == 1 and not is_set(sample.image):
         return [((sample, dict(values)), scenes[0])]
     digits = max(3, len(str(len(scenes) - 1)))
     found: list[tuple[Found, Scene]] = []
     for number in numbers:
         plane = [[SCENE, f"{ONLY} {number}", len(scenes)]]
         one, texts = replace(sample, plane=plane), {**values, "scene": scenes[number].name or str(number)}
-        if stack["scene"] in ALL:
+        if stack["scene"] in ALL and len(scenes) > 1:
             tag = f"_s{number:0{digits}d}"
             sequence = f"{sample.sequence}{tag}" if sample.sequence else ""
             one = replace(one, sample=f"{sample.sample}{tag}", sequence=sequence)
@@ -84,9 +94,8 @@ def choose_scenes(
 
 
 def _read_scenes(path: Path) -> Sequence[Scene]:
-    form = raw_format_of(path)
-    assert form is not None
-    read_layout(path)  # refuses a file whose content does not match its suffix
+    form = raw_format_of(path) or SET_OF_TIFF
+    read_layout(path, plane=[[SCENE, f"{ONLY} 0", 1]])  # refuses a file whose content does not match its suffix
     try:
         scenes = open_raw(path).scenes
         for scene in scenes:
@@ -135,15 +144,17 @@ def _ask(
         advice.append(f"{key} to {how}")
 
     if len(scenes) > 1 and stack["scene"] is None:
-        kind = RAW_FORMATS[raw_format_of(path) or ""]["scenes"]
+        kind = RAW_FORMATS[raw_format_of(path) or SET_OF_TIFF]["scenes"]
         ask("stack.scene", f"the {kind} {list_choices([one.name for one in scenes])}", "a name, a number or all")
     sizes = _largest_sizes(chosen)
+    if UNKNOWN_AXIS in sizes and stack["axis"] == "auto":
+        ask("stack.axis", f"{sizes[UNKNOWN_AXIS]} planes of unknown meaning", "time, z or channel")
     if "T" in sizes and stack["time"] is None:
         ask("stack.time", f"{sizes['T']} time points", f"all, a number or a range such as 0-{sizes['T'] - 1}")
     if "Z" in sizes and stack["z"] is None:
         how = f"sections, maximum, mean, a number or a range such as 0-{sizes['Z'] - 1}"
         ask("stack.z", f"{sizes['Z']} sections", how)
-    others = [axis for axis in sizes if axis not in "TZ" and axis not in stack["others"]]
+    others = [axis for axis in sizes if axis not in ("T", "Z", UNKNOWN_AXIS, *stack["others"])]
     if others:
         found = ", ".join(f"{sizes[axis]} positions along {axis}" for axis in others)
         ask("stack.others", found, f"{{{', '.join(f'{axis}: 0' for axis in others)}}} or other numbers, or all")

@@ -52,6 +52,8 @@ class Sample:
     masks: dict[str, dict[str, Any]] = field(default_factory=dict)
     # in an experiment: condition, replicate, plate and well
     treated: dict[str, str] = field(default_factory=dict)
+    # further files of an image in several files
+    members: list[str] = field(default_factory=list)
     # only for an image that is a folder (OME-Zarr)
     image_digest: str = ""
 

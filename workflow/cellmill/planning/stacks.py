@@ -50,8 +50,10 @@ def expand_stacks(
     ValueError
         If `stack.axis` is set but the first readable file is a single image.
     """
-    plain = [item for item in found if not is_raw(item[0])]
-    raw = _expand_raw([item for item in found if is_raw(item[0])], stack=stack, channels=channels, where=where)
+    plain = [item for item in found if not is_raw(item[0], stack=stack)]
+    raw = _expand_raw(
+        [item for item in found if is_raw(item[0], stack=stack)], stack=stack, channels=channels, where=where
+    )
     return [*raw, *_expand_plain(plain, stack=stack, where=where)] if plain else raw
 
 

@@ -30,6 +30,8 @@ UNREAD: Mapping[str, tuple[str, str]] = {
     ".tar.gz": ("an archive", "unpack it"),
     ".tgz": ("an archive", "unpack it"),
 }
+# Arrays are images, unless they are a pickled file of Cellpose.
+UNREAD_IMAGES = {suffix: facts for suffix, facts in UNREAD.items() if suffix not in (".npy", ".npz")}
 # Spreadsheets in place of tables, and lists of coordinates in place of masks
 SPREADSHEET = ("a spreadsheet", "save it as CSV, with commas")
 UNREAD_TABLES: Mapping[str, tuple[str, str]] = dict.fromkeys((".xlsx", ".xls", ".ods"), SPREADSHEET)
@@ -60,7 +62,7 @@ def refuse_unread_files(dataset: Dataset, *, where: str) -> list[str]:
     """
     sections: dict[str, Annotations | None] = {"annotations": dataset.annotations}
     sections |= {f"models[{number}].masks": entry.masks for number, entry in enumerate(dataset.models)}
-    mistakes = _refuse(dataset.images, UNREAD, kind="images", where=f"{where}.images")
+    mistakes = _refuse(dataset.images, UNREAD_IMAGES, kind="images", where=f"{where}.images")
     for name, section in sections.items():
         if section is None:
             continue
