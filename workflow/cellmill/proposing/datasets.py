@@ -19,6 +19,8 @@ MOST_FAMILIES = 24
 MOST_DATASETS = 6
 # Share of the images that entries of a table have to name
 IN_TABLE = 0.5
+# Files that list the files of a set of images
+SET_SUFFIXES = (".nd", ".companion.ome")
 # Of equal names, formats that keep the numbers of the camera are images rather than copies of them
 BY_FORMAT = (".tif", ".tiff", ".zarr", ".png", ".jpg", ".jpeg")
 
@@ -144,6 +146,8 @@ class Chooser:
                 continue
             if family.suffix.lower() in OUTLINES:
                 masks.append(family)
+            elif _is_part_of_set(family, self.families):
+                unused.append((self._describe(family), "parts of the sets that a file beside them lists"))
             elif family.role == "by-product":
                 unused.append((self._describe(family), "written by a program beside the images, as the names suggest"))
             elif not self.reader.headers(family).layouts:
@@ -226,6 +230,15 @@ def _best(groups: Sequence[Group], names: frozenset[str]) -> Group | None:
     """Return the group with the most images among some names; None if they are few in all groups."""
     fits = [group for group in groups if len(group.stems & names) >= min(IN_TABLE * len(group.stems), len(names))]
     return max((g for g in fits if g.stems & names), key=lambda group: len(group.stems & names), default=None)
+
+
+def _is_part_of_set(family: Family, families: Sequence[Family]) -> bool:
+    """Check whether the files of a family are listed by files of another one, whose names theirs begin with."""
+    lists = [one for one in families if one.suffix.lower() in SET_SUFFIXES and one is not family]
+    heads = {(file.folders, file.stem) for one in lists for file in one.files}
+    return bool(heads) and all(
+        any(file.folders == folders and file.stem.startswith(stem) for folders, stem in heads) for file in family.files
+    )
 
 
 def _fits_another(family: Family, families: Sequence[Family]) -> bool:

@@ -11,6 +11,10 @@ from cellmill.images.raw_files import FORM_OF_SUFFIX
 # ASSUME one that has a file of Snakemake beside it belongs to an earlier run
 RESULTS = ("results", "logs", "benchmarks")
 STORE_SUFFIX = ".zarr"
+# Arrays with pickled objects beside an image, as Cellpose writes them
+OTHER_ARRAYS = ("_seg.npy",)
+# Ends of names with more than one dot
+LONG_SUFFIXES = tuple(suffix for suffix in FORM_OF_SUFFIX if suffix.count(".") > 1)
 SYSTEM_FILES = ("Thumbs.db", "desktop.ini")
 # Characters with a meaning in patterns
 IN_PATTERNS = "{}"
@@ -35,7 +39,7 @@ class File:
     @property
     def is_image(self) -> bool:
         """Whether its suffix is that of an image which is read."""
-        return is_image_suffix(self.suffix)
+        return is_image_suffix(self.suffix) and not self.name.lower().endswith(OTHER_ARRAYS)
 
 
 def is_image_suffix(suffix: str) -> bool:
@@ -106,6 +110,9 @@ def _list_folder(place: Path, folders: tuple[str, ...], files: list[File]) -> li
 
 
 def _file(folders: tuple[str, ...], name: str) -> File:
+    long = next((suffix for suffix in LONG_SUFFIXES if name.lower().endswith(suffix)), "")
+    if long and len(name) > len(long):
+        return File(folders, name[: -len(long)], name[-len(long) :])
     stem, dot, end = name.rpartition(".")
     if not stem:
         return File(folders, name, "")
