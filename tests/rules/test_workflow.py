@@ -148,7 +148,17 @@ ONCE_A_RUN = (
     "export_rois", "export_geojson", "export_ctc", "export_table", "export_anndata", "export_ome_zarr", "contrast_fit",
 )  # fmt: skip
 OF_RUN = (*ONCE_A_RUN, "predict", "contrast", "postprocess", "postprocess_features", "evaluate_shard")
-OF_DATASET = ("check_dataset", "match", "measure_objects", "evaluate", "worklist", "conditions", "report", "crate")
+OF_DATASET = (
+    "check_dataset",
+    "match",
+    "measure_objects",
+    "estimate_flat_field",
+    "evaluate",
+    "worklist",
+    "conditions",
+    "report",
+    "crate",
+)
 
 
 @pytest.fixture(scope="module")
@@ -233,6 +243,7 @@ def test_a_crate_lists_what_the_rules_write(rules):
         *layout.OF_SIMULATION_LIKE,
         *layout.OF_EXPERIMENT,
         *layout.OF_RESCALED,
+        *layout.OF_FLAT,
         *layout.OF_WORKLIST,
         layout.LABELS_TO_CORRECT,
         *(f"{{run}}/{name}" for name in of_run),
@@ -252,6 +263,7 @@ def test_the_rules_write_where_the_layout_says(rules):
         *layout.OF_SIMULATION_LIKE,
         *layout.OF_EXPERIMENT,
         *layout.OF_RESCALED,
+        *layout.OF_FLAT,
         *layout.OF_WORKLIST,
         layout.CRATE,
     }
@@ -275,7 +287,7 @@ def test_a_room_lies_beside_its_entries():
 STAGE_OF_RULE = {
     "check_shard": "check", "check_dataset": "check", "join_seeds": "train", "contrast_fit": "contrast",
     "evaluate_shard": "evaluate", "postprocess_fit": "postprocess", "postprocess_features": "postprocess",
-    "postprocess_tables": "postprocess", "measure_objects": "preprocess",
+    "postprocess_tables": "postprocess", "measure_objects": "preprocess", "estimate_flat_field": "preprocess",
 }  # fmt: skip
 
 
@@ -284,6 +296,7 @@ def test_the_graph_of_the_stages_is_snakemakes(tmp_path):
         "datasets": {
             "cells": {
                 "simulate": {"images": 12, "size": [64, 64]},
+                "preprocess": {"background": {"method": "flat_field"}},
                 "models": ["classical", {"preset": "sartorius_unet", "seeds": [1, 2], "average_seeds": True}],
                 "export": ["onnx", "bioimageio", "coco", "imagej_roi", "geojson", "table"],
             },

@@ -71,10 +71,24 @@ def image_files(rows):
     ]
 
 
-def diameter_of(dataset):
-    """Return the file with the measured diameter that the images of a dataset are rescaled by, if there is one."""
-    path = PLAN.diameter_path(dataset)
-    return {} if path is None else {"diameter": path}
+def measured_of(dataset, *names):
+    """Return what the images of a dataset are preprocessed with: measured diameter and flat field, if there are any."""
+    paths = {
+        "diameter": PLAN.diameter_path(dataset),
+        "flat_field": PLAN.flat_field_path(dataset),
+    }
+    wanted = names or paths
+    return {name: paths[name] for name in wanted if paths[name] is not None}
+
+
+def lit_images(wildcards):
+    """Return the raw images that an illumination profile is estimated from."""
+    rows = PLAN.flat_field_rows(wildcards.dataset)
+    if not PLAN.is_simulated(wildcards.dataset):
+        return {"images": image_files(rows)}
+    shards = sorted({row.shard for row in rows})
+    found = {"raw": folders("raw", wildcards, shards)}
+    return {**found, "seals": seals(["raw"], wildcards, shards)}
 
 
 def training_labels(wildcards):
@@ -87,8 +101,8 @@ def training_labels(wildcards):
 
 
 def frames_of_shard(wildcards):
-    """Return the raw images of a shard, the frames around it that a temporal background needs, and the diameter."""
-    found = {**raw_images_of_shard(wildcards), **diameter_of(wildcards.dataset)}
+    """Return the raw images of a shard, with what the dataset adds: frames around it, diameter, flat field."""
+    found = {**raw_images_of_shard(wildcards), **measured_of(wildcards.dataset)}
     around = PLAN.context(wildcards.dataset, wildcards.shard)
     if PLAN.is_simulated(wildcards.dataset):
         shards = sorted({row.shard for row in around})
@@ -168,7 +182,7 @@ def fitting_data(wildcards):
     """Return images, labels and probabilities of the training and validation shards of a run."""
     run = PLAN.run(wildcards.dataset, wildcards.run)
     rooms = ("images", "labels", "probabilities")
-    found = {"seals": [], **diameter_of(wildcards.dataset)}
+    found = {"seals": [], **measured_of(wildcards.dataset, "diameter")}
     for role, shards in shards_to_learn_from(run).items():
         for room in rooms:
             found[f"{role}_{room}"] = folders(room, wildcards, shards)
@@ -214,6 +228,7 @@ def report_data(wildcards):
     }
     if PLAN.like_of(dataset) is not None:
         found["match"] = dataset_path(dataset, "match.csv")
+    found |= measured_of(dataset, "flat_field")
     if worklist_run(PLAN, dataset) is not None:
         found["worklist"] = dataset_path(dataset, WORKLIST)
     if PLAN.run_of_conditions(dataset) is not None:

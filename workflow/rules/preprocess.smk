@@ -1,8 +1,10 @@
 """Stage `preprocess`: background subtraction, rescaling and cropping.
 
 Reads   raw images of a shard                         any integer or float, camera counts; labels of the training images
-                                                      if images are rescaled by the diameter of their objects
+                                                      if images are rescaled by the diameter of their objects; at
+                                                      most 200 raw training images for a flat field
 Writes  results/{dataset}/diameter.json               that diameter, px
+        results/{dataset}/flat_field.json             illumination profile of all images, mean 1, and its error
         results/{dataset}/images/{shard}/             float32, YX, counts above background;
                                                       geometry.csv, which maps back to the raw image
 """
@@ -30,6 +32,30 @@ rule measure_objects:
         code=code_of("measure_objects"),
     script:
         "../scripts/measure_objects.py"
+
+
+rule estimate_flat_field:
+    """Estimate the illumination profile that the images of a dataset share."""
+    input:
+        unpack(lit_images),
+    output:
+        flat_field="results/{dataset}/flat_field.json",
+    log:
+        "logs/{dataset}/preprocess/flat_field.log",
+    benchmark:
+        "benchmarks/{dataset}/preprocess/flat_field.tsv"
+    conda:
+        "../../envs/image.yaml"
+    threads: 1
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(60),
+        gpu=0,
+    params:
+        settings=settings_of("estimate_flat_field"),
+        code=code_of("estimate_flat_field"),
+    script:
+        "../scripts/estimate_flat_field.py"
 
 
 rule preprocess:

@@ -9,5 +9,6 @@ from cellmill.stages.preprocess import preprocess_shard
 preprocess_shard(
     output_dir=snakemake.output.images,
     diameter_path=snakemake.input.get("diameter"),
+    flat_field_path=snakemake.input.get("flat_field"),
     **snakemake.params.settings,
 )

@@ -178,10 +178,12 @@ def test_an_empty_section_is_a_complete_one():
         "channel": "luminance",
         "channels": None,
         "hot_pixels": "replace",
-        "background": {"method": "none", "radius_px": 50.0, "sigma_px": 50.0, "max_frames": 101},
+        "background": {
+            "method": "none", "radius_px": 50.0, "sigma_px": 50.0, "max_frames": 101, "dark": 0.0, "then": "none",
+        },
         "rescale": None,
         "fit": {"mode": "none", "size": None},
-    }
+    }  # fmt: skip
 
 
 def test_a_resolved_section_is_valid_again():

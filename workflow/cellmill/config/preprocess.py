@@ -9,7 +9,7 @@ from cellmill.config.closed import Closed
 Side = Annotated[int, Field(ge=8, le=32768)]
 Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 
-# numeric settings that each method uses
+# settings that each method uses
 NUMBERS_OF_METHOD: dict[str, set[str]] = {
     "none": set(),
     "rolling_ball": {"radius_px"},
@@ -17,18 +17,23 @@ NUMBERS_OF_METHOD: dict[str, set[str]] = {
     "gaussian": {"sigma_px"},
     "temporal_median": {"max_frames"},
     "temporal_mode": {"max_frames"},
+    "flat_field": {"dark", "then"},
 }
 
 
 class Background(Closed):
-    """Background subtraction, applied to every image before training and prediction."""
+    """Correction of uneven light and background, applied to every image before training and prediction."""
 
-    method: Literal["none", "rolling_ball", "tophat", "gaussian", "temporal_median", "temporal_mode"] = Field(
-        default="none",
-        description="none: leave the counts unchanged. rolling_ball, tophat: for bright objects on a dark, uneven "
-        "background. gaussian: for objects brighter or darker than their surroundings. temporal_median, "
-        "temporal_mode: subtract what is stationary in a sequence, computed from that sequence only. temporal_mode "
-        "also equalises the mean of all frames.",
+    method: Literal["none", "rolling_ball", "tophat", "gaussian", "temporal_median", "temporal_mode", "flat_field"] = (
+        Field(
+            default="none",
+            description="none: leave the counts unchanged. rolling_ball, tophat: for bright objects on a dark, uneven "
+            "background. gaussian: for objects brighter or darker than their surroundings. temporal_median, "
+            "temporal_mode: subtract what is stationary in a sequence, computed from that sequence only. temporal_mode "
+            "also equalises the mean of all frames. flat_field: divide by the uneven light "
+            "that all images share, estimated from at most 200 training images, or from images of all parts where "
+            "nothing is trained on; the images have one size.",
+        )
     )
     radius_px: float = Field(
         default=50.0,
@@ -50,17 +55,30 @@ class Background(Closed):
         description="Largest number of frames used per sequence, evenly spaced. Used by temporal_median and "
         "temporal_mode.",
     )
+    dark: Annotated[float, Field(ge=0, le=1e6)] | Literal["auto"] = Field(
+        default=0.0,
+        description="Camera counts without light, subtracted before the division by the profile. auto: estimated from "
+        "at least 10 images of different brightness. Used by flat_field.",
+    )
+    then: Literal["none", "rolling_ball", "tophat", "gaussian"] = Field(
+        default="none",
+        description="Method that subtracts what is left of the background after flat_field, with radius_px or "
+        "sigma_px.",
+    )
 
     @model_validator(mode="after")
     def _refuse_numbers_that_nobody_reads(self) -> Self:
         defaults = type(self).model_fields
+        used = NUMBERS_OF_METHOD[self.method]
+        if self.method == "flat_field":
+            used = used | NUMBERS_OF_METHOD[self.then]
         unread = sorted(
             name
-            for name in set().union(*NUMBERS_OF_METHOD.values()) - NUMBERS_OF_METHOD[self.method]
+            for name in set().union(*NUMBERS_OF_METHOD.values()) - used
             if getattr(self, name) != defaults[name].default
         )
         if unread:
-            read = ", ".join(sorted(NUMBERS_OF_METHOD[self.method])) or "no other key"
+            read = ", ".join(sorted(used)) or "no other key"
             raise ValueError(
                 f"expected {read} with method {self.method}, found {', '.join(unread)}. "
                 "Remove it, or set a method that uses it."
@@ -221,6 +239,12 @@ class Preprocess(Closed):
         chosen = [each.channel for each in self.channels]
         if twice := sorted({str(channel) for channel in chosen if chosen.count(channel) > 1}):
             raise ValueError(f"expected different channels, found {', '.join(twice)} twice. Remove one of them.")
+        backgrounds = [each.background or self.background for each in self.channels]
+        if any(background.method == "flat_field" for background in backgrounds):
+            raise ValueError(
+                "expected another background with channels, found flat_field, whose profile is that of one channel. "
+                "Set another method, or channel in place of channels."
+            )
         if self.channels[0].missing == "zero":
             raise ValueError(
                 f"expected missing: refuse for the first channel, found zero for {chosen[0]}, which shows the objects. "

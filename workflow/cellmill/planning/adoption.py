@@ -1,7 +1,8 @@
 """Preprocessing of datasets that apply a trained model: adopted from the model, apart from what the config sets.
 
 Background, scale and size belong to the model, because its network was trained on images made with them. The channel
-belongs to the dataset: the same stain may be in another channel of other images.
+belongs to the dataset: the same stain may be in another channel of other images. Uneven light belongs to the microscope
+and so to the dataset: a flat field is neither adopted as numbers nor required.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 from cellmill.config.dataset import Config, Dataset
 from cellmill.config.merging import merge
-from cellmill.config.preprocess import Preprocess
+from cellmill.config.preprocess import NUMBERS_OF_METHOD, Preprocess
 from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.images.channels import LUMINANCE, Channel
 from cellmill.images.rasters import Raster
@@ -17,10 +18,13 @@ from cellmill.planning.rescaling import adopt_rescale, complete_rescale, first_i
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import Sample
 from cellmill.planning.shipped_models import name_source
+from cellmill.preprocessing.background import TEMPORAL_METHODS
 from cellmill.provenance import canonical
 
 # Keys that decide which keys beside them are used
 SWITCHES = ("method", "mode")
+# Division by the illumination profile of the dataset
+FLAT = "flat_field"
 
 
 def plan_preprocessing(
@@ -118,6 +122,8 @@ def _adopt(own: Mapping[str, Any], model: Mapping[str, Any], *, written: Mapping
     If a switch (method, mode) is set to another value, the numbers beside it are those of the config, because the
     model's numbers belong to its own method.
     """
+    if written.get("background", {}).get("method") == FLAT:
+        model = _with_flat_field(model)
     adopted = merge(merge(own, model), written)
     for key in ("background", "fit"):
         if any(adopted[key][switch] != model.get(key, own[key])[switch] for switch in SWITCHES if switch in own[key]):
@@ -188,13 +194,31 @@ def _is_grey(image: Raster) -> bool:
 
 def _contradictions(own: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """Yield path, model's value and own value of keys that make images look different to the network."""
-    differences = list(_differences(own, model))
+    differences = list(_differences(_without_light(own), _without_light(model)))
     switched = {path[0] for path, _, _ in differences if path[-1] in SWITCHES}
     for path, wanted, found in differences:
         is_follower = path[0] in switched and path[-1] not in SWITCHES
         is_harmless = path[0] == "fit" and _keeps_scale(own["fit"]) and _keeps_scale(model["fit"])
         if path[0] not in ("channel", "channels", "rescale") and not is_follower and not is_harmless:
-            yield path, wanted, found
+            is_after = path == ("background", "method") and own["background"]["method"] == FLAT
+            yield ("background", "then") if is_after else path, wanted, found
+
+
+def _with_flat_field(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a model's section for images that are divided by their illumination profile first."""
+    background = model.get("background", {})
+    if background.get("method") not in NUMBERS_OF_METHOD or background["method"] in (FLAT, *TEMPORAL_METHODS):
+        return model
+    return {**model, "background": {**background, "method": FLAT, "then": background["method"]}}
+
+
+def _without_light(section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section with the background that is subtracted from images whose light is even."""
+    background = section.get("background", {})
+    even = {key: value for key, value in background.items() if key not in ("dark", "then")}
+    if background.get("method") == FLAT:
+        even["method"] = background["then"]
+    return {**section, "background": even}
 
 
 def _wrong_channels(own: Mapping[str, Any], model: Mapping[str, Any], *, reference: str, where: str) -> list[str]:

@@ -11,6 +11,7 @@ from cellmill.config.errors import ConfigError
 from cellmill.planning.adoption import plan_preprocessing
 from cellmill.planning.damaged_models import damaged_models
 from cellmill.planning.exports import wrong_exports
+from cellmill.planning.flat_fields import remarks_on_flat_fields
 from cellmill.planning.layout import SAMPLES, dataset_path
 from cellmill.planning.model_cards import wrong_cards
 from cellmill.planning.plan import Plan
@@ -80,6 +81,7 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     if mistakes:
         raise ConfigError(mistakes)
     remarks += [*likes_of_folds(plan), *models_left_out(plan), *remarks_on_binary(config, presets_dir=presets_dir)]
+    remarks += remarks_on_flat_fields(plan)
     return plan
 
 

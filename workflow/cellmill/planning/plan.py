@@ -17,7 +17,7 @@ from cellmill.exports.model_file import MODEL_SUFFIX, read_description
 from cellmill.images.axes import SCENE
 from cellmill.images.raw_files import RAW_FORMATS, SET_OF_TIFF, raw_format_of
 from cellmill.planning.curve_shards import cut_for_curve, list_curve_shards, shards_of_subset
-from cellmill.planning.layout import DIAMETER, RECIPE, WEIGHTS, dataset_path, run_path, shard_path
+from cellmill.planning.layout import DIAMETER, FLAT_FIELD, RECIPE, WEIGHTS, dataset_path, run_path, shard_path
 from cellmill.planning.model_paths import MODEL_FILE, path_to_read
 from cellmill.planning.rescaling import training_parts
 from cellmill.planning.runs import ALIKE, Run
@@ -29,6 +29,7 @@ from cellmill.preprocessing.background import TEMPORAL_METHODS
 from cellmill.shards import stable_hash
 
 MOST_REFERENCES = 64  # images that a simulation is matched to
+MOST_FIELDS = 200  # images that an illumination profile is estimated from
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,21 @@ class Plan:
         rescale = self.preprocess[dataset].get("rescale")
         source = None if rescale is None else rescale["measured_in"]
         return None if source is None else dataset_path(source, DIAMETER)
+
+    def flat_field_path(self, dataset: str) -> str | None:
+        """Return the file with the illumination profile of a dataset; None if its images are not divided by it."""
+        is_flat = self.preprocess[dataset]["background"]["method"] == "flat_field"
+        return dataset_path(dataset, FLAT_FIELD) if is_flat else None
+
+    def flat_field_rows(self, dataset: str) -> list[Sample]:
+        """List the images that an illumination profile is estimated from, in a fixed order: at most 200.
+
+        Training images, with folds those of all folds. Where nothing is trained on, the images of all parts.
+        """
+        rows = [row for row in self.samples[dataset] if row.split in training_parts(self.config.datasets[dataset])]
+        # Chosen by hash, not by order: one more image changes at most one.
+        chosen = sorted(rows or self.samples[dataset], key=lambda row: stable_hash(row.sample, purpose="flat field"))
+        return chosen[:MOST_FIELDS]
 
     def is_measured(self, dataset: str) -> bool:
         """Return whether the diameter of a dataset's objects is measured, for itself or for its models elsewhere."""

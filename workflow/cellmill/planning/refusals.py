@@ -5,6 +5,7 @@ from cellmill.declared import read_declaration
 from cellmill.objects.features import FEATURES, explain_channels
 from cellmill.objects.raw_channels import count_channels
 from cellmill.planning.conditions import wrong_conditions
+from cellmill.planning.flat_fields import wrong_flat_fields
 from cellmill.planning.plan import Plan
 from cellmill.planning.rescaling import first_image
 from cellmill.planning.runs import Run
@@ -28,6 +29,7 @@ def contradictions(plan: Plan) -> list[str]:
     """
     return [
         *_short_sequences(plan),
+        *wrong_flat_fields(plan),
         *_likes_without_images(plan),
         *_unfit_models(plan),
         *_unfit_curves(plan),

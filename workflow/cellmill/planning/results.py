@@ -14,6 +14,7 @@ from cellmill.planning.layout import (
     OF_DATASET,
     OF_EXPERIMENT,
     OF_FITTED_RUN,
+    OF_FLAT,
     OF_RESCALED,
     OF_RUN,
     OF_SIMULATION_LIKE,
@@ -56,6 +57,7 @@ def list_results(plan: Plan, dataset: str) -> dict[str, dict[str, str]]:
     files = dict(OF_DATASET) if plan.like_of(dataset) is None else OF_DATASET | OF_SIMULATION_LIKE
     files |= OF_WORKLIST if worklist_run(plan, dataset) else {}
     files |= OF_RESCALED if plan.is_measured(dataset) else {}
+    files |= OF_FLAT if plan.flat_field_path(dataset) else {}
     files |= OF_EXPERIMENT if plan.run_of_conditions(dataset) else {}
     shards = {folder("raw", shard): RAW for shard in plan.shards(dataset) if plan.is_simulated(dataset)}
     for run in plan.listed_runs(dataset):

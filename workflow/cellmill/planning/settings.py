@@ -159,6 +159,15 @@ def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     return {"samples": rows, "context": context, "hot_pixels": "replace", **section, "rescale": rescale}
 
 
+def estimate_flat_field_settings(plan: Plan, dataset: str) -> dict[str, Any]:
+    section = plan.preprocess[dataset]
+    return {
+        "samples": _columns(plan.flat_field_rows(dataset), "image", "plane", "image_digest"),
+        "channel": section["channel"],
+        "dark": section["background"]["dark"],
+    }
+
+
 def measure_objects_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     return {}
 
@@ -449,6 +458,7 @@ def report_settings(plan: Plan, dataset: str) -> dict[str, Any]:
         "pixel_size_um": section.pixel_size_um,
         "match_path": None if plan.like_of(dataset) is None else dataset_path(dataset, "match.csv"),
         "worklist_path": dataset_path(dataset, WORKLIST) if worklist_run(plan, dataset) else None,
+        "flat_field_path": plan.flat_field_path(dataset),
         "temporal_dirs": _folders("images", plan.temporal_shards(dataset), dataset=dataset),
     }  # fmt: skip
 
@@ -598,6 +608,7 @@ STAGES: dict[str, Callable[..., dict[str, Any]]] = {
     "check_shard": check_shard_settings,
     "check_dataset": check_dataset_settings,
     "measure_objects": measure_objects_settings,
+    "estimate_flat_field": estimate_flat_field_settings,
     "preprocess": preprocess_settings,
     "rasterize": rasterize_settings,
     "train": train_settings,

@@ -3,7 +3,8 @@
 Functions accept images of any real dtype and return signed float32, because the background may exceed a pixel.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import gaussian_filter
@@ -16,6 +17,12 @@ TEMPORAL_METHODS = ("temporal_median", "temporal_mode")
 MIN_FRAMES = 3
 # Largest factor by which a frame is shrunk for the rolling ball
 BAND_STEP = 8
+
+
+def subtraction_of(background: Mapping[str, Any]) -> dict[str, Any]:
+    """Return method, radius_px and sigma_px of what is subtracted: with flat_field, after the division."""
+    method = background["then"] if background["method"] == "flat_field" else background["method"]
+    return {"method": method, "radius_px": background["radius_px"], "sigma_px": background["sigma_px"]}
 
 
 def single_frame_method(*, method: str, radius_px: float, sigma_px: float) -> Callable[[np.ndarray], np.ndarray]:

@@ -20,10 +20,12 @@ from cellmill.preprocessing.background import (
     choose_frames,
     reach_of_method,
     single_frame_method,
+    subtraction_of,
     temporal_median,
     temporal_mode,
 )
 from cellmill.preprocessing.diameters import read_diameter
+from cellmill.preprocessing.flat_field import FlatField, read_flat_field
 from cellmill.preprocessing.geometry import Geometry, fit_rows, plan_fit, plan_rescale, raw_rows_of, write_geometry
 from cellmill.preprocessing.hot_pixels import find_defects, find_replacements, replace_defects, replace_pixels
 from cellmill.preprocessing.rescaling import Factors, plan_factors, say_factors
@@ -62,6 +64,7 @@ def preprocess_shard(
     rescale: Mapping[str, Any] | None = None,
     diameter_path: str | Path | None = None,
     channels: Sequence[Mapping[str, Any]] | None = None,
+    flat_field_path: str | Path | None = None,
 ) -> None:
     """Preprocess the images of one shard.
 
@@ -78,7 +81,7 @@ def preprocess_shard(
     channel : "luminance", int, list of float, or the name of a channel
         How to reduce several channels to one plane, as in `read_plane`.
     background : mapping
-        method, radius_px, sigma_px, max_frames.
+        method, radius_px, sigma_px, max_frames, then.
     fit : mapping
         mode, size.
     hot_pixels : "replace" or "keep"
@@ -91,6 +94,8 @@ def preprocess_shard(
     channels : sequence of mappings or None
         Several input planes in place of `channel`: channel, background (None: `background`) and missing ("zero": an
         image without the channel gets a plane of zeros).
+    flat_field_path : path or None
+        flat_field.json, by which images are divided before their background is subtracted; with flat_field only.
 
     Raises
     ------
@@ -102,6 +107,7 @@ def preprocess_shard(
     temporal = next((method for method in methods if method in TEMPORAL_METHODS), None)
     if rescale is not None and diameter_path is not None:
         rescale = {**rescale, "object_px": read_diameter(diameter_path)}
+    flat_field = None if flat_field_path is None else read_flat_field(flat_field_path)
     problems: list[str] = []
     geometries: dict[str, Geometry] = {}
     resting: list[tuple[str, Resting]] = []
@@ -111,7 +117,10 @@ def preprocess_shard(
             try:
                 frames = [*rows, *(row for row in context if row["sequence"] == rows[0]["sequence"])]
                 ordered = sorted(frames, key=lambda row: int(row["frame"]))
-                planned = [plan_subtraction(ordered, plane=plane, hot_pixels=hot_pixels) for plane in planes]
+                planned = [
+                    plan_subtraction(ordered, plane=plane, hot_pixels=hot_pixels, flat_field=flat_field)
+                    for plane in planes
+                ]
                 resting += [(rows[0]["sequence"], each) for _, rested in planned for each in rested]
             except ValueError as error:
                 problems.append(str(error))
@@ -201,9 +210,7 @@ def _read_plane_bands(
 ) -> Iterator[np.ndarray]:
     """Yield one input plane of an image from top to bottom, without its background and fitted."""
     background = plane.background
-    reach = reach_of_method(
-        method=background["method"], radius_px=background["radius_px"], sigma_px=background["sigma_px"]
-    )
+    reach = reach_of_method(**subtraction_of(background))
     # A temporal background is in memory as a whole, and a frame's mean must not depend on the bands or on cropping: use
     # a single band, computed from the whole frame.
     is_temporal = background["method"] in TEMPORAL_METHODS
@@ -240,7 +247,7 @@ def _read_plane_bands(
 
     # Pad with 0 if a background was subtracted, otherwise with the median of the frame.
     pad_value = 0.0
-    if geometry.is_padded and background["method"] == "none":
+    if geometry.is_padded and subtraction_of(background)["method"] == "none":
         pad_value = median_of_rows(subtracted, rows=raster.shape[0], columns=raster.shape[1])
 
     for rows in bands:
@@ -317,7 +324,7 @@ def group_frames(samples: Sequence[Mapping[str, Any]], *, method: str) -> list[l
 
 
 def plan_subtraction(
-    rows: Sequence[Mapping[str, Any]], *, plane: Plane, hot_pixels: str
+    rows: Sequence[Mapping[str, Any]], *, plane: Plane, hot_pixels: str, flat_field: FlatField | None = None
 ) -> tuple[Subtract, list[Resting]]:
     """Return the function that subtracts the background of a group of frames, and the stationary objects in it.
 
@@ -329,6 +336,8 @@ def plan_subtraction(
         The channel and its background.
     hot_pixels : str
         As in `preprocess_shard`.
+    flat_field : FlatField or None
+        Profile by which frames are divided first.
 
     Returns
     -------
@@ -340,12 +349,16 @@ def plan_subtraction(
     Raises
     ------
     ValueError
-        If a temporal method is applied to single images, too few frames, or frames of several sizes.
+        If a temporal method is applied to single images, too few frames, or frames of several sizes, or an image has
+        another size than the flat field.
     """
     channel, background = plane.channel, plane.background
     method = background["method"]
     if method not in TEMPORAL_METHODS:
-        remove = single_frame_method(method=method, radius_px=background["radius_px"], sigma_px=background["sigma_px"])
+        remove = single_frame_method(**subtraction_of(background))
+        if flat_field is not None:
+            _check_size(rows[0], flat_field)
+            return (lambda raw_yx, part: remove(flat_field.correct_rows(raw_yx, part))), []
         return (lambda raw_yx, part: remove(raw_yx)), []
     _check_sequence(rows, method=method)
     background_yx, resting = background_of_sequence(
@@ -417,6 +430,16 @@ def background_of_sequence(
 def _level(raw_yx: np.ndarray, *, method: str) -> float:
     # SOURCE the background of the Fieguth group: subtract the mean of each frame, then the mode over time
     return float(raw_yx.mean()) if method == "temporal_mode" else 0.0
+
+
+def _check_size(row: Mapping[str, Any], flat_field: FlatField) -> None:
+    found, wanted = read_shape(row["image"], plane=row.get("plane", ())), flat_field.shape
+    if found != wanted:
+        raise ValueError(
+            f"{row['image']}: expected {wanted[0]} x {wanted[1]} px, the size of the images that the illumination "
+            f"profile was estimated from, found {found[0]} x {found[1]} px. Put the images of each size into a "
+            "separate dataset."
+        )
 
 
 def _check_sequence(rows: Sequence[Mapping[str, Any]], *, method: str) -> None:

@@ -24,6 +24,7 @@ from cellmill.reports.contests import Contest, find_contest
 from cellmill.reports.gallery import Rooms, draw_examples, draw_gallery, draw_opening, judged_rows
 from cellmill.reports.headline import write_headline
 from cellmill.reports.learning_curve import CurveModels, describe_curve
+from cellmill.reports.light import describe_light
 from cellmill.reports.published import load_paper
 from cellmill.reports.rendering import known_origin, render
 from cellmill.reports.verdict import (  # fmt: skip
@@ -67,6 +68,7 @@ def write_report(
     remarks: Sequence[str] = (),
     pixel_size_um: float | None = None,
     temporal_dirs: Mapping[str, str | Path] | None = None,
+    flat_field_path: str | Path | None = None,
     match_path: str | Path | None = None,
     paper: str | None = None,
     learning_curve: CurveModels | None = None,
@@ -108,6 +110,8 @@ def write_report(
         Edge of a pixel, if the config contains it.
     temporal_dirs : mapping, optional
         Shard -> folder of images whose background was estimated from their sequence, for all shards.
+    flat_field_path : path, optional
+        flat_field.json of a dataset whose images were divided by their illumination profile.
     match_path : path, optional
         match.csv of a simulation that was matched to another dataset.
     paper : str, optional
@@ -167,6 +171,7 @@ def write_report(
         "objects": sum(len(areas) for areas in models[0].areas.values()) if models else 0,
         "devices": sorted({comparison.say_device(run.summary) for run in read_runs if run.summary}),
         "likeness": _likeness(match_path),
+        "light": describe_light(flat_field_path) if flat_field_path else None,
         **data_chapter,
         "opening": draw_opening(
             judged, best=models[0] if models else None, runs=read_runs, scores=scores, rooms=rooms, rank_by=rank_by
