@@ -136,9 +136,9 @@ def test_a_training_that_reaches_its_time_limit_saves_and_its_retry_continues(cl
     environment = {**home, "CELLMILL_DEVICE": "cpu"}
     snakemake(project, "--cores", "2", "--until", "preprocess", "rasterize", "check_dataset", env=environment)
 
-    # SLURM looks at the clock each half minute, so the signal comes 30 to 60 s before the end of the four minutes. This
+    # SLURM looks at the clock each half minute, so the signal comes 60 to 90 s before the end of the four minutes. This
     # leaves a busy machine the time to start the training.
-    edit_profile(home, {"longest_min: 1440": "longest_min: 4", "signal_s: 120": "signal_s: 30"})
+    edit_profile(home, {"longest_min: 1440": "longest_min: 4", "signal_s: 120": "signal_s: 60"})
     snakemake(project, "--profile", "slurm", *QUICK, "--until", "train", env=environment)
     jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project) and "rule_train" in job["Comment"]]
     first, second = sorted(jobs, key=lambda job: int(job["JobId"]))
