@@ -118,7 +118,7 @@ def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_says_what_to_do(clus
 # The first attempt is slow enough to reach its time limit: it waits at each step until the first checkpoint exists.
 STEP = "                loss = stepper.take(batch)\n"
 SLOW_STEP = f"                __import__('time').sleep(0 if checkpoint.path.exists() else 3)\n{STEP}"
-STEPS = 200
+STEPS = 80
 
 
 @pytest.mark.long
@@ -141,11 +141,11 @@ def test_a_training_that_reaches_its_time_limit_saves_and_its_retry_continues(cl
     edit_profile(home, {"longest_min: 1440": "longest_min: 4", "signal_s: 120": "signal_s: 60"})
     snakemake(project, "--profile", "slurm", *QUICK, "--until", "train", env=environment)
     jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project) and "rule_train" in job["Comment"]]
-    first, second = sorted(jobs, key=lambda job: int(job["JobId"]))
-    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
+    first, second, *others = sorted(jobs, key=lambda job: int(job["JobId"]))  # a very busy machine needs others
+    assert (first["JobState"], [second, *others][-1]["JobState"]) == ("FAILED", "COMPLETED")
     assert first["TimeLimit"] == second["TimeLimit"] == "00:04:00"
     assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("16000M", "32000M")
-    [slurm_log] = (project / "logs/slurm/rule_train").glob("**/*.log")
+    [slurm_log] = (project / "logs/slurm/rule_train").glob(f"**/{first['JobId']}.log")
     text = slurm_log.read_text()
     assert "stopped by SIGUSR1; the next run continues from the checkpoint" in text
     assert "task 0: Exited with exit code 1" in text  # and not by the signal, which snakemake ignores
