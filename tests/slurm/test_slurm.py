@@ -171,7 +171,7 @@ def test_requests_grow_with_the_attempt_up_to_the_limits_of_the_profile(home, tm
         }
         for attempt in (2, 10)
     )
-    assert (second["preprocess"]["mem_mb"], second["preprocess"]["runtime"]) == ("4000", "120")
+    assert (second["preprocess"]["mem_mb"], second["preprocess"]["runtime"]) == ("8000", "120")
     assert (second["train"]["mem_mb"], second["train"]["runtime"]) == ("32000", "1440")
     assert (tenth["train"]["mem_mb"], tenth["preprocess"]["runtime"]) == ("128000", "600")
     assert (second["train"]["gpu"], second["train"]["gpu_model"], second["train"]["qos"]) == ("1", "a100", "1234")
