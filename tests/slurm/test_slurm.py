@@ -115,11 +115,10 @@ def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_says_what_to_do(clus
     assert not (project / "results/demo/sartorius_unet/weights.pt").exists()
 
 
-# The first attempt is slow enough to reach its time limit: it waits at each step until the first checkpoint exists. The
-# steps last seconds, so that a training that SLURM kills upon the signal has no time to save.
+# The first attempt is slow enough to reach its time limit: it waits at each step until the first checkpoint exists.
 STEP = "                loss = stepper.take(batch)\n"
 SLOW_STEP = f"                __import__('time').sleep(0 if checkpoint.path.exists() else 3)\n{STEP}"
-STEPS = 200
+STEPS = 80
 
 
 @pytest.mark.long
@@ -137,17 +136,19 @@ def test_a_training_that_reaches_its_time_limit_saves_and_its_retry_continues(cl
     environment = {**home, "CELLMILL_DEVICE": "cpu"}
     snakemake(project, "--cores", "2", "--until", "preprocess", "rasterize", "check_dataset", env=environment)
 
-    # SLURM looks at the clock each half minute, so the signal comes 30 to 60 s before the end of the four minutes. This
+    # SLURM looks at the clock each half minute, so the signal comes 60 to 90 s before the end of the four minutes. This
     # leaves a busy machine the time to start the training.
-    edit_profile(home, {"longest_min: 1440": "longest_min: 4", "signal_s: 120": "signal_s: 30"})
+    edit_profile(home, {"longest_min: 1440": "longest_min: 4", "signal_s: 120": "signal_s: 60"})
     snakemake(project, "--profile", "slurm", *QUICK, "--until", "train", env=environment)
     jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project) and "rule_train" in job["Comment"]]
-    first, second = sorted(jobs, key=lambda job: int(job["JobId"]))
-    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
+    first, second, *others = sorted(jobs, key=lambda job: int(job["JobId"]))  # a very busy machine needs others
+    assert (first["JobState"], [second, *others][-1]["JobState"]) == ("FAILED", "COMPLETED")
     assert first["TimeLimit"] == second["TimeLimit"] == "00:04:00"
     assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("16000M", "32000M")
-    [slurm_log] = (project / "logs/slurm/rule_train").glob("**/*.log")
-    assert "stopped by SIGUSR1; the next run continues from the checkpoint" in slurm_log.read_text()
+    [slurm_log] = (project / "logs/slurm/rule_train").glob(f"**/{first['JobId']}.log")
+    text = slurm_log.read_text()
+    assert "stopped by SIGUSR1; the next run continues from the checkpoint" in text
+    assert "task 0: Exited with exit code 1" in text  # and not by the signal, which snakemake ignores
     assert "continuing in epoch" in (project / "logs/demo/train/sartorius_unet.log").read_text()
     assert json.loads((project / "results/demo/sartorius_unet/train.json").read_text())["steps_done"] == STEPS
 
@@ -170,7 +171,7 @@ def test_requests_grow_with_the_attempt_up_to_the_limits_of_the_profile(home, tm
         }
         for attempt in (2, 10)
     )
-    assert (second["preprocess"]["mem_mb"], second["preprocess"]["runtime"]) == ("4000", "120")
+    assert (second["preprocess"]["mem_mb"], second["preprocess"]["runtime"]) == ("8000", "120")
     assert (second["train"]["mem_mb"], second["train"]["runtime"]) == ("32000", "1440")
     assert (tenth["train"]["mem_mb"], tenth["preprocess"]["runtime"]) == ("128000", "600")
     assert (second["train"]["gpu"], second["train"]["gpu_model"], second["train"]["qos"]) == ("1", "a100", "1234")

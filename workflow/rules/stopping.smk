@@ -27,9 +27,9 @@ def stop_trainings(number):
     signal.signal(number, stop)
 
 
-# Before a time limit SLURM signals all processes of the job, but only the training understands SIGUSR1. It would end the
-# snakemake that started the training, and SLURM kills what is left when that ends. The shell between the two, and the
-# scripts of other rules, inherit that the signal is ignored.
+# Before a time limit SLURM signals all processes of a job, but only the training understands SIGUSR1. It would end the
+# snakemake that started the training, and with it the job, before the checkpoint is saved. The shell between the two,
+# and the scripts of other rules, inherit that the signal is ignored.
 if not workflow.is_main_process:
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
