@@ -88,6 +88,20 @@ def rolling_ball() -> Row:
     )  # fmt: skip
 
 
+def flat_field() -> Row:
+    """Time the division of a large image by a profile of polynomials, against the division by a profile in memory."""
+    from cellmill.preprocessing.flat_field import TERMS, FlatField
+
+    raw = np.random.default_rng(0).integers(100, 4000, (2048, 2048)).astype(np.uint16)
+    coefficients = tuple(0.8 ** (4 * k) for k in range(len(TERMS)))
+    profile = FlatField(*raw.shape, dark=100.0, coefficients=coefficients, images=10)
+    ready = profile.profile_rows(slice(0, 2048))
+    return compare(
+        "division by a flat field, 2048 x 2048", lambda: profile.correct_rows(raw, slice(0, 2048)),
+        "profile in memory", lambda: (raw.astype(np.float32) - np.float32(100)) / ready, "> 0.05", repeats=3,
+    )  # fmt: skip
+
+
 def tiled_prediction() -> Row:
     """Time prediction in tiles against the network on the whole image at once, which is the limit."""
     import torch
@@ -161,7 +175,7 @@ def main() -> None:
     wanted = set(sys.argv[1:])
     print("| what | ours [s] | against | theirs [s] | theirs / ours | wanted |\n|---|---|---|---|---|---|")
     for bench in (
-        boundary_svm, rolling_ball, tiled_prediction, run_lengths, rle_decoding,
+        boundary_svm, rolling_ball, flat_field, tiled_prediction, run_lengths, rle_decoding,
         image_with_all_stages, large_image, two_workers, two_nearest_cells, flow_fields, *loops(), tuned_images,
         default_training, default_prediction, image_files, bare_forward, flow_tracking, larger_image, instance_matching, large_report, idle_run,
     ):  # fmt: skip

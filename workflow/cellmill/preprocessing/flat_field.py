@@ -14,8 +14,9 @@ from numpy.polynomial import legendre
 
 from cellmill.shards import atomic_path
 
-# Of the polynomial, rows and columns together
-DEGREE = 4
+# Of the polynomial, rows and columns together. Light that falls to half at a corner by the fourth power of a cosine is
+# fitted to .06 % by degree 6 and to .6 % by degree 4; the noise of both is the same (decision 0026).
+DEGREE = 6
 # (row, column) degree of each coefficient, the constant first
 TERMS = tuple((i, j) for i in range(DEGREE + 1) for j in range(DEGREE + 1 - i))
 
@@ -46,7 +47,7 @@ class FlatField:
 
     def profile_rows(self, rows: slice) -> np.ndarray:
         """Compute some rows of the profile: float32, shape (rows, columns)."""
-        return evaluate(self.coefficients, places(self.rows)[rows], places(self.columns)).astype(np.float32)
+        return evaluate(self.coefficients, places(self.rows)[rows], places(self.columns))
 
     def correct_rows(self, raw_yx: np.ndarray, rows: slice) -> np.ndarray:
         """Remove dark level and unevenness from some rows of an image.
@@ -87,13 +88,17 @@ def places(count: int) -> np.ndarray:
 
 
 def evaluate(coefficients: Sequence[float], row_places: np.ndarray, column_places: np.ndarray) -> np.ndarray:
-    """Compute a polynomial over a grid: float64, shape (rows, columns)."""
+    """Compute a polynomial over a grid: float32, shape (rows, columns)."""
     table = np.zeros((DEGREE + 1, DEGREE + 1))
     for (i, j), value in zip(TERMS, coefficients, strict=True):
         table[i, j] = value
-    # Pixel by pixel, in an order that does not depend on the number of rows: bands equal the whole image.
-    along_columns = legendre.legval(column_places, table.T)
-    profile_yx: np.ndarray = legendre.legval(row_places[:, np.newaxis], along_columns[:, np.newaxis, :], tensor=False)
+    # One product after the other: a matrix product may round differently for another number of rows, and bands have to
+    # equal the whole image.
+    along_rows_jy = legendre.legval(row_places, table).astype(np.float32)
+    along_columns_jx = legendre.legvander(column_places, DEGREE).T.astype(np.float32)
+    profile_yx = np.zeros((len(row_places), len(column_places)), dtype=np.float32)
+    for of_rows_y, of_columns_x in zip(along_rows_jy, along_columns_jx, strict=True):
+        profile_yx += of_rows_y[:, np.newaxis] * of_columns_x
     return profile_yx
 
 

@@ -272,7 +272,7 @@ def _terms(shape: Sequence[int]) -> np.ndarray:
     """Return the terms of the polynomial at the reduced pixels: float64, shape (pixels, terms)."""
     rows, columns = (places(length) for length in shape)
     one_hot = np.eye(len(TERMS))
-    return np.stack([evaluate(one_hot[k], rows, columns).ravel() for k in range(len(TERMS))], axis=1)
+    return np.stack([evaluate(one_hot[k], rows, columns).ravel() for k in range(len(TERMS))], axis=1).astype(np.float64)
 
 
 def _round(value: float) -> float:
