@@ -14,10 +14,10 @@ IN_TABLE = "datasets.{name}.annotations.table: {folder}/train.json: expected ann
 
 @case(
     "Names and patterns", "plan",
-    "datasets.{name}.images: expected images in a format that is read, found HDF5 ({sample}.h5). Export TIFF from ilastik, "
-    "or read the array with h5py and write it with tifffile.imwrite('image.tif', array).",
+    "{folder}/images/bad.h5: expected a readable HDF5 image, found a damaged one (<...>). Copy the file again from its "
+    "source.",
 )  # fmt: skip
-def images_in_hdf5(folder):
+def images_in_a_truncated_hdf5(folder):
     section = images(folder)
     put(folder / "images/bad.h5", b"\x89HDF\r\n\x1a\n")
     return {**section, "images": f"{folder}/images/{{sample}}.h5"}
