@@ -17,6 +17,7 @@ LATE = {
     "cellmill.images.tiff": {"zarr"},
     "cellmill.microscopes.czi": {"pylibCZIrw"},
     "cellmill.microscopes.dv": {"mrc"},
+    "cellmill.microscopes.hdf5": {"h5py"},
     "cellmill.microscopes.lif": {"liffile"},
     "cellmill.microscopes.mrc_map": {"mrcfile"},
     "cellmill.microscopes.nd2": {"nd2"},

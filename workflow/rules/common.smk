@@ -94,10 +94,10 @@ def begin():
     """Freeze the sample tables for job processes, and remove shards that are no longer in them."""
     choose_reporter(TERMINAL)
     stop_trainings(signal.SIGTERM)  # Snakemake has set its own handler only now
+    calm_scheduler(workflow.scheduler)
     rules_of_run = {job.rule.name for job in workflow.dag.jobs}
     if message := wrong_targets(PLAN, rules_of_run):
         raise WorkflowError(message)
-    calm_scheduler(workflow.scheduler)
     try:
         freeze(PLAN, config)
         write_sample_tables(PLAN)
@@ -166,7 +166,7 @@ def code_of(stage):
             section = PLAN.run(wildcards.dataset, wildcards.run).masks
             also = (ANNOTATION_FORMATS[section.format]["module"],)
         digests = _digest_code(stage, also)
-        if RAW_READING in digests:
+        if RAW_READING in digests and "dataset" in wildcards.keys():
             also += PLAN.raw_readers(wildcards.dataset)
         return _digest_code(stage, also)
 

@@ -26,6 +26,7 @@ FILES = {
     "oib": "test.oib",
     "dv": "toxo.dv",
     "mrc": "EMD-3197.map",
+    "ims": "Minimal_IMS_File.ims",
 }
 DAMAGES = 120
 GUARD_S = 600

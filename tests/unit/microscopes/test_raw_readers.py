@@ -234,6 +234,59 @@ def test_a_tiff_of_a_set_has_the_images_of_its_metadata(real_data):
         assert_scene(path, number, axes=one["axes"], shape=one["shape"], expected=one)
 
 
+def test_ims_is_read_as_by_other_programs(real_data):
+    need_library("IMS")
+    path = raw_folder(real_data, "ims") / "Minimal_IMS_File.ims"
+    [scene] = open_raw(path).scenes
+    assert (scene.sizes, scene.dtype) == ({"Y": 128, "X": 128}, np.uint16)
+    assert scene.pixel_size_um == pytest.approx((7 / 128, 7 / 128))
+    plane = plane_of(path, 0, last=False)
+    assert_plane(plane, {"min": 43, "max": 141, "mean": 87.8354, "pixels": {"[42,32]": 94, "[64,64]": 95}})
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "axes", "first"),
+    [
+        ("2d3c.h5", "data", "YXS", {"min": 0, "max": 249, "mean": 31.0303}),
+        ("5t2d2c.h5", "data", "TCYX", {"min": 57, "max": 249, "mean": 187.95, "pixels": {"[11,19]": 194.0, "[16,38]": 189.0}}),
+        ("smallVideoBdv.h5", "t00000/s00/1/cells", "YX", {"min": 0, "max": 255, "mean": 16.496}),
+    ],
+)  # fmt: skip
+def test_datasets_of_hdf5_are_scenes(real_data, name, dataset, axes, first):
+    need_library("HDF5")
+    path = raw_folder(real_data, "h5_ilastik") / name
+    scenes = open_raw(path).scenes
+    number = [scene.name for scene in scenes].index(dataset)
+    assert "".join(scenes[number].sizes) == axes
+    plane = plane_of(path, number, last=False)
+    # without tags of axes, the expected values of an array are those of its first entry
+    assert_plane(plane[0] if axes == "YXS" else plane, first)
+
+
+def test_an_hdf5_file_without_images_lists_what_it_has(tmp_path):
+    need_library("HDF5")
+    import h5py
+
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["table/areas"] = np.arange(5)
+    with pytest.raises(ValueError, match=r"expected a dataset with rows and columns, found table/areas \(5,\)\."):
+        open_raw(tmp_path / "a.h5")
+
+
+@pytest.mark.parametrize(
+    ("form", "name", "edge_um", "levels"),
+    [("svs", "CMU-1-Small-Region.svs", 0.499, 1), ("ndpi", "test3-DAPI-2-(387).ndpi", 0.2281750559028887, 4)],
+)
+def test_levels_of_slides_are_scenes(real_data, form, name, edge_um, levels):
+    folder = raw_folder(real_data, form)
+    opened = open_raw(folder / name)
+    assert len(opened.scenes) == levels
+    assert opened.scenes[0].pixel_size_um == pytest.approx((edge_um, edge_um))
+    pixels = {"svs": {(989, 555): [246, 243, 243], (1483, 1110): [105, 44, 99]}, "ndpi": {(1621, 992): [0, 0, 8]}}
+    for (row, column), value in pixels[form].items():
+        assert opened.read(0, {}, row, row + 1)[0, column].tolist() == value
+
+
 @pytest.mark.parametrize("suffix", ["npy", "npz"])
 @pytest.mark.parametrize(("shape", "axes"), [((9, 11), "YX"), ((4, 9, 11), "QYX"), ((9, 11, 3), "YXS")])
 @pytest.mark.parametrize("kind", ["u1", "<i2", ">u2", "f4"])

@@ -1,4 +1,4 @@
-"""Names of files as microscopes and programs write them become patterns with wildcards."""
+"""File names as microscopes and programs write them become patterns with wildcards."""
 
 from itertools import product
 

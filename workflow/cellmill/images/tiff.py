@@ -154,7 +154,7 @@ def read_series(series: tifffile.TiffPageSeries, *, index: Mapping[str, int], fi
     else:
         import zarr  # slow to import, and only compressed stacks and bands of large images need it
 
-        array = np.asarray(zarr.open_array(series.aszarr(), mode="r")[place])
+        array = np.asarray(zarr.open_array(series.aszarr(level=0), mode="r")[place])
     kept = "".join(axis for axis, at in zip(series.axes, place, strict=True) if isinstance(at, slice))
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     return _rows_first(array, kept)

@@ -31,7 +31,8 @@ UNREAD: Mapping[str, tuple[str, str]] = {
     ".tgz": ("an archive", "unpack it"),
 }
 # Arrays are images, unless they are a pickled file of Cellpose.
-UNREAD_IMAGES = {suffix: facts for suffix, facts in UNREAD.items() if suffix not in (".npy", ".npz")}
+ARRAYS = (".npy", ".npz", ".h5", ".hdf5")
+UNREAD_IMAGES = {suffix: facts for suffix, facts in UNREAD.items() if suffix not in ARRAYS}
 # Spreadsheets in place of tables, and lists of coordinates in place of masks
 SPREADSHEET = ("a spreadsheet", "save it as CSV, with commas")
 UNREAD_TABLES: Mapping[str, tuple[str, str]] = dict.fromkeys((".xlsx", ".xls", ".ods"), SPREADSHEET)

@@ -54,7 +54,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Names of equal structure: the names, their columns, and the fixed text after the last column."""
+    """Files with names of equal structure: the names, their columns, and the fixed text after the last column."""
 
     names: tuple[str, ...]
     columns: tuple[Column, ...]

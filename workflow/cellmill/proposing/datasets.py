@@ -151,7 +151,8 @@ class Chooser:
             elif family.role == "by-product":
                 unused.append((self._describe(family), "written by a program beside the images, as the names suggest"))
             elif not self.reader.headers(family).layouts:
-                unused.append((self._describe(family), f"not readable: {self.reader.headers(family).damaged[0]}"))
+                why = str(self.reader.headers(family).damaged[0]).rstrip(".")
+                unused.append((self._describe(family), f"not readable: {why}"))
             elif len(self.families) > 1 and self.reader.is_mask(family):
                 masks.append(family)
             elif family.role == "mask" and _fits_another(family, self.families):
