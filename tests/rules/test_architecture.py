@@ -22,6 +22,7 @@ LATE = {
     "cellmill.microscopes.mrc_map": {"mrcfile"},
     "cellmill.microscopes.nd2": {"nd2"},
     "cellmill.microscopes.oif": {"oiffile"},
+    "cellmill.microscopes.vsi": {"slideio"},
     "cellmill.objects.boundary": {"sklearn.svm", "sklearn.naive_bayes"},
     "cellmill.training.watching": {"tensorboardX"},
 }

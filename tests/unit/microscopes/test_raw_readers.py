@@ -234,6 +234,47 @@ def test_a_tiff_of_a_set_has_the_images_of_its_metadata(real_data):
         assert_scene(path, number, axes=one["axes"], shape=one["shape"], expected=one)
 
 
+def test_vsi_is_read_from_the_folder_beside_it(real_data, tmp_path):
+    need_library("VSI")
+    folder = raw_folder(real_data, "vsi")
+    path = folder / "vsi-ets-test-jpg2k.vsi"
+    [expected] = expected_values(folder)[path.name]["slideio"]["scenes"]
+    [scene] = open_raw(path).scenes
+    columns, rows = expected["rect"][2:]
+    assert scene.sizes == {"C": expected["channels"], "Z": expected["z"], "Y": rows, "X": columns}
+    assert (scene.name, scene.dtype, list(scene.channels)) == (expected["name"], expected["dtype"], expected["chn"])
+    assert scene.pixel_size_um == pytest.approx(expected["res_um"])
+    # largest value and mean of both channels of each section, from the note in the expected values
+    for z, largest, mean in ((0, 0, 0), (4, 2007, 68.3773), (10, 82, 0.04057)):
+        planes = [read_rows(path, scene=0, index={"C": c, "Z": z}, first=0, last=rows) for c in (0, 1)]
+        assert (np.max(planes), np.mean(planes)) == (largest, pytest.approx(mean, abs=MEAN_TOLERANCE))
+    assert np.array_equal(read_rows(path, scene=0, index={"C": 1, "Z": 4}, first=700, last=900),
+                          read_rows(path, scene=0, index={"C": 1, "Z": 4}, first=0, last=rows)[700:900])  # fmt: skip
+    shutil.copy(path, tmp_path / "a.vsi")
+    with pytest.raises(ValueError, match=r"a\.vsi: expected the folder _a_ with \.ets files beside it, which has the"):
+        open_raw(tmp_path / "a.vsi")
+
+
+def test_ndtiff_is_read_as_by_other_programs(real_data):
+    folder = raw_folder(real_data, "ndtiff")
+    for name, expected in expected_values(folder).items():
+        [path] = (folder / name).rglob("NDTiff.index")
+        [scene] = open_raw(path).scenes
+        letters = [{"time": "T", "channel": "C", "z": "Z"}[axis] for axis in expected["axes"]]
+        assert {letter: scene.sizes[letter] for letter in letters} == dict(
+            zip(letters, expected["shape"], strict=False)
+        )
+        assert (scene.sizes["Y"], scene.sizes["X"]) == tuple(expected["shape"][-2:])
+        assert scene.dtype == expected["dtype"]
+        assert_plane(plane_of(path, 0, last=False), expected["first_plane"])
+        [values] = [one["series"][0] for one in expected["tifffile"].values()]
+        assert_plane(plane_of(path, 0, last=True), values["last_plane"])
+        assert scene.pixel_size_um == (float(expected["meta"]["PixelSizeUm"]),) * 2
+        assert scene.bits == int(expected["meta"]["BitDepth"])
+        if not str(expected["axes"].get("channel", ["0"])[0]).isdigit():
+            assert list(scene.channels) == expected["axes"]["channel"]
+
+
 def test_ims_is_read_as_by_other_programs(real_data):
     need_library("IMS")
     path = raw_folder(real_data, "ims") / "Minimal_IMS_File.ims"
