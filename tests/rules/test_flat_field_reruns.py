@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tifffile
 
-from cellmill.preprocessing.flat_field import read_flat_field
+from cellmill.preprocessing.flat_field import read_flat_fields
 from project import TINY, copy_project, planned_jobs, snakemake, write_config, write_label_dataset
 
 # Whole runs
@@ -88,7 +88,7 @@ def brighten(path):
 
 
 def test_the_profile_is_that_of_the_training_images(finished):
-    flat_field = read_flat_field(finished / PROFILE)
+    flat_field = read_flat_fields(finished / PROFILE)[0]
     assert flat_field.images == len(images_of(finished, "train"))
     profile_yx = flat_field.profile_rows(slice(0, 64))
     left, right = profile_yx[:, :8].mean(), profile_yx[:, -8:].mean()

@@ -4,7 +4,7 @@ Reads   raw images of a shard                         any integer or float, came
                                                       if images are rescaled by the diameter of their objects; at
                                                       most 200 raw training images for a flat field
 Writes  results/{dataset}/diameter.json               that diameter, px
-        results/{dataset}/flat_field.json             illumination profile of all images, mean 1, and its error
+        results/{dataset}/flat_field.json             profile of the light of each channel, mean 1, and its error
         results/{dataset}/images/{shard}/             float32, YX, counts above background;
                                                       geometry.csv, which maps back to the raw image
 """

@@ -76,8 +76,8 @@ def test_at_most_200_images_are_used_and_one_more_image_changes_at_most_one(fold
 def test_the_job_depends_on_the_images_the_channel_and_the_dark_level(folder):
     put_images(folder, 30)
     settings = job_settings(plan(background={**FLAT, "dark": "auto"}), "estimate_flat_field", dataset="d")
-    assert set(settings) == {"samples", "channel", "dark"}
-    assert settings["dark"] == "auto"
+    assert set(settings) == {"samples", "planes"}
+    assert settings["planes"] == [{"channel": "luminance", "dark": "auto", "may_be_missing": False}]
     assert settings == job_settings(
         plan(background={**FLAT, "dark": "auto", "then": "tophat", "radius_px": 9}), "estimate_flat_field", dataset="d"
     )

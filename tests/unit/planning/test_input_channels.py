@@ -102,3 +102,63 @@ def test_channels_that_a_model_does_not_fit_are_refused(folder, preprocess, mess
 def test_a_model_of_one_channel_refuses_several():
     with pytest.raises(ConfigError, match=r"expected one channel, as in the training of .*, found 2 channels"):
         plan({"apply": "nuclei"}, annotated=False, channels=[0, 1])
+
+
+# ---- uneven light and backgrounds over time -------------------------------------------------------------
+
+FLAT = {"method": "flat_field"}
+
+
+def backgrounds_of(made):
+    return [(each["background"]["method"], each["background"]["then"]) for each in made.preprocess["d"]["channels"]]
+
+
+def test_a_profile_is_estimated_for_each_channel_that_is_divided():
+    channels = [{"channel": 1, "background": {**FLAT, "dark": 90}}, {"channel": 0, "missing": "zero"}, 2]
+    made = plan("classical", channels=channels, background={**FLAT, "dark": 5}, annotated=False)
+    assert made.flat_field_path("d") == "results/d/flat_field.json"
+    assert job_settings(made, "estimate_flat_field", dataset="d")["planes"] == [
+        {"channel": 1, "dark": 90.0, "may_be_missing": False},
+        {"channel": 0, "dark": 5.0, "may_be_missing": True},
+        {"channel": 2, "dark": 5.0, "may_be_missing": False},
+    ]
+    made = plan("classical", channels=[0, {"channel": 1, "background": FLAT}], annotated=False)
+    assert job_settings(made, "estimate_flat_field", dataset="d")["planes"][0] is None
+
+
+@pytest.mark.parametrize("written", [{}, {"channels": [0, 1]}])
+def test_all_channels_of_a_model_can_be_divided_first(folder, written):
+    put_model(folder / "m.cellmill", channels=[{"channel": 2, "background": BALL}, 0])
+    made = plan({"apply": "m.cellmill"}, annotated=False, background={**FLAT, "dark": 90}, **written)
+    assert backgrounds_of(made) == [("flat_field", "rolling_ball"), ("flat_field", "none")]
+    assert made.preprocess["d"]["background"] == made.preprocess["d"]["channels"][0]["background"]
+    assert {each["background"]["dark"] for each in made.preprocess["d"]["channels"]} == {90.0}
+
+
+def test_one_channel_of_a_model_can_be_divided_first(folder):
+    put_model(folder / "m.cellmill", channels=[{"channel": 2, "background": BALL}, {"channel": 0, "background": BALL}])
+    made = plan({"apply": "m.cellmill"}, annotated=False, channels=[0, {"channel": 1, "background": FLAT}])
+    assert backgrounds_of(made) == [("rolling_ball", "none"), ("flat_field", "rolling_ball")]
+
+
+def test_what_follows_the_division_of_a_channel_is_that_of_the_model(folder):
+    put_model(folder / "m.cellmill", channels=[2, {"channel": 0, "background": BALL}])
+    with pytest.raises(ConfigError, match=r"channels\[1\]\.background: expected"):
+        plan(
+            {"apply": "m.cellmill"}, annotated=False,
+            channels=[0, {"channel": 1, "background": {**FLAT, "then": "gaussian", "sigma_px": 9}}],
+        )  # fmt: skip
+
+
+def test_a_background_over_time_of_any_channel_has_the_frames_around_it(folder):
+    for number in range(6):
+        (folder / f"images/n{number}.tif").rename(folder / f"images/a_{number}.tif")
+    section = {
+        "images": "images/{sequence}_{frame}.tif",
+        "models": ["classical"],
+        "preprocess": {"channels": [0, {"channel": 1, "background": {"method": "temporal_median"}}]},
+    }
+    made = make_plan({"datasets": {"d": section}, "images_per_job": 2}, presets_dir=PRESETS)
+    shards = made.shards("d")
+    assert made.temporal_shards("d") == shards
+    assert [len(made.rows("d", shard)) + len(made.context("d", shard)) for shard in shards] == [6] * len(shards)

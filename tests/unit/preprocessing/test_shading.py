@@ -5,8 +5,8 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from cellmill.images.files import read_plane
-from cellmill.preprocessing.flat_field import DEGREE, TERMS, FlatField, evaluate, places, read_flat_field
-from cellmill.preprocessing.flat_field import write_flat_field as write
+from cellmill.preprocessing.flat_field import DEGREE, TERMS, FlatField, evaluate, places, read_flat_fields
+from cellmill.preprocessing.flat_field import write_flat_fields as write
 from cellmill.preprocessing.geometry import resample
 from cellmill.preprocessing.shading import estimate_profile, fit_profile
 from cellmill.simulation.illumination import parabolic_illumination
@@ -206,8 +206,8 @@ def test_the_terms_are_products_of_legendre_polynomials():
 
 def test_a_file_is_read_as_it_was_written(tmp_path):
     flat_field, _ = estimate(draw_images(8, profile_yx=paraboloid(0.5)))
-    write(tmp_path / "flat_field.json", flat_field)
-    assert read_flat_field(tmp_path / "flat_field.json") == flat_field
+    write(tmp_path / "flat_field.json", [flat_field, None])
+    assert read_flat_fields(tmp_path / "flat_field.json") == [flat_field, None]
 
 
 @pytest.mark.parametrize("depth", [0.3, 0.5])
@@ -238,3 +238,12 @@ def test_the_order_of_the_images_does_not_matter():
     images_nyx = draw_images(9, profile_yx=paraboloid(0.5))
     turned = fit_profile(images_nyx[::-1] - DARK).coefficients
     assert turned == pytest.approx(fit_profile(images_nyx - DARK).coefficients, abs=1e-3)
+
+
+def test_a_division_that_makes_the_ground_less_even_is_reported():
+    # Borders are brighter than the centre in every other image, and darker in the others.
+    hills = (2 - paraboloid(0.3), paraboloid(0.3))
+    images_nyx = np.array([500 * hills[number % 2] for number in range(12)])
+    images_nyx += np.random.default_rng(3).normal(0, 1, images_nyx.shape)
+    _, remarks = estimate(images_nyx.astype(np.float32), dark=0.0)
+    assert "the ground is less even after the division than before" in remarks[-1]

@@ -10,7 +10,7 @@ from cellmill.config.preprocess import Preprocess
 from cellmill.images.rasters import open_raster
 from cellmill.images.stored import sample_paths
 from cellmill.preprocessing.background import single_frame_method
-from cellmill.preprocessing.flat_field import read_flat_field
+from cellmill.preprocessing.flat_field import read_flat_fields
 from cellmill.preprocessing.geometry import resample
 from cellmill.preprocessing.shading import SIDE
 from cellmill.simulation.illumination import parabolic_illumination
@@ -28,7 +28,7 @@ def row(path):
 
 def write_images(folder, count=12, *, profile_yx=PROFILE_YX, seed=0):
     """Write images with three bright squares on even light of another brightness each, shaded."""
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     paths = []
     for number in range(count):
@@ -41,15 +41,25 @@ def write_images(folder, count=12, *, profile_yx=PROFILE_YX, seed=0):
     return paths
 
 
-def estimate(folder, paths, *, dark=DARK, channel="luminance"):
-    estimate_flat_field(
-        output_path=folder / "flat_field.json", samples=[row(path) for path in paths], channel=channel, dark=dark
-    )
-    return read_flat_field(folder / "flat_field.json")
+def lit(channel="luminance", *, dark=DARK, may_be_missing=False):
+    return {"channel": channel, "dark": dark, "may_be_missing": may_be_missing}
 
 
-def preprocess(folder, paths, **background):
-    settings = Preprocess.model_validate({"background": {"method": "flat_field", **background}}).model_dump(mode="json")
+def estimate_planes(folder, paths, *planes):
+    estimate_flat_field(output_path=folder / "flat_field.json", samples=[row(path) for path in paths], planes=planes)
+    return read_flat_fields(folder / "flat_field.json")
+
+
+def estimate(folder, paths, **plane):
+    [flat_field] = estimate_planes(folder, paths, lit(**plane))
+    return flat_field
+
+
+def preprocess(folder, paths, *, channels=None, **background):
+    section = {"background": {"method": "flat_field", **background}}
+    if channels:
+        section["channels"] = channels
+    settings = Preprocess.model_validate(section).model_dump(mode="json")
     preprocess_shard(
         output_dir=folder / "out", samples=[row(path) for path in paths], context=[],
         flat_field_path=folder / "flat_field.json", **settings,
@@ -137,6 +147,63 @@ def test_the_chosen_channel_is_measured(tmp_path):
         )
     assert estimate(tmp_path, paths, channel=0).corner == pytest.approx(1, abs=1e-3)
     assert estimate(tmp_path, paths, channel=1).corner < 0.7
+
+
+# ---- several channels -----------------------------------------------------------------------------------
+
+
+def write_channels(folder, *profiles, count=12, lacking=()):
+    """Write images of a channel for each profile; those in `lacking` have the first channel only."""
+    singles = [
+        write_images(folder / str(seed), count, profile_yx=each, seed=seed) for seed, each in enumerate(profiles)
+    ]
+    (folder / "all").mkdir()
+    for paths in zip(*singles, strict=True):
+        target = folder / "all" / paths[0].name
+        kept = paths[:1] if target.stem in lacking else paths
+        stack_cyx = np.stack([tifffile.imread(path) for path in kept])
+        tifffile.imwrite(target, stack_cyx, imagej=True, metadata={"axes": "CYX"})
+    return sorted((folder / "all").iterdir())
+
+
+def test_each_channel_is_divided_by_its_own_profile(tmp_path):
+    paths = write_channels(tmp_path / "raw", PROFILE_YX, PROFILE_YX[:, ::-1])
+    flat_fields = estimate_planes(tmp_path, paths, lit(0), lit(1))
+    for flat_field, profile_yx in zip(flat_fields, (PROFILE_YX, PROFILE_YX[:, ::-1]), strict=True):
+        found_yx = flat_field.profile_rows(slice(0, SHAPE[0]))
+        assert found_yx == pytest.approx(profile_yx / profile_yx.mean(), rel=0.02)
+    assert [each.channel for each in flat_fields] == [0, 1]
+    divided_cyx = preprocess(tmp_path, paths[:1], channels=[0, 1])["a00"]
+    raw_cyx = tifffile.imread(paths[0])
+    for plane_yx, raw_yx, flat_field in zip(divided_cyx, raw_cyx, flat_fields, strict=True):
+        assert np.array_equal(plane_yx, flat_field.correct_rows(raw_yx, slice(0, SHAPE[0])))
+
+
+def test_a_channel_with_another_method_is_not_divided(tmp_path):
+    paths = write_channels(tmp_path / "raw", PROFILE_YX, PROFILE_YX)
+    assert estimate_planes(tmp_path, paths, lit(0), None)[1] is None
+    none = {"channel": 1, "background": {"method": "none"}}
+    found_cyx = preprocess(tmp_path, paths[:1], channels=[0, none])["a00"]
+    assert np.array_equal(found_cyx[1], tifffile.imread(paths[0])[1])
+    assert not np.array_equal(found_cyx[0], tifffile.imread(paths[0])[0])
+
+
+def test_images_without_a_channel_are_passed_over_where_it_may_be_missing(tmp_path):
+    lacking = ("a00", "a05")
+    paths = write_channels(tmp_path / "raw", PROFILE_YX, PROFILE_YX, lacking=lacking)
+    assert estimate_planes(tmp_path, paths, lit(0), lit(1, may_be_missing=True))[1].images == 10
+    found = preprocess(tmp_path, paths[:1], channels=[0, {"channel": 1, "missing": "zero"}])
+    assert not found["a00"][1].any()
+    with pytest.raises(ValueError, match=r"a00\.tif"):
+        estimate_planes(tmp_path, paths, lit(0), lit(1))
+
+
+def test_too_few_images_with_a_channel_are_refused_by_its_name(tmp_path):
+    names = [f"a{number:02d}" for number in range(12)]
+    paths = write_channels(tmp_path / "raw", PROFILE_YX, PROFILE_YX, lacking=names[2:])
+    message = r"^preprocess.background.method flat_field, channel 1: expected at least 3 images with the channel, found 2 of 12. "
+    with pytest.raises(ValueError, match=message):
+        estimate_planes(tmp_path, paths, lit(0), lit(1, may_be_missing=True))
 
 
 # ---- bad input ------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class Background(Closed):
             "temporal_mode: subtract what is stationary in a sequence, computed from that sequence only. temporal_mode "
             "also equalises the mean of all frames. flat_field: divide by the uneven light "
             "that all images share, estimated from at most 200 training images, or from images of all parts where "
-            "nothing is trained on; the images have one size.",
+            "nothing is trained on, a profile for each input channel; the images have one size.",
         )
     )
     radius_px: float = Field(
@@ -239,12 +239,6 @@ class Preprocess(Closed):
         chosen = [each.channel for each in self.channels]
         if twice := sorted({str(channel) for channel in chosen if chosen.count(channel) > 1}):
             raise ValueError(f"expected different channels, found {', '.join(twice)} twice. Remove one of them.")
-        backgrounds = [each.background or self.background for each in self.channels]
-        if any(background.method == "flat_field" for background in backgrounds):
-            raise ValueError(
-                "expected another background with channels, found flat_field, whose profile is that of one channel. "
-                "Set another method, or channel in place of channels."
-            )
         if self.channels[0].missing == "zero":
             raise ValueError(
                 f"expected missing: refuse for the first channel, found zero for {chosen[0]}, which shows the objects. "

@@ -19,12 +19,11 @@ from cellmill.planning.runs import Run
 from cellmill.planning.samples import Sample
 from cellmill.planning.shipped_models import name_source
 from cellmill.preprocessing.background import TEMPORAL_METHODS
+from cellmill.preprocessing.flat_field import METHOD as FLAT
 from cellmill.provenance import canonical
 
 # Keys that decide which keys beside them are used
 SWITCHES = ("method", "mode")
-# Division by the illumination profile of the dataset
-FLAT = "flat_field"
 
 
 def plan_preprocessing(
@@ -122,25 +121,44 @@ def _adopt(own: Mapping[str, Any], model: Mapping[str, Any], *, written: Mapping
     If a switch (method, mode) is set to another value, the numbers beside it are those of the config, because the
     model's numbers belong to its own method.
     """
-    if written.get("background", {}).get("method") == FLAT:
+    background = written.get("background", {})
+    adopted = merge(merge(own, model), written)
+    adopted["background"] = _adopt_background(own["background"], model.get("background", {}), written=background)
+    if adopted["fit"]["mode"] != model.get("fit", own["fit"])["mode"]:
+        adopted["fit"] = dict(own["fit"])
+    theirs = model.get("channels", ())
+    if "channel" in written or not theirs:
+        if "channel" in written:
+            adopted.pop("channels", None)
+        return adopted
+    if "channels" in written:
+        # Names belong to the dataset, backgrounds that it does not set to the model.
+        adopted["channels"] = [
+            {**ours, "background": _adopt_background(ours["background"], each["background"], written=set_here)}
+            for ours, each, set_here in zip(
+                own["channels"], theirs, (each.get("background") or background for each in written["channels"]),
+                strict=False,
+            )
+        ] + own["channels"][len(theirs) :]  # fmt: skip
+    else:
+        adopted["channels"] = [
+            {**each, "background": _adopt_background(own["background"], each["background"], written=background)}
+            for each in theirs
+        ]
+    return adopted | {key: adopted["channels"][0][key] for key in ("channel", "background")}
+
+
+def _adopt_background(
+    own: Mapping[str, Any], model: Mapping[str, Any], *, written: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the background of a model with the keys that the config sets, for one channel.
+
+    A division by the illumination profile may be put before the method of the model.
+    """
+    if written.get("method") == FLAT:
         model = _with_flat_field(model)
     adopted = merge(merge(own, model), written)
-    for key in ("background", "fit"):
-        if any(adopted[key][switch] != model.get(key, own[key])[switch] for switch in SWITCHES if switch in own[key]):
-            adopted[key] = dict(own[key])
-    if "channel" in written:
-        adopted.pop("channels", None)
-    elif "channels" in written:
-        # Names belong to the dataset, backgrounds that it does not set to the model.
-        theirs = [each["background"] for each in model.get("channels", ())]
-        adopted["channels"] = [
-            {**ours, "background": theirs[number]}
-            if number < len(theirs) and "background" not in written["channels"][number]
-            else ours
-            for number, ours in enumerate(own["channels"])
-        ]
-        adopted |= {key: adopted["channels"][0][key] for key in ("channel", "background")}
-    return adopted
+    return dict(own) if adopted["method"] != model.get("method", own["method"]) else adopted
 
 
 def _adopt_channel(
@@ -194,7 +212,10 @@ def _is_grey(image: Raster) -> bool:
 
 def _contradictions(own: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
     """Yield path, model's value and own value of keys that make images look different to the network."""
-    differences = list(_differences(_without_light(own), _without_light(model)))
+    even, wanted_even = (
+        {**section, "background": _without_light(section.get("background", {}))} for section in (own, model)
+    )
+    differences = list(_differences(even, wanted_even))
     switched = {path[0] for path, _, _ in differences if path[-1] in SWITCHES}
     for path, wanted, found in differences:
         is_follower = path[0] in switched and path[-1] not in SWITCHES
@@ -204,21 +225,19 @@ def _contradictions(own: Mapping[str, Any], model: Mapping[str, Any]) -> Iterato
             yield ("background", "then") if is_after else path, wanted, found
 
 
-def _with_flat_field(model: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return a model's section for images that are divided by their illumination profile first."""
-    background = model.get("background", {})
+def _with_flat_field(background: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a model's background for images that are divided by their illumination profile first."""
     if background.get("method") not in NUMBERS_OF_METHOD or background["method"] in (FLAT, *TEMPORAL_METHODS):
-        return model
-    return {**model, "background": {**background, "method": FLAT, "then": background["method"]}}
+        return background
+    return {**background, "method": FLAT, "then": background["method"]}
 
 
-def _without_light(section: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a section with the background that is subtracted from images whose light is even."""
-    background = section.get("background", {})
+def _without_light(background: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the background that is subtracted from images whose light is even."""
     even = {key: value for key, value in background.items() if key not in ("dark", "then")}
     if background.get("method") == FLAT:
         even["method"] = background["then"]
-    return {**section, "background": even}
+    return even
 
 
 def _wrong_channels(own: Mapping[str, Any], model: Mapping[str, Any], *, reference: str, where: str) -> list[str]:
@@ -233,7 +252,7 @@ def _wrong_channels(own: Mapping[str, Any], model: Mapping[str, Any], *, referen
         f"{where}.channels[{number}].background: expected {theirs['background']}, as in the training of "
         f"{name_source(reference)}, found {ours['background']}. Set the model's value."
         for number, (theirs, ours) in enumerate(zip(wanted, found, strict=True))
-        if number and theirs["background"] != ours["background"]
+        if number and _without_light(theirs["background"]) != _without_light(ours["background"])
     ]
 
 

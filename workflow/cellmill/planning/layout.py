@@ -66,7 +66,7 @@ OF_EXPERIMENT = {
 DIAMETER = "diameter.json"
 OF_RESCALED = {DIAMETER: "Median diameter of the annotated objects, by which the images are rescaled"}
 FLAT_FIELD = "flat_field.json"
-OF_FLAT = {FLAT_FIELD: "Illumination profile that the images are divided by, with its dark level and error"}
+OF_FLAT = {FLAT_FIELD: "Illumination profile that each channel is divided by, with its dark level and error"}
 # Files and folders of a dataset with a worklist
 WORKLIST, LABELS_TO_CORRECT = "worklist.csv", "worklist"
 OF_WORKLIST = {WORKLIST: "Images in the order in which an annotation is worth most"}

@@ -4,6 +4,7 @@ The main process makes it once; job processes rebuild it from the frozen sample 
 Job settings are plain values in canonical form and contain only what the job uses, because any change reruns the job.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -26,6 +27,7 @@ from cellmill.planning.shipped_models import shipped_name
 from cellmill.planning.simulated_samples import place_simulated
 from cellmill.planning.splits import LEFT_OUT
 from cellmill.preprocessing.background import TEMPORAL_METHODS
+from cellmill.preprocessing.flat_field import METHOD as FLAT_METHOD
 from cellmill.shards import stable_hash
 
 MOST_REFERENCES = 64  # images that a simulation is matched to
@@ -127,8 +129,18 @@ class Plan:
 
     def temporal_shards(self, dataset: str) -> list[str]:
         """List the shards whose background is computed over time: all of a dataset, or none."""
-        is_temporal = self.preprocess[dataset]["background"]["method"] in TEMPORAL_METHODS
-        return self.shards(dataset) if is_temporal else []
+        return self.shards(dataset) if self.temporal_method(dataset) else []
+
+    def input_planes(self, dataset: str) -> list[Mapping[str, Any]]:
+        """List the planes that the networks receive: mappings with channel, background and missing."""
+        section = self.preprocess[dataset]
+        only = {"channel": section["channel"], "background": section["background"], "missing": "refuse"}
+        return section.get("channels") or [only]
+
+    def temporal_method(self, dataset: str) -> str | None:
+        """Return the method by which a background is computed over time, in any channel; None without one."""
+        methods = [plane["background"]["method"] for plane in self.input_planes(dataset)]
+        return next((method for method in methods if method in TEMPORAL_METHODS), None)
 
     def diameter_path(self, dataset: str) -> str | None:
         """Return the file with the measured diameter that images are rescaled by; None if nothing is measured."""
@@ -137,8 +149,8 @@ class Plan:
         return None if source is None else dataset_path(source, DIAMETER)
 
     def flat_field_path(self, dataset: str) -> str | None:
-        """Return the file with the illumination profile of a dataset; None if its images are not divided by it."""
-        is_flat = self.preprocess[dataset]["background"]["method"] == "flat_field"
+        """Return the file with the illumination profiles of a dataset; None if its images are not divided by one."""
+        is_flat = any(plane["background"]["method"] == FLAT_METHOD for plane in self.input_planes(dataset))
         return dataset_path(dataset, FLAT_FIELD) if is_flat else None
 
     def flat_field_rows(self, dataset: str) -> list[Sample]:
@@ -238,8 +250,7 @@ class Plan:
 
     def context(self, dataset: str, shard: str) -> list[Sample]:
         """List the frames outside a shard that its temporal background is computed from."""
-        is_temporal = self.preprocess[dataset]["background"]["method"] in TEMPORAL_METHODS
-        return self.neighbours(dataset, shard) if is_temporal else []
+        return self.neighbours(dataset, shard) if self.temporal_method(dataset) else []
 
     def neighbours(self, dataset: str, shard: str) -> list[Sample]:
         """List the frames outside a shard that may be used together with the shard's frames.

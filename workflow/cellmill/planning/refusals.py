@@ -10,7 +10,7 @@ from cellmill.planning.plan import Plan
 from cellmill.planning.rescaling import first_image
 from cellmill.planning.runs import Run
 from cellmill.planning.samples import some
-from cellmill.preprocessing.background import MIN_FRAMES, TEMPORAL_METHODS
+from cellmill.preprocessing.background import MIN_FRAMES
 
 # Methods of splitting objects that need a predicted map of the same name
 MAPS_OF_METHODS: tuple[str, ...] = read_declaration("objects/instances.py", "MAPS")
@@ -256,8 +256,8 @@ def _short_sequences(plan: Plan) -> list[str]:
     """List the datasets with too few frames for their temporal background, before any job starts."""
     mistakes = []
     for dataset in plan.samples:
-        method = plan.preprocess[dataset]["background"]["method"]
-        if method not in TEMPORAL_METHODS:
+        method = plan.temporal_method(dataset)
+        if method is None:
             continue
         where = f"datasets.{dataset}.preprocess.background.method"
         if not all(row.sequence for row in plan.samples[dataset]):

@@ -32,6 +32,7 @@ from cellmill.planning.shipped_models import shipped_name
 from cellmill.planning.splits import LEFT_OUT
 from cellmill.planning.stage_graph import STAGE_INPUTS
 from cellmill.planning.worklists import worklist_run
+from cellmill.preprocessing.flat_field import METHOD as FLAT_METHOD
 from cellmill.provenance import canonical
 
 # What an experiment says of an image, in the tables for other programs
@@ -160,12 +161,18 @@ def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
 
 
 def estimate_flat_field_settings(plan: Plan, dataset: str) -> dict[str, Any]:
-    section = plan.preprocess[dataset]
     return {
         "samples": _columns(plan.flat_field_rows(dataset), "image", "plane", "image_digest"),
-        "channel": section["channel"],
-        "dark": section["background"]["dark"],
-    }
+        "planes": [
+            {
+                "channel": plane["channel"], "dark": plane["background"]["dark"],
+                "may_be_missing": plane["missing"] == "zero",
+            }
+            if plane["background"]["method"] == FLAT_METHOD
+            else None
+            for plane in plan.input_planes(dataset)
+        ],
+    }  # fmt: skip
 
 
 def measure_objects_settings(plan: Plan, dataset: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.morphology import disk, opening
 from skimage.restoration import ball_kernel, rolling_ball
 
+from cellmill.preprocessing.flat_field import METHOD as FLAT_FIELD
 from cellmill.preprocessing.geometry import resample
 
 TEMPORAL_METHODS = ("temporal_median", "temporal_mode")
@@ -21,7 +22,7 @@ BAND_STEP = 8
 
 def subtraction_of(background: Mapping[str, Any]) -> dict[str, Any]:
     """Return method, radius_px and sigma_px of what is subtracted: with flat_field, after the division."""
-    method = background["then"] if background["method"] == "flat_field" else background["method"]
+    method = background["then"] if background["method"] == FLAT_FIELD else background["method"]
     return {"method": method, "radius_px": background["radius_px"], "sigma_px": background["sigma_px"]}
 
 

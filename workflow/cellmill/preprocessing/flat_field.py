@@ -8,12 +8,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.polynomial import legendre
 
 from cellmill.shards import atomic_path
 
+METHOD = "flat_field"
 # Of the polynomial, rows and columns together. Light that falls to half at a corner by the fourth power of a cosine is
 # fitted to .06 % by degree 6 and to .6 % by degree 4; the noise of both is the same (decision 0026).
 DEGREE = 6
@@ -23,12 +25,13 @@ TERMS = tuple((i, j) for i in range(DEGREE + 1) for j in range(DEGREE + 1 - i))
 
 @dataclass(frozen=True)
 class FlatField:
-    """Profile of the images of one size, with mean 1, and the counts without light; the content of flat_field.json.
+    """Profile of the images of one size, with mean 1, and the counts without light: an entry of flat_field.json.
 
     `coefficients` belong to products of Legendre polynomials in the order of `TERMS`. The other fields describe the
     estimate: `images` that it is based on; `border_before` and `border_after`, brightness of the ground at the borders
     relative to the centre, before and after a correction by the profile of other images; `error`, the expected error
-    of the profile as a fraction of it. The last three are None if there are too few images to be divided.
+    of the profile as a fraction of it. The last three are None if there are too few images to be divided. `channel` is
+    that of the config, for readers.
     """
 
     rows: int
@@ -39,6 +42,7 @@ class FlatField:
     border_before: float | None = None
     border_after: float | None = None
     error: float | None = None
+    channel: Any = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -102,13 +106,16 @@ def evaluate(coefficients: Sequence[float], row_places: np.ndarray, column_place
     return profile_yx
 
 
-def write_flat_field(path: str | Path, flat_field: FlatField) -> None:
-    """Write flat_field.json."""
+def write_flat_fields(path: str | Path, flat_fields: Sequence[FlatField | None]) -> None:
+    """Write flat_field.json: an entry for each input channel, None for those that are not divided."""
+    content = [None if each is None else asdict(each) for each in flat_fields]
     with atomic_path(path) as partial:
-        partial.write_text(json.dumps(asdict(flat_field), indent=1) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
-def read_flat_field(path: str | Path) -> FlatField:
+def read_flat_fields(path: str | Path) -> list[FlatField | None]:
     """Read flat_field.json."""
-    content = json.loads(Path(path).read_text(encoding="utf-8"))
-    return FlatField(**{**content, "coefficients": tuple(content["coefficients"])})
+    return [
+        None if each is None else FlatField(**{**each, "coefficients": tuple(each["coefficients"])})
+        for each in json.loads(Path(path).read_text(encoding="utf-8"))
+    ]

@@ -27,6 +27,8 @@ LOWEST_PROFILE = 0.05
 # A dark level is accepted if its standard error is below this share of the light of the ground.
 MOST_DARK_ERROR = 0.1
 SETTLED = 1e-4
+# A ground that deviates less at the borders, relative to the centre, is even.
+FLAT_ENOUGH = 0.01
 
 
 class Fit(NamedTuple):
@@ -259,6 +261,13 @@ def _remarks(flat_field: FlatField, *, left_out: int) -> list[str]:
         remarks.append(
             f"the profile is uncertain: two halves of the images differ by about {2 * flat_field.error:.1%}, and the "
             f"shading is {unevenness:.1%}. Use more images, or no flat field"
+        )
+    before, after = flat_field.border_before, flat_field.border_after
+    if before is not None and after is not None and abs(after - 1) > max(abs(before - 1), FLAT_ENOUGH):
+        remarks.append(
+            f"the ground is less even after the division than before: {before:.1%} of the centre's brightness at the "
+            f"borders before it, {after:.1%} after it. The images share no profile, for example because the contrast "
+            "of each was stretched by itself. Use the raw images, or no flat field"
         )
     return remarks
 

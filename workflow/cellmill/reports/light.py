@@ -1,11 +1,11 @@
-"""Illumination profile of a dataset for the page: a picture, and what the division by it changes."""
+"""Illumination profiles of a dataset for the page: pictures, and what the division by them changes."""
 
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cellmill.preprocessing.flat_field import FlatField, read_flat_field
+from cellmill.preprocessing.flat_field import FlatField, read_flat_fields
 from cellmill.reports.pictures import encode_photo
 from cellmill.reports.wording import say_percent, say_value
 
@@ -13,30 +13,36 @@ from cellmill.reports.wording import say_percent, say_value
 SIDE = 240
 
 
-def describe_light(path: str | Path) -> dict[str, Any]:
+def describe_light(path: str | Path) -> list[dict[str, Any]]:
     """Describe flat_field.json for the page.
 
     Returns
     -------
-    dict
-        uri, rows, columns, caption: the picture; sentences: list of str.
+    list of dict
+        For each channel that is divided by a profile uri, rows, columns, caption: the picture; sentences: list of str.
     """
-    flat_field = read_flat_field(path)
+    flat_fields = read_flat_fields(path)
+    return [_describe(each, is_only=len(flat_fields) == 1) for each in flat_fields if each is not None]
+
+
+def _describe(flat_field: FlatField, *, is_only: bool) -> dict[str, Any]:
     profile_yx = flat_field.shown(SIDE)
+    of_channel = "" if is_only else f" of channel {flat_field.channel}"
     grey_yx = np.round(255 * profile_yx / profile_yx.max()).astype(np.uint8)
     return {
         "uri": encode_photo(grey_yx),
         "rows": grey_yx.shape[0],
         "columns": grey_yx.shape[1],
-        "caption": f"Illumination profile, {profile_yx.min():.2f} to {profile_yx.max():.2f} of its mean",
-        "sentences": list(_sentences(flat_field)),
+        "caption": f"Illumination profile{of_channel}, {profile_yx.min():.2f} to {profile_yx.max():.2f} of its mean",
+        "sentences": _sentences(flat_field, subject="All images" if is_only else f"Channel {flat_field.channel}"),
     }
 
 
-def _sentences(flat_field: FlatField) -> list[str]:
+def _sentences(flat_field: FlatField, *, subject: str) -> list[str]:
     dark = f", after {say_value(flat_field.dark)} counts were subtracted" if flat_field.dark else ""
     sentences = [
-        f"All images were divided by the illumination profile that {flat_field.images} of them share{dark}.",
+        f"{subject} {'were' if subject == 'All images' else 'was'} divided by the illumination profile that "
+        f"{flat_field.images} images share{dark}.",
         f"Its corners have {say_percent(flat_field.corner)} of the light of its centre.",
     ]
     if flat_field.error is None or flat_field.border_before is None or flat_field.border_after is None:

@@ -1,8 +1,9 @@
-"""Stage preprocess, first rule with a flat field: estimate the illumination profile of a dataset."""
+"""Stage preprocess, first rule with a flat field: estimate the illumination profiles of a dataset."""
 
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ import numpy as np
 from cellmill.images.channels import Channel
 from cellmill.images.files import raise_together
 from cellmill.images.rasters import Raster, open_raster
-from cellmill.preprocessing.flat_field import write_flat_field
+from cellmill.preprocessing.flat_field import FlatField, write_flat_fields
 from cellmill.preprocessing.geometry import fit_rows, plan_fit, raw_rows_of
-from cellmill.preprocessing.shading import SIDE, estimate_profile
+from cellmill.preprocessing.shading import FEWEST, SIDE, estimate_profile
 
 logger = logging.getLogger(__name__)
 
@@ -24,26 +25,25 @@ def estimate_flat_field(
     *,
     output_path: str | Path,
     samples: Sequence[Mapping[str, Any]],
-    channel: Channel,
-    dark: float | str,
+    planes: Sequence[Mapping[str, Any] | None],
 ) -> None:
-    """Estimate the illumination profile from images of a dataset.
+    """Estimate the illumination profile of each input channel from images of a dataset.
 
     Parameters
     ----------
     output_path : path
-        flat_field.json, see `FlatField`.
+        flat_field.json, see `write_flat_fields`.
     samples : sequence of mappings
         Rows of the sample table of the images that are used; `image` and `plane` are read.
-    channel : "luminance", int or list of float
-        As in `preprocess_shard`.
-    dark : float or "auto"
-        Camera counts without light.
+    planes : sequence of mappings or None
+        The input channels, None for those that are not divided by a profile: channel, as in `preprocess_shard`; dark,
+        camera counts without light or "auto"; may_be_missing, whether images without the channel are passed over.
 
     Raises
     ------
     ValueError
-        If images cannot be read or have several sizes, and as `shading.estimate_profile`.
+        If images cannot be read or have several sizes, if fewer than three have the channel, and as
+        `shading.estimate_profile`.
     """
     problems: list[str] = []
     rasters: list[Raster] = []
@@ -54,19 +54,45 @@ def estimate_flat_field(
             problems.append(str(error))
     raise_together(problems, subject="images")
     shape = common_shape(rasters)
+    flat_fields = []
+    for plane in planes:
+        where = WHERE if len(planes) == 1 or plane is None else f"{WHERE}, channel {plane['channel']}"
+        flat_fields.append(None if plane is None else estimate_channel(rasters, **plane, shape=shape, where=where))
+    write_flat_fields(output_path, flat_fields)
+
+
+def estimate_channel(
+    rasters: Sequence[Raster],
+    *,
+    channel: Channel,
+    dark: float | str,
+    may_be_missing: bool,
+    shape: tuple[int, int],
+    where: str,
+) -> FlatField:
+    """Estimate the illumination profile of one channel; arguments as for `estimate_flat_field`."""
+    problems: list[str] = []
     images = []
     for raster in rasters:
         try:
             images.append(reduce_image(raster, channel=channel))
         except ValueError as error:
-            problems.append(str(error))
+            # A damaged image fails in the stage preprocess, too: only the lack of the channel is allowed.
+            if not may_be_missing:
+                problems.append(str(error))
     raise_together(problems, subject="images")
-    flat_field, remarks = estimate_profile(np.stack(images), shape=shape, dark=dark, where=WHERE)
-    write_flat_field(output_path, flat_field)
+    if len(images) < FEWEST:
+        raise ValueError(
+            f"{where}: expected at least {FEWEST} images with the channel, found {len(images)} of {len(rasters)}. Add "
+            "images, or set another method for this channel."
+        )
+    found, remarks = estimate_profile(np.stack(images), shape=shape, dark=dark, where=where)
+    flat_field = replace(found, channel=channel)
     profile_yx = flat_field.shown(SIDE)
     logger.info(
-        "illumination profile of %d images: %.3f to %.3f of its mean, corners %.3f of the centre, dark level %g counts",
-        *(flat_field.images, profile_yx.min(), profile_yx.max(), flat_field.corner, flat_field.dark),
+        "channel %s: illumination profile of %d images: %.3f to %.3f of its mean, corners %.3f of the centre, dark "
+        "level %g counts",
+        *(channel, flat_field.images, profile_yx.min(), profile_yx.max(), flat_field.corner, flat_field.dark),
     )
     if flat_field.error is not None:
         logger.info(
@@ -74,7 +100,8 @@ def estimate_flat_field(
             *(flat_field.border_before, flat_field.border_after, flat_field.error),
         )
     for remark in remarks:
-        logger.warning("%s: %s", WHERE, remark)
+        logger.warning("%s: %s", where, remark)
+    return flat_field
 
 
 def common_shape(rasters: Sequence[Raster]) -> tuple[int, int]:

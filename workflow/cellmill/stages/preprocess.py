@@ -25,7 +25,7 @@ from cellmill.preprocessing.background import (
     temporal_mode,
 )
 from cellmill.preprocessing.diameters import read_diameter
-from cellmill.preprocessing.flat_field import FlatField, read_flat_field
+from cellmill.preprocessing.flat_field import FlatField, read_flat_fields
 from cellmill.preprocessing.geometry import Geometry, fit_rows, plan_fit, plan_rescale, raw_rows_of, write_geometry
 from cellmill.preprocessing.hot_pixels import find_defects, find_replacements, replace_defects, replace_pixels
 from cellmill.preprocessing.rescaling import Factors, plan_factors, say_factors
@@ -95,7 +95,7 @@ def preprocess_shard(
         Several input planes in place of `channel`: channel, background (None: `background`) and missing ("zero": an
         image without the channel gets a plane of zeros).
     flat_field_path : path or None
-        flat_field.json, by which images are divided before their background is subtracted; with flat_field only.
+        flat_field.json, by which channels with method flat_field are divided before their background is subtracted.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def preprocess_shard(
     temporal = next((method for method in methods if method in TEMPORAL_METHODS), None)
     if rescale is not None and diameter_path is not None:
         rescale = {**rescale, "object_px": read_diameter(diameter_path)}
-    flat_field = None if flat_field_path is None else read_flat_field(flat_field_path)
+    flat_fields = [None] * len(planes) if flat_field_path is None else read_flat_fields(flat_field_path)
     problems: list[str] = []
     geometries: dict[str, Geometry] = {}
     resting: list[tuple[str, Resting]] = []
@@ -119,7 +119,7 @@ def preprocess_shard(
                 ordered = sorted(frames, key=lambda row: int(row["frame"]))
                 planned = [
                     plan_subtraction(ordered, plane=plane, hot_pixels=hot_pixels, flat_field=flat_field)
-                    for plane in planes
+                    for plane, flat_field in zip(planes, flat_fields, strict=True)
                 ]
                 resting += [(rows[0]["sequence"], each) for _, rested in planned for each in rested]
             except ValueError as error:
