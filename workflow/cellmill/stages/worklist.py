@@ -119,9 +119,9 @@ def _list_unlabelled(
     order = order_images(doubt, described_nd, is_known=is_known, picks=picks)
     usual = float(np.median(doubt[~is_known]))
     found = []
-    for number, novelty in order:
-        reasons = {"unsure": doubt[number] > usual, "different": novelty > DIFFERENT}
-        found.append((rows[number], " and ".join(name for name, holds in reasons.items() if holds)))
+    for pick in order:
+        reasons = {"unsure": doubt[pick.number] > usual, "different": pick.novelty > DIFFERENT}
+        found.append((rows[pick.number], " and ".join(name for name, holds in reasons.items() if holds)))
     return found
 
 
