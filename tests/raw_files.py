@@ -1,6 +1,7 @@
 """Real microscope files, in the folder `vendor` of the test data."""
 
 import json
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,3 +53,23 @@ def write_czi(
             scale_y=edge_um * 1e-6,
         )  # fmt: skip
     return pixels
+
+
+def write_ndtiff(
+    folder: Path, planes: Sequence[tuple[dict[str, Any], np.ndarray]], *, kind: int = 1, metadata: Any = None
+) -> tuple[Path, Path]:
+    """Write an acquisition: list of (axes, pixels); return the paths of its index and of its pixels."""
+    name = f"{folder.name}_NDTiffStack.tif"
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(metadata or {"PixelSizeUm": 0.5}).encode()
+    index, pixels = b"", b"II*\0\0\0\0\0"
+    for axes, array in planes:
+        place = json.dumps(axes).encode()
+        content = array.tobytes()
+        rows, columns = array.shape[:2]
+        index += struct.pack("<I", len(place)) + place + struct.pack("<I", len(name)) + name.encode()
+        index += struct.pack("<IiiiiIii", len(pixels), columns, rows, kind, 0, len(pixels) + len(content), len(text), 0)
+        pixels += content + text
+    (folder / name).write_bytes(pixels)
+    (folder / "NDTiff.index").write_bytes(index)
+    return folder / "NDTiff.index", folder / name

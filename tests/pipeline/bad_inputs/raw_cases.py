@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from pipeline.bad_inputs.cases import case, images, put
-from raw_files import write_czi
+import numpy as np
+
+from pipeline.bad_inputs.cases import case, images, pixels, put, put_tiff
+from raw_files import write_czi, write_ndtiff
 
 
 def raw(folder: Path, *, written: dict[str, Any], **keys: Any) -> dict[str, Any]:
@@ -13,7 +15,7 @@ def raw(folder: Path, *, written: dict[str, Any], **keys: Any) -> dict[str, Any]
     return {"images": f"{folder}/images/{{sample}}.czi", "models": ["classical"], **keys}
 
 
-def section_of(folder: Path, name: str, content: bytes) -> dict[str, Any]:
+def section_of(folder: Path, name: str, content: bytes | str) -> dict[str, Any]:
     put(folder / "images" / name, content)
     return {"images": f"{folder}/images/{name}", "models": ["classical"]}
 
@@ -155,3 +157,83 @@ def a_text_called_nd2(folder):
 )  # fmt: skip
 def a_lif_of_which_only_the_start_was_copied(folder):
     return section_of(folder, "bad.lif", bytes.fromhex("70000000200000002a0a000000") + b"<\0L\0M\0S\0")
+
+
+COMPANION = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0" Name="a">
+<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="16" SizeY="12" SizeZ="2" SizeC="1" SizeT="1">
+<TiffData FirstZ="0" IFD="0"><UUID FileName="a_z0.ome.tif">urn:uuid:1</UUID></TiffData>
+<TiffData FirstZ="1" IFD="0"><UUID FileName="a_z1.ome.tif">urn:uuid:2</UUID></TiffData></Pixels></Image></OME>"""
+
+
+@case(
+    "Content of microscope files", "plan",
+    "{folder}/images/a.companion.ome: expected the files that its metadata name beside it, found no a_z1.ome.tif. Copy "
+    "them into the same folder.",
+)  # fmt: skip
+def a_companion_file_without_a_member(folder):
+    put_tiff(folder / "images/a_z0.ome.tif", pixels())
+    return section_of(folder, "a.companion.ome", COMPANION)
+
+
+@case(
+    "Content of microscope files", "plan",
+    "{folder}/images/bad.nd: expected the files that it lists beside it, found no bad_t1.stk, bad_t2.stk, bad_t3.stk and "
+    "1 more. Copy them into the same folder, or set images to the .stk files that are there.",
+)  # fmt: skip
+def an_nd_without_its_stacks(folder):
+    return section_of(folder, "bad.nd", '"NDInfoFile", Version 1.0\n"DoTimelapse", TRUE\n"NTimePoints", 4\n')
+
+
+@case(
+    "Content of microscope files", "plan",
+    "{folder}/images/bad.vsi: expected the folder _bad_ with .ets files beside it, which has the pixels, found none. Copy "
+    "it into the same folder as the file.",
+)  # fmt: skip
+def a_vsi_without_its_pixels(folder):
+    put_tiff(folder / "images/bad.vsi", pixels())
+    return {"images": f"{folder}/images/bad.vsi", "models": ["classical"]}
+
+
+@case(
+    "Content of microscope files", "plan",
+    "{folder}/images/run/NDTiff.index: expected the files that it lists beside it, found no run_NDTiffStack.tif. Copy "
+    "them into the same folder.",
+)  # fmt: skip
+def an_ndtiff_index_without_its_pixels(folder):
+    path, _ = write_ndtiff(folder / "images/run", [({"time": 0}, np.zeros((12, 16), np.uint16))])
+    path.with_name("run_NDTiffStack.tif").unlink()
+    return {"images": f"{folder}/images/{{sample}}/NDTiff.index", "models": ["classical"]}
+
+
+@case(
+    "Content of microscope files", "plan",
+    "{folder}/images/bad.h5: expected a dataset with rows and columns, found areas (5,). Write the images with "
+    "tifffile.imwrite('image.tif', array).",
+)  # fmt: skip
+def an_hdf5_file_of_a_table(folder):
+    import h5py
+
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    with h5py.File(folder / "images/bad.h5", "w") as file:
+        file["areas"] = np.arange(5)
+    return {"images": f"{folder}/images/bad.h5", "models": ["classical"]}
+
+
+@case(
+    "Content of microscope files", "plan",
+    "{folder}/images/bad.h5: expected HDF5 because of the suffix, found something else. Rename the file to match its "
+    "content, or copy it again from its source.",
+)  # fmt: skip
+def an_encrypted_file_called_h5(folder):
+    return section_of(folder, "bad.h5", bytes(range(255, 0, -1)) * 20)
+
+
+@case(
+    "Content of microscope files", "plan",
+    "{folder}/images/bad.npy: expected an array of numbers, found Python objects, which may contain code and are never "
+    "loaded. Write each image with tifffile.imwrite('image.tif', array).",
+)  # fmt: skip
+def an_array_of_python_objects(folder):
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    np.save(folder / "images/bad.npy", np.array([[{}]]), allow_pickle=True)
+    return {"images": f"{folder}/images/bad.npy", "models": ["classical"]}

@@ -1,13 +1,11 @@
 """NDTiff acquisitions that the real files do not show: stage positions, further axes, colours, gaps, missing files."""
 
-import json
-import struct
-
 import numpy as np
 import pytest
 
 from cellmill.images.rasters import open_raster
 from cellmill.images.raw_files import close_raw, open_raw, read_rows
+from raw_files import write_ndtiff
 
 SHAPE = (6, 9)
 
@@ -16,23 +14,6 @@ SHAPE = (6, 9)
 def closed():
     yield
     close_raw()
-
-
-def write_ndtiff(folder, planes, *, kind=1, metadata=None, name="a_NDTiffStack.tif"):
-    """Write an acquisition: list of (axes, pixels); return the path of its index and of its pixels."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(metadata or {"PixelSizeUm": 0.5}).encode()
-    index, pixels = b"", b"II*\0\0\0\0\0"
-    for axes, array in planes:
-        place = json.dumps(axes).encode()
-        content = array.tobytes()
-        rows, columns = array.shape[:2]
-        index += struct.pack("<I", len(place)) + place + struct.pack("<I", len(name)) + name.encode()
-        index += struct.pack("<IiiiiIii", len(pixels), columns, rows, kind, 0, len(pixels) + len(content), len(text), 0)
-        pixels += content + text
-    (folder / name).write_bytes(pixels)
-    (folder / "NDTiff.index").write_bytes(index)
-    return folder / "NDTiff.index", folder / name
 
 
 def planes_of(*places, shape=SHAPE, dtype=np.uint16):
@@ -95,7 +76,9 @@ def test_a_plane_that_was_not_taken_is_refused_by_its_place(tmp_path):
 def test_an_index_without_its_pixels_is_refused(tmp_path):
     path, pixels = write_ndtiff(tmp_path / "run", planes_of({"time": 0}))
     pixels.unlink()
-    message = r"NDTiff\.index: expected the files that it lists beside it, found no a_NDTiffStack\.tif\. Copy them into"
+    message = (
+        r"NDTiff\.index: expected the files that it lists beside it, found no run_NDTiffStack\.tif\. Copy them into"
+    )
     with pytest.raises(ValueError, match=message):
         open_raw(path)
 
@@ -110,7 +93,7 @@ def test_planes_of_several_sizes_at_one_position_are_refused(tmp_path):
 @pytest.mark.parametrize("name", ["../a.tif", "/etc/hostname", "a\\b.tif"])
 def test_files_elsewhere_are_never_opened(tmp_path, name):
     path, _ = write_ndtiff(tmp_path / "run", planes_of({"time": 0}))
-    content = path.read_bytes().replace(b"a_NDTiffStack.tif", name.encode().ljust(17, b"x"))
+    content = path.read_bytes().replace(b"run_NDTiffStack.tif", name.encode().ljust(19, b"x"))
     path.write_bytes(content)
     with pytest.raises(ValueError, match="a file called"):
         open_raw(path)

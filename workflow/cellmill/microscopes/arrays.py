@@ -47,6 +47,12 @@ class NpyFile:
     members: tuple[Path, ...] = ()
 
     def __init__(self, path: Path) -> None:
+        with path.open("rb") as stream:
+            if _read_header(stream)[1].hasobject:
+                raise ValueError(
+                    f"{path}: expected an array of numbers, found Python objects, which may contain code and are never "
+                    "loaded. Write each image with tifffile.imwrite('image.tif', array)."
+                )
         self._pixels: Any = np.load(path, mmap_mode="r", allow_pickle=False)
         scene = _describe("", self._pixels.shape, self._pixels.dtype)
         if scene is None:
