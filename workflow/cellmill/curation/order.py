@@ -93,12 +93,12 @@ def order_images(doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.nd
 
     Notes
     -----
-    Novelty is d / (d + s), with the distance d to the nearest image that is annotated or before it in the order, and the
-    median s of the distances to annotated images; without annotated images it starts at 1. The next image is the one
-    that lowers the sum of doubt times novelty over all images most: facility location, the greedy order of a submodular
-    function (Wei, Iyer and Bilmes 2015, "Submodularity in data subset selection and active learning"). An unsure image
-    unlike all others lowers its own novelty only. `similar` counts the images that are closer to this one than to those
-    before.
+    Novelty is d / (d + s), with the distance d to the nearest image that is annotated or before it in the order, and
+    the median s of the distances to annotated images; without annotated images it starts at 1. The next image is the
+    one that lowers the sum of doubt times novelty over all images most: facility location, the greedy order of a
+    submodular function (Wei, Iyer and Bilmes 2015, "Submodularity in data subset selection and active learning"). An
+    unsure image unlike all others lowers its own novelty only. `similar` counts the images that are closer to this one
+    than to those before.
     """
     waiting = np.flatnonzero(~is_known)
     doubt_w, waiting_wd = doubt[waiting], described_nd[waiting]
