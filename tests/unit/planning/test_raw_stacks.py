@@ -28,7 +28,11 @@ def planes(folder, *, channel="luminance", channels=(), **stack):
     found = scan_images(f"{folder}/{{sample}}.czi", where="datasets.x.images")
     section = Stack(**stack).model_dump(mode="json")
     return expand_stacks(
-        found, stack=section, channels=channels or ([] if channel is None else [channel]), where="datasets.x"
+        found,
+        stack=section,
+        channels=channels or ([] if channel is None else [channel]),
+        cache_dir=folder / "cache",
+        where="datasets.x",
     )
 
 
@@ -177,7 +181,7 @@ def test_places_along_an_axis(choice, places):
 def arrays(folder, **stack):
     found = scan_images(f"{folder}/{{sample}}.npy", where="datasets.x.images")
     section = Stack(**stack).model_dump(mode="json")
-    return expand_stacks(found, stack=section, channels=["luminance"], where="datasets.x")
+    return expand_stacks(found, stack=section, channels=["luminance"], cache_dir=folder / "cache", where="datasets.x")
 
 
 def test_planes_of_an_array_need_a_meaning(tmp_path):
@@ -193,6 +197,6 @@ def test_members_of_a_set_are_inputs_of_its_jobs(tmp_path, real_data):
     source = raw_folder(real_data, "ometiff_multi") / "companion"
     found = scan_images(f"{source}/{{sample}}.companion.ome", where="datasets.x.images")
     section = Stack(z="maximum").model_dump(mode="json")
-    [(sample, _)] = expand_stacks(found, stack=section, channels=["luminance"], where="datasets.x")
+    [(sample, _)] = expand_stacks(found, stack=section, channels=["luminance"], cache_dir=tmp_path, where="datasets.x")
     assert [path.rpartition("/")[2] for path in sample.members] == [f"multifile-Z{z}.ome.tiff" for z in range(1, 6)]
     assert sample.sample == "multifile"

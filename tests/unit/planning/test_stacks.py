@@ -22,7 +22,7 @@ def write_stack(path, axes, sizes, *, imagej=True):
 def planes(pattern, **stack):
     found = scan_images(str(pattern), where="datasets.x.images")
     section = Stack(**stack).model_dump(mode="json")
-    return expand_stacks(found, stack=section, channels=["luminance"], where="datasets.x")
+    return expand_stacks(found, stack=section, channels=["luminance"], cache_dir=pattern.parent, where="datasets.x")
 
 
 def rows(found):

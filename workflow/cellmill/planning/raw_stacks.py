@@ -12,17 +12,8 @@ from typing import Any
 
 from cellmill.images.axes import ONLY, SCENE
 from cellmill.images.channels import LUMINANCE, Channel, find_channel, list_choices
-from cellmill.images.damage import explain
-from cellmill.images.rasters import read_layout
-from cellmill.images.raw_files import (  # fmt: skip
-    RAW_FORMATS,
-    SET_OF_TIFF,
-    UNKNOWN_AXIS,
-    Scene,
-    is_set,
-    open_raw,
-    raw_format_of,
-)
+from cellmill.images.raw_files import RAW_FORMATS, SET_OF_TIFF, UNKNOWN_AXIS, Scene, is_set, raw_format_of
+from cellmill.planning.headers import Headers
 from cellmill.planning.plane_choices import ALL
 from cellmill.planning.samples import Found, Sample
 
@@ -38,6 +29,7 @@ def choose_scenes(
     *,
     stack: Mapping[str, Any],
     channels: Sequence[Channel],
+    headers: Headers,
     where: str,
 ) -> list[tuple[Found, Scene]]:
     """List the images of a raw file, one for each chosen scene, named {sample}_s{scene} if all are chosen.
@@ -52,6 +44,8 @@ def choose_scenes(
         The section `stack` of the dataset.
     channels : sequence of "luminance", int, sequence of float or str
         Channels of the config, the one with the objects first; none if a trained model decides.
+    headers : Headers
+        What is known of microscope files.
     where : str
         Key path of the dataset, for messages.
 
@@ -65,7 +59,7 @@ def choose_scenes(
     ValueError
         If the file is damaged, the config does not choose what is needed, or chooses what the file does not have.
     """
-    scenes = _read_scenes(Path(sample.image))
+    scenes, members = headers.read(Path(sample.image))
     has_unknown = any(UNKNOWN_AXIS in scene.sizes for scene in scenes)
     if stack["axis"] != "auto" and not has_unknown:
         raise ValueError(
@@ -76,7 +70,7 @@ def choose_scenes(
     chosen = [scenes[number] for number in numbers]
     if question := _ask(sample.image, scenes, chosen, stack=stack, channels=channels):
         raise ValueError(f"{where}.stack: {question}")
-    sample = replace(sample, members=[path.as_posix() for path in open_raw(Path(sample.image)).members])
+    sample = replace(sample, members=members)
     if len(scenes) == 1 and not is_set(sample.image):
         return [((sample, dict(values)), scenes[0])]
     digits = max(3, len(str(len(scenes) - 1)))
@@ -91,18 +85,6 @@ def choose_scenes(
             texts["sample"] = one.sample
         found.append(((one, texts), scenes[number]))
     return found
-
-
-def _read_scenes(path: Path) -> Sequence[Scene]:
-    form = raw_format_of(path) or SET_OF_TIFF
-    read_layout(path, plane=[[SCENE, f"{ONLY} 0", 1]])  # refuses a file whose content does not match its suffix
-    try:
-        scenes = open_raw(path).scenes
-        for scene in scenes:
-            scene.layout(where=path)
-    except Exception as error:  # a broken header raises errors of many kinds
-        raise explain(error, path=path, kind=form) from error
-    return scenes
 
 
 def _choose(scenes: Sequence[Scene], choice: int | str | None, *, where: str) -> list[int]:

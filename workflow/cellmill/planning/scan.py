@@ -82,7 +82,7 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
     if dataset.simulate is not None:
         found = list_simulated(dataset.simulate)
     else:
-        found, remarks = _find_images(dataset, where=where)
+        found, remarks = _find_images(dataset, cache_dir=cache_dir, where=where)
     samples = digest_stores([sample for sample, _ in found], cache_dir=cache_dir)
     section, index, orphans = dataset.annotations, None, []
     if section is not None:
@@ -144,7 +144,7 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
     return Scan(samples, remarks, files)
 
 
-def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str]]:
+def _find_images(dataset: Dataset, *, cache_dir: Path, where: str) -> tuple[list[Found], list[str]]:
     """List the images of the pattern of a dataset and the planes of stacks, with remarks."""
     assert dataset.images is not None
     pattern, place = existing_form(dataset.images), f"{where}.images"
@@ -159,7 +159,7 @@ def _find_images(dataset: Dataset, *, where: str) -> tuple[list[Found], list[str
     is_chosen = {"channel", "channels"} & dataset.preprocess.model_fields_set
     channels = [] if is_adopted and not is_chosen else dataset.preprocess.needed_channels
     stack = dataset.stack.model_dump(mode="json")
-    return expand_stacks(found, stack=stack, channels=channels, where=where), remarks
+    return expand_stacks(found, stack=stack, channels=channels, cache_dir=cache_dir, where=where), remarks
 
 
 def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:

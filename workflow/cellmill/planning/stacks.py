@@ -9,6 +9,7 @@ from cellmill.images.axes import Layout
 from cellmill.images.channels import Channel
 from cellmill.images.png_jpeg import KIND_OF_SUFFIX, STORE
 from cellmill.images.rasters import read_layout
+from cellmill.planning.headers import Headers
 from cellmill.planning.plane_choices import combine_places, list_places
 from cellmill.planning.raw_stacks import choose_scenes, is_raw
 from cellmill.planning.samples import Found, Sample, SampleError
@@ -20,7 +21,7 @@ MAX_DAMAGED = 5
 
 
 def expand_stacks(
-    found: list[Found], *, stack: Mapping[str, Any], channels: Sequence[Channel], where: str
+    found: list[Found], *, stack: Mapping[str, Any], channels: Sequence[Channel], cache_dir: Path, where: str
 ) -> list[Found]:
     """Replace every file that holds a stack, or several images, by its images.
 
@@ -32,6 +33,8 @@ def expand_stacks(
         The section `stack` of the dataset.
     channels : sequence of "luminance", int, sequence of float or str
         Channels of the config, which raw files have to contain; none if a trained model decides.
+    cache_dir : Path
+        Folder in which headers of raw files are kept for the next call.
     where : str
         Key path of the dataset, for messages.
 
@@ -40,7 +43,7 @@ def expand_stacks(
     list of tuple
         The input, unchanged, if the first readable file is a single image; only its header is read. Otherwise a sample
         for each frame or section, named {sample}_t{frame} or {sample}_z{section} from 0, with the file as its sequence.
-        Of raw files, all headers are read.
+        Of raw files, all headers are read that are not kept.
 
     Raises
     ------
@@ -52,25 +55,28 @@ def expand_stacks(
     """
     plain = [item for item in found if not is_raw(item[0], stack=stack)]
     raw = _expand_raw(
-        [item for item in found if is_raw(item[0], stack=stack)], stack=stack, channels=channels, where=where
-    )
+        [item for item in found if is_raw(item[0], stack=stack)],
+        stack=stack, channels=channels, headers=Headers(cache_dir), where=where,
+    )  # fmt: skip
     return [*raw, *_expand_plain(plain, stack=stack, where=where)] if plain else raw
 
 
 def _expand_raw(
-    found: list[Found], *, stack: Mapping[str, Any], channels: Sequence[Channel], where: str
+    found: list[Found], *, stack: Mapping[str, Any], channels: Sequence[Channel], headers: Headers, where: str
 ) -> list[Found]:
     mistakes: list[str] = []
     expanded: list[Found] = []
     for sample, values in found:
         try:
-            for (one, texts), scene in choose_scenes(sample, values, stack=stack, channels=channels, where=where):
+            chosen = choose_scenes(sample, values, stack=stack, channels=channels, headers=headers, where=where)
+            for (one, texts), scene in chosen:
                 layout = scene.layout(where=sample.image)
                 expanded += (
                     _planes(one, texts, layout=layout, stack=stack, where=where) if layout.stack else [(one, texts)]
                 )
         except ValueError as error:
             mistakes.append(str(error))
+    headers.keep()
     if mistakes:
         raise SampleError(mistakes[:MAX_MISTAKES])
     return expanded
