@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
+from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb, settle_precision
 from project import ROOT
 
 
 @pytest.fixture
 def no_cuda(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     monkeypatch.delenv("CELLMILL_DEVICE", raising=False)
 
 
@@ -30,6 +31,21 @@ def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_names_the_way_past(n
 def test_a_gpu_that_is_there_is_taken(no_cuda, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(gpu=2).type == "cuda"
+
+
+def test_the_gpu_of_a_mac_is_taken_where_there_is_no_other(no_cuda, monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    device = choose_device(gpu=1)
+    assert (device.type, choose_device(gpu=0).type, name_gpu(device)) == ("mps", "cpu", "Apple GPU")
+    assert [settle_precision(wanted, device=device) for wanted in ("fp32", "bf16", "fp16")] == ["fp32"] * 3
+    monkeypatch.setenv("CELLMILL_DEVICE", "cpu")
+    assert choose_device(gpu=1).type == "cpu"
+
+
+def test_peak_memory_is_0_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr("cellmill.device.resource", None)
+    monkeypatch.setattr("cellmill.device.Path", lambda _: Path("/nowhere"))
+    assert peak_memory_mb() == 0
 
 
 @pytest.mark.parametrize("is_there", [True, False])

@@ -3,13 +3,17 @@
 import logging
 import os
 import re
-import resource
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +32,8 @@ def choose_device(*, gpu: int) -> torch.device:
     Returns
     -------
     torch.device
-        `cuda` where gpu > 0, else `cpu`. With CELLMILL_DEVICE=cpu in the environment always `cpu`.
+        `cuda` where gpu > 0, or `mps` on a Mac whose GPU torch can use, which is untested; else `cpu`. With
+        CELLMILL_DEVICE=cpu in the environment always `cpu`.
 
     Raises
     ------
@@ -47,6 +52,8 @@ def choose_device(*, gpu: int) -> torch.device:
         logger.warning("%s=cpu: the job requested a GPU but runs on the CPU", VARIABLE)
         return torch.device("cpu")
     if not torch.cuda.is_available():
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
         raise ValueError(
             f"resource gpu={gpu}: expected a CUDA device, found none (torch {torch.__version__}). "
             "Provide a GPU for the job (partition, driver, a CUDA build of torch), "
@@ -80,7 +87,7 @@ def settle_precision(wanted: str, *, device: torch.device) -> str:
         if device.type == "cuda":
             has_it = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            has_it = bool(torch.cpu.get_capabilities().get("amx_bf16", False))
+            has_it = device.type == "cpu" and bool(torch.cpu.get_capabilities().get("amx_bf16", False))
     else:
         has_it = wanted == "fp32" or device.type == "cuda"
     return wanted if has_it else "fp32"
@@ -98,7 +105,7 @@ def make_repeatable(*, device: torch.device, seed: int, deterministic: bool) -> 
     Parameters
     ----------
     device : torch.device
-        On the CPU all operations of our networks are deterministic; on CUDA, nondeterministic ones raise a warning.
+        On the CPU all operations of our networks are deterministic; on a GPU, nondeterministic ones raise a warning.
     seed : int
         Seed of torch's global generators, which are used for initial weights and dropout.
     deterministic : bool
@@ -110,21 +117,25 @@ def make_repeatable(*, device: torch.device, seed: int, deterministic: bool) -> 
         return
     # Read by cuBLAS when its first handle is created.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+    torch.use_deterministic_algorithms(True, warn_only=device.type != "cpu")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
 def name_gpu(device: torch.device) -> str:
     """Return the GPU's product name, or an empty string for the CPU."""
+    if device.type == "mps":
+        return "Apple GPU"
     return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
 
 
 def peak_memory_mb() -> float:
-    """Return the peak resident memory of this process so far, in MiB."""
+    """Return the peak resident memory of this process so far, in MiB; 0 where the system does not tell."""
     status = Path("/proc/self/status")
     if status.is_file():
         # On Linux, ru_maxrss starts with the memory of the parent process.
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) / 1024  # type: ignore[index]
+    if resource is None:
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024**2 if sys.platform == "darwin" else 1024)  # UNIT bytes on macOS, KiB on Linux
