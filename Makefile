@@ -91,11 +91,11 @@ test-fast: test-environment
 # A file stays on one worker, since its tests share what they made; the long files come first.
 test: test-environment
 	$(BIN)/python tests/programs.py test
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not long"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 15 -m "not long"
 
 test-long: test-environment
 	$(BIN)/python tests/programs.py test test-long
-	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest --durations 15 -m long
 
 # The stages that process images, on one image of 30,000 x 30,000 px: check, preprocess and rasterize within 4 GB, the
 # later ones within 2.5 GB. Half an hour and more than 8 GB of disk.

@@ -76,15 +76,15 @@ QUICK = (
 )
 
 
-def test_the_demo_runs_through_slurm_with_the_gpu_requested(cluster, home, tmp_path):
+def test_training_and_prediction_run_through_slurm_with_the_gpu_requested(cluster, home, tmp_path):
     project = copy_project(tmp_path / "project")
     small_demo(project)
-    snakemake(
-        project, "--profile", "slurm", *QUICK, "--retries", "0",
-        env={**home, "CELLMILL_DEVICE": "cpu"},
-    )  # fmt: skip
-    assert (project / "results/demo/report.html").stat().st_size > 10_000
-    ours = [job for job in cluster.jobs() if "Comment" in job]  # without the job that tested the cluster
+    environment = {**home, "CELLMILL_DEVICE": "cpu"}
+    snakemake(project, "--cores", "2", "--until", "preprocess", "rasterize", "check_dataset", env=environment)
+    earlier = {job["JobId"] for job in cluster.jobs()}
+    snakemake(project, "--profile", "slurm", *QUICK, "--retries", "0", "--until", "predict", env=environment)
+    # without the job that tested the cluster
+    ours = [job for job in cluster.jobs() if "Comment" in job and job["JobId"] not in earlier]
     wanted = {job["Comment"]: job["TresPerJob"] for job in ours if "TresPerJob" in job}
     assert any(comment.startswith("rule_train") for comment in wanted)
     assert any(comment.startswith("rule_predict") for comment in wanted)
@@ -94,6 +94,17 @@ def test_the_demo_runs_through_slurm_with_the_gpu_requested(cluster, home, tmp_p
     )
     log = (project / "logs/demo/train/sartorius_unet.log").read_text()
     assert "CELLMILL_DEVICE=cpu" in log
+    # On this machine, without the profile, nothing of it runs again.
+    assert not any(job.startswith(("train", "predict")) for job in planned_jobs(project))
+
+
+@pytest.mark.long
+def test_the_demo_runs_through_slurm(cluster, home, tmp_path):
+    project = copy_project(tmp_path / "project")
+    small_demo(project)
+    environment = {**home, "CELLMILL_DEVICE": "cpu"}
+    snakemake(project, "--profile", "slurm", *QUICK, "--retries", "0", env=environment)
+    assert (project / "results/demo/report.html").stat().st_size > 10_000
     # A second run on this machine, without the profile, has nothing to do.
     assert planned_jobs(project) == set()
 
