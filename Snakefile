@@ -1,7 +1,7 @@
 """cellmill: from raw microscope images to masks, measurements and a report. This file lists the parts of the workflow.
 
 `snakemake` runs config.yaml; `snakemake --configfile FILE` runs FILE instead; `snakemake check` only checks the data;
-`snakemake propose --config look=FOLDER` writes a config for a folder of images.
+`snakemake propose --config look=FOLDER` writes a config for a folder of images; `snakemake status` shows a run.
 """
 
 from snakemake.utils import min_version

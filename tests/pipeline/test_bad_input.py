@@ -1,5 +1,6 @@
 """Bad input as users meet it: one clear message, no traceback, a non-zero exit code and no partial files."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,9 @@ def test_an_unreadable_image_stops_the_run_before_anything_expensive(project):
     text = failure(project, label_config())
     assert "n03.tif" in text
     assert "Error: " in text
+    status = snakemake(project, "status").stdout
+    assert re.search(r"^\d+ of \d+ jobs done, 0 running, 1 failed, \d+ waiting\.$", status, re.MULTILINE)
+    assert re.search(r"Failed\n  check_shard d/\S+\n    Error: .*n03\.tif", status, re.DOTALL)
 
 
 @pytest.mark.long

@@ -79,6 +79,13 @@ def test_the_terminal_shows_the_stages_and_not_each_job(project):
     assert any("images counted" in log.read_text() for log in logs)
 
 
+def test_the_status_of_a_finished_run_counts_its_jobs(project):
+    jobs = len(list((project / "logs").rglob("*.log"))) + 1
+    first, second, *_ = snakemake(project, "status").stdout.splitlines()
+    assert first == f"{jobs} of {jobs} jobs done, 0 running, 0 failed, 0 waiting."
+    assert re.fullmatch(r"Begun [\d :-]+, ended [\d :-]+\.", second)
+
+
 def test_every_promised_file_is_there(project):
     results = project / "results"
     for path in ("index.html", "real/report.html", "real/metrics.csv", "real/scores.csv", "real/samples.csv"):

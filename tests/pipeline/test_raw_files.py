@@ -1,10 +1,11 @@
-"""The full pipeline on microscope files: CZI, ND2 and LIF, with scenes, channels, time points and z."""
+"""The full pipeline on microscope files: CZI, ND2, LIF and a set of OME-TIFF, with scenes, channels, time and z."""
 
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 
 from cellmill.images.stored import read_labels
 from project import copy_project, planned_jobs, snakemake, write_config
@@ -34,6 +35,11 @@ CONFIG = {
             "preprocess": {"channel": 1},
             "models": ["classical"],
         },
+        "companion": {
+            "images": "companion/{sample}.companion.ome",
+            "stack": {"z": "max"},
+            "models": ["classical"],
+        },
     }
 }
 
@@ -44,6 +50,9 @@ def project(tmp_path_factory, real_data):
     for form, name in FILES.items():
         (folder / form).mkdir()
         shutil.copyfile(raw_folder(real_data, form) / name, folder / form / name)
+    (folder / "companion").mkdir()
+    for path in (raw_folder(real_data, "ometiff_multi") / "companion").iterdir():
+        shutil.copyfile(path, folder / "companion" / path.name)
     snakemake(folder, "--cores", "2", "--configfile", write_config(folder, CONFIG))
     return folder
 
@@ -80,8 +89,23 @@ def test_a_trained_model_is_applied_to_raw_frames(project):
     assert objects["sample"].nunique() == 3
 
 
-def test_nothing_is_made_again(project):
+def test_the_sections_of_a_set_are_projected_from_all_of_its_files(project):
+    sections = [tifffile.imread(path) for path in sorted((project / "companion").glob("*.ome.tiff"))]
+    [image] = project.glob("results/companion/images/*/multifile.tif")
+    assert np.array_equal(tifffile.imread(image), np.max(sections, axis=0).astype(np.float32))
+
+
+def test_nothing_is_made_again_unless_a_file_of_a_set_has_changed(project):
     assert planned_jobs(project, "--configfile", "mine.yaml") == set()
+    [path, *_] = sorted((project / "companion").glob("*.ome.tiff"))
+    kept = path.read_bytes()
+    with tifffile.TiffFile(path) as tif:
+        [offset] = tif.pages.first.dataoffsets[:1]
+    path.write_bytes(kept[:offset] + b"\xff" + kept[offset + 1 :])
+    jobs = planned_jobs(project, "--configfile", "mine.yaml")
+    assert any(job.startswith("preprocess companion/") for job in jobs)
+    assert not any(job.split()[1].startswith(("zeiss", "nikon", "leica")) for job in jobs if len(job.split()) > 1)
+    path.write_bytes(kept)
 
 
 def test_what_the_file_has_and_the_config_does_not_choose_is_asked_for(project):

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 WORKFLOW_DIR = Path(workflow.basedir) / "workflow"
@@ -40,12 +41,14 @@ from cellmill.planning.layout import (
     shard_path,
     table_paths,
 )
-from cellmill.planning.make import freeze, make_plan, thaw, write_sample_tables
+from cellmill.planning.make import CACHE_DIR, freeze, make_plan, thaw, write_sample_tables
 from cellmill.planning.model_paths import path_to_read
 from cellmill.planning.old_shards import remove_old_shards
+from cellmill.planning.progress import record_progress
 from cellmill.planning.proposals import is_proposing, plan_proposal, wrong_targets
 from cellmill.planning.results import result_paths
 from cellmill.planning.settings import job_settings
+from cellmill.planning.status import STATUS, describe_run
 from cellmill.planning.terminal import choose_reporter, shorten_terminal
 from cellmill.planning.waking import calm_scheduler
 from cellmill.planning.worklists import worklist_run
@@ -54,11 +57,19 @@ from cellmill.shards import seal_path
 
 PRESETS_DIR = Path(workflow.basedir) / "resources" / "models"
 
+# Answered at once, without a plan, and also while another snakemake holds the lock of the folder. Snakemake knows its
+# targets only after this file.
+if workflow.is_main_process and STATUS in sys.argv[1:]:
+    print(describe_run(CACHE_DIR, now=time.time()))
+    sys.exit(0)
+
 TERMINAL = (
     shorten_terminal(logger, workflow.output_settings)
     if workflow.is_main_process
     else None
 )
+if workflow.is_main_process and "CELLMILL_REMAKING" not in os.environ:
+    record_progress(logger, workflow.output_settings, folder=CACHE_DIR)
 
 try:
     if workflow.is_main_process:

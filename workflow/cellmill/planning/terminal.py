@@ -61,7 +61,7 @@ class Terminal(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Show a record, a shorter form of it, or nothing."""
-        event = _event(record)
+        event = event_of(record)
         if self.mistakes and self.mistakes in record.getMessage():
             self._show(self.mistakes, logging.ERROR)
         elif not self.is_brief:
@@ -103,7 +103,7 @@ class Terminal(logging.Handler):
 
     def _start(self, record: logging.LogRecord) -> None:
         rule, job = record.__dict__["rule_name"], record.__dict__["jobid"]
-        self._running[job] = _name_of(record)
+        self._running[job] = name_of(record)
         self._logs_before[job] = {log: _state_of(log) for log in record.__dict__["log"] or ()}
         if rule not in self._begun and rule not in ("all", "check"):
             self._begun.add(rule)
@@ -127,7 +127,7 @@ class Terminal(logging.Handler):
         """Show the message of a failed job once, or what Snakemake reports if the job has left no message."""
         job, logs = record.__dict__["jobid"], list(record.__dict__["log"] or ())
         held = self._held.pop(record.thread, None)
-        name = self._running.pop(job, None) or _name_of(record)
+        name = self._running.pop(job, None) or name_of(record)
         if held is not None and STOPPED.search(held.getMessage()):
             self._show(f"Stopped by a signal: {name}. Run the same command again to go on.", logging.ERROR)
             return
@@ -167,7 +167,8 @@ class Terminal(logging.Handler):
         )
 
 
-def _event(record: logging.LogRecord) -> str | None:
+def event_of(record: logging.LogRecord) -> str | None:
+    """Return the event of Snakemake that a record stands for, such as ``job_info``; None for plain messages."""
     event = getattr(record, "event", None)
     return None if event is None else str(getattr(event, "value", event))
 
@@ -179,7 +180,7 @@ def _is_failed_script(record: logging.LogRecord) -> bool:
     return is_of_rule and "CalledProcessError" in text and "returned non-zero exit status" in text
 
 
-def _name_of(record: logging.LogRecord) -> str:
+def name_of(record: logging.LogRecord) -> str:
     """Return rule and place of a job, such as ``preprocess nuclei/train-0001``."""
     words: Mapping[str, str] = record.__dict__.get("wildcards") or {}
     place = "/".join(str(words[key]) for key in ("dataset", "run", "shard") if key in words)
