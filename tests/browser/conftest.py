@@ -56,6 +56,7 @@ def site(tmp_path_factory) -> Path:
         order=list(datasets),
         ranked={dataset: ["wide", "narrow"] for dataset in datasets},
         rank_by=dict.fromkeys(datasets, "ap_kaggle"),
+        others=[],
         provenance={},
     )
     return root

@@ -1,5 +1,7 @@
 """Runs that take their objects from masks: when they are planned, what their jobs depend on, and what is refused."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
@@ -147,6 +149,15 @@ def test_images_without_masks_reach_their_job_as_images_without_files(data):
 def test_annotators_may_not_be_the_best_of_the_index(data):
     made = plan("classical", CELLPOSE, {"masks": "labels/{sample}.tif", "name": "second", "role": "annotator"})
     assert job_settings(made, "index")["ranked"] == {"d": ["cellpose", "classical"]}
+
+
+def test_the_index_lists_the_reports_of_other_configs(data):
+    made = plan("classical")
+    assert job_settings(made, "index")["others"] == []
+    for dataset in ("d", "of_another_config"):
+        Path(f"results/{dataset}").mkdir(parents=True)
+        Path(f"results/{dataset}/report.html").write_text("")
+    assert job_settings(made, "index")["others"] == ["of_another_config"]
 
 
 def test_masks_of_other_images_are_refused(data):

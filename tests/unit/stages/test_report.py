@@ -693,10 +693,13 @@ def test_index_links_to_the_reports(example, tmp_path):
         order=["cells", "plate"],
         ranked={"cells": ["narrow", "wide"], "plate": []},
         rank_by={"cells": "ap_kaggle", "plate": "ap_kaggle"},
+        others=["last_year"],
         provenance={},
     )
     page = Page((tmp_path / "index.html").read_text(encoding="utf-8"))
-    assert [a["href"] for a in page.all("a")] == ["cells/report.html", "plate/report.html"]
+    hrefs = [a["href"] for a in page.all("a")]
+    assert hrefs == ["cells/report.html", "plate/report.html", "last_year/report.html"]
+    assert "Reports of other configs in this folder: last_year." in page.text
     assert "2 datasets, 13 images" in page.text
     assert "0.850" in page.text
     assert "6 9 annotated".replace(" ", "") in page.text.replace(" ", "")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -15,8 +16,10 @@ from cellmill.planning.layout import (  # fmt: skip
     CONDITIONS,
     DIAMETER,
     FIT,
+    INDEX,
     RECIPE,
     REPLICATES,
+    REPORT,
     WORKLIST,
     dataset_path,
     run_path,
@@ -573,7 +576,14 @@ def index_settings(plan: Plan) -> dict[str, Any]:
             name: sorted({run.model for run in plan.listed_runs(name) if run.role == "model"}) for name in plan.samples
         },
         "rank_by": {name: _rank_by(plan, name) for name in plan.samples},
+        "others": _other_reports(plan),
     }
+
+
+def _other_reports(plan: Plan) -> list[str]:
+    """List the datasets of other configs that have a report in the same folder."""
+    pages = Path(INDEX).parent.glob(f"*/{REPORT}")
+    return sorted({page.parent.name for page in pages} - plan.samples.keys())
 
 
 def _rank_by(plan: Plan, dataset: str) -> str:

@@ -20,6 +20,7 @@ def write_index(
     order: Sequence[str],
     ranked: Mapping[str, Sequence[str]],
     rank_by: Mapping[str, str],
+    others: Sequence[str],
     provenance: Mapping[str, Any],
 ) -> None:
     """Write the index page, which links to the reports of all datasets.
@@ -38,6 +39,8 @@ def write_index(
         Names of the models of each dataset that may be the best: neither annotators nor points of a learning curve.
     rank_by : mapping
         The score that the models of each dataset are ranked by.
+    others : sequence of str
+        Datasets of other configs that have a report in the same folder.
     provenance : mapping
         As for `write_report`.
     """
@@ -52,11 +55,15 @@ def write_index(
         )
         for dataset, metrics_path, comparisons_path in zip(order, metrics_paths, comparisons_paths, strict=True)
     ]
-    write_index_page(output_path=output_path, reports=reports, provenance=provenance)
+    write_index_page(output_path=output_path, reports=reports, provenance=provenance, others=others)
 
 
 def write_index_page(
-    *, output_path: str | Path, reports: Sequence[Mapping[str, Any]], provenance: Mapping[str, Any]
+    *,
+    output_path: str | Path,
+    reports: Sequence[Mapping[str, Any]],
+    provenance: Mapping[str, Any],
+    others: Sequence[str] = (),
 ) -> None:
     """Write the index page from the rows of its table.
 
@@ -69,12 +76,14 @@ def write_index_page(
         `path` is relative to the folder of `output_path`.
     provenance : mapping
         As for `write_report`.
+    others : sequence of str
+        As for `write_index`.
     """
     # Counts are unknown where nothing is scored.
     rows = [{"n_seeds": None, "counts": None, "few": "", **report} for report in reports]
     with atomic_path(output_path) as path:
         path.write_text(
-            render("index.html.jinja", {"reports": rows, "provenance": known_origin(provenance)}),
+            render("index.html.jinja", {"reports": rows, "provenance": known_origin(provenance), "others": others}),
             encoding="utf-8",
         )
 
