@@ -11,13 +11,14 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-te
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long full-size bench worth claims tuning parts sets seeds worklist pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts sets seeds worklist pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
 	@echo "make test-fast      check style and types, and run the unit tests of what changed: less than a minute"
 	@echo "make test           run all tests except the long ones"
 	@echo "make test-long      run the long tests: killed jobs, environments, short trainings on real images, studies, ImageJ"
+	@echo "make faults         kill a run at 20 random moments and compare its results: ten minutes"
 	@echo "make bench          measure speed and memory relative to other programs and to limits, as a table"
 	@echo "make worth          measure the benefit of pre-training on simulated images: half an hour, on real images"
 	@echo "make claims         test claims of papers 1 and 2 about their networks: half an hour, simulated and real sequences"
@@ -96,6 +97,10 @@ test: test-environment
 test-long: test-environment
 	$(BIN)/python tests/programs.py test test-long
 	$(BIN)/python -m pytest --durations 15 -m long
+
+# A run that is killed at 20 random moments, as a whole or in part, ends with the results of an undisturbed one.
+faults: test-environment
+	CELLMILL_FAULTS=20 $(BIN)/python -m pytest tests/pipeline/test_faults.py
 
 # The stages that process images, on one image of 30,000 x 30,000 px: check, preprocess and rasterize within 4 GB, the
 # later ones within 2.5 GB. Half an hour and more than 8 GB of disk.
