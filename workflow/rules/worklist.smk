@@ -8,7 +8,7 @@ Writes  results/{dataset}/worklist.csv                       one row per image, 
 
 
 rule worklist:
-    """Order images by what their annotation is worth, and copy predicted labels."""
+    """List images to annotate, the least sure first, and copy predicted labels."""
     input:
         unpack(worklist_data),
     output:

@@ -18,14 +18,14 @@ def describe(**changes):
 
 
 def numbers(*args, **keywords):
-    return [pick.number for pick in order_images(*args, **keywords)]
+    return [number for number, _ in order_images(*args, **keywords)]
 
 
 def test_novelty_is_one_half_at_the_usual_distance_and_none_for_a_copy():
     places = np.array([[0.0], [0.0], [1.0], [5.0]])
-    order = order_images(np.ones(4), places, is_known=np.array([True, False, False, False]), picks=3)
+    order = dict(order_images(np.ones(4), places, is_known=np.array([True, False, False, False]), picks=3))
     # The distances to the annotated image are 0, 1 and 5, their median is 1. The farthest is chosen first.
-    assert {pick.number: pick.novelty for pick in order} == pytest.approx({3: 5 / 6, 2: 1 / 2, 1: 0})
+    assert order == pytest.approx({3: 5 / 6, 2: 1 / 2, 1: 0})
 
 
 def test_unknown_descriptors_are_in_the_middle():
@@ -75,22 +75,3 @@ def test_images_behind_the_picks_are_in_the_order_too():
 def test_without_other_images_the_order_is_empty():
     assert numbers(np.array([0.2]), np.zeros((1, 2)), is_known=np.array([True]), picks=3) == []
     assert numbers(np.zeros(2), np.zeros((2, 2)), is_known=np.zeros(2, dtype=bool), picks=3) == [0, 1]
-
-
-def test_an_image_that_stands_for_many_comes_before_a_stray_one():
-    rng = np.random.default_rng(2)
-    crowd = rng.normal(0, 0.3, (8, 2))
-    places = np.concatenate([[[8.0, 0.0]], [[0.0, 9.0]], crowd])  # annotated, stray, alike
-    doubt = np.array([0.0, 0.9, *np.full(8, 0.6)])
-    first, second, *_ = order_images(doubt, places, is_known=np.arange(10) < 1, picks=9)
-    assert (first.number > 1, first.similar) == (True, 8)  # the stray one is closer to it than to the annotated one
-    assert (second.number, second.similar) == (1, 0)
-
-
-def test_of_a_large_dataset_images_at_equal_intervals_are_compared(monkeypatch):
-    rng = np.random.default_rng(3)
-    places, doubt = rng.normal(size=(300, 3)), rng.random(300)
-    monkeypatch.setattr("cellmill.curation.order.MOST_COMPARED", 50)
-    order = numbers(doubt, places, is_known=np.arange(300) < 5, picks=60)
-    assert sorted(order) == list(range(5, 300))
-    assert len(set(order[:50]) & set(range(5, 300, 6))) >= 40

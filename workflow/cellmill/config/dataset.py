@@ -312,7 +312,7 @@ class Dataset(Closed):
     )
     worklist: Worklist | None = Field(
         None,
-        description="Order in which images are worth annotating. Default: a worklist with the settings below if there "
+        description="Order in which to annotate images. Default: a worklist with the settings below if there "
         "are unlabelled images, none otherwise.",
     )
     conditions: Conditions | None = Field(

@@ -6,7 +6,7 @@ from cellmill.config.closed import Closed
 
 
 class Worklist(Closed):
-    """The order in which images are worth annotating, with predicted labels to correct.
+    """The order in which to annotate images, with predicted labels to correct.
 
     A dataset with unlabelled images has a worklist without this section, too.
     """

@@ -1,21 +1,15 @@
-"""The order in which images are worth annotating: where the model is unsure of many images that are alike.
+"""An order in which to annotate images: where the model is unsure, and unlike the images before them.
 
-Near copies, such as neighbouring frames of a time-lapse, are equally unsure, and annotating all of them teaches little.
-The least sure image of all is often a stray one, which teaches nothing about the others. So each image is compared with
-those that are annotated or come before it, and with all others.
+Near copies, such as neighbouring frames of a time-lapse, are equally unsure. Annotating all of them teaches little, so
+each image is also compared with those that are annotated or come before it.
 
 Axes  n images, d descriptors
 """
 
-from typing import NamedTuple
-
 import numpy as np
-from scipy.spatial.distance import cdist
 
 # Names of the descriptors, all of which come from tables
 DESCRIPTORS = ("grey level", "contrast", "focus", "objects per area", "size of objects", "cover")
-# Most images that are compared in pairs
-MOST_COMPARED = 4000
 
 
 def describe_images(
@@ -64,16 +58,10 @@ def describe_images(
     return result
 
 
-class Pick(NamedTuple):
-    """An image to annotate: its number, its novelty, and the number of other images that it stands for."""
-
-    number: int
-    novelty: float
-    similar: int
-
-
-def order_images(doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.ndarray, picks: int) -> list[Pick]:
-    """Order images by how much doubt an annotation covers, in the image itself and in those like it.
+def order_images(
+    doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.ndarray, picks: int
+) -> list[tuple[int, float]]:
+    """Order images by doubt times novelty, each compared with the annotated images and those before it.
 
     Parameters
     ----------
@@ -84,47 +72,35 @@ def order_images(doubt: np.ndarray, described_nd: np.ndarray, *, is_known: np.nd
     is_known : ndarray of bool, shape (images,)
         Which images are annotated; they are not in the order.
     picks : int
-        Number of places that are chosen one after the other; the images behind are ordered by doubt times novelty.
+        Number of places for which novelty is computed anew; the images behind are ordered by the last values.
 
     Returns
     -------
-    list of Pick
-        Each other image, the first to annotate first. Ties are in the order of the images.
+    list of (int, float)
+        Number and novelty of each other image, the first to annotate first. Ties are in the order of the images.
 
     Notes
     -----
     Novelty is d / (d + s), with the distance d to the nearest image that is annotated or before it in the order, and
-    the median s of the distances to annotated images; without annotated images it starts at 1. The next image is the
-    one that lowers the sum of doubt times novelty over all images most: facility location, the greedy order of a
-    submodular function (Wei, Iyer and Bilmes 2015, "Submodularity in data subset selection and active learning"). An
-    unsure image unlike all others lowers its own novelty only. `similar` counts the images that are closer to this one
-    than to those before.
+    the median s of the distances to annotated images; without annotated images it starts at 1.
     """
     waiting = np.flatnonzero(~is_known)
-    doubt_w, waiting_wd = doubt[waiting], described_nd[waiting]
     nearest = np.full(len(waiting), np.inf)
     for number in np.flatnonzero(is_known):
-        nearest = np.minimum(nearest, _distances(waiting_wd, described_nd[number]))
-    usual = nearest if is_known.any() else _distances(waiting_wd, np.zeros(described_nd.shape[1]))
+        nearest = np.minimum(nearest, _distances(described_nd[waiting], described_nd[number]))
+    usual = nearest if is_known.any() else _distances(described_nd[waiting], np.zeros(described_nd.shape[1]))
     scale = max(float(np.median(usual)), 1e-9) if len(waiting) else 1.0
-    # Of a larger dataset, images at equal intervals stand for the others.
-    seen = np.unique(np.linspace(0, len(waiting) - 1, min(len(waiting), MOST_COMPARED)).round().astype(int))
-    novelty_ss = _novelty(cdist(waiting_wd[seen], waiting_wd[seen]).astype(np.float32), scale)
-    order: list[Pick] = []
+    order: list[tuple[int, float]] = []
     is_left = np.ones(len(waiting), dtype=bool)
-    for _ in range(min(picks, len(seen))):
+    for _ in range(min(picks, len(waiting))):
         novelty = _novelty(nearest, scale)
-        gains_s = np.maximum(novelty[seen] - novelty_ss, 0) @ doubt_w[seen]
-        chosen = int(seen[np.argmax(np.where(is_left[seen], gains_s, -1.0))])
-        reached = _distances(waiting_wd, waiting_wd[chosen])
-        is_closer = is_left & (reached < nearest)
-        is_closer[chosen] = False
-        order.append(Pick(int(waiting[chosen]), float(novelty[chosen]), int(is_closer.sum())))
+        chosen = int(np.argmax(np.where(is_left, doubt[waiting] * novelty, -1.0)))
+        order.append((int(waiting[chosen]), float(novelty[chosen])))
         is_left[chosen] = False
-        nearest = np.minimum(nearest, reached)
+        nearest = np.minimum(nearest, _distances(described_nd[waiting], described_nd[waiting[chosen]]))
     left, novelty = np.flatnonzero(is_left), _novelty(nearest, scale)
-    behind = left[np.argsort(-(doubt_w * novelty)[left], kind="stable")]
-    return [*order, *(Pick(int(waiting[place]), float(novelty[place]), 0) for place in behind)]
+    behind = left[np.argsort(-(doubt[waiting] * novelty)[left], kind="stable")]
+    return [*order, *((int(waiting[place]), float(novelty[place])) for place in behind)]
 
 
 def _novelty(nearest: np.ndarray, scale: float) -> np.ndarray:

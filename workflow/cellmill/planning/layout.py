@@ -69,7 +69,7 @@ FLAT_FIELD = "flat_field.json"
 OF_FLAT = {FLAT_FIELD: "Illumination profile that each channel is divided by, with its dark level and error"}
 # Files and folders of a dataset with a worklist
 WORKLIST, LABELS_TO_CORRECT = "worklist.csv", "worklist"
-OF_WORKLIST = {WORKLIST: "Images in the order in which an annotation is worth most"}
+OF_WORKLIST = {WORKLIST: "Images to annotate next, the least sure and most different first"}
 OF_RUN = {
     "objects.csv": "Objects, one row per object",
     "rle.csv": "Objects as run lengths",

@@ -1,4 +1,4 @@
-"""Stage worklist: order images by what an annotation of them is worth, and copy predicted labels to correct."""
+"""Stage worklist: list images to annotate, the least sure first, and copy predicted labels to correct."""
 
 import csv
 import logging
@@ -119,9 +119,9 @@ def _list_unlabelled(
     order = order_images(doubt, described_nd, is_known=is_known, picks=picks)
     usual = float(np.median(doubt[~is_known]))
     found = []
-    for pick in order:
-        reasons = {"unsure": doubt[pick.number] > usual, "different": pick.novelty > DIFFERENT}
-        found.append((rows[pick.number], " and ".join(name for name, holds in reasons.items() if holds)))
+    for number, novelty in order:
+        reasons = {"unsure": doubt[number] > usual, "different": novelty > DIFFERENT}
+        found.append((rows[number], " and ".join(name for name, holds in reasons.items() if holds)))
     return found
 
 
