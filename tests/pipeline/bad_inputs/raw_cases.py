@@ -165,7 +165,7 @@ def a_lif_of_which_only_the_start_was_copied(folder):
     "Image files", "plan",
     "datasets.{name}: expected files that were written before now, found {folder}/images/bad.png with times in the future "
     "({folder}/images/bad.png: <...>). The clock of the machine that wrote them is wrong, or that of this one. Correct "
-    "it, or set their times: touch {folder}/images/bad.png",
+    "it, or set the times of the files with `touch {folder}/images/bad.png`.",
     is_judged_last=True,
 )  # fmt: skip
 def an_image_from_the_future(folder):

@@ -54,7 +54,7 @@ def test_an_image_or_an_annotation_of_tomorrow_is_refused_with_the_command(folde
     assert message.startswith(
         f"datasets.d: expected files that were written before now, found {path} with times in the "
     )
-    assert message.endswith(f"Correct it, or set their times: touch '{path}'")
+    assert message.endswith(f"Correct it, or set the times of the files with `touch '{path}'`.")
 
 
 def test_many_files_are_counted(folder):
@@ -62,7 +62,7 @@ def test_many_files_are_counted(folder):
         set_time(path, DAY_S)
     message = mistake()
     assert "images/n 2.tif and 3 more with times" in message
-    assert message.endswith("'images/n 2.tif' …")
+    assert message.endswith("'images/n 2.tif' …`.")
 
 
 def test_a_file_of_a_set_is_seen(folder):
