@@ -36,7 +36,8 @@ def files_of_the_future(plan: Plan) -> list[str]:
         mistakes.append(
             f"datasets.{dataset}: expected files that were written before now, found {shown}{more} with times in the "
             f"future ({late[0]}: {example} on {datetime.fromtimestamp(now):%Y-%m-%d}). The clock of the machine that "
-            f"wrote them is wrong, or that of this one. Correct it, or set the times of the files with `{touch}{' …' if more else ''}`."
+            f"wrote them is wrong, or that of this one. Correct it, or set the times of the files with "
+            f"`{touch}{' …' if more else ''}`."
         )
     return mistakes
 
