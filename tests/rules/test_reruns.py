@@ -126,7 +126,7 @@ def test_nothing_changed_nothing_runs(project):
 
 
 def test_touched_sources_and_data_run_nothing(project):
-    now = time.time() + 100
+    now = time.time()
     for folder in ("workflow", "resources", "data", "profiles", "envs"):
         for path in (project / folder).rglob("*"):
             os.utime(path, (now, now))
@@ -330,7 +330,7 @@ def test_one_corrected_row_of_a_shared_table_reruns_its_shard_of_rasterize_and_w
 
 
 def test_a_touched_shared_table_runs_nothing(project):
-    os.utime(project / "data/cells/train.csv", (time.time() + 50, time.time() + 50))
+    os.utime(project / "data/cells/train.csv", (time.time(), time.time()))
     assert planned_jobs(project) == set()
 
 

@@ -41,7 +41,13 @@ from cellmill.planning.layout import (
     shard_path,
     table_paths,
 )
-from cellmill.planning.make import CACHE_DIR, freeze, make_plan, thaw, write_sample_tables
+from cellmill.planning.make import (
+    CACHE_DIR,
+    freeze,
+    make_plan,
+    thaw,
+    write_sample_tables,
+)
 from cellmill.planning.model_paths import path_to_read
 from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.progress import record_progress
