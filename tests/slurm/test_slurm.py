@@ -99,17 +99,6 @@ def test_training_and_prediction_run_through_slurm_with_the_gpu_requested(cluste
 
 
 @pytest.mark.long
-def test_the_demo_runs_through_slurm(cluster, home, tmp_path):
-    project = copy_project(tmp_path / "project")
-    small_demo(project)
-    environment = {**home, "CELLMILL_DEVICE": "cpu"}
-    snakemake(project, "--profile", "slurm", *QUICK, "--retries", "0", env=environment)
-    assert (project / "results/demo/report.html").stat().st_size > 10_000
-    # A second run on this machine, without the profile, has nothing to do.
-    assert planned_jobs(project) == set()
-
-
-@pytest.mark.long
 def test_a_job_that_asked_for_a_gpu_and_sees_none_fails_and_says_what_to_do(cluster, home, tmp_path):
     project = copy_project(tmp_path / "project")
     small_demo(project)
