@@ -200,3 +200,16 @@ def test_members_of_a_set_are_inputs_of_its_jobs(tmp_path, real_data):
     [(sample, _)] = expand_stacks(found, stack=section, channels=["luminance"], cache_dir=tmp_path, where="datasets.x")
     assert [path.rpartition("/")[2] for path in sample.members] == [f"multifile-Z{z}.ome.tiff" for z in range(1, 6)]
     assert sample.sample == "multifile"
+
+
+def test_what_many_files_have_in_common_is_asked_for_once(tmp_path):
+    for number in range(4):
+        np.save(tmp_path / f"a{number}.npy", np.zeros((4, 9, 11), dtype=np.uint8))
+    np.save(tmp_path / "b.npy", np.zeros((5, 9, 11), dtype=np.uint8))
+    with pytest.raises(SampleError) as caught:
+        arrays(tmp_path)
+    of_four, of_one = caught.value.mistakes
+    assert f"{tmp_path}/a0.npy: expected a choice of stack.axis" in of_four
+    assert of_four.endswith(f" The same holds for 3 more files, such as {tmp_path}/a1.npy.")
+    assert "5 planes" in of_one
+    assert "The same holds" not in of_one

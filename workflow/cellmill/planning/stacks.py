@@ -16,6 +16,8 @@ from cellmill.planning.samples import Found, Sample, SampleError
 
 AXIS_OF_MEANING = {"time": "T", "z": "Z", "channel": "C"}
 MAX_MISTAKES = 20
+# Stands for the path of a file while messages are compared
+PATH = "\0"
 # Damaged files at the beginning of a list that are skipped to find a readable file
 MAX_DAMAGED = 5
 
@@ -64,7 +66,7 @@ def expand_stacks(
 def _expand_raw(
     found: list[Found], *, stack: Mapping[str, Any], channels: Sequence[Channel], headers: Headers, where: str
 ) -> list[Found]:
-    mistakes: list[str] = []
+    mistakes: list[tuple[str, str]] = []
     expanded: list[Found] = []
     for sample, values in found:
         try:
@@ -75,11 +77,23 @@ def _expand_raw(
                     _planes(one, texts, layout=layout, stack=stack, where=where) if layout.stack else [(one, texts)]
                 )
         except ValueError as error:
-            mistakes.append(str(error))
+            mistakes.append((sample.image, str(error)))
     headers.keep()
     if mistakes:
-        raise SampleError(mistakes[:MAX_MISTAKES])
+        raise SampleError(_join_alike(mistakes)[:MAX_MISTAKES])
     return expanded
+
+
+def _join_alike(mistakes: Sequence[tuple[str, str]]) -> list[str]:
+    """Join messages that differ in the path of their file only: the first one counts the other files."""
+    files: dict[str, list[str]] = {}
+    for path, message in mistakes:
+        files.setdefault(message.replace(path, PATH), []).append(path)
+    return [
+        message.replace(PATH, paths[0])
+        + (f" The same holds for {len(paths) - 1} more files, such as {paths[1]}." if len(paths) > 1 else "")
+        for message, paths in files.items()
+    ]
 
 
 def _expand_plain(found: list[Found], *, stack: Mapping[str, Any], where: str) -> list[Found]:
@@ -95,15 +109,15 @@ def _expand_plain(found: list[Found], *, stack: Mapping[str, Any], where: str) -
     if not layout.stack:
         _refuse_single(path, layout, stack=stack, where=where)
         return found
-    mistakes: list[str] = []
+    mistakes: list[tuple[str, str]] = []
     expanded: list[Found] = []
     for sample, values in found:
         try:
             expanded += _planes(sample, values, layout=read_layout(sample.image), stack=stack, where=where)
         except ValueError as error:
-            mistakes.append(str(error))
+            mistakes.append((sample.image, str(error)))
     if mistakes:
-        raise SampleError(mistakes[:MAX_MISTAKES])
+        raise SampleError(_join_alike(mistakes)[:MAX_MISTAKES])
     return expanded
 
 
