@@ -102,13 +102,16 @@ class Count:
 
 @pytest.fixture(scope="module")
 def look_at(real_data, tmp_path_factory) -> Callable[[str], Look]:
-    """Function that checks and rasterises a dataset once, with the data folder as the working directory."""
+    """Function that checks and rasterises a dataset once, in a folder with links to the data, which stay as they are."""
     looks: dict[str, Look] = {}
+    lab = tmp_path_factory.mktemp("lab")
+    for folder in real_data.iterdir():
+        (lab / folder.name).symlink_to(folder.resolve())
 
     def look(name: str) -> Look:
         if name not in looks:
             with pytest.MonkeyPatch.context() as patch:
-                patch.chdir(real_data)
+                patch.chdir(lab)
                 looks[name] = run_stages(name, tmp_path_factory.mktemp(name))
         return looks[name]
 
