@@ -31,9 +31,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-from cellmill.curation.order import describe_images, order_images  # noqa: E402  the module is found here
+from cellmill.curation.order import order_images  # noqa: E402  the module is found here
 from cellmill.shards import stable_hash  # noqa: E402
-from cellmill.stages.worklist import MEASURED  # noqa: E402
+from cellmill.stages.worklist import describe_samples, read_by_sample  # noqa: E402
 from real_runs import find_data, run_pipeline  # noqa: E402
 
 FIRST, STEPS, VALIDATIONS, DRAWS, IMAGES = 5, 300, 3, 3, 66
@@ -146,23 +146,11 @@ def read_scores(path: Path) -> dict[str, dict[str, float]]:
 
 def order_pool(folder: Path, files: dict[str, tuple[Path, Path]], known: list[str], order: Order) -> list[str]:
     """Order the images that are not annotated by what a trained network predicts in them."""
-    tables = []
-    for path in (folder / "default/counts.csv", folder / "check/images.csv"):
-        with path.open(newline="", encoding="utf-8") as stream:
-            tables.append({row["sample"]: row for row in csv.DictReader(stream)})
-    counts, measured = tables
+    counts, measured = (read_by_sample(folder / name) for name in ("default/counts.csv", "check/images.csv"))
     samples = [sample for sample in files if sample in counts and sample in measured]
-
-    def column(table: dict[str, dict[str, str]], name: str) -> np.ndarray:
-        return np.array([float(table[sample][name] or "nan") for sample in samples])
-
-    described_nd = describe_images(
-        **{name: column(measured, name) for name in MEASURED},
-        pixels=column(measured, "rows") * column(measured, "columns"),
-        objects=column(counts, "objects"), area_px=column(counts, "area_px"),
-    )  # fmt: skip
+    doubt, described_nd = describe_samples(samples, counts=counts, measured=measured)
     is_known = np.array([sample in known for sample in samples])
-    return [samples[number] for number in order(1 - column(counts, "confidence"), described_nd, is_known)]
+    return [samples[number] for number in order(doubt, described_nd, is_known)]
 
 
 def main() -> None:

@@ -242,6 +242,33 @@ def read_rows(path: Path, *, scene: int, index: Mapping[str, int], first: int, l
     return np.ascontiguousarray(array.astype(found.dtype, copy=False))
 
 
+def refuse_missing(path: Path, missing: Sequence[str], *, source: str = "it lists", advice: str = "") -> None:
+    """Refuse a set of files of which some are not beside the file that names them.
+
+    Parameters
+    ----------
+    path : Path
+        The file that names the others.
+    missing : sequence of str
+        Names of the files that are not there; without any, nothing happens.
+    source : str
+        What names them.
+    advice : str
+        What could be done instead of copying them.
+
+    Raises
+    ------
+    ValueError
+        If files are missing.
+    """
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise ValueError(
+            f"{path}: expected the files that {source} beside it, found no {', '.join(missing[:3])}{more}. Copy them "
+            f"into the same folder{advice}."
+        )
+
+
 def plausible_size_um(row_um: float | None, column_um: float | None) -> tuple[float, float] | None:
     """Return the edges of a pixel if both are known and plausible for a microscope, else None."""
     edges = (row_um or 0.0, column_um or 0.0)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tifffile
 
-from cellmill.images.raw_files import Scene, plausible_size_um
+from cellmill.images.raw_files import Scene, plausible_size_um, refuse_missing
 
 # Declaration, see images/raw_files.py
 RAW_FORMATS = {
@@ -68,12 +68,7 @@ class NdTiffFile:
             self._planes[place] = Plane(_member(path, name), offset, shape, kind)
             places.append(place)
         self.members = sorted({plane.path for plane in self._planes.values()})
-        if missing := [member.name for member in self.members if not member.is_file()]:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise ValueError(
-                f"{path}: expected the files that it lists beside it, found no {', '.join(missing[:3])}{more}. Copy "
-                "them into the same folder."
-            )
+        refuse_missing(path, [member.name for member in self.members if not member.is_file()])
         self._scenes, *self._positions = (_in_order(values) for values in zip(*places, strict=True))
         self._letters = _letters(self._axes)
         size_um = _pixel_size_um(entries[0], self.members)

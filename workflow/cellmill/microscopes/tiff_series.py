@@ -14,7 +14,7 @@ import numpy as np
 import tifffile
 
 from cellmill.images.axes import unit_in_um
-from cellmill.images.raw_files import Scene, plausible_size_um
+from cellmill.images.raw_files import Scene, plausible_size_um, refuse_missing
 from cellmill.images.tiff import read_series
 
 # Declaration, see images/raw_files.py
@@ -174,12 +174,7 @@ class NdFile:
                 missing.append(name + ".stk")
                 continue
             self._files[wave, position, time] = found[0]
-        if missing:
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise ValueError(
-                f"{path}: expected the files that it lists beside it, found no {', '.join(missing[:3])}{more}. Copy "
-                "them into the same folder, or set images to the .stk files that are there."
-            )
+        refuse_missing(path, missing, advice=", or set images to the .stk files that are there")
         self.members = list(dict.fromkeys(self._files.values()))
         members = [[self._open(self._files[w, s, 0]).scenes[0] for w in range(len(waves) or 1)]
                    for s in range(len(positions) or 1)]  # fmt: skip
@@ -263,12 +258,8 @@ class OmeTiffFile:
                 self.scenes.append(_describe_ome(path, image, pixels))
         files = {file for planes in self._planes for file, _ in planes.values()}
         self.members = sorted(files - {path})
-        if missing := sorted(file.name for file in self.members if not file.is_file()):
-            more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-            raise ValueError(
-                f"{path}: expected the files that its metadata name beside it, found no "
-                f"{', '.join(missing[:3])}{more}. Copy them into the same folder."
-            )
+        missing = sorted(file.name for file in self.members if not file.is_file())
+        refuse_missing(path, missing, source="its metadata name")
 
     def _list_planes(self, pixels: ET.Element) -> dict[tuple[int, int, int], tuple[Path, int]]:
         """List the file and page of each plane: (c, z, t) -> path, page."""

@@ -6,7 +6,7 @@ Opening a file takes up to 30 ms, and every call looks at every file of a datase
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,12 @@ class Headers:
 
     def __init__(self, cache_dir: Path) -> None:
         self._path = cache_dir / FILE
-        self._known = _load(self._path)
         self._is_new = False
+
+    @cached_property
+    def _known(self) -> dict[str, Any]:
+        # Read for the first microscope file: most datasets have none.
+        return _load(self._path)
 
     def read(self, path: Path) -> tuple[Sequence[Scene], list[str]]:
         """Return the scenes of a file, and the paths of the other files that belong to it.

@@ -164,7 +164,7 @@ def _say_running(job: Job, states: Mapping[str, str], now: float) -> str:
     words = [job.name, say_time(now - job.begun)]
     if job.slurm:
         words.append(f"SLURM job {job.slurm}{f' {states[job.slurm]}' if job.slurm in states else ''}")
-    words += [last_line(job.logs[0])] if job.logs and last_line(job.logs[0]) else []
+    words += [said for log in job.logs[:1] if (said := last_line(log))]
     return ", ".join(words) + _say_logs(job)
 
 

@@ -66,7 +66,7 @@ def list_images_to_annotate(
     images : int
         Number of images whose labels are copied.
     """
-    counts, measured = _read(counts_path), _read(images_path)
+    counts, measured = read_by_sample(counts_path), read_by_sample(images_path)
     rows = [row for row in samples if row["sample"] in counts and row["sample"] in measured]
     scores = _read_scores(scores_path, model=model, seed=seed, rows=samples)
     listed = [
@@ -105,16 +105,8 @@ def _list_unlabelled(
     if not any(row["part"] == UNLABELLED for row in rows):
         return []
 
-    def column(table: Mapping[str, Mapping[str, str]], name: str) -> np.ndarray:
-        return np.array([float(table[row["sample"]][name] or "nan") for row in rows])
-
-    doubt = 1 - column(counts, "confidence")
-    described_nd = describe_images(
-        **{name: column(measured, name) for name in MEASURED},
-        pixels=column(measured, "rows") * column(measured, "columns"),
-        objects=column(counts, "objects"),
-        area_px=column(counts, "area_px"),
-    )
+    samples = [row["sample"] for row in rows]
+    doubt, described_nd = describe_samples(samples, counts=counts, measured=measured)
     is_known = np.array([row["part"] != UNLABELLED for row in rows])
     order = order_images(doubt, described_nd, is_known=is_known, picks=picks)
     usual = float(np.median(doubt[~is_known]))
@@ -123,6 +115,38 @@ def _list_unlabelled(
         reasons = {"unsure": doubt[number] > usual, "different": novelty > DIFFERENT}
         found.append((rows[number], " and ".join(name for name, holds in reasons.items() if holds)))
     return found
+
+
+def describe_samples(
+    samples: Sequence[str], *, counts: Mapping[str, Mapping[str, str]], measured: Mapping[str, Mapping[str, str]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what images are ordered by.
+
+    Parameters
+    ----------
+    samples : sequence of str
+        Images that are in both tables.
+    counts, measured : mapping
+        Rows of counts.csv of a run and of images.csv of the stage check, from `read_by_sample`.
+
+    Returns
+    -------
+    doubt : ndarray of float64, shape (images,)
+        1 minus the confidence of the image.
+    described_nd : ndarray of float64, shape (images, descriptors)
+        From `describe_images`.
+    """
+
+    def column(table: Mapping[str, Mapping[str, str]], name: str) -> np.ndarray:
+        return np.array([float(table[sample][name] or "nan") for sample in samples])
+
+    described_nd = describe_images(
+        **{name: column(measured, name) for name in MEASURED},
+        pixels=column(measured, "rows") * column(measured, "columns"),
+        objects=column(counts, "objects"),
+        area_px=column(counts, "area_px"),
+    )
+    return 1 - column(counts, "confidence"), described_nd
 
 
 def _list_tested(
@@ -136,7 +160,7 @@ def _list_tested(
     ]
 
 
-def _read(path: str | Path) -> dict[str, dict[str, str]]:
+def read_by_sample(path: str | Path) -> dict[str, dict[str, str]]:
     """Read a table with one row per image: sample -> row."""
     with Path(path).open(newline="", encoding="utf-8") as stream:
         return {row["sample"]: row for row in csv.DictReader(stream)}
