@@ -96,7 +96,7 @@ test: test-environment
 
 test-long: test-environment
 	$(BIN)/python tests/programs.py test test-long
-	$(BIN)/python -m pytest --durations 15 -m long
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations 30 -m long
 
 # A run that is killed at 20 random moments, as a whole or in part, ends with the results of an undisturbed one.
 faults: test-environment

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -60,6 +61,14 @@ def test_25000_images_make_a_few_hundred_shards_of_even_size():
     assert shards_needed(25_000, images_per_job=50) == 500
     assert len(counts) == 500
     assert max(counts) < 3 * 50
+
+
+def test_without_a_number_shards_grow_with_the_images_and_never_become_fewer():
+    numbers = [shards_needed(images, images_per_job="auto") for images in range(1, 20_000)]
+    assert all(0 <= after - before <= 1 for before, after in pairwise(numbers))
+    assert numbers[:1600] == [shards_needed(images, images_per_job=200) for images in range(1, 1601)]
+    assert shards_needed(15_000, images_per_job="auto") == 25
+    assert shards_needed(1_000_000, images_per_job="auto") == 200
 
 
 def test_a_shard_folder_appears_whole_with_a_manifest_of_its_content(tmp_path):

@@ -7,20 +7,25 @@ See workflow/decisions/0001-settings-and-code.md.
 """
 
 import ast
+import functools
 import hashlib
 import json
 import platform
 import subprocess
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cellmill.declared import read_declaration, read_tree
 from cellmill.runlog import package_versions
+from cellmill.shards import atomic_path
 
 LIBRARY_DIR = Path(__file__).resolve().parent
 PACKAGE = "cellmill"
+# Files that compute the digests of sources
+METHOD_FILES = ("provenance.py", "declared.py")
 # Changes in logging change no result; a test restricts this list to modules of that kind.
 EXEMPT_MODULES = frozenset({"cellmill.runlog"})
 
@@ -35,6 +40,8 @@ def canonical(value: Any) -> Any:
     TypeError
         For a value without a canonical form, which would silently be left out of the comparison.
     """
+    if type(value) in (str, int, bool):  # by far the most, in tables of many images
+        return value
     if isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
@@ -87,6 +94,59 @@ def describe_run(workflow_dir: str | Path) -> dict[str, Any]:
     }
 
 
+@dataclass
+class CodeFacts:
+    """What is known of source files: path -> size and time, digest, imported names, and declared data files."""
+
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_new: bool = False
+
+    def load(self, path: Path) -> None:
+        """Read what an earlier call kept; nothing if it is damaged, or if digests were computed otherwise."""
+        try:
+            content = json.loads(path.read_text())
+            self.known = dict(content["files"]) if content["method"] == _method() else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            self.known = {}
+
+    def keep(self, path: Path) -> None:
+        """Write what is known for the next call, if it is new."""
+        if self.is_new:
+            with atomic_path(path) as partial:
+                partial.write_text(json.dumps({"method": _method(), "files": self.known}))
+            self.is_new = False
+
+    def read_all(self, folder: Path) -> None:
+        """Read the facts of all source files below a folder."""
+        for path in folder.rglob("*.py"):
+            self.read(path)
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Return the facts of a source file, which is parsed again only if its size or time has changed."""
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        found = self.known.get(str(path))
+        if found is None or found["stamp"] != stamp:
+            found = {
+                "stamp": stamp,
+                "digest": _source_digest(path),
+                "imports": _imported_names(path),
+                "data_files": list(read_declaration(path, "DATA_FILES") or ()),
+            }
+            self.known[str(path)] = found
+            self.is_new = True
+        return found
+
+
+CODE_FACTS = CodeFacts()
+
+
+@functools.cache
+def _method() -> str:
+    """Return a digest of the modules that compute digests."""
+    return "".join(hashlib.sha256((LIBRARY_DIR / name).read_bytes()).hexdigest() for name in METHOD_FILES)
+
+
 def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str, str]:
     """Return a digest of a script and of every cellmill module that it imports, directly or indirectly.
 
@@ -103,9 +163,9 @@ def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str,
         Name -> first 16 hex digits of a SHA-256. A name is ``script``, a module's dotted name, or
         ``module:file`` for a data file that the module declares in ``DATA_FILES``.
     """
-    script = Path(script)
-    digests = {"script": _source_digest(script)}
-    todo = [*_imported_modules(script), *also, PACKAGE]
+    own = CODE_FACTS.read(Path(script))
+    digests = {"script": own["digest"]}
+    todo = [*_modules(own), *also, PACKAGE]
     seen: set[str] = set()
     while todo:
         module = todo.pop()
@@ -114,11 +174,12 @@ def code_digests(script: str | Path, *, also: tuple[str, ...] = ()) -> dict[str,
         seen.add(module)
         path = _module_path(module)
         assert path is not None, f"{module} is not a module of {PACKAGE}"
-        digests[module] = _source_digest(path)
-        for file in read_declaration(path, "DATA_FILES") or ():
+        facts = CODE_FACTS.read(path)
+        digests[module] = facts["digest"]
+        for file in facts["data_files"]:
             data = (path.parent / file).read_bytes()
             digests[f"{module}:{file}"] = hashlib.sha256(data).hexdigest()[:16]
-        todo.extend(_imported_modules(path))
+        todo.extend(_modules(facts))
         if "." in module:
             todo.append(module.rpartition(".")[0])  # importing a.b runs a/__init__.py too
     return dict(sorted(digests.items()))
@@ -135,8 +196,13 @@ def _module_path(module: str) -> Path | None:
     return file if len(parts) > 1 and file.is_file() else None
 
 
-def _imported_modules(path: Path) -> list[str]:
-    modules: list[str] = []
+def _modules(facts: Mapping[str, Any]) -> list[str]:
+    return [name for name in facts["imports"] if _module_path(name) is not None]
+
+
+def _imported_names(path: Path) -> list[str]:
+    """List the names that a file imports from this package; some are not modules but names in them."""
+    found: list[str] = []
     for node in ast.walk(read_tree(path)):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -150,8 +216,8 @@ def _imported_modules(path: Path) -> list[str]:
             names = [source, *(f"{source}.{alias.name}" for alias in node.names)]
         else:
             continue
-        modules.extend(name for name in names if _module_path(name) is not None)
-    return modules
+        found.extend(name for name in names if name.partition(".")[0] == PACKAGE)
+    return found
 
 
 def _source_digest(path: Path) -> str:

@@ -8,15 +8,22 @@ takes images from one other shard only: see workflow/decisions/0002-shards-by-li
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
 from cellmill.runlog import package_versions
 
+# Mean number of images of a shard. "auto": the number grows with the part that is divided.
+ShardSize = int | Literal["auto"]
+AUTO: Literal["auto"] = "auto"
+FEW_IMAGES = 200  # of a shard, as long as a part has at most MOST_IN_FEW images
+MOST_IN_FEW = 1600
 MANIFEST = "manifest.json"
 # Reported where they differ between shards. Not part of the manifest, because a package upgrade that does
 # not change the pixels must not change the seal.
@@ -73,12 +80,18 @@ def shard_index(key: str, *, shards: int) -> int:
     return bucket
 
 
-def shards_needed(images: int, *, images_per_job: int) -> int:
-    """Return the number of shards of a part: `images` / `images_per_job`, rounded up, and at least 1."""
-    return max(1, -(-images // images_per_job))
+def shards_needed(images: int, *, images_per_job: ShardSize) -> int:
+    """Return the number of shards of a part, at least 1; it never falls when images are added.
+
+    `images` / `images_per_job`, rounded up. With "auto" shards have about 200 images; from 1,600 images of a part on,
+    their number grows with the square root of the images, and so does their size: 25 shards of 600 images for 15,000.
+    """
+    if images_per_job == AUTO and images > MOST_IN_FEW:
+        return math.ceil(math.sqrt(images * MOST_IN_FEW) / FEW_IMAGES)
+    return max(1, -(-images // (FEW_IMAGES if images_per_job == AUTO else images_per_job)))
 
 
-def assign_shards(part: str, keys: Iterable[str], *, images_per_job: int) -> dict[str, str]:
+def assign_shards(part: str, keys: Iterable[str], *, images_per_job: ShardSize) -> dict[str, str]:
     """Assign each key of one part to a shard.
 
     Parameters
@@ -87,8 +100,8 @@ def assign_shards(part: str, keys: Iterable[str], *, images_per_job: int) -> dic
         train, validation, test, unlabelled or a fold; the first half of the shard's name.
     keys : iterable of str
         One entry per image: its sample name, or the key of the sequence that must stay whole.
-    images_per_job : int, > 0
-        Mean number of images of a shard.
+    images_per_job : int, > 0, or "auto"
+        Mean number of images of a shard; "auto" as in `shards_needed`.
 
     Returns
     -------

@@ -17,7 +17,7 @@ rule check:
 rule check_shard:
     """Read the images and annotations of one shard and report warnings and errors."""
     input:
-        unpack(raw_files_of_shard),
+        unpack(raw_images_of_shard),
     output:
         findings="results/{dataset}/check/{shard}.json",
     log:
@@ -31,7 +31,7 @@ rule check_shard:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=growing_with_images(60),
         gpu=0,
     params:
         settings=settings_of("check_shard"),

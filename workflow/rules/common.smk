@@ -58,8 +58,8 @@ from cellmill.planning.status import STATUS, describe_run
 from cellmill.planning.terminal import choose_reporter, shorten_terminal
 from cellmill.planning.waking import calm_scheduler
 from cellmill.planning.worklists import worklist_run
-from cellmill.provenance import code_digests
-from cellmill.shards import seal_path
+from cellmill.provenance import CODE_FACTS, code_digests
+from cellmill.shards import FEW_IMAGES, seal_path
 
 PRESETS_DIR = Path(workflow.basedir) / "resources" / "models"
 
@@ -147,6 +147,17 @@ def growing(amount):
     return resource
 
 
+def growing_with_images(minutes):
+    """Return the resource function of a time for 200 images: larger shards get more, further attempts get it again."""
+
+    def resource(wildcards, attempt):
+        shard = getattr(wildcards, "shard", None)
+        images = 0 if shard is None else len(PLAN.rows(wildcards.dataset, shard))
+        return round(minutes * max(1, images / FEW_IMAGES)) * attempt
+
+    return resource
+
+
 def settings_of(stage):
     """Return the params function for `settings`: the canonical settings that a job uses, and no others."""
 
@@ -158,6 +169,11 @@ def settings_of(stage):
     return settings
 
 
+# Sources are parsed once until they change, also for the processes of jobs.
+CODE_FACTS.load(CACHE_DIR / "code.json")
+if workflow.is_main_process:
+    CODE_FACTS.read_all(WORKFLOW_DIR)
+    CODE_FACTS.keep(CACHE_DIR / "code.json")
 _CODE = {}
 # Module that loads the reader of a raw format by name; jobs that reach it depend on the readers of their images.
 RAW_READING = "cellmill.images.raw_files"

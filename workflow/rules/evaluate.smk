@@ -25,7 +25,7 @@ rule evaluate_shard:
     threads: 1
     resources:
         mem_mb=growing(3000),
-        runtime=growing(60),
+        runtime=growing_with_images(60),
         gpu=0,
     params:
         settings=settings_of("evaluate_shard"),

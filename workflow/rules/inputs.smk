@@ -38,15 +38,14 @@ def passed_check(dataset):
 
 
 def reference_data(wildcards):
-    """Return the images that a simulation is fitted to, and their labels if they have any."""
+    """Return the labels of the images that a simulation is fitted to, and the images if they are simulated."""
     rows, like = PLAN.reference_rows(wildcards.dataset), PLAN.like_of(wildcards.dataset)
     rooms = ["raw"] if PLAN.is_simulated(like) else []
     rooms += ["labels"] if PLAN.labelled_shards(like) else []
     place, shards = {"dataset": like}, sorted({row.shard for row in rows})
     found = {room: folders(room, place, shards) for room in rooms}
-    files = {} if PLAN.is_simulated(like) else {"images": image_files(rows)}
     checked = passed_check(like) if "labels" in rooms else {}
-    return {**found, **files, **checked, "seals": seals(rooms, place, shards)}
+    return {**found, **checked, "seals": seals(rooms, place, shards)}
 
 
 def match_of_dataset(wildcards):
@@ -56,19 +55,12 @@ def match_of_dataset(wildcards):
 
 
 def raw_images_of_shard(wildcards):
-    """Return the raw images of a shard: the lab's files, or the folder written by the simulation."""
-    if PLAN.is_simulated(wildcards.dataset):
-        return shard_inputs("raw")(wildcards)
-    return {"images": image_files(PLAN.rows(wildcards.dataset, wildcards.shard))}
+    """Return the folder that the simulation writes; nothing for the lab's files, whose digests are settings.
 
-
-def image_files(rows):
-    """List image files, each stack once. OME-Zarr folders are ancient; the digest of their chunks triggers reruns."""
-    digests = {row.image: row.image_digest for row in rows}
-    digests |= {member: "" for row in rows for member in row.members}
-    return [
-        ancient(image) if is_folder else image for image, is_folder in digests.items()
-    ]
+    See workflow/decisions/0029-digests-of-raw-files.md.
+    """
+    is_simulated = PLAN.is_simulated(wildcards.dataset)
+    return shard_inputs("raw")(wildcards) if is_simulated else {"seals": []}
 
 
 def measured_of(dataset, *names):
@@ -82,11 +74,10 @@ def measured_of(dataset, *names):
 
 
 def lit_images(wildcards):
-    """Return the raw images that an illumination profile is estimated from."""
-    rows = PLAN.flat_field_rows(wildcards.dataset)
+    """Return the simulated images that an illumination profile is estimated from."""
     if not PLAN.is_simulated(wildcards.dataset):
-        return {"images": image_files(rows)}
-    shards = sorted({row.shard for row in rows})
+        return {}
+    shards = sorted({row.shard for row in PLAN.flat_field_rows(wildcards.dataset)})
     found = {"raw": folders("raw", wildcards, shards)}
     return {**found, "seals": seals(["raw"], wildcards, shards)}
 
@@ -103,28 +94,11 @@ def training_labels(wildcards):
 def frames_of_shard(wildcards):
     """Return the raw images of a shard, with what the dataset adds: frames around it, diameter, flat field."""
     found = {**raw_images_of_shard(wildcards), **measured_of(wildcards.dataset)}
-    around = PLAN.context(wildcards.dataset, wildcards.shard)
     if PLAN.is_simulated(wildcards.dataset):
+        around = PLAN.context(wildcards.dataset, wildcards.shard)
         shards = sorted({row.shard for row in around})
         found["seals"] += seals(["raw"], wildcards, shards)
-        return {**found, "context": folders("raw", wildcards, shards)}
-    return {**found, "context": image_files(around)}
-
-
-def raw_files_of_shard(wildcards):
-    """Return the raw images and annotations of a shard.
-
-    A shared table is ancient; the digest of its rows triggers reruns.
-    """
-    found = raw_images_of_shard(wildcards)
-    if "images" in found:
-        rows = PLAN.rows(wildcards.dataset, wildcards.shard)
-        found["annotations"] = list(
-            dict.fromkeys(path for row in rows for path in row.annotation_files())
-        )
-        section = PLAN.annotations(wildcards.dataset, wildcards.shard)
-        if section is not None and section.table is not None:
-            found["table"] = ancient(section.table)
+        found["context"] = folders("raw", wildcards, shards)
     return found
 
 
@@ -169,13 +143,9 @@ def frames_to_predict(wildcards):
 
 
 def predicted_shard(wildcards):
-    """Return images and probabilities of a shard, and its raw images.
-
-    The raw images are ancient, because their changes arrive through the preprocessed images.
-    """
-    raw = raw_images_of_shard(wildcards)
-    paths = [ancient(str(path)) for path in raw.get("raw", raw.get("images"))]
-    return {**shard_inputs("images", "probabilities")(wildcards), "raw": paths}
+    """Return images and probabilities of a shard, and its simulated images, whose changes arrive through the first."""
+    raw = raw_images_of_shard(wildcards).get("raw", [])
+    return {**shard_inputs("images", "probabilities")(wildcards), "raw": raw}
 
 
 def fitting_data(wildcards):

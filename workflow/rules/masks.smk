@@ -25,7 +25,7 @@ rule masks:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=growing_with_images(60),
         gpu=0,
     params:
         settings=settings_of("masks"),

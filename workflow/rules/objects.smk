@@ -11,15 +11,10 @@ def segmentation_of_run(words):
 
 
 def measured_shard(wildcards):
-    """Return the segmentation, the images and the raw images of a shard.
-
-    The raw images are ordinary files, because a channel that is only measured does not change the preprocessed images.
-    """
+    """Return the segmentation, the images and the simulated images of a shard."""
     found = shard_inputs("images", "segmentation")(wildcards)
     raw = raw_images_of_shard(wildcards)
-    found["seals"] += raw.get("seals", [])
-    found["raw"] = raw.get("raw", raw.get("images"))
-    return found
+    return {**found, "raw": raw.get("raw", []), "seals": found["seals"] + raw["seals"]}
 
 
 def tables_of_run(wildcards):
@@ -40,14 +35,12 @@ def objects_of_run(wildcards):
 
 
 def images_of_run(wildcards):
-    """Return the segmentation of every shard of a dataset by one run, and the raw images."""
+    """Return the segmentation of every shard of a dataset by one run, and the simulated images."""
     found = segmentation_of_run(wildcards)
     if PLAN.is_simulated(wildcards.dataset):
         shards = PLAN.shards(wildcards.dataset)
         found["raw"] = folders("raw", wildcards, shards)
         found["seals"] += seals(["raw"], wildcards, shards)
-    else:
-        found["raw"] = image_files(PLAN.samples[wildcards.dataset])
     return found
 
 

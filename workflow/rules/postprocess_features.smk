@@ -20,7 +20,7 @@ rule postprocess_features:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=growing(120),
+        runtime=growing_with_images(120),
         gpu=0,
     params:
         settings=settings_of("postprocess_features"),

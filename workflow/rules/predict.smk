@@ -25,7 +25,7 @@ rule predict:
     threads: 4
     resources:
         mem_mb=growing(6000),
-        runtime=growing(240),
+        runtime=growing_with_images(240),
         gpu=0,
     params:
         settings=settings_of("predict"),

@@ -74,7 +74,7 @@ rule preprocess:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=growing_with_images(60),
         gpu=0,
     params:
         settings=settings_of("preprocess"),

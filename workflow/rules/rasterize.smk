@@ -9,7 +9,7 @@ Writes  results/{dataset}/labels/{shard}/             uint16, YX, geometry of th
 rule rasterize:
     """Convert the annotations of one shard to label images; list overlaps and repairs."""
     input:
-        unpack(raw_files_of_shard),
+        unpack(raw_images_of_shard),
     output:
         labels=directory("results/{dataset}/labels/{shard}"),
         seal="results/{dataset}/labels/.{shard}.sha256",
@@ -22,7 +22,7 @@ rule rasterize:
     threads: 1
     resources:
         mem_mb=growing(4000),
-        runtime=growing(60),
+        runtime=growing_with_images(60),
         gpu=0,
     params:
         settings=settings_of("rasterize"),

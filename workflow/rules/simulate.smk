@@ -24,7 +24,7 @@ rule simulate:
     threads: 1
     resources:
         mem_mb=growing(2000),
-        runtime=growing(60),
+        runtime=growing_with_images(60),
         gpu=0,
     params:
         settings=settings_of("simulate"),

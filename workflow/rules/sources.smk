@@ -40,21 +40,9 @@ def shards_to_learn_from(run):
 
 
 def masks_of_shard(wildcards):
-    """Return the masks of a shard, its images, and its raw images, whose changes arrive through the images.
-
-    A shared table is ancient; the digest of its rows triggers reruns.
-    """
-    run = PLAN.run(wildcards.dataset, wildcards.run)
-    rows = PLAN.rows(wildcards.dataset, wildcards.shard)
-    raw = raw_images_of_shard(wildcards)
-    found = shard_inputs("images")(wildcards)
-    found["raw"] = [ancient(str(path)) for path in raw.get("raw", raw.get("images"))]
-    found["masks"] = list(
-        dict.fromkeys(file for row in rows for file in row.mask_files(run.model))
-    )
-    if run.masks.table is not None:
-        found["table"] = ancient(run.masks.table)
-    return found
+    """Return the images of a shard, and its simulated images, whose changes arrive through the images."""
+    raw = raw_images_of_shard(wildcards).get("raw", [])
+    return {**shard_inputs("images")(wildcards), "raw": raw}
 
 
 def evaluated_shard(wildcards):

@@ -1,7 +1,5 @@
 """Cases of bad input: microscope files, and the choice of their images."""
 
-import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -159,19 +157,6 @@ def a_text_called_nd2(folder):
 )  # fmt: skip
 def a_lif_of_which_only_the_start_was_copied(folder):
     return section_of(folder, "bad.lif", bytes.fromhex("70000000200000002a0a000000") + b"<\0L\0M\0S\0")
-
-
-@case(
-    "Image files", "plan",
-    "datasets.{name}: expected files that were written before now, found {folder}/images/bad.png with times in the future "
-    "({folder}/images/bad.png: <...>). The clock of the machine that wrote them is wrong, or that of this one. Correct "
-    "it, or set the times of the files with `touch {folder}/images/bad.png`.",
-    is_judged_last=True,
-)  # fmt: skip
-def an_image_from_the_future(folder):
-    section = images(folder)
-    os.utime(folder / "images/bad.png", (time.time() + 5000,) * 2)
-    return section
 
 
 COMPANION = """<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0" Name="a">

@@ -475,16 +475,16 @@ class Config(Closed):
     model_config = ConfigDict(extra="forbid", json_schema_extra={"patternProperties": {"^x-": {}}})
 
     seed: int = Field(0, ge=0, lt=2**32, description="Seed of all random numbers.")
-    images_per_job: int = Field(
-        200,
-        ge=1,
+    images_per_job: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        "auto",
         description="Mean number of images per job (a shard). Lower values give smaller jobs and finer reruns, higher "
-        "values less overhead.",
+        "values less overhead. auto: 200; more where a part of the split has over 1,600 images, such as 600 of 15,000.",
     )
     recheck: bool = Field(
         False,
-        description="Whether to compare the content of all images and masks in results with their digests, and to make "
-        "changed ones again. For use on the command line: --config recheck=true. Names and sizes are always compared.",
+        description="Whether to read all raw files, and all images and masks in results, and to compare their content "
+        "with their digests; changed results are made again. For use on the command line: --config recheck=true. "
+        "Names, sizes and, of raw files, times are always compared.",
     )
     datasets: dict[Name, Dataset] = Field(
         min_length=1, description="Datasets by name. Each gets a folder results/{name} and a report."

@@ -79,7 +79,8 @@ def count_files(
     """
     read = {os.path.normpath(sample.image) for sample in samples}
     annotations = {os.path.normpath(file) for sample in samples for file in sample.annotation_files()}
-    excluded = {os.path.normpath(path) for path, _ in find_files(images) if is_matched(path, exclude)}
+    matched = find_files(images) if exclude else ()
+    excluded = {os.path.normpath(path) for path, _ in matched if is_matched(path, exclude)}
     masks = {os.path.normpath(file) for sample in samples for file in sample.mask_files()}
     known = (
         read

@@ -11,6 +11,7 @@ from cellmill.config.errors import ConfigError
 from cellmill.planning.adoption import plan_preprocessing
 from cellmill.planning.damaged_models import damaged_models
 from cellmill.planning.exports import wrong_exports
+from cellmill.planning.file_digests import FileDigests
 from cellmill.planning.flat_fields import remarks_on_flat_fields
 from cellmill.planning.layout import SAMPLES, dataset_path
 from cellmill.planning.model_cards import wrong_cards
@@ -55,11 +56,14 @@ def make_plan(raw: Mapping[str, Any], *, presets_dir: Path, cache_dir: Path = CA
     samples: dict[str, list[Sample]] = {}
     remarks: list[str] = []
     files: dict[str, dict[str, Any]] = {}
+    digests = FileDigests(cache_dir, recheck=config.recheck)
     for name, dataset in config.datasets.items():
         try:
             if name in damaged:
                 continue
-            scan = scan_dataset(name, dataset, images_per_job=config.images_per_job, cache_dir=cache_dir)
+            scan = scan_dataset(
+                name, dataset, images_per_job=config.images_per_job, cache_dir=cache_dir, digests=digests
+            )
         except SampleError as error:
             mistakes += error.mistakes
         except ValueError as error:

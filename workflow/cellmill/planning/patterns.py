@@ -2,6 +2,7 @@
 
 import glob
 import re
+import stat
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -58,28 +59,30 @@ def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
         If one of them is a broken symbolic link.
     """
     regex = pattern_regex(pattern)
-    for path in sorted(set(glob.iglob(glob_of(pattern), recursive="**/" in pattern))):
-        match = regex.fullmatch(path)
-        if not match or Path(path).name in SYSTEM_FILES:
+    for name in sorted(set(glob.iglob(glob_of(pattern), recursive="**/" in pattern))):
+        match, path = regex.fullmatch(name), Path(name)
+        if not match or path.name in SYSTEM_FILES:
             continue
-        refuse_dangling(path)
-        if Path(path).is_file() or is_store(Path(path)):
-            yield path, match.groupdict()
+        mode = mode_of(path)
+        if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and is_store(path)):
+            yield name, match.groupdict()
 
 
-def refuse_dangling(path: str) -> None:
-    """Check that a path is not a broken symbolic link, since skipping it would silently lose an image or an object.
+def mode_of(path: Path) -> int:
+    """Return the kind of an existing path, as in `stat`; a broken link is refused: an image would be lost silently.
 
     Raises
     ------
     ValueError
-        If the link is broken.
+        If the path is a symbolic link to nothing.
     """
-    if not Path(path).exists():
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
         raise ValueError(
-            f"{path}: expected a readable file, found a symbolic link to {Path(path).readlink()}, which "
+            f"{path}: expected a readable file, found a symbolic link to {path.readlink()}, which "
             "does not exist. Repair or remove the link."
-        )
+        ) from None
 
 
 def glob_of(pattern: str, values: Mapping[str, str] | None = None) -> str:

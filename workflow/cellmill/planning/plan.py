@@ -28,7 +28,7 @@ from cellmill.planning.simulated_samples import place_simulated
 from cellmill.planning.splits import LEFT_OUT
 from cellmill.preprocessing.background import TEMPORAL_METHODS
 from cellmill.preprocessing.flat_field import METHOD as FLAT_METHOD
-from cellmill.shards import stable_hash
+from cellmill.shards import AUTO, FEW_IMAGES, stable_hash
 
 MOST_REFERENCES = 64  # images that a simulation is matched to
 MOST_FIELDS = 200  # images that an illumination profile is estimated from
@@ -83,7 +83,13 @@ class Plan:
     def curve_shards(self, dataset: str) -> list[str]:
         """List the shards of a learning curve, whose images are in other shards as well."""
         subsets = (run.subset for run in self.runs[dataset] if run.subset is not None)
-        return list_curve_shards(subsets, images_per_job=self.config.images_per_job)
+        return list_curve_shards(subsets, images_per_job=self._images_of_curve_shard)
+
+    @property
+    def _images_of_curve_shard(self) -> int:
+        """Most images of a shard of a learning curve, whose pieces do not grow with the dataset."""
+        size = self.config.images_per_job
+        return FEW_IMAGES if size == AUTO else size
 
     def shards(self, dataset: str, *, parts: tuple[str, ...] | None = None) -> list[str]:
         """List the shards of a dataset, or of some of its parts, in order."""
@@ -234,7 +240,7 @@ class Plan:
 
     def _cut_for_curve(self, dataset: str, rows: list[Sample]) -> dict[str, list[Sample]]:
         shards = self.curve_shards(dataset)
-        return cut_for_curve(rows, shards=shards, images_per_job=self.config.images_per_job)
+        return cut_for_curve(rows, shards=shards, images_per_job=self._images_of_curve_shard)
 
     def _rows_of_curve(self, dataset: str) -> dict[str, list[Sample]]:
         run = next((run for run in self.runs[dataset] if run.subset is not None), None)
@@ -259,7 +265,7 @@ class Plan:
         sequence. An image that is trained on or scored never uses frames of another part.
         """
         own = self.rows(dataset, shard)
-        sequences = dict.fromkeys(row.sequence for row in own)
+        sequences = dict.fromkeys(row.sequence for row in own if row.sequence)  # single images have no neighbours
         takes_all = own[0].split == UNLABELLED
         return [
             row
@@ -316,8 +322,9 @@ class Plan:
         seen = own | {row.sample for row in self._frames_around(dataset, shard)}
         found: list[list[str]] = []
         for sequence in dict.fromkeys(row.sequence for row in self.rows(dataset, shard)):
-            rows = sorted(self._rows_by_sequence[dataset][sequence], key=lambda row: row.frame)
-            if not sequence:  # single images
+            if sequence:
+                rows = sorted(self._rows_by_sequence[dataset][sequence], key=lambda row: row.frame)
+            else:  # single images
                 rows = self.rows(dataset, shard)
             for is_seen, passage in groupby(rows, key=lambda row: row.sample in seen):
                 names = [row.sample for row in passage]

@@ -4,7 +4,6 @@ from cellmill.config.networks import RECURRENT
 from cellmill.declared import read_declaration
 from cellmill.objects.features import FEATURES, explain_channels
 from cellmill.objects.raw_channels import count_channels
-from cellmill.planning.clock_skew import files_of_the_future
 from cellmill.planning.conditions import wrong_conditions
 from cellmill.planning.flat_fields import wrong_flat_fields
 from cellmill.planning.plan import Plan
@@ -29,7 +28,6 @@ def contradictions(plan: Plan) -> list[str]:
         One message for each mistake, with the key path and a setting that would work.
     """
     return [
-        *files_of_the_future(plan),
         *_short_sequences(plan),
         *wrong_flat_fields(plan),
         *_likes_without_images(plan),

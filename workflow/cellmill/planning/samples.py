@@ -14,7 +14,7 @@ from typing import Any
 from cellmill.planning.frame_numbers import frame_number, has_seconds
 from cellmill.planning.patterns import find_files, fixed_folder, hint_at_signs, is_matched, wildcards_of
 from cellmill.planning.splits import assign_splits
-from cellmill.shards import assign_shards
+from cellmill.shards import ShardSize, assign_shards
 
 UNLABELLED = "unlabelled"
 MAX_NAMED = 5  # names listed in a message about many samples
@@ -54,8 +54,9 @@ class Sample:
     treated: dict[str, str] = field(default_factory=dict)
     # further files of an image in several files
     members: list[str] = field(default_factory=list)
-    # only for an image that is a folder (OME-Zarr)
+    # digests of the content of the files of image and annotation; "" for simulated ones, which are results
     image_digest: str = ""
+    annotation_digest: str = ""
 
     def as_settings(self) -> dict[str, Any]:
         """Return the row as job settings, without anything that could change and leave the result unchanged."""
@@ -68,7 +69,10 @@ class Sample:
             "class": self.class_name,
         }
         # Fields that most images lack are left out when empty, so that the settings contain only what is needed.
-        for name in ("rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "correction", "image_digest"):
+        for name in (
+            "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "correction", "members", "image_digest",
+            "annotation_digest",
+        ):  # fmt: skip
             if value := getattr(self, name):
                 row[name] = value
         return row
@@ -82,10 +86,10 @@ class Sample:
         """Whether there is an annotation or a correction, even an empty one."""
         return bool(self.annotations or self.rows_digest or self.correction)
 
-    def mask_files(self, model: str | None = None) -> list[str]:
-        """List the files with the masks of a model, or of all models."""
-        chosen = self.masks.values() if model is None else [self.masks.get(model, {})]
-        return [file for place in chosen for file in [*place.get("annotations", []), *place.get("extra", {}).values()]]
+    def mask_files(self) -> list[str]:
+        """List the files with the masks of all models."""
+        places = self.masks.values()
+        return [file for place in places for file in [*place.get("annotations", []), *place.get("extra", {}).values()]]
 
 
 # A sample and the text of its wildcards
@@ -350,7 +354,7 @@ def all_test(samples: list[Sample], *, labelled: set[str], groups: Mapping[str, 
     ]
 
 
-def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]:
+def shard_samples(samples: list[Sample], *, images_per_job: ShardSize) -> list[Sample]:
     """Assign each sample to a shard; sequences (and blocks of them) stay whole."""
     keys = {sample.sample: sample.sequence or sample.sample for sample in samples}
     shards: dict[str, str] = {}
@@ -361,7 +365,7 @@ def shard_samples(samples: list[Sample], *, images_per_job: int) -> list[Sample]
     return [replace(sample, shard=shards[sample.sample]) for sample in samples]
 
 
-def reassign(samples: list[Sample], parts: Mapping[str, str], *, images_per_job: int) -> list[Sample]:
+def reassign(samples: list[Sample], parts: Mapping[str, str], *, images_per_job: ShardSize) -> list[Sample]:
     """Change the part of some samples, and assign all samples to shards again."""
     changed = [replace(sample, split=parts.get(sample.sample, sample.split)) for sample in samples]
     return shard_samples(changed, images_per_job=images_per_job)

@@ -1,15 +1,11 @@
 """Build the sample table of a dataset from one scan of the files: images, annotations, classes, split and shards."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cellmill.config.dataset import Dataset
-from cellmill.images.damage import explain
-from cellmill.images.ome_zarr import digest_store, is_store, stamp_store
-from cellmill.images.png_jpeg import STORE
 from cellmill.planning.annotation_tables import TableIndex
 from cellmill.planning.attaching import attach_corrections, attach_masks, attach_section
 from cellmill.planning.conditions import attach_conditions
@@ -20,6 +16,7 @@ from cellmill.planning.file_counts import (
     remark_on_exclude,
     remark_on_spelling,
 )
+from cellmill.planning.file_digests import FileDigests, digest_samples
 from cellmill.planning.patterns import existing_form, hint_at_signs
 from cellmill.planning.samples import (
     Found,
@@ -36,9 +33,7 @@ from cellmill.planning.simulated_samples import list_simulated, place_simulated
 from cellmill.planning.splits import PARTS
 from cellmill.planning.stacks import expand_stacks
 from cellmill.planning.unread_files import refuse_unread_files
-from cellmill.shards import atomic_path
-
-MAX_MISTAKES = 20
+from cellmill.shards import ShardSize
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,9 @@ class Scan:
     files: dict[str, Any]
 
 
-def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir: Path) -> Scan:
+def scan_dataset(
+    name: str, dataset: Dataset, *, images_per_job: ShardSize, cache_dir: Path, digests: FileDigests | None = None
+) -> Scan:
     """List the images of a dataset with the information that the plan needs about each.
 
     Parameters
@@ -59,10 +56,12 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         Name of the dataset.
     dataset : Dataset
         Config section of the dataset.
-    images_per_job : int
+    images_per_job : int or "auto"
         Mean number of images of a shard.
     cache_dir : path
         Folder for cached digests of annotation tables and OME-Zarr folders.
+    digests : FileDigests or None
+        Digests of files, those of earlier calls included; None for those of the cache folder.
 
     Returns
     -------
@@ -83,7 +82,7 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
         found = list_simulated(dataset.simulate)
     else:
         found, remarks = _find_images(dataset, cache_dir=cache_dir, where=where)
-    samples = digest_stores([sample for sample, _ in found], cache_dir=cache_dir)
+    samples = [sample for sample, _ in found]
     section, index, orphans = dataset.annotations, None, []
     if section is not None:
         attached = attach_section(
@@ -103,6 +102,7 @@ def scan_dataset(name: str, dataset: Dataset, *, images_per_job: int, cache_dir:
     files: dict[str, Any] = {}
     if dataset.images is not None:
         refuse_annotations_as_images(samples, path=None if section is None else section.path, where=where)
+        samples = digest_samples(samples, dataset=name, digests=digests or FileDigests(cache_dir), cache_dir=cache_dir)
         files = count_files(
             samples,
             images=existing_form(dataset.images),
@@ -160,31 +160,6 @@ def _find_images(dataset: Dataset, *, cache_dir: Path, where: str) -> tuple[list
     channels = [] if is_adopted and not is_chosen else dataset.preprocess.needed_channels
     stack = dataset.stack.model_dump(mode="json")
     return expand_stacks(found, stack=stack, channels=channels, cache_dir=cache_dir, where=where), remarks
-
-
-def digest_stores(samples: list[Sample], *, cache_dir: Path) -> list[Sample]:
-    """Add digests to images that are OME-Zarr folders, taken from the cache if the file listing is unchanged."""
-    if not any(sample.image and is_store(Path(sample.image)) for sample in samples):
-        return samples
-    cache = cache_dir / "stores.json"
-    known: dict[str, list[str]] = json.loads(cache.read_text()) if cache.is_file() else {}
-    digests: dict[str, str] = {}
-    mistakes: list[str] = []
-    for image in dict.fromkeys(sample.image for sample in samples):
-        key = str(Path(image).absolute())
-        try:
-            stamp = stamp_store(Path(image))
-            if known.get(key, [""])[0] != stamp:
-                known[key] = [stamp, digest_store(Path(image))]
-        except Exception as error:  # broken metadata can raise exceptions of many kinds
-            mistakes.append(str(explain(error, path=Path(image), kind=STORE)))
-            continue
-        digests[image] = known[key][1]
-    if mistakes:
-        raise SampleError(mistakes[:MAX_MISTAKES])
-    with atomic_path(cache) as partial:
-        partial.write_text(json.dumps(known))
-    return [replace(sample, image_digest=digests[sample.image]) for sample in samples]
 
 
 def _labelled(samples: list[Sample], dataset: Dataset, *, where: str) -> set[str]:

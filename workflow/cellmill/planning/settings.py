@@ -43,8 +43,10 @@ TREATED = ("condition", "replicate", "plate", "well")
 # Fields of a sample that are needed by the stages that read annotations
 ANNOTATED_COLUMNS = (
     "sample", "image", "annotations", "frame", "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra",
-    "correction", "image_digest",
+    "correction", "members", "image_digest", "annotation_digest",
 )  # fmt: skip
+# Fields that say what a raw image is: with the digest, a changed image reruns the job
+IMAGE_COLUMNS = ("image", "members", "plane", "image_digest")
 
 
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
@@ -79,7 +81,7 @@ def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     assert section is not None
     assert like is not None
     rows, source = plan.reference_rows(dataset), plan.config.datasets[like]
-    samples = _columns(rows, "sample", "image", "plane", "image_digest")
+    samples = _columns(rows, "sample", *IMAGE_COLUMNS)
     objects = "labels"
     if source.annotations is not None and source.annotations.format == "binary":
         objects = "components"  # a binary mask does not separate touching objects
@@ -156,8 +158,8 @@ def _part_of_shard(plan: Plan, dataset: str, shard: str) -> str:
 
 
 def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
-    rows = _columns(plan.rows(dataset, shard), "sample", "image", "sequence", "frame", "plane", "image_digest")
-    context = _columns(plan.context(dataset, shard), "image", "sequence", "frame", "plane", "image_digest")
+    rows = _columns(plan.rows(dataset, shard), "sample", "sequence", "frame", *IMAGE_COLUMNS)
+    context = _columns(plan.context(dataset, shard), "sequence", "frame", *IMAGE_COLUMNS)
     section = plan.preprocess[dataset]
     rescale = job_rescale(section.get("rescale"), given_um=plan.config.datasets[dataset].pixel_size_um)
     return {"samples": rows, "context": context, "hot_pixels": "replace", **section, "rescale": rescale}
@@ -165,7 +167,7 @@ def preprocess_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
 
 def estimate_flat_field_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     return {
-        "samples": _columns(plan.flat_field_rows(dataset), "image", "plane", "image_digest"),
+        "samples": _columns(plan.flat_field_rows(dataset), *IMAGE_COLUMNS),
         "planes": [
             {
                 "channel": plane["channel"], "dark": plane["background"]["dark"],
@@ -293,7 +295,8 @@ def _postprocess_section(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
 def postprocess_settings(plan: Plan, dataset: str, run: str, shard: str | None = None) -> dict[str, Any]:
     return {
         "postprocess": _postprocess_section(plan, dataset, run),
-        "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest") if shard else [],
+        # Changed raw images arrive as preprocessed images.
+        "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane") if shard else [],
         **_measuring(plan, dataset, shard or ""),
     }
 
@@ -317,7 +320,7 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
     return {
         "samples": [
             {**one, "annotations": [], **row.masks[found.model], "frame": row.frame + offset}
-            for row, one in zip(rows, _columns(rows, "sample", "image", "plane", "image_digest"), strict=True)
+            for row, one in zip(rows, _columns(rows, "sample", "image", "plane"), strict=True)
         ],
         "annotations": found.masks.model_dump(mode="json", exclude={"frame_offset", "missing", "implausible"}),
         "missing": found.masks.missing,
@@ -328,7 +331,8 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
 def postprocess_features_settings(plan: Plan, dataset: str, run: str, shard: str) -> dict[str, Any]:
     section, measuring = plan.config.datasets[dataset].measure, _measuring(plan, dataset, shard)
     return {
-        "samples": _columns(plan.rows(dataset, shard), "sample", "image", "plane", "image_digest"),
+        # Digests, because a channel that is only measured does not change the preprocessed images.
+        "samples": _columns(plan.rows(dataset, shard), "sample", *IMAGE_COLUMNS),
         "features": section.names,
         "channels": section.named_channels,
         "texture_range_counts": section.texture_range_counts,
@@ -368,7 +372,7 @@ def export_anndata_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any
 
 def export_ome_zarr_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
     return {
-        "samples": _columns(plan.samples[dataset], "sample", "image", "plane", "image_digest"),
+        "samples": _columns(plan.samples[dataset], "sample", *IMAGE_COLUMNS),
         "run": run,
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
     }

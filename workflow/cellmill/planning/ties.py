@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from cellmill.planning.frame_numbers import find_shift, find_shift_of_names, frame_number, shift_last_number
-from cellmill.planning.patterns import PLACES, SYSTEM_FILES, fill_pattern, find_files, refuse_dangling, wildcards_of
+from cellmill.planning.patterns import PLACES, SYSTEM_FILES, fill_pattern, find_files, mode_of, wildcards_of
 from cellmill.planning.samples import Found, Sample, SampleError, some, stem_of, wrong_path
 
 MAX_MISTAKES = 20
@@ -210,7 +210,7 @@ class FileTies:
             files = sorted(set(glob.glob(filled, recursive="**/" in filled)))
             files = [file for file in files if Path(file).name not in SYSTEM_FILES]
             for file in files:
-                refuse_dangling(file)
+                mode_of(Path(file))
                 if wrong := wrong_path(file):
                     raise ValueError(f"{self._where}: {wrong}")
             return files

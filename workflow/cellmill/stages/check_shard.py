@@ -23,6 +23,7 @@ from cellmill.checks.pictures import remark_on_defects, remark_on_masks, remark_
 from cellmill.checks.plausibility import TwoReadings, compare_readings, explain_order, measure_objects
 from cellmill.checks.quality import SATURATED_FRACTION, PixelDigest, measure_plane
 from cellmill.images.channels import Channel, has_alpha, select_channel
+from cellmill.images.content import explain_changes, record_files
 from cellmill.images.files import raise_together, read_plane
 from cellmill.images.rasters import Raster, open_raster
 from cellmill.preprocessing.hot_pixels import DefectSearch
@@ -58,7 +59,8 @@ def check_shard(
     Parameters
     ----------
     output_path : path
-        JSON with `images` (size, type, range and focus), `annotations` (objects per image) and `findings`.
+        JSON with `images` (size, type, range and focus), `annotations` (objects per image), `findings`, and `files`
+        (size, time and SHA-256 of the files that were not read for the plan).
     samples : sequence of mappings
         Rows of the sample table; `sequence` and `plane` may be missing.
     channel : "luminance", int, sequence of float, or the name of a channel
@@ -117,6 +119,7 @@ def check_shard(
         findings += remarks
     if annotations is not None:
         problems += explain_order(readings, annotations=annotations)
+    problems += explain_changes(samples)
     raise_together(problems, subject="data")
     for raw_dir in raw_dirs:
         findings += describe_places(raw_dir)
@@ -124,7 +127,7 @@ def check_shard(
         logger.info("%(severity)s: %(sample)s: %(finding)s. %(advice)s.", finding)
     logger.info("%d images, %d annotated, %d findings", len(images), len(truths), len(findings))
     with atomic_path(output_path) as partial:
-        content = {"images": images, "findings": findings, "annotations": truths}
+        content = {"images": images, "findings": findings, "annotations": truths, "files": record_files(samples)}
         partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
 
 

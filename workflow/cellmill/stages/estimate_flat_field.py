@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.images.channels import Channel
+from cellmill.images.content import explain_changes
 from cellmill.images.files import raise_together
 from cellmill.images.rasters import Raster, open_raster
 from cellmill.preprocessing.flat_field import FlatField, write_flat_fields
@@ -58,6 +59,7 @@ def estimate_flat_field(
     for plane in planes:
         where = WHERE if len(planes) == 1 or plane is None else f"{WHERE}, channel {plane['channel']}"
         flat_fields.append(None if plane is None else estimate_channel(rasters, **plane, shape=shape, where=where))
+    raise_together(explain_changes(samples), subject="images")
     write_flat_fields(output_path, flat_fields)
 
 

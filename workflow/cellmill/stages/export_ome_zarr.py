@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cellmill.images.content import explain_changes
+from cellmill.images.files import raise_together
 from cellmill.images.ome_zarr_writer import Plane, write_image, write_labels
 from cellmill.images.stored import StoredRows
 from cellmill.objects.label_files import label_paths, rows_with_labels
@@ -58,4 +60,5 @@ def export_ome_zarr(
                 windows_counts=[(0, 255)] * len(image.names) if is_bytes else image.grey_ranges(), read=image.read,
             )  # fmt: skip
             write_labels(store, plane, name=run, dtype=labels[slice(0, 0)].dtype, read=labels.__getitem__)
+        raise_together(explain_changes(samples), subject="images")
     logger.info("%d images", len(paths), extra={"progress": True})

@@ -13,6 +13,7 @@ from cellmill.annotations.instance import AnnotationSettings
 from cellmill.annotations.rasterizing import draw_sample
 from cellmill.annotations.reading import explain_missing, has_annotation, open_table
 from cellmill.images.channels import Channel
+from cellmill.images.content import explain_changes
 from cellmill.images.files import raise_together
 from cellmill.images.windows import LabelFile
 from cellmill.objects.recording import Recorder, find_extremes
@@ -97,5 +98,5 @@ def read_masks_of_shard(
                 )  # fmt: skip
             total += len(drawing.instances)
             logger.info("%s: %d objects", row["sample"], len(drawing.instances))
-        raise_together(problems, subject="masks")
+        raise_together([*problems, *explain_changes(samples)], subject="masks")
     logger.info("%d images, %d objects", len(samples), total, extra={"progress": True})

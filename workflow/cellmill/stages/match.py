@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from cellmill.images.channels import Channel, select_channel
+from cellmill.images.content import explain_changes
+from cellmill.images.files import raise_together
 from cellmill.matching.calibration import ROUNDS, Draw, calibrate, mean_distance
 from cellmill.matching.distance import distance, permutation_interval
 from cellmill.matching.reference_images import (
@@ -94,6 +96,7 @@ def match_dataset(
     calibration.
     """
     images, top_counts = as_counts(read_middles(samples, channel=channel))
+    raise_together(explain_changes(samples), subject="images")
     references, shapes = measure_references(images, samples=samples, objects=objects)
     if not any(one.statistics["objects_per_mpx"] > 0 for one in references):
         raise ValueError(

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cellmill.images.content import explain_changes
 from cellmill.images.files import raise_together
 from cellmill.images.stored import StoredRows, sample_paths
 from cellmill.images.windows import HALO_PX, plan_windows
@@ -97,6 +98,7 @@ def measure_features(
             pixel_size_um=edges_um[str(sample)] if pixel_size_um is None else pixel_size_um,
         )  # fmt: skip
         logger.info("%s: %d objects", sample, len(objects))
+    raise_together(explain_changes(samples), subject="images")
     with atomic_path(output_path) as partial, partial.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([*KEYS, *(column.name for column in columns)])

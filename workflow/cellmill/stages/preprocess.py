@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.images.channels import Channel
+from cellmill.images.content import explain_changes
 from cellmill.images.files import raise_together, read_plane, read_shape
 from cellmill.images.rasters import Raster, open_raster
 from cellmill.images.stored import BAND_PIXELS, write_image_bands
@@ -139,7 +140,7 @@ def preprocess_shard(
                     problems.append(str(error))
                     continue
                 geometries[row["sample"]] = geometry
-        raise_together(problems, subject="images")
+        raise_together([*problems, *explain_changes([*samples, *context])], subject="images")
         write_geometry(folder / "geometry.csv", geometries)
         if temporal is not None:
             write_resting(folder / RESTING_TABLE, resting)

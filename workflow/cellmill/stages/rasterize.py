@@ -11,6 +11,7 @@ from cellmill.annotations.drawing import Drawing
 from cellmill.annotations.instance import AnnotationSettings
 from cellmill.annotations.rasterizing import draw_sample
 from cellmill.annotations.reading import explain_missing, open_table
+from cellmill.images.content import explain_changes
 from cellmill.images.files import raise_together
 from cellmill.images.stored import IGNORE_LABEL, write_label_bands
 from cellmill.shards import shard_folder
@@ -79,7 +80,7 @@ def rasterize_shard(
                 "%s: %d objects, %d faults, %d contested px",
                 *(row["sample"], len(drawing.instances), len(found), sum(drawing.contests.values())),
             )
-        raise_together(problems, subject="annotations")
+        raise_together([*problems, *explain_changes(samples)], subject="annotations")
         _write_table(folder / "faults.csv", FAULT_COLUMNS, rows["faults"])
         _write_table(folder / "overlaps.csv", OVERLAP_COLUMNS, rows["overlaps"])
         _write_table(folder / "objects.csv", OBJECT_COLUMNS, rows["objects"])
