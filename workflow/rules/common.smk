@@ -1,5 +1,6 @@
 """Code shared by all stages: the plan of the run, growing resources, and the params `settings` and `code` of jobs."""
 
+import gc
 import os
 import signal
 import sys
@@ -85,7 +86,11 @@ try:
     if is_proposing(config):
         PLAN = plan_proposal(config)
     elif workflow.is_main_process:
+        # The tables of many images are no garbage; to search them for some takes longer than to make them.
+        gc.disable()
         PLAN = make_plan(config, presets_dir=PRESETS_DIR)
+        gc.freeze()
+        gc.enable()
     else:
         # A job on a cluster has the environment of the main process, but a terminal of its own.
         choose_reporter(None)

@@ -53,7 +53,7 @@ def test_masks_alone_train_nothing_and_every_image_is_a_test_image(data):
     made = plan(CELLPOSE)
     assert {row.split for row in made.samples["d"]} == {"test"}
     assert [run.name for run in made.mask_runs()] == ["cellpose"]
-    assert made.samples["d"][3].masks == {"cellpose": {"annotations": ["cellpose/x3_cp_masks.tif"]}}
+    assert made.samples["d"][3].masks["cellpose"]["annotations"] == ["cellpose/x3_cp_masks.tif"]
     assert made.samples["d"][3].annotations == ["labels/x3.tif"]
 
 

@@ -32,6 +32,7 @@ RAW_FORMATS: dict[str, dict[str, Any]] = {
     for name, facts in formats.items()
 }
 FORM_OF_SUFFIX: dict[str, str] = {suffix: form for form, facts in RAW_FORMATS.items() for suffix in facts["suffixes"]}
+ALL_SUFFIXES = tuple(FORM_OF_SUFFIX)
 INSTALL = "pip install -r requirements-vendor.txt"
 # A TIFF whose scene is chosen is read as one of a set.
 SET_OF_TIFF = "OME-TIFF"
@@ -113,6 +114,8 @@ class RawFile(Protocol):
 def raw_format_of(path: str | Path) -> str | None:
     """Return the raw format of a file by its suffix, or None."""
     name = str(path).lower()
+    if not name.endswith(ALL_SUFFIXES):
+        return None
     found = max((suffix for suffix in FORM_OF_SUFFIX if name.endswith(suffix)), key=len, default=None)
     return None if found is None else FORM_OF_SUFFIX[found]
 

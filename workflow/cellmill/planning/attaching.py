@@ -1,7 +1,7 @@
 """Attach the annotations of a dataset, and the masks of its other runs, to the images."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,7 @@ def attach_section(
         attached = attach_annotations(found, path=path, many=many, where=place, frame_offset=section.frame_offset)
         remarks = [*attached.remarks, *remark_on_spelling(path, exclude=exclude, where=place)]
         samples = [
-            replace(old, annotations=new.annotations, is_annotated_as_stack=new.is_annotated_as_stack)
+            old.changed(annotations=new.annotations, is_annotated_as_stack=new.is_annotated_as_stack)
             for new, old in zip(attached.samples, samples, strict=True)
         ]
         orphans = attached.orphans
@@ -122,7 +122,7 @@ def attach_corrections(
     remarks = list(attached.remarks)
     if not files:
         remarks.append(f"{where}: no file matches {path!r} yet, so all images keep their annotations")
-    return [replace(sample, correction=files.get(sample.sample, "")) for sample in samples], remarks
+    return [sample.changed(correction=files.get(sample.sample, "")) for sample in samples], remarks
 
 
 def attach_masks(
@@ -141,8 +141,10 @@ def attach_masks(
         If files or entries do not fit the images, or images lack masks and `missing` is error.
     """
     remarks: list[str] = []
+    if not any(entry.masks for entry in dataset.models):
+        return samples, remarks
     # Without the annotations, whose place the masks take for the search.
-    blank = [replace(sample, annotations=[], rows_digest="", entry="", extra={}, correction="") for sample in samples]
+    blank = [sample.changed(annotations=[], rows_digest="", entry="", extra={}, correction="") for sample in samples]
     for number, entry in enumerate(dataset.models):
         if entry.masks is None:
             continue
@@ -155,7 +157,7 @@ def attach_masks(
         _refuse_gaps(attached.samples, section=entry.masks, where=place)
         remarks += attached.remarks
         samples = [
-            replace(sample, masks={**sample.masks, entry.run_name: _place_of(own)})
+            sample.changed(masks={**sample.masks, entry.run_name: _place_of(own)})
             for sample, own in zip(samples, attached.samples, strict=True)
         ]
     return samples, remarks
@@ -207,7 +209,7 @@ def _attach_table(
             "stored elsewhere"
         )
     tied = [
-        replace(sample, rows_digest=index.digest(sample.sample), entry=ties.lookups.get(sample.sample, ""))
+        sample.changed(rows_digest=index.digest(sample.sample), entry=ties.lookups.get(sample.sample, ""))
         for sample in samples
     ]
     return tied, index, remarks

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cellmill.planning.patterns import SYSTEM_FILES, find_files, is_matched, pattern_regex
+from cellmill.planning.patterns import SYSTEM_FILES, find_files, is_image, is_matched, list_names, pattern_regex
 from cellmill.planning.samples import Found, Sample, SampleError, some, stem_of
 
 SHOWN = 3
@@ -90,11 +90,11 @@ def count_files(
         | {os.path.normpath(path) for path in (*orphans, *([table] if table else []))}
     )
     others = []
-    for folder in sorted({Path(path).parent for path in read}):
-        with os.scandir(folder) as entries:
+    for prefix in sorted({path[: path.rfind("/") + 1] for path in read}):
+        with os.scandir(prefix or ".") as entries:
             names = sorted(entry.name for entry in entries if entry.is_file())
         visible = [name for name in names if not name.startswith(".") and name not in SYSTEM_FILES]
-        others += [name for name in visible if str(folder / name) not in known]
+        others += [name for name in visible if f"{prefix}{name}" not in known]
     return {
         "images": len(read),
         "annotations": len(annotations) + (table is not None),
@@ -111,9 +111,11 @@ def remark_on_spelling(pattern: str, *, exclude: Sequence[str], where: str) -> l
     alike = next((a for a in ALIKE if re.search(rf"{a}$", name, re.IGNORECASE)), None)
     stem = re.sub(rf"{alike}$", "", name, flags=re.IGNORECASE) if alike else name
     loose = re.compile(pattern_regex(folder + slash + stem).pattern + (alike or ""), re.IGNORECASE | re.DOTALL)
-    matched = {path for path, _ in find_files(pattern)}
-    beside = {path for path, _ in find_files(f"{folder}{slash}*")}
-    odd = sorted(path for path in beside - matched if loose.fullmatch(path) and not is_matched(path, exclude))
+    own = pattern_regex(pattern)
+    alike_names = (
+        path for path in list_names(f"{folder}{slash}*") if loose.fullmatch(path) and not own.fullmatch(path)
+    )
+    odd = [path for path in alike_names if is_image(path) and not is_matched(path, exclude)]
     if not odd:
         return []
     wider = f"{folder}{slash}{stem}.*" if alike else pattern
@@ -126,12 +128,13 @@ def remark_on_spelling(pattern: str, *, exclude: Sequence[str], where: str) -> l
 
 def remark_on_companions(found: Sequence[Found], *, where: str) -> list[str]:
     """Return a remark on images named like another image with an ending such as _mask or _thumb."""
-    places = {(Path(sample.image).parent, stem_of(sample.image)) for sample, _ in found}
+    stems = [(sample.image.rpartition("/")[0], stem_of(sample.image)) for sample, _ in found]
+    places = set(stems)
     companions = []
-    for sample, _ in found:
-        path = Path(sample.image)
-        match = COMPANION.fullmatch(stem_of(sample.image))
-        if match is not None and (path.parent, match.group(1)) in places:
+    for (sample, _), (folder, stem) in zip(found, stems, strict=True):
+        match = COMPANION.fullmatch(stem)
+        if match is not None and (folder, match.group(1)) in places:
+            path = Path(sample.image)
             companions.append((path.name, f"*{match.group(2)}{path.suffix}"))
     if not companions:
         return []

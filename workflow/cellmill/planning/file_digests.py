@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -157,8 +157,7 @@ def digest_samples(samples: Sequence[Sample], *, dataset: str, digests: FileDige
         return join_digests({path: known[path] for path in files})
 
     return [
-        replace(
-            sample,
+        sample.changed(
             image_digest=joined(files_of_image(row)),
             annotation_digest=joined(files_of_annotation(row)),
             masks={

@@ -59,13 +59,28 @@ def find_files(pattern: str) -> Iterator[tuple[str, dict[str, str]]]:
         If one of them is a broken symbolic link.
     """
     regex = pattern_regex(pattern)
-    for name in sorted(set(glob.iglob(glob_of(pattern), recursive="**/" in pattern))):
-        match, path = regex.fullmatch(name), Path(name)
-        if not match or path.name in SYSTEM_FILES:
-            continue
-        mode = mode_of(path)
-        if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and is_store(path)):
-            yield name, match.groupdict()
+    for path in list_names(pattern):
+        match = regex.fullmatch(path)
+        if match and is_image(path):
+            yield path, match.groupdict()
+
+
+def list_names(pattern: str) -> list[str]:
+    """List the paths that match a pattern, whatever they are, without the files of operating systems, sorted."""
+    found = set(glob.iglob(glob_of(pattern), recursive="**/" in pattern))
+    return sorted(path for path in found if path.rpartition("/")[2] not in SYSTEM_FILES)
+
+
+def is_image(path: str) -> bool:
+    """Return whether a path is a file or an OME-Zarr folder.
+
+    Raises
+    ------
+    ValueError
+        If it is a symbolic link to nothing.
+    """
+    mode = mode_of(Path(path))
+    return stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and is_store(Path(path)))
 
 
 def mode_of(path: Path) -> int:

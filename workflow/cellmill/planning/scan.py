@@ -1,7 +1,7 @@
 """Build the sample table of a dataset from one scan of the files: images, annotations, classes, split and shards."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ def scan_dataset(
         return _values_of(key, found=found, index=index, where=f"{where}.{option}")
 
     classes = values_of(dataset.class_column, "class_column")
-    samples = [replace(sample, class_name=classes.get(sample.sample, "")) for sample in samples]
+    samples = [sample.changed(class_name=classes.get(sample.sample, "")) for sample in samples]
     strata_key = dataset.split.stratify
     strata = classes if strata_key == "class" and dataset.class_column else values_of(strata_key, "split.stratify")
     groups = values_of(dataset.split.group_by, "split.group_by")

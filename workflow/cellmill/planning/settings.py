@@ -231,12 +231,12 @@ def _scale_of_pixels(plan: Plan, dataset: str, run: Run) -> float | None:
 
 def _seen(plan: Plan, dataset: str, run: Run, shards: list[str]) -> dict[str, Any]:
     """Return the passages and the classes of the images of some shards, each None if a run does not use them."""
-    passages = [names for shard in shards for names in plan.passages(dataset, shard)]
-    rows = [row for shard in shards for row in plan.rows(dataset, shard)]
-    return {
-        "passages": passages if plan.sees_sequences(run) else None,
-        "classes": {row.sample: row.class_name for row in rows} if plan.sees_classes(run) else None,
-    }
+    passages, classes = None, None
+    if plan.sees_sequences(run):
+        passages = [names for shard in shards for names in plan.passages(dataset, shard)]
+    if plan.sees_classes(run):
+        classes = {row.sample: row.class_name for shard in shards for row in plan.rows(dataset, shard)}
+    return {"passages": passages, "classes": classes}
 
 
 def join_seeds_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:

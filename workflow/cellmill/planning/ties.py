@@ -4,13 +4,23 @@ import glob
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
 from cellmill.planning.frame_numbers import find_shift, find_shift_of_names, frame_number, shift_last_number
-from cellmill.planning.patterns import PLACES, SYSTEM_FILES, fill_pattern, find_files, mode_of, wildcards_of
+from cellmill.planning.patterns import (
+    PLACES,
+    SYSTEM_FILES,
+    fill_pattern,
+    find_files,
+    is_image,
+    list_names,
+    mode_of,
+    pattern_regex,
+    wildcards_of,
+)
 from cellmill.planning.samples import Found, Sample, SampleError, some, stem_of, wrong_path
 
 MAX_MISTAKES = 20
@@ -66,11 +76,12 @@ def attach_annotations(
                 f"{where}: expected one file for {sample.sample!r}, found {len(files)} ({files[0]}, {files[1]}, …). "
                 "Narrow the pattern, or use format: mask_folder."
             )
-        samples.append(replace(sample, annotations=files, is_annotated_as_stack=is_stack))
+        samples.append(sample.changed(annotations=files, is_annotated_as_stack=is_stack))
     if mistakes:
         raise SampleError(mistakes[:MAX_MISTAKES])
     used = {file for files, _ in tied for file in files} | {sample.image for sample, _ in found}
-    orphans = [file for file, _ in find_files(path) if file not in used]
+    regex = pattern_regex(path)
+    orphans = [file for file in list_names(path) if file not in used and regex.fullmatch(file) and is_image(file)]
     remarks = [_explain_orphans(orphans, where=where)] if orphans else []
     if ties.respelt:
         remarks.append(
@@ -88,7 +99,7 @@ def attach_extra(
     if mistakes:
         raise SampleError(mistakes[:MAX_MISTAKES])
     return [
-        replace(sample, extra={**sample.extra, name: own[0]}) if own else sample
+        sample.changed(extra={**sample.extra, name: own[0]}) if own else sample
         for sample, (own, _) in zip(samples, files, strict=True)
     ]
 
