@@ -11,7 +11,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-te
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts sets seeds worklist pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts sets seeds worklist scale pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
@@ -27,6 +27,7 @@ help:
 	@echo "make sets           compare the default model with none: an hour, on seven sets of real images"
 	@echo "make seeds          score the default model on the test images of DSB 2018, three seeds: an hour"
 	@echo "make worklist       train on images from the head of the worklist and on random ones: half an hour"
+	@echo "make scale          measure what planning costs with 25,000, 250,000 and a million images: an hour"
 	@echo "make pretrain       train the shipped model of nuclei on real and simulated images: an hour and a half"
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
 	@echo "make screenshots    take the pictures of the README from a report on real images"
@@ -145,6 +146,10 @@ seeds: test-environment
 # The order of the worklist against a random order, on real images ($CELLMILL_DATA): 18 short trainings, half an hour.
 worklist: test-environment
 	$(BIN)/python tests/experiments/worklist.py
+
+# Planning of large folders, in time and memory, beside an empty Snakemake: docs/scale.md.
+scale: test-environment
+	$(BIN)/python tests/experiments/scale.py
 
 # The shipped model: simulated images first, then those of $CELLMILL_DATA/dsb2018_more. An interrupted run resumes.
 pretrain: test-environment
