@@ -151,7 +151,7 @@ def test_ranking_is_the_area_under_the_roc_curve():
     rng = np.random.default_rng(3)
     right, wrong = rng.integers(60, 256, size=(4, 30)), rng.integers(0, 180, size=(4, 12))
     ranked = np.stack([count_ranked({"right_at": a, "wrong_at": b}) for a, b in zip(right, wrong, strict=True)])
-    assert ranked.shape == (4, 2, BINS)
+    assert ranked.shape == (4, 2 * BINS)
     draws = Bootstrap(200, np.random.SeedSequence(0), np.arange(4))
     found = summarize_ranking(ranked, bootstrap=draws)
     is_right = np.repeat([1, 0], [right.size, wrong.size])

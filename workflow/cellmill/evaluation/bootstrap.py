@@ -1,11 +1,13 @@
 """Scores with intervals from the counts of images: means over images, pooled scores, percentile bootstrap."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from cellmill.evaluation.row_file import BLOCK_ROWS, Rows
 from cellmill.metrics.borders import BORDER_COUNTS, BORDER_METRICS, score_borders
 from cellmill.metrics.calibration import CALIBRATION_METRICS, brier_score, calibration_error
 from cellmill.metrics.instance import INSTANCE_METRICS, IOU_PERCENT, OBJECT_COUNTS, SIZE_COUNTS, SIZES, score_instances
@@ -27,14 +29,18 @@ FREE_METRICS = (*SWEEP_METRICS, *CALIBRATION_METRICS)
 CONFIDENCE = 0.95
 # Replicates are drawn in pieces, so that 25,000 images need megabytes and not gigabytes.
 MAX_DRAWS = 1 << 20
-# Images are scored in blocks of this size: their threshold sweeps take twenty times the memory of their counts.
-BLOCK_ROWS = 256
 # Layout of the counts of an image as a row of numbers that can be summed: name -> number of entries.
 LAYOUT: dict[str, int] = {
     **dict.fromkeys(COUNTS, 1), **dict.fromkeys(OBJECT_COUNTS, 1), "matches": len(IOU_PERCENT),
     "matches_inclusive": len(IOU_PERCENT), **dict.fromkeys(BORDER_COUNTS, 1), "squared_error": 1, "confidence": BINS,
     **dict.fromkeys(SIZE_COUNTS, SIZES), "background": BINS, "foreground": BINS,
 }  # fmt: skip
+
+# Name -> its columns in such a row
+PLACES = {
+    name: slice(last - width, last)
+    for (name, width), last in zip(LAYOUT.items(), itertools.accumulate(LAYOUT.values()), strict=True)
+}
 
 
 @dataclass(frozen=True)
@@ -102,12 +108,12 @@ def unpack_counts(numbers: np.ndarray) -> dict[str, np.ndarray]:
     return parts
 
 
-def score_counts(numbers: np.ndarray, *, with_free: bool = True) -> dict[str, np.ndarray]:
+def score_counts(numbers: Rows, *, with_free: bool = True) -> dict[str, np.ndarray]:
     """Turn rows of counts into every score.
 
     Parameters
     ----------
-    numbers : ndarray of float64, shape (rows, numbers of LAYOUT)
+    numbers : ndarray of float64, or RowFile, shape (rows, numbers of LAYOUT)
         From `pack_counts`: rows of single images, of pooled images, or of bootstrap replicates.
     with_free : bool
         Whether to include FREE_METRICS.
@@ -117,6 +123,7 @@ def score_counts(numbers: np.ndarray, *, with_free: bool = True) -> dict[str, np
     dict
         Each of METRICS, and of FREE_METRICS if included, as an array of shape (rows,), NaN where undefined.
     """
+    # In blocks, because the threshold sweeps take twenty times the memory of the counts
     blocks = [
         _score_block(numbers[first : first + BLOCK_ROWS], with_free=with_free)
         for first in range(0, max(1, len(numbers)), BLOCK_ROWS)
@@ -141,12 +148,12 @@ def _score_block(numbers: np.ndarray, *, with_free: bool) -> dict[str, np.ndarra
     return {name: np.where(is_known, scores[name], np.nan) for name in names}
 
 
-def summarize_counts(numbers: np.ndarray, *, bootstrap: Bootstrap, with_free: bool) -> Iterator[dict[str, Any]]:
+def summarize_counts(numbers: Rows, *, bootstrap: Bootstrap, with_free: bool) -> Iterator[dict[str, Any]]:
     """Summarise the images of one run, split, stage and geometry.
 
     Parameters
     ----------
-    numbers : ndarray of float64, shape (images, numbers of LAYOUT)
+    numbers : ndarray of float64, or RowFile, shape (images, numbers of LAYOUT)
         As for `score_counts`, one row per image.
     bootstrap : Bootstrap
         Draws of these images.
@@ -168,7 +175,8 @@ def summarize_counts(numbers: np.ndarray, *, bootstrap: Bootstrap, with_free: bo
         means.append(weighted_means(values, weights))
         replicate = score_counts(weights @ numbers, with_free=with_free)
         pools.append(np.stack([replicate[name] for name in names], axis=1))
-    is_conventional = mcc_is_conventional(unpack_counts(numbers))
+    # COUNTS come first in LAYOUT
+    is_conventional = mcc_is_conventional(dict(zip(COUNTS, numbers[:, : len(COUNTS)].T, strict=True)))
     mean_ends = _interval(means, len(METRICS))
     for k, name in enumerate(METRICS):
         defined = np.isfinite(values[:, k])

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.evaluation.bootstrap import CONFIDENCE, Bootstrap, percentile_interval
+from cellmill.evaluation.row_file import Rows
 from cellmill.metrics.pixel import BINS, auc_roc
 
 METRIC = "confidence_auroc"
@@ -21,19 +22,20 @@ def count_ranked(counted: Mapping[str, Sequence[int]]) -> np.ndarray:
 
     Returns
     -------
-    ndarray of float64, shape (2, BINS)
+    ndarray of float64, shape (2 * BINS,)
         Wrong, then right objects.
     """
     sides = (counted["wrong_at"], counted["right_at"])
-    return np.stack([np.bincount(np.array(side, dtype=np.int64), minlength=BINS) for side in sides]).astype(np.float64)
+    counts = [np.bincount(np.array(side, dtype=np.int64), minlength=BINS) for side in sides]
+    return np.concatenate(counts).astype(np.float64)
 
 
-def summarize_ranking(ranked: np.ndarray, *, bootstrap: Bootstrap) -> dict[str, Any]:
+def summarize_ranking(ranked: Rows, *, bootstrap: Bootstrap) -> dict[str, Any]:
     """Compute the area under the ROC curve of confidences, with an interval over images.
 
     Parameters
     ----------
-    ranked : ndarray of float64, shape (images, 2, BINS)
+    ranked : ndarray of float64, or RowFile, shape (images, 2 * BINS)
         From `count_ranked`.
     bootstrap : Bootstrap
         Draws of these images.
@@ -46,9 +48,8 @@ def summarize_ranking(ranked: np.ndarray, *, bootstrap: Bootstrap) -> dict[str, 
         NaN without right or without wrong objects.
     """
     images = len(ranked)
-    value = float(auc_roc(ranked.sum(axis=0)[None])[0])
-    flat = ranked.reshape(images, -1)
-    replicates = [auc_roc((weights @ flat).reshape(-1, 2, BINS))[:, None] for weights in bootstrap.weights()]
+    value = float(auc_roc(ranked.sum(axis=0).reshape(1, 2, BINS))[0])
+    replicates = [auc_roc((weights @ ranked).reshape(-1, 2, BINS))[:, None] for weights in bootstrap.weights()]
     low, high = percentile_interval(np.concatenate([np.zeros((0, 1)), *replicates]), level=CONFIDENCE)
     n = images if np.isfinite(value) else 0
     return {

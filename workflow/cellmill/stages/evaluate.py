@@ -4,7 +4,6 @@ Each score is a mean over images and a pooled value, with an interval from a boo
 """
 
 import csv
-import functools
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 from cellmill.evaluation.bootstrap import (
     FREE_METRICS,
     METRICS,
+    PLACES,
     Bootstrap,
     number_groups,
     pack_counts,
@@ -39,6 +39,7 @@ from cellmill.evaluation.paper_scores import (
     summarize_sections,
 )
 from cellmill.evaluation.ranking import count_ranked, summarize_ranking
+from cellmill.evaluation.row_file import RowFile
 from cellmill.metrics.decimals import round_digits
 from cellmill.metrics.instance import SIZE_COUNTS
 from cellmill.metrics.pixel import BINS, COUNTS
@@ -66,34 +67,23 @@ DIGITS = 9
 class Group:
     """Counts of all images of one run, split, stage and geometry; each list has one entry per image."""
 
+    numbers: RowFile
+    ranked: RowFile
     samples: list[str] = field(default_factory=list)
     shards: list[str] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
-    rows: list[np.ndarray] = field(default_factory=list)
     sections: list[np.ndarray] = field(default_factory=list)
-    ranked: list[np.ndarray] = field(default_factory=list)
 
     def add(self, image: Mapping[str, Any], shard: str, counted: Mapping[str, Any], stage: str) -> None:
         """Append an image."""
         self.samples.append(image["sample"])
         self.shards.append(shard)
         self.groups.append(image["group"] or image["sample"])
-        self.rows.append(pack_counts({**counted, **counted[stage]}))
+        self.numbers.append(pack_counts({**counted, **counted[stage]}))
         if stage == THRESHOLDED and "grey" in counted:
             self.sections.append(read_sections(counted))
         if "right_at" in counted[stage]:
             self.ranked.append(count_ranked(counted[stage]))
-
-    @functools.cached_property
-    def numbers(self) -> np.ndarray:
-        """Counts of the images, one row per image. Read it after adding all images, as it empties `rows`."""
-        numbers = np.stack(self.rows)
-        self.rows.clear()
-        return numbers
-
-    def bootstrap(self, split: str, *, replicates: int, seed: int) -> Bootstrap:
-        """Return the bootstrap over these images: the draws of the comparisons, if these have the same images."""
-        return Bootstrap(replicates, seeds_of_split(split, seed=seed), number_groups(self.groups))
 
     def sort(self) -> None:
         """Order the images by name, so that draws depend neither on shards nor on folds."""
@@ -101,9 +91,9 @@ class Group:
         self.samples, self.shards, self.groups = (
             [names[number] for number in order] for names in (self.samples, self.shards, self.groups)
         )
-        self.rows = [self.rows[number] for number in order]
+        self.numbers = self.numbers.sorted(order)
         self.sections = [self.sections[number] for number in order] if self.sections else []
-        self.ranked = [self.ranked[number] for number in order] if self.ranked else []
+        self.ranked = self.ranked.sorted(order) if len(self.ranked) else self.ranked
 
 
 def summarize_evaluation(
@@ -167,7 +157,7 @@ def summarize_evaluation(
         TableWriter(confidence, CONFIDENCE_COLUMNS) as confidence_rows,
     ):
         for paths in _paths_of_runs(shard_paths):
-            groups = _read_groups(paths, sections=sections)
+            groups = _read_groups(paths, sections=sections, folder=Path(metrics_path).parent)
             metric_rows.write(_metric_rows(groups, bootstrap=bootstrap, seed=seed))
             score_rows.write(_score_rows(groups, compared=compared))
             curve_rows.write(_curve_rows(groups))
@@ -176,6 +166,11 @@ def summarize_evaluation(
         metric_rows.write(_baseline_rows(sections, bootstrap=bootstrap, seed=seed))
         comparison_rows.write(compared.summarize(bootstrap=bootstrap, seed=seed))
     logger.info("evaluated %d shards of %d models", len(shard_paths), len(compared.models))
+
+
+def _bootstrap(groups: Sequence[str], split: str, *, replicates: int, seed: int) -> Bootstrap:
+    """Return the bootstrap over images with these groups: the draws of the comparisons, if they are the same images."""
+    return Bootstrap(replicates, seeds_of_split(split, seed=seed), number_groups(groups))
 
 
 Key = tuple[str, int, str, str, str]
@@ -195,8 +190,8 @@ def _paths_of_runs(paths: Sequence[str | Path]) -> list[list[Path]]:
     return list(runs.values())
 
 
-def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Group]:
-    """Collect the counts of a run by model, seed, split, stage and geometry.
+def _read_groups(paths: Sequence[Path], *, sections: Sections, folder: Path) -> dict[Key, Group]:
+    """Collect the counts of a run by model, seed, split, stage and geometry; those of many images in a file.
 
     Images that were scored as sections are also added to `sections`, each once, however many runs there are.
     """
@@ -208,7 +203,9 @@ def _read_groups(paths: Sequence[Path], *, sections: Sections) -> dict[Key, Grou
                 # Masks of other programs have no probabilities, so nothing is thresholded.
                 for stage in (each for each in (THRESHOLDED, POSTPROCESSED) if each in counted):
                     key = (contents["model"], contents["seed"], contents["split"], stage, geometry)
-                    groups.setdefault(key, Group()).add(image, contents["shard"], counted, stage)
+                    if key not in groups:
+                        groups[key] = Group(RowFile(folder), RowFile(folder))
+                    groups[key].add(image, contents["shard"], counted, stage)
                 if "grey" in counted:
                     of_split = sections.setdefault(geometry, {}).setdefault(contents["split"], {})
                     of_split.setdefault(image["sample"], {**counted, "group": image["group"] or image["sample"]})
@@ -221,7 +218,7 @@ def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> I
     for key, group in groups.items():
         model, run_seed, split, stage, geometry = key
         # All runs, stages and geometries share one random stream, so that their intervals use the same draws of images.
-        draws = group.bootstrap(split, replicates=bootstrap, seed=seed)
+        draws = _bootstrap(group.groups, split, replicates=bootstrap, seed=seed)
         names = {
             "model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry,
         }  # fmt: skip
@@ -231,24 +228,24 @@ def _metric_rows(groups: Mapping[Key, Group], *, bootstrap: int, seed: int) -> I
         for row in summarize_rates(numbers[:, : len(COUNTS)], metrics=RATE_METRICS, bootstrap=draws):
             yield names | row
         if stage == THRESHOLDED:
-            at_half = count_at_half(numbers[:, -2 * BINS :].reshape(-1, 2, BINS))
+            at_half = np.concatenate(
+                [count_at_half(block[:, -2 * BINS :].reshape(-1, 2, BINS)) for block in numbers.blocks()]
+            )
             for row in summarize_rates(at_half, metrics=ALL_PIXEL_METRICS, bootstrap=draws):
                 yield names | {"stage": HALF} | row
         if group.sections:
             scores = np.stack(group.sections)[:, :, :-1]
             for row in summarize_sections(scores, bootstrap=draws):
                 yield names | row
-        if group.ranked:
-            yield names | summarize_ranking(np.stack(group.ranked), bootstrap=draws)
+        if len(group.ranked):
+            yield names | summarize_ranking(group.ranked, bootstrap=draws)
 
 
 def _baseline_rows(sections: Sections, *, bootstrap: int, seed: int) -> Iterator[dict[str, Any]]:
     for geometry, unordered in sections.items():
         of_geometry = {split: dict(sorted(of_split.items())) for split, of_split in unordered.items()}
         draws = {
-            split: Group(groups=[one["group"] for one in of_split.values()]).bootstrap(
-                split, replicates=bootstrap, seed=seed
-            )
+            split: _bootstrap([one["group"] for one in of_split.values()], split, replicates=bootstrap, seed=seed)
             for split, of_split in of_geometry.items()
         }
         for row in summarize_baselines(of_geometry, bootstraps=draws):
@@ -260,16 +257,16 @@ def _score_rows(groups: Mapping[Key, Group], *, compared: Compared) -> Iterator[
         numbers = group.numbers
         # Threshold-free scores belong to the probabilities, not to the final objects.
         scores = score_counts(numbers, with_free=stage == THRESHOLDED)
-        counts = unpack_counts(numbers)
+        counts = {name: numbers[:, PLACES[name]][:, 0] for name in COUNTED}
         if (stage, geometry) == (POSTPROCESSED, "raw"):
             compared.add(
                 model=model, seed=run_seed, split=split, samples=group.samples, groups=group.groups, scores=scores,
-                counts={name: counts[name] for name in COUNTED},
+                counts=counts,
             )  # fmt: skip
         names = {"model": model, "seed": run_seed, "split": split, "stage": stage, "geometry": geometry}
         for k, (sample, shard) in enumerate(zip(group.samples, group.shards, strict=True)):
             yield names | {"sample": sample, "shard": shard} | {name: each[k] for name, each in scores.items()} | {
-                name: int(counts[name][k]) for name in ("n_true", "n_predicted")
+                name: int(counts[name][k]) for name in COUNTED
             }  # fmt: skip
 
 
@@ -299,8 +296,8 @@ def _size_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
 
 def _confidence_rows(groups: Mapping[Key, Group]) -> Iterator[dict[str, Any]]:
     for (model, run_seed, split, _, geometry), group in groups.items():
-        if group.ranked:
-            wrong, right = np.sum(group.ranked, axis=0).astype(np.int64)
+        if len(group.ranked):
+            wrong, right = group.ranked.sum(axis=0).reshape(2, BINS).astype(np.int64)
             for k in np.flatnonzero(wrong + right).tolist():
                 yield {
                     "model": model, "seed": run_seed, "split": split, "geometry": geometry, "low": k / BINS,
