@@ -202,4 +202,5 @@ def test_the_profile_names_partition_gpu_memory_and_time_of_the_heavy_rules():
     for rule in ("train", "predict"):
         resources = profile["set-resources"][rule]
         assert resources["gpu"] == 1
-        assert set(resources) >= {"slurm_partition", "mem_mb", "runtime"}
+        # the time of a prediction follows from its shard, in the rule
+        assert set(resources) >= {"slurm_partition", "mem_mb"} | ({"runtime"} if rule == "train" else set())

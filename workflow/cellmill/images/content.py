@@ -66,16 +66,17 @@ def explain_changes(samples: Sequence[Mapping[str, Any]]) -> list[str]:
     def digest(path: str) -> str:
         try:
             return digest_store(Path(path)) if is_store(Path(path)) else file_digest(path)
-        except OSError:
+        except OSError:  # whoever reads it says so
             return ""
 
     changed: dict[str, None] = {}
     for files, planned in _digested(samples, is_stamped=False).items():
-        if join_digests({path: digest(path) for path in files}) != planned:
+        found = join_digests({path: digest(path) for path in files})
+        if found and found != planned:
             changed |= dict.fromkeys(files)
     return [
-        f"{path}: expected the content that the file had when this run was planned, found another. It was changed or "
-        "removed since. Run snakemake again: only what depends on it runs."
+        f"{path}: expected the content that the file had when this run was planned, found another. It was changed "
+        "since. Run snakemake again: only what depends on it runs."
         for path in changed
     ]
 

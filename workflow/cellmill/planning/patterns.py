@@ -1,5 +1,6 @@
 """Path patterns: {name} marks a part of a path, * matches anything within a name, **/ folders of any depth."""
 
+import errno
 import glob
 import re
 import stat
@@ -93,7 +94,9 @@ def mode_of(path: Path) -> int:
     """
     try:
         return path.stat().st_mode
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ELOOP):
+            raise
         raise ValueError(
             f"{path}: expected a readable file, found a symbolic link to {path.readlink()}, which "
             "does not exist. Repair or remove the link."
