@@ -63,6 +63,19 @@ def raw_images_of_shard(wildcards):
     return shard_inputs("raw")(wildcards) if is_simulated else {"seals": []}
 
 
+def shard_with_raw(*rooms):
+    """Return the input function of a job that reads one shard in some rooms, and its simulated images.
+
+    Changes of the simulated images arrive through the rooms.
+    """
+
+    def inputs(wildcards):
+        raw = raw_images_of_shard(wildcards).get("raw", [])
+        return {**shard_inputs(*rooms)(wildcards), "raw": raw}
+
+    return inputs
+
+
 def measured_of(dataset, *names):
     """Return what the images of a dataset are preprocessed with: measured diameter and flat field, if there are any."""
     paths = {
@@ -140,12 +153,6 @@ def frames_to_predict(wildcards):
     around = PLAN.seen_shards(wildcards.dataset, run, [wildcards.shard])
     found["seals"] += seals(["images"], wildcards, around)
     return {**found, "around": folders("images", wildcards, around)}
-
-
-def predicted_shard(wildcards):
-    """Return images and probabilities of a shard, and its simulated images, whose changes arrive through the first."""
-    raw = raw_images_of_shard(wildcards).get("raw", [])
-    return {**shard_inputs("images", "probabilities")(wildcards), "raw": raw}
 
 
 def fitting_data(wildcards):

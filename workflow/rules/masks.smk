@@ -10,7 +10,7 @@ Writes  results/{dataset}/{run}/segmentation/{shard}/     instance labels, uint1
 rule masks:
     """Convert the masks of one shard to objects and measure them."""
     input:
-        unpack(masks_of_shard),
+        unpack(shard_with_raw("images")),
     output:
         segmentation=directory("results/{dataset}/{run}/segmentation/{shard}"),
         seal="results/{dataset}/{run}/segmentation/.{shard}.sha256",

@@ -49,7 +49,7 @@ rule postprocess_fit:
 rule postprocess:
     """Turn the probabilities of one shard into objects, without access to the ground truth."""
     input:
-        unpack(predicted_shard),
+        unpack(shard_with_raw("images", "probabilities")),
         fit=fit_of_run,
     output:
         segmentation=directory("results/{dataset}/{run}/segmentation/{shard}"),

@@ -39,12 +39,6 @@ def shards_to_learn_from(run):
     }
 
 
-def masks_of_shard(wildcards):
-    """Return the images of a shard, and its simulated images, whose changes arrive through the images."""
-    raw = raw_images_of_shard(wildcards).get("raw", [])
-    return {**shard_inputs("images")(wildcards), "raw": raw}
-
-
 def evaluated_shard(wildcards):
     """Return what a shard of a run is scored by: masks of other programs have no probabilities and no threshold."""
     found = shard_inputs("images", "labels", "segmentation")(wildcards)

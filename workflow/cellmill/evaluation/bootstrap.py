@@ -101,11 +101,8 @@ def pack_counts(counted: Mapping[str, Any]) -> np.ndarray:
 
 def unpack_counts(numbers: np.ndarray) -> dict[str, np.ndarray]:
     """Split rows of numbers by name: name -> array of shape (rows,) or (rows, entries)."""
-    parts, first = {}, 0
-    for name, width in LAYOUT.items():
-        parts[name] = numbers[:, first] if width == 1 else numbers[:, first : first + width]
-        first += width
-    return parts
+    parts = {name: numbers[:, place] for name, place in PLACES.items()}
+    return {name: part[:, 0] if LAYOUT[name] == 1 else part for name, part in parts.items()}
 
 
 def score_counts(numbers: Rows, *, with_free: bool = True) -> dict[str, np.ndarray]:

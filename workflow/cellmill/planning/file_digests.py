@@ -150,8 +150,12 @@ def digest_samples(samples: Sequence[Sample], *, dataset: str, digests: FileDige
     """
     stores = _digest_stores(samples, cache_dir=cache_dir)
     rows = [vars(sample) for sample in samples]
-    paths = [path for row in rows for path in _files(row) if path not in stores]
-    known = {**digests.read(paths, records=lambda: _records(dataset)), **stores}
+    read = (
+        path
+        for sample, row in zip(samples, rows, strict=True)
+        for path in (*files_of_image(row), *sample.annotation_files(), *sample.mask_files())
+    )
+    known = {**digests.read((path for path in read if path not in stores), records=lambda: _records(dataset)), **stores}
 
     def joined(files: list[str]) -> str:
         return join_digests({path: known[path] for path in files})
@@ -167,11 +171,6 @@ def digest_samples(samples: Sequence[Sample], *, dataset: str, digests: FileDige
         )
         for sample, row in zip(samples, rows, strict=True)
     ]
-
-
-def _files(row: dict[str, Any]) -> list[str]:
-    places = [row, *row["masks"].values()]
-    return [*files_of_image(row), *(path for place in places for path in files_of_annotation(place))]
 
 
 def _records(dataset: str) -> dict[str, Record]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from cellmill.images.content import files_of_annotation
 from cellmill.planning.frame_numbers import frame_number, has_seconds
 from cellmill.planning.patterns import find_files, fixed_folder, hint_at_signs, is_matched, wildcards_of
 from cellmill.planning.splits import assign_splits
@@ -22,8 +23,6 @@ MAX_NAMED = 5  # names listed in a message about many samples
 MAX_NAME_BYTES = 200
 # control characters, and the surrogates that represent bytes that are not UTF-8: tables cannot store them
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
-
-
 OME_SUFFIX = re.compile(r"\.ome\.(tiff?|zarr)$", re.IGNORECASE)
 
 
@@ -88,7 +87,7 @@ class Sample:
 
     def annotation_files(self) -> list[str]:
         """List the files of its annotation, with those of a correction."""
-        return [*self.annotations, *self.extra.values(), *([self.correction] if self.correction else [])]
+        return files_of_annotation(vars(self))
 
     @property
     def is_annotated(self) -> bool:
@@ -97,8 +96,7 @@ class Sample:
 
     def mask_files(self) -> list[str]:
         """List the files with the masks of all models."""
-        places = self.masks.values()
-        return [file for place in places for file in [*place.get("annotations", []), *place.get("extra", {}).values()]]
+        return [file for place in self.masks.values() for file in files_of_annotation(place)]
 
 
 # A sample and the text of its wildcards

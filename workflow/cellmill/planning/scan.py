@@ -46,7 +46,7 @@ class Scan:
 
 
 def scan_dataset(
-    name: str, dataset: Dataset, *, images_per_job: ShardSize, cache_dir: Path, digests: FileDigests | None = None
+    name: str, dataset: Dataset, *, images_per_job: ShardSize, cache_dir: Path, digests: FileDigests
 ) -> Scan:
     """List the images of a dataset with the information that the plan needs about each.
 
@@ -60,8 +60,8 @@ def scan_dataset(
         Mean number of images of a shard.
     cache_dir : path
         Folder for cached digests of annotation tables and OME-Zarr folders.
-    digests : FileDigests or None
-        Digests of files, those of earlier calls included; None for those of the cache folder.
+    digests : FileDigests
+        Digests of files, those of earlier calls included.
 
     Returns
     -------
@@ -102,7 +102,7 @@ def scan_dataset(
     files: dict[str, Any] = {}
     if dataset.images is not None:
         refuse_annotations_as_images(samples, path=None if section is None else section.path, where=where)
-        samples = digest_samples(samples, dataset=name, digests=digests or FileDigests(cache_dir), cache_dir=cache_dir)
+        samples = digest_samples(samples, dataset=name, digests=digests, cache_dir=cache_dir)
         files = count_files(
             samples,
             images=existing_form(dataset.images),
