@@ -4,8 +4,10 @@ It counts a fake GPU: an empty ordinary file stands for the device, so jobs can 
 An existing SLURM is never touched.
 """
 
+import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -46,7 +48,7 @@ class Cluster:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.host = socket.gethostname().split(".")[0]
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Start the daemons and wait until a job with a GPU has run."""
@@ -55,17 +57,15 @@ class Cluster:
         self._start_munge()
         self._write_config()
         self._link_config()
-        for daemon in ("slurmctld", "slurmd"):
-            self._spawn(daemon, "-D", "-f", str(self.root / "etc/slurm.conf"))
-        self._wait("a registered idle node", ["sinfo", "-h", "-o", "%T"], answer="idle", seconds=60)
+        self.start_daemons("slurmctld", "slurmd")
         self._wait("a first job on the GPU", ["srun", "-Q", "-p", "gpu", "--gpus=1", "true"], seconds=60)
 
     def stop(self) -> None:
         """Stop every job and daemon and remove the configuration."""
         subprocess.run(["scancel", "--full", "-u", "root"], capture_output=True, timeout=30, check=False)
-        for process in reversed(self.processes):
+        for process in reversed(self.processes.values()):
             process.terminate()
-        for process in reversed(self.processes):
+        for process in reversed(self.processes.values()):
             try:
                 process.wait(timeout=15)
             except subprocess.TimeoutExpired:
@@ -74,6 +74,30 @@ class Cluster:
         for name in CONFIG_FILES:
             if _is_ours(CONFIG_DIR / name):
                 (CONFIG_DIR / name).unlink()
+
+    def start_daemons(self, *names: str) -> None:
+        """Start slurmctld, slurmd or both, and wait until the controller has the node."""
+        for name in names:
+            self._spawn(name, "-D", "-f", str(self.root / "etc/slurm.conf"))
+        self._wait("a registered node", ["sinfo", "-h", "-o", "%T"], answer=("idle", "mixed", "allocated"), seconds=90)
+
+    def kill(self, *names: str) -> None:
+        """Kill daemons at once; their jobs go on."""
+        for name in names:
+            self.processes[name].kill()
+            self.processes[name].wait()
+
+    def crash_node(self) -> None:
+        """Kill the node's daemon, its jobs and all that they started, as a power cut does."""
+        self.kill("slurmd")
+        rows = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
+        processes = [line.split(maxsplit=2) for line in rows.splitlines()]
+        lost = {pid for pid, _, name in processes if name.startswith("slurmstepd")}
+        while more := {pid for pid, parent, _ in processes if parent in lost} - lost:
+            lost |= more
+        for pid in lost:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
 
     def jobs(self) -> list[dict[str, str]]:
         """List the controller's records of all jobs, with scontrol's fields."""
@@ -84,16 +108,14 @@ class Cluster:
         path = find(program)
         assert path is not None, program
         account: dict[str, Any] = {"user": user, "group": user, "extra_groups": []} if user else {}
-        with (self.root / "log" / f"{program}.out").open("wb") as log:
-            self.processes.append(
-                subprocess.Popen(
-                    [str(path), *arguments],
-                    stdout=log,
-                    stderr=log,
-                    stdin=subprocess.DEVNULL,
-                    start_new_session=True,
-                    **account,
-                )
+        with (self.root / "log" / f"{program}.out").open("ab") as log:
+            self.processes[program] = subprocess.Popen(
+                [str(path), *arguments],
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                **account,
             )
 
     def _start_munge(self) -> None:
@@ -115,13 +137,21 @@ class Cluster:
         controller, daemon = _free_port(), _free_port()
         settings = {
             "ClusterName": "cellmill", "SlurmctldHost": f"{self.host}(127.0.0.1)", "SlurmUser": "root",
-            "SlurmdUser": "root", "AuthType": "auth/munge", "AuthInfo": f"socket={self.socket}",
-            "CredType": "cred/munge", "SlurmctldPort": controller, "SlurmdPort": daemon,
+            "SlurmdUser": "root", "AuthType": "auth/munge", "CredType": "cred/munge",
+            # A requeued job waits until its credential has expired: 10 s instead of two minutes.
+            "AuthInfo": f"socket={self.socket},cred_expire=10",
+            "SlurmctldPort": controller, "SlurmdPort": daemon,
             "StateSaveLocation": self.root / "state", "SlurmdSpoolDir": self.root / "spool",
             "SlurmctldPidFile": self.root / "run/slurmctld.pid", "SlurmdPidFile": self.root / "run/slurmd.pid",
             "SlurmctldLogFile": self.root / "log/slurmctld.log", "SlurmdLogFile": self.root / "log/slurmd.log",
             "ProctrackType": "proctrack/linuxproc", "TaskPlugin": "task/none", "SwitchType": "switch/none",
-            "JobAcctGatherType": "jobacct_gather/none", "MpiDefault": "none", "ReturnToService": 2,
+            # A job that exceeds its memory is killed, as by cgroups on a real cluster.
+            "JobAcctGatherType": "jobacct_gather/linux", "JobAcctGatherFrequency": "task=1",
+            "JobAcctGatherParams": "OverMemoryKill",
+            # Jobs of the partition `urgent` take the node from others, which start again later.
+            "PreemptType": "preempt/partition_prio", "PreemptMode": "REQUEUE",
+            # A node that is silent for so long is down, and its jobs are queued again.
+            "SlurmdTimeout": 10, "MpiDefault": "none", "ReturnToService": 2,
             "SelectType": "select/cons_tres", "SelectTypeParameters": "CR_Core_Memory", "GresTypes": "gpu",
             "DefMemPerCPU": 500, "MinJobAge": 300, "KillWait": 2,
             # An impossible job is rejected at once instead of waiting forever.
@@ -134,8 +164,12 @@ class Cluster:
         lines = [f"{key}={value}" for key, value in settings.items()]
         lines.append(f"NodeName={self.host} NodeAddr=127.0.0.1 CPUs={NODE_CPUS} RealMemory={NODE_MEMORY_MB} Gres=gpu:1")
         lines += [
-            f"PartitionName={name} Nodes={self.host} Default={default} MaxTime=INFINITE State=UP"
-            for name, default in (("cpu", "YES"), ("gpu", "NO"))
+            f"PartitionName={name} Nodes={self.host} Default={default} MaxTime=INFINITE State=UP {more}"
+            for name, default, more in (
+                ("cpu", "YES", "PriorityTier=1"),
+                ("gpu", "NO", "PriorityTier=1 GraceTime=20"),
+                ("urgent", "NO", "PriorityTier=9"),
+            )
         ]
         (self.root / "etc/slurm.conf").write_text("\n".join(lines) + "\n")
         device = self.root / "dev/fake-gpu"
@@ -152,14 +186,14 @@ class Cluster:
                 (CONFIG_DIR / name).unlink()
             (CONFIG_DIR / name).symlink_to(self.root / "etc" / name)
 
-    def _wait(self, what: str, command: list[str], *, seconds: int, answer: str = "") -> None:
+    def _wait(self, what: str, command: list[str], *, seconds: int, answer: tuple[str, ...] = ()) -> None:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             try:
                 tried = subprocess.run(command, capture_output=True, text=True, timeout=15, check=False)
             except subprocess.TimeoutExpired:
                 continue
-            if tried.returncode == 0 and (not answer or answer in tried.stdout.split()):
+            if tried.returncode == 0 and (not answer or set(answer) & set(tried.stdout.split())):
                 return
             time.sleep(0.3)
         logs = "".join(

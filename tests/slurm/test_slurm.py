@@ -4,8 +4,13 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,7 +20,7 @@ from yte import process_yaml
 import cluster as slurm
 from left_out import without_tool
 from programs import SLURM, need
-from project import ROOT, TINY, copy_project, planned_jobs, snakemake, write_config
+from project import GUARD_S, QUIET_THREADS, ROOT, TINY, copy_project, planned_jobs, snakemake, write_config
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +156,146 @@ def test_a_training_that_reaches_its_time_limit_saves_and_its_retry_continues(cl
     assert "task 0: Exited with exit code 1" in text  # and not by the signal, which snakemake ignores
     assert "continuing in epoch" in (project / "logs/demo/train/sartorius_unet.log").read_text()
     assert json.loads((project / "results/demo/sartorius_unet/train.json").read_text())["steps_done"] == STEPS
+
+
+# A training that waits in each step until the faults are over, so that they meet it at work
+WAITING_STEP = f"                __import__('time').sleep(0 if __import__('pathlib').Path('faults-are-over').exists() else 0.5)\n{STEP}"
+
+
+@contextmanager
+def started(project: Path, said: Path, *arguments: str, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run snakemake through SLURM in the background, in a session of its own."""
+    surroundings = {key: value for key, value in os.environ.items() if not key.startswith(("SNAKEMAKE", "SLURM"))}
+    with said.open("wb") as stream:
+        running = subprocess.Popen(
+            [sys.executable, "-m", "snakemake", "--profile", "slurm", *QUICK, *arguments],
+            cwd=project, stdout=stream, stderr=stream, start_new_session=True, env={**surroundings, **QUIET_THREADS, **env},
+        )  # fmt: skip
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+            running.wait()
+
+
+def wait_until(true: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + GUARD_S
+    while not true():
+        assert time.monotonic() < deadline, f"waited for {what}"
+        time.sleep(0.3)
+
+
+@pytest.fixture(scope="module")
+def waiting_demo(cluster, tmp_path_factory) -> tuple[Path, str]:
+    """The demo with a training that waits in its steps, ready to train; and its undisturbed weights, in hexadecimal."""
+    project = copy_project(tmp_path_factory.mktemp("waiting") / "project")
+    small_demo(project)
+    config = yaml.safe_load((project / "config.yaml").read_text())
+    config["datasets"]["demo"]["models"][0]["train"] = {**TINY["train"], "steps": 40}
+    write_config(project, config, "config.yaml")
+    stage = project / "workflow/cellmill/stages/train.py"
+    stage.write_text(stage.read_text().replace(STEP, WAITING_STEP))
+    (project / "faults-are-over").touch()
+    weights = project / "results/demo/sartorius_unet/weights.pt"
+    environment = {"CELLMILL_DEVICE": "cpu"}
+    snakemake(project, "--cores", "2", weights.relative_to(project).as_posix(), env=environment)
+    undisturbed = weights.read_bytes().hex()
+    shutil.rmtree(weights.parent)
+    (project / "faults-are-over").unlink()
+    return project, undisturbed
+
+
+@pytest.mark.long
+def test_a_training_outlives_its_daemons_preemption_and_a_crash_of_its_node(cluster, home, waiting_demo, tmp_path):
+    project, undisturbed = waiting_demo
+    log = project / "logs/demo/train/sartorius_unet.log"
+
+    def training() -> dict[str, str]:
+        jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project) and "rule_train" in job["Comment"]]
+        assert len(jobs) <= 1, jobs  # snakemake never submits it again
+        return jobs[0] if jobs else {"JobState": "", "Restarts": ""}
+
+    def works(*, restarts: int) -> bool:
+        job, text = training(), log.read_text() if log.exists() else ""
+        return (
+            (job["JobState"], job["Restarts"]) == ("RUNNING", str(restarts))
+            and ("continuing in epoch" if restarts else "on device cpu") in text
+            and "stopped by" not in text
+        )
+
+    environment = {**home, "CELLMILL_DEVICE": "cpu"}
+    with started(project, tmp_path / "said", "--retries", "0", "--until", "train", env=environment) as running:
+        wait_until(lambda: works(restarts=0), "the training")
+
+        cluster.kill("slurmctld")
+        time.sleep(10)
+        assert running.poll() is None
+        cluster.start_daemons("slurmctld")
+        cluster.kill("slurmd")
+        time.sleep(3)
+        cluster.start_daemons("slurmd")
+        assert works(restarts=0)
+
+        subprocess.run(["srun", "-Q", "-p", "urgent", "--gpus=1", "sleep", "5"], check=True, timeout=GUARD_S)
+        wait_until(lambda: works(restarts=1), "the training after its preemption")
+
+        cluster.crash_node()
+        log.unlink()
+        wait_until(lambda: training()["JobState"] != "RUNNING", "a controller that misses the node")
+        cluster.start_daemons("slurmd")
+        wait_until(lambda: works(restarts=2), "the training after the crash")
+
+        (project / "faults-are-over").touch()
+        assert running.wait(GUARD_S) == 0
+    assert (project / "results/demo/sartorius_unet/weights.pt").read_bytes().hex() == undisturbed
+
+
+@pytest.mark.long
+def test_a_crash_of_everything_at_once_costs_no_result(cluster, home, waiting_demo, tmp_path):
+    project, undisturbed = waiting_demo
+    weights = project / "results/demo/sartorius_unet/weights.pt"
+    shutil.rmtree(weights.parent, ignore_errors=True)
+    (project / "faults-are-over").unlink(missing_ok=True)
+    log = project / "logs/demo/train/sartorius_unet.log"
+    log.unlink(missing_ok=True)
+    environment = {**home, "CELLMILL_DEVICE": "cpu"}
+    earlier = {job["JobId"] for job in cluster.jobs()}
+    with started(project, tmp_path / "said", "--until", "train", env=environment) as running:
+        wait_until(lambda: log.exists() and "on device cpu" in log.read_text(), "the training")
+        os.killpg(running.pid, signal.SIGKILL)
+    cluster.kill("slurmctld")
+    cluster.crash_node()
+    cluster.start_daemons("slurmctld", "slurmd")
+    (project / "faults-are-over").touch()
+
+    snakemake(project, "--unlock")
+    snakemake(project, "--profile", "slurm", *QUICK, "--until", "train", env=environment)
+    # The controller has not forgotten the job of the run that was killed, and starts it again beside the new one.
+    ours = [job for job in cluster.jobs() if job["WorkDir"] == str(project) and job["JobId"] not in earlier]
+    assert len(ours) == 2
+    wait_until(lambda: not {"RUNNING", "PENDING"} & {job["JobState"] for job in cluster.jobs()}, "both jobs")
+    assert weights.read_bytes().hex() == undisturbed
+
+
+# A stage that needs more than the 1,000 MB that its rule requests at first
+GREEDY = "import numpy as np\n\nheld = np.ones(1_200_000_000, np.uint8)\n"
+
+
+@pytest.mark.long
+def test_a_job_that_is_killed_for_lack_of_memory_gets_more_in_its_next_attempt(cluster, home, tmp_path):
+    project = copy_project(tmp_path / "project")
+    small_demo(project)
+    script = project / "workflow/scripts/check_dataset.py"
+    script.write_text(script.read_text() + GREEDY)
+    snakemake(project, "--cores", "2", "--until", "check_shard", env=home)
+    snakemake(project, "--profile", "slurm", *QUICK, "--until", "check_dataset", env=home)
+    jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project)]
+    first, second = sorted(jobs, key=lambda job: int(job["JobId"]))
+    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("1000M", "2000M")
+    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
+    [log] = (project / "logs/slurm/rule_check_dataset").glob(f"**/{first['JobId']}.log")
+    assert "exceeded memory limit" in log.read_text()
 
 
 def requests_of(project: Path, rule: str, *arguments: str, env: dict[str, str]) -> dict[str, str]:

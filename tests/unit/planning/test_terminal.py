@@ -95,6 +95,15 @@ def test_a_run_of_a_thousand_jobs_prints_tens_of_lines():
     assert 10 <= len(screen.lines) <= 20
 
 
+def test_the_jobs_that_until_leaves_out_are_not_in_the_total():
+    screen = Screen()
+    stats = {"check_shard": 1, "total": 1}
+    screen.logger.info("Job stats:\njob  count\n", extra={"event": LogEvent.RUN_INFO, "stats": stats})
+    screen.start(0, "check_shard")
+    screen.finish(0, 1, 18)
+    assert screen.lines[-1] == "1 of 1 jobs done"
+
+
 def test_an_error_of_twenty_shards_is_shown_once(logs):
     screen = Screen()
     for job in range(20):

@@ -110,7 +110,8 @@ class Terminal(logging.Handler):
             self._line(self._running[job])
 
     def _count(self, record: logging.LogRecord) -> None:
-        self._done, self._total = record.__dict__["done"], record.__dict__["total"]
+        # Snakemake's total of this event also counts what --until leaves out.
+        self._done, self._total = record.__dict__["done"], self._total or record.__dict__["total"]
         is_far = self._done - self._shown_done >= SHARE * self._total
         is_late = time.monotonic() - self._shown_at >= SECONDS
         if is_far or is_late or self._done == self._total:
