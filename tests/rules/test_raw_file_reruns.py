@@ -85,7 +85,18 @@ def test_an_image_that_is_only_stored_otherwise_changes_no_object(project):
     assert planned_jobs(project) == set()
 
 
-def test_an_image_that_is_replaced_while_a_run_goes_on_fails_its_job_and_the_next_run_mends_it(tmp_path):
+@pytest.mark.parametrize(
+    ("new", "found"),
+    [
+        (
+            lambda image_yx: np.roll(image_yx, 9, axis=0),
+            "expected the content that the file had when this run was planned",
+        ),
+        (None, "expected a readable file, found: No such file or directory"),
+    ],
+    ids=["replaced", "removed"],
+)
+def test_an_image_that_is_replaced_while_a_run_goes_on_fails_its_job_and_the_next_run_mends_it(tmp_path, new, found):
     project = make_project(tmp_path / "project")
     # Snakemake plans for seconds after the files were read
     run = subprocess.Popen(
@@ -97,13 +108,16 @@ def test_an_image_that_is_replaced_while_a_run_goes_on_fails_its_job_and_the_nex
         time.sleep(0.01)
     path = project / "data/images/c00.tif"
     image_yx = tifffile.imread(path)
-    tifffile.imwrite(path, np.roll(image_yx, 9, axis=0))
+    path.unlink() if new is None else tifffile.imwrite(path, new(image_yx))
     _, output = run.communicate(timeout=300)
     assert run.returncode != 0
-    assert "data/images/c00.tif: expected the content that the file had when this run was planned" in output
-    snakemake(project, "--cores", "2")
+    assert f"data/images/c00.tif: {found}" in output
     undisturbed = make_project(tmp_path / "undisturbed")
-    tifffile.imwrite(undisturbed / "data/images/c00.tif", np.roll(image_yx, 9, axis=0))
+    if new is None:
+        tifffile.imwrite(path, image_yx)
+    else:
+        tifffile.imwrite(undisturbed / "data/images/c00.tif", new(image_yx))
+    snakemake(project, "--cores", "2")
     snakemake(undisturbed, "--cores", "2")
     assert masks_of(project) == masks_of(undisturbed)
 

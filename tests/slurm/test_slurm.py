@@ -280,22 +280,36 @@ def test_a_crash_of_everything_at_once_costs_no_result(cluster, home, waiting_de
 
 # A stage that needs more than the 1,000 MB that its rule requests at first
 GREEDY = "import numpy as np\n\nheld = np.ones(1_200_000_000, np.uint8)\n"
+# A stage whose folder appears some seconds after its job has ended, as a network file system can show it
+LATE = """
+import subprocess
+from pathlib import Path
+
+path = Path(snakemake.output[0]).absolute()
+path.rename(path.with_name("late-" + path.name))
+subprocess.Popen(f"sleep 12; mv {path.with_name('late-' + path.name)} {path}", shell=True, start_new_session=True)
+"""
 
 
 @pytest.mark.long
-def test_a_job_that_is_killed_for_lack_of_memory_gets_more_in_its_next_attempt(cluster, home, tmp_path):
+def test_a_job_without_enough_memory_gets_more_and_a_folder_that_appears_late_is_waited_for(cluster, home, tmp_path):
     project = copy_project(tmp_path / "project")
     small_demo(project)
-    script = project / "workflow/scripts/check_dataset.py"
-    script.write_text(script.read_text() + GREEDY)
+    for name, more in (("check_dataset", GREEDY), ("rasterize", LATE)):
+        script = project / f"workflow/scripts/{name}.py"
+        script.write_text(script.read_text() + more)
     snakemake(project, "--cores", "2", "--until", "check_shard", env=home)
-    snakemake(project, "--profile", "slurm", *QUICK, "--until", "check_dataset", env=home)
+    targets = ("results/demo/check/summary.csv", "results/demo/labels/train-0000")
+    snakemake(project, "--profile", "slurm", *QUICK, *targets, env=home)
     jobs = [job for job in cluster.jobs() if job["WorkDir"] == str(project)]
-    first, second = sorted(jobs, key=lambda job: int(job["JobId"]))
-    assert (first["MinMemoryNode"], second["MinMemoryNode"]) == ("1000M", "2000M")
-    assert (first["JobState"], second["JobState"]) == ("FAILED", "COMPLETED")
-    [log] = (project / "logs/slurm/rule_check_dataset").glob(f"**/{first['JobId']}.log")
+    named = sorted((job["Comment"], int(job["JobId"]), job["MinMemoryNode"], job["JobState"]) for job in jobs)
+    (_, number, *first), (_, _, *second), (_, _, *late) = named
+    assert first == ["1000M", "FAILED"]
+    assert second == ["2000M", "COMPLETED"]
+    [log] = (project / "logs/slurm/rule_check_dataset").glob(f"**/{number}.log")
     assert "exceeded memory limit" in log.read_text()
+    assert late == ["4000M", "COMPLETED"]
+    assert len(list((project / targets[1]).glob("*.tif"))) == 5
 
 
 def requests_of(project: Path, rule: str, *arguments: str, env: dict[str, str]) -> dict[str, str]:

@@ -59,6 +59,33 @@ def test_the_traceback_of_a_bug_is_read_back_whole(tmp_path):
     assert crash.endswith("KeyError: 'y'")
 
 
+@pytest.mark.parametrize(
+    ("content", "package", "found"),
+    [
+        (b"raise OSError('libtorch_cpu.so: file too short')", "torch", "OSError: libtorch_cpu.so: file too short"),
+        (b"import missing_part", "torch", "ModuleNotFoundError: No module named 'missing_part'"),
+        (b"x = \0\0", "that is imported", "SyntaxError: source code string cannot contain null bytes"),
+        (b"x = (", "that is imported", "SyntaxError: '(' was never closed"),
+        (None, "torchless", "ModuleNotFoundError: No module named 'torchless'"),
+    ],
+)
+def test_a_damaged_package_is_one_message_with_its_environment(tmp_path, content, package, found):
+    name = "torchless" if content is None else "torch"
+    if content is not None:
+        (tmp_path / "torch.py").write_bytes(content)
+    body = f"sys.path.insert(0, {str(tmp_path)!r})\nimport {name}"
+    finished, log = run(tmp_path, body)
+    [line] = finished.stderr.strip().splitlines()
+    assert line.startswith(f"Error: {sys.prefix}: expected the package {package} as pinned, found")
+    assert found in line
+    assert "Traceback" in log
+
+
+def test_a_mistake_in_an_import_of_our_own_is_a_bug_with_its_traceback(tmp_path):
+    finished, _ = run(tmp_path, "from cellmill.shards import nothing_of_this_name")
+    assert finished.stderr.startswith("Traceback")
+
+
 def test_a_log_without_a_crash_has_no_message(tmp_path):
     run(tmp_path, "logging.getLogger('cellmill').error('Error: no crash')")
     assert read_crash(tmp_path / "logs/job.log") is None

@@ -216,7 +216,7 @@ def test_a_full_disk_is_one_message_with_file_size_and_free_space(tmp_path, monk
 def test_the_error_of_a_writer_that_follows_a_full_disk_does_not_hide_it(tmp_path):
     folder = tmp_path / "train-0000"
     with (
-        pytest.raises(ValueError, match=r"train-0000: .* more than 0\.0 MB, found No space"),
+        pytest.raises(ValueError, match=r"train-0000: expected to write this, found No space"),
         shard_folder(folder) as at,
     ):
         try:

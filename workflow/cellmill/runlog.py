@@ -124,9 +124,47 @@ def _is_reported_by_main() -> bool:
     return os.environ.get(REPORTER) == "main"
 
 
+def describe_damage(error: BaseException) -> str:
+    """Describe a package that is missing or damaged, which is seen when it is imported.
+
+    Parameters
+    ----------
+    error : exception
+        Any error, with its traceback.
+
+    Returns
+    -------
+    str
+        The message for the user; "" if the error did not come up while a package was imported.
+    """
+    # The first frame is the script. The code of a module runs in a frame named <module>.
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
+    modules = [frame.f_globals["__name__"] for frame in frames if frame.f_code.co_name == "<module>"]
+    foreign = next((name for name in modules if name.partition(".")[0] not in ("cellmill", "__main__")), "")
+    if isinstance(error, ImportError) and not foreign:
+        foreign = error.name or ""
+    package = foreign.partition(".")[0]
+    # A file that is no Python has no frame, and one of zeros, as a power cut leaves it, has no name either.
+    is_unread = isinstance(error, SyntaxError) and Path(__file__).parent not in Path(error.filename or "").parents
+    if package == "cellmill" or not (package or is_unread):
+        return ""
+    folder = Path(sys.prefix)
+    is_of_conda = folder.parent.name == "conda" and folder.parent.parent.name == ".snakemake"
+    then = (
+        "Remove this folder, then run the same command again, which makes it anew."
+        if is_of_conda
+        else "Install the pinned packages anew: if make has made this folder, remove it, then run make environment."
+    )
+    return (
+        f"{folder}: expected the package {package or 'that is imported'} as pinned, found that its import fails "
+        f"({type(error).__name__}: {error}). The environment is incomplete or damaged. {then}"
+    )
+
+
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     text = "".join(traceback.format_exception(kind, error, trace))
-    shown = f"\n{MESSAGE}{error}\n\n" if isinstance(error, ValueError) else text
+    message = describe_damage(error) or (str(error) if isinstance(error, ValueError) else "")
+    shown = f"\n{MESSAGE}{message}\n\n" if message else text
     is_logged = True
     for handler in logging.getLogger().handlers:
         if isinstance(handler, logging.FileHandler):

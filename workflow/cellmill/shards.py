@@ -321,16 +321,16 @@ def _explain_unwritable(error: BaseException, path: Path, *, written: int, neede
     if needed is None and path.is_file():
         needed = path.stat().st_size
     place = next(parent for parent in path.absolute().parents if parent.is_dir())
-    size = f"at least {_in_mb(needed)}" if needed and needed > written else f"more than {_in_mb(written)}"
+    size = f" with at least {_in_mb(needed)}" if needed and needed > written else f" with more than {_in_mb(written)}"
     raise ValueError(
-        f"{path}: expected to write this with {size}, found {cause.strerror}: {_in_mb(shutil.disk_usage(place).free)} "
+        f"{path}: expected to write this{size if needed or written else ''}, found {cause.strerror}: {_in_mb(shutil.disk_usage(place).free)} "
         f"are free in {place}, unless a quota or a limit allows less. Free some space, then run the same command "
         "again: it goes on from here."
     ) from error
 
 
 def _in_mb(size: int) -> str:
-    return f"{size / 1e6:,.1f} MB"
+    return f"{size / 1e6:,.1f} MB" if size >= 1e5 else f"{size / 1e3:,.1f} kB"
 
 
 def _umask() -> int:

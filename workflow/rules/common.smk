@@ -14,6 +14,15 @@ sys.path.insert(0, str(WORKFLOW_DIR))
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from cellmill.runlog import describe_damage
+
+try:
+    import cellmill.planning.make
+except Exception as error:
+    if damage := describe_damage(error):
+        raise WorkflowError(damage) from None
+    raise
+
 from cellmill.annotations.formats import ANNOTATION_FORMATS, FORMATS_OF_CORRECTIONS
 from cellmill.config.errors import ConfigError
 from cellmill.config.yaml_slips import slips_of_files, with_lines
