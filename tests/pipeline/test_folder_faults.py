@@ -113,3 +113,38 @@ def test_a_second_run_on_a_folder_is_refused_and_the_first_is_undisturbed(undist
     assert "Directory cannot be locked" in second.stderr
     assert first.returncode == 0, said
     assert results_of(project) == undisturbed
+
+
+# The first attempt is killed, as for lack of memory on a cluster.
+KILLED_ONCE = """
+import os
+from pathlib import Path
+
+mark = Path(snakemake.output[0] + ".was-killed")
+if not mark.exists():
+    mark.touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_with_retries_a_killed_job_is_repeated_and_a_mistake_in_the_data_is_not(undisturbed, tmp_path):
+    project = make_project(tmp_path / "project")
+    script = project / "workflow/scripts/rasterize.py"
+    original = script.read_text()
+    script.write_text(original.replace("from cellmill.stages", f"{KILLED_ONCE}\nfrom cellmill.stages", 1))
+    path = project / "data/images/n0.tif"
+    content = path.read_bytes()
+    path.write_bytes(b"no TIFF")
+    finished = snakemake(project, "--cores", "2", "--retries", "2", "--keep-going", check=False)
+    logs = (project / ".snakemake/log").glob("*.log")
+    said = "".join(log.read_text() for log in logs)
+    marks = list(project.glob("results/cells/labels/*.was-killed"))
+    assert "data/images/n0.tif: expected TIFF" in finished.stderr
+    assert marks
+    assert said.count("Trying to restart job") == len(marks)
+    for mark in marks:
+        mark.unlink()
+    script.write_text(original)
+    path.write_bytes(content)
+    snakemake(project, "--cores", "2")
+    assert results_of(project) == undisturbed

@@ -321,9 +321,12 @@ def _explain_unwritable(error: BaseException, path: Path, *, written: int, neede
     if needed is None and path.is_file():
         needed = path.stat().st_size
     place = next(parent for parent in path.absolute().parents if parent.is_dir())
-    size = f" with at least {_in_mb(needed)}" if needed and needed > written else f" with more than {_in_mb(written)}"
+    if needed and needed > written:
+        size = f" with at least {_in_mb(needed)}"
+    else:
+        size = f" with more than {_in_mb(written)}" if written >= 1000 else ""
     raise ValueError(
-        f"{path}: expected to write this{size if needed or written else ''}, found {cause.strerror}: {_in_mb(shutil.disk_usage(place).free)} "
+        f"{path}: expected to write this{size}, found {cause.strerror}: {_in_mb(shutil.disk_usage(place).free)} "
         f"are free in {place}, unless a quota or a limit allows less. Free some space, then run the same command "
         "again: it goes on from here."
     ) from error

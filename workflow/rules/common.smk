@@ -63,6 +63,7 @@ from cellmill.planning.old_shards import remove_old_shards
 from cellmill.planning.progress import record_progress
 from cellmill.planning.proposals import is_proposing, plan_proposal, wrong_targets
 from cellmill.planning.results import result_paths
+from cellmill.planning.retries import spare_attempts
 from cellmill.planning.settings import job_settings
 from cellmill.planning.status import STATUS, describe_run
 from cellmill.planning.terminal import choose_reporter, shorten_terminal
@@ -129,6 +130,7 @@ def begin():
     if message := wrong_targets(PLAN, rules_of_run):
         raise WorkflowError(message)
     calm_scheduler(workflow.scheduler)
+    spare_attempts(workflow.scheduler)
     try:
         freeze(PLAN, config)
         write_sample_tables(PLAN)

@@ -104,7 +104,7 @@ class Terminal(logging.Handler):
     def _start(self, record: logging.LogRecord) -> None:
         rule, job = record.__dict__["rule_name"], record.__dict__["jobid"]
         self._running[job] = name_of(record)
-        self._logs_before[job] = {log: _state_of(log) for log in record.__dict__["log"] or ()}
+        self._logs_before[job] = {log: state_of(log) for log in record.__dict__["log"] or ()}
         if rule not in self._begun and rule not in ("all", "check"):
             self._begun.add(rule)
             self._line(self._running[job])
@@ -136,7 +136,7 @@ class Terminal(logging.Handler):
         self._failed.add(name)
         before = self._logs_before.get(job, {})
         # The log of an earlier run is no message of this job.
-        crash = next((text for log in logs if _state_of(log) != before.get(log) and (text := read_crash(log))), None)
+        crash = next((text for log in logs if state_of(log) != before.get(log) and (text := read_crash(log))), None)
         if crash is None:
             for other in (held, record):
                 if other is not None:
@@ -188,7 +188,8 @@ def name_of(record: logging.LogRecord) -> str:
     return f"{record.__dict__['rule_name']} {place}".strip()
 
 
-def _state_of(path: str) -> tuple[int, int] | None:
+def state_of(path: str) -> tuple[int, int] | None:
+    """Return time and size of a file; None if there is none."""
     try:
         found = Path(path).stat()
     except OSError:
