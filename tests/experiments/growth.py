@@ -6,7 +6,7 @@ resumes with the sizes that are missing.
 - One image of 3,072 to 24,576 px along each side, with nuclei of 24 px on a grid of 64 px.
 - A sequence of 125 to 2,000 frames of 256 x 256 px, whose stationary background is subtracted.
 - 625 to 10,000 images of 128 x 128 px.
-- Models: `classical`, and a small U-Net that was trained on eight such images. Memory is the largest of the kernel's
+- Models: `classical`, and except for the sequence a small U-Net that was trained on such images. Memory is the largest of the kernel's
   own peaks of the processes of a stage, read five times a second; time is their processor time, all jobs together.
 - Memory is flat where its exponent over the number of pixels is near 0, time is linear where it is near 1: both
   exponents, between the largest input and the one before, are in the table.
@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -53,6 +53,7 @@ class Kind(NamedTuple):
     side: Callable[[int], int]
     images: Callable[[int], int]
     section: dict[str, Any]
+    models: tuple[Any, ...] = ("classical", {"apply": NETWORK, "name": "net"})
 
 
 KINDS = {
@@ -61,6 +62,7 @@ KINDS = {
         "One sequence of 256 x 256 px", "frames", (125, 500, 2000), lambda n: 256, lambda n: n,
         {"images": "data/t{frame}.tif", "annotations": {"format": "label_image", "path": "labels/t{frame}.tif"},
          "preprocess": {"background": {"method": "temporal_median"}}, "split": {"by": "blocks"}},
+        ("classical",),
     ),
     "small": Kind("Images of 128 x 128 px", "images", (625, 2500, 10000), lambda n: 128, lambda n: n, {}),
 }  # fmt: skip
@@ -101,8 +103,8 @@ class Cost(NamedTuple):
 
 
 @contextmanager
-def watched() -> Iterator[dict[str, Cost]]:
-    """Yield stage -> cost, complete after the block, of the processes that were seen while it ran."""
+def watched(folder: Path) -> Iterator[dict[str, Cost]]:
+    """Yield stage -> cost, complete after the block, of the processes that run in a folder."""
     by_process: dict[str, tuple[str, Cost]] = {}
     costs: dict[str, Cost] = {}
     is_over = threading.Event()
@@ -113,7 +115,7 @@ def watched() -> Iterator[dict[str, Cost]]:
             for place in Path("/proc").glob("[0-9]*"):
                 try:
                     found = SCRIPT.search((place / "cmdline").read_text())
-                    if found is None:
+                    if found is None or not (place / "cwd").samefile(folder):
                         continue
                     peak = re.search(r"VmHWM:\s+(\d+) kB", (place / "status").read_text())
                     fields = (place / "stat").read_text().rpartition(")")[2].split()
@@ -142,17 +144,17 @@ def run(folder: Path, datasets: dict[str, Any]) -> dict[str, Cost]:
         sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--configfile", "mine.yaml",
         "--cores", "2", "--set-threads", "predict=1", "train=2",
     ]  # fmt: skip
-    with watched() as costs:
+    with watched(folder) as costs:
         subprocess.run(command, cwd=folder, check=True)
     return costs
 
 
-def section_of(kind: Kind, models: list[Any]) -> dict[str, Any]:
+def section_of(kind: Kind, models: Sequence[Any]) -> dict[str, Any]:
     """Return the section of the config."""
     section = {
         "images": "data/{sample}.tif",
         "annotations": {"format": "label_image", "path": "labels/{sample}.tif"},
-        "models": models,
+        "models": list(models),
         "export": ["coco"],
     }
     return section | kind.section
@@ -173,7 +175,7 @@ def measure(folder: Path, kind: Kind, number: int) -> dict[str, Cost]:
     if not kept.exists():
         shutil.rmtree(folder, ignore_errors=True)
         write_input(folder, side=kind.side(number), images=kind.images(number))
-        costs = run(folder, {"cells": section_of(kind, ["classical", {"apply": NETWORK, "name": "net"}])})
+        costs = run(folder, {"cells": section_of(kind, kind.models)})
         for room in ("data", "labels", "results"):
             shutil.rmtree(folder / room)
         kept.write_text(json.dumps(costs))
