@@ -11,7 +11,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-te
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts sets seeds worklist scale pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts sets seeds worklist scale growth pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
@@ -28,6 +28,7 @@ help:
 	@echo "make seeds          score the default model on the test images of DSB 2018, three seeds: an hour"
 	@echo "make worklist       train on images from the head of the worklist and on random ones: half an hour"
 	@echo "make scale          measure what planning costs with 25,000, 250,000 and a million images: an hour"
+	@echo "make growth         measure memory and time of every stage on growing input, as tables and a figure: an hour"
 	@echo "make pretrain       train the shipped model of nuclei on real and simulated images: an hour and a half"
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
 	@echo "make screenshots    take the pictures of the README from a report on real images"
@@ -150,6 +151,10 @@ worklist: test-environment
 # Planning of large folders, in time and memory, beside an empty Snakemake: docs/scale.md.
 scale: test-environment
 	$(BIN)/python tests/experiments/scale.py
+
+# Every stage on one image of up to 24,576 px, on up to 2,000 frames, on up to 10,000 small images: docs/pictures/growth.png.
+growth: test-environment
+	$(BIN)/python tests/experiments/growth.py
 
 # The shipped model: simulated images first, then those of $CELLMILL_DATA/dsb2018_more. An interrupted run resumes.
 pretrain: test-environment

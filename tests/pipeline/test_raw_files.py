@@ -15,6 +15,7 @@ FILES = {
     "czi": "S3_1Pos_2Mosaic_T2_Z3_CH2_sm.czi",
     "nd2": "example-timelapse.nd2",
     "lif": "PR2729_frameOrderCombinedScanTypes.lif",
+    "svs": "CMU-1-Small-Region.svs",
 }
 CONFIG = {
     "datasets": {
@@ -33,6 +34,11 @@ CONFIG = {
             "images": "lif/{sample}.lif",
             "stack": {"time": 1, "z": 2, "others": {"M": "all"}},
             "preprocess": {"channel": 1},
+            "models": ["classical"],
+        },
+        "slide": {
+            "images": "svs/{sample}.svs",
+            "preprocess": {"fit": {"mode": "crop_pad", "size": [300, 400], "at": [1200, 900]}},
             "models": ["classical"],
         },
         "companion": {
@@ -82,6 +88,19 @@ def test_the_pixel_size_of_the_file_is_in_the_tables(project):
             assert np.allclose(pd.read_csv(path)["pixel_size_um"], edge_um)
         table = pd.read_csv(project / f"results/{dataset}/classical/objects.csv").astype({"area_um2": float})
         assert np.allclose(table["area_um2"], table["area_px"].astype(float) * edge_um**2, rtol=1e-3)
+
+
+def test_the_objects_of_a_region_lie_where_they_are_on_the_slide(project):
+    [mask] = project.glob("results/slide/classical/segmentation/*/*.tif")
+    labels_yx = read_labels(mask)
+    assert labels_yx.shape == (2967, 2220)
+    rows, columns = np.nonzero(labels_yx)
+    assert 1200 <= rows.min() < rows.max() < 1500
+    assert 900 <= columns.min() < columns.max() < 1300
+    [image] = project.glob("results/slide/images/*/*.tif")
+    colours_yxc = tifffile.imread(project / "svs/CMU-1-Small-Region.svs")[1200:1500, 900:1300]
+    found = np.corrcoef(tifffile.imread(image).ravel(), colours_yxc.mean(axis=2).ravel())[0, 1]
+    assert found > 0.98
 
 
 def test_a_trained_model_is_applied_to_raw_frames(project):

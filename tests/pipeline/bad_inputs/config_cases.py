@@ -28,6 +28,16 @@ def a_key_with_hyphens(folder):
 @case(
     "Config",
     "plan",
+    "datasets.{name}.preprocess.fit: expected at with mode crop_pad only, found [9, 9] with mode none. Set mode to "
+    "crop_pad, or remove at.",
+)
+def a_region_without_its_size(folder):
+    return images(folder, preprocess={"fit": {"at": [9, 9]}})
+
+
+@case(
+    "Config",
+    "plan",
     "datasets.{name}.models[0].train.optimiser.learning-rate: unknown key. Did you mean learning_rate? Known: "
     "clip_norm, decay, learning_rate, momentum, name, weight_decay.",
 )

@@ -133,11 +133,19 @@ def test_each_key_that_is_not_set_is_adopted_by_itself(folder):
     put_images(folder, ())
     own = plan("m", background={"method": "rolling_ball"}).preprocess["new"]
     assert own["background"]["radius_px"] == 20
-    assert own["fit"] == {"mode": "crop_pad", "size": [64, 96]}
+    assert own["fit"] == {"mode": "crop_pad", "size": [64, 96], "at": None}
     own = plan("m", fit={"mode": "crop_pad", "size": [32, 32]}).preprocess["new"]
     assert own["background"]["radius_px"] == 20
-    assert own["fit"] == {"mode": "crop_pad", "size": [32, 32]}
-    assert plan("m", fit={"mode": "none"}).preprocess["new"]["fit"] == {"mode": "none", "size": None}
+    assert own["fit"] == {"mode": "crop_pad", "size": [32, 32], "at": None}
+    assert plan("m", fit={"mode": "none"}).preprocess["new"]["fit"] == {"mode": "none", "size": None, "at": None}
+
+
+def test_the_region_of_the_training_images_is_not_adopted(folder):
+    put_model(folder / "m.cellmill", background=BALL, fit={"mode": "crop_pad", "size": [64, 96], "at": [900, 800]})
+    put_images(folder, ())
+    assert plan("m").preprocess["new"]["fit"] == {"mode": "crop_pad", "size": [64, 96], "at": None}
+    own = {"mode": "crop_pad", "size": [16, 16], "at": [2, 3]}
+    assert plan("m", fit=own).preprocess["new"]["fit"] == own
 
 
 @pytest.mark.parametrize(

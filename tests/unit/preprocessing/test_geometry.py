@@ -56,6 +56,21 @@ def test_crop_and_pad_are_undone_exactly_where_the_frames_overlap(rows, columns,
     assert (fitted_yx == IGNORE_LABEL).sum() == new_rows * new_columns - kept.sum()
 
 
+@settings(max_examples=60)
+@given(sides, sides, sides, sides, st.data())
+def test_a_region_is_undone_exactly(rows, columns, new_rows, new_columns, data):
+    at = data.draw(st.integers(0, rows - 1)), data.draw(st.integers(0, columns - 1))
+    raw_yx = numbered(rows, columns)
+    geometry = plan_fit((rows, columns), mode="crop_pad", size=[new_rows, new_columns], at=at)
+    fitted_yx = fit_labels(raw_yx, geometry)
+    back_yx = unfit_labels(np.where(fitted_yx == IGNORE_LABEL, 0, fitted_yx), geometry)
+    wanted_yx = np.zeros_like(raw_yx)
+    region = np.s_[at[0] : at[0] + new_rows, at[1] : at[1] + new_columns]
+    wanted_yx[region] = raw_yx[region]
+    assert np.array_equal(back_yx, wanted_yx)
+    assert fitted_yx[0, 0] == raw_yx[at]
+
+
 @settings(max_examples=30)
 @given(sides, sides, sides, sides)
 def test_image_and_labels_are_fitted_to_the_same_place(rows, columns, new_rows, new_columns):

@@ -126,6 +126,26 @@ def test_margins_hold_the_median_of_a_frame_or_nothing_above_a_background(tmp_pa
     assert flat[0] == pytest.approx(0)
 
 
+@pytest.mark.parametrize("at", [[0, 0], [3, 5], [19, 30]])
+def test_a_region_is_kept_and_named_by_its_first_pixel(tmp_path, at):
+    image_yx = np.random.default_rng(0).integers(500, 600, (20, 31)).astype(np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", image_yx)
+    fit = {"mode": "crop_pad", "size": [8, 10], "at": at}
+    found_yx = preprocess(tmp_path / "out", [row("a", tmp_path / "a.tif")], fit=fit)["a"]
+    wanted_yx = image_yx[at[0] : at[0] + 8, at[1] : at[1] + 10]
+    assert np.array_equal(found_yx[: wanted_yx.shape[0], : wanted_yx.shape[1]], wanted_yx)
+    geometry = read_geometry(tmp_path / "out" / "geometry.csv")["a"]
+    assert [geometry.row_offset, geometry.column_offset] == at
+    assert geometry.is_padded == (wanted_yx.shape != (8, 10))
+
+
+def test_a_region_outside_an_image_is_refused_with_the_size_of_the_image(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((20, 31), np.uint16))
+    fit = {"mode": "crop_pad", "size": [8, 10], "at": [20, 0]}
+    with pytest.raises(ValueError, match=r"a\.tif: expected preprocess\.fit\.at within the image of 20 x 31 px, found"):
+        preprocess(tmp_path / "out", [row("a", tmp_path / "a.tif")], fit=fit)
+
+
 def test_the_shard_holds_what_its_contract_says(tmp_path):
     for name, shape in (("a", (20, 31)), ("b", (40, 25))):
         tifffile.imwrite(tmp_path / f"{name}.tif", np.ones(shape, np.uint16))
@@ -182,7 +202,7 @@ def test_an_empty_section_is_a_complete_one():
             "method": "none", "radius_px": 50.0, "sigma_px": 50.0, "max_frames": 101, "dark": 0.0, "then": "none",
         },
         "rescale": None,
-        "fit": {"mode": "none", "size": None},
+        "fit": {"mode": "none", "size": None, "at": None},
     }  # fmt: skip
 
 
@@ -202,6 +222,11 @@ def test_a_resolved_section_is_valid_again():
         ({"fit": {"mode": "resize"}}, r"expected a size for mode resize, found none\. Set size to"),
         ({"fit": {"size": [64, 64]}}, r"expected no size for mode none, found \[64, 64\]"),
         ({"fit": {"mode": "resize", "size": [64]}}, "size"),
+        (
+            {"fit": {"mode": "resize", "size": [64, 64], "at": [0, 0]}},
+            r"expected at with mode crop_pad only, found \[0, 0\] with mode resize\. Set mode to crop_pad",
+        ),
+        ({"fit": {"mode": "crop_pad", "size": [64, 64], "at": [-1, 0]}}, "greater than or equal to 0"),
         ({"channel": ""}, "channel"),
         ({"backgrund": {}}, "backgrund"),
     ],

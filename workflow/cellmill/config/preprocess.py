@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from cellmill.config.closed import Closed
 
 Side = Annotated[int, Field(ge=8, le=32768)]
+Offset = Annotated[int, Field(ge=0, le=1_000_000)]
 Weight = Annotated[float, Field(ge=-1e6, le=1e6)]
 
 # settings that each method uses
@@ -92,10 +93,16 @@ class Fit(Closed):
     mode: Literal["none", "resize", "crop_pad"] = Field(
         default="none",
         description="none: every image keeps its size. resize: rescale to `size`, each axis separately. crop_pad: "
-        "crop larger images to their centre and pad smaller images with ignored pixels.",
+        "crop larger images to their centre, or to the region that begins `at` a pixel, and pad smaller images with "
+        "ignored pixels.",
     )
     size: tuple[Side, Side] | None = Field(
         default=None, description="[rows, columns] in px, 8 to 32768; required for resize and crop_pad."
+    )
+    at: tuple[Offset, Offset] | None = Field(
+        default=None,
+        description="[row, column] of the first pixel that crop_pad keeps, counted from 0 and after `rescale`, for a "
+        "region of a slide. Default: the centre.",
     )
 
     @model_validator(mode="after")
@@ -104,6 +111,11 @@ class Fit(Closed):
             raise ValueError(
                 f"expected no size for mode none, found {list(self.size)}. Set mode to resize or crop_pad, or "
                 "remove size."
+            )
+        if self.mode != "crop_pad" and self.at is not None:
+            raise ValueError(
+                f"expected at with mode crop_pad only, found {list(self.at)} with mode {self.mode}. Set mode to "
+                "crop_pad, or remove at."
             )
         if self.mode != "none" and self.size is None:
             raise ValueError(

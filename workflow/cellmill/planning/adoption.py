@@ -126,6 +126,8 @@ def _adopt(own: Mapping[str, Any], model: Mapping[str, Any], *, written: Mapping
     adopted["background"] = _adopt_background(own["background"], model.get("background", {}), written=background)
     if adopted["fit"]["mode"] != model.get("fit", own["fit"])["mode"]:
         adopted["fit"] = dict(own["fit"])
+    # The region of other images says nothing about these.
+    adopted["fit"]["at"] = own["fit"]["at"]
     theirs = model.get("channels", ())
     if "channel" in written or not theirs:
         if "channel" in written:

@@ -7,7 +7,7 @@ axis shrinks, and interpolated linearly where it grows.
 
 import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,7 +69,11 @@ class Geometry:
     def is_padded(self) -> bool:
         """Whether the fitted frame extends beyond the scaled frame."""
         rows, columns = self.scaled_shape
-        return self.mode == "crop_pad" and (self.rows > rows or self.columns > columns)
+        return self.mode == "crop_pad" and (
+            min(self.row_offset, self.column_offset) < 0
+            or self.row_offset + self.rows > rows
+            or self.column_offset + self.columns > columns
+        )
 
     @property
     def area_scale(self) -> float:
@@ -105,7 +109,9 @@ class Geometry:
         return self.rows, self.columns
 
 
-def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | list[int] | None) -> Geometry:
+def plan_fit(
+    raw_shape: tuple[int, int], *, mode: str, size: Sequence[int] | None, at: Sequence[int] | None = None
+) -> Geometry:
     """Plan how to bring a frame to the common size.
 
     Parameters
@@ -117,10 +123,17 @@ def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | l
         independently. If the difference is odd, the extra pixel is cropped or padded at the end.
     size : (rows, columns) or None
         Target size in px; ignored for mode none.
+    at : (row, column) or None
+        First pixel of the frame that crop_pad keeps, instead of the centre.
 
     Returns
     -------
     Geometry
+
+    Raises
+    ------
+    ValueError
+        If `at` is outside the frame.
     """
     assert mode in MODES
     raw_rows, raw_columns = raw_shape
@@ -130,7 +143,13 @@ def plan_fit(raw_shape: tuple[int, int], *, mode: str, size: tuple[int, int] | l
     rows, columns = (int(number) for number in size)
     if mode == "resize":
         return Geometry(raw_rows, raw_columns, mode, rows, columns, 0, 0)
-    return Geometry(raw_rows, raw_columns, mode, rows, columns, _offset(raw_rows, rows), _offset(raw_columns, columns))
+    if at is not None and (at[0] >= raw_rows or at[1] >= raw_columns):
+        raise ValueError(
+            f"expected preprocess.fit.at within the image of {raw_rows} x {raw_columns} px, found {list(at)}. Set it "
+            "to [row, column] of a pixel of every image, counted from 0."
+        )
+    top, left = (_offset(raw_rows, rows), _offset(raw_columns, columns)) if at is None else at
+    return Geometry(raw_rows, raw_columns, mode, rows, columns, top, left)
 
 
 def plan_rescale(
@@ -138,7 +157,8 @@ def plan_rescale(
     *,
     factors: tuple[float, float],
     mode: str,
-    size: tuple[int, int] | list[int] | None,
+    size: Sequence[int] | None,
+    at: Sequence[int] | None = None,
 ) -> Geometry:
     """Plan how to rescale a frame and then bring it to the common size.
 
@@ -151,7 +171,8 @@ def plan_rescale(
     mode : "none" or "crop_pad"
         How the scaled frame is fitted, as in `plan_fit`.
     size : (rows, columns) or None
-        As in `plan_fit`.
+    at : (row, column) or None
+        As in `plan_fit`, in px of the scaled frame.
 
     Returns
     -------
@@ -163,7 +184,7 @@ def plan_rescale(
     rows, columns = (
         max(1, math.ceil(raw * factor - ROUNDING_PX)) for raw, factor in zip(raw_shape, factors, strict=True)
     )
-    fitted = plan_fit((rows, columns), mode=mode, size=size)
+    fitted = plan_fit((rows, columns), mode=mode, size=size, at=at)
     raw_rows, raw_columns = raw_shape
     return replace(fitted, raw_rows=raw_rows, raw_columns=raw_columns, scaled_rows=rows, scaled_columns=columns)
 

@@ -189,11 +189,12 @@ def preprocess_image(
         If the image cannot be read.
     """
     raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
-    geometry = (
-        plan_fit(raster.shape, mode=fit["mode"], size=fit["size"])
-        if factors is None
-        else plan_rescale(raster.shape, factors=factors, mode=fit["mode"], size=fit["size"])
-    )
+    try:
+        geometry = (
+            plan_fit(raster.shape, **fit) if factors is None else plan_rescale(raster.shape, factors=factors, **fit)
+        )
+    except ValueError as error:
+        raise ValueError(f"{row['image']}: {error}") from None
     if raster.pixel_size_um is not None:
         geometry = replace(geometry, pixel_size_um=float(np.sqrt(np.prod(raster.pixel_size_um))))
     bands = (
