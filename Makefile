@@ -11,7 +11,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-te
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts sets seeds averaging worklist scale growth pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts sets seeds averaging curve peers worklist scale growth pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
@@ -27,6 +27,8 @@ help:
 	@echo "make sets           compare the default model with none: an hour, on seven sets of real images"
 	@echo "make seeds          score the default model on the test images of DSB 2018, three seeds: an hour"
 	@echo "make averaging      apply the shipped model to mirrored and turned images as well: ten minutes, on real images"
+	@echo "make curve          train the default model on 5, 10, 20 and 50 images: an hour, on real images"
+	@echo "make peers          train StarDist and Cellpose on the same images as the default model: an hour and a half, real images"
 	@echo "make worklist       train on images from the head of the worklist and on random ones: half an hour"
 	@echo "make scale          measure what planning costs with 25,000, 250,000 and a million images: an hour"
 	@echo "make growth         measure memory and time of every stage on growing input, as tables and a figure: an hour"
@@ -148,6 +150,15 @@ seeds: test-environment
 # `nuclei` with predictions averaged over mirrored and turned images ($CELLMILL_DATA): ten minutes.
 averaging: test-environment
 	$(BIN)/python tests/experiments/averaging.py
+
+# `default`, with and without the shipped start, on 5 to 50 images of DSB 2018 ($CELLMILL_DATA): 12 trainings, an hour.
+curve: test-environment
+	$(BIN)/python tests/experiments/curve.py
+
+# `default` against StarDist and Cellpose, each trained for 15 minutes ($CELLMILL_DATA): an hour and a half, and the
+# internet for their packages. An interrupted study resumes.
+peers: test-environment
+	$(BIN)/python tests/experiments/peers.py
 
 # The order of the worklist against a random order, on real images ($CELLMILL_DATA): 18 short trainings, half an hour.
 worklist: test-environment
