@@ -21,8 +21,9 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests"), str(ROOT / "tests/experiments")]
 
-from real_runs import find_data, run_pipeline  # noqa: E402  the module is found here
 from seeds import write_dataset  # noqa: E402
+
+from real_runs import find_data, run_pipeline  # noqa: E402  the module is found here
 
 NUMBERS, STEPS = (5, 10, 20, 50), 1000
 LENGTH = {"steps": STEPS, "epochs": 3}
