@@ -42,16 +42,11 @@ MODELS: tuple[Any, ...] = (
 RUNS = ("classical", "scratch", "started", "before")
 
 
-def write_subset(folder: Path, *, number: int) -> str:
-    """Write the split with some of the training images, and return its path in the folder."""
+def left_out(folder: Path, *, number: int) -> list[str]:
+    """Return the files of the training images that a subset leaves out."""
     with (folder / "task/split.csv").open(newline="", encoding="utf-8") as stream:
-        rows = [(row["sample"], row["split"]) for row in csv.DictReader(stream)]
-    names = sorted(name for name, part in rows if part == "train")
-    kept = {names[place] for place in np.random.default_rng(1).permutation(len(names))[:number]}
-    with (folder / f"task/split{number}.csv").open("w", newline="", encoding="utf-8") as stream:
-        table = [(name, part) for name, part in rows if part != "train" or name in kept]
-        csv.writer(stream).writerows([("sample", "split"), *table])
-    return f"task/split{number}.csv"
+        names = sorted(row["sample"] for row in csv.DictReader(stream) if row["split"] == "train")
+    return [f"{names[place]}.png" for place in np.random.default_rng(1).permutation(len(names))[number:]]
 
 
 def main() -> None:
@@ -64,7 +59,7 @@ def main() -> None:
     datasets = {
         f"images{number}": {
             **section,
-            "split": {"table": write_subset(folder, number=number)},
+            "exclude": left_out(folder, number=number),
             "models": list(MODELS),
         }
         for number in NUMBERS
