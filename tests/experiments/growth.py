@@ -3,10 +3,11 @@
 ``make growth`` runs the pipeline on two cores, prints tables and draws docs/pictures/growth.png. An interrupted study
 resumes with the sizes that are missing.
 
-- One image of 3,072 to 24,576 px along each side, with nuclei of 24 px on a grid of 64 px.
+- One image of 6,144 to 24,576 px along each side, with nuclei of 24 px on a grid of 64 px.
 - A sequence of 125 to 2,000 frames of 256 x 256 px, whose stationary background is subtracted.
 - 625 to 10,000 images of 128 x 128 px.
-- Models: `classical`, and except for the sequence a small U-Net that was trained on such images. Memory is the largest of the kernel's
+- Models: a small U-Net that was trained on such images, for the image; `classical` for the sequence; both for the small
+  images. Memory is the largest of the kernel's
   own peaks of the processes of a stage, read five times a second; time is their processor time, all jobs together.
 - Memory is flat where its exponent over the number of pixels is near 0, time is linear where it is near 1: both
   exponents, between the largest input and the one before, are in the table.
@@ -57,7 +58,10 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "image": Kind("One image", "px along each side", (3072, 6144, 12288, 24576), lambda n: n, lambda n: 1, {}),
+    "image": Kind(
+        "One image", "px along each side", (6144, 12288, 24576), lambda n: n, lambda n: 1, {},
+        ({"apply": NETWORK, "name": "net"},),
+    ),
     "sequence": Kind(
         "One sequence of 256 x 256 px", "frames", (125, 500, 2000), lambda n: 256, lambda n: n,
         {"images": "data/t{frame}.tif", "annotations": {"format": "label_image", "path": "labels/t{frame}.tif"},
