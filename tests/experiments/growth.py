@@ -169,7 +169,8 @@ def train_network(folder: Path) -> None:
     if (folder / NETWORK.removeprefix("../network/")).exists():
         return
     write_input(folder, side=256, images=12)
-    network = {"preset": "sartorius_unet", "name": "net", "width": 0.0625, "train": {"epochs": 1, "steps": 150}}
+    network = {"preset": "sartorius_unet", "name": "net", "width": 0.0625}
+    network["train"] = {"epochs": 3, "steps": 600, "patch": [128, 128], "batch": 4}
     run(folder, {"nuclei": section_of(KINDS["small"], [network])})
 
 
