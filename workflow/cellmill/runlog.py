@@ -139,7 +139,7 @@ def describe_damage(error: BaseException) -> str:
     """
     # The first frame is the script. The code of a module runs in a frame named <module>.
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)][1:]
-    modules = [frame.f_globals["__name__"] for frame in frames if frame.f_code.co_name == "<module>"]
+    modules = [str(frame.f_globals.get("__name__", "")) for frame in frames if frame.f_code.co_name == "<module>"]
     foreign = next((name for name in modules if name.partition(".")[0] not in ("cellmill", "__main__")), "")
     if isinstance(error, ImportError) and not foreign:
         foreign = error.name or ""
