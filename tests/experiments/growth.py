@@ -218,26 +218,29 @@ def draw(costs: Mapping[str, Mapping[int, Mapping[str, Cost]]]) -> None:
             shown = sorted(last, key=lambda stage: -getattr(last[stage], measure_of))[:SHOWN]
             curves = [
                 Curve(
-                    stage, style_of_model(place), list(of_kind),
+                    stage, style_of_model(place), [kind.images(number) * kind.side(number) ** 2 / 1e6 for number in of_kind],
                     [getattr(of_kind[number][stage], measure_of) if stage in of_kind[number] else None for number in of_kind],
                 )
                 for place, stage in enumerate(shown)
             ]  # fmt: skip
             title = "Memory, MB" if measure_of == "memory_mb" else "Processor time, s"
             figure = draw_curves(
-                curves, title=title, x_label=kind.unit, y_label="", is_log=True, mark_x=None, caption="", is_log_x=True,
+                curves, title=title, x_label="Mpx", y_label="", is_log=True, mark_x=None, caption="", is_log_x=True,
             )  # fmt: skip
-            legend = " ".join(str(draw_key(key)) for key in figure.legend)
-            panels.append(f"<figure><h3>{kind.title}: {title}</h3>{figure.svg}<p>{legend}</p></figure>")
+            legend = "".join(f"<span>{draw_key(key)}{key.label}</span>" for key in figure.legend)
+            panels.append(
+                f'<figure class="plot"><h3 class="plot-title">{kind.title}: {title}</h3><p class="legend">{legend}</p>'
+                f"{figure.svg}<figcaption></figcaption></figure>"
+            )
     css = write_css() + (TEMPLATES_DIR / "report.css").read_text(encoding="utf-8")
     page = (
-        f"<style>{css} main {{display: grid; grid-template-columns: repeat(3, 360px); gap: 1rem; padding: 1rem; max-width: none}}"
-        f"figure {{margin: 0}} h3 {{font-size: .85rem; margin: 0}}</style><main>{''.join(panels)}</main>"
+        f"<style>{css} .plots {{grid-template-columns: repeat(3, 352px); padding: 1rem; margin: 0}}</style>"
+        f'<div class="plots">{"".join(panels)}</div>'
     )
     found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, CHROMIUM)), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=found)
-        tab = browser.new_page(color_scheme="light", viewport={"width": 1160, "height": 760})
+        tab = browser.new_page(color_scheme="light", viewport={"width": 1160, "height": 400})
         tab.set_content(page)
         taken = Image.open(io.BytesIO(tab.screenshot(full_page=True))).convert("RGB")
         browser.close()

@@ -11,6 +11,7 @@ import pytest
 import tifffile
 import yaml
 from snakemake.api import SnakemakeApi
+from snakemake.iocontainers import Wildcards
 from snakemake.settings.types import ConfigSettings, OutputSettings, ResourceSettings
 
 from cellmill.planning import layout
@@ -83,6 +84,16 @@ def test_memory_and_time_grow_with_each_attempt_in_every_rule(rules):
             assert first[need] > 0, (rule.name, need)
             assert [second[need], third[need]] == [2 * first[need], 3 * first[need]], (rule.name, need)
         assert first["gpu"] == third["gpu"] == 0, rule.name
+
+
+@pytest.mark.parametrize(("name", "thousand_mb"), [("check_dataset", 30), ("evaluate", 20), ("report", 10)])
+def test_memory_of_what_joins_a_dataset_grows_with_its_images(rules, name, thousand_mb):
+    [rule] = [rule for rule in rules if rule.name == name]
+    images = yaml.safe_load((ROOT / "config.yaml").read_text())["datasets"]["demo"]["simulate"]["images"]
+    none, demo = (
+        rule.expand_resources(words, [], 1)["mem_mb"] for words in ({}, Wildcards(fromdict={"dataset": "demo"}))
+    )
+    assert demo - none == round(thousand_mb * images / 1000) > 0
 
 
 def test_logs_and_benchmarks_mirror_each_other(rules):

@@ -71,7 +71,7 @@ rule check_dataset:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=growing(1000),
+        mem_mb=growing(1000, thousand=30),
         runtime=growing(10),
         gpu=0,
     params:

@@ -154,11 +154,12 @@ def name_reports():
             print(f"Report of {dataset}: {page}", file=sys.stderr)
 
 
-def growing(amount):
-    """Return the resource function of an amount (MB, minutes) that each further attempt requests once more."""
+def growing(amount, *, thousand=0):
+    """Return the resource function of an amount, with `thousand` more for each 1,000 images; attempts add it again."""
 
     def resource(wildcards, attempt):
-        return amount * attempt
+        images = len(PLAN.samples.get(getattr(wildcards, "dataset", ""), ()))
+        return (amount + round(thousand * images / 1000)) * attempt
 
     return resource
 

@@ -63,7 +63,7 @@ rule evaluate:
         "../../envs/image.yaml"
     threads: 1
     resources:
-        mem_mb=growing(2000),
+        mem_mb=growing(2000, thousand=20),
         runtime=growing(60),
         gpu=0,
     params:

@@ -25,7 +25,7 @@ rule report:
         "../../envs/report.yaml"
     threads: 1
     resources:
-        mem_mb=growing(3000),
+        mem_mb=growing(3000, thousand=10),
         runtime=growing(30),
         gpu=0,
     params:

@@ -144,7 +144,8 @@ def find_near(images: Sequence[Mapping[str, Any]]) -> Twins:
 
 def read_fingerprints(thumbnails: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Return the indices of comparable images, and their fingerprints as float32 unit vectors."""
-    kept, units = [], []
+    kept: list[int] = []
+    units = np.zeros((0, 1), dtype=np.float32)
     for index, text in enumerate(thumbnails):
         if not text:
             continue
@@ -152,9 +153,11 @@ def read_fingerprints(thumbnails: Sequence[str]) -> tuple[np.ndarray, np.ndarray
         squares = signature**2
         # the participation ratio, which is n if n cells share the signal equally
         if squares.sum() ** 2 >= MIN_CELLS * (squares**2).sum():
+            if not kept:  # in one piece: for many images, a list and its copy would be twice as large
+                units = np.empty((len(thumbnails), len(signature)), dtype=np.float32)
+            units[len(kept)] = signature / np.sqrt(squares.sum())
             kept.append(index)
-            units.append(signature / np.sqrt(squares.sum()))
-    return np.array(kept, dtype=int), np.stack(units) if units else np.zeros((0, 1), dtype=np.float32)
+    return np.array(kept, dtype=int), units[: len(kept)]
 
 
 def _codes(words: Sequence[str]) -> np.ndarray:

@@ -81,17 +81,20 @@ def pair_turned(thumbnails: Sequence[str]) -> Iterator[tuple[int, int]]:
         return
     side = math.isqrt(units.shape[1])
     cells = units.reshape(-1, side, side)
-    means = _average_orientations(cells)
+    means = np.concatenate(
+        [_average_orientations(cells[start : start + BLOCK]) for start in range(0, len(cells), BLOCK)]
+    )
     lengths = np.sqrt((means**2).sum(axis=1))
     is_kept = lengths**2 >= MIN_SHARE
-    kept, cells = kept[is_kept], cells[is_kept]
+    places = np.flatnonzero(is_kept)
     means = (means[is_kept] / lengths[is_kept, None]).astype(np.float32)
-    for start in range(0, len(kept), BLOCK):
+    for start in range(0, len(places), BLOCK):
         near = means[start : start + BLOCK] @ means[start:].T >= MEAN_CORRELATION
         for row, column in np.argwhere(np.triu(near, 1)):
-            one, other = cells[start + row], cells[start + column]
+            first, second = places[start + row], places[start + column]
+            one, other = cells[first], cells[second]
             if (one * other).sum() < PLAIN_CORRELATION and _is_turned(one, other):
-                yield int(kept[start + row]), int(kept[start + column])
+                yield int(kept[first]), int(kept[second])
 
 
 def turn(cells: np.ndarray, way: int) -> np.ndarray:
