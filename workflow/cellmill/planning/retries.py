@@ -12,12 +12,17 @@ from typing import Any
 from cellmill.planning.terminal import read_crash, state_of
 from cellmill.runlog import MESSAGE
 
-# Messages about the state of a machine or of a file system, which can be another one in the next attempt
+# Messages about the state of a machine or of a file system, which can be another one in the next attempt. Not every
+# system has all of these errors: EREMOTEIO is missing on macOS.
 _PASSING = (
-    errno.ENOENT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN, errno.EBUSY, errno.ENOSPC, errno.EDQUOT,
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EREMOTEIO, errno.ENOTCONN,
+    "ENOENT", "EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EBUSY", "ENOSPC", "EDQUOT", "EACCES", "EPERM", "EROFS", "EMFILE",
+    "ENFILE", "ENOMEM", "EREMOTEIO", "ENOTCONN",
 )  # fmt: skip
-PASSING = (*(os.strerror(number) for number in _PASSING), "expected a CUDA device", "its import fails")
+PASSING = (
+    *(os.strerror(getattr(errno, name)) for name in _PASSING if hasattr(errno, name)),
+    "expected a CUDA device",
+    "its import fails",
+)
 
 
 def is_mistake(crash: str | None) -> bool:

@@ -186,7 +186,7 @@ def preprocess_image(
     Raises
     ------
     ValueError
-        If the image cannot be read.
+        If the image cannot be read, or the region begins outside of it.
     """
     raster = open_raster(row["image"], palette="colours", plane=row.get("plane", ()))
     try:
