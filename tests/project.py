@@ -1,5 +1,6 @@
 """Copy the project into a separate folder, and run snakemake in it as a user does."""
 
+import hashlib
 import json
 import os
 import re
@@ -74,6 +75,20 @@ def planned_jobs(project: Path, *arguments: str) -> set[str]:
     jobs = {f"{rule} {place}".strip() for rule, place in named if rule not in ("all", "check")}
     assert jobs or "Nothing to be done" in text, text
     return jobs
+
+
+# Files with times, paths of a run, or the machine in them
+UNLIKE = (".html", ".log", "train.json", "history.csv", ".cellmill", "ro-crate-metadata.json", "choices.json")
+
+
+def results_of(project: Path) -> dict[str, str]:
+    """Return a digest of every result that does not depend on the clock; partial files are results, too."""
+    root = project / "results"
+    return {
+        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(root.rglob("*"))
+        if path.is_file() and not path.name.endswith(UNLIKE)
+    }
 
 
 def draw_cells(rng: np.random.Generator, shape: tuple[int, int], count: int) -> tuple[np.ndarray, np.ndarray]:

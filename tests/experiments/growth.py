@@ -7,8 +7,9 @@ resumes with the sizes that are missing.
 - A sequence of 125 to 2,000 frames of 256 x 256 px, whose stationary background is subtracted.
 - 625 to 10,000 images of 128 x 128 px.
 - Models: a small U-Net that was trained on such images, for the image; `classical` for the sequence; both for the small
-  images. Memory is the largest of the kernel's
-  own peaks of the processes of a stage, read five times a second; time is their processor time, all jobs together.
+  images.
+- Memory is the largest of the kernel's own peaks of the processes of a stage, read five times a second; time is their
+  processor time, all jobs together.
 - Memory is flat where its exponent over the number of pixels is near 0, time is linear where it is near 1: both
   exponents, between the largest input and the one before, are in the table.
 """

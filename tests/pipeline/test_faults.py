@@ -4,7 +4,6 @@
 of a number is always the same.
 """
 
-import hashlib
 import os
 import shutil
 import signal
@@ -19,7 +18,7 @@ import pytest
 
 from cellmill.planning.progress import RECORD
 from cellmill.planning.status import read_run
-from project import GUARD_S, QUIET_THREADS, TINY, copy_project, snakemake, write_config, write_label_dataset
+from project import GUARD_S, QUIET_THREADS, TINY, copy_project, results_of, snakemake, write_config, write_label_dataset
 
 # Whole runs
 pytestmark = pytest.mark.long
@@ -44,8 +43,6 @@ CONFIG = {
 }
 # What is killed: snakemake with its jobs, as by a crash; snakemake alone, whose jobs go on; a single job
 KINDS = ("everything", "snakemake", "a job")
-# Files with times, paths of a run, or the machine in them
-UNLIKE = (".html", ".log", "train.json", "history.csv", ".cellmill", "ro-crate-metadata.json", "choices.json")
 
 
 @pytest.fixture(scope="module")
@@ -61,16 +58,6 @@ def make_project(folder: Path) -> Path:
     datasets = CONFIG["datasets"] if len(KINDS) < FAULTS else {"simulated": CONFIG["datasets"]["simulated"]}
     write_config(project, {**CONFIG, "datasets": datasets}, "config.yaml")
     return project
-
-
-def results_of(project: Path) -> dict[str, str]:
-    """Return a digest of every result that does not depend on the clock; partial files are results, too."""
-    root = project / "results"
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and not path.name.endswith(UNLIKE)
-    }
 
 
 def plan_faults(*, jobs: int) -> list[tuple[str, int, float]]:

@@ -1,6 +1,5 @@
 """What the folder of a run can do to it: it is full, read-only, or used by a second run. No result is lost or different."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from left_out import without_tool
-from project import GUARD_S, QUIET_THREADS, copy_project, snakemake, write_config, write_label_dataset
+from project import GUARD_S, QUIET_THREADS, copy_project, results_of, snakemake, write_config, write_label_dataset
 
 # Whole runs
 pytestmark = pytest.mark.long
@@ -29,16 +28,6 @@ def make_project(folder: Path) -> Path:
     write_label_dataset(project / "data", [f"n{at}" for at in range(6)], seed=4)
     write_config(project, {"datasets": {"cells": SECTION}}, "config.yaml")
     return project
-
-
-def results_of(project: Path) -> dict[str, str]:
-    """Return a digest of every table, mask and image; partial files are results, too."""
-    root = project / "results"
-    return {
-        path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(root.rglob("*"))
-        if path.is_file() and path.suffix not in (".html", ".cellmill") and path.name != "ro-crate-metadata.json"
-    }
 
 
 @pytest.fixture(scope="module")
