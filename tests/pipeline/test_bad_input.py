@@ -71,7 +71,8 @@ def test_an_unreadable_image_stops_the_run_before_anything_expensive(project):
     assert "n03.tif" in text
     assert "Error: " in text
     status = snakemake(project, "status").stdout
-    assert re.search(r"^\d+ of \d+ jobs done, 0 running, 1 failed, \d+ waiting\.$", status, re.MULTILINE)
+    # Masks are made of the annotations beside the check, and the job of the same images may meet the file as well.
+    assert re.search(r"^\d+ of \d+ jobs done, 0 running, [12] failed, \d+ waiting\.$", status, re.MULTILINE)
     assert re.search(r"Failed\n  check_shard d/\S+\n    Error: .*n03\.tif", status, re.DOTALL)
 
 
