@@ -11,7 +11,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-te
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts parts-longer sets seeds averaging curve peers worklist scale growth pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts parts-longer sets seeds averaging curve peers worklist scale starts growth pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
@@ -24,7 +24,7 @@ help:
 	@echo "make claims         test claims of papers 1 and 2 about their networks: half an hour, simulated and real sequences"
 	@echo "make tuning         measure the benefit of tuning mask boundaries: half an hour, on real images"
 	@echo "make parts          measure what each part of the default model adds: two hours, on real images"
-	@echo "make parts-longer   measure four of these parts with trainings five times as long: an hour, on real images"
+	@echo "make parts-longer   measure two of these parts with trainings three times as long: an hour and a half, on real images"
 	@echo "make sets           compare the default model with none: an hour, on seven sets of real images"
 	@echo "make seeds          score the default model on the test images of DSB 2018, three seeds: an hour"
 	@echo "make averaging      apply the shipped model to mirrored and turned images as well: ten minutes, on real images"
@@ -32,6 +32,7 @@ help:
 	@echo "make peers          train StarDist and Cellpose on the same images as the default model: an hour and a half, real images"
 	@echo "make worklist       train on images from the head of the worklist and on random ones: half an hour"
 	@echo "make scale          measure what planning costs with 25,000, 250,000 and a million images: an hour"
+	@echo "make starts         measure how long a job of each stage takes that has next to nothing to do: a minute"
 	@echo "make growth         measure memory and time of every stage on growing input, as tables and a figure: half an hour"
 	@echo "make pretrain       train the shipped model of nuclei on real and simulated images: an hour and a half"
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
@@ -140,7 +141,7 @@ tuning: test-environment
 parts: test-environment
 	$(BIN)/python tests/experiments/parts.py
 
-# The parts without which the preset was better in `make parts`, with five times as many steps: 36 trainings, an hour.
+# The parts without which the preset was better in `make parts`, with three times as many steps: 18 trainings.
 parts-longer: test-environment
 	$(BIN)/python tests/experiments/parts.py longer
 
@@ -172,6 +173,10 @@ worklist: test-environment
 # Planning of large folders, in time and memory, beside an empty Snakemake: docs/scale.md.
 scale: test-environment
 	$(BIN)/python tests/experiments/scale.py
+
+# Jobs with next to nothing to do, stage by stage: docs/scale.md.
+starts: test-environment
+	$(BIN)/python tests/experiments/starts.py
 
 # Every stage on one image of up to 24,576 px, on up to 2,000 frames, on up to 10,000 small images: docs/pictures/growth.png.
 growth: test-environment

@@ -23,7 +23,7 @@ from distances import flow_fields, two_nearest_cells  # noqa: E402
 from annotations import flat_rasterize, rle_decoding  # noqa: E402  it imports the library
 from evaluation import flat_evaluation, instance_matching, large_report  # noqa: E402
 from objects import bare_forward, flow_tracking, image_files, larger_image, tuned_images  # noqa: E402
-from planning import many_images  # noqa: E402  the module is found here
+from planning import many_images, short_jobs  # noqa: E402  the module is found here
 from simulation import flat_simulation, image_with_all_stages, large_image, two_workers  # noqa: E402
 from training import loops, preset_of, print_supplies  # noqa: E402
 
@@ -179,7 +179,7 @@ def main() -> None:
         boundary_svm, rolling_ball, flat_field, tiled_prediction, run_lengths, rle_decoding,
         image_with_all_stages, large_image, two_workers, two_nearest_cells, flow_fields, *loops(), tuned_images,
         default_training, default_prediction, image_files, bare_forward, flow_tracking, larger_image, instance_matching, large_report, idle_run,
-        many_images,
+        many_images, short_jobs,
     ):  # fmt: skip
         if wanted and getattr(bench, "__name__", "") not in wanted:
             continue
