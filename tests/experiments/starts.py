@@ -1,7 +1,7 @@
 """How long a job takes that has next to nothing to do: the start of its process, its imports, and reading its inputs.
 
 ``make starts`` runs every stage on twelve images of 64 x 64 px, one job at a time, and prints the shortest time of each
-stage, as Snakemake measures it (`benchmark:`). Stages that load PyTorch are marked.
+stage, as Snakemake measures it (`benchmark:`). Stages that load PyTorch, and those that fit something, are marked.
 """
 
 import csv
@@ -18,6 +18,8 @@ from project import TINY, copy_project, snakemake, write_config, write_label_dat
 
 NAMES = [f"{treatment}_{treatment[0]}{well}" for treatment in ("control", "drug") for well in range(6)]
 WITH_TORCH = ("train", "predict")
+# Stages that search for values on the validation images, however small these are
+FITS = ("postprocess_fit", "contrast_fit")
 EXPORTS = ["coco", "imagej_roi", "geojson", "table", "anndata", "ome_zarr"]
 
 
@@ -61,7 +63,8 @@ def main() -> None:
     """Print the table, slowest first."""
     print("| stage | s | |\n|---|---|---|")
     for stage, seconds in sorted(measure_starts().items(), key=lambda item: -item[1]):
-        print(f"| {stage} | {seconds:.2f} | {'loads PyTorch' if stage in WITH_TORCH else ''} |")
+        remark = "loads PyTorch" if stage in WITH_TORCH else "with a search" if stage in FITS else ""
+        print(f"| {stage} | {seconds:.2f} | {remark} |")
 
 
 if __name__ == "__main__":

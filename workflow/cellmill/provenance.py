@@ -28,6 +28,7 @@ PACKAGE = "cellmill"
 METHOD_FILES = ("provenance.py", "declared.py")
 # Changes in logging change no result; a test restricts this list to modules of that kind.
 EXEMPT_MODULES = frozenset({"cellmill.runlog"})
+PLAIN = frozenset({str, int, bool, type(None)})
 
 
 def canonical(value: Any) -> Any:
@@ -40,12 +41,14 @@ def canonical(value: Any) -> Any:
     TypeError
         For a value without a canonical form, which would silently be left out of the comparison.
     """
-    if type(value) in (str, int, bool):  # by far the most, in tables of many images
+    kind = type(value)
+    if kind in PLAIN:  # by far the most, in tables of many images
         return value
-    if isinstance(value, Mapping):
+    # The kind before the interface, whose question takes longer than the rest
+    if kind is dict or isinstance(value, Mapping):
         return {str(key): canonical(value[key]) for key in sorted(value, key=str)}
     if isinstance(value, list | tuple):
-        return [canonical(item) for item in value]
+        return [item if type(item) in PLAIN else canonical(item) for item in value]
     if isinstance(value, Path):
         return value.as_posix()
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

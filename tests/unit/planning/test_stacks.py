@@ -122,7 +122,8 @@ def test_an_annotation_stack_gives_each_frame_its_plane(tmp_path):
         planes(tmp_path / "{sample}.tif"), path=str(tmp_path / "labels" / "{sample}.tif"), many=False, where="x"
     ).samples
     for i, sample in enumerate(samples):
-        [found] = read_label_image(sample.as_settings(), shape=(8, 9), annotations={"ignore_value": None}, table=None)
+        row = sample.as_settings("sample", "annotations", "plane", "is_annotated_as_stack")
+        [found] = read_label_image(row, shape=(8, 9), annotations={"ignore_value": None}, table=None)
         assert (found.number, found.row, found.column) == (i + 1, i, i)
 
 

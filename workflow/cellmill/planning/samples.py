@@ -23,6 +23,11 @@ MAX_NAMED = 5  # names listed in a message about many samples
 MAX_NAME_BYTES = 200
 # control characters, and the surrogates that represent bytes that are not UTF-8: tables cannot store them
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+# Columns of a sample that are left out of settings when they are empty
+LEFT_OUT = frozenset({
+    "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "correction", "members", "image_digest",
+    "annotation_digest",
+})  # fmt: skip
 OME_SUFFIX = re.compile(r"\.ome\.(tiff?|zarr)$", re.IGNORECASE)
 
 
@@ -66,24 +71,11 @@ class Sample:
         new.__dict__.update(self.__dict__, **fields)
         return new
 
-    def as_settings(self) -> dict[str, Any]:
-        """Return the row as job settings, without anything that could change and leave the result unchanged."""
-        row: dict[str, Any] = {
-            "sample": self.sample,
-            "image": self.image,
-            "annotations": self.annotations,
-            "sequence": self.sequence,
-            "frame": self.frame,
-            "class": self.class_name,
-        }
-        # Fields that most images lack are left out when empty, so that the settings contain only what is needed.
-        for name in (
-            "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "correction", "members", "image_digest",
-            "annotation_digest",
-        ):  # fmt: skip
-            if value := getattr(self, name):
-                row[name] = value
-        return row
+    def as_settings(self, *names: str) -> dict[str, Any]:
+        """Return columns of the row as job settings, without what is empty and most images lack."""
+        row = vars(self)
+        columns = ((name, row["class_name" if name == "class" else name]) for name in names)
+        return {name: value for name, value in columns if value or name not in LEFT_OUT}
 
     def annotation_files(self) -> list[str]:
         """List the files of its annotation, with those of a correction."""

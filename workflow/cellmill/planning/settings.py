@@ -619,8 +619,7 @@ def _shipped_models(plan: Plan, dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def _columns(rows: list[Sample], *names: str) -> list[dict[str, Any]]:
-    settings = [row.as_settings() for row in rows]
-    return [{name: row[name] for name in names if name in row} for row in settings]
+    return [row.as_settings(*names) for row in rows]
 
 
 STAGES: dict[str, Callable[..., dict[str, Any]]] = {

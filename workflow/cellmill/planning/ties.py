@@ -221,7 +221,7 @@ class FileTies:
             files = sorted(set(glob.glob(filled, recursive="**/" in filled)))
             files = [file for file in files if Path(file).name not in SYSTEM_FILES]
             for file in files:
-                mode_of(Path(file))
+                mode_of(file)
                 if wrong := wrong_path(file):
                     raise ValueError(f"{self._where}: {wrong}")
             return files
