@@ -73,9 +73,12 @@ class Sample:
 
     def as_settings(self, *names: str) -> dict[str, Any]:
         """Return columns of the row as job settings, without what is empty and most images lack."""
-        row = vars(self)
-        columns = ((name, row["class_name" if name == "class" else name]) for name in names)
-        return {name: value for name, value in columns if value or name not in LEFT_OUT}
+        row, settings = vars(self), {}
+        for name in names:
+            value = row["class_name" if name == "class" else name]
+            if value or name not in LEFT_OUT:
+                settings[name] = value
+        return settings
 
     def annotation_files(self) -> list[str]:
         """List the files of its annotation, with those of a correction."""

@@ -66,9 +66,11 @@ def attach_annotations(
         two images, or the numbers of all files are shifted against those of the images.
     """
     ties = FileTies(path, found, where=where, frame_offset=frame_offset)
-    if frame_offset is None and (shifted := ties.explain_shift()):
-        raise SampleError([shifted])
     tied, mistakes = ties.tie(found)
+    # If every image has its file, the numbers are not shifted: the first or the last image would lack it.
+    is_complete = all(files for files, _ in tied) and not mistakes
+    if frame_offset is None and not is_complete and (shifted := ties.explain_shift()):
+        raise SampleError([shifted])
     samples = []
     for (sample, _), (files, is_stack) in zip(found, tied, strict=True):
         if len(files) > 1 and not many:
