@@ -104,9 +104,8 @@ def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
 
 
 def check_shard_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
-    settings = rasterize_settings(plan, dataset, shard)
     return {
-        **settings,
+        **_reading_annotations(plan, dataset, shard),
         "samples": _annotated_rows(plan, dataset, shard, "sequence"),
         "channel": plan.preprocess[dataset]["channel"],
         "pixel_size_um": plan.config.datasets[dataset].pixel_size_um,
@@ -185,6 +184,11 @@ def measure_objects_settings(plan: Plan, dataset: str) -> dict[str, Any]:
 
 
 def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    return {"samples": _annotated_rows(plan, dataset, shard), **_reading_annotations(plan, dataset, shard)}
+
+
+def _reading_annotations(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
+    """Return how the annotations of a shard are read."""
     rows = plan.rows(dataset, shard)
     section = plan.annotations(dataset, shard)
     settings = (
@@ -195,11 +199,7 @@ def rasterize_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
     missing = settings.pop("missing") if settings else "unlabelled"
     if settings:
         del settings["implausible"]  # judged for the whole dataset
-    return {
-        "samples": _annotated_rows(plan, dataset, shard),
-        "annotations": settings,
-        "missing": missing,
-    }
+    return {"annotations": settings, "missing": missing}
 
 
 def _annotated_rows(plan: Plan, dataset: str, shard: str, *more: str) -> list[dict[str, Any]]:
@@ -207,7 +207,7 @@ def _annotated_rows(plan: Plan, dataset: str, shard: str, *more: str) -> list[di
     rows = _columns(plan.rows(dataset, shard), *ANNOTATED_COLUMNS, *more)
     section = plan.annotations(dataset, shard)
     offset = (section.frame_offset if section else None) or 0
-    return [{**row, "frame": row["frame"] + offset} for row in rows]
+    return [{**row, "frame": row["frame"] + offset} for row in rows] if offset else rows
 
 
 def train_settings(plan: Plan, dataset: str, run: str) -> dict[str, Any]:
