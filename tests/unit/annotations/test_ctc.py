@@ -149,6 +149,17 @@ def test_an_ignored_region_outlines_no_marked_object(tmp_path, labels_yx):
     assert [i.source for i in instances if i.is_ignored] == ["label 7", "marker 4"]
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_markers_are_compared_with_outlines_pixel_by_pixel(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    labels_yx = rng.integers(0, 9, SHAPE).astype(np.uint16) * (rng.random(SHAPE) < 0.3)
+    markers_yx = rng.integers(0, 30, SHAPE).astype(np.uint16) * (rng.random(SHAPE) < 0.4)
+    found = [i.source for i in read(tmp_path, labels_yx, markers=markers_yx, ignore_value=8) if i.is_ignored]
+    outlined = set(markers_yx[(labels_yx > 0) & (labels_yx != 8)].tolist())
+    alone = sorted(set(markers_yx[markers_yx > 0].tolist()) - outlined)
+    assert [source for source in found if "marker" in source] == [f"marker {number}" for number in alone]
+
+
 def test_markers_of_another_size_are_refused(tmp_path, labels_yx):
     with pytest.raises(ValueError, match=r"man_track000\.tif: expected an annotation of 12 rows"):
         read(tmp_path, labels_yx, markers=np.zeros((3, 4), np.uint16))

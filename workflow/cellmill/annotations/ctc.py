@@ -85,7 +85,7 @@ def read_ctc(
     if "markers" in extra:
         marked = {**row, "annotations": [extra["markers"]]}
         markers = read_label_image(marked, shape=shape, annotations=annotations, table=None)
-        instances += find_unoutlined(markers, outlined=instances, shape=shape)
+        instances += find_unoutlined(markers, outlined=instances)
     return instances
 
 
@@ -112,9 +112,7 @@ def remark_on_tracks(row: Mapping[str, Any], instances: Sequence[Instance]) -> l
     return [("note", f"{table}, frame {row['frame']}: {wrong}", advice)]
 
 
-def find_unoutlined(
-    markers: Sequence[Instance], *, outlined: Sequence[Instance], shape: tuple[int, int]
-) -> list[Instance]:
+def find_unoutlined(markers: Sequence[Instance], *, outlined: Sequence[Instance]) -> list[Instance]:
     """List the marked objects without an outline, as ignored regions.
 
     Parameters
@@ -123,23 +121,41 @@ def find_unoutlined(
         Marked objects, as drawn for TRA.
     outlined : sequence of Instance
         The outlined objects; ignored regions are skipped.
-    shape : tuple of int
-        (rows, columns) of the image.
 
     Returns
     -------
     list of Instance
         The markers without a pixel in an outlined object; all are ignored regions.
     """
-    is_outlined_yx = np.zeros(shape, dtype=bool)
-    for instance in outlined:
-        if not instance.is_ignored:
-            is_outlined_yx[instance.box] |= instance.mask_yx
+    objects = [instance for instance in outlined if not instance.is_ignored]
+    edges = np.array([_edges_of(instance) for instance in objects]).reshape(-1, 4)
+
+    def is_outlined(marker: Instance) -> bool:
+        top, bottom, left, right = _edges_of(marker)
+        meets = (edges[:, 0] < bottom) & (edges[:, 1] > top) & (edges[:, 2] < right) & (edges[:, 3] > left)
+        return any(_share_a_pixel(marker, objects[k]) for k in np.flatnonzero(meets))
+
     return [
         replace(marker, source=f"marker {marker.number}", number=None, is_ignored=True)
         for marker in markers
-        if not is_outlined_yx[marker.box][marker.mask_yx].any()
+        if not is_outlined(marker)
     ]
+
+
+def _edges_of(instance: Instance) -> tuple[int, int, int, int]:
+    rows, columns = instance.box
+    return rows.start, rows.stop, columns.start, columns.stop
+
+
+def _share_a_pixel(one: Instance, other: Instance) -> bool:
+    """Return whether the masks of two objects meet, whose boxes do."""
+    edges = np.array([_edges_of(one), _edges_of(other)])
+    (top, left), (bottom, right) = edges[:, ::2].max(axis=0), edges[:, 1::2].min(axis=0)
+    own, others = (
+        each.mask_yx[top - each.row : bottom - each.row, left - each.column : right - each.column]
+        for each in (one, other)
+    )
+    return bool((own & others).any())
 
 
 def read_tracks(path: str | Path) -> dict[int, Track]:
