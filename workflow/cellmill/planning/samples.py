@@ -15,6 +15,7 @@ from cellmill.images.content import files_of_annotation
 from cellmill.planning.frame_numbers import frame_number, has_seconds
 from cellmill.planning.patterns import find_files, fixed_folder, hint_at_signs, is_matched, wildcards_of
 from cellmill.planning.splits import assign_splits
+from cellmill.provenance import canonical
 from cellmill.shards import ShardSize, assign_shards
 
 UNLABELLED = "unlabelled"
@@ -23,6 +24,8 @@ MAX_NAMED = 5  # names listed in a message about many samples
 MAX_NAME_BYTES = 200
 # control characters, and the surrogates that represent bytes that are not UTF-8: tables cannot store them
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+# Columns whose values have parts whose order or kind is not settled
+NESTED = frozenset({"extra", "plane"})
 # Columns of a sample that are left out of settings when they are empty
 LEFT_OUT = frozenset({
     "rows_digest", "entry", "plane", "is_annotated_as_stack", "extra", "correction", "members", "image_digest",
@@ -72,12 +75,18 @@ class Sample:
         return new
 
     def as_settings(self, *names: str) -> dict[str, Any]:
-        """Return columns of the row as job settings, without what is empty and most images lack."""
+        """Return columns of the row as job settings, in canonical form, without what is empty and most images lack.
+
+        Parameters
+        ----------
+        *names : str
+            Columns in order of their names.
+        """
         row, settings = vars(self), {}
         for name in names:
             value = row["class_name" if name == "class" else name]
             if value or name not in LEFT_OUT:
-                settings[name] = value
+                settings[name] = canonical(value) if name in NESTED else value
         return settings
 
     def annotation_files(self) -> list[str]:

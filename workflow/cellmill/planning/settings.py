@@ -49,6 +49,10 @@ ANNOTATED_COLUMNS = (
 IMAGE_COLUMNS = ("image", "members", "plane", "image_digest")
 
 
+class Rows(list[dict[str, Any]]):
+    """Rows of samples that are canonical already: in tables of a million images, a second pass would take a minute."""
+
+
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
     """Return the canonical settings of one job.
 
@@ -61,8 +65,10 @@ def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
     **words : str
         Wildcards of the job: dataset, run, shard.
     """
-    settings: dict[str, Any] = canonical(STAGES[stage](plan, **words))
-    return settings
+    settings = STAGES[stage](plan, **words)
+    return {
+        key: list(value) if isinstance(value := settings[key], Rows) else canonical(value) for key in sorted(settings)
+    }
 
 
 def simulate_settings(plan: Plan, dataset: str, shard: str) -> dict[str, Any]:
@@ -81,7 +87,7 @@ def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     assert section is not None
     assert like is not None
     rows, source = plan.reference_rows(dataset), plan.config.datasets[like]
-    samples = _columns(rows, "sample", *IMAGE_COLUMNS)
+    samples = list(_columns(rows, "sample", *IMAGE_COLUMNS))
     objects = "labels"
     if source.annotations is not None and source.annotations.format == "binary":
         objects = "components"  # a binary mask does not separate touching objects
@@ -618,8 +624,8 @@ def _shipped_models(plan: Plan, dataset: str) -> dict[str, dict[str, Any]]:
     return {source: card_facts(name) for source in sources if source and (name := shipped_name(source)) is not None}
 
 
-def _columns(rows: list[Sample], *names: str) -> list[dict[str, Any]]:
-    return [row.as_settings(*names) for row in rows]
+def _columns(rows: list[Sample], *names: str) -> Rows:
+    return Rows(row.as_settings(*sorted(names)) for row in rows)
 
 
 STAGES: dict[str, Callable[..., dict[str, Any]]] = {
