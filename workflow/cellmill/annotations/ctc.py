@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cellmill.annotations.ctc_writer import Track
-from cellmill.annotations.instance import AnnotationSettings, Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance, draw_onto, list_neighbours
 from cellmill.annotations.masks import read_label_image
 
 # Declaration, see formats.py
@@ -127,35 +127,16 @@ def find_unoutlined(markers: Sequence[Instance], *, outlined: Sequence[Instance]
     list of Instance
         The markers without a pixel in an outlined object; all are ignored regions.
     """
-    objects = [instance for instance in outlined if not instance.is_ignored]
-    edges = np.array([_edges_of(instance) for instance in objects]).reshape(-1, 4)
-
-    def is_outlined(marker: Instance) -> bool:
-        top, bottom, left, right = _edges_of(marker)
-        meets = (edges[:, 0] < bottom) & (edges[:, 1] > top) & (edges[:, 2] < right) & (edges[:, 3] > left)
-        return any(_share_a_pixel(marker, objects[k]) for k in np.flatnonzero(meets))
-
-    return [
-        replace(marker, source=f"marker {marker.number}", number=None, is_ignored=True)
-        for marker in markers
-        if not is_outlined(marker)
-    ]
-
-
-def _edges_of(instance: Instance) -> tuple[int, int, int, int]:
-    rows, columns = instance.box
-    return rows.start, rows.stop, columns.start, columns.stop
-
-
-def _share_a_pixel(one: Instance, other: Instance) -> bool:
-    """Return whether the masks of two objects meet, whose boxes do."""
-    edges = np.array([_edges_of(one), _edges_of(other)])
-    (top, left), (bottom, right) = edges[:, ::2].max(axis=0), edges[:, 1::2].min(axis=0)
-    own, others = (
-        each.mask_yx[top - each.row : bottom - each.row, left - each.column : right - each.column]
-        for each in (one, other)
-    )
-    return bool((own & others).any())
+    objects = [*markers, *(instance for instance in outlined if not instance.is_ignored)]
+    found = []
+    for marker, others in zip(markers, list_neighbours(objects), strict=False):
+        outlined_yx = np.zeros(marker.mask_yx.shape, dtype=bool)
+        for k in others:
+            if k >= len(markers):
+                draw_onto(outlined_yx, marker, objects[k])
+        if not (outlined_yx & marker.mask_yx).any():
+            found.append(replace(marker, source=f"marker {marker.number}", number=None, is_ignored=True))
+    return found
 
 
 def read_tracks(path: str | Path) -> dict[int, Track]:

@@ -1,5 +1,6 @@
 """One annotated object: its mask within its bounding box."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -70,3 +71,37 @@ def crop_instance(mask_yx: np.ndarray, *, source: str) -> Instance:
 
 def instance_of_piece(piece: Piece, *, source: str, number: int | None = None, is_ignored: bool = False) -> Instance:
     return Instance(*piece, source, number=number, is_ignored=is_ignored)
+
+
+def list_neighbours(objects: Sequence[Instance]) -> list[list[int]]:
+    """List, for each object, the others whose bounding boxes overlap its own."""
+    boxes = np.array([(b.start, b.stop, c.start, c.stop) for b, c in (one.box for one in objects)]).reshape(-1, 4)
+    order = np.argsort(boxes[:, 0], kind="stable")
+    found: list[list[int]] = [[] for _ in objects]
+    starts = boxes[order, 0]
+    for place, i in enumerate(order):
+        last = int(np.searchsorted(starts, boxes[i, 1]))
+        below = order[place + 1 : last]
+        meets = (boxes[below, 2] < boxes[i, 3]) & (boxes[i, 2] < boxes[below, 3])
+        for j in below[meets]:
+            found[i].append(int(j))
+            found[j].append(int(i))
+    return found
+
+
+def draw_onto(target_yx: np.ndarray, place: Instance, drawn: Instance) -> None:
+    """Draw the part of an object that lies inside the bounding box of another.
+
+    Parameters
+    ----------
+    target_yx : ndarray of bool
+        Changed; of the shape of the mask of `place`.
+    place, drawn : Instance
+        The object whose bounding box is drawn on, and the one that is drawn; their boxes overlap.
+    """
+    into, out_of = [], []
+    for here, there in zip(place.box, drawn.box, strict=True):
+        start, stop = max(here.start, there.start), min(here.stop, there.stop)
+        into.append(slice(start - here.start, stop - here.start))
+        out_of.append(slice(start - there.start, stop - there.start))
+    target_yx[tuple(into)] |= drawn.mask_yx[tuple(out_of)]

@@ -4,7 +4,7 @@ All functions work on the bounding boxes of objects, so that memory does not gro
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_gradient_magnitude
 from scipy.ndimage import label as label_components
 
-from cellmill.annotations.instance import AnnotationSettings, Instance
+from cellmill.annotations.instance import AnnotationSettings, Instance, draw_onto, list_neighbours
 from cellmill.annotations.rle import decode_crop, encode_crop
 
 # In most images an object fills at least this fraction of its bounding box, unless runs are read in the wrong order.
@@ -267,43 +267,17 @@ def count_shared(objects: Sequence[Instance]) -> tuple[int, int, int]:
     """
     sharing: set[int] = set()
     contested = repeated = 0
-    for i, others in enumerate(_neighbours(objects)):
+    for i, others in enumerate(list_neighbours(objects)):
         mask_yx = objects[i].mask_yx
         earlier_yx, later_yx = np.zeros(mask_yx.shape, dtype=bool), np.zeros(mask_yx.shape, dtype=bool)
         for j in others:
-            _draw_onto(earlier_yx if j < i else later_yx, objects[i], objects[j])
+            draw_onto(earlier_yx if j < i else later_yx, objects[i], objects[j])
         if (mask_yx & (earlier_yx | later_yx)).any():
             sharing.add(i)
             repeated += int(np.count_nonzero(mask_yx & earlier_yx))
             # a pixel is counted only for the first of its objects
             contested += int(np.count_nonzero(mask_yx & later_yx & ~earlier_yx))
     return len(sharing), contested, repeated
-
-
-def _neighbours(objects: Sequence[Instance]) -> Iterator[list[int]]:
-    """List, for each object, the others whose bounding boxes overlap its own."""
-    boxes = np.array([(b.start, b.stop, c.start, c.stop) for b, c in (one.box for one in objects)]).reshape(-1, 4)
-    order = np.argsort(boxes[:, 0], kind="stable")
-    found: list[list[int]] = [[] for _ in objects]
-    starts = boxes[order, 0]
-    for place, i in enumerate(order):
-        last = int(np.searchsorted(starts, boxes[i, 1]))
-        below = order[place + 1 : last]
-        meets = (boxes[below, 2] < boxes[i, 3]) & (boxes[i, 2] < boxes[below, 3])
-        for j in below[meets]:
-            found[i].append(int(j))
-            found[j].append(int(i))
-    return iter(found)
-
-
-def _draw_onto(target_yx: np.ndarray, place: Instance, drawn: Instance) -> None:
-    """Draw the part of an object that lies inside the bounding box of another."""
-    into, out_of = [], []
-    for here, there in zip(place.box, drawn.box, strict=True):
-        start, stop = max(here.start, there.start), min(here.stop, there.stop)
-        into.append(slice(start - here.start, stop - here.start))
-        out_of.append(slice(start - there.start, stop - there.start))
-    target_yx[tuple(into)] |= drawn.mask_yx[tuple(out_of)]
 
 
 def _two_views(image_yx: np.ndarray) -> list[np.ndarray]:
