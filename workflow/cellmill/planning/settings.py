@@ -50,7 +50,7 @@ IMAGE_COLUMNS = ("image", "members", "plane", "image_digest")
 
 
 class Rows(list[dict[str, Any]]):
-    """Rows of samples that are canonical already: in tables of a million images, a second pass would take a minute."""
+    """Rows of samples that are canonical already and need no second pass in `job_settings`; leave them unchanged."""
 
 
 def job_settings(plan: Plan, stage: str, **words: str) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def match_settings(plan: Plan, dataset: str) -> dict[str, Any]:
     assert section is not None
     assert like is not None
     rows, source = plan.reference_rows(dataset), plan.config.datasets[like]
-    samples = list(_columns(rows, "sample", *IMAGE_COLUMNS))
+    samples = list(_columns(rows, "sample", *IMAGE_COLUMNS))  # a key is added below, so no `Rows`
     objects = "labels"
     if source.annotations is not None and source.annotations.format == "binary":
         objects = "components"  # a binary mask does not separate touching objects
@@ -625,7 +625,8 @@ def _shipped_models(plan: Plan, dataset: str) -> dict[str, dict[str, Any]]:
 
 
 def _columns(rows: list[Sample], *names: str) -> Rows:
-    return Rows(row.as_settings(*sorted(names)) for row in rows)
+    ordered = sorted(names)
+    return Rows(row.as_settings(*ordered) for row in rows)
 
 
 STAGES: dict[str, Callable[..., dict[str, Any]]] = {
