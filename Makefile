@@ -32,7 +32,7 @@ help:
 	@echo "make peers          train StarDist and Cellpose on the same images as the default model: an hour and a half, real images"
 	@echo "make worklist       train on images from the head of the worklist and on random ones: half an hour"
 	@echo "make scale          measure what planning costs with 25,000, 250,000 and a million images: an hour"
-	@echo "make starts         measure how long a job of each stage takes that has next to nothing to do: a minute"
+	@echo "make starts         measure how long a job of each stage takes that has next to nothing to do: two minutes"
 	@echo "make growth         measure memory and time of every stage on growing input, as tables and a figure: half an hour"
 	@echo "make pretrain       train the shipped model of nuclei on real and simulated images: an hour and a half"
 	@echo "make chain          draw the steps from raw image to objects, on a real image of each dataset"
