@@ -3,12 +3,12 @@
 import itertools
 import math
 import tempfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -125,7 +125,7 @@ def _write_strips(
         for plane in _split_planes(bands, height=shape[0])
         for strip in _strips(plane, rows=rows, dtype=dtype)
     )
-    encoded = stored if compression is None else (zlib.compress(strip) for strip in stored)
+    encoded = stored if compression is None else map(_deflate, stored)
     # Store no program name or date, so that equal pixels produce equal bytes.
     scale: dict[str, Any] = {}
     if pixel_size_um is not None:
@@ -136,6 +136,11 @@ def _write_strips(
         path, encoded, shape=whole, dtype=dtype, rowsperstrip=rows, compression=compression,
         photometric="minisblack", metadata=None, software=False, bigtiff=_is_big(whole, dtype), **scale,
     )  # fmt: skip
+
+
+def _deflate(strip: bytes) -> bytes:
+    # libdeflate: the ratio of zlib in half the time
+    return bytes(imagecodecs.deflate_encode(strip, level=6))
 
 
 def _split_planes(bands: Iterable[np.ndarray], *, height: int) -> Iterator[Iterator[np.ndarray]]:
@@ -212,7 +217,7 @@ def _encode_channels(bands: Iterable[np.ndarray], *, rows: int, waiting: Sequenc
     """Yield the strips of the first channel as they arrive, then those of the other channels."""
     lengths: list[list[int]] = [[] for _ in waiting]
     for strip_cyx in _strips(bands, rows=rows, dtype=np.dtype(np.float16)):
-        encoded = [zlib.compress(strip_yx.tobytes()) for strip_yx in strip_cyx]
+        encoded = [_deflate(strip_yx.tobytes()) for strip_yx in strip_cyx]
         for file, sizes, data in zip(waiting, lengths, encoded[1:], strict=True):
             file.write(data)
             sizes.append(len(data))

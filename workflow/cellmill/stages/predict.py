@@ -19,6 +19,7 @@ import torch
 from cellmill.device import choose_device
 from cellmill.images.stored import write_probability_bands
 from cellmill.inference.ensemble import Averaged, PredictSettings
+from cellmill.inference.folding import fold_norms
 from cellmill.inference.looking import find_factor
 from cellmill.inference.scaling import unscale_bands
 from cellmill.inference.tiling import predict_bands, predict_passage
@@ -135,8 +136,8 @@ def _load_networks(
     for state_dict in split_members(weights):
         network = build_network(weights["network"])
         load_weights(network, state_dict, source=path)
-        network.eval().to(device=device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        networks.append(network)
+        network = fold_norms(network.eval())
+        networks.append(network.to(device=device, memory_format=torch.channels_last))  # type: ignore[call-overload]
     input: SettledInput = weights["input"]
     averaged = Averaged(
         networks,
