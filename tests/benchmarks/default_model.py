@@ -44,7 +44,8 @@ CPU = torch.device("cpu")
 def preset() -> dict[str, Any]:
     """Return the preset `default` with two epochs of STEPS steps and without validation, as the rules pass it."""
     content = load_preset("default", presets_dir=RESOURCES / "models", where="bench")
-    changes = {"train": {"steps": 2 * STEPS, "epochs": 2, "select": "last"}, "start": None}
+    train = {"steps": 2 * STEPS, "epochs": 2, "select": "last"}
+    changes = {"train": train, "start": None, "input": {"normalise": "zscore"}}
     return ModelPreset.model_validate(merge_preset(content, changes)).model_dump(mode="json")
 
 

@@ -18,7 +18,7 @@ PRESETS = sorted({path.stem for path in (ROOT / "resources/models").glob("*.yaml
 
 
 def trained(network):
-    """Give normalisations the statistics, gains and offsets of a training."""
+    """Set in normalisations the statistics, gains and offsets of a training."""
     torch.manual_seed(3)
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):

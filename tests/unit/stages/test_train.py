@@ -315,6 +315,54 @@ def test_a_start_that_is_taken_gives_the_bytes_of_given_weights_and_one_that_is_
     assert choices_of(tmp_path / "other") == {}
 
 
+@pytest.fixture
+def by_percentiles(learned, tmp_path):
+    """Weights whose training is said to have normalised images by percentiles."""
+    weights = read_weights(learned / "weights.pt")
+    weights["input"] = {**weights["input"], "normalise": "percentile"}
+    write_weights(tmp_path / "given.pt", **weights)
+    return tmp_path / "given.pt"
+
+
+@pytest.mark.parametrize(("least", "normalise"), [(0.0, "percentile"), (1.1, "zscore")])
+def test_an_open_normalisation_is_that_of_the_weights_if_the_training_starts_from_them(
+    tmp_path, shards, by_percentiles, monkeypatch, least, normalise
+):
+    monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", least)
+    is_taken = normalise == "percentile"
+    given = {"init_from": by_percentiles, "width": 1 / 8}
+    found = train(tmp_path / "open", shards, **given, init_weights="alike", input={"normalise": "auto"})
+    assert choices_of(tmp_path / "open") == {"start": "given" if is_taken else None, "input.normalise": normalise}
+    assert read_weights(tmp_path / "open/weights.pt")["input"]["normalise"] == normalise
+    named = {**given, "init_from": by_percentiles if is_taken else None, "input": {"normalise": normalise}}
+    assert_equal(found, train(tmp_path / "named", shards, **named))
+
+
+def test_an_open_normalisation_follows_given_weights_and_is_zscore_without_any(tmp_path, shards, by_percentiles):
+    still = {"input": {"normalise": "auto"}, "width": 1 / 8, "train": {"epochs": 1}}
+    train(tmp_path / "given", shards, init_from=by_percentiles, **still)
+    train(tmp_path / "none", shards, **still)
+    for name, normalise in (("given", "percentile"), ("none", "zscore")):
+        assert choices_of(tmp_path / name) == {"input.normalise": normalise}
+        assert read_weights(tmp_path / name / "weights.pt")["input"]["normalise"] == normalise
+
+
+@pytest.mark.parametrize("least", [0.0, 1.1])
+def test_a_training_that_continues_keeps_its_normalisation(tmp_path, shards, by_percentiles, monkeypatch, least):
+    given = {"init_from": by_percentiles, "init_weights": "alike", "width": 1 / 8, "input": {"normalise": "auto"}}
+    monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", least)
+    unbroken = train(tmp_path / "unbroken", shards, **given)
+
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
+        train(tmp_path / "broken", shards, **given)
+    assert_equal(train(tmp_path / "broken", shards, **given), unbroken)
+    assert choices_of(tmp_path / "broken") == choices_of(tmp_path / "unbroken")
+
+
 def test_a_training_that_continues_keeps_its_choice_of_a_start(tmp_path, shards, learned, monkeypatch):
     """The device that continues may measure another score of the start than the one before."""
     given = {"init_from": learned / "weights.pt", "init_weights": "alike", "width": 1 / 8}

@@ -14,11 +14,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 class Input(Closed):
     """Input of the network: normalisation, frames, class planes and warm-up."""
 
-    normalise: Literal["zscore", "percentile", "none"] = Field(
+    normalise: Literal["zscore", "percentile", "none", "auto"] = Field(
         "zscore",
         description="Of each image, without its padding. zscore: mean 0 and standard deviation 1. percentile: the 1st "
         "percentile becomes -1 and the 99.8th becomes 3, whatever the area that objects cover. none: values as they "
-        "are.",
+        "are. auto: that of the weights which the training starts from; zscore, if these are random.",
     )
     polarity: Literal["keep", "invert", "bright", "auto"] = Field(
         "keep",

@@ -133,11 +133,14 @@ class Frames:
         self._passages = passages or ()
         self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
 
-    def settle(self, *, factors: Mapping[str, float], polarity: str | None = None) -> None:
-        """Set the working scale of images, sample -> factor of the sides (1 for all others), and the polarity."""
+    def settle(
+        self, *, factors: Mapping[str, float], polarity: str | None = None, normalise: str | None = None
+    ) -> None:
+        """Set the working scale of images, sample -> factor of the sides (1 for all others), and how values change."""
         self._factors |= factors
-        if polarity is not None:
-            self._polarity = polarity
+        self._polarity = polarity or self._polarity
+        self._normalise = normalise or self._normalise
+        if polarity is not None or normalise is not None:
             self._scales.clear()
 
     def settle_by_dataset(self, *, input: SettledInput, pixel_size_um: float | None) -> None:

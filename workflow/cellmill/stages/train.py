@@ -30,7 +30,7 @@ from cellmill.training.imagesets import ImageSet, open_images
 from cellmill.training.lengths import Length, describe_source
 from cellmill.training.losses import check_finite
 from cellmill.training.optimisers import learning_rate_at, set_learning_rate
-from cellmill.training.starting import choose_start
+from cellmill.training.starting import OPEN, WITHOUT_START, choose_start, explain_normalisation, offer_normalisation
 from cellmill.training.state import Training, copy_weights, load_initial_weights, write_history
 from cellmill.training.stepping import STATISTICS_STEPS, build_stepper, restart_statistics
 from cellmill.training.team import Team, form_team, plan_team
@@ -247,6 +247,9 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
     torch.set_num_threads(job.threads)
     make_repeatable(device=device, seed=job.seed, deterministic=job.train["deterministic"])
     output = job.network["output"]
+    is_open = job.input["normalise"] == OPEN
+    offered = offer_normalisation(job.input["normalise"], path=job.init_from)
+    job = replace(job, input={**job.input, "normalise": offered})
     images, validation = open_images(
         **job.shards,
         input=job.input,
@@ -268,6 +271,14 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
     state = checkpoint.load()
     start = settle_start(model, images, job=job, state=state, device=device, team=team)
     choices += [] if start is None else [start]
+    if is_open:
+        has_left = start is not None and start.value is None
+        if has_left:
+            job = replace(job, input={**job.input, "normalise": WITHOUT_START})
+            for part in (images, validation):
+                part.normalise_by(WITHOUT_START)
+        source = None if has_left else job.init_from
+        choices.append(explain_normalisation(job.input["normalise"], path=source))
     train, measuring_s = settle_length(
         model, images, validation, job=job, state=state, checkpoint=checkpoint, device=device, team=team
     )

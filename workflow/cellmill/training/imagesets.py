@@ -105,6 +105,10 @@ class ImageSet:
         self._frames.settle(polarity=polarity, factors={})
         self._frames.settle_by_dataset(input=input, pixel_size_um=pixel_size_um)
 
+    def normalise_by(self, normalise: str) -> None:
+        """Change the normalisation of all images, see `normalise.measure_input`; views opened before keep theirs."""
+        self._frames.settle(factors={}, normalise=normalise)
+
     def truth(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the labels of one image at its working scale, and the maps computed from them.
 

@@ -1,4 +1,7 @@
-"""Decide whether a training starts from the weights of a shipped model: if these find its objects already."""
+"""Decide whether a training starts from the weights of a shipped model: if these find its objects already.
+
+A preset may leave the normalisation of images open. It is then that of the weights which the training starts from.
+"""
 
 import copy
 import logging
@@ -12,7 +15,7 @@ from cellmill.images.stored import IGNORE_LABEL
 from cellmill.inference.normalise import mirror
 from cellmill.models.choices import START, Choice
 from cellmill.models.outputs import to_probabilities
-from cellmill.models.weights import load_weights, read_one_network
+from cellmill.models.weights import load_weights, read_one_network, read_weights
 from cellmill.training.imagesets import ImageSet, as_labels, choose_images
 from cellmill.training.validation import FOREGROUND_FROM
 
@@ -23,8 +26,30 @@ logger = logging.getLogger(__name__)
 MOST_IMAGES = 12
 WINDOW_PX = 512
 
+# Value of `input.normalise` that is settled here, and what it becomes with random weights
+OPEN, WITHOUT_START = "auto", "zscore"
+
 # Weights that reach this mean Dice coefficient of the foreground are a better start than random ones.
 LEAST_DICE = 0.7
+
+
+def offer_normalisation(normalise: str, *, path: str | Path | None) -> str:
+    """Return the normalisation that a training has if it starts from the weights of a file; None: from random ones."""
+    if normalise != OPEN:
+        return normalise
+    return WITHOUT_START if path is None else str(read_weights(path)["input"]["normalise"])
+
+
+def explain_normalisation(normalise: str, *, path: str | Path | None) -> Choice:
+    """Return the choice of a normalisation that was open, for a training that starts from the weights of a file."""
+    because = (
+        "the training starts from random weights"
+        if path is None
+        else f"the training starts from {Path(path).stem}, which was trained with it"
+    )
+    choice = Choice("input.normalise", normalise, because)
+    logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
+    return choice
 
 
 def choose_start(model: nn.Module, images: ImageSet, *, path: str | Path, device: torch.device) -> Choice:
