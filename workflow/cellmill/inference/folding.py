@@ -22,7 +22,7 @@ def fold_norms(network: nn.Module) -> nn.Module:
 
     Notes
     -----
-    On a CPU, normalising is limited by memory and takes about a tenth of the time of a prediction with `default`.
+    On a CPU, normalising is limited by memory bandwidth, as it computes little with each value.
     """
     for part in list(network.modules()):
         for (conv_name, conv), (norm_name, norm) in pairwise(list(part.named_children())):

@@ -60,7 +60,7 @@ class ConvBlock(nn.Module):
             features_bcyx = norm(self.dropout(conv(features_bcyx)))
             if film is not None:
                 features_bcyx = film(features_bcyx, classes_bk)
-            features_bcyx = torch.relu_(features_bcyx)
+            features_bcyx = torch.relu(features_bcyx)
         return features_bcyx
 
 
