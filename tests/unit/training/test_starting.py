@@ -8,7 +8,7 @@ from torch import nn
 import cellmill.training.starting
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.models.weights import write_weights
-from cellmill.training.starting import choose_start
+from cellmill.training.starting import choose_start, explain_normalisation
 from training_shards import draw_cells, image_set, tiny_preset, write_shard, write_training_shard
 
 CPU = torch.device("cpu")
@@ -83,3 +83,17 @@ def test_a_large_image_is_looked_at_in_its_middle(tmp_path, monkeypatch):
     images = image_set(write_shard(tmp_path, "t", {"a": (image_yx, labels_yx)}))
     choice = choose_start(Threshold(), images, path=write_model(tmp_path, gain=20), device=CPU)
     assert choice.value == "blobs"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("resources/weights/nuclei.cellmill", "nuclei"),
+        ("results/cells/first/weights.pt", "first"),
+        (None, "random weights"),
+    ],
+)
+def test_the_normalisation_is_explained_by_the_name_of_the_model(path, name):
+    choice = explain_normalisation("percentile", path=path)
+    assert (choice.key, choice.value) == ("input.normalise", "percentile")
+    assert f"starts from {name}" in choice.because

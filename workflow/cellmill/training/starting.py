@@ -15,7 +15,7 @@ from cellmill.images.stored import IGNORE_LABEL
 from cellmill.inference.normalise import mirror
 from cellmill.models.choices import START, Choice
 from cellmill.models.outputs import to_probabilities
-from cellmill.models.weights import load_weights, read_one_network, read_weights
+from cellmill.models.weights import EXPORTED_NAME, load_weights, read_one_network, read_weights
 from cellmill.training.imagesets import ImageSet, as_labels, choose_images
 from cellmill.training.validation import FOREGROUND_FROM
 
@@ -42,11 +42,11 @@ def offer_normalisation(normalise: str, *, path: str | Path | None) -> str:
 
 def explain_normalisation(normalise: str, *, path: str | Path | None) -> Choice:
     """Return the choice of a normalisation that was open, for a training that starts from the weights of a file."""
-    because = (
-        "the training starts from random weights"
-        if path is None
-        else f"the training starts from {Path(path).stem}, which was trained with it"
-    )
+    because = "the training starts from random weights"
+    if path is not None:
+        # A shipped or exported model is called by its file, another run by its folder.
+        name = Path(path).parent.name if Path(path).name == EXPORTED_NAME else Path(path).stem
+        because = f"the training starts from {name}, which was trained with it"
     choice = Choice("input.normalise", normalise, because)
     logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
     return choice
