@@ -315,6 +315,15 @@ def test_a_start_that_is_taken_gives_the_bytes_of_given_weights_and_one_that_is_
     assert choices_of(tmp_path / "other") == {}
 
 
+def stop_after_an_epoch(folder, shards, monkeypatch, **given):
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
+        train(folder, shards, **given)
+
+
 @pytest.fixture
 def by_percentiles(learned, tmp_path):
     """Weights whose training is said to have normalised images by percentiles."""
@@ -352,13 +361,7 @@ def test_a_training_that_continues_keeps_its_normalisation(tmp_path, shards, by_
     given = {"init_from": by_percentiles, "init_weights": "alike", "width": 1 / 8, "input": {"normalise": "auto"}}
     monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", least)
     unbroken = train(tmp_path / "unbroken", shards, **given)
-
-    def stop(*_, **__):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
-        train(tmp_path / "broken", shards, **given)
+    stop_after_an_epoch(tmp_path / "broken", shards, monkeypatch, **given)
     assert_equal(train(tmp_path / "broken", shards, **given), unbroken)
     assert choices_of(tmp_path / "broken") == choices_of(tmp_path / "unbroken")
 
@@ -368,13 +371,7 @@ def test_a_training_that_continues_keeps_its_choice_of_a_start(tmp_path, shards,
     given = {"init_from": learned / "weights.pt", "init_weights": "alike", "width": 1 / 8}
     monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", 0.0)
     unbroken = train(tmp_path / "unbroken", shards, **given)
-
-    def stop(*_, **__):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr("cellmill.training.watching.Watcher.note_epoch", stop)
-        train(tmp_path / "broken", shards, **given)
+    stop_after_an_epoch(tmp_path / "broken", shards, monkeypatch, **given)
     monkeypatch.setattr("cellmill.training.starting.LEAST_DICE", 1.1)
     assert_equal(train(tmp_path / "broken", shards, **given), unbroken)
     assert choices_of(tmp_path / "broken") == {"start": "weights"}
