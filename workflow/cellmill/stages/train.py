@@ -17,7 +17,7 @@ from torch import nn
 
 from cellmill.device import choose_device, is_overridden, make_repeatable, name_gpu, peak_memory_mb
 from cellmill.inference.views import InputSettings, SettledInput
-from cellmill.models.choices import Choice, write_choices
+from cellmill.models.choices import Choice, has_left_start, write_choices
 from cellmill.models.registry import NetworkSettings, build_network, count_parameters
 from cellmill.models.weights import write_weights
 from cellmill.runlog import package_versions
@@ -272,12 +272,12 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
     start = settle_start(model, images, job=job, state=state, device=device, team=team)
     choices += [] if start is None else [start]
     if is_open:
-        has_left = start is not None and start.value is None
-        if has_left:
+        source = job.init_from
+        if has_left_start(choices):
+            source = None
             job = replace(job, input={**job.input, "normalise": WITHOUT_START})
             for part in (images, validation):
                 part.normalise_by(WITHOUT_START)
-        source = None if has_left else job.init_from
         choices.append(explain_normalisation(job.input["normalise"], path=source))
     train, measuring_s = settle_length(
         model, images, validation, job=job, state=state, checkpoint=checkpoint, device=device, team=team
