@@ -1,6 +1,7 @@
 """Stage train: the network learns, results are exactly repeatable, and a kill does not change them."""
 
 import csv
+import itertools
 import json
 import math
 import os
@@ -27,6 +28,7 @@ from cellmill.models.weights import join_members, read_weights, write_weights
 from cellmill.planning.runs import load_preset
 from cellmill.stages.train import train_model
 from cellmill.training.batches import iterate_batches
+from cellmill.training.budget import Costs
 from cellmill.training.checkpoints import Stopped, StopRequest
 from cellmill.training.optimisers import build_optimiser, learning_rate_at
 from cellmill.training.team import Team
@@ -297,6 +299,81 @@ def test_training_starts_from_given_weights(tmp_path, shards, learned):
     for name, tensor in given.items():
         if name.endswith(("weight", "bias")):
             assert torch.equal(started[name], tensor), name
+
+
+RUINOUS = {"width": 1 / 8, "train": {"epochs": 2, "optimiser": {"name": "sgd", "learning_rate": 3.0, "clip_norm": 1.0}}}
+
+
+def test_the_start_is_kept_if_no_epoch_is_better(tmp_path, shards, learned, caplog):
+    found = train(tmp_path / "run", shards, init_from=learned / "weights.pt", **RUINOUS)
+    assert_equal(found, read_weights(learned / "weights.pt")["state_dict"])
+    assert json.loads((tmp_path / "run/train.json").read_text())["best_epoch"] == 0
+    rows, before = history_of(tmp_path / "run"), history_of(learned)
+    assert [(row["epoch"], row["step"]) for row in rows] == [("0", "0"), ("1", "2"), ("2", "4")]
+    assert rows[0]["train_loss"] == rows[0]["learning_rate"] == ""
+    # The start has the scores that it had at the end of its own training.
+    assert float(rows[0]["validation_loss"]) == pytest.approx(min(float(row["validation_loss"]) for row in before))
+    assert min(float(row["validation_loss"]) for row in rows[1:]) > float(rows[0]["validation_loss"])
+    [warning] = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert f"lower validation loss than the start, {learned / 'weights.pt'}: its weights are kept" in warning
+
+
+def test_the_start_is_not_kept_if_an_epoch_is_better(tmp_path, shards, learned, caplog):
+    short = {"width": 1 / 8, "train": {**LEARNING["train"], "epochs": 1}}
+    train(tmp_path / "early", shards, **short)
+    longer = {**short, "train": {**LEARNING["train"], "epochs": 3}}
+    train(tmp_path / "run", shards, init_from=tmp_path / "early/weights.pt", **longer)
+    losses = [float(row["validation_loss"]) for row in history_of(tmp_path / "run")]
+    assert len(losses) == 4
+    best = json.loads((tmp_path / "run/train.json").read_text())["best_epoch"]
+    assert best == losses.index(min(losses)) >= 1
+    assert "its weights are kept" not in caplog.text
+
+
+def test_the_last_epoch_is_kept_if_the_config_says_so(tmp_path, shards, learned, caplog):
+    last = {**RUINOUS, "train": {**RUINOUS["train"], "select": "last"}}
+    found = train(tmp_path / "run", shards, init_from=learned / "weights.pt", **last)
+    given = read_weights(learned / "weights.pt")["state_dict"]
+    assert not any(torch.equal(found[name], given[name]) for name in given if name.endswith("weight"))
+    assert json.loads((tmp_path / "run/train.json").read_text())["best_epoch"] == 2
+    assert "its weights are kept" not in caplog.text
+
+
+def test_without_better_epochs_patience_ends_the_training(tmp_path, shards, learned):
+    impatient = {**RUINOUS, "train": {**RUINOUS["train"], "epochs": 9, "patience": 2}}
+    train(tmp_path / "run", shards, init_from=learned / "weights.pt", **impatient)
+    assert [row["epoch"] for row in history_of(tmp_path / "run")] == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize("moment", ["cellmill.stages.train.validate", "cellmill.training.watching.Watcher.note_start"])
+def test_an_interruption_at_the_start_changes_nothing(tmp_path, shards, learned, monkeypatch, moment):
+    """While the start is validated, or just after it."""
+    given = {"init_from": learned / "weights.pt", **RUINOUS}
+    unbroken = train(tmp_path / "unbroken", shards, **given)
+
+    def stop(*_, **__):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return (0.1, 0.9)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(moment, stop)
+        train(tmp_path / "broken", shards, **given)
+    assert_equal(train(tmp_path / "broken", shards, **given), unbroken)
+    rows = [history_of(tmp_path / name) for name in ("unbroken", "broken")]
+    for row in itertools.chain(*rows):
+        del row["seconds"]
+    assert rows[0] == rows[1]
+
+
+def test_a_time_for_the_training_includes_the_validation_of_the_start(tmp_path, shards, learned, monkeypatch):
+    costs = Costs(step_s=1.0, validation_s=12.0, start_s=0.0, measuring_s=0.0)
+    monkeypatch.setattr("cellmill.stages.train.measure_costs", lambda *_, **__: costs)
+    changes = {"width": 1 / 8, "train": {"minutes": 1, "epochs": 2, "select": "best"}}
+    steps = {}
+    for name, start in (("none", None), ("start", learned / "weights.pt")):
+        train(tmp_path / name, shards, init_from=start, **changes)
+        steps[name] = json.loads((tmp_path / name / "train.json").read_text())["steps"]
+    assert steps == {"none": 60 - 2 * 12, "start": 60 - 3 * 12}
 
 
 def choices_of(folder):

@@ -252,8 +252,8 @@ class Train(Closed):
     )
     select: Literal["best", "last"] = Field(
         "best",
-        description="Epoch whose weights are kept. best: the epoch with the lowest validation loss. last: the "
-        "last epoch.",
+        description="Epoch whose weights are kept. best: the epoch with the lowest validation loss, or the weights "
+        "that the training started from if theirs is lower. last: the last epoch.",
     )
     validation_images: Annotated[int, Field(ge=1)] | None = Field(
         None, description="Largest number of images validated after each epoch, always the same images. Default: all."

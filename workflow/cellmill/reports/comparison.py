@@ -154,7 +154,7 @@ def tabulate_costs(runs: Sequence[Run], *, jobs: Sequence[Job], megapixels: floa
     budgets = [find_budget(run.summary) for run in runs]
     columns = [
         Column("Run"), Column("Parameters", True), Column("Steps", True, "optimiser steps"), Column("Epochs", True),
-        Column("Chosen epoch", True), Column("Training time", True),
+        Column("Chosen epoch", True, "0: the weights that the training started from"), Column("Training time", True),
         *([Column("Budget", True, "train.minutes of the config")] if any(budgets) else []),
         Column("Device"), Column("Peak memory, MB", True),
         Column("Prediction, MP/s", True, "megapixels of all images divided by job time, start-up included"),

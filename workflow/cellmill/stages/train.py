@@ -24,7 +24,14 @@ from cellmill.runlog import package_versions
 from cellmill.shards import atomic_path, file_digest
 from cellmill.training.batches import TrainSettings
 from cellmill.training.budget import count_least_steps, find_steps, fix_steps, measure_costs, report_lateness
-from cellmill.training.checkpoints import Checkpoint, checkpoint_key, checkpoint_path, remove_checkpoints, stop_requests
+from cellmill.training.checkpoints import (
+    Checkpoint,
+    StopRequest,
+    checkpoint_key,
+    checkpoint_path,
+    remove_checkpoints,
+    stop_requests,
+)
 from cellmill.training.choosing import settle_input
 from cellmill.training.imagesets import ImageSet, open_images
 from cellmill.training.lengths import Length, describe_source
@@ -190,6 +197,11 @@ def train_member(*, team: Team, job: Job) -> None:
     model, stepper = training.model, training.stepper
     length = training.plan_length(images)
     with stop_requests() as stop, Watcher(job.weights_path, rank=team.member) as watcher:
+        if training.lacks_scores_of_start():
+            scores = score(training, validation, job=job, team=team, stop=stop)
+            stop.obey()
+            if scores is not None:
+                watcher.note_start(training.record_start(scores))
         while not training.is_done(epochs=length.epochs, patience=job.train["patience"]):
             epoch, steps = training.epoch, length.of(training.epoch)
             model.train()
@@ -206,15 +218,12 @@ def train_member(*, team: Team, job: Job) -> None:
                     checkpoint.save(training.state(), team=team)
                     stop.obey()
 
-            scores = None
-            if team.leads:
-                warmup = int(job.input["warmup"])
-                scores = validate(training.kept_model, validation, warmup=warmup, device=stepper.device, stop=stop)
+            scores = score(training, validation, job=job, team=team, stop=stop)
             # A signal during validation leaves the epoch unfinished, and the next run validates again.
             if not stop.agree(team):
                 # An interruption may have come between the last step, which had this rate, and the validation.
                 rate = learning_rate_at(length.progress(epoch, steps - 1), train=job.train)
-                if (scores := team.share(scores)) is not None:
+                if scores is not None:
                     check_finite(scores[0], epoch=epoch, rate=rate, samples=None)
                 row = training.close_epoch(rate=rate, validation=scores)
                 watcher.note_epoch(row, length=length)
@@ -226,6 +235,23 @@ def train_member(*, team: Team, job: Job) -> None:
         # A snakemake that was stopped deletes the outputs; the next one then writes them from the checkpoint.
         if not stop.is_made():
             remove_checkpoints(job.weights_path)
+
+
+def score(
+    training: Training, validation: ImageSet, *, job: Job, team: Team, stop: StopRequest
+) -> tuple[float, float] | None:
+    """Validate the current weights on the first member of a team, and share loss and Dice coefficient with all.
+
+    Returns
+    -------
+    tuple of float, or None
+        None without validation images, or after a stop signal.
+    """
+    scores, device = None, training.stepper.device
+    if team.leads:
+        scores = validate(training.kept_model, validation, warmup=int(job.input["warmup"]), device=device, stop=stop)
+    shared: tuple[float, float] | None = None if stop.agree(team) else team.share(scores)
+    return shared
 
 
 def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, ImageSet, Training, Checkpoint]:
@@ -271,6 +297,7 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
     state = checkpoint.load()
     start = settle_start(model, images, job=job, state=state, device=device, team=team)
     choices += [] if start is None else [start]
+    has_start = job.init_from is not None and not has_left_start(choices)
     if is_open:
         source = job.init_from
         if has_left_start(choices):
@@ -280,10 +307,12 @@ def prepare(job: Job, *, team: Team) -> tuple[Job, list[Choice], ImageSet, Image
                 part.normalise_by(WITHOUT_START)
         choices.append(explain_normalisation(job.input["normalise"], path=source))
     train, measuring_s = settle_length(
-        model, images, validation, job=job, state=state, checkpoint=checkpoint, device=device, team=team
-    )
+        model, images, validation, job=job, state=state, has_start=has_start, checkpoint=checkpoint, device=device,
+        team=team,
+    )  # fmt: skip
     training = Training(build_stepper(model, device=device, output=output, train=train, team=team))
     training.start = None if start is None else asdict(start)
+    training.has_start = has_start
     if team.size > 1:
         # Each member draws different dropout; all of them start with the weights of the first member.
         torch.manual_seed(job.seed + team.member)
@@ -339,6 +368,7 @@ def settle_length(
     *,
     job: Job,
     state: Mapping[str, Any] | None,
+    has_start: bool,
     checkpoint: Checkpoint,
     device: torch.device,
     team: Team,
@@ -360,6 +390,8 @@ def settle_length(
         checkpoint=checkpoint,
         team=team,
     )
+    if has_start:  # which is validated as well
+        costs = replace(costs, start_s=costs.start_s + costs.validation_s)
     pass_steps = count_least_steps(images, train=job.train, is_recurrent=bool(model.is_recurrent))
     return fix_steps(job.train, steps=find_steps(costs, train=job.train, pass_steps=pass_steps)), costs.measuring_s
 
@@ -373,6 +405,12 @@ def write_outputs(training: Training, *, job: Job, length: Length, choices: Sequ
     with atomic_path(job.history_path) as path:
         write_history(path, training.history)
     best_epoch = training.best_epoch if is_best else training.epoch
+    if training.has_start and best_epoch == 0:
+        logger.warning(
+            "no epoch has a lower validation loss than the start, %s: its weights are kept. To use the model as it is, "
+            "name it in apply; to train on, add annotated images or lower train.optimiser.learning_rate.",
+            job.init_from,
+        )  # fmt: skip
     summary = summarize(training, job=job, length=length, best_epoch=best_epoch)
     with atomic_path(job.summary_path) as path:
         path.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")

@@ -57,7 +57,8 @@ class Costs:
     validation_s : float
         One validation and one checkpoint.
     start_s : float
-        Further time of the first steps that is still to come: reading the other images, compiling.
+        Further time before the usual steps that is still to come: reading the other images, compiling, and the
+        validation of the weights that the training starts from.
     measuring_s : float
         The measurement itself.
     """

@@ -41,6 +41,7 @@ class Training:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     history: list[Row] = field(default_factory=list)
     start: dict[str, Any] | None = None  # choice whether the training started from the offered model
+    has_start: bool = False  # whether the first weights are those of another training
     _clock: float = field(default_factory=time.monotonic)
 
     NUMBERS = (
@@ -164,18 +165,30 @@ class Training:
 
     def close_epoch(self, *, rate: float, validation: tuple[float, float] | None) -> Row:
         """Record a finished epoch, keep its weights if it is the best so far, and start the next epoch."""
+        train_loss = self.loss_sum / self.patches
+        self.epoch, self.step, self.loss_sum, self.patches = self.epoch + 1, 0, 0.0, 0
+        self.stepper.memory = None
+        return self._record(rate=rate, train_loss=train_loss, validation=validation)
+
+    def lacks_scores_of_start(self) -> bool:
+        """Return whether no step is done and the weights of the start are still to be validated."""
+        return self.has_start and self.steps_done == 0 and not self.history
+
+    def record_start(self, validation: tuple[float, float]) -> Row:
+        """Record the scores of the weights that the training starts from, and keep these weights as the best so far."""
+        return self._record(rate=None, train_loss=None, validation=validation)
+
+    def _record(self, *, rate: float | None, train_loss: float | None, validation: tuple[float, float] | None) -> Row:
         row: Row = {
-            "epoch": self.epoch + 1,
+            "epoch": self.epoch,
             "step": self.steps_done,
             "learning_rate": rate,
-            "train_loss": self.loss_sum / self.patches,
+            "train_loss": train_loss,
             "validation_loss": None if validation is None else validation[0],
             "validation_dice": None if validation is None else validation[1],
             "seconds": self.read_clock() - sum(float(row["seconds"] or 0) for row in self.history),
         }
         self.history.append(row)
-        self.epoch, self.step, self.loss_sum, self.patches = self.epoch + 1, 0, 0.0, 0
-        self.stepper.memory = None
         if validation is not None and validation[0] < self.best_loss:
             self.best_loss, self.best_epoch = validation[0], self.epoch
             self.best_weights = copy_weights(self.kept_model)
@@ -208,7 +221,7 @@ def load_initial_weights(model: nn.Module, path: str | Path, *, init_weights: st
 
 
 def write_history(path: Path, history: Sequence[Row]) -> None:
-    """Write a table with one row per epoch."""
+    """Write a table with one row per epoch, and one with the epoch 0 for validated weights of a start."""
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, list(history[0]))
         writer.writeheader()

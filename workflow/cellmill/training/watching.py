@@ -52,25 +52,34 @@ class Watcher:
             extra={"progress": True},
         )  # fmt: skip
 
+    def note_start(self, row: Row) -> None:
+        """Log the scores of the weights that the training starts from, and write them to TensorBoard if in use."""
+        self._said = time.monotonic()
+        logger.info("start: %s, %.1f s", _say_scores(row), row["seconds"], extra={"progress": True})
+        self._write(row)
+
     def note_epoch(self, row: Row, *, length: Length) -> None:
         """Log the scores of a finished epoch, and write them to TensorBoard if it is in use."""
         self._said = time.monotonic()
         done, seconds = int(row["epoch"] or 0), float(row["seconds"] or 0)
-        scores = ", ".join(
-            f"{name.replace('_', ' ')} {row[name]:.4f}"
-            for name in ("train_loss", "validation_loss", "validation_dice")
-            if row[name] is not None
-        )
         logger.info(
             "epoch %d/%d%s: %s, rate %.3g, %.1f s, %.0f s left",
             done, length.epochs, f", step {row['step']}/{length.steps}" if length.counts_steps else "",
-            scores, row["learning_rate"], seconds, seconds * (length.epochs - done),
+            _say_scores(row), row["learning_rate"], seconds, seconds * (length.epochs - done),
             extra={"progress": True},
         )  # fmt: skip
+        self._write(row)
+
+    def _write(self, row: Row) -> None:
         if self._writer is not None:
             for name, value in row.items():
                 if name not in ("epoch", "step") and value is not None and math.isfinite(value):
-                    self._writer.add_scalar(name, value, done)
+                    self._writer.add_scalar(name, value, int(row["epoch"] or 0))
+
+
+def _say_scores(row: Row) -> str:
+    names = ("train_loss", "validation_loss", "validation_dice")
+    return ", ".join(f"{name.replace('_', ' ')} {row[name]:.4f}" for name in names if row[name] is not None)
 
 
 def _open_writer(folder: Path) -> Any:
