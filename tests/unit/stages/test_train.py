@@ -318,7 +318,7 @@ def test_the_start_is_kept_if_no_epoch_is_better(tmp_path, shards, learned, capl
     assert f"lower validation loss than the start, {learned / 'weights.pt'}: its weights are kept" in warning
 
 
-def test_the_start_is_not_kept_if_an_epoch_is_better(tmp_path, shards, learned, caplog):
+def test_the_start_is_not_kept_if_an_epoch_is_better(tmp_path, shards, caplog):
     short = {"width": 1 / 8, "train": {**LEARNING["train"], "epochs": 1}}
     train(tmp_path / "early", shards, **short)
     longer = {**short, "train": {**LEARNING["train"], "epochs": 3}}
