@@ -26,19 +26,17 @@ what was measured.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
+sys.path[:0] = [str(ROOT / place) for place in ("workflow", "tests", "tests/experiments")]
 
-from real_runs import find_data, read_section, run_pipeline, say_difference  # noqa: E402  the module is found here
+from arms import compare  # noqa: E402  the module is found here
 
 DATASETS = ("dsb2018", "bbbc039", "livecell")
 STEPS, VALIDATIONS = 300, 3
 LONGER, REPEATED, CONVERGED = 1000, ("zscore", "no_average"), ("dsb2018", "livecell")
-METRIC = "ap_kaggle"
 # The preset as it was before these studies
 BEFORE: dict[str, Any] = {"input": {"normalise": "percentile"}, "train": {"augmentation": {"gamma": 0.6}}}
 FLIPS_ONLY: dict[str, Any] = {
@@ -59,44 +57,16 @@ ARMS: dict[str, tuple[str, dict[str, Any]]] = {
 AGAINST = {"distance": "one_scale"}
 
 
-def make_config(arms: Mapping[str, tuple[str, dict[str, Any]]], *, steps: int, names: Sequence[str]) -> dict[str, Any]:
-    """Make the config, whose paths start in the folder of the data."""
-    from cellmill.config.merging import merge
-
-    length = {"train": {"steps": steps, "epochs": VALIDATIONS}}
-    datasets = {}
-    for name in names:
-        section = read_section(name)
-        groups = {key: value for key, value in section.get("split", {}).items() if key == "group_by"}
-        section["split"] = {**groups, "folds": 3}
-        section["models"] = [
-            {"preset": "default", "name": run, "start": None, **merge(merge(BEFORE, changes), length)}
-            for run, changes in {"default": {}, **{run: changes for run, (_, changes) in arms.items()}}.items()
-        ]
-        datasets[name] = section
-    return {"seed": 1, "datasets": datasets}
-
-
 def main(*, is_longer: bool) -> None:
     """Run missing jobs and print the table."""
-    from cellmill.reports.verdict import find_difference, find_number, read_table
-
-    arms = {run: ARMS[run] for run in REPEATED} if is_longer else ARMS
-    names = CONVERGED if is_longer else DATASETS
-    folder = ROOT / ("parts-longer" if is_longer else "parts")
-    run_pipeline(folder, find_data(), make_config(arms, steps=LONGER if is_longer else STEPS, names=names))
-    print(f"| change | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    results = {name: folder / "results" / name for name in names}
-    scores = {name: read_table(path / "metrics.csv") for name, path in results.items()}
-    pairs = {name: read_table(path / "comparisons.csv") for name, path in results.items()}
-    means = [find_number(scores[name], model="default", seed=1, metric=METRIC) for name in names]
-    print(f"| none | {' | '.join('' if mean is None else f'{mean.value:.3f}' for mean in means)} |")
-    for run, (title, _) in arms.items():
-        cells = []
-        for name in names:
-            found = find_difference(pairs[name], model=run, against=AGAINST.get(run, "default"), metric=METRIC)
-            cells.append(say_difference(found))
-        print(f"| {title} | {' | '.join(cells)} |", flush=True)
+    compare(
+        ROOT / ("parts-longer" if is_longer else "parts"),
+        {run: ARMS[run] for run in REPEATED} if is_longer else ARMS,
+        names=CONVERGED if is_longer else DATASETS,
+        length={"steps": LONGER if is_longer else STEPS, "epochs": VALIDATIONS},
+        before=BEFORE,
+        against=AGAINST,
+    )
 
 
 if __name__ == "__main__":
