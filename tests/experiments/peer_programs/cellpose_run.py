@@ -1,11 +1,12 @@
-"""Train Cellpose 3 from random weights on the images of a folder for some minutes, then write masks of the test images.
+"""Train Cellpose 3 from random weights on the images of a folder for some minutes, then write masks of all images.
 
 ``python cellpose_run.py IMAGES MASKS MINUTES`` runs in an environment of its own, made by peers.py. Settings are those of
 its command line for training from scratch; images are resampled to its diameter of 30 px by the median diameter of the
-training objects, which is also given for the test images. Its published weights are not used: they may not be used
+training objects, which is also given for the prediction. Its published weights are not used: they may not be used
 commercially, and other images made them.
 """
 
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -48,7 +49,7 @@ def main(images: Path, masks: Path, minutes: float) -> None:
     model = models.CellposeModel(gpu=False, pretrained_model=False)
     fit(model, parts, epochs=max(PROBE_EPOCHS, int(60 * minutes / seconds)), save=masks)
     diameter_px = float(np.median([utils.diameters(labels_yx)[0] for _, _, labels_yx in parts["train"]]))
-    for name, image_yx, _ in parts["test"]:
+    for name, image_yx, _ in itertools.chain.from_iterable(parts.values()):
         labels_yx, *_ = model.eval(image_yx, channels=[0, 0], diameter=diameter_px)
         tifffile.imwrite(masks / f"{name}.tif", labels_yx.astype(np.uint16))
 

@@ -1,10 +1,11 @@
-"""Train StarDist on the images of a folder for some minutes, then write masks of the test images.
+"""Train StarDist on the images of a folder for some minutes, then write masks of all images.
 
 ``python stardist_run.py IMAGES MASKS MINUTES`` runs in an environment of its own, made by peers.py. Settings are those of
 StarDist's 2D example: 32 rays, grid of 2, normalisation by percentiles, its augmentation by flips and intensities; both
 thresholds are chosen on the validation images by its own search.
 """
 
+import itertools
 import sys
 import time
 from pathlib import Path
@@ -71,7 +72,7 @@ def main(images: Path, masks: Path, minutes: float) -> None:
     model.callbacks.append(Clock(60 * minutes))
     model.train(*train, validation_data=tuple(validation), augmenter=augment)
     model.optimize_thresholds(*validation)
-    for name, image_yx, _ in parts["test"]:
+    for name, image_yx, _ in itertools.chain.from_iterable(parts.values()):
         labels_yx, _ = model.predict_instances(image_yx)
         tifffile.imwrite(masks / f"{name}.tif", labels_yx.astype(np.uint16))
 
