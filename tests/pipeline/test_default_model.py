@@ -124,4 +124,4 @@ def test_too_few_annotated_images_are_answered_with_a_model_that_needs_none(tmp_
         make_plan({"datasets": {"few": section}}, presets_dir=ROOT / "resources/models")
     [message] = caught.value.mistakes
     assert f"expected at least 3 groups to split into train, validation, test, found {images}." in message
-    assert "To train nothing, set models: [{apply: nuclei}]" in message
+    assert "To train nothing, set models: [classical, {apply: nuclei}]" in message

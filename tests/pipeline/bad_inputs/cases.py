@@ -1384,8 +1384,8 @@ def a_zip_bomb(folder):
 @case(
     "Splits", "plan",
     "datasets.{name}.split: expected at least 3 groups to split into train, validation, test, found 2. Add images, use `by: "
-    "blocks` for frames of one sequence, or freeze a split with `table`. To train nothing, set models: [{apply: nuclei}], "
-    "or another trained model, which is scored on all of them.",
+    "blocks` for frames of one sequence, or freeze a split with `table`. To train nothing, set models: [classical, "
+    "{apply: nuclei}], or another trained model; these are scored on all images.",
 )  # fmt: skip
 def fewer_images_than_parts(folder):
     section = images(folder)

@@ -48,6 +48,17 @@ def test_a_pixel_size_of_the_config_holds_for_all_images(tmp_path):
     assert sides(stored(tmp_path, [0.25, 1.0]), pixel_size_um=0.5) == [64, 64]
 
 
+def test_the_reason_of_a_scale_states_its_sizes(tmp_path):
+    frames = Frames(stored(tmp_path, [0.5, None, 0.01]), normalise="percentile", polarity="keep", passages=None, kept=1)
+    found = frames.settle_by_dataset(input=SETTLED, pixel_size_um=None)
+    size = "objects of the training images have a median diameter of"
+    assert {name: (scale.factor, scale.because) for name, scale in found.items()} == {
+        "i0": (1.0, f"{size} 8 um, and pixels 0.5 um"),
+        "i1": (0.5, f"{size} 32 px"),
+        "i2": (0.125, f"{size} 8 um, and pixels 0.01 um; a factor of 0.02 is beyond the limits of 1/8 and 8"),
+    }
+
+
 def test_frames_that_are_read_together_have_one_factor(tmp_path):
     assert sides(stored(tmp_path, [0.25, 0.5, 1.0]), passages=[["i0", "i1"], ["i2"]]) == [32, 32, 128]
 

@@ -10,6 +10,7 @@ from cellmill.inference import scaling
 from cellmill.inference.scaling import (
     ScaledImages,
     limit_factor,
+    limit_scale,
     plan_working_size,
     scale_box,
     unscale_bands,
@@ -34,6 +35,14 @@ def test_factors_close_to_one_change_nothing():
 @pytest.mark.parametrize(("factor", "limit"), [(100.0, 8.0), (0.001, 0.125)])
 def test_factors_are_limited(factor, limit):
     assert limit_factor(factor) == limit
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"), [(0.5, "A"), (1.01, "A"), (0.1, "A; a factor of 0.1 is beyond the limits of 1/8 and 8")]
+)
+def test_a_factor_that_is_limited_is_said(wanted, says):
+    scale = limit_scale(wanted, because="A")
+    assert (scale.factor, scale.because) == (limit_factor(wanted), says)
 
 
 @pytest.mark.parametrize("shape", [(10, 15), (37, 81), (80, 120)])

@@ -67,7 +67,7 @@ def test_without_annotations_only_the_floor_runs_and_this_is_said(data):
     assert parts(made, "d") == {"unlabelled"}
     assert made.remarks == [
         "datasets.d.models: there are no annotations, so only classical runs, with fixed values. To use a trained model, "
-        "set apply"
+        "set apply: for nuclei, models: [classical, {apply: nuclei}]"
     ]
     # not as if the config had named it
     assert "models" not in list_settings(made, "d")["datasets"]["d"]

@@ -81,6 +81,8 @@ def test_one_scale_is_that_of_the_training_images(tmp_path, monkeypatch, caplog)
     forward = Exact.forward
     monkeypatch.setattr(Exact, "forward", lambda self, images: seen.append(images.shape[-2:]) or forward(self, images))
     drawn, maps = predict(tmp_path, monkeypatch, scale="dataset", object_px=32.0)
-    assert "working scale" not in caplog.text
+    assert "usual: working scale 0.5, because objects of the training images have a median diameter of 32 px" in (
+        caplog.messages
+    )
     assert set(seen) == {(80, 100)}
     assert {planes.shape for planes in maps.values()} == {(3, *drawn["small"].shape)}

@@ -15,6 +15,7 @@ import torch
 import cellmill.stages.train
 import cellmill.training.budget
 import cellmill.training.stepping
+from cellmill.models.choices import read_choices
 from cellmill.models.registry import build_network
 from cellmill.stages.train import train_model
 from cellmill.training.budget import (
@@ -131,6 +132,15 @@ def measured(monkeypatch):
 
 
 # ---- the number of steps -----------------------------------------------------------------------------------
+
+
+def test_the_number_of_steps_is_a_choice_of_the_training_only_if_the_config_gives_a_time(tmp_path, shards, measured):
+    train(tmp_path / "timed", shards, minutes=1, steps=None)
+    [choice] = read_choices(tmp_path / "timed/choices.json")
+    assert (choice.key, choice.value) == ("train.steps", STEPS)
+    assert choice.because == "as many as take 1 min at the speed measured on this machine"
+    train(tmp_path / "counted", shards, steps=STEPS)
+    assert read_choices(tmp_path / "counted/choices.json") == []
 
 
 def budget_of(*, minutes=1.0, epochs=4):

@@ -93,6 +93,21 @@ def test_each_choice_has_a_key_and_a_reason():
     assert all(choice.because for choice in choices)
 
 
+@pytest.mark.parametrize(
+    ("diameter_px", "says"),
+    [
+        (32.0, "The typical factor is 0.5, because objects have 32 px and 16 px are wanted"),
+        (
+            160.0,
+            "The typical factor is 0.125, because objects have 160 px and 16 px are wanted; a factor of 0.1 is beyond",
+        ),
+    ],
+)
+def test_the_reason_of_a_scale_states_the_factor(diameter_px, says):
+    _, choices = choose([example(diameter_px=diameter_px)])
+    assert says in choices[1].because
+
+
 def test_the_typical_diameter_is_the_median_of_the_images():
     input, _ = choose([example(diameter_px=d) for d in (10, 20, 1000)])
     assert input["object_px"] == pytest.approx(20)

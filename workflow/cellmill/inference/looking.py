@@ -16,7 +16,7 @@ from torch import nn
 
 from cellmill.images.windows import sampling_step
 from cellmill.inference.normalise import InputScale
-from cellmill.inference.scaling import limit_factor, plan_working_size, scale_box
+from cellmill.inference.scaling import WorkingScale, limit_factor, limit_scale, plan_working_size, scale_box
 from cellmill.inference.tiling import predict_tiled
 from cellmill.inference.views import ScaledPlane, View
 from cellmill.objects.flow_tracking import measure_flow_errors, track_objects
@@ -45,14 +45,6 @@ THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
-class Found:
-    """The working scale of an image, as the factor of its sides, and the reason."""
-
-    factor: float
-    because: str
-
-
-@dataclass(frozen=True)
 class Trial:
     """What was found at one trial size: median diameter (px of the image), number of objects, mean flow error."""
 
@@ -70,7 +62,7 @@ def find_factor(
     diameter_px: float,
     typical_px: float,
     device: torch.device,
-) -> Found:
+) -> WorkingScale:
     """Find the working scale of an image.
 
     Parameters
@@ -90,7 +82,7 @@ def find_factor(
 
     Returns
     -------
-    Found
+    WorkingScale
         The typical factor of the training images if no object is found at any trial size.
     """
     typical = diameter_px / typical_px
@@ -106,11 +98,9 @@ def find_factor(
             if cost < lowest:
                 lowest, best = cost, trial
     if best is None:
-        return Found(limit_factor(typical), "no object was found; the factor of the training images is used")
-    return Found(
-        limit_factor(diameter_px / best.diameter_px),
-        f"objects have a median diameter of {best.diameter_px:.3g} px at a first look ({best.objects} measured)",
-    )
+        return limit_scale(typical, because="no object was found; the factor of the training images is used")
+    measured = f"{best.diameter_px:.3g} px at a first look ({best.objects} measured)"
+    return limit_scale(diameter_px / best.diameter_px, because=f"objects have a median diameter of {measured}")
 
 
 def cut_part(channels: Sequence[ScaledPlane], *, factor: float) -> list[ScaledPlane]:

@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import IO
 
 import numpy as np
@@ -26,6 +27,14 @@ MEMORY_BYTES = 1 << 28
 SHORTEST_PX = 8
 # Factors this close to 1 leave an image unchanged: resampling would only blur it.
 UNCHANGED = 1.02
+
+
+@dataclass(frozen=True)
+class WorkingScale:
+    """The working scale of an image, as the factor of its sides, and the reason."""
+
+    factor: float
+    because: str
 
 
 def plan_working_size(shape: tuple[int, int], *, factor: float) -> Geometry:
@@ -52,6 +61,14 @@ def limit_factor(factor: float) -> float:
     """Limit a factor to the range that is used, and return 1 if it is close to 1."""
     limited = min(max(factor, 1 / LARGEST_FACTOR), LARGEST_FACTOR)
     return 1.0 if 1 / UNCHANGED <= limited <= UNCHANGED else limited
+
+
+def limit_scale(wanted: float, *, because: str) -> WorkingScale:
+    """Return the factor that is used in place of a wanted one, and why; a factor that is limited is said."""
+    factor = limit_factor(wanted)
+    if factor != 1.0 and not math.isclose(factor, wanted):
+        because += f"; a factor of {wanted:.3g} is beyond the limits of 1/{LARGEST_FACTOR:g} and {LARGEST_FACTOR:g}"
+    return WorkingScale(factor, because)
 
 
 def scale_box(ends: tuple[int, int], *, old: int, new: int) -> tuple[int, int]:

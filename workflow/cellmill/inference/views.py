@@ -10,7 +10,7 @@ import numpy as np
 from cellmill.images.stored import open_planes
 from cellmill.images.windows import release_pages
 from cellmill.inference.normalise import InputScale, measure_input, read_window
-from cellmill.inference.scaling import ScaledImages, limit_factor, plan_working_size, scale_box
+from cellmill.inference.scaling import ScaledImages, WorkingScale, limit_scale, plan_working_size, scale_box
 from cellmill.preprocessing.geometry import Geometry
 from cellmill.preprocessing.stored_images import StoredImage
 
@@ -143,7 +143,7 @@ class Frames:
         if polarity is not None or normalise is not None:
             self._scales.clear()
 
-    def settle_by_dataset(self, *, input: SettledInput, pixel_size_um: float | None) -> None:
+    def settle_by_dataset(self, *, input: SettledInput, pixel_size_um: float | None) -> dict[str, WorkingScale]:
         """Set the working scale of all images from the objects of the training images.
 
         By pixel size where it is known, of the training images and of this image; otherwise by the same factor as for
@@ -155,17 +155,28 @@ class Frames:
             With a scale for the whole dataset.
         pixel_size_um : float or None
             Edge length of a pixel of the raw images; None: from the metadata of each image.
+
+        Returns
+        -------
+        dict
+            Sample -> working scale; empty if images are not resampled.
         """
         wanted, typical_px, typical_um = input["diameter_px"], input["object_px"], input["object_um"]
         if wanted is None or typical_px is None:
-            return
+            return {}
+        scales = {}
         for sample, image in self._images.items():
             edge_um = image.geometry.edge_um(pixel_size_um)
-            objects_px = typical_um / edge_um if typical_um and edge_um else typical_px
-            self._factors[sample] = limit_factor(wanted / objects_px)
+            objects_px, size = typical_px, f"{typical_px:.3g} px"
+            if typical_um and edge_um:
+                objects_px, size = typical_um / edge_um, f"{typical_um:.3g} um, and pixels {edge_um:.3g} um"
+            because = f"objects of the training images have a median diameter of {size}"
+            scales[sample] = limit_scale(wanted / objects_px, because=because)
         for passage in self._passages:
             known = [sample for sample in passage if sample in self._images]
-            self._factors |= dict.fromkeys(known, self._factors[known[0]]) if known else {}
+            scales |= dict.fromkeys(known, scales[known[0]]) if known else {}
+        self._factors |= {sample: scale.factor for sample, scale in scales.items()}
+        return scales
 
     def working_size(self, sample: str) -> Geometry:
         """Return the resize of an image to its working scale."""

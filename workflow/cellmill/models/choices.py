@@ -1,4 +1,4 @@
-"""Settings that the training images decided: choices.json of a training."""
+"""Settings that a training chose, from its images or the speed of the machine: choices.json."""
 
 import json
 from collections.abc import Sequence

@@ -246,7 +246,7 @@ def models_left_out(plan: Plan) -> list[str]:
     """Return remarks on datasets that name no models and have nothing to train one on."""
     return [
         f"datasets.{dataset}.models: there are no annotations, so only classical runs, with fixed values. To use a "
-        "trained model, set apply"
+        "trained model, set apply: for nuclei, models: [classical, {apply: nuclei}]"
         for dataset, section in plan.config.datasets.items()
         if not section.is_annotated and "models" not in section.model_fields_set
     ]

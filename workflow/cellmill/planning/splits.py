@@ -103,7 +103,8 @@ def assign_splits(
         raise ValueError(
             f"{where}: expected at least {len(names)} groups to split into {', '.join(names)}, found {len(every)}. "
             "Add images, use `by: blocks` for frames of one sequence, or freeze a split with `table`. To train "
-            "nothing, set models: [{apply: nuclei}], or another trained model, which is scored on all of them."
+            "nothing, set models: [classical, {apply: nuclei}], or another trained model; these are scored on all "
+            "images."
         )
     if len(every) < LOOSE:
         placed = _cut(members, bounds=bounds, seed=split["seed"], groups=len(every))

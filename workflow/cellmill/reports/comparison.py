@@ -294,13 +294,13 @@ def describe_model(
 
 
 def _tabulate_choices(run: Run) -> Table | None:
-    """Tabulate the settings that the training images decided, each with its reason."""
+    """Tabulate the settings that a training chose, each with its reason."""
     rows = [[word(choice.key), word(say_setting(choice.value)), word(choice.because)] for choice in run.choices]
     if not rows:
         return None
     return Table(
         f"choices-{run.name}",
-        f"Settings of {run.name} chosen from its training images",
+        f"Settings of {run.name} that its training chose",
         [Column("Setting"), Column("Chosen"), Column("Because")],
         rows,
         source=f"{run.name}/choices.json",

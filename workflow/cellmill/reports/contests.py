@@ -97,8 +97,10 @@ def write_contest(found: Contest) -> Markup:
 
 def _claim_of_floor(found: Contest) -> str:
     if found.difference.value > 0:
-        verb = "is not surely better than" if found.difference.is_sure is False else "is better than"
-        return "{model} " + verb + " the floor {rival}, which needs no training"
+        if found.difference.is_sure is None:
+            return "{model} scores higher than the floor {rival}, which needs no training, on too few images to be sure"
+        verb = "is" if found.difference.is_sure else "is not surely"
+        return "{model} " + verb + " better than the floor {rival}, which needs no training"
     if found.is_rival_best:
         return "No trained model is better than this floor, which needs no training; the next is {model}"
     return "{model} is not better than the floor {rival}, which needs no training"

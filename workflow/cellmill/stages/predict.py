@@ -21,7 +21,7 @@ from cellmill.images.stored import write_probability_bands
 from cellmill.inference.ensemble import Averaged, PredictSettings
 from cellmill.inference.folding import fold_norms
 from cellmill.inference.looking import find_factor
-from cellmill.inference.scaling import unscale_bands
+from cellmill.inference.scaling import WorkingScale, unscale_bands
 from cellmill.inference.tiling import predict_bands, predict_passage
 from cellmill.inference.views import Frames, SettledInput, class_planes
 from cellmill.models.registry import build_network
@@ -105,9 +105,12 @@ def predict_shard(
         passages=passages,
         kept=int(input["frames"]) * int(input.get("channels", 1)),  # a frame and its neighbours
     )
-    if _works_by_dataset(input):
-        frames.settle_by_dataset(input=input, pixel_size_um=pixel_size_um)
     samples = [image.sample for image in images]
+    if _works_by_dataset(input):
+        scales = frames.settle_by_dataset(input=input, pixel_size_um=pixel_size_um)
+        for sample in samples:
+            if sample in scales:
+                _log_scale(sample, scales[sample])
     tiles = Tiles(shape=(int(predict["tile"][0]), int(predict["tile"][1])), batch=int(predict["batch"]), device=device)
     with shard_folder(output_dir) as folder, tempfile.TemporaryDirectory(dir=folder) as scratch_dir:
         if network.is_recurrent:
@@ -159,6 +162,10 @@ def _has_true_class(input: SettledInput) -> bool:
     return bool(input["class_at_prediction"] == "oracle")
 
 
+def _log_scale(sample: str, scale: WorkingScale) -> None:
+    logger.info("%s: working scale %.3g, because %s", sample, scale.factor, scale.because)
+
+
 def _predict_images(
     network: Averaged,
     samples: Sequence[str],
@@ -181,7 +188,7 @@ def _predict_images(
                 typical_px=float(input["object_px"] or 0), device=tiles.device,
             )  # fmt: skip
             frames.settle(factors={sample: found.factor})
-            logger.info("%s: working scale %.3g, because %s", sample, found.factor, found.because)
+            _log_scale(sample, found)
         working = frames.working_size(sample)
         view = frames.view(sample, count=int(input["frames"]), planes=planes)
         bands_cyx = predict_bands(

@@ -13,7 +13,7 @@ import numpy as np
 
 from cellmill.images.stored import IGNORE_LABEL, list_bands, open_plane
 from cellmill.inference.normalise import has_bright_ground
-from cellmill.inference.scaling import limit_factor
+from cellmill.inference.scaling import limit_factor, limit_scale
 from cellmill.inference.views import InputSettings, SettledInput
 from cellmill.models.choices import Choice
 from cellmill.preprocessing.diameters import measure_diameter
@@ -129,6 +129,8 @@ def choose_input(
     if input["diameter_px"] is not None:
         if input["scale"] == "auto":
             chosen["scale"], because = _choose_scale(examples, is_sequential=is_sequential, can_look=can_look)
+            if (typical_px := chosen["object_px"]) is not None:
+                because += f". {_explain_factor(input['diameter_px'], typical_px=typical_px)}"
             choices.append(Choice("input.scale", chosen["scale"], because))
     elif input["scale"] == "auto":
         chosen["scale"] = "dataset"
@@ -208,6 +210,14 @@ def _choose_scale(examples: Sequence[Example], *, is_sequential: bool, can_look:
     if not can_look:
         return "dataset", f"{found}, and sizes in new images can be found only with network.output flow"
     return "image", found
+
+
+def _explain_factor(wanted_px: float, *, typical_px: float) -> str:
+    """Return by how much an image with objects of the typical diameter is resampled."""
+    scale = limit_scale(
+        wanted_px / typical_px, because=f"objects have {typical_px:.3g} px and {wanted_px:g} px are wanted"
+    )
+    return f"The typical factor is {scale.factor:.3g}, because {scale.because}"
 
 
 def _say_range(low: float, high: float) -> str:
