@@ -5,11 +5,11 @@ The images are not part of the project; without them this test is skipped with a
 
 import pandas as pd
 import pytest
-import yaml
 
 from cellmill.images.files import read_plane
 from cellmill.images.stored import read_labels
-from project import ROOT, copy_project, snakemake, write_config
+from project import copy_project, snakemake, write_config
+from real_runs import read_section
 
 # A whole run
 pytestmark = pytest.mark.long
@@ -18,8 +18,7 @@ pytestmark = pytest.mark.long
 def test_its_name_alone_gives_the_nuclei_of_another_laboratory(real_data, tmp_path):
     project = copy_project(tmp_path / "project")
     (project / "bbbc039").symlink_to((real_data / "bbbc039").resolve())
-    [section] = yaml.safe_load((ROOT / "tests/pipeline/real/bbbc039.yaml").read_text())["datasets"].values()
-    config = {"datasets": {"bbbc039": {**section, "models": [{"apply": "nuclei"}]}}}
+    config = {"datasets": {"bbbc039": {**read_section("bbbc039"), "models": [{"apply": "nuclei"}]}}}
     snakemake(project, "--cores", "2", "--configfile", write_config(project, config))
     metrics = pd.read_csv(project / "results/bbbc039/metrics.csv")
     chosen = metrics.query("metric == 'ap_0.50' and stage == 'postprocessed' and aggregation == 'image_mean'")

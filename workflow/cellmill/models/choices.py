@@ -11,7 +11,7 @@ START = "start"
 
 @dataclass(frozen=True)
 class Choice:
-    """A chosen setting: its key in the config, its value, and the reason in one sentence."""
+    """A chosen setting: its key in the config, its value, and the reason."""
 
     key: str
     value: str | float | int | None
