@@ -32,9 +32,9 @@ REACHED = {
     "check_dataset": 8, "check_shard": 26, "conditions": 8, "contrast": 11, "contrast_fit": 22, "crate": 2,
     "estimate_flat_field": 21, "evaluate": 23, "evaluate_shard": 22, "export_anndata": 4, "export_bioimageio": 9, "export_coco": 15,
     "export_ctc": 11, "export_geojson": 10, "export_ome_zarr": 21, "export_onnx": 8, "export_rois": 12,
-    "export_table": 4, "index": 7, "join_seeds": 3, "masks": 33, "match": 40, "measure_objects": 5, "postprocess": 33,
-    "postprocess_features": 22, "postprocess_fit": 24, "postprocess_tables": 2, "predict": 24, "preprocess": 22,
-    "propose": 41, "rasterize": 23, "report": 59, "simulate": 27, "train": 45, "worklist": 12,
+    "export_table": 4, "index": 7, "join_seeds": 3, "masks": 33, "match": 41, "measure_objects": 5, "postprocess": 33,
+    "postprocess_features": 22, "postprocess_fit": 24, "postprocess_tables": 2, "predict": 25, "preprocess": 22,
+    "propose": 42, "rasterize": 23, "report": 59, "simulate": 27, "train": 46, "worklist": 12,
 }  # fmt: skip
 
 

@@ -304,7 +304,7 @@ PACKAGED = {
     "plain": {},
     "three frames as they are": {"input": {"frames": 3, "normalise": "none"}},
     "percentiles, at a working scale": {
-        "input": {"normalise": "percentile", "polarity": "bright", "diameter_px": 16},
+        "input": {"normalise": "percentile", "polarity": "bright", "min_contrast": 5, "diameter_px": 16},
     },
     "mean over classes": {
         "input": {"class_planes": ["a", "b"]},
@@ -393,6 +393,7 @@ def test_the_guide_says_how_to_make_the_input(package):
     path, preset = package
     guide = read_package(path)[1]["README.md"].decode()
     assert ("brighter than the ground" in guide) == (preset["input"]["polarity"] == "bright")
+    assert ("below 5 times that of their noise" in guide) == (preset["input"]["min_contrast"] == 5)
     assert ("median diameter of 16 px" in guide) == (preset["input"]["diameter_px"] == 16)
 
 

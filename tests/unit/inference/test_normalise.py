@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cellmill.images.windows import release_pages, sample_pixels
-from cellmill.inference.normalise import has_bright_ground, measure_input, mirror, read_window
+from cellmill.inference.normalise import has_bright_ground, measure_contrast, measure_input, mirror, read_window
 from cellmill.preprocessing.geometry import plan_fit, valid_box
 from whole_images import fit_image
 
@@ -166,3 +166,75 @@ def test_a_few_bright_pixels_on_constant_ground_are_seen():
     seen_yx = (image_yx - scale.offset) / scale.scale
     assert seen_yx.min() == pytest.approx(-1)
     assert seen_yx.max() == pytest.approx(3)
+
+
+NOISE = 3.0
+
+
+def draw_field(*, nuclei, signal=60.0):
+    """Draw noise of 3 on an uneven background of 140, and squares that are brighter by `signal`."""
+    rng = np.random.default_rng(8)
+    field_yx = 140 + rng.normal(0, NOISE, (200, 240)) + 4 * np.cos(np.linspace(0, 3, 200))[:, None]
+    for row, column in rng.integers(10, 170, (nuclei, 2)):
+        field_yx[row : row + 16, column : column + 16] += signal
+    return field_yx.astype(np.float32)
+
+
+def measure(image_yx, *, normalise, min_contrast, polarity="keep"):
+    return measure_input(
+        image_yx,
+        geometry=geometry_of(image_yx.shape),
+        normalise=normalise,
+        polarity=polarity,
+        min_contrast=min_contrast,
+    )
+
+
+def test_contrast_is_one_for_noise_and_free_of_units():
+    noise_yx = np.random.default_rng(1).normal(500, 7, (300, 300)).astype(np.float32)
+    assert measure_contrast(noise_yx) == pytest.approx(1, abs=0.03)
+    field_yx = draw_field(nuclei=30)
+    assert measure_contrast(field_yx) > 6
+    assert measure_contrast(100 * field_yx + 7) == pytest.approx(measure_contrast(field_yx), rel=1e-3)
+
+
+@pytest.mark.parametrize("image_yx", [np.full((30, 30), 5.0), np.arange(40.0)[None], np.zeros((0, 9))])
+def test_an_image_without_noise_has_no_contrast(image_yx):
+    assert measure_contrast(image_yx.astype(np.float32)) is None
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "percentile"])
+@pytest.mark.parametrize("polarity", ["keep", "invert"])
+def test_noise_without_objects_is_not_amplified(normalise, polarity):
+    free, limited = (
+        measure(draw_field(nuclei=0), normalise=normalise, polarity=polarity, min_contrast=least)
+        for least in (0.0, 6.0)
+    )
+    contrast = measure_contrast(draw_field(nuclei=0))
+    assert limited.stretch == pytest.approx(6 / contrast)
+    assert limited.scale / free.scale == pytest.approx(6 / contrast)
+    if normalise == "zscore":
+        assert abs(limited.scale) == pytest.approx(6 * NOISE, rel=0.05)
+
+
+def test_the_ground_stays_where_it_is_with_percentiles():
+    image_yx = draw_field(nuclei=0)
+    scale = measure(image_yx, normalise="percentile", min_contrast=6.0)
+    assert (np.percentile(image_yx, 1) - scale.offset) / scale.scale == pytest.approx(-1, abs=1e-3)
+    assert (np.percentile(image_yx, 99.8) - scale.offset) / scale.scale < 0.2
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "percentile"])
+def test_an_image_with_objects_keeps_its_normalisation(normalise):
+    scales = [measure(draw_field(nuclei=30), normalise=normalise, min_contrast=least) for least in (0.0, 4.0)]
+    assert scales[0] == scales[1]
+
+
+def test_a_single_object_stays_visible():
+    seen_yx = draw_field(nuclei=1)
+    scale = measure(seen_yx, normalise="zscore", min_contrast=6.0)
+    assert ((seen_yx - scale.offset) / scale.scale).max() > 2
+
+
+def test_values_that_are_not_normalised_stay_as_they_are():
+    assert measure(draw_field(nuclei=0), normalise="none", min_contrast=6.0).scale == 1

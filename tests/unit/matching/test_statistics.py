@@ -6,9 +6,10 @@ from scipy import ndimage
 from scipy.stats import wasserstein_distance
 from skimage.morphology import convex_hull_image
 
+from cellmill.images.noise import measure_noise
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.matching.distance import _distances_of_parts, distance, permutation_interval
-from cellmill.matching.ground import autocorrelation_length, measure_noise
+from cellmill.matching.ground import autocorrelation_length
 from cellmill.matching.otsu import otsu_objects, split_objects
 from cellmill.matching.outlines import clark_evans, solidity_of
 from cellmill.matching.statistic_names import STATISTICS

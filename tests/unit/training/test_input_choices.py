@@ -1,21 +1,24 @@
-"""Choices that a preset leaves to the training images: polarity and working scale."""
+"""Choices that a preset leaves to the training images: polarity, least contrast and working scale."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from cellmill.inference.normalise import measure_contrast
 from cellmill.preprocessing.geometry import Geometry, plan_fit
-from cellmill.training.choosing import Example, choose_factors, choose_input, measure_examples
+from cellmill.training.choosing import Example, choose_factors, choose_input, measure_examples, settle_input
 from training_shards import image_set, tiny_preset, write_shard
 
-OPEN = {"normalise": "percentile", "polarity": "auto", "diameter_px": 16.0, "scale": "auto"}
+OPEN = {"normalise": "percentile", "polarity": "auto", "min_contrast": 0.0, "diameter_px": 16.0, "scale": "auto"}
 
 
 def section(**changes):
     return {**tiny_preset()["input"], **OPEN, **changes}
 
 
-def example(name="a", *, diameter_px=20.0, dark=False, ground=False, pixel_size_um=None):
-    return Example(name, 5, diameter_px, pixel_size_um, dark, ground)
+def example(name="a", *, diameter_px=20.0, dark=False, ground=False, pixel_size_um=None, contrast=20.0):
+    return Example(name, 5, diameter_px, pixel_size_um, dark, ground, contrast)
 
 
 def choose(examples, *, is_sequential=False, can_look=True, **changes):
@@ -159,7 +162,7 @@ def test_a_network_without_a_working_diameter_receives_images_as_they_are():
 def test_images_and_labels_of_a_set_are_scaled_alike(images):
     examples = measure_examples(images, pixel_size_um=None)
     input, _ = choose(examples)
-    images.settle(polarity=input["polarity"], factors=choose_factors(examples, input=input))
+    images.settle(input=input, factors=choose_factors(examples, input=input))
     for index, image in enumerate(images.images):
         labels_yx, _ = images.truth(index)
         assert labels_yx.shape == images.view(index).shape, image.sample
@@ -168,3 +171,35 @@ def test_images_and_labels_of_a_set_are_scaled_alike(images):
     rows, columns = (np.arange(side) for side in seen["large"].shape)
     assert seen["large"].shape == (pytest.approx(120 * 16 / 42, abs=2),) * 2
     assert np.median(seen["large"].read(rows, columns)) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "expected"), [([24.8, 20.0, None], 5.0), ([3.1, 40.0], 0.775), ([26.0, 30.0], 6.0), ([None], 0.0)]
+)
+def test_the_least_contrast_is_a_quarter_of_that_of_the_training_images(contrasts, expected):
+    input, choices = choose([example(contrast=each) for each in contrasts], min_contrast="auto", polarity="keep")
+    assert input["min_contrast"] == expected
+    [choice] = [choice for choice in choices if choice.key == "input.min_contrast"]
+    assert choice.value == expected
+    assert ("but not above 6" in choice.because) == (expected == 6)
+    assert ("no training image" in choice.because) == (expected == 0)
+
+
+def test_images_without_objects_do_not_lower_the_least_contrast():
+    empty = replace(example(diameter_px=None, contrast=1.2), objects=0)
+    assert choose([example(contrast=16.0), empty], min_contrast="auto")[0]["min_contrast"] == 4.0
+
+
+@pytest.mark.parametrize("diameter_px", [None, 16.0])
+def test_a_training_sees_images_of_little_contrast_as_prediction_does(tmp_path, diameter_px):
+    input = section(
+        polarity="keep", min_contrast=3.0, scale="dataset", normalise="zscore", diameter_px=diameter_px
+    )  # fmt: skip
+    shard = write_shard(tmp_path, "train", {"full": draw([40, 44]), "none": draw([])})
+    images = image_set(shard, preset=tiny_preset(input=input))
+    settled, choices = settle_input(
+        images, images, input=input, pixel_size_um=None, is_sequential=False, can_look=True
+    )  # fmt: skip
+    assert (settled["min_contrast"], choices) == (3.0, [])
+    stretches = {image.sample: images.view(number).frames[0][1].stretch for number, image in enumerate(images.images)}
+    assert stretches == {"full": 1.0, "none": pytest.approx(3 / measure_contrast(draw([])[0]))}

@@ -27,6 +27,13 @@ class Input(Closed):
         "ground in all training images; bright, if the images contain both kinds and this rule tells them apart; "
         "otherwise keep.",
     )
+    min_contrast: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
+        0.0,
+        description="Contrast below which an image is not amplified further: its standard deviation over that of its "
+        "noise (1: nothing but noise). Without it, zscore and percentile make the noise of an image without objects as "
+        "large as objects in others. auto: a quarter of the lowest contrast of the training images with objects, at "
+        "most 6. 0: no limit.",
+    )
     diameter_px: Annotated[float, Field(ge=4, le=256)] | None = Field(
         None,
         description="Working scale: images are resampled for the network so that their objects have this median "

@@ -65,8 +65,8 @@ def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str,
     -------
     dict
         title, cite; architecture; parameters (their number); output and channels (meaning of the probabilities);
-        normalise, polarity, diameter_px (0: images are not resized), frames and image_channels (how to make the input
-        from images);
+        normalise, polarity, min_contrast, diameter_px (0: images are not resized), frames and image_channels (how to
+        make the input from images);
         classes and class_at_prediction; warmup (recurrent
         networks: number of initial frames fed in reverse order before the first frame); stride_px, halo_px; threshold
         of the foreground.
@@ -81,6 +81,7 @@ def describe_run(trained: Trained, *, title: str, cite: str | None) -> dict[str,
         "normalise": trained.input["normalise"],
         # A file of an earlier version has no such settings.
         "polarity": trained.input.get("polarity", "keep"),
+        "min_contrast": trained.input.get("min_contrast", 0.0),
         "diameter_px": trained.input.get("diameter_px") or 0,
         "frames": int(trained.input["frames"]),
         "image_channels": trained.image_channels,

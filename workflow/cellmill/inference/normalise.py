@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cellmill.images.noise import measure_noise
 from cellmill.images.windows import release_pages, sample_pixels
 from cellmill.preprocessing.geometry import Geometry, valid_box
 
@@ -19,22 +20,28 @@ LOW, HIGH = -1.0, 3.0
 ENDS = (1.0, 50.0, 99.0)
 # Larger images are sampled for percentiles: every n-th row and column.
 MAX_PIXELS = 1 << 21
+# Noise is measured in the centre of larger images.
+CENTRE_PX = 1024
 
 
 @dataclass(frozen=True)
 class InputScale:
     """Normalisation of one image: (value - offset) / scale inside the valid box, 0 outside.
 
-    The scale is negative if the image is inverted.
+    The scale is negative if the image is inverted. `stretch` is by how much its size is larger than without a least
+    contrast.
     """
 
     offset: float
     scale: float
     valid_rows: tuple[int, int]
     valid_columns: tuple[int, int]
+    stretch: float = 1.0
 
 
-def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str, polarity: str) -> InputScale:
+def measure_input(
+    image_yx: np.ndarray, *, geometry: Geometry, normalise: str, polarity: str, min_contrast: float = 0.0
+) -> InputScale:
     """Compute the normalisation of an image from its valid pixels.
 
     Parameters
@@ -48,6 +55,9 @@ def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str, p
         and the 99.8th 3. `none`: values stay unchanged.
     polarity : str
         `keep`, `invert`, or `bright`: images with a bright ground are inverted, see `has_bright_ground`.
+    min_contrast : float, >= 0
+        An image whose contrast (`measure_contrast`) is lower is not amplified further than one that has this contrast:
+        without objects, noise and uneven light would otherwise look like objects. `none` ignores it.
 
     Returns
     -------
@@ -60,9 +70,12 @@ def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str, p
     sign = -1.0 if is_inverted else 1.0
     if normalise == "none":
         return InputScale(0.0, sign, rows, columns)
+    stretch = 1.0
+    if min_contrast and (contrast := measure_contrast(image_yx[top:bottom, left:right])) is not None:
+        stretch = max(1.0, min_contrast / contrast)
     if normalise == "percentile":
-        offset, scale = _measure_percentiles(image_yx[top:bottom, left:right], is_inverted=is_inverted)
-        return InputScale(offset, sign * scale, rows, columns)
+        offset, scale = _measure_percentiles(image_yx[top:bottom, left:right], is_inverted=is_inverted, stretch=stretch)
+        return InputScale(offset, sign * scale, rows, columns, stretch)
     assert normalise == "zscore", normalise
     count, mean, squares = 0, 0.0, 0.0
     for row in range(top, bottom, 512):
@@ -74,8 +87,22 @@ def measure_input(image_yx: np.ndarray, *, geometry: Geometry, normalise: str, p
         mean += shift * block.size / total
         count = total
         release_pages(image_yx)
-    deviation = float(np.sqrt(squares / max(count, 1)))
-    return InputScale(float(mean), sign * (deviation if deviation > 0 else 1.0), rows, columns)
+    deviation = stretch * float(np.sqrt(squares / max(count, 1)))
+    return InputScale(float(mean), sign * (deviation if deviation > 0 else 1.0), rows, columns, stretch)
+
+
+def measure_contrast(image_yx: np.ndarray) -> float | None:
+    """Measure the contrast of an image: its standard deviation over that of its noise.
+
+    White noise has a contrast of 1. None for an image that is constant or has no noise.
+    """
+    if min(image_yx.shape) < 2:
+        return None
+    middle = tuple(slice(max(0, (size - CENTRE_PX) // 2), (size + CENTRE_PX) // 2) for size in image_yx.shape)
+    part_yx = np.asarray(image_yx[middle], dtype=np.float64)
+    noise = measure_noise(part_yx, is_known_yx=np.ones(part_yx.shape, dtype=bool))
+    deviation = float(sample_pixels(image_yx, max_pixels=MAX_PIXELS).astype(np.float64).std())
+    return deviation / noise if noise > 0 and deviation > 0 else None
 
 
 def has_bright_ground(image_yx: np.ndarray) -> bool:
@@ -92,8 +119,11 @@ def has_bright_ground(image_yx: np.ndarray) -> bool:
     return bool(median - low > high - median)
 
 
-def _measure_percentiles(image_yx: np.ndarray, *, is_inverted: bool) -> tuple[float, float]:
-    """Return the offset and the positive scale that map the percentiles of an image to LOW and HIGH."""
+def _measure_percentiles(image_yx: np.ndarray, *, is_inverted: bool, stretch: float) -> tuple[float, float]:
+    """Return the offset and the positive scale that map the lower percentile of an image to LOW, the upper to HIGH.
+
+    With a stretch above 1 the upper one comes that much closer to LOW.
+    """
     if image_yx.size == 0:
         return 0.0, 1.0
     sampled = sample_pixels(image_yx, max_pixels=MAX_PIXELS).astype(np.float64)
@@ -104,7 +134,7 @@ def _measure_percentiles(image_yx: np.ndarray, *, is_inverted: bool) -> tuple[fl
         high = float(sampled.min() if is_inverted else sampled.max())
     if low == high:
         return low, 1.0
-    scale = (high - low) / (HIGH - LOW)
+    scale = stretch * (high - low) / (HIGH - LOW)
     return low - LOW * scale, abs(scale)
 
 

@@ -20,6 +20,7 @@ class InputSection(TypedDict):
 
     normalise: str
     polarity: str
+    min_contrast: float | str
     diameter_px: float | None
     scale: str
     frames: int
@@ -98,7 +99,7 @@ class Frames:
     ----------
     images : mapping
         Sample -> image.
-    normalise, polarity : str
+    normalise, polarity, min_contrast
         As for `normalise.measure_input`.
     passages : sequence of sequences of str, or None
         Unbroken runs of frames in order.
@@ -119,11 +120,13 @@ class Frames:
         polarity: str,
         passages: Sequence[Sequence[str]] | None,
         kept: int | None,
+        min_contrast: float = 0.0,
     ) -> None:
         _check_sizes(images, passages=passages or ())
         self._images = images
         self._normalise = normalise
         self._polarity = polarity
+        self._min_contrast = min_contrast
         self._factors: dict[str, float] = {}
         self._scaled = ScaledImages(kept=kept)
         self._scales: dict[str, list[InputScale]] = {}
@@ -134,13 +137,19 @@ class Frames:
         self._places = {sample: (passage, place) for passage in passages or () for place, sample in enumerate(passage)}
 
     def settle(
-        self, *, factors: Mapping[str, float], polarity: str | None = None, normalise: str | None = None
+        self,
+        *,
+        factors: Mapping[str, float],
+        normalise: str | None = None,
+        polarity: str | None = None,
+        min_contrast: float | None = None,
     ) -> None:
         """Set the working scale of images, sample -> factor of the sides (1 for all others), and how values change."""
         self._factors |= factors
         self._polarity = polarity or self._polarity
         self._normalise = normalise or self._normalise
-        if polarity is not None or normalise is not None:
+        self._min_contrast = self._min_contrast if min_contrast is None else min_contrast
+        if (polarity, normalise, min_contrast) != (None, None, None):
             self._scales.clear()
 
     def settle_by_dataset(self, *, input: SettledInput, pixel_size_um: float | None) -> dict[str, WorkingScale]:
@@ -186,7 +195,8 @@ class Frames:
         """Return the channels of an image at its working scale, each with its normalisation.
 
         The image is memory-mapped, and resampled unless its factor is 1. The normalisation of each channel is measured
-        on first use, on the image as it is stored. The polarity is that of the first channel, the one with the objects.
+        on first use, on the image as it is stored. Polarity and least contrast are those of the first channel, the one
+        with the objects.
         """
         path, geometry = self._images[sample].image_path, self._images[sample].geometry
         if sample not in self._layouts:
@@ -196,10 +206,14 @@ class Frames:
         dtype, offset, shape = self._layouts[sample]
         image_cyx: np.ndarray = np.memmap(str(path), mode="r", dtype=dtype, offset=offset, shape=shape)
         if sample not in self._scales:
-            polarities = (self._polarity, *["keep"] * (len(image_cyx) - 1))
+            others = [("keep", 0.0)] * (len(image_cyx) - 1)
             self._scales[sample] = [
-                measure_input(image_yx, geometry=geometry, normalise=self._normalise, polarity=polarity)
-                for image_yx, polarity in zip(image_cyx, polarities, strict=True)
+                measure_input(
+                    image_yx, geometry=geometry, normalise=self._normalise, polarity=polarity, min_contrast=contrast
+                )
+                for image_yx, (polarity, contrast) in zip(
+                    image_cyx, [(self._polarity, self._min_contrast), *others], strict=True
+                )
             ]
         scales, working = self._scales[sample], self.working_size(sample)
         if working.shape == geometry.shape:

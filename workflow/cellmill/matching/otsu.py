@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.segmentation import watershed
 
-from cellmill.matching.ground import measure_noise
+from cellmill.images.noise import measure_noise
 
 TOUCHING = np.ones((3, 3), dtype=bool)
 SMALLEST_OBJECT_PX = 12

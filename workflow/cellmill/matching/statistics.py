@@ -9,9 +9,10 @@ import math
 import numpy as np
 from scipy import ndimage
 
+from cellmill.images.noise import measure_noise
 from cellmill.images.stored import IGNORE_LABEL
 from cellmill.matching.distance import distance, permutation_interval
-from cellmill.matching.ground import autocorrelation_length, measure_noise, measure_unevenness, smooth_ground
+from cellmill.matching.ground import autocorrelation_length, measure_unevenness, smooth_ground
 from cellmill.matching.otsu import number_objects, otsu_objects
 from cellmill.matching.outlines import FEWEST_OBJECTS, measure_shapes
 from cellmill.matching.statistic_names import STATISTICS

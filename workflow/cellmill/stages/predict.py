@@ -101,7 +101,9 @@ def predict_shard(
     frames = Frames(
         stored,
         normalise=input["normalise"],
+        # A file of an earlier version has no such settings.
         polarity=input.get("polarity", "keep"),
+        min_contrast=float(input.get("min_contrast", 0.0)),
         passages=passages,
         kept=int(input["frames"]) * int(input.get("channels", 1)),  # a frame and its neighbours
     )
@@ -166,6 +168,16 @@ def _log_scale(sample: str, scale: WorkingScale) -> None:
     logger.info("%s: working scale %.3g, because %s", sample, scale.factor, scale.because)
 
 
+def _log_contrast(sample: str, *, frames: Frames) -> None:
+    """Log if the contrast of an image is so low that it is not amplified as others are."""
+    stretch = frames.open(sample)[0][1].stretch
+    if stretch > 1:
+        logger.info(
+            "%s: contrast 1/%.3g of input.min_contrast, and not amplified further; it may contain no object",
+            sample, stretch,
+        )  # fmt: skip
+
+
 def _predict_images(
     network: Averaged,
     samples: Sequence[str],
@@ -189,6 +201,7 @@ def _predict_images(
             )  # fmt: skip
             frames.settle(factors={sample: found.factor})
             _log_scale(sample, found)
+        _log_contrast(sample, frames=frames)
         working = frames.working_size(sample)
         view = frames.view(sample, count=int(input["frames"]), planes=planes)
         bands_cyx = predict_bands(
@@ -216,6 +229,8 @@ def _predict_passages(
         passage = whole[: last + 1]
         if not passage:
             continue
+        for sample in passage:
+            _log_contrast(sample, frames=frames)
         views = [frames.view(sample, count=1, planes=()) for sample in passage]
         maps_tcyx = predict_passage(
             network,

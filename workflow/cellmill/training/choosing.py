@@ -1,4 +1,4 @@
-"""Choices that a preset leaves to the training images: polarity and working scale of the input.
+"""Choices that a preset leaves to the training images: polarity, least contrast and working scale of the input.
 
 A preset may set these keys of `input` to `auto`. What is chosen, from which measurements, is written to choices.json
 of the run and shown in the report. Only training images and their annotations are measured.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellmill.images.stored import IGNORE_LABEL, list_bands, open_plane
-from cellmill.inference.normalise import has_bright_ground
+from cellmill.inference.normalise import has_bright_ground, measure_contrast
 from cellmill.inference.scaling import limit_factor, limit_scale
 from cellmill.inference.views import InputSettings, SettledInput
 from cellmill.models.choices import Choice
@@ -29,6 +29,9 @@ ALIKE_FACTOR = 1.5
 SPREAD_PERCENTILES = (10, 90)
 # Share of the training images with bright ground in which objects have to be dark, and the other way round
 AGREEMENT = 0.9
+# Least contrast: this share of the lowest one of the training images, at most the second number. On BBBC039, images
+# of a tenth of the exposure lose nothing by it, and the noise of an image without objects does not look like objects.
+CONTRAST_SHARE, MOST_CONTRAST = 0.25, 6.0
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Example:
     pixel_size_um: float | None  # of the preprocessed image
     has_dark_objects: bool | None  # the mean of the objects is below that of the ground
     has_bright_ground: bool  # by the rule that works without annotations
+    contrast: float | None  # see `measure_contrast`
 
 
 def settle_input(
@@ -70,20 +74,19 @@ def settle_input(
     input, choices
         From `choose_input`; the section as it is if it leaves nothing open.
     """
-    if input["diameter_px"] is None and "auto" not in (input["polarity"], input["scale"]):
+    if input["diameter_px"] is None and "auto" not in (input["polarity"], input["scale"], input["min_contrast"]):
         return {**input}, []
     examples = measure_examples(images, pixel_size_um=pixel_size_um)
     settled, choices = choose_input(examples, input=input, is_sequential=is_sequential, can_look=can_look)
     for choice in choices:
         logger.info("%s: %s, because %s", choice.key, choice.value, choice.because)
-    polarity = settled["polarity"]
     if settled["scale"] == "image":
         others = measure_examples(validation, pixel_size_um=pixel_size_um)
         for part, measured in ((images, examples), (validation, others)):
-            part.settle(polarity=polarity, factors=choose_factors(measured, input=settled))
+            part.settle(input=settled, factors=choose_factors(measured, input=settled))
     else:
         for part in (images, validation):
-            part.settle_by_dataset(polarity=polarity, input=settled, pixel_size_um=pixel_size_um)
+            part.settle_by_dataset(input=settled, pixel_size_um=pixel_size_um)
     return settled, choices
 
 
@@ -125,6 +128,9 @@ def choose_input(
     if input["polarity"] == "auto":
         chosen["polarity"], because = _choose_polarity(examples)
         choices.append(Choice("input.polarity", chosen["polarity"], because))
+    if input["min_contrast"] == "auto":
+        chosen["min_contrast"], because = _choose_min_contrast(examples)
+        choices.append(Choice("input.min_contrast", chosen["min_contrast"], because))
     chosen["object_px"], chosen["object_um"] = _typical_diameters(examples)
     if input["diameter_px"] is not None:
         if input["scale"] == "auto":
@@ -178,6 +184,7 @@ def _measure_example(images: ImageSet, index: int, *, pixel_size_um: float | Non
         pixel_size_um=image.geometry.edge_um(pixel_size_um),
         has_dark_objects=bool(inside / inside_px < ground / ground_px) if is_known else None,
         has_bright_ground=has_bright_ground(image_yx[top:bottom, left:right]),
+        contrast=measure_contrast(image_yx[top:bottom, left:right]),
     )
 
 
@@ -195,6 +202,19 @@ def _choose_polarity(examples: Sequence[Example]) -> tuple[str, str]:
     if right >= AGREEMENT * len(known):
         return "bright", f"{counts}, and the brightness of the ground tells which in {right} of them"
     return "keep", f"{counts}, but the brightness of the ground tells which in only {right}"
+
+
+def _choose_min_contrast(examples: Sequence[Example]) -> tuple[float, str]:
+    known = [example.contrast for example in examples if example.objects and example.contrast is not None]
+    if not known:
+        return 0.0, "no training image contains both objects and noise"
+    lowest = min(known)
+    value = float(f"{min(CONTRAST_SHARE * lowest, MOST_CONTRAST):.3g}")
+    limit = f", but not above {MOST_CONTRAST:g}" if value == MOST_CONTRAST else ""
+    return value, (
+        f"the standard deviation of training images with objects is at least {lowest:.3g} times that of their noise; "
+        f"chosen is a quarter of this{limit}"
+    )
 
 
 def _choose_scale(examples: Sequence[Example], *, is_sequential: bool, can_look: bool) -> tuple[str, str]:

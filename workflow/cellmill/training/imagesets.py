@@ -55,8 +55,15 @@ class ImageSet:
             for image in images
         ]
         stored = {image.sample: image for image in (*around, *images)}
+        # `auto` is settled later, see `settle`.
+        min_contrast = 0.0 if input["min_contrast"] == "auto" else float(input["min_contrast"])
         self._frames = Frames(
-            stored, normalise=input["normalise"], polarity=input["polarity"], passages=passages, kept=None
+            stored,
+            normalise=input["normalise"],
+            polarity=input["polarity"],
+            min_contrast=min_contrast,
+            passages=passages,
+            kept=None,
         )
         # A mask takes half the memory of labels and suffices for these outputs.
         self._is_mask = output in ("foreground", "two_classes") and loss["distance"] is None
@@ -88,21 +95,22 @@ class ImageSet:
         assert image.labels_path is not None
         return fit_labels(read_labels(image.labels_path), image.geometry)
 
-    def settle(self, *, polarity: str, factors: Mapping[str, float]) -> None:
-        """Set the polarity, and the working scale of images: sample -> factor of the sides.
+    def settle(self, *, input: SettledInput, factors: Mapping[str, float]) -> None:
+        """Set polarity and least contrast, and the working scale of images: sample -> factor of the sides.
 
         Call this before inputs and targets are read.
         """
         assert not self._kept
-        self._frames.settle(polarity=polarity, factors=factors)
+        self._frames.settle(polarity=input["polarity"], min_contrast=float(input["min_contrast"]), factors=factors)
 
-    def settle_by_dataset(self, *, polarity: str, input: SettledInput, pixel_size_um: float | None) -> None:
-        """Set the polarity, and the working scale of all images as in prediction, see `Frames.settle_by_dataset`.
+    def settle_by_dataset(self, *, input: SettledInput, pixel_size_um: float | None) -> None:
+        """Set polarity, least contrast and the working scale of all images as in prediction.
+
+        See `Frames.settle_by_dataset` for the working scale.
 
         Call this before inputs and targets are read.
         """
-        assert not self._kept
-        self._frames.settle(polarity=polarity, factors={})
+        self.settle(input=input, factors={})
         self._frames.settle_by_dataset(input=input, pixel_size_um=pixel_size_um)
 
     def normalise_by(self, normalise: str) -> None:
