@@ -28,6 +28,7 @@ help:
 	@echo "make recipe         measure learning rates, batches and augmentation of the default model: an hour, on real images"
 	@echo "make sets           compare the default model with none: an hour, on seven sets of real images"
 	@echo "make seeds          score the default model on the test images of DSB 2018, three seeds: an hour"
+	@echo "make contrast       count what the default model finds in dim and empty images: 15 minutes, on real images"
 	@echo "make averaging      apply the shipped model to mirrored and turned images as well: ten minutes, on real images"
 	@echo "make curve          train the default model on 5, 10, 20 and 50 images: an hour, on real images"
 	@echo "make peers          train StarDist and Cellpose on the same images as the default model: an hour and a half, real images"
@@ -160,6 +161,10 @@ sets: test-environment
 # `default` with and without the shipped start on test images of DSB 2018 ($CELLMILL_DATA): six trainings, an hour.
 seeds: test-environment
 	$(BIN)/python tests/experiments/seeds.py
+
+# What `default` finds in images of BBBC039 with few, dim or no nuclei ($CELLMILL_DATA): two trainings, 15 minutes.
+contrast: test-environment
+	$(BIN)/python tests/experiments/contrast.py
 
 # `nuclei` with predictions averaged over mirrored and turned images ($CELLMILL_DATA): ten minutes.
 averaging: test-environment

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 import torch
 
+from cellmill.images.stored import write_image_bands
 from cellmill.inference.normalise import mirror
 from cellmill.inference.views import Frames, class_planes
 from cellmill.models.registry import build_network
@@ -150,6 +151,19 @@ def test_frames_of_one_sequence_have_one_size(tmp_path):
         for name, image in stored.items()
     }
     assert Frames(fitted, normalise="none", polarity="keep", passages=[["a", "b"]], kept=None)
+
+
+def test_the_least_contrast_is_that_of_the_channel_with_the_objects(tmp_path):
+    noise_cyx = np.random.default_rng(4).normal(50, 3, (2, 40, 60)).astype(np.float32)
+    write_image_bands(tmp_path / "a.tif", noise_cyx, shape=(40, 60), channels=2)
+    image = StoredImage(
+        sample="a", image_path=tmp_path / "a.tif", geometry=plan_fit((40, 60), mode="none", size=None)
+    )  # fmt: skip
+    frames = Frames({"a": image}, normalise="zscore", polarity="keep", min_contrast=5.0, passages=None, kept=None)
+    stretches = [scale.stretch for _, scale in frames.open("a")]
+    assert stretches == [pytest.approx(5, rel=0.1), 1.0]
+    frames.settle(factors={}, min_contrast=0.0)
+    assert [scale.stretch for _, scale in frames.open("a")] == [1.0, 1.0]
 
 
 # ---- passages from file patterns -----------------------------------------------------------------------------

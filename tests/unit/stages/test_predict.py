@@ -6,7 +6,7 @@ import tifffile
 import torch
 
 from cellmill.images.stored import sample_paths
-from cellmill.inference.normalise import measure_input, mirror, read_window
+from cellmill.inference.normalise import measure_contrast, measure_input, mirror, read_window
 from cellmill.models.registry import build_network
 from cellmill.models.weights import join_members, read_weights, write_weights
 from cellmill.preprocessing.geometry import read_geometry
@@ -96,6 +96,24 @@ def test_padding_looks_the_same_in_prediction_as_in_training(tmp_path, weights):
     with torch.no_grad():
         logits_yx = weights[1](torch.from_numpy(seen_yx)[None, None])[0, 0]
     assert np.allclose(found, torch.sigmoid(logits_yx).numpy(), atol=1e-3)
+
+
+def test_an_image_of_little_contrast_is_amplified_less_and_the_log_says_so(tmp_path, images_dir, weights, caplog):
+    image_yx, geometry = tifffile.imread(images_dir / "s2.tif"), read_geometry(images_dir / "geometry.csv")["s2"]
+    least = 2 * measure_contrast(image_yx)
+    file = read_weights(weights[0])
+    path = tmp_path / "weights.pt"
+    write_weights(
+        path, network=file["network"], input={**file["input"], "min_contrast": least}, state_dict=file["state_dict"]
+    )
+    with caplog.at_level("INFO"):
+        found = predict(tmp_path / "p", images_dir, (path,))["s2"][0]
+    scale = measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep", min_contrast=least)
+    assert scale.scale == pytest.approx(2 * image_yx.std(), rel=1e-4)
+    with torch.no_grad():
+        logits_yx = weights[1](torch.from_numpy((image_yx - image_yx.mean()) / (2 * image_yx.std()))[None, None])[0, 0]
+    assert np.allclose(found, torch.sigmoid(logits_yx).numpy(), atol=1e-3)
+    assert "s2: amplified less than other images, by a factor of 2," in caplog.text
 
 
 def test_the_same_shard_gives_the_same_bytes(tmp_path, images_dir, weights):

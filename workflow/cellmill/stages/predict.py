@@ -169,12 +169,12 @@ def _log_scale(sample: str, scale: WorkingScale) -> None:
 
 
 def _log_contrast(sample: str, *, frames: Frames) -> None:
-    """Log if the contrast of an image is so low that it is not amplified as others are."""
+    """Log if the contrast of an image is so low that it is amplified less than others."""
     stretch = frames.open(sample)[0][1].stretch
     if stretch > 1:
         logger.info(
-            "%s: contrast 1/%.3g of input.min_contrast, and not amplified further; it may contain no object",
-            sample, stretch,
+            "%s: amplified less than other images, by a factor of %.3g, because its contrast is that much below "
+            "input.min_contrast", sample, stretch,
         )  # fmt: skip
 
 
