@@ -17,7 +17,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
-from default_model import default_prediction, default_training  # noqa: E402  it imports the library
+from default_model import default_layouts, default_prediction, default_training  # noqa: E402  it imports the library
 from distances import flow_fields, two_nearest_cells  # noqa: E402
 
 from annotations import flat_rasterize, rle_decoding  # noqa: E402  it imports the library
@@ -178,8 +178,8 @@ def main() -> None:
     for bench in (
         boundary_svm, rolling_ball, flat_field, tiled_prediction, run_lengths, rle_decoding,
         image_with_all_stages, large_image, two_workers, two_nearest_cells, flow_fields, *loops(), tuned_images,
-        default_training, default_prediction, image_files, bare_forward, flow_tracking, larger_image, instance_matching, large_report, idle_run,
-        many_images, short_jobs,
+        default_training, default_layouts, default_prediction, image_files, bare_forward, flow_tracking, larger_image,
+        instance_matching, large_report, idle_run, many_images, short_jobs,
     ):  # fmt: skip
         if wanted and getattr(bench, "__name__", "") not in wanted:
             continue

@@ -1,12 +1,13 @@
 """The preset `default` on two cores: its training step against a bare step, prediction with objects, and a peer's."""
 
+import copy
 import itertools
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,11 @@ import numpy as np
 import tifffile
 import torch
 
+from cellmill.config.networks import network_settings
 from cellmill.config.preset import ModelPreset
 from cellmill.exports.model_file import read_description, read_fit
+from cellmill.inference.folding import fold_norms
+from cellmill.models.registry import build_network
 from cellmill.objects.flows import unit_flows
 from cellmill.objects.instances import segment_image
 from cellmill.planning.runs import load_preset, merge_preset
@@ -76,6 +80,42 @@ def default_training() -> "list[Row]":
             "> 0.9" if name == "the bare step" else "> 1",
         )
         for name in steps
+    ]  # fmt: skip
+
+
+def default_layouts() -> "list[Row]":
+    """Time a training step and the network on a window, with channels last in memory and with channels first."""
+    from bench import compare
+
+    torch.set_num_threads(THREADS)
+    settings = preset()
+    opened = open_images(settings, images=8, size_px=256)
+    batches = list(itertools.islice(batches_of(opened, settings["train"], workers=1, epoch=0), 4))
+    first = {**settings, "train": {**settings["train"], "channels_last": False}}
+    steps = [bare_step(each, batches, device=CPU) for each in (settings, first)]
+    network = build_network(network_settings(settings)).eval()
+    folded = [
+        fold_norms(copy.deepcopy(network)).to(memory_format=layout)
+        for layout in (torch.channels_last, torch.contiguous_format)
+    ]
+    windows = [
+        torch.randn(1, 1, SIDE, SIDE).to(memory_format=layout)
+        for layout in (torch.channels_last, torch.contiguous_format)
+    ]
+
+    def apply(number: int) -> None:
+        with torch.inference_mode():
+            folded[number](windows[number])
+
+    return [
+        compare(
+            "training step of default, channels last", partial(seconds_of, 5, steps[0], device=CPU), "channels first",
+            partial(seconds_of, 5, steps[1], device=CPU), "> 1",
+        ),
+        compare(
+            f"network of default on {SIDE} x {SIDE} px, channels last", partial(apply, 0), "channels first",
+            partial(apply, 1), "> 1",
+        ),
     ]  # fmt: skip
 
 
