@@ -11,7 +11,7 @@ TEST_REQUIREMENTS := $(RUN_REQUIREMENTS) requirements-vendor.txt requirements-te
 # Start of the command that runs a module of docs/generate.
 GENERATE := PYTHONPATH=workflow:docs:tests $(BIN)/python -m generate
 
-.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts parts-longer recipe recipe-confirmed sets seeds averaging curve peers worklist scale starts growth pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
+.PHONY: help environment test-environment demo check test-fast test test-long faults full-size bench worth claims tuning parts parts-longer recipe recipe-confirmed sets seeds averaging dim-images curve peers worklist scale starts growth pretrain chain screenshots bbbc005 format lint reference scenes slurm-profile clean
 
 help:
 	@echo "make demo           simulate, train, segment and report, as in config.yaml"
@@ -28,7 +28,7 @@ help:
 	@echo "make recipe         measure learning rates, batches and augmentation of the default model: an hour, on real images"
 	@echo "make sets           compare the default model with none: an hour, on seven sets of real images"
 	@echo "make seeds          score the default model on the test images of DSB 2018, three seeds: an hour"
-	@echo "make contrast       count what the default model finds in dim and empty images: 15 minutes, on real images"
+	@echo "make dim-images     count what the default model finds in dim and empty images: 15 minutes, on real images"
 	@echo "make averaging      apply the shipped model to mirrored and turned images as well: ten minutes, on real images"
 	@echo "make curve          train the default model on 5, 10, 20 and 50 images: an hour, on real images"
 	@echo "make peers          train StarDist and Cellpose on the same images as the default model: an hour and a half, real images"
@@ -162,9 +162,9 @@ sets: test-environment
 seeds: test-environment
 	$(BIN)/python tests/experiments/seeds.py
 
-# What `default` finds in images of BBBC039 with few, dim or no nuclei ($CELLMILL_DATA): two trainings, 15 minutes.
-contrast: test-environment
-	$(BIN)/python tests/experiments/contrast.py
+# What `default` finds in images of BBBC039 with few, dim or no nuclei ($CELLMILL_DATA): four trainings, 15 minutes.
+dim-images: test-environment
+	$(BIN)/python tests/experiments/dim_images.py
 
 # `nuclei` with predictions averaged over mirrored and turned images ($CELLMILL_DATA): ten minutes.
 averaging: test-environment

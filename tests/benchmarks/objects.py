@@ -116,7 +116,9 @@ def bare_forward() -> "Row":
     averaged = Averaged([network], output="foreground", average="none", classes=0, precision="fp32").eval()
     image_yx = cells(2048)[2]
     geometry = plan_fit(image_yx.shape, mode="none", size=None)
-    view = View(((image_yx, measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep")),))
+    view = View(
+        ((image_yx, measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep", min_contrast=0.0)),)
+    )
     length = plan_spans(2048, tile=512, stride_px=network.stride_px, halo_px=network.halo_px)[0].length
     count = len(plan_spans(2048, tile=512, stride_px=network.stride_px, halo_px=network.halo_px)) ** 2
     window = torch.randn(1, 1, length, length).to(memory_format=torch.channels_last)

@@ -111,6 +111,17 @@ def test_masks_have_the_size_of_the_raw_images(finished, dataset):
         assert tifffile.imread(path).shape == raw.shape[:2]
 
 
+def test_the_least_contrast_follows_from_images_with_objects_alone(finished):
+    [choice] = [
+        choice
+        for choice in json.loads((finished / "results/some_empty/default/choices.json").read_text())
+        if choice["key"] == "input.min_contrast"
+    ]
+    # Objects are 100 above the ground, noise is 6; the contrast of empty images is 1.
+    assert 1 < choice["value"] < 3
+    assert input_of(finished, "some_empty")["min_contrast"] == choice["value"]
+
+
 def test_dark_and_bright_grounds_are_aligned(finished):
     assert input_of(finished, "mixed")["polarity"] == "bright"
 

@@ -29,7 +29,7 @@ def stored(folder, sizes_um, *, side=64):
 
 
 def sides(images, *, passages=None, pixel_size_um=None, **changes):
-    frames = Frames(images, normalise="percentile", polarity="keep", passages=passages, kept=None)
+    frames = Frames(images, normalise="percentile", polarity="keep", min_contrast=0.0, passages=passages, kept=None)
     frames.settle_by_dataset(input={**SETTLED, **changes}, pixel_size_um=pixel_size_um)
     return [frames.open(sample)[0][0].shape[0] for sample in images]
 
@@ -49,7 +49,14 @@ def test_a_pixel_size_of_the_config_holds_for_all_images(tmp_path):
 
 
 def test_the_reason_of_a_scale_states_its_sizes(tmp_path):
-    frames = Frames(stored(tmp_path, [0.5, None, 0.01]), normalise="percentile", polarity="keep", passages=None, kept=1)
+    frames = Frames(
+        stored(tmp_path, [0.5, None, 0.01]),
+        normalise="percentile",
+        polarity="keep",
+        min_contrast=0.0,
+        passages=None,
+        kept=1,
+    )
     found = frames.settle_by_dataset(input=SETTLED, pixel_size_um=None)
     size = "objects of the training images have a median diameter of"
     assert {name: (scale.factor, scale.because) for name, scale in found.items()} == {
@@ -83,7 +90,12 @@ def test_a_training_scales_its_images_as_a_prediction_does(tmp_path):
     )
     assert settled["scale"] == "dataset"
     frames = Frames(
-        {image.sample: image for image in images.images}, normalise="percentile", polarity="keep", passages=None, kept=1
+        {image.sample: image for image in images.images},
+        normalise="percentile",
+        polarity="keep",
+        min_contrast=0.0,
+        passages=None,
+        kept=1,
     )
     frames.settle_by_dataset(input=settled, pixel_size_um=0.5)
     for part in (images, validation):

@@ -18,7 +18,7 @@ def geometry_of(shape, *, mode="none", size=None):
 
 def see(image_yx, geometry, *, normalise="zscore"):
     """Return the whole image as network input."""
-    scale = measure_input(image_yx, geometry=geometry, normalise=normalise, polarity="keep")
+    scale = measure_input(image_yx, geometry=geometry, normalise=normalise, polarity="keep", min_contrast=0.0)
     rows, columns = (np.arange(size) for size in image_yx.shape)
     return read_window(image_yx, rows=rows, columns=columns, scale=scale)
 
@@ -38,7 +38,9 @@ def test_an_image_gets_mean_zero_and_deviation_one(image_yx):
 
 
 def test_statistics_of_blocks_are_those_of_the_whole(image_yx):
-    scale = measure_input(image_yx, geometry=geometry_of(image_yx.shape), normalise="zscore", polarity="keep")
+    scale = measure_input(
+        image_yx, geometry=geometry_of(image_yx.shape), normalise="zscore", polarity="keep", min_contrast=0.0
+    )
     assert scale.offset == pytest.approx(image_yx.mean(dtype=np.float64), rel=1e-9)
     assert scale.scale == pytest.approx(image_yx.std(dtype=np.float64), rel=1e-6)
 
@@ -114,7 +116,9 @@ def spread_image(*, shape=(60, 80)):
 
 def test_percentiles_become_minus_one_and_three():
     image_yx = spread_image()
-    scale = measure_input(image_yx, geometry=geometry_of(image_yx.shape), normalise="percentile", polarity="keep")
+    scale = measure_input(
+        image_yx, geometry=geometry_of(image_yx.shape), normalise="percentile", polarity="keep", min_contrast=0.0
+    )
     last = image_yx.size - 1
     seen = (np.array([0.01 * last, 0.998 * last]) - scale.offset) / scale.scale
     assert seen == pytest.approx([-1, 3])
@@ -126,7 +130,8 @@ def test_percentiles_ignore_hot_pixels():
     hot_yx[7, 9] = 1e6
     geometry = geometry_of(image_yx.shape)
     scales = [
-        measure_input(each, geometry=geometry, normalise="percentile", polarity="keep") for each in (image_yx, hot_yx)
+        measure_input(each, geometry=geometry, normalise="percentile", polarity="keep", min_contrast=0.0)
+        for each in (image_yx, hot_yx)
     ]
     assert scales[1].scale == pytest.approx(scales[0].scale, rel=2e-3)
 
@@ -139,7 +144,7 @@ def test_an_image_on_bright_ground_looks_like_its_negative(normalise):
     geometry = geometry_of(bright_yx.shape)
     seen = []
     for image_yx in (bright_yx, 200 - bright_yx):
-        scale = measure_input(image_yx, geometry=geometry, normalise=normalise, polarity="bright")
+        scale = measure_input(image_yx, geometry=geometry, normalise=normalise, polarity="bright", min_contrast=0.0)
         seen.append((image_yx - scale.offset) / scale.scale)
     assert np.allclose(seen[0], seen[1], atol=1e-4)
 
@@ -147,14 +152,18 @@ def test_an_image_on_bright_ground_looks_like_its_negative(normalise):
 def test_polarity_is_kept_unless_asked_for():
     bright_yx = np.full((20, 20), 200, dtype=np.float32)
     bright_yx[5:8, 5:8] = 10
-    scale = measure_input(bright_yx, geometry=geometry_of((20, 20)), normalise="percentile", polarity="keep")
+    scale = measure_input(
+        bright_yx, geometry=geometry_of((20, 20)), normalise="percentile", polarity="keep", min_contrast=0.0
+    )
     assert scale.scale > 0
 
 
 @pytest.mark.parametrize("polarity", ["keep", "bright"])
 def test_a_constant_image_becomes_zero(polarity):
     image_yx = np.full((9, 11), 37, dtype=np.float32)
-    scale = measure_input(image_yx, geometry=geometry_of((9, 11)), normalise="percentile", polarity=polarity)
+    scale = measure_input(
+        image_yx, geometry=geometry_of((9, 11)), normalise="percentile", polarity=polarity, min_contrast=0.0
+    )
     assert ((image_yx - scale.offset) / scale.scale == 0).all()
     assert not has_bright_ground(image_yx)
 
@@ -162,7 +171,9 @@ def test_a_constant_image_becomes_zero(polarity):
 def test_a_few_bright_pixels_on_constant_ground_are_seen():
     image_yx = np.full((100, 100), 5, dtype=np.float32)
     image_yx[3, 3] = 25  # less than 0.2 % of the pixels
-    scale = measure_input(image_yx, geometry=geometry_of((100, 100)), normalise="percentile", polarity="keep")
+    scale = measure_input(
+        image_yx, geometry=geometry_of((100, 100)), normalise="percentile", polarity="keep", min_contrast=0.0
+    )
     seen_yx = (image_yx - scale.offset) / scale.scale
     assert seen_yx.min() == pytest.approx(-1)
     assert seen_yx.max() == pytest.approx(3)
@@ -203,38 +214,55 @@ def test_an_image_without_noise_has_no_contrast(image_yx):
     assert measure_contrast(image_yx.astype(np.float32)) is None
 
 
-@pytest.mark.parametrize("normalise", ["zscore", "percentile"])
+@pytest.mark.parametrize(("normalise", "divisor"), [("zscore", 1.0), ("percentile", (2.878 + 2.326) / 4)])
 @pytest.mark.parametrize("polarity", ["keep", "invert"])
-def test_noise_without_objects_is_not_amplified(normalise, polarity):
+def test_noise_without_objects_is_not_amplified(normalise, divisor, polarity):
     free, limited = (
-        measure(draw_field(nuclei=0), normalise=normalise, polarity=polarity, min_contrast=least)
-        for least in (0.0, 6.0)
+        measure(draw_field(nuclei=0), normalise=normalise, polarity=polarity, min_contrast=least) for least in (0, 6)
     )
-    contrast = measure_contrast(draw_field(nuclei=0))
-    assert limited.stretch == pytest.approx(6 / contrast)
-    assert limited.scale / free.scale == pytest.approx(6 / contrast)
-    if normalise == "zscore":
-        assert abs(limited.scale) == pytest.approx(6 * NOISE, rel=0.05)
+    assert abs(limited.scale) == pytest.approx(6 * NOISE * divisor, rel=0.03)
+    assert limited.scale / free.scale == pytest.approx(limited.stretch)
+    assert 3 < limited.stretch < 6
+    assert free.stretch == 1
 
 
 def test_the_ground_stays_where_it_is_with_percentiles():
     image_yx = draw_field(nuclei=0)
-    scale = measure(image_yx, normalise="percentile", min_contrast=6.0)
-    assert (np.percentile(image_yx, 1) - scale.offset) / scale.scale == pytest.approx(-1, abs=1e-3)
-    assert (np.percentile(image_yx, 99.8) - scale.offset) / scale.scale < 0.2
+    for polarity, ground in (("keep", 1), ("invert", 99)):
+        scale = measure(image_yx, normalise="percentile", polarity=polarity, min_contrast=6.0)
+        seen_yx = (image_yx - scale.offset) / scale.scale
+        assert np.percentile(seen_yx, 1) == pytest.approx(-1, abs=1e-3), ground
+        assert np.percentile(seen_yx, 99.8) < 0.4
 
 
 @pytest.mark.parametrize("normalise", ["zscore", "percentile"])
 def test_an_image_with_objects_keeps_its_normalisation(normalise):
-    scales = [measure(draw_field(nuclei=30), normalise=normalise, min_contrast=least) for least in (0.0, 4.0)]
+    image_yx = draw_field(nuclei=30)
+    least = measure_contrast(image_yx) * 0.999
+    scales = [measure(image_yx, normalise=normalise, min_contrast=each) for each in (0.0, least)]
     assert scales[0] == scales[1]
 
 
-def test_a_single_object_stays_visible():
-    seen_yx = draw_field(nuclei=1)
-    scale = measure(seen_yx, normalise="zscore", min_contrast=6.0)
-    assert ((seen_yx - scale.offset) / scale.scale).max() > 2
+@pytest.mark.parametrize("normalise", ["zscore", "percentile"])
+def test_a_single_object_stays_visible(normalise):
+    image_yx = draw_field(nuclei=1)
+    scale = measure(image_yx, normalise=normalise, min_contrast=6.0)
+    seen_yx = (image_yx - scale.offset) / scale.scale
+    assert np.sort(seen_yx, axis=None)[-200] - np.median(seen_yx) > 2
+
+
+def test_the_noise_of_a_large_image_is_that_of_its_centre():
+    image_yx = np.random.default_rng(2).normal(100, 2, (60, 1400)).astype(np.float32)
+    image_yx[:, :150] += np.random.default_rng(3).normal(0, 50, (60, 150))
+    assert measure(image_yx, normalise="zscore", min_contrast=1000).scale == pytest.approx(2000, rel=0.03)
 
 
 def test_values_that_are_not_normalised_stay_as_they_are():
     assert measure(draw_field(nuclei=0), normalise="none", min_contrast=6.0).scale == 1
+
+
+def test_pixels_without_noise_set_no_limit():
+    image_yx = np.full((40, 40), 7, dtype=np.float32)
+    image_yx[10, 10] = 9
+    for normalise in ("zscore", "percentile"):
+        assert measure(np.full_like(image_yx, 7), normalise=normalise, min_contrast=6.0).scale == 1

@@ -52,7 +52,9 @@ def predict(network, image_yx, *, tile, batch=1):
 
 def view_of(image_yx):
     geometry = plan_fit(image_yx.shape, mode="none", size=None)
-    return View(((image_yx, measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep")),))
+    return View(
+        ((image_yx, measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep", min_contrast=0.0)),)
+    )
 
 
 def image_of(shape):

@@ -145,12 +145,12 @@ def test_frames_of_one_sequence_have_one_size(tmp_path):
     }
     message = r"b\.tif: expected 20 x 30 px as in frame a .* found 20 x 31 px\. Set preprocess\.fit"
     with pytest.raises(ValueError, match=message):
-        Frames(stored, normalise="none", polarity="keep", passages=[["a", "b"]], kept=None)
+        Frames(stored, normalise="none", polarity="keep", min_contrast=0.0, passages=[["a", "b"]], kept=None)
     fitted = {
         name: replace(image, geometry=plan_fit(image.geometry.shape, mode="crop_pad", size=(24, 24)))
         for name, image in stored.items()
     }
-    assert Frames(fitted, normalise="none", polarity="keep", passages=[["a", "b"]], kept=None)
+    assert Frames(fitted, normalise="none", polarity="keep", min_contrast=0.0, passages=[["a", "b"]], kept=None)
 
 
 def test_the_least_contrast_is_that_of_the_channel_with_the_objects(tmp_path):
@@ -200,7 +200,9 @@ def passages_of(plan, part):
 
 
 def neighbours_in(passages, sample):
-    return Frames({}, normalise="none", polarity="keep", passages=passages, kept=None).neighbours(sample, count=5)
+    return Frames({}, normalise="none", polarity="keep", min_contrast=0.0, passages=passages, kept=None).neighbours(
+        sample, count=5
+    )
 
 
 def test_whole_sequences_are_passages_in_the_order_of_their_numbers(movie):

@@ -5,8 +5,9 @@ import pytest
 import tifffile
 import torch
 
+from cellmill.images.noise import measure_noise
 from cellmill.images.stored import sample_paths
-from cellmill.inference.normalise import measure_contrast, measure_input, mirror, read_window
+from cellmill.inference.normalise import measure_input, mirror, read_window
 from cellmill.models.registry import build_network
 from cellmill.models.weights import join_members, read_weights, write_weights
 from cellmill.preprocessing.geometry import read_geometry
@@ -89,7 +90,7 @@ def test_padding_looks_the_same_in_prediction_as_in_training(tmp_path, weights):
     images_dir, _ = write_training_shard(tmp_path, "t", shapes=[(40, 40)], mode="crop_pad", size=[64, 64])
     found = predict(tmp_path / "p", images_dir, weights)["t0"][0]
     image_yx, geometry = tifffile.imread(images_dir / "t0.tif"), read_geometry(images_dir / "geometry.csv")["t0"]
-    scale = measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep")
+    scale = measure_input(image_yx, geometry=geometry, normalise="zscore", polarity="keep", min_contrast=0.0)
     every = np.arange(64)
     seen_yx = read_window(image_yx, rows=every, columns=every, scale=scale)
     assert not seen_yx[:12].any()
@@ -100,7 +101,8 @@ def test_padding_looks_the_same_in_prediction_as_in_training(tmp_path, weights):
 
 def test_an_image_of_little_contrast_is_amplified_less_and_the_log_says_so(tmp_path, images_dir, weights, caplog):
     image_yx, geometry = tifffile.imread(images_dir / "s2.tif"), read_geometry(images_dir / "geometry.csv")["s2"]
-    least = 2 * measure_contrast(image_yx)
+    # The least contrast that doubles its divisor
+    least = float(2 * image_yx.std() / measure_noise(image_yx, is_known_yx=np.ones(image_yx.shape, dtype=bool)))
     file = read_weights(weights[0])
     path = tmp_path / "weights.pt"
     write_weights(
@@ -113,7 +115,10 @@ def test_an_image_of_little_contrast_is_amplified_less_and_the_log_says_so(tmp_p
     with torch.no_grad():
         logits_yx = weights[1](torch.from_numpy((image_yx - image_yx.mean()) / (2 * image_yx.std()))[None, None])[0, 0]
     assert np.allclose(found, torch.sigmoid(logits_yx).numpy(), atol=1e-3)
-    assert "s2: amplified less than other images, by a factor of 2," in caplog.text
+    assert (
+        "s2: amplified less than other images, as its contrast is below input.min_contrast, by a factor of 2"
+        in caplog.text
+    )
 
 
 def test_the_same_shard_gives_the_same_bytes(tmp_path, images_dir, weights):

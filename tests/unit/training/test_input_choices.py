@@ -174,15 +174,16 @@ def test_images_and_labels_of_a_set_are_scaled_alike(images):
 
 
 @pytest.mark.parametrize(
-    ("contrasts", "expected"), [([24.8, 20.0, None], 5.0), ([3.1, 40.0], 0.775), ([26.0, 30.0], 6.0), ([None], 0.0)]
+    ("contrasts", "expected"), [([24.8, 20.0, None], 5.0), ([26.0, 30.0], 6.0), ([3.1, 40.0], 0.0), ([None], 0.0)]
 )
 def test_the_least_contrast_is_a_quarter_of_that_of_the_training_images(contrasts, expected):
     input, choices = choose([example(contrast=each) for each in contrasts], min_contrast="auto", polarity="keep")
     assert input["min_contrast"] == expected
     [choice] = [choice for choice in choices if choice.key == "input.min_contrast"]
     assert choice.value == expected
-    assert ("but not above 6" in choice.because) == (expected == 6)
-    assert ("no training image" in choice.because) == (expected == 0)
+    assert ("more than 6" in choice.because) == (expected == 6)
+    assert ("not above the 1 of nothing but noise" in choice.because) == (3.1 in contrasts)
+    assert ("no training image" in choice.because) == (contrasts == [None])
 
 
 def test_images_without_objects_do_not_lower_the_least_contrast():

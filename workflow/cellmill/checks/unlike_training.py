@@ -1,6 +1,7 @@
 """Compare images and their objects with the training images of a model, as the network receives them.
 
-Networks receive normalised images. Bit depth, offset and exposure therefore make no difference. The scale of the
+Networks receive normalised images. Bit depth, offset and exposure therefore make no difference, apart from a least
+contrast (`input.min_contrast`), which is not applied here. The scale of the
 details, the polarity (bright or dark objects), the size of the objects and the area that they cover do.
 tests/experiments/flags.py counts how often sound and unlike images are flagged.
 """

@@ -29,10 +29,10 @@ class Input(Closed):
     )
     min_contrast: Annotated[float, Field(ge=0, le=1000)] | Literal["auto"] = Field(
         0.0,
-        description="Contrast below which an image is not amplified further: its standard deviation over that of its "
-        "noise (1: nothing but noise). Without it, zscore and percentile make the noise of an image without objects as "
+        description="Contrast below which an image is not amplified further: its spread over that of its noise, which "
+        "is 1 for white noise. Without a limit, zscore and percentile make the noise of an image without objects as "
         "large as objects in others. auto: a quarter of the lowest contrast of the training images with objects, at "
-        "most 6. 0: no limit.",
+        "most 6; 0, if this is not above 1. 0: no limit. Of several channels, the first.",
     )
     diameter_px: Annotated[float, Field(ge=4, le=256)] | None = Field(
         None,

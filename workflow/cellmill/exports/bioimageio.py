@@ -273,7 +273,7 @@ def write_guide(facts: Mapping[str, Any]) -> str:
         ]
     if facts["polarity"] in ("bright", "invert"):
         lines.append("Objects must be brighter than the ground: invert images with dark objects before.")
-    if facts["min_contrast"]:
+    if facts["normalise"] != "none" and facts["min_contrast"] > 1:
         lines.append(
             f"Images whose standard deviation is below {facts['min_contrast']:g} times that of their noise may contain "
             "no object. cellmill does not amplify them further; other tools do, and may find objects in the noise."

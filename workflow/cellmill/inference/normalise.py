@@ -18,6 +18,8 @@ PERCENTILES = (1.0, 99.8)
 LOW, HIGH = -1.0, 3.0
 # Percentiles that the median is compared with to find the polarity of an image
 ENDS = (1.0, 50.0, 99.0)
+# Range of PERCENTILES in white noise, in standard deviations: quantiles of the normal distribution, 2.878 + 2.326
+RANGE_OF_NOISE = 5.204
 # Larger images are sampled for percentiles: every n-th row and column.
 MAX_PIXELS = 1 << 21
 # Noise is measured in the centre of larger images.
@@ -28,8 +30,7 @@ CENTRE_PX = 1024
 class InputScale:
     """Normalisation of one image: (value - offset) / scale inside the valid box, 0 outside.
 
-    The scale is negative if the image is inverted. `stretch` is by how much its size is larger than without a least
-    contrast.
+    The scale is negative if the image is inverted. `stretch` is the factor by which the least contrast enlarges it.
     """
 
     offset: float
@@ -40,7 +41,7 @@ class InputScale:
 
 
 def measure_input(
-    image_yx: np.ndarray, *, geometry: Geometry, normalise: str, polarity: str, min_contrast: float = 0.0
+    image_yx: np.ndarray, *, geometry: Geometry, normalise: str, polarity: str, min_contrast: float
 ) -> InputScale:
     """Compute the normalisation of an image from its valid pixels.
 
@@ -56,8 +57,9 @@ def measure_input(
     polarity : str
         `keep`, `invert`, or `bright`: images with a bright ground are inverted, see `has_bright_ground`.
     min_contrast : float, >= 0
-        An image whose contrast (`measure_contrast`) is lower is not amplified further than one that has this contrast:
-        without objects, noise and uneven light would otherwise look like objects. `none` ignores it.
+        The divisor of an image is at least that of white noise with this many times the standard deviation of the
+        noise of the image: noise would otherwise look like objects in an image without any. 0: no limit. `none` ignores
+        it.
 
     Returns
     -------
@@ -70,12 +72,12 @@ def measure_input(
     sign = -1.0 if is_inverted else 1.0
     if normalise == "none":
         return InputScale(0.0, sign, rows, columns)
-    stretch = 1.0
-    if min_contrast and (contrast := measure_contrast(image_yx[top:bottom, left:right])) is not None:
-        stretch = max(1.0, min_contrast / contrast)
+    # The divisor of white noise whose contrast is the least one
+    least = min_contrast * _measure_noise(image_yx[top:bottom, left:right]) if min_contrast else 0.0
     if normalise == "percentile":
-        offset, scale = _measure_percentiles(image_yx[top:bottom, left:right], is_inverted=is_inverted, stretch=stretch)
-        return InputScale(offset, sign * scale, rows, columns, stretch)
+        return _scale_percentiles(
+            image_yx[top:bottom, left:right], is_inverted=is_inverted, least=least, rows=rows, columns=columns
+        )
     assert normalise == "zscore", normalise
     count, mean, squares = 0, 0.0, 0.0
     for row in range(top, bottom, 512):
@@ -87,22 +89,33 @@ def measure_input(
         mean += shift * block.size / total
         count = total
         release_pages(image_yx)
-    deviation = stretch * float(np.sqrt(squares / max(count, 1)))
-    return InputScale(float(mean), sign * (deviation if deviation > 0 else 1.0), rows, columns, stretch)
+    deviation = float(np.sqrt(squares / max(count, 1)))
+    if deviation == 0:
+        return InputScale(float(mean), sign, rows, columns)
+    return InputScale(float(mean), sign * max(deviation, least), rows, columns, max(1.0, least / deviation))
 
 
 def measure_contrast(image_yx: np.ndarray) -> float | None:
-    """Measure the contrast of an image: its standard deviation over that of its noise.
+    """Measure the contrast of an image: its spread over that of its noise, 1 for white noise.
 
-    White noise has a contrast of 1. None for an image that is constant or has no noise.
+    The spread is the lower one of standard deviation and range of PERCENTILES, so that no normalisation divides the
+    image by less than its contrast times the noise. None for an image without noise.
     """
-    if min(image_yx.shape) < 2:
+    noise = _measure_noise(image_yx)
+    if noise == 0:
         return None
+    sampled = sample_pixels(image_yx, max_pixels=MAX_PIXELS).astype(np.float64)
+    low, high = np.percentile(sampled, PERCENTILES)
+    return float(min(sampled.std(), (high - low) / RANGE_OF_NOISE)) / noise
+
+
+def _measure_noise(image_yx: np.ndarray) -> float:
+    """Measure the standard deviation of the noise in the centre of an image; 0 if it is too small to have any."""
+    if min(image_yx.shape) < 2:
+        return 0.0
     middle = tuple(slice(max(0, (size - CENTRE_PX) // 2), (size + CENTRE_PX) // 2) for size in image_yx.shape)
     part_yx = np.asarray(image_yx[middle], dtype=np.float64)
-    noise = measure_noise(part_yx, is_known_yx=np.ones(part_yx.shape, dtype=bool))
-    deviation = float(sample_pixels(image_yx, max_pixels=MAX_PIXELS).astype(np.float64).std())
-    return deviation / noise if noise > 0 and deviation > 0 else None
+    return measure_noise(part_yx, is_known_yx=np.ones(part_yx.shape, dtype=bool))
 
 
 def has_bright_ground(image_yx: np.ndarray) -> bool:
@@ -119,13 +132,17 @@ def has_bright_ground(image_yx: np.ndarray) -> bool:
     return bool(median - low > high - median)
 
 
-def _measure_percentiles(image_yx: np.ndarray, *, is_inverted: bool, stretch: float) -> tuple[float, float]:
-    """Return the offset and the positive scale that map the lower percentile of an image to LOW, the upper to HIGH.
+def _scale_percentiles(
+    image_yx: np.ndarray, *, is_inverted: bool, least: float, rows: tuple[int, int], columns: tuple[int, int]
+) -> InputScale:
+    """Compute the normalisation that maps the percentiles of an image to LOW and HIGH.
 
-    With a stretch above 1 the upper one comes that much closer to LOW.
+    The range of an image that is below that of white noise with a standard deviation of `least` is mapped as if it were
+    that wide, so that its upper end becomes less than HIGH.
     """
+    sign = -1.0 if is_inverted else 1.0
     if image_yx.size == 0:
-        return 0.0, 1.0
+        return InputScale(0.0, sign, rows, columns)
     sampled = sample_pixels(image_yx, max_pixels=MAX_PIXELS).astype(np.float64)
     first, last = (100 - percent for percent in PERCENTILES) if is_inverted else PERCENTILES
     low, high = (float(value) for value in np.percentile(sampled, (first, last)))
@@ -133,9 +150,10 @@ def _measure_percentiles(image_yx: np.ndarray, *, is_inverted: bool, stretch: fl
         # A few bright pixels on an otherwise constant ground
         high = float(sampled.min() if is_inverted else sampled.max())
     if low == high:
-        return low, 1.0
+        return InputScale(low, sign, rows, columns)
+    stretch = max(1.0, least * RANGE_OF_NOISE / abs(high - low))
     scale = stretch * (high - low) / (HIGH - LOW)
-    return low - LOW * scale, abs(scale)
+    return InputScale(low - LOW * scale, scale, rows, columns, stretch)
 
 
 def read_window(image_yx: np.ndarray, *, rows: np.ndarray, columns: np.ndarray, scale: InputScale) -> np.ndarray:

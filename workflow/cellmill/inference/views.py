@@ -118,9 +118,9 @@ class Frames:
         *,
         normalise: str,
         polarity: str,
+        min_contrast: float,
         passages: Sequence[Sequence[str]] | None,
         kept: int | None,
-        min_contrast: float = 0.0,
     ) -> None:
         _check_sizes(images, passages=passages or ())
         self._images = images

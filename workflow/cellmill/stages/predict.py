@@ -21,6 +21,7 @@ from cellmill.images.stored import write_probability_bands
 from cellmill.inference.ensemble import Averaged, PredictSettings
 from cellmill.inference.folding import fold_norms
 from cellmill.inference.looking import find_factor
+from cellmill.inference.normalise import InputScale
 from cellmill.inference.scaling import WorkingScale, unscale_bands
 from cellmill.inference.tiling import predict_bands, predict_passage
 from cellmill.inference.views import Frames, SettledInput, class_planes
@@ -168,13 +169,12 @@ def _log_scale(sample: str, scale: WorkingScale) -> None:
     logger.info("%s: working scale %.3g, because %s", sample, scale.factor, scale.because)
 
 
-def _log_contrast(sample: str, *, frames: Frames) -> None:
+def _log_contrast(sample: str, scale: InputScale) -> None:
     """Log if the contrast of an image is so low that it is amplified less than others."""
-    stretch = frames.open(sample)[0][1].stretch
-    if stretch > 1:
+    if scale.stretch > 1:
         logger.info(
-            "%s: amplified less than other images, by a factor of %.3g, because its contrast is that much below "
-            "input.min_contrast", sample, stretch,
+            "%s: amplified less than other images, as its contrast is below input.min_contrast, by a factor of %.3g",
+            sample, scale.stretch,
         )  # fmt: skip
 
 
@@ -201,9 +201,10 @@ def _predict_images(
             )  # fmt: skip
             frames.settle(factors={sample: found.factor})
             _log_scale(sample, found)
-        _log_contrast(sample, frames=frames)
         working = frames.working_size(sample)
         view = frames.view(sample, count=int(input["frames"]), planes=planes)
+        # Of the frame itself, which is in the middle, or of the first channel
+        _log_contrast(sample, view.frames[int(input["frames"]) // 2][1])
         bands_cyx = predict_bands(
             network, view, tile=tiles.shape, batch=tiles.batch, device=tiles.device, finish=torch.Tensor.half
         )
@@ -229,8 +230,6 @@ def _predict_passages(
         passage = whole[: last + 1]
         if not passage:
             continue
-        for sample in passage:
-            _log_contrast(sample, frames=frames)
         views = [frames.view(sample, count=1, planes=()) for sample in passage]
         maps_tcyx = predict_passage(
             network,
@@ -242,9 +241,10 @@ def _predict_passages(
             finish=torch.Tensor.half,
             scratch_dir=scratch_dir,
         )
-        for sample, maps_cyx in zip(passage, maps_tcyx, strict=True):
+        for sample, view, maps_cyx in zip(passage, views, maps_tcyx, strict=True):
             if sample in requested:
                 working = frames.working_size(sample)
+                _log_contrast(sample, view.frames[0][1])
                 yield Predicted(sample, working.raw_shape, unscale_bands([maps_cyx], working))
         # The next passage writes to the same scratch file: nothing may still refer to this mapping of it.
         del maps_tcyx, maps_cyx

@@ -210,11 +210,14 @@ def _choose_min_contrast(examples: Sequence[Example]) -> tuple[float, str]:
         return 0.0, "no training image contains both objects and noise"
     lowest = min(known)
     value = float(f"{min(CONTRAST_SHARE * lowest, MOST_CONTRAST):.3g}")
-    limit = f", but not above {MOST_CONTRAST:g}" if value == MOST_CONTRAST else ""
-    return value, (
-        f"the standard deviation of training images with objects is at least {lowest:.3g} times that of their noise; "
-        f"chosen is a quarter of this{limit}"
+    found = (
+        f"the lowest contrast of a training image with objects is {lowest:.3g} times its noise, and a quarter of this"
     )
+    if value <= 1:
+        return 0.0, f"{found} is not above the 1 of nothing but noise"
+    if value == MOST_CONTRAST:
+        return value, f"{found} is more than {MOST_CONTRAST:g}"
+    return value, f"{found} is the limit"
 
 
 def _choose_scale(examples: Sequence[Example], *, is_sequential: bool, can_look: bool) -> tuple[str, str]:
