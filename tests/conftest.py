@@ -1,6 +1,7 @@
 """Settings of all tests: floating-point errors are raised (warnings too, by pyproject.toml), examples are fixed."""
 
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "steady"))
 def strict_numerics():
     with np.errstate(all="raise", under="ignore"):
         yield
+
+
+@pytest.fixture(autouse=True)
+def precision_of_before():
+    """Restore what a prediction sets for the process: the export of a graph refuses it."""
+    torch = sys.modules.get("torch")
+    before = None if torch is None else torch.backends.cudnn.conv.fp32_precision
+    yield
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.backends.cudnn.conv.fp32_precision = before or "tf32"
 
 
 @pytest.fixture(scope="session")
