@@ -24,7 +24,7 @@ QUICK = {"preset": "default", "width": 0.125, "train": {"steps": 30, "epochs": 2
 SHAPE = (96, 96)
 
 
-def draw(rng, *, diameter_px, shape=SHAPE, blur_px=0.0, is_dark=False, is_coloured=False):
+def draw(rng, *, diameter_px, shape=SHAPE, blur_px=0.0, noise=6, is_dark=False, is_coloured=False):
     """Draw discs on a grid, bright on a dark ground or dark on a bright one; return the image and its labels."""
     labels_yx = np.zeros(shape, np.uint16)
     y, x = np.mgrid[: shape[0], : shape[1]]
@@ -32,7 +32,7 @@ def draw(rng, *, diameter_px, shape=SHAPE, blur_px=0.0, is_dark=False, is_colour
     places = [(r, c) for r in range(pitch // 2, shape[0], pitch) for c in range(pitch // 2, shape[1], pitch)]
     for number, (row, column) in enumerate(places, start=1):
         labels_yx[(y - row) ** 2 + (x - column) ** 2 <= (diameter_px / 2) ** 2] = number
-    image_yx = ndimage.gaussian_filter(np.where(labels_yx > 0, 160.0, 60.0), blur_px) + rng.normal(0, 6, shape)
+    image_yx = ndimage.gaussian_filter(np.where(labels_yx > 0, 160.0, 60.0), blur_px) + rng.normal(0, noise, shape)
     image_yx = np.clip(220 - image_yx if is_dark else image_yx, 0, 255).astype(np.uint8)
     if is_coloured:
         return np.dstack([image_yx, (0.8 * image_yx).astype(np.uint8), image_yx]), labels_yx
@@ -68,12 +68,12 @@ def many_kinds(rng):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     project, rng = copy_project(tmp_path_factory.mktemp("default") / "project"), np.random.default_rng(4)
-    empty = (rng.normal(60, 6, SHAPE).astype(np.uint8), np.zeros(SHAPE, np.uint16))
+    empty = (rng.normal(60, 3, SHAPE).astype(np.uint8), np.zeros(SHAPE, np.uint16))
     folders = {
         "three": [draw(rng, diameter_px=18) for _ in range(3)],
         "large": [draw(rng, diameter_px=150, shape=(520, 520)) for _ in range(6)],
         "small": [draw(rng, diameter_px=4) for _ in range(6)],
-        "some_empty": [draw(rng, diameter_px=18, blur_px=1.5) for _ in range(7)] + [empty] * 3,
+        "some_empty": [draw(rng, diameter_px=18, blur_px=1.5, noise=3) for _ in range(7)] + [empty] * 3,
         "mixed": many_kinds(rng),
     }
     datasets = {name: write_folder(project / "data" / name, images) for name, images in folders.items()}
@@ -118,7 +118,7 @@ def test_the_least_contrast_follows_from_images_with_objects_alone(finished):
         for choice in json.loads((finished / "results/some_empty/default/choices.json").read_text())
         if choice["key"] == "input.min_contrast"
     ]
-    # Blurred objects are 100 above the ground and noise is 6, so that contrast is about 7; that of empty images is 1.
+    # Blurred objects are 100 above the ground and noise is 3, so that contrast is about 7; that of empty images is 1.
     assert 1 < choice["value"] < 3
     assert input_of(finished, "some_empty")["min_contrast"] == choice["value"]
 
