@@ -93,19 +93,17 @@ def default_layouts() -> "list[Row]":
     batches = list(itertools.islice(batches_of(opened, settings["train"], workers=1, epoch=0), 4))
     first = {**settings, "train": {**settings["train"], "channels_last": False}}
     steps = [bare_step(each, batches, device=CPU) for each in (settings, first)]
-    network = build_network(network_settings(settings)).eval()
-    folded = [
-        fold_norms(copy.deepcopy(network)).to(memory_format=layout)
-        for layout in (torch.channels_last, torch.contiguous_format)
-    ]
-    windows = [
-        torch.randn(1, 1, SIDE, SIDE).to(memory_format=layout)
-        for layout in (torch.channels_last, torch.contiguous_format)
-    ]
+    network = fold_norms(build_network(network_settings(settings)).eval())
 
-    def apply(number: int) -> None:
-        with torch.inference_mode():
-            folded[number](windows[number])
+    def forward(layout: torch.memory_format) -> Callable[[], None]:
+        laid_out = copy.deepcopy(network).to(memory_format=layout)
+        window = torch.randn(1, 1, SIDE, SIDE).to(memory_format=layout)
+
+        def apply() -> None:
+            with torch.inference_mode():
+                laid_out(window)
+
+        return apply
 
     return [
         compare(
@@ -113,8 +111,8 @@ def default_layouts() -> "list[Row]":
             partial(seconds_of, 5, steps[1], device=CPU), "> 1",
         ),
         compare(
-            f"network of default on {SIDE} x {SIDE} px, channels last", partial(apply, 0), "channels first",
-            partial(apply, 1), "> 1",
+            f"network of default on {SIDE} x {SIDE} px, channels last", forward(torch.channels_last),
+            "channels first", forward(torch.contiguous_format), "> 1",
         ),
     ]  # fmt: skip
 

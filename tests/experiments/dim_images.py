@@ -23,10 +23,12 @@ import pandas as pd
 import tifffile
 from scipy import ndimage
 from skimage import io
+from skimage.measure import label
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests")]
 
+from cellmill.annotations.color_components import number_colours  # noqa: E402  the module is found here
 from real_runs import find_data, run_pipeline  # noqa: E402  the module is found here
 
 STEPS, TRAINED, VALIDATED = 600, 9, 4
@@ -44,13 +46,7 @@ RUNS = {
 
 def read_objects(path: Path) -> np.ndarray:
     """Read objects of different colours as labels."""
-    colours_yxc = io.imread(path)[..., :3].astype(np.int64)
-    codes_yx = (colours_yxc[..., 0] << 16) + (colours_yxc[..., 1] << 8) + colours_yxc[..., 2]
-    labels_yx = np.zeros(codes_yx.shape, np.uint16)
-    for code in np.unique(codes_yx[codes_yx > 0]):
-        parts_yx, _ = ndimage.label(codes_yx == code)
-        labels_yx = np.where(parts_yx > 0, parts_yx + labels_yx.max(), labels_yx).astype(np.uint16)
-    return labels_yx
+    return label(number_colours(io.imread(path), axes="YXS"), connectivity=2).astype(np.uint16)
 
 
 def draw(image_yx: np.ndarray, labels_yx: np.ndarray, *, rng: np.random.Generator) -> dict[str, tuple]:
