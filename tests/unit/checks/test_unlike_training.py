@@ -181,7 +181,7 @@ def test_unknown_pixels_are_no_object():
 def test_a_part_of_a_large_image_is_enough(monkeypatch):
     image_yx, labels_yx = field(100, shape=(400, 420), count=300)
     monkeypatch.setattr("cellmill.checks.unlike_training.MAX_PIXELS", 2000)
-    monkeypatch.setattr("cellmill.checks.unlike_training.CENTRE_PX", 100)
+    monkeypatch.setattr("cellmill.images.stored.CENTRE_PX", 100)
     assert find_unlike(measure(image_yx, labels_yx), seen()) == []
 
 

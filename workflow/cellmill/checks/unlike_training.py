@@ -13,15 +13,13 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from cellmill.images.stored import IGNORE_LABEL, open_plane
+from cellmill.images.stored import IGNORE_LABEL, central_part, open_plane
 from cellmill.images.windows import sample_pixels
 from cellmill.objects.frames import Frame
 
 # Sample larger images for percentiles: every n-th row and column is enough.
 MAX_PIXELS = 1 << 20
 PERCENTILES = (1, 50, 99)
-# Details are measured at full resolution, in the centre of larger images.
-CENTRE_PX = 1024
 # The finest octave has details of about 2 px, the last of about 32 px. Small images have fewer octaves.
 OCTAVES, FEWEST_OCTAVES, SMALLEST_SIDE_PX = 5, 3, 6
 BLUR_PX, POLARITY_BLUR_PX = 1.6, 2.0
@@ -81,8 +79,7 @@ def measure_image(image_yx: np.ndarray, *, pixel_size_um: float | None) -> dict[
 
 def cut_centre(image_yx: np.ndarray) -> np.ndarray:
     """Cut the central 1024 x 1024 px, or the whole of a smaller image, scaled to standard deviation 1: float32."""
-    first = [max(0, (side - CENTRE_PX) // 2) for side in image_yx.shape]
-    centre_yx = np.array(image_yx[first[0] : first[0] + CENTRE_PX, first[1] : first[1] + CENTRE_PX], dtype=np.float64)
+    centre_yx = np.array(image_yx[central_part(image_yx.shape)], dtype=np.float64)
     centre_yx -= centre_yx.mean()
     deviation = float(centre_yx.std())
     return (centre_yx / (deviation if deviation > 0 else 1.0)).astype(np.float32)

@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from cellmill.classical.levels import Histogram, Level, find_level, find_probability
 from cellmill.classical.recipes import Recipe
-from cellmill.images.stored import list_bands, open_plane
+from cellmill.images.stored import central_part, list_bands, open_plane
 from cellmill.images.windows import release_pages
 from cellmill.preprocessing.geometry import Geometry, valid_box
 from cellmill.preprocessing.stored_images import StoredImage
@@ -25,8 +25,6 @@ logger = logging.getLogger(__name__)
 BINS = 1 << 16
 # Radius of the Gaussian in standard deviations
 TRUNCATE = 4.0
-# Noise is measured in the centre of larger images.
-CENTRE_PX = 1024
 # Standard deviation of normal noise over the median of the absolute differences of neighbours
 NOISE_OF_DIFFERENCE = 1 / (0.67449 * np.sqrt(2))
 
@@ -89,10 +87,7 @@ class Flattened:
 
     def _measure_noise(self) -> float:
         """Measure the standard deviation of the noise that smoothing leaves, in the centre of the image."""
-        middle = tuple(
-            slice(max(0, (size - CENTRE_PX) // 2), max(0, (size - CENTRE_PX) // 2) + CENTRE_PX) for size in self.shape
-        )
-        part_yx = np.array(self.image_yx[middle], dtype=np.float64)
+        part_yx = np.array(self.image_yx[central_part(self.shape)], dtype=np.float64)
         if part_yx.shape[1] < 2:
             return 0.0
         noise = float(np.median(np.abs(np.diff(part_yx, axis=1)))) * NOISE_OF_DIFFERENCE

@@ -20,6 +20,8 @@ IGNORE_LABEL = 65535
 # Pixels of a band, in which large images are read and computed: 8 MiB of 16-bit pixels, enough rows to keep the
 # overhead of reading small
 BAND_PIXELS = 2**22
+# Side of the central part of larger images in which details and noise are measured.
+CENTRE_PX = 1024
 # Size of a strip in a compressed image: small enough to decode individually, large enough to compress well
 STRIP_BYTES = 2**18
 SCALE_IN_UM = "ImageJ=1.54f\nunit=micron\n"
@@ -241,6 +243,11 @@ def list_bands(shape: tuple[int, int], *, pixels: int = BAND_PIXELS) -> list[sli
     rows, columns = shape
     height = max(1, pixels // columns)
     return [slice(first, min(first + height, rows)) for first in range(0, rows, height)]
+
+
+def central_part(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Return the slices of the central 1024 x 1024 px of an image, or of the whole of a smaller one."""
+    return tuple(slice(max(0, (size - CENTRE_PX) // 2), min(size, (size + CENTRE_PX) // 2)) for size in shape)
 
 
 def pick_rows(read: Callable[[int, int], np.ndarray], rows: slice | np.ndarray, *, height: int) -> np.ndarray:

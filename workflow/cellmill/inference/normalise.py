@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cellmill.images.noise import measure_noise
+from cellmill.images.stored import central_part
 from cellmill.images.windows import release_pages, sample_pixels
 from cellmill.preprocessing.geometry import Geometry, valid_box
 
@@ -22,8 +23,6 @@ ENDS = (1.0, 50.0, 99.0)
 RANGE_OF_NOISE = 5.204
 # Larger images are sampled for percentiles: every n-th row and column.
 MAX_PIXELS = 1 << 21
-# Noise is measured in the centre of larger images.
-CENTRE_PX = 1024
 
 
 @dataclass(frozen=True)
@@ -113,8 +112,7 @@ def _measure_noise(image_yx: np.ndarray) -> float:
     """Measure the standard deviation of the noise in the centre of an image; 0 if it is too small to have any."""
     if min(image_yx.shape) < 2:
         return 0.0
-    middle = tuple(slice(max(0, (size - CENTRE_PX) // 2), (size + CENTRE_PX) // 2) for size in image_yx.shape)
-    part_yx = np.asarray(image_yx[middle], dtype=np.float64)
+    part_yx = np.asarray(image_yx[central_part(image_yx.shape)], dtype=np.float64)
     return measure_noise(part_yx, is_known_yx=np.ones(part_yx.shape, dtype=bool))
 
 

@@ -5,11 +5,12 @@ import math
 import numpy as np
 from scipy import fft, ndimage
 
+from cellmill.images.stored import central_part
+
 GRID = 8  # tiles along each axis, for the medians of the background
 FEWEST_TILES = 5
 FEWEST_PIXELS = 20  # of background in a tile
 SMALLEST_SHARE = 0.1  # smallest fraction of a tile that must be background
-MOST_CORRELATED_PX = 1024  # side of the central part of an image in which the autocorrelation is measured
 
 
 def smooth_ground(image_yx: np.ndarray, *, is_ground_yx: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -93,13 +94,10 @@ def autocorrelation_length(image_yx: np.ndarray, *, noise: float) -> float:
         In px, averaged over all directions and interpolated linearly between whole lags. NaN if the variance does not
         exceed the noise, or if the autocorrelation stays above 1/e up to half the shorter side.
     """
-    middle = tuple(
-        slice((size - min(size, MOST_CORRELATED_PX)) // 2, (size + min(size, MOST_CORRELATED_PX)) // 2)
-        for size in image_yx.shape
-    )
-    part_yx = image_yx[middle] - image_yx[middle].mean()
+    centre_yx = image_yx[central_part(image_yx.shape)]
+    part_yx = centre_yx - centre_yx.mean()
     variance = float(np.mean(part_yx**2)) - noise**2
-    if variance <= 1e-12 * max(1.0, float(np.mean(image_yx[middle] ** 2))):
+    if variance <= 1e-12 * max(1.0, float(np.mean(centre_yx**2))):
         return math.nan
     reach = min(part_yx.shape) // 2
     size = [fft.next_fast_len(side + reach, real=True) for side in part_yx.shape]
