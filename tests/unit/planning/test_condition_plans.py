@@ -272,7 +272,14 @@ def test_an_annotator_is_no_default_and_the_mean_of_seeds_is(data):
     assert run_of({**BY_SHEET, "model": "unet"}, [{**unet, "average_seeds": False}], **labels) == "unet.seed1"
     assert run_of({**BY_SHEET, "model": "unet.seed2"}, [unet], **labels) == "unet.seed2"
     some = {**drawn, "masks": {"path": "drawn/{sample}.tif", "missing": "unlabelled"}}
-    assert "an annotator who drew some of them" in mistake({**BY_SHEET, "model": "anna"}, models=[some, "classical"])
+    assert "'anna', with masks of some of them" in mistake({**BY_SHEET, "model": "anna"}, models=[some, "classical"])
+
+
+def test_masks_of_test_images_are_no_default_beside_a_model_of_all_images(data):
+    write_images(data / "drawn", [f"{well}_{field}" for well in WELLS for field in (1, 2)])
+    other = {"masks": {"path": "drawn/{sample}.tif", "missing": "untested"}, "name": "other"}
+    assert run_of(BY_SHEET, [other, {"apply": "nuclei"}]) == "nuclei"
+    assert "'other', with masks of some of them" in mistake({**BY_SHEET, "model": "other"}, models=[other, "classical"])
 
 
 # ---- what jobs depend on --------------------------------------------------------------------------------------

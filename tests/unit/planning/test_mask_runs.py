@@ -146,6 +146,45 @@ def test_images_without_masks_reach_their_job_as_images_without_files(data):
     assert rows["x5"] == ["cellpose/x5_cp_masks.tif"]
 
 
+UNTESTED = {"masks": {"path": CELLPOSE["masks"], "missing": "untested"}, "name": "cellpose"}
+
+
+def remove_masks(data, *, of, made):
+    for row in made.samples["d"]:
+        if row.split in of:
+            (data / f"cellpose/{row.sample}_cp_masks.tif").unlink()
+
+
+def test_masks_of_the_test_images_suffice_where_the_config_says_so(data):
+    remove_masks(data, of={"train", "validation"}, made=plan("classical", CELLPOSE))
+    assert "missing: untested if the program was applied to the test images only" in one_mistake("classical", CELLPOSE)
+    made = plan("classical", UNTESTED)
+    missing = {
+        shard: job_settings(made, "masks", dataset="d", run="cellpose", shard=shard)["missing"]
+        for shard in made.shards("d")
+    }
+    assert {shard.split("-")[0]: how for shard, how in missing.items()} == {
+        "train": "unlabelled", "validation": "unlabelled", "test": "error",
+    }  # fmt: skip
+
+
+def test_a_test_image_needs_masks_with_untested_too(data):
+    first = next(row.sample for row in plan("classical", CELLPOSE).samples["d"] if row.split == "test")
+    (data / f"cellpose/{first}_cp_masks.tif").unlink()
+    said = one_mistake("classical", UNTESTED)
+    assert (
+        f"datasets.d.models[1].masks: expected masks of every test image, because models are ranked on the same "
+        f"images, found none for {first} (1 of " in said
+    )
+
+
+@pytest.mark.parametrize("section", [{}, {"split": {"folds": 3}}])
+def test_all_images_need_masks_if_all_are_tested(data, section):
+    (data / "cellpose/x4_cp_masks.tif").unlink()
+    models = (UNTESTED,) if not section else ("classical", UNTESTED)
+    assert "found none for x4 (1 of 9)" in one_mistake(*models, **section)
+
+
 def test_annotators_may_not_be_the_best_of_the_index(data):
     made = plan("classical", CELLPOSE, {"masks": "labels/{sample}.tif", "name": "second", "role": "annotator"})
     assert job_settings(made, "index")["ranked"] == {"d": ["cellpose", "classical"]}
@@ -184,7 +223,10 @@ def test_masks_among_the_images_are_named_with_the_pattern_to_leave_out(data):
         ({"preset": "default"}, "expected one of preset, apply and masks, found preset and masks. Remove all but one"),
         ({"name": None}, "expected a name for the run of the masks, found none. Set name"),
         ({"role": "expert"}, "expected 'model' or 'annotator', found 'expert'"),
-        ({"masks": {"path": "a/{sample}.tif", "missing": "skip"}}, "expected 'error', 'empty' or 'unlabelled'"),
+        (
+            {"masks": {"path": "a/{sample}.tif", "missing": "skip"}},
+            "expected 'error', 'empty', 'untested' or 'unlabelled'",
+        ),
         ({"masks": {"format": "rle", "path": "a/{sample}.tif"}}, "for format rle"),
         ({"masks": "cellpose/{well}.tif"}, "{well}"),
     ],

@@ -172,9 +172,12 @@ class Masks(Annotations):
     model_config = ConfigDict(json_schema_extra=lambda schema: _or_path(schema))
 
     format: FormatName = Field("label_image", description="As in `annotations`.")
-    missing: Literal["error", "empty", "unlabelled"] = Field(
+    # Annotations cannot be untested: nothing would be scored.
+    missing: Literal["error", "empty", "untested", "unlabelled"] = Field(  # type: ignore[assignment]
         "error",
         description="Treatment of images without masks. error: report an error. empty: no object was found. "
+        "untested: the program was applied to the test images and not to all others, on which it is not scored; a test "
+        "image without masks is an error. "
         "unlabelled: the annotator did not look at them, and is not scored on them; only with role: annotator.",
     )
 

@@ -226,9 +226,9 @@ class ModelEntry(Closed):
             )
         if self.masks.missing == "unlabelled" and self.role != "annotator":
             raise ValueError(
-                "expected masks of every image, because models are ranked on the same images, found missing: "
-                "unlabelled. Set role: annotator for a person who drew some of the images, or missing: empty if the "
-                "program found nothing in the others"
+                "expected masks of every test image, because models are ranked on the same images, found missing: "
+                "unlabelled. Set role: annotator for a person who drew some of the images, missing: untested if the "
+                "program was applied to the test images only, or missing: empty if it found nothing in the others"
             )
         if self.name is None:
             raise ValueError("expected a name for the run of the masks, found none. Set name, such as name: cellpose")

@@ -178,8 +178,8 @@ def _refuse_gaps(samples: Sequence[Sample], *, section: Masks, where: str) -> No
     if lack and section.missing == "error":
         raise ValueError(
             f"{where}: expected masks of every image, found none for {some(lack)} ({len(lack)} of {len(samples)}). Add "
-            "them, or set missing: empty if these images have no object, or missing: unlabelled with role: annotator "
-            "if the person did not look at them."
+            "them, or set missing: empty if these images have no object, missing: untested if the program was applied "
+            "to the test images only, or missing: unlabelled with role: annotator if the person did not look at them."
         )
 
 

@@ -111,10 +111,10 @@ def wrong_conditions(plan: Plan) -> list[str]:
                 f"{nearest(str(section.model), set(names))}."
             )
         run = plan.run_of_conditions(dataset)
-        if run is not None and run.masks is not None and run.masks.missing == "unlabelled":
+        if run is not None and not run.has_all_images:
             mistakes.append(
-                f"{where}.model: expected a model with objects of every image, found {run.name!r}, an annotator who "
-                "drew some of them. Set another model."
+                f"{where}.model: expected a model with objects of every image, found {run.name!r}, with masks of some "
+                "of them. Set another model."
             )
         features = list_features([*empty_table().columns, *_measured_columns(config.measure)])
         mistakes += [

@@ -61,7 +61,8 @@ class Plan:
     def run_of_conditions(self, dataset: str) -> Run | None:
         """Return the run whose objects are compared between conditions; None without conditions, or if it is unknown.
 
-        By default the first run with a network or masks of another program, else the first; of several seeds the mean.
+        By default the first run with a network or masks of every image by another program, else the first; of several
+        seeds the mean.
         """
         section, runs = self.config.datasets[dataset].conditions, self.listed_runs(dataset)
         if section is None:
@@ -71,7 +72,8 @@ class Plan:
         if section.model is not None:
             models = [run for run in runs if run.model == section.model]
         else:
-            models = [run for run in runs if run.role == "model" and not self.is_classical(run)] or runs
+            preferred = [run for run in runs if run.role == "model" and not self.is_classical(run)]
+            models = [run for run in preferred if run.has_all_images] or preferred or runs
         return next((run for run in runs if models and models[0].name in run.members), next(iter(models), None))
 
     def training_shards(self, dataset: str, run: Run) -> list[str]:

@@ -32,6 +32,7 @@ def contradictions(plan: Plan) -> list[str]:
         *wrong_flat_fields(plan),
         *_likes_without_images(plan),
         *_unfit_models(plan),
+        *_untested_masks(plan),
         *_unfit_curves(plan),
         *_exports_without_sequences(plan),
         *wrong_conditions(plan),
@@ -80,6 +81,24 @@ def _unfit_models(plan: Plan) -> list[str]:
                 mistakes += _short_passages(plan, dataset, runs, where=where)
                 mistakes += _without_maps(plan, dataset, runs[0])
             mistakes += _without_classes_to_predict(plan, dataset, runs[0], where=where)
+    return mistakes
+
+
+def _untested_masks(plan: Plan) -> list[str]:
+    """List the runs of masks that lack test images, where masks of the test images suffice."""
+    mistakes = []
+    for dataset, section in plan.config.datasets.items():
+        for index, entry in enumerate(section.models):
+            if entry.masks is None or entry.masks.missing != "untested":
+                continue
+            tested = {part for run in plan.runs[dataset] if run.model == entry.run_name for part in run.parts["test"]}
+            rows = [row for row in plan.samples[dataset] if row.split in tested]
+            if lack := [row.sample for row in rows if not row.has_masks(entry.run_name)]:
+                mistakes.append(
+                    f"datasets.{dataset}.models[{index}].masks: expected masks of every test image, because models "
+                    f"are ranked on the same images, found none for {some(lack)} ({len(lack)} of {len(rows)}). Add "
+                    "them, or set missing: empty if the program found no object in the images without masks."
+                )
     return mistakes
 
 

@@ -82,6 +82,11 @@ class Run:
         """Whether numbers of the run are chosen on images of its dataset."""
         return self.apply is None and self.masks is None
 
+    @property
+    def has_all_images(self) -> bool:
+        """Whether the run has objects of every image of its dataset, and not only of tested or of annotated ones."""
+        return self.masks is None or self.masks.missing in ("error", "empty")
+
 
 class PresetError(ValueError):
     """Missing or invalid preset, with its location in the config."""

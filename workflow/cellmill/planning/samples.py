@@ -98,6 +98,11 @@ class Sample:
         """Whether there is an annotation or a correction, even an empty one."""
         return bool(self.annotations or self.rows_digest or self.correction)
 
+    def has_masks(self, model: str) -> bool:
+        """Return whether there are masks of a model, even empty ones."""
+        place = self.masks.get(model, {})
+        return bool(place.get("annotations") or place.get("rows_digest"))
+
     def mask_files(self) -> list[str]:
         """List the files with the masks of all models."""
         return [file for place in self.masks.values() for file in files_of_annotation(place)]

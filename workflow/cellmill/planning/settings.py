@@ -323,13 +323,16 @@ def masks_settings(plan: Plan, dataset: str, run: str, shard: str | None = None)
     assert found.masks is not None
     rows = plan.rows(dataset, shard) if shard else []
     offset = found.masks.frame_offset or 0
+    missing: str = found.masks.missing
+    if missing == "untested":
+        missing = "error" if rows and rows[0].split in found.parts["test"] else UNLABELLED
     return {
         "samples": [
             {**one, "annotations": [], **row.masks[found.model], "frame": row.frame + offset}
             for row, one in zip(rows, _columns(rows, "sample", "image", "plane"), strict=True)
         ],
         "annotations": found.masks.model_dump(mode="json", exclude={"frame_offset", "missing", "implausible"}),
-        "missing": found.masks.missing,
+        "missing": missing,
         **_measuring(plan, dataset, shard or ""),
     }
 

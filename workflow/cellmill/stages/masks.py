@@ -52,7 +52,8 @@ def read_masks_of_shard(
         The section `masks`, as in `rasterize_shard`.
     missing : "error", "empty" or "unlabelled"
         How to treat an image without masks: with "empty" it has no objects; with "unlabelled" its label image is empty,
-        and counts.csv has no number of objects, so that it is not scored.
+        and counts.csv has no number of objects, so that it is not scored. The planning replaces "untested" by "error"
+        in test shards, and by "unlabelled" in the others.
     pixel_size_um, rle_order, channel, hot_pixels
         As for `Recorder`.
 
