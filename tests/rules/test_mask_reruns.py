@@ -4,6 +4,7 @@ import os
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import tifffile
 import yaml
@@ -103,3 +104,19 @@ def test_masks_that_are_added_are_scored_beside_finished_runs(project):
     own = {job for job in jobs if "/again" in job}
     assert jobs - own == {"evaluate cells", "report cells", "index"}
     assert {job.split()[0] for job in own} == {"masks", "evaluate_shard", "postprocess_tables"}
+
+
+def test_masks_of_the_test_images_alone_have_the_same_scores_there(project):
+    scores = pd.read_csv(project / "results/cells/scores.csv")
+    before = scores[(scores["model"] == "found") & (scores["split"] == "test")]
+    for name in set(CELLS) - set(before["sample"]):
+        (project / f"data/cells/found/{name}.tif").unlink()
+    edit_config(
+        project, lambda section: section["models"][1].update(masks={"path": MASKS["masks"], "missing": "untested"})
+    )
+    snakemake(project, "--cores", "2")
+    scores = pd.read_csv(project / "results/cells/scores.csv")
+    after = scores[scores["model"] == "found"]
+    assert set(after["split"]) == {"test"}
+    pd.testing.assert_frame_equal(after.reset_index(drop=True), before.reset_index(drop=True))
+    assert planned_jobs(project) == set()
